@@ -1,0 +1,17 @@
+//! Drystone's storage engine: objects, versions, parts, stripes, chunks, shards and disks.
+//!
+//! Two planes. The **metadata plane** (`meta`) says what exists: RocksDB on every disk, replicated
+//! by Raft. The **data plane** (`erasure`, `placement`, `disk`, `quorum`) holds the bytes:
+//! immutable shards, written first, that mean nothing until a metadata command names them.
+//! `put`, `get`, `delete`, `list`, `multipart` and `bucket` join the two, one operation each, and
+//! `node` puts it all together behind [`store::ObjectStore`].
+//!
+//! Nothing here knows HTTP, XML, an S3 header or a policy. Every layout on disk and wire is in
+//! FORMAT.md.
+
+pub mod env;
+pub mod error;
+pub mod store;
+pub mod types;
+
+mod meta;

@@ -1,0 +1,217 @@
+//! What can be asked of a metadata group: the commands that go through its log.
+//!
+//! A command carries its time, its ids and its preconditions, so that every replica decides it
+//! alike. The state machine answers each with a `Reply` or a `Refusal` and keeps the answer until
+//! the command's epoch falls below the floor, so a repeated `request` gets the same answer again.
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::Refusal;
+use crate::store::{Deleted, WriteCondition};
+use crate::types::{
+    Account, AccountId, Attributes, BucketId, BucketSetting, Checksum, ChecksumAlgorithm,
+    ChecksumType, Digest, DiskId, ETag, Epoch, Tags, Timestamp, UploadId, VersionId, Versioning,
+    WriteId,
+};
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Command {
+    /// Names this command; a retry carries the same one.
+    pub request: WriteId,
+    /// The epoch the request began in. Below the group's floor it is refused.
+    pub epoch: Epoch,
+    pub time: Timestamp,
+    pub change: Change,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Change {
+    // Group 0: the system.
+    /// Inserts the account or replaces its names.
+    PutAccount(Account),
+    /// First step of a bucket's creation: takes the name and gives the bucket its id.
+    ReserveBucket { name: String, owner: AccountId },
+    /// Last step of a bucket's creation: the name is active.
+    ActivateBucket { name: String, id: BucketId },
+    /// Last step of a bucket's deletion, or the end of a creation that failed: the name is free.
+    ReleaseBucket { name: String, id: BucketId },
+
+    // Object groups: a bucket and all that decides about its objects.
+    /// Second step of a bucket's creation.
+    CreateBucket { id: BucketId, name: String, owner: AccountId, location: String },
+    /// First step of a bucket's deletion: refused unless the bucket is empty; afterwards every
+    /// command and read of the bucket finds `NoSuchBucket`.
+    SealBucket { id: BucketId },
+    /// Removes up to `max` rows of a sealed bucket. Answers whether any are left.
+    EmptyBucket { id: BucketId, max: u32 },
+    SetVersioning { bucket: BucketId, versioning: Versioning },
+    PutBucketSetting { bucket: BucketId, setting: BucketSetting, document: Option<Vec<u8>> },
+
+    PutObject {
+        bucket: BucketId,
+        key: String,
+        attributes: Attributes,
+        condition: WriteCondition,
+        data: NewData,
+        digest: Digest,
+        /// Makes the version's id unguessable.
+        nonce: u64,
+    },
+    /// A new version that shares the bytes of `source`.
+    LinkObject {
+        bucket: BucketId,
+        key: String,
+        attributes: Attributes,
+        condition: WriteCondition,
+        source: WriteId,
+        size: u64,
+        etag: ETag,
+        checksum: Option<Checksum>,
+        nonce: u64,
+    },
+    DeleteObjects { bucket: BucketId, keys: Vec<DeleteKey> },
+    /// `version`: `None` means the latest.
+    PutTags { bucket: BucketId, key: String, version: Option<VersionId>, tags: Tags },
+
+    CreateUpload {
+        bucket: BucketId,
+        key: String,
+        upload: UploadId,
+        attributes: Attributes,
+        checksum: Option<(ChecksumAlgorithm, ChecksumType)>,
+    },
+    PutPart {
+        bucket: BucketId,
+        key: String,
+        upload: UploadId,
+        number: u16,
+        data: NewData,
+        digest: Digest,
+    },
+    CompleteUpload {
+        bucket: BucketId,
+        key: String,
+        upload: UploadId,
+        /// Ascending by number. The bytes must still be the ones the proposer saw.
+        parts: Vec<ChosenPart>,
+        /// Computed by the proposer from exactly these parts.
+        etag: ETag,
+        checksum: Option<Checksum>,
+        condition: WriteCondition,
+        nonce: u64,
+    },
+    AbortUpload { bucket: BucketId, key: String, upload: UploadId },
+
+    // Every group: its own upkeep.
+    /// Raises the epoch to `to` if it is below.
+    RaiseEpoch { to: Epoch },
+    /// Raises the floor to `to` if it is below and not above the epoch; old answers are dropped.
+    RaiseFloor { to: Epoch },
+    /// The shards of these garbage rows are gone from the disks that could be reached; what could
+    /// not is in those disks' own lists.
+    ForgetGarbage { entries: Vec<(Epoch, WriteId)> },
+    /// A reader met a damaged or missing shard.
+    QueueHeal { entries: Vec<HealEntry> },
+}
+
+/// Bytes that were written for this command and are named by nothing yet.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NewData {
+    pub write_id: WriteId,
+    pub size: u64,
+    pub place: Place,
+}
+
+/// Where the bytes of a write id are.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Place {
+    /// In the command itself, and then in the group's table of values.
+    Inline(#[serde(with = "serde_bytes_vec")] Vec<u8>),
+    Shards(ShardSet),
+}
+
+/// The shards that hold the bytes of one write id.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ShardSet {
+    pub data_shards: u8,
+    pub parity_shards: u8,
+    /// Bytes of a chunk in every stripe but the last.
+    pub chunk_size: u32,
+    /// The storage class it was written for, so that heal knows what it should be.
+    pub class: String,
+    /// By rank: data shards first. As many as data and parity shards together.
+    pub shards: Vec<ShardPlace>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ShardPlace {
+    pub disk: DiskId,
+    /// Counts the shard's moves: heal swaps it by compare-and-set.
+    pub generation: u32,
+    /// Over the whole shard file, seeded as its blocks are.
+    pub checksum: u64,
+    /// Not synced when the row was committed: owed to the heal queue.
+    pub missing: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeleteKey {
+    pub key: String,
+    /// `None`: the latest, by a marker where the bucket keeps versions.
+    pub version: Option<VersionId>,
+    pub condition: WriteCondition,
+    pub nonce: u64,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChosenPart {
+    pub number: u16,
+    pub write_id: WriteId,
+    pub size: u64,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct HealEntry {
+    pub write_id: WriteId,
+    pub rank: u8,
+}
+
+/// What the state machine answers.
+pub type Outcome = Result<Reply, Refusal>;
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Reply {
+    Done,
+    /// To `ReserveBucket`.
+    Reserved { id: BucketId },
+    /// To `EmptyBucket`.
+    Emptied { more: bool },
+    /// To `PutObject`, `LinkObject` and `CompleteUpload`; `version_id` is `None` in a bucket that
+    /// never was versioned.
+    Written {
+        version_id: Option<VersionId>,
+        etag: ETag,
+        size: u64,
+        checksum: Option<Checksum>,
+        modified: Timestamp,
+    },
+    /// To `DeleteObjects`, in its order.
+    Deleted(Vec<Result<Deleted, Refusal>>),
+    /// To `PutTags`: the version it met.
+    Tagged { version_id: Option<VersionId> },
+    /// To `RaiseEpoch` and `RaiseFloor`: what holds now.
+    Epochs { epoch: Epoch, floor: Epoch },
+}
+
+/// Encodes a byte vector as one run of bytes.
+mod serde_bytes_vec {
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub fn serialize<S: Serializer>(bytes: &[u8], s: S) -> Result<S::Ok, S::Error> {
+        s.serialize_bytes(bytes)
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<Vec<u8>, D::Error> {
+        <&[u8]>::deserialize(d).map(<[u8]>::to_vec)
+    }
+}

@@ -1,0 +1,3 @@
+//! The metadata plane: what exists.
+
+pub mod command;
