@@ -57,14 +57,23 @@ pub enum Refusal {
     NoSuchVersion,
     /// The version asked for is a delete marker. `latest`: found by asking for no version.
     #[error("version {id} is a delete marker")]
-    DeleteMarker { id: VersionId, modified: Timestamp, latest: bool },
+    DeleteMarker {
+        id: VersionId,
+        modified: Timestamp,
+        latest: bool,
+    },
     #[error("no such upload")]
     NoSuchUpload,
     #[error("part {number} is not there or has another etag")]
     InvalidPart { number: u16 },
     /// A part other than the last is smaller than 5 MiB.
     #[error("part {number} is too small")]
-    PartTooSmall { number: u16, size: u64, minimum: u64, etag: crate::types::ETag },
+    PartTooSmall {
+        number: u16,
+        size: u64,
+        minimum: u64,
+        etag: crate::types::ETag,
+    },
     /// A checksum named at completion, or the object's, is not what the parts have.
     #[error("checksum of part or object does not match")]
     ChecksumMismatch,

@@ -9,9 +9,23 @@
 //! Nothing here knows HTTP, XML, an S3 header or a policy. Every layout on disk and wire is in
 //! FORMAT.md.
 
+mod bucket;
+pub mod checksum;
+mod db;
+mod delete;
+mod disk;
 pub mod env;
+mod erasure;
 pub mod error;
+mod get;
+mod list;
+mod meta;
+pub mod model;
+mod multipart;
+pub mod node;
+mod placement;
+mod put;
+mod quorum;
+mod repair;
 pub mod store;
 pub mod types;
-
-mod meta;

@@ -348,4 +348,3 @@ pub trait ObjectStore: Send + Sync + 'static {
     /// Ends background work and closes the disks. Called once, after the last request.
     async fn close(&self);
 }
-

@@ -104,7 +104,10 @@ impl std::str::FromStr for VersionId {
             return Err(InvalidVersionId);
         }
         let half = |part: &str| u64::from_str_radix(part, 16).map_err(|_| InvalidVersionId);
-        Ok(VersionId::Ordered { order: Order(half(&s[..16])?), nonce: half(&s[16..])? })
+        Ok(VersionId::Ordered {
+            order: Order(half(&s[..16])?),
+            nonce: half(&s[16..])?,
+        })
     }
 }
 
@@ -157,7 +160,11 @@ impl fmt::Display for ETag {
     /// Without quotes: `md5` or `md5-parts`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.md5.iter().try_for_each(|b| write!(f, "{b:02x}"))?;
-        if self.parts > 0 { write!(f, "-{}", self.parts) } else { Ok(()) }
+        if self.parts > 0 {
+            write!(f, "-{}", self.parts)
+        } else {
+            Ok(())
+        }
     }
 }
 
@@ -254,7 +261,10 @@ pub struct Bucket {
 
 impl Bucket {
     pub fn setting(&self, which: BucketSetting) -> Option<&[u8]> {
-        self.settings.iter().find(|(name, _)| *name == which).map(|(_, doc)| doc.as_slice())
+        self.settings
+            .iter()
+            .find(|(name, _)| *name == which)
+            .map(|(_, doc)| doc.as_slice())
     }
 }
 

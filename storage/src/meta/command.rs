@@ -38,14 +38,26 @@ pub enum Change {
 
     // Object groups: a bucket and all that decides about its objects.
     /// Second step of a bucket's creation.
-    CreateBucket { id: BucketId, name: String, owner: AccountId, location: String },
+    CreateBucket {
+        id: BucketId,
+        name: String,
+        owner: AccountId,
+        location: String,
+    },
     /// First step of a bucket's deletion: refused unless the bucket is empty; afterwards every
     /// command and read of the bucket finds `NoSuchBucket`.
     SealBucket { id: BucketId },
     /// Removes up to `max` rows of a sealed bucket. Answers whether any are left.
     EmptyBucket { id: BucketId, max: u32 },
-    SetVersioning { bucket: BucketId, versioning: Versioning },
-    PutBucketSetting { bucket: BucketId, setting: BucketSetting, document: Option<Vec<u8>> },
+    SetVersioning {
+        bucket: BucketId,
+        versioning: Versioning,
+    },
+    PutBucketSetting {
+        bucket: BucketId,
+        setting: BucketSetting,
+        document: Option<Vec<u8>>,
+    },
 
     PutObject {
         bucket: BucketId,
@@ -69,9 +81,17 @@ pub enum Change {
         checksum: Option<Checksum>,
         nonce: u64,
     },
-    DeleteObjects { bucket: BucketId, keys: Vec<DeleteKey> },
+    DeleteObjects {
+        bucket: BucketId,
+        keys: Vec<DeleteKey>,
+    },
     /// `version`: `None` means the latest.
-    PutTags { bucket: BucketId, key: String, version: Option<VersionId>, tags: Tags },
+    PutTags {
+        bucket: BucketId,
+        key: String,
+        version: Option<VersionId>,
+        tags: Tags,
+    },
 
     CreateUpload {
         bucket: BucketId,
@@ -100,7 +120,11 @@ pub enum Change {
         condition: WriteCondition,
         nonce: u64,
     },
-    AbortUpload { bucket: BucketId, key: String, upload: UploadId },
+    AbortUpload {
+        bucket: BucketId,
+        key: String,
+        upload: UploadId,
+    },
 
     // Every group: its own upkeep.
     /// Raises the epoch to `to` if it is below.
@@ -183,9 +207,13 @@ pub type Outcome = Result<Reply, Refusal>;
 pub enum Reply {
     Done,
     /// To `ReserveBucket`.
-    Reserved { id: BucketId },
+    Reserved {
+        id: BucketId,
+    },
     /// To `EmptyBucket`.
-    Emptied { more: bool },
+    Emptied {
+        more: bool,
+    },
     /// To `PutObject`, `LinkObject` and `CompleteUpload`; `version_id` is `None` in a bucket that
     /// never was versioned.
     Written {
@@ -198,9 +226,14 @@ pub enum Reply {
     /// To `DeleteObjects`, in its order.
     Deleted(Vec<Result<Deleted, Refusal>>),
     /// To `PutTags`: the version it met.
-    Tagged { version_id: Option<VersionId> },
+    Tagged {
+        version_id: Option<VersionId>,
+    },
     /// To `RaiseEpoch` and `RaiseFloor`: what holds now.
-    Epochs { epoch: Epoch, floor: Epoch },
+    Epochs {
+        epoch: Epoch,
+        floor: Epoch,
+    },
 }
 
 /// Encodes a byte vector as one run of bytes.

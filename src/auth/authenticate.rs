@@ -1,0 +1,1 @@
+//! Who sent this request, and how its body is to be verified.

@@ -1,0 +1,1 @@
+//! Signature Version 4: canonical request, string to sign, key: pure.

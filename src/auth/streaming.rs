@@ -1,0 +1,1 @@
+//! The aws-chunked framing, its signatures and trailers.

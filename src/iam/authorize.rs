@@ -1,0 +1,1 @@
+//! May they: the one call that decides.

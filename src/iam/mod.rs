@@ -1,0 +1,3 @@
+//! May they.
+
+pub mod authorize;

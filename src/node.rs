@@ -1,0 +1,1 @@
+//! The composition root: store, accounts and server, started and stopped.

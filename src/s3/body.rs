@@ -1,0 +1,1 @@
+//! Request bodies: decoded, verified and digested as they stream.

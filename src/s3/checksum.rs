@@ -1,0 +1,1 @@
+//! Checksum headers and trailers.

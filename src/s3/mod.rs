@@ -1,0 +1,16 @@
+//! The S3 protocol over HTTP.
+
+pub mod body;
+pub mod checksum;
+pub mod error;
+pub mod names;
+pub mod operation;
+pub mod ops;
+pub mod paging;
+pub mod precondition;
+pub mod range;
+pub mod request;
+pub mod response;
+pub mod route;
+pub mod server;
+pub mod xml;

@@ -1,0 +1,1 @@
+//! Bucket names, keys and their rules: pure.

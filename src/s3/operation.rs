@@ -1,0 +1,1 @@
+//! THE TABLE: one row for each S3 operation.

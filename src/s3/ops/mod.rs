@@ -1,0 +1,1 @@
+//! One file for each operation, named as in the AWS reference.

@@ -1,0 +1,1 @@
+//! Page parameters and tokens: pure.

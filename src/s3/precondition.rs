@@ -1,0 +1,1 @@
+//! Conditional requests in RFC order: pure.

@@ -1,0 +1,1 @@
+//! A parsed S3 request.

@@ -1,0 +1,1 @@
+//! From a request line to a row of the table.

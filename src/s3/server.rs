@@ -1,0 +1,1 @@
+//! Connections, limits and the order of a request.

@@ -1,0 +1,1 @@
+//! Reading and writing S3's XML, within bounds.

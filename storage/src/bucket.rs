@@ -1,0 +1,1 @@
+//! Buckets and accounts: changes over two groups, step by step.

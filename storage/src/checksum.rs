@@ -1,0 +1,1 @@
+//! The checksums that objects carry: streaming, and combined from parts.

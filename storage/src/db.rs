@@ -1,0 +1,1 @@
+//! A disk's RocksDB: families, options, and the log thread that shares one fsync.

@@ -1,0 +1,1 @@
+//! Deletes, and changes of a version's tags.

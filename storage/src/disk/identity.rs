@@ -1,0 +1,1 @@
+//! Who a disk is, and the lock against two processes.

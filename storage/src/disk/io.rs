@@ -1,0 +1,1 @@
+//! Bounded thread pools for disk I/O.

@@ -1,0 +1,1 @@
+//! A shard as a file.

@@ -1,0 +1,1 @@
+//! Stripes, chunks and shards as arithmetic: pure.

@@ -1,0 +1,1 @@
+//! Opening a version and reading ranges of it.

@@ -1,0 +1,1 @@
+//! The handle on one Raft group. openraft's types end here.

@@ -1,0 +1,1 @@
+//! How replicas talk: through memory within one process.

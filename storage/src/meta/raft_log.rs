@@ -1,0 +1,1 @@
+//! The Raft log and vote of every replica on one disk.

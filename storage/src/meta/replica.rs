@@ -1,0 +1,1 @@
+//! One replica of a group on one disk.

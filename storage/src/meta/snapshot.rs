@@ -1,0 +1,1 @@
+//! Snapshots: a flush when taken, streamed ranges when sent.

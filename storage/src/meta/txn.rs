@@ -1,0 +1,1 @@
+//! One command's writes, readable by itself before they are written.

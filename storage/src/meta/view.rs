@@ -1,0 +1,1 @@
+//! Typed reads of one snapshot of a state.

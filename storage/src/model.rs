@@ -1,0 +1,1 @@
+//! The reference: the whole store in memory, small enough to be seen right.

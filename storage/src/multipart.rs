@@ -1,0 +1,1 @@
+//! Uploads: parts, completion, abort, their listings.

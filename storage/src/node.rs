@@ -1,0 +1,1 @@
+//! Opens disks, starts the metadata groups and is the store.

@@ -1,0 +1,1 @@
+//! Which disks take the shards of a write: pure.

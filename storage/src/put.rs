@@ -1,0 +1,1 @@
+//! PUT: bytes first, then the one command that makes them an object.

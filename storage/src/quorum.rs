@@ -1,0 +1,1 @@
+//! Writing and reading a shard set: what must succeed, who lagged.

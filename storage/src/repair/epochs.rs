@@ -1,0 +1,1 @@
+//! The epoch clock and the epochs in use.

@@ -1,0 +1,4 @@
+//! Upkeep: epochs and garbage.
+
+mod epochs;
+mod gc;
