@@ -77,6 +77,9 @@ pub enum Refusal {
     /// A checksum named at completion, or the object's, is not what the parts have.
     #[error("checksum of part or object does not match")]
     ChecksumMismatch,
+    /// The size named at completion is not what the parts add up to.
+    #[error("the parts hold {total} bytes, not {expected}")]
+    SizeMismatch { expected: u64, total: u64 },
     #[error("precondition {0:?} failed")]
     PreconditionFailed(Precondition),
     /// Another change came between this command's reading and its commit. The store retries it
