@@ -1,1 +1,720 @@
-//! A disk's RocksDB: families, options, and the log thread that shares one fsync.
+//! One disk's RocksDB: its families, its options, and the log thread that shares one fsync.
+//!
+//! Everything that a disk keeps besides shards is in here: the raft logs and states of all
+//! replicas on it. [`Db::write_synced`] is the one way to make something durable: it only queues,
+//! and the disk's **log thread** writes all that waits as one batch, syncs the WAL once and then
+//! answers in the order of queueing. [`Db::write_unsynced`] puts a batch into the same WAL, so a
+//! crash that loses it also loses everything that was written after it, and nothing before it.
+//!
+//! The first failed write, sync or read **ends the use of this database** (B-66): everything
+//! later fails at once with [`DbError::Failed`], and whoever watches [`Db::failure`] hears of it.
+//! An fsync is never repeated: the kernel may have dropped the pages that it could not write. The
+//! process goes on; what to do about the lost replicas is the owner's part.
+//!
+//! A database that has lost synced writes refuses to open (B-67). RocksDB tells a bad record in
+//! the WAL from one cut short at its end, but not whether that end had been synced, so the
+//! sequence number of the last synced write is kept apart, in the file `synced`.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+
+use rocksdb::{
+    BlockBasedOptions, Cache, ColumnFamily, ColumnFamilyDescriptor, DBCompressionType,
+    DBRecoveryMode, Env, FlushOptions, LogLevel, Options, WriteBatch, WriteBufferManager,
+};
+use tokio::sync::{Notify, watch};
+
+use crate::error::Error;
+
+/// Blocks of all disks' tables that a node keeps in memory.
+const BLOCK_CACHE_BYTES: usize = 32 << 20;
+/// Memtables of all disks of a node together.
+const WRITE_BUFFERS_BYTES: usize = 32 << 20;
+/// The memtable of one family; a full one is flushed.
+const WRITE_BUFFER_BYTES: usize = 8 << 20;
+/// Memtables grow by this much, so that an idle server stays small.
+const ARENA_BLOCK_BYTES: usize = 64 << 10;
+/// WAL of one disk that a restart replays at most.
+const WAL_BYTES_MAX: u64 = 64 << 20;
+/// What waits for the log thread; past it, writers wait for their turn.
+const LOG_QUEUE_BYTES_MAX: usize = 16 << 20;
+/// Values from here on lie in blob files, which compaction does not rewrite.
+const BLOB_BYTES_MIN: u64 = 1 << 10;
+const BLOB_FILE_BYTES: u64 = 64 << 20;
+const OPEN_FILES_MAX: i32 = 256;
+
+/// First byte of a key in [`Family::Log`]: whose row it is.
+pub mod log_tag {
+    /// Which replicas this disk has.
+    pub const REPLICA: u8 = 0;
+    /// A replica's raft log and vote.
+    pub const RAFT: u8 = 1;
+    /// The disk's own list of shards that no commit has confirmed yet.
+    pub const UNCONFIRMED: u8 = 2;
+}
+
+/// Names one state on one disk: the first eight bytes, big-endian, of its keys in
+/// [`Family::State`] and [`Family::Values`]. A replica that takes over a snapshot gets a new one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct StateId(pub u64);
+
+/// The families of a disk's database.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Family {
+    /// Raft logs, votes, replica rows, unconfirmed shards: what is synced.
+    Log,
+    /// All tables of all states but the inline bytes.
+    State,
+    /// Inline bytes of objects, in blob files.
+    Values,
+}
+
+impl Family {
+    const ALL: [Family; 3] = [Family::Log, Family::State, Family::Values];
+
+    fn name(self) -> &'static str {
+        match self {
+            Family::Log => "log",
+            Family::State => "state",
+            Family::Values => "values",
+        }
+    }
+}
+
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum DbError {
+    /// A write, sync or read failed once; the database is not used any more.
+    #[error("disk's database failed: {0}")]
+    Failed(Arc<str>),
+    /// What was synced is not there any more.
+    #[error("disk's database lost synced writes: {found} of {synced}")]
+    Shortened { synced: u64, found: u64 },
+    #[error("disk's database is closed")]
+    Closed,
+}
+
+impl From<DbError> for Error {
+    fn from(error: DbError) -> Error {
+        match error {
+            DbError::Closed => Error::Closing,
+            other => Error::Unavailable(other.to_string()),
+        }
+    }
+}
+
+impl From<DbError> for io::Error {
+    fn from(error: DbError) -> io::Error {
+        io::Error::other(error)
+    }
+}
+
+/// What the databases of one node have in common, so that its memory is bounded whatever the
+/// number of disks.
+#[derive(Clone)]
+pub struct DbShared {
+    env: Env,
+    cache: Cache,
+    write_buffers: WriteBufferManager,
+}
+
+impl DbShared {
+    pub fn new() -> Result<DbShared, DbError> {
+        let mut env = Env::new().map_err(|e| DbError::Failed(e.into_string().into()))?;
+        // Flushes go first; one compaction at a time leaves the cores to requests.
+        env.set_high_priority_background_threads(1);
+        env.set_background_threads(1);
+        Ok(DbShared {
+            env,
+            cache: Cache::new_lru_cache(BLOCK_CACHE_BYTES),
+            write_buffers: WriteBufferManager::new_write_buffer_manager(WRITE_BUFFERS_BYTES, false),
+        })
+    }
+}
+
+type Done = Box<dyn FnOnce(Result<(), DbError>) + Send>;
+
+/// What waits for the log thread.
+#[derive(Default)]
+struct Queue {
+    batch: WriteBatch,
+    done: Vec<Done>,
+    closing: bool,
+}
+
+struct Core {
+    rocks: rocksdb::DB,
+    synced_file: fs::File,
+    queue: Mutex<Queue>,
+    queued: Condvar,
+    /// The log thread took what waited.
+    taken: Notify,
+    failure: watch::Sender<Option<DbError>>,
+    syncs: AtomicU64,
+    #[cfg(test)]
+    options: Options,
+    #[cfg(test)]
+    faults: testing::Faults,
+}
+
+/// One disk's database. Dropping it does what [`Db::close`] does.
+pub struct Db {
+    core: Arc<Core>,
+    log_thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Db {
+    /// Makes the database of a new disk in `dir`, or finishes making it after a cut.
+    pub fn create(dir: &Path, shared: &DbShared) -> Result<Arc<Db>, DbError> {
+        let io = |e: io::Error| DbError::Failed(e.to_string().into());
+        fs::create_dir_all(dir).map_err(io)?;
+        // Power goes before the bound is there: `open` refuses, and the disk's birth, which is
+        // not committed yet, comes here again. RocksDB itself finishes what it began.
+        let path = dir.join("synced");
+        if !path.exists() {
+            fs::write(&path, encode_bound(0)).map_err(io)?;
+            fs::File::open(&path)
+                .and_then(|f| f.sync_all())
+                .map_err(io)?;
+        }
+        let db = Self::open_with(dir, shared, true)?;
+        fs::File::open(dir).and_then(|f| f.sync_all()).map_err(io)?;
+        Ok(db)
+    }
+
+    /// Opens the database that `create` made in `dir`. Takes as long as its WAL is to be replayed.
+    pub fn open(dir: &Path, shared: &DbShared) -> Result<Arc<Db>, DbError> {
+        Self::open_with(dir, shared, false)
+    }
+
+    fn open_with(dir: &Path, shared: &DbShared, create: bool) -> Result<Arc<Db>, DbError> {
+        let io = |e: io::Error| DbError::Failed(e.to_string().into());
+        let mut options = database_options(shared);
+        options.create_if_missing(create);
+        options.create_missing_column_families(create);
+        let families = Family::ALL.map(|family| {
+            ColumnFamilyDescriptor::new(family.name(), family_options(family, shared))
+        });
+        let rocks = rocksdb::DB::open_cf_descriptors(&options, dir.join("rocksdb"), families)
+            .map_err(|e| DbError::Failed(e.into_string().into()))?;
+
+        let synced_file = fs::File::options()
+            .read(true)
+            .write(true)
+            .open(dir.join("synced"))
+            .map_err(io)?;
+        let (synced, found) = (
+            read_bound(&synced_file).map_err(io)?,
+            rocks.latest_sequence_number(),
+        );
+        if found < synced {
+            return Err(DbError::Shortened { synced, found });
+        }
+
+        let core = Arc::new(Core {
+            rocks,
+            synced_file,
+            queue: Mutex::default(),
+            queued: Condvar::new(),
+            taken: Notify::new(),
+            failure: watch::Sender::new(None),
+            syncs: AtomicU64::new(0),
+            #[cfg(test)]
+            options,
+            #[cfg(test)]
+            faults: testing::Faults::default(),
+        });
+        let thread = std::thread::Builder::new().name("log".into()).spawn({
+            let core = core.clone();
+            move || core.run_log_thread()
+        });
+        Ok(Arc::new(Db {
+            core,
+            log_thread: Mutex::new(Some(thread.map_err(io)?)),
+        }))
+    }
+
+    /// RocksDB itself, for reads and snapshots. An error from it belongs to [`Db::failed`].
+    pub fn rocks(&self) -> &rocksdb::DB {
+        &self.core.rocks
+    }
+
+    pub fn family(&self, family: Family) -> &ColumnFamily {
+        self.core
+            .rocks
+            .cf_handle(family.name())
+            .expect("opened with all families")
+    }
+
+    /// Queues what `fill` puts into the log thread's next batch. `done` is called on the log
+    /// thread, after that batch is synced or has failed, in the order of queueing; it must not
+    /// block. Waits only while the queue is full.
+    pub async fn write_synced(
+        &self,
+        fill: impl FnOnce(&mut WriteBatch),
+        done: impl FnOnce(Result<(), DbError>) + Send + 'static,
+    ) {
+        loop {
+            let taken = self.core.taken.notified();
+            tokio::pin!(taken);
+            taken.as_mut().enable();
+            {
+                let mut queue = self.core.lock_queue();
+                if let Err(error) = self.core.usable(&queue) {
+                    drop(queue);
+                    return done(Err(error));
+                }
+                if queue.batch.size_in_bytes() < LOG_QUEUE_BYTES_MAX {
+                    fill(&mut queue.batch);
+                    queue.done.push(Box::new(done));
+                    self.core.queued.notify_one();
+                    return;
+                }
+            }
+            taken.await;
+        }
+    }
+
+    /// As `write_synced`, and returns once it is durable.
+    pub async fn synced(&self, fill: impl FnOnce(&mut WriteBatch)) -> Result<(), DbError> {
+        let (tx, rx) = tokio::sync::oneshot::channel();
+        self.write_synced(fill, move |result| drop(tx.send(result)))
+            .await;
+        rx.await.unwrap_or(Err(DbError::Closed))
+    }
+
+    /// Writes at once, into the WAL but without a sync. Blocks; not for async threads.
+    pub fn write_unsynced(&self, batch: WriteBatch) -> Result<(), DbError> {
+        self.core.usable(&self.core.lock_queue())?;
+        self.core.write(batch)
+    }
+
+    /// Brings a family's memtable into synced files. Blocks; not for async threads.
+    pub fn flush(&self, families: &[Family]) -> Result<(), DbError> {
+        self.core.usable(&self.core.lock_queue())?;
+        for family in families {
+            let options = FlushOptions::default();
+            let flushed = self.core.rocks.flush_cf_opt(self.family(*family), &options);
+            flushed.map_err(|e| self.failed(e))?;
+        }
+        Ok(())
+    }
+
+    /// Ends the use of this database because of `error`, and gives what to tell one's caller.
+    pub fn failed(&self, error: rocksdb::Error) -> DbError {
+        self.core.fail(error.into_string())
+    }
+
+    /// Ends the use of this database because something read from it is not what was written.
+    pub fn corrupt(&self, what: impl Into<String>) -> DbError {
+        self.core.fail(what.into())
+    }
+
+    /// Becomes `Some` with the first failure, and stays so.
+    pub fn failure(&self) -> watch::Receiver<Option<DbError>> {
+        self.core.failure.subscribe()
+    }
+
+    /// How often the log thread has synced the WAL.
+    pub fn syncs(&self) -> u64 {
+        self.core.syncs.load(Ordering::Relaxed)
+    }
+
+    /// Writes what waits, ends the log thread and refuses what comes later. Blocks.
+    pub fn close(&self) {
+        self.core.lock_queue().closing = true;
+        self.core.queued.notify_one();
+        let mut slot = self
+            .log_thread
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if let Some(thread) = slot.take()
+            // The last handle may be dropped by a callback.
+            && thread.thread().id() != std::thread::current().id()
+            && thread.join().is_err()
+        {
+            tracing::error!("log thread panicked");
+        }
+    }
+}
+
+impl Drop for Db {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+impl Core {
+    fn lock_queue(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn usable(&self, queue: &Queue) -> Result<(), DbError> {
+        if let Some(failure) = &*self.failure.borrow() {
+            return Err(failure.clone());
+        }
+        if queue.closing {
+            Err(DbError::Closed)
+        } else {
+            Ok(())
+        }
+    }
+
+    fn run_log_thread(&self) {
+        loop {
+            let mut queue = self.lock_queue();
+            while queue.done.is_empty() && !queue.closing {
+                queue = self
+                    .queued
+                    .wait(queue)
+                    .unwrap_or_else(PoisonError::into_inner);
+            }
+            if queue.done.is_empty() {
+                return;
+            }
+            let batch = std::mem::take(&mut queue.batch);
+            let done = std::mem::take(&mut queue.done);
+            drop(queue);
+            self.taken.notify_waiters();
+
+            let result = self.write_and_sync(batch);
+            for done in done {
+                done(result.clone());
+            }
+        }
+    }
+
+    /// Power goes before the sync: none of the batch was answered; a part of it may be there, as
+    /// if it had been lost later. After it: all of it is there.
+    fn write_and_sync(&self, batch: WriteBatch) -> Result<(), DbError> {
+        if let Some(failure) = &*self.failure.borrow() {
+            return Err(failure.clone());
+        }
+        self.write(batch)?;
+        // Taken before the sync, which may cover more but never less.
+        let bound = self.rocks.latest_sequence_number();
+        #[cfg(test)]
+        self.faults.check().map_err(|e| self.fail(e))?;
+        // Not `WriteOptions::sync`: that would hold back the unsynced writes until it is done.
+        self.rocks
+            .flush_wal(true)
+            .map_err(|e| self.fail(e.into_string()))?;
+        self.syncs.fetch_add(1, Ordering::Relaxed);
+        // Not synced itself: a power cut may leave an older bound, which promises less.
+        let written = self.synced_file.write_all_at(&encode_bound(bound), 0);
+        written.map_err(|e| self.fail(e.to_string()))
+    }
+
+    fn write(&self, batch: WriteBatch) -> Result<(), DbError> {
+        #[cfg(test)]
+        self.faults.check().map_err(|e| self.fail(e))?;
+        self.rocks
+            .write(batch)
+            .map_err(|e| self.fail(e.into_string()))
+    }
+
+    fn fail(&self, what: String) -> DbError {
+        let first = self.failure.send_if_modified(|failure| {
+            let first = failure.is_none();
+            if first {
+                *failure = Some(DbError::Failed(what.clone().into()));
+            }
+            first
+        });
+        if first {
+            tracing::error!(error = %what, path = %self.rocks.path().display(), "disk's database failed");
+        }
+        self.taken.notify_waiters();
+        DbError::Failed(what.into())
+    }
+}
+
+/// The bound's file: sequence number and its checksum, both little-endian.
+fn encode_bound(sequence: u64) -> [u8; 16] {
+    let mut bytes = [0; 16];
+    bytes[..8].copy_from_slice(&sequence.to_le_bytes());
+    let checksum = xxhash_rust::xxh3::xxh3_64(&bytes[..8]);
+    bytes[8..].copy_from_slice(&checksum.to_le_bytes());
+    bytes
+}
+
+/// A bound that does not verify was cut while it was written, and promises nothing.
+fn read_bound(file: &fs::File) -> io::Result<u64> {
+    let mut bytes = [0; 16];
+    match file.read_exact_at(&mut bytes, 0) {
+        Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => return Ok(0),
+        other => other?,
+    }
+    let mut sequence = [0; 8];
+    sequence.copy_from_slice(&bytes[..8]);
+    let sequence = u64::from_le_bytes(sequence);
+    Ok(if encode_bound(sequence) == bytes {
+        sequence
+    } else {
+        0
+    })
+}
+
+fn database_options(shared: &DbShared) -> Options {
+    let mut options = Options::default();
+    options.set_env(&shared.env);
+    options.set_write_buffer_manager(&shared.write_buffers);
+    options.set_paranoid_checks(true);
+    // A record cut short at the end of a WAL is a write that was never answered. Any other bad
+    // record, a WAL that is missing or one shorter than it was when closed fails the opening.
+    options.set_wal_recovery_mode(DBRecoveryMode::TolerateCorruptedTailRecords);
+    options.set_track_and_verify_wals_in_manifest(true);
+    options.set_max_total_wal_size(WAL_BYTES_MAX);
+    options.set_max_background_jobs(2);
+    options.set_max_open_files(OPEN_FILES_MAX);
+    options.set_max_file_opening_threads(1);
+    options.set_skip_stats_update_on_db_open(true);
+    options.set_stats_dump_period_sec(0);
+    options.set_stats_persist_period_sec(0);
+    options.set_bytes_per_sync(1 << 20);
+    options.set_log_level(LogLevel::Warn);
+    options.set_keep_log_file_num(2);
+    options.set_max_log_file_size(1 << 20);
+    // Also those of the default family, which stays empty.
+    options.set_arena_block_size(ARENA_BLOCK_BYTES);
+    #[cfg(test)]
+    options.enable_statistics();
+    options
+}
+
+fn family_options(family: Family, shared: &DbShared) -> Options {
+    let mut table = BlockBasedOptions::default();
+    table.set_block_cache(&shared.cache);
+    table.set_cache_index_and_filter_blocks(true);
+    table.set_block_size(16 << 10);
+    if family != Family::Log {
+        table.set_bloom_filter(10.0, false);
+    }
+    let mut options = Options::default();
+    options.set_block_based_table_factory(&table);
+    options.set_write_buffer_size(WRITE_BUFFER_BYTES);
+    options.set_arena_block_size(ARENA_BLOCK_BYTES);
+    options.set_compression_type(DBCompressionType::Lz4);
+    if family == Family::Values {
+        options.set_enable_blob_files(true);
+        options.set_min_blob_size(BLOB_BYTES_MIN);
+        options.set_blob_file_size(BLOB_FILE_BYTES);
+        options.set_blob_compression_type(DBCompressionType::Lz4);
+        options.set_enable_blob_gc(true);
+    }
+    options
+}
+
+#[cfg(test)]
+pub mod testing {
+    //! Faults on request and evidence of syncs, for tests.
+
+    use std::sync::atomic::AtomicBool;
+
+    use rocksdb::statistics::Ticker;
+
+    use super::{Db, Ordering};
+
+    #[derive(Default)]
+    pub(super) struct Faults(AtomicBool);
+
+    impl Faults {
+        pub(super) fn check(&self) -> Result<(), String> {
+            match self.0.load(Ordering::SeqCst) {
+                true => Err("injected fault".into()),
+                false => Ok(()),
+            }
+        }
+    }
+
+    impl Db {
+        /// Every write and sync from now on fails, as on a disk that dies.
+        pub fn break_disk(&self) {
+            self.core.faults.0.store(true, Ordering::SeqCst);
+        }
+
+        /// How often RocksDB itself says that it has synced a WAL.
+        pub fn wal_syncs(&self) -> u64 {
+            self.core.options.get_ticker_count(Ticker::WalFileSynced)
+        }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    fn copy_dir(from: &Path, to: &Path) {
+        fs::create_dir_all(to).unwrap();
+        for entry in fs::read_dir(from).unwrap() {
+            let entry = entry.unwrap();
+            let target = to.join(entry.file_name());
+            if entry.file_type().unwrap().is_dir() {
+                copy_dir(&entry.path(), &target);
+            } else {
+                fs::copy(entry.path(), target).unwrap();
+            }
+        }
+    }
+
+    fn put<'a>(db: &'a Db, key: &'a [u8], value: &'a [u8]) -> impl FnOnce(&mut WriteBatch) + 'a {
+        move |batch| batch.put_cf(db.family(Family::Log), key, value)
+    }
+
+    fn newest_wal(dir: &Path) -> std::path::PathBuf {
+        let mut wals: Vec<_> = fs::read_dir(dir.join("rocksdb"))
+            .unwrap()
+            .map(|e| e.unwrap().path())
+            .filter(|p| p.extension().is_some_and(|e| e == "log"))
+            .collect();
+        wals.sort();
+        wals.pop().unwrap()
+    }
+
+    #[tokio::test]
+    async fn b_60_an_answer_follows_a_sync_of_the_wal() {
+        let dir = tempfile::tempdir().unwrap();
+        let db = Db::create(dir.path(), &DbShared::new().unwrap()).unwrap();
+        let before = db.wal_syncs();
+        let (tx, rx) = tokio::sync::oneshot::channel();
+        let seen = db.clone();
+        let done = move |result: Result<(), DbError>| {
+            tx.send((result.is_ok(), seen.wal_syncs())).ok();
+        };
+        db.write_synced(put(&db, b"k", b"v"), done).await;
+        let (ok, after) = rx.await.unwrap();
+        assert!(
+            ok && after > before,
+            "{before} syncs before, {after} at the answer"
+        );
+    }
+
+    #[tokio::test]
+    async fn answers_come_in_order_and_share_syncs() {
+        let dir = tempfile::tempdir().unwrap();
+        let db = Db::create(dir.path(), &DbShared::new().unwrap()).unwrap();
+        let order = Arc::new(Mutex::new(Vec::new()));
+        let before = db.syncs();
+        for n in 0..200u32 {
+            let order = order.clone();
+            let done = move |_| order.lock().unwrap().push(n);
+            db.write_synced(put(&db, &n.to_be_bytes(), b"v"), done)
+                .await;
+        }
+        db.synced(put(&db, b"last", b"v")).await.unwrap();
+        assert_eq!(*order.lock().unwrap(), (0..200).collect::<Vec<_>>());
+        assert!(db.syncs() - before < 201);
+    }
+
+    #[tokio::test]
+    async fn what_was_answered_is_there_after_a_kill() {
+        let dir = tempfile::tempdir().unwrap();
+        let shared = DbShared::new().unwrap();
+        let db = Db::create(&dir.path().join("a"), &shared).unwrap();
+        for n in 0..20u32 {
+            db.synced(put(&db, &n.to_be_bytes(), b"v")).await.unwrap();
+        }
+        // What the directory holds now is what a killed process leaves.
+        copy_dir(&dir.path().join("a"), &dir.path().join("b"));
+        let again = Db::open(&dir.path().join("b"), &shared).unwrap();
+        for n in 0..20u32 {
+            let value = again
+                .rocks()
+                .get_cf(again.family(Family::Log), n.to_be_bytes())
+                .unwrap();
+            assert_eq!(value.as_deref(), Some(&b"v"[..]));
+        }
+    }
+
+    #[tokio::test]
+    async fn b_67_a_wal_that_lost_synced_records_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let shared = DbShared::new().unwrap();
+        let db = Db::create(&dir.path().join("a"), &shared).unwrap();
+        for n in 0..20u32 {
+            db.synced(put(&db, &n.to_be_bytes(), &[7; 100]))
+                .await
+                .unwrap();
+        }
+        let wal = fs::read(newest_wal(&dir.path().join("a"))).unwrap();
+        let used = wal.iter().rposition(|b| *b != 0).unwrap() + 1;
+        for (name, cut) in [("cut", true), ("flip", false)] {
+            for at in [used - 1, used - 60, used / 2] {
+                let image = dir.path().join(format!("{name}{at}"));
+                copy_dir(&dir.path().join("a"), &image);
+                let mut bytes = wal.clone();
+                if cut {
+                    bytes.truncate(at)
+                } else {
+                    bytes[at] ^= 0x10
+                }
+                fs::write(newest_wal(&image), bytes).unwrap();
+                assert!(
+                    Db::open(&image, &shared).is_err(),
+                    "{name} at {at} of {used}"
+                );
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_torn_tail_that_was_not_synced_is_dropped() {
+        let dir = tempfile::tempdir().unwrap();
+        let shared = DbShared::new().unwrap();
+        let db = Db::create(&dir.path().join("a"), &shared).unwrap();
+        db.synced(put(&db, b"synced", b"v")).await.unwrap();
+        let mut batch = WriteBatch::default();
+        batch.put_cf(db.family(Family::State), b"unsynced", [7; 100]);
+        db.write_unsynced(batch).unwrap();
+        let image = dir.path().join("b");
+        copy_dir(&dir.path().join("a"), &image);
+        let wal = fs::read(newest_wal(&image)).unwrap();
+        let used = wal.iter().rposition(|b| *b != 0).unwrap() + 1;
+        fs::write(newest_wal(&image), &wal[..used - 30]).unwrap();
+        let again = Db::open(&image, &shared).unwrap();
+        let get = |family, key: &[u8]| again.rocks().get_cf(again.family(family), key).unwrap();
+        assert!(get(Family::Log, b"synced").is_some());
+        assert!(get(Family::State, b"unsynced").is_none());
+    }
+
+    #[tokio::test]
+    async fn b_66_the_first_error_ends_all_writing() {
+        let dir = tempfile::tempdir().unwrap();
+        let db = Db::create(dir.path(), &DbShared::new().unwrap()).unwrap();
+        let mut failure = db.failure();
+        assert!(failure.borrow().is_none());
+        db.break_disk();
+        assert!(db.synced(put(&db, b"a", b"v")).await.is_err());
+        failure.changed().await.unwrap();
+        let syncs = db.wal_syncs();
+        assert!(db.synced(put(&db, b"b", b"v")).await.is_err());
+        assert!(db.write_unsynced(WriteBatch::default()).is_err());
+        assert_eq!(db.wal_syncs(), syncs, "no fsync is tried again");
+    }
+
+    #[tokio::test]
+    async fn closing_writes_what_waits() {
+        let dir = tempfile::tempdir().unwrap();
+        let shared = DbShared::new().unwrap();
+        let db = Db::create(dir.path(), &shared).unwrap();
+        db.write_synced(put(&db, b"k", b"v"), |_| ()).await;
+        db.close();
+        assert!(matches!(
+            db.synced(put(&db, b"l", b"v")).await,
+            Err(DbError::Closed)
+        ));
+        drop(db);
+        let db = Db::open(dir.path(), &shared).unwrap();
+        assert!(
+            db.rocks()
+                .get_cf(db.family(Family::Log), b"k")
+                .unwrap()
+                .is_some()
+        );
+    }
+}

@@ -11,6 +11,7 @@
 
 mod bucket;
 pub mod checksum;
+#[allow(dead_code)]
 mod db;
 mod delete;
 mod disk;
