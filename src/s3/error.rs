@@ -403,6 +403,9 @@ impl From<Refusal> for S3Error {
                 .with("ETag", etag.to_string()),
             Refusal::ChecksumMismatch => S3Error::new(Code::BadDigest)
                 .message("The checksum you specified did not match the calculated checksum."),
+            Refusal::SizeMismatch { .. } => S3Error::new(Code::InvalidRequest).message(
+                "The provided 'x-amz-mp-object-size' header does not match what was computed.",
+            ),
             Refusal::PreconditionFailed(which) => {
                 S3Error::new(Code::PreconditionFailed).with("Condition", condition_name(which))
             }
