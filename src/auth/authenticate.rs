@@ -1,1 +1,378 @@
-//! Who sent this request, and how its body is to be verified.
+//! Who sent a request, and how its body is to be verified.
+//!
+//! Runs before a byte of the body is taken. Everything that can be wrong with a signature is found
+//! here but the body's own part of it, which the returned [`Payload`] tells how to check.
+//!
+//! A key that does not exist costs what an existing one costs: the signature is computed with a
+//! decoy and compared all the same, and only then the two answers part.
+
+use std::sync::Arc;
+
+use drystone_storage::types::Timestamp;
+use http::HeaderMap;
+use http::request::Parts;
+
+use super::credentials::{Credentials, Principal};
+use super::presigned::QueryAuth;
+use super::sigv4::{self, ALGORITHM, AmzDate, Scope, SigningKey, UNSIGNED_PAYLOAD};
+use super::streaming::SignatureChain;
+use crate::s3::error::{Code, S3Error};
+
+/// How far a client's clock may be off.
+pub(super) const MAX_SKEW_MS: i64 = 15 * 60 * 1000;
+
+const CONTENT_SHA256: &str = "x-amz-content-sha256";
+const STREAMING_SIGNED: &str = "STREAMING-AWS4-HMAC-SHA256-PAYLOAD";
+const STREAMING_SIGNED_TRAILER: &str = "STREAMING-AWS4-HMAC-SHA256-PAYLOAD-TRAILER";
+const STREAMING_UNSIGNED_TRAILER: &str = "STREAMING-UNSIGNED-PAYLOAD-TRAILER";
+
+/// Who a request speaks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Identity {
+    /// The request bore no credentials at all.
+    Anonymous,
+    Principal(Arc<Principal>),
+}
+
+impl Identity {
+    pub fn principal(&self) -> Option<&Principal> {
+        match self {
+            Identity::Anonymous => None,
+            Identity::Principal(principal) => Some(principal),
+        }
+    }
+}
+
+/// How the body comes, and what it must match.
+#[derive(Clone, Debug)]
+pub enum Payload {
+    /// Raw bytes with this SHA-256.
+    Sha256([u8; 32]),
+    /// Raw bytes that the signature does not cover.
+    Unsigned,
+    /// `aws-chunked`; each chunk, and the trailer if there is one, is signed.
+    SignedChunks {
+        chain: SignatureChain,
+        trailer: bool,
+    },
+    /// `aws-chunked` without signatures, with a trailer.
+    UnsignedChunks,
+}
+
+#[derive(Debug)]
+pub struct Authenticated {
+    pub identity: Identity,
+    pub payload: Payload,
+}
+
+/// What a request says about its signature.
+#[derive(Debug)]
+pub(super) struct Claim {
+    pub scope: Scope,
+    pub date: AmzDate,
+    pub signed_headers: String,
+    pub signature: String,
+    pub payload_hash: String,
+}
+
+/// Verifies the request's signature, wherever it stands. No credentials: [`Identity::Anonymous`].
+pub fn authenticate(
+    parts: &Parts,
+    credentials: &Credentials,
+    now: Timestamp,
+) -> Result<Authenticated, S3Error> {
+    let query = QueryAuth::read(parts);
+    let claim = match authorization(&parts.headers)? {
+        Some(header) if query.is_present() => return Err(two_mechanisms(header)),
+        Some(header) => from_header(header, parts, now)?,
+        None if query.is_v2() => return Err(v2_not_supported()),
+        None if query.is_present() => query.claim(parts, now)?,
+        None => return anonymous(&parts.headers),
+    };
+    let payload = PayloadKind::parse(&claim.payload_hash)?;
+    check_signed_headers(parts, &claim)?;
+    let (principal, key) = verify(parts, &claim, credentials)?;
+    Ok(Authenticated {
+        identity: Identity::Principal(principal),
+        payload: payload.with_signature(claim, key),
+    })
+}
+
+/// The Authorization header; an empty one is none.
+fn authorization(headers: &HeaderMap) -> Result<Option<&str>, S3Error> {
+    let mut values = headers.get_all(http::header::AUTHORIZATION).iter();
+    let Some(value) = values.next() else {
+        return Ok(None);
+    };
+    let text = value.to_str().unwrap_or_default().trim();
+    if values.next().is_some() || (text.is_empty() && !value.is_empty()) {
+        return Err(unsupported_authorization(text));
+    }
+    Ok(Some(text).filter(|text| !text.is_empty()))
+}
+
+fn from_header(header: &str, parts: &Parts, now: Timestamp) -> Result<Claim, S3Error> {
+    let Some((algorithm, fields)) = header.split_once(' ') else {
+        return Err(S3Error::new(Code::InvalidArgument)
+            .message("Authorization header is invalid -- one and only one ' ' (space) required")
+            .with("ArgumentName", "Authorization")
+            .with("ArgumentValue", header));
+    };
+    match algorithm {
+        ALGORITHM => {}
+        "AWS" => return Err(v2_not_supported()),
+        "AWS4-ECDSA-P256-SHA256" => return Err(ecdsa_not_implemented()),
+        _ => return Err(unsupported_authorization(header)),
+    }
+    let (scope, signed_headers, signature) = parse_fields(fields)?;
+    if parts.headers.contains_key("x-amz-security-token") {
+        return Err(S3Error::new(Code::InvalidToken));
+    }
+    let date = header_date(&parts.headers)?;
+    if (date.time().0 - now.0).abs() > MAX_SKEW_MS {
+        return Err(S3Error::new(Code::RequestTimeTooSkewed)
+            .with("RequestTime", date.as_str())
+            .with("ServerTime", sigv4::rfc3339(now))
+            .with("MaxAllowedSkewMilliseconds", MAX_SKEW_MS.to_string()));
+    }
+    if scope.date != date.day() {
+        return Err(malformed(&format!(
+            "Invalid credential date \"{}\". This date is not the same as X-Amz-Date: \"{}\".",
+            scope.date,
+            date.day()
+        )));
+    }
+    let payload_hash = match parts.headers.get(CONTENT_SHA256) {
+        Some(value) => value.to_str().map_err(|_| invalid_content_sha256(""))?,
+        None => {
+            return Err(S3Error::new(Code::InvalidRequest)
+                .message("Missing required header for this request: x-amz-content-sha256"));
+        }
+    };
+    Ok(Claim {
+        scope,
+        date,
+        signed_headers,
+        signature,
+        payload_hash: payload_hash.to_owned(),
+    })
+}
+
+/// Reads `Credential=…, SignedHeaders=…, Signature=…`, in any order.
+fn parse_fields(fields: &str) -> Result<(Scope, String, String), S3Error> {
+    let (mut credential, mut signed_headers, mut signature) = (None, None, None);
+    for field in fields.split(',').map(str::trim) {
+        let (name, value) = field.split_once('=').ok_or_else(|| {
+            malformed(&format!(
+                "the authorization component \"{field}\" is malformed."
+            ))
+        })?;
+        let slot = match name {
+            "Credential" => &mut credential,
+            "SignedHeaders" => &mut signed_headers,
+            "Signature" => &mut signature,
+            _ => {
+                return Err(malformed(&format!(
+                    "the authorization component \"{field}\" is malformed."
+                )));
+            }
+        };
+        if slot.replace(value).is_some() {
+            return Err(malformed(
+                "the authorization header requires three components: Credential, \
+                 SignedHeaders, and Signature.",
+            ));
+        }
+    }
+    let required = |slot: Option<&str>, name: &str| match slot {
+        Some(value) if !value.is_empty() => Ok(value.to_owned()),
+        _ => Err(malformed(&format!("missing {name}."))),
+    };
+    let credential = required(credential, "Credential")?;
+    let scope = Scope::parse(&credential).map_err(|error| malformed(&error.to_string()))?;
+    Ok((
+        scope,
+        required(signed_headers, "SignedHeaders")?,
+        required(signature, "Signature")?,
+    ))
+}
+
+fn header_date(headers: &HeaderMap) -> Result<AmzDate, S3Error> {
+    let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+    let date = if headers.contains_key("x-amz-date") {
+        text("x-amz-date").and_then(AmzDate::parse_http)
+    } else {
+        text("date").and_then(AmzDate::parse_http)
+    };
+    date.ok_or_else(|| {
+        S3Error::new(Code::AccessDenied)
+            .message("AWS authentication requires a valid Date or x-amz-date header")
+    })
+}
+
+/// `host` and every `x-amz-*` header must be signed, so that nobody can add one on the way.
+///
+/// Two are bound without being in the list: the content hash is the canonical request's last line,
+/// and the date of a header signature stands in the string to sign.
+fn check_signed_headers(parts: &Parts, claim: &Claim) -> Result<(), S3Error> {
+    let signed = |name: &str| claim.signed_headers.split(';').any(|listed| listed == name);
+    let is_bound = |name: &str| {
+        let used_as_date = parts.headers.contains_key(http::header::AUTHORIZATION);
+        name == CONTENT_SHA256 || (name == "x-amz-date" && used_as_date)
+    };
+    let mut unsigned: Vec<&str> = parts
+        .headers
+        .keys()
+        .map(|name| name.as_str())
+        .filter(|name| name.starts_with("x-amz-") && !is_bound(name) && !signed(name))
+        .collect();
+    if !signed("host") {
+        unsigned.push("host");
+    }
+    if unsigned.is_empty() {
+        return Ok(());
+    }
+    unsigned.sort_unstable();
+    Err(S3Error::new(Code::AccessDenied)
+        .message("There were headers present in the request which were not signed")
+        .with("HeadersNotSigned", unsigned.join(", ")))
+}
+
+fn verify(
+    parts: &Parts,
+    claim: &Claim,
+    credentials: &Credentials,
+) -> Result<(Arc<Principal>, SigningKey), S3Error> {
+    let (secret, principal) = credentials.find(&claim.scope.access_key);
+    let canonical = sigv4::canonical_request(parts, &claim.signed_headers, &claim.payload_hash);
+    let string_to_sign = sigv4::string_to_sign(&claim.date, &claim.scope, &canonical);
+    let key = SigningKey::derive(secret, &claim.scope);
+    let matches = sigv4::same_signature(&key.sign(&string_to_sign), &claim.signature);
+    match principal {
+        Some(principal) if matches => Ok((principal.clone(), key)),
+        Some(_) => Err(S3Error::new(Code::SignatureDoesNotMatch)
+            .with("AWSAccessKeyId", claim.scope.access_key.as_str())
+            .with("StringToSign", string_to_sign.as_str())
+            .with("SignatureProvided", claim.signature.as_str())
+            .with("StringToSignBytes", spaced_hex(string_to_sign.as_bytes()))
+            .with("CanonicalRequest", String::from_utf8_lossy(&canonical))
+            .with("CanonicalRequestBytes", spaced_hex(&canonical))),
+        None => Err(S3Error::new(Code::InvalidAccessKeyId)
+            .with("AWSAccessKeyId", claim.scope.access_key.as_str())),
+    }
+}
+
+/// A body nobody signed may still declare its hash or come in unsigned chunks.
+fn anonymous(headers: &HeaderMap) -> Result<Authenticated, S3Error> {
+    let payload = match headers.get(CONTENT_SHA256) {
+        None => Payload::Unsigned,
+        Some(value) => {
+            let text = value.to_str().map_err(|_| invalid_content_sha256(""))?;
+            match PayloadKind::parse(text)? {
+                PayloadKind::Sha256(hash) => Payload::Sha256(hash),
+                PayloadKind::Unsigned => Payload::Unsigned,
+                PayloadKind::UnsignedChunks => Payload::UnsignedChunks,
+                // Chunk signatures need a key.
+                PayloadKind::SignedChunks { .. } => return Err(S3Error::new(Code::AccessDenied)),
+            }
+        }
+    };
+    Ok(Authenticated {
+        identity: Identity::Anonymous,
+        payload,
+    })
+}
+
+/// A payload as `x-amz-content-sha256` names it.
+enum PayloadKind {
+    Sha256([u8; 32]),
+    Unsigned,
+    SignedChunks { trailer: bool },
+    UnsignedChunks,
+}
+
+impl PayloadKind {
+    fn parse(text: &str) -> Result<PayloadKind, S3Error> {
+        match text {
+            UNSIGNED_PAYLOAD => Ok(PayloadKind::Unsigned),
+            STREAMING_SIGNED => Ok(PayloadKind::SignedChunks { trailer: false }),
+            STREAMING_SIGNED_TRAILER => Ok(PayloadKind::SignedChunks { trailer: true }),
+            STREAMING_UNSIGNED_TRAILER => Ok(PayloadKind::UnsignedChunks),
+            "STREAMING-AWS4-ECDSA-P256-SHA256-PAYLOAD"
+            | "STREAMING-AWS4-ECDSA-P256-SHA256-PAYLOAD-TRAILER" => Err(ecdsa_not_implemented()),
+            _ => {
+                let mut hash = [0; 32];
+                hex::decode_to_slice(text, &mut hash).map_err(|_| invalid_content_sha256(text))?;
+                Ok(PayloadKind::Sha256(hash))
+            }
+        }
+    }
+
+    fn with_signature(self, claim: Claim, key: SigningKey) -> Payload {
+        match self {
+            PayloadKind::Sha256(hash) => Payload::Sha256(hash),
+            PayloadKind::Unsigned => Payload::Unsigned,
+            PayloadKind::UnsignedChunks => Payload::UnsignedChunks,
+            PayloadKind::SignedChunks { trailer } => Payload::SignedChunks {
+                chain: SignatureChain::new(key, &claim.date, &claim.scope, claim.signature),
+                trailer,
+            },
+        }
+    }
+}
+
+pub(super) fn invalid_content_sha256(value: &str) -> S3Error {
+    S3Error::new(Code::InvalidArgument)
+        .message(
+            "x-amz-content-sha256 must be UNSIGNED-PAYLOAD, STREAMING-UNSIGNED-PAYLOAD-TRAILER, \
+             STREAMING-AWS4-HMAC-SHA256-PAYLOAD, STREAMING-AWS4-HMAC-SHA256-PAYLOAD-TRAILER, \
+             STREAMING-AWS4-ECDSA-P256-SHA256-PAYLOAD, \
+             STREAMING-AWS4-ECDSA-P256-SHA256-PAYLOAD-TRAILER or a valid sha256 value.",
+        )
+        .with("ArgumentName", CONTENT_SHA256)
+        .with("ArgumentValue", value)
+}
+
+pub(super) fn ecdsa_not_implemented() -> S3Error {
+    S3Error::new(Code::NotImplemented).message("AWS4-ECDSA-P256-SHA256 is not implemented")
+}
+
+fn two_mechanisms(header: &str) -> S3Error {
+    S3Error::new(Code::InvalidArgument)
+        .message(
+            "Only one auth mechanism allowed; only the X-Amz-Algorithm query parameter, Signature \
+             query string parameter or the Authorization header should be specified",
+        )
+        .with("ArgumentName", "Authorization")
+        .with("ArgumentValue", header)
+}
+
+fn v2_not_supported() -> S3Error {
+    S3Error::new(Code::InvalidRequest).message(
+        "The authorization mechanism you have provided is not supported. Please use \
+         AWS4-HMAC-SHA256.",
+    )
+}
+
+fn unsupported_authorization(header: &str) -> S3Error {
+    S3Error::new(Code::InvalidArgument)
+        .message("Unsupported Authorization Type")
+        .with("ArgumentName", "Authorization")
+        .with("ArgumentValue", header)
+}
+
+fn malformed(reason: &str) -> S3Error {
+    S3Error::new(Code::AuthorizationHeaderMalformed)
+        .message(format!("The authorization header is malformed; {reason}"))
+}
+
+fn spaced_hex(bytes: &[u8]) -> String {
+    let mut out = String::with_capacity(bytes.len() * 3);
+    for byte in bytes {
+        if !out.is_empty() {
+            out.push(' ');
+        }
+        out.push_str(&hex::encode([*byte]));
+    }
+    out
+}

@@ -2,6 +2,7 @@
 
 pub mod authenticate;
 pub mod credentials;
-pub mod presigned;
+mod presigned;
+pub mod sign;
 pub mod sigv4;
 pub mod streaming;

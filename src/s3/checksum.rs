@@ -1,1 +1,267 @@
-//! Checksum headers and trailers.
+//! `x-amz-checksum-*` on the wire: what a request declares, what a response shows, and which
+//! algorithms and types go together.
+//!
+//! Values are computed while a body streams by (`body`) or combined from parts by storage.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use drystone_storage::types::{Checksum, ChecksumAlgorithm, ChecksumType};
+use http::{HeaderMap, HeaderName, HeaderValue};
+
+use crate::s3::error::{Code, S3Error};
+
+/// Stored with an object whose client sent no checksum of its own.
+pub const DEFAULT_ALGORITHM: ChecksumAlgorithm = ChecksumAlgorithm::Crc64Nvme;
+
+const PREFIX: &str = "x-amz-checksum-";
+/// Headers with the prefix that hold no value.
+const NO_VALUE: [&str; 3] = ["algorithm", "type", "mode"];
+/// AWS's newer algorithms.
+const NOT_YET: [&str; 6] = ["md5", "sha512", "xxhash64", "xxhash3", "xxhash128", "crc64"];
+
+/// A checksum that a request declares for its body.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Declared {
+    /// Its value stands in a header.
+    Value {
+        algorithm: ChecksumAlgorithm,
+        value: Vec<u8>,
+    },
+    /// Its value comes in the trailer.
+    Trailer { algorithm: ChecksumAlgorithm },
+}
+
+impl Declared {
+    pub fn algorithm(&self) -> ChecksumAlgorithm {
+        match self {
+            Declared::Value { algorithm, .. } | Declared::Trailer { algorithm } => *algorithm,
+        }
+    }
+}
+
+/// The header, or trailer, with this algorithm's value.
+pub fn header_name(algorithm: ChecksumAlgorithm) -> HeaderName {
+    HeaderName::from_static(match algorithm {
+        ChecksumAlgorithm::Crc32 => "x-amz-checksum-crc32",
+        ChecksumAlgorithm::Crc32c => "x-amz-checksum-crc32c",
+        ChecksumAlgorithm::Crc64Nvme => "x-amz-checksum-crc64nvme",
+        ChecksumAlgorithm::Sha1 => "x-amz-checksum-sha1",
+        ChecksumAlgorithm::Sha256 => "x-amz-checksum-sha256",
+    })
+}
+
+/// What the headers declare for the body: at most one checksum, by value or by trailer.
+pub fn declared(headers: &HeaderMap) -> Result<Option<Declared>, S3Error> {
+    let value = declared_value(headers)?;
+    let trailer = declared_trailer(headers)?;
+    let found = match (value, trailer) {
+        (Some(_), Some(_)) => return Err(more_than_one()),
+        (value, trailer) => value.or(trailer),
+    };
+    // SDKs name the algorithm beside the value; on its own it promises a value that never comes.
+    if let Some(named) = headers.get("x-amz-sdk-checksum-algorithm") {
+        let named = algorithm_named(text(named), "x-amz-sdk-checksum-algorithm")?;
+        match &found {
+            None => {
+                return Err(invalid(
+                    "x-amz-sdk-checksum-algorithm specified, but no corresponding \
+                     x-amz-checksum-* or x-amz-trailer headers were found.",
+                ));
+            }
+            Some(declared) if declared.algorithm() != named => {
+                return Err(invalid(
+                    "Value for x-amz-sdk-checksum-algorithm header is invalid.",
+                ));
+            }
+            Some(_) => {}
+        }
+    }
+    Ok(found)
+}
+
+fn declared_value(headers: &HeaderMap) -> Result<Option<Declared>, S3Error> {
+    let mut found = None;
+    for (name, value) in headers {
+        let Some(suffix) = name.as_str().strip_prefix(PREFIX) else {
+            continue;
+        };
+        if NO_VALUE.contains(&suffix) {
+            continue;
+        }
+        let algorithm = algorithm_of_header(suffix)?;
+        let value = decode(algorithm, text(value))
+            .ok_or_else(|| invalid(format!("Value for {name} header is invalid.")))?;
+        if found.is_some() {
+            return Err(more_than_one());
+        }
+        found = Some(Declared::Value { algorithm, value });
+    }
+    Ok(found)
+}
+
+fn declared_trailer(headers: &HeaderMap) -> Result<Option<Declared>, S3Error> {
+    let mut found = None;
+    let values = headers.get_all("x-amz-trailer").iter().map(text);
+    let names = values.flat_map(|list| list.split(','));
+    for name in names.map(str::trim).filter(|name| !name.is_empty()) {
+        let lower = name.to_ascii_lowercase();
+        let suffix = lower.strip_prefix(PREFIX).ok_or_else(|| {
+            invalid("The value specified in the x-amz-trailer header is not supported")
+        })?;
+        let algorithm = algorithm_of_header(suffix)?;
+        if found.replace(Declared::Trailer { algorithm }).is_some() {
+            return Err(more_than_one());
+        }
+    }
+    Ok(found)
+}
+
+fn algorithm_of_header(suffix: &str) -> Result<ChecksumAlgorithm, S3Error> {
+    if NOT_YET.contains(&suffix) {
+        return Err(S3Error::not_implemented(&format!("{PREFIX}{suffix}")));
+    }
+    suffix.parse().map_err(|_| {
+        invalid("The algorithm type you specified in x-amz-checksum- header is invalid.")
+    })
+}
+
+/// A value as it is sent: base64 of exactly the algorithm's length.
+pub fn decode(algorithm: ChecksumAlgorithm, text: &str) -> Option<Vec<u8>> {
+    let value = BASE64.decode(text).ok()?;
+    (value.len() == algorithm.value_len()).then_some(value)
+}
+
+/// Compares what was computed with what the client declared.
+pub fn compare(computed: &Checksum, declared: &[u8]) -> Result<(), S3Error> {
+    if computed.value == declared {
+        return Ok(());
+    }
+    Err(S3Error::new(Code::BadDigest).message(format!(
+        "The {} you specified did not match the calculated checksum.",
+        computed.algorithm
+    )))
+}
+
+/// The algorithm that a copy or an upload asks for by `x-amz-checksum-algorithm`.
+pub fn requested_algorithm(headers: &HeaderMap) -> Result<Option<ChecksumAlgorithm>, S3Error> {
+    headers
+        .get("x-amz-checksum-algorithm")
+        .map(|value| algorithm_named(text(value), "x-amz-checksum-algorithm"))
+        .transpose()
+}
+
+/// `x-amz-checksum-type`.
+pub fn requested_type(headers: &HeaderMap) -> Result<Option<ChecksumType>, S3Error> {
+    let Some(value) = headers.get("x-amz-checksum-type") else {
+        return Ok(None);
+    };
+    [ChecksumType::FullObject, ChecksumType::Composite]
+        .into_iter()
+        .find(|kind| kind.name().eq_ignore_ascii_case(text(value)))
+        .map(Some)
+        .ok_or_else(|| invalid("Value for x-amz-checksum-type header is invalid."))
+}
+
+/// What an upload's parts, and the object made of them, will carry: asked at its creation.
+/// Asked for nothing, it is what AWS gives: CRC64NVME of the full object.
+pub fn for_upload(headers: &HeaderMap) -> Result<(ChecksumAlgorithm, ChecksumType), S3Error> {
+    let kind = requested_type(headers)?;
+    let Some(algorithm) = requested_algorithm(headers)? else {
+        if kind.is_some() {
+            return Err(invalid(
+                "The x-amz-checksum-type header can only be used with the \
+                 x-amz-checksum-algorithm header.",
+            ));
+        }
+        return Ok((DEFAULT_ALGORITHM, ChecksumType::FullObject));
+    };
+    let kind = kind.unwrap_or(algorithm.default_type());
+    if !algorithm.supports(kind) {
+        return Err(invalid(format!(
+            "The {} checksum type cannot be used with the {} checksum algorithm.",
+            kind.name(),
+            algorithm.name().to_ascii_lowercase()
+        )));
+    }
+    Ok((algorithm, kind))
+}
+
+/// Checks a part against its upload, and gives the algorithm to take. Parts of a composite
+/// checksum must bring their own, since the client has to name them at completion.
+pub fn for_part(
+    upload: Option<(ChecksumAlgorithm, ChecksumType)>,
+    declared: Option<&Declared>,
+) -> Result<ChecksumAlgorithm, S3Error> {
+    let sent = declared.map(Declared::algorithm);
+    let mismatch = |expected: ChecksumAlgorithm| {
+        let actual = sent.map_or("null", ChecksumAlgorithm::name);
+        invalid(format!(
+            "Checksum Type mismatch occurred, expected checksum Type: {}, actual checksum \
+             Type: {}",
+            expected.name().to_ascii_lowercase(),
+            actual.to_ascii_lowercase()
+        ))
+    };
+    match (upload, sent) {
+        (None, sent) => Ok(sent.unwrap_or(DEFAULT_ALGORITHM)),
+        (Some((expected, _)), Some(sent)) if sent != expected => Err(mismatch(expected)),
+        (Some((expected, ChecksumType::Composite)), None) => Err(mismatch(expected)),
+        (Some((expected, _)), _) => Ok(expected),
+    }
+}
+
+/// `x-amz-checksum-mode: ENABLED`.
+pub fn is_asked_for(headers: &HeaderMap) -> bool {
+    headers
+        .get("x-amz-checksum-mode")
+        .is_some_and(|value| text(value).eq_ignore_ascii_case("ENABLED"))
+}
+
+/// A checksum's value as S3 shows it. A composite one tells its number of parts.
+pub fn display(checksum: &Checksum, parts: u32) -> String {
+    let value = BASE64.encode(&checksum.value);
+    match checksum.kind {
+        ChecksumType::Composite if parts > 0 => format!("{value}-{parts}"),
+        _ => value,
+    }
+}
+
+/// The value's header and `x-amz-checksum-type`.
+pub fn set_headers(headers: &mut HeaderMap, checksum: &Checksum, parts: u32) {
+    // Base64, a dash and digits are valid in a header.
+    if let Ok(value) = HeaderValue::from_str(&display(checksum, parts)) {
+        headers.insert(header_name(checksum.algorithm), value);
+    }
+    headers.insert(
+        HeaderName::from_static("x-amz-checksum-type"),
+        HeaderValue::from_static(checksum.kind.name()),
+    );
+}
+
+fn algorithm_named(text: &str, header: &str) -> Result<ChecksumAlgorithm, S3Error> {
+    if NOT_YET.contains(&text.to_ascii_lowercase().as_str()) {
+        return Err(S3Error::not_implemented(&format!("{header} {text}")));
+    }
+    text.parse().map_err(|_| match header {
+        "x-amz-sdk-checksum-algorithm" => {
+            invalid("Value for x-amz-sdk-checksum-algorithm header is invalid.")
+        }
+        _ => invalid(
+            "Checksum algorithm provided is unsupported. Please try again with any of the valid \
+             types: [CRC32, CRC32C, CRC64NVME, SHA1, SHA256]",
+        ),
+    })
+}
+
+fn more_than_one() -> S3Error {
+    invalid("Expecting a single x-amz-checksum- header. Multiple checksum Types are not allowed.")
+}
+
+fn invalid(message: impl Into<std::borrow::Cow<'static, str>>) -> S3Error {
+    S3Error::new(Code::InvalidRequest).message(message)
+}
+
+/// No value that counts has bytes beyond ASCII; one that has is no valid value.
+fn text(value: &HeaderValue) -> &str {
+    value.to_str().unwrap_or("\u{fffd}")
+}

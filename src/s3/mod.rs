@@ -2,6 +2,7 @@
 
 pub mod body;
 pub mod checksum;
+pub mod digest;
 pub mod error;
 pub mod names;
 pub mod operation;

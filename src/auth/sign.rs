@@ -1,0 +1,199 @@
+//! The client's side of Signature Version 4: signs requests, URLs and `aws-chunked` bodies.
+//!
+//! For the command line's client verbs and for tests. It shares the canonical request with the
+//! server; that both are right is proved by AWS's published examples.
+
+use drystone_storage::types::Timestamp;
+use http::request::Parts;
+use http::{HeaderName, HeaderValue, Uri};
+use sha2::{Digest as _, Sha256};
+
+use super::credentials::Secret;
+use super::sigv4::{self, ALGORITHM, AmzDate, Scope, SigningKey, UNSIGNED_PAYLOAD};
+use super::streaming::{SignatureChain, Trailer};
+
+/// Headers that a client or a proxy may change on the way.
+const NEVER_SIGNED: [&str; 4] = ["authorization", "connection", "expect", "user-agent"];
+
+/// Signs with one key, for one region, at one time.
+#[derive(Clone, Debug)]
+pub struct Signer {
+    scope: Scope,
+    date: AmzDate,
+    key: SigningKey,
+}
+
+/// What cannot be signed.
+#[derive(Debug, thiserror::Error)]
+pub enum SignError {
+    #[error("the time lies outside the years 0 to 9999")]
+    Time,
+    #[error("not a header value: {0}")]
+    Header(#[from] http::header::InvalidHeaderValue),
+    #[error("not a uri: {0}")]
+    Uri(#[from] http::Error),
+}
+
+impl Signer {
+    pub fn new(
+        access_key: &str,
+        secret: &Secret,
+        region: &str,
+        now: Timestamp,
+    ) -> Result<Signer, SignError> {
+        let date = AmzDate::at(now).ok_or(SignError::Time)?;
+        let scope = Scope {
+            access_key: access_key.to_owned(),
+            date: date.day().to_owned(),
+            region: region.to_owned(),
+        };
+        Ok(Signer {
+            key: SigningKey::derive(secret, &scope),
+            scope,
+            date,
+        })
+    }
+
+    /// Signs every header there is; gives the signature. `payload_hash` is the body's SHA-256 in
+    /// hex, or one of the words that `x-amz-content-sha256` may hold. `host` must be set.
+    pub fn sign(&self, parts: &mut Parts, payload_hash: &str) -> Result<String, SignError> {
+        let headers = &mut parts.headers;
+        headers.insert("x-amz-date", HeaderValue::from_str(self.date.as_str())?);
+        headers.insert("x-amz-content-sha256", HeaderValue::from_str(payload_hash)?);
+        let signed_headers = signed_headers(parts);
+        let signature = self.signature(parts, &signed_headers, payload_hash);
+        let authorization = format!(
+            "{ALGORITHM} Credential={}/{}, SignedHeaders={signed_headers}, Signature={signature}",
+            self.scope.access_key, self.scope
+        );
+        parts.headers.insert(
+            http::header::AUTHORIZATION,
+            HeaderValue::from_str(&authorization)?,
+        );
+        Ok(signature)
+    }
+
+    /// Signs for a body that is at hand.
+    pub fn sign_body(&self, parts: &mut Parts, body: &[u8]) -> Result<String, SignError> {
+        self.sign(parts, &hex::encode(Sha256::digest(body)))
+    }
+
+    /// Puts the signature into the query: a URL that is good for `expires_seconds`. The headers
+    /// that are set now must be sent with it.
+    pub fn presign(&self, parts: &mut Parts, expires_seconds: u32) -> Result<(), SignError> {
+        let signed_headers = signed_headers(parts);
+        let credential = format!("{}/{}", self.scope.access_key, self.scope);
+        let mut query = match parts.uri.query() {
+            Some(query) if !query.is_empty() => format!("{query}&"),
+            _ => String::new(),
+        };
+        query.push_str(&format!(
+            "X-Amz-Algorithm={ALGORITHM}&X-Amz-Credential={}&X-Amz-Date={}\
+             &X-Amz-Expires={expires_seconds}&X-Amz-SignedHeaders={}",
+            sigv4::encode(&credential),
+            self.date.as_str(),
+            sigv4::encode(&signed_headers)
+        ));
+        parts.uri = with_query(&parts.uri, &query)?;
+        let signature = self.signature(parts, &signed_headers, UNSIGNED_PAYLOAD);
+        parts.uri = with_query(&parts.uri, &format!("{query}&X-Amz-Signature={signature}"))?;
+        Ok(())
+    }
+
+    /// Signs the headers and each chunk; gives the body to send. With a trailer, that is signed
+    /// too. `parts` must not have a content length yet.
+    pub fn sign_chunks(
+        &self,
+        parts: &mut Parts,
+        body: &[u8],
+        chunk_len: usize,
+        trailer: Option<(HeaderName, String)>,
+    ) -> Result<Vec<u8>, SignError> {
+        let payload = match trailer {
+            Some(_) => "STREAMING-AWS4-HMAC-SHA256-PAYLOAD-TRAILER",
+            None => "STREAMING-AWS4-HMAC-SHA256-PAYLOAD",
+        };
+        declare_chunks(parts, body.len(), trailer.as_ref())?;
+        let seed = self.sign(parts, payload)?;
+        let mut chain = SignatureChain::new(self.key.clone(), &self.date, &self.scope, seed);
+        let mut out = Vec::with_capacity(body.len() + 1024);
+        for chunk in body.chunks(chunk_len.max(1)).chain([&[][..]]) {
+            let signature = chain.sign_chunk(&Sha256::digest(chunk).into());
+            let head = format!("{:x};chunk-signature={signature}\r\n", chunk.len());
+            out.extend_from_slice(head.as_bytes());
+            if !chunk.is_empty() {
+                out.extend_from_slice(chunk);
+                out.extend_from_slice(b"\r\n");
+            }
+        }
+        if let Some((name, value)) = trailer {
+            let trailer = Trailer {
+                headers: vec![(name.as_str().to_owned(), value)],
+                signature: None,
+            };
+            let canonical = trailer.canonical();
+            let signature = chain.sign_trailer(&Sha256::digest(&canonical).into());
+            out.extend_from_slice(canonical.trim_ascii_end());
+            out.extend_from_slice(b"\r\nx-amz-trailer-signature:");
+            out.extend_from_slice(signature.as_bytes());
+            out.extend_from_slice(b"\r\n");
+        }
+        out.extend_from_slice(b"\r\n");
+        Ok(out)
+    }
+
+    /// Signs the headers alone; gives the body in unsigned chunks with a trailer.
+    pub fn sign_unsigned_chunks(
+        &self,
+        parts: &mut Parts,
+        body: &[u8],
+        chunk_len: usize,
+        trailer: (HeaderName, String),
+    ) -> Result<Vec<u8>, SignError> {
+        declare_chunks(parts, body.len(), Some(&trailer))?;
+        self.sign(parts, "STREAMING-UNSIGNED-PAYLOAD-TRAILER")?;
+        let mut out = Vec::with_capacity(body.len() + 1024);
+        for chunk in body.chunks(chunk_len.max(1)) {
+            out.extend_from_slice(format!("{:x}\r\n", chunk.len()).as_bytes());
+            out.extend_from_slice(chunk);
+            out.extend_from_slice(b"\r\n");
+        }
+        let (name, value) = trailer;
+        out.extend_from_slice(format!("0\r\n{name}:{value}\r\n\r\n").as_bytes());
+        Ok(out)
+    }
+
+    fn signature(&self, parts: &Parts, signed_headers: &str, payload_hash: &str) -> String {
+        let canonical = sigv4::canonical_request(parts, signed_headers, payload_hash);
+        self.key
+            .sign(&sigv4::string_to_sign(&self.date, &self.scope, &canonical))
+    }
+}
+
+fn declare_chunks(
+    parts: &mut Parts,
+    len: usize,
+    trailer: Option<&(HeaderName, String)>,
+) -> Result<(), SignError> {
+    let headers = &mut parts.headers;
+    headers.insert("content-encoding", HeaderValue::from_static("aws-chunked"));
+    headers.insert("x-amz-decoded-content-length", HeaderValue::from(len));
+    if let Some((name, _)) = trailer {
+        headers.insert("x-amz-trailer", HeaderValue::from_str(name.as_str())?);
+    }
+    Ok(())
+}
+
+fn signed_headers(parts: &Parts) -> String {
+    let mut names: Vec<&str> = parts.headers.keys().map(|name| name.as_str()).collect();
+    names.retain(|name| !NEVER_SIGNED.contains(name));
+    names.sort_unstable();
+    names.join(";")
+}
+
+fn with_query(uri: &Uri, query: &str) -> Result<Uri, SignError> {
+    let mut parts = uri.clone().into_parts();
+    let path_and_query = format!("{}?{query}", uri.path());
+    parts.path_and_query = Some(path_and_query.try_into().map_err(http::Error::from)?);
+    Ok(Uri::from_parts(parts).map_err(http::Error::from)?)
+}
