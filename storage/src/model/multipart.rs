@@ -1,0 +1,223 @@
+//! A bucket's uploads: their parts, and how they become an object.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::bucket::{BucketState, NewVersion, Stored};
+use super::{Stamp, total_len};
+use crate::checksum::{PartValue, combine, multipart_etag};
+use crate::error::Refusal;
+use crate::store::{CompleteUpload, CompletedPart, CreateUpload, PART_SIZE_MIN_BYTES, Written};
+use crate::types::{
+    Checksum, ChecksumAlgorithm, ChecksumType, Digest, ETag, ObjectPart, Order, Upload, UploadId,
+    UploadedPart,
+};
+
+type Result<T> = std::result::Result<T, Refusal>;
+
+pub(super) struct UploadState {
+    pub info: Upload,
+    parts: BTreeMap<u16, Part>,
+}
+
+struct Part {
+    info: UploadedPart,
+    data: Vec<Bytes>,
+}
+
+/// An upload that became an object.
+pub(super) struct Completed {
+    key: String,
+    /// The parts it was completed with, by number and ETag.
+    parts: Vec<(u16, ETag)>,
+    answer: Written,
+}
+
+impl UploadState {
+    pub fn put_part(
+        &mut self,
+        number: u16,
+        data: Vec<Bytes>,
+        digest: Digest,
+        stamp: Stamp,
+    ) -> UploadedPart {
+        let info = UploadedPart {
+            number,
+            size: total_len(&data),
+            etag: ETag {
+                md5: digest.md5,
+                parts: 0,
+            },
+            modified: stamp.now,
+            checksum: digest.checksum,
+        };
+        let part = Part {
+            info: info.clone(),
+            data,
+        };
+        self.parts.insert(number, part);
+        info
+    }
+
+    pub fn list_parts(&self, after: u16, max: usize) -> (Vec<UploadedPart>, bool) {
+        let follow = || self.parts.values().filter(|part| part.info.number > after);
+        let page: Vec<_> = follow().take(max).map(|part| part.info.clone()).collect();
+        let more = max > 0 && follow().count() > page.len();
+        (page, more)
+    }
+
+    /// The parts that the client names, each found to be what it says.
+    fn choose(&self, named: &[CompletedPart]) -> Result<Vec<&Part>> {
+        let mut chosen = Vec::new();
+        for part in named {
+            let number = part.number;
+            let found = self
+                .parts
+                .get(&number)
+                .filter(|found| found.info.etag == part.etag)
+                .ok_or(Refusal::InvalidPart { number })?;
+            chosen.push(found);
+        }
+        for part in chosen.iter().rev().skip(1).rev() {
+            if part.info.size < PART_SIZE_MIN_BYTES {
+                return Err(Refusal::PartTooSmall {
+                    number: part.info.number,
+                    size: part.info.size,
+                    minimum: PART_SIZE_MIN_BYTES,
+                    etag: part.info.etag,
+                });
+            }
+        }
+        for (part, found) in named.iter().zip(&chosen) {
+            check_checksum(part.checksum.as_ref(), found.info.checksum.as_ref())?;
+        }
+        Ok(chosen)
+    }
+}
+
+/// Whether the checksum a client names, if any, is the one there is.
+fn check_checksum(named: Option<&Checksum>, found: Option<&Checksum>) -> Result<()> {
+    let value = |sum: &Checksum| (sum.algorithm, sum.value.clone());
+    if named.is_some() && named.map(value) != found.map(value) {
+        return Err(Refusal::ChecksumMismatch);
+    }
+    Ok(())
+}
+
+/// The checksum of the whole, where every part has one of the upload's algorithm.
+fn whole_checksum(
+    wanted: Option<(ChecksumAlgorithm, ChecksumType)>,
+    parts: &[&Part],
+) -> Option<Checksum> {
+    let (algorithm, kind) = wanted?;
+    let values: Option<Vec<PartValue<'_>>> = parts
+        .iter()
+        .map(|part| {
+            let sum = part.info.checksum.as_ref();
+            Some(PartValue {
+                value: &sum.filter(|sum| sum.algorithm == algorithm)?.value,
+                size: part.info.size,
+            })
+        })
+        .collect();
+    combine(algorithm, kind, &values?)
+}
+
+fn assemble(upload: &UploadState, parts: &[&Part]) -> Stored {
+    let mut offset = 0;
+    let mut listed = Vec::new();
+    for part in parts {
+        listed.push(ObjectPart {
+            number: part.info.number,
+            offset,
+            size: part.info.size,
+            checksum: part.info.checksum.clone(),
+        });
+        offset += part.info.size;
+    }
+    Stored {
+        write_id: upload.info.id.0,
+        size: offset,
+        etag: multipart_etag(parts.iter().map(|part| part.info.etag.md5)),
+        checksum: whole_checksum(upload.info.checksum, parts),
+        data: parts.iter().flat_map(|part| part.data.clone()).collect(),
+        parts: listed,
+    }
+}
+
+impl BucketState {
+    pub fn create_upload(&mut self, id: UploadId, request: CreateUpload, stamp: Stamp) -> Upload {
+        let info = Upload {
+            id,
+            key: request.key.clone(),
+            initiated: stamp.now,
+            attributes: request.attributes,
+            checksum: request.checksum,
+        };
+        let upload = UploadState {
+            info: info.clone(),
+            parts: BTreeMap::new(),
+        };
+        self.uploads.insert((request.key, stamp.order), upload);
+        info
+    }
+
+    /// An upload is there only under its own key.
+    fn place_of(&self, key: &str, upload: UploadId) -> Result<(String, Order)> {
+        self.uploads
+            .iter()
+            .find(|((of_key, _), state)| of_key == key && state.info.id == upload)
+            .map(|(place, _)| place.clone())
+            .ok_or(Refusal::NoSuchUpload)
+    }
+
+    pub fn upload(&mut self, key: &str, upload: UploadId) -> Result<&mut UploadState> {
+        let place = self.place_of(key, upload)?;
+        self.uploads.get_mut(&place).ok_or(Refusal::NoSuchUpload)
+    }
+
+    pub fn abort_upload(&mut self, key: &str, upload: UploadId) -> Result<()> {
+        let place = self.place_of(key, upload)?;
+        self.uploads.remove(&place);
+        Ok(())
+    }
+
+    pub fn complete_upload(&mut self, request: CompleteUpload, stamp: Stamp) -> Result<Written> {
+        let named: Vec<_> = request.parts.iter().map(|p| (p.number, p.etag)).collect();
+        let Ok(place) = self.place_of(&request.key, request.upload) else {
+            return self
+                .completed
+                .get(&request.upload)
+                .filter(|done| done.key == request.key && done.parts == named)
+                .map(|done| done.answer.clone())
+                .ok_or(Refusal::NoSuchUpload);
+        };
+        let upload = &self.uploads[&place];
+        let chosen = upload.choose(&request.parts)?;
+        let stored = assemble(upload, &chosen);
+        if let Some(expected) = request.size
+            && expected != stored.size
+        {
+            let total = stored.size;
+            return Err(Refusal::SizeMismatch { expected, total });
+        }
+        check_checksum(request.checksum.as_ref(), stored.checksum.as_ref())?;
+        let new = NewVersion {
+            key: request.key.clone(),
+            attributes: upload.info.attributes.clone(),
+            condition: request.condition,
+            stored: Arc::new(stored),
+        };
+        let answer = self.put(new, stamp)?;
+        self.uploads.remove(&place);
+        let completed = Completed {
+            key: request.key,
+            parts: named,
+            answer: answer.clone(),
+        };
+        self.completed.insert(request.upload, completed);
+        Ok(answer)
+    }
+}
