@@ -1,1 +1,394 @@
 //! Configuration: TOML, then environment, then flags.
+//!
+//! Each of the three is read into a [`Layer`]; what a later one says replaces what an earlier one
+//! said. [`Layer::resolve`] checks the whole and gives a [`Config`], or a sentence that says what
+//! to change. Nothing here opens a disk or a port: `config check` runs all of it.
+
+mod ellipsis;
+mod environment;
+mod file;
+mod keys;
+mod users;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+pub use environment::Environment;
+pub use keys::{Keys, Secret};
+pub use users::User;
+
+/// S3's own port among the servers that scripts know.
+pub const DEFAULT_ADDRESS: &str = ":9000";
+pub const DEFAULT_REGION: &str = "us-east-1";
+/// A node takes at most this many disks.
+pub const DIRECTORIES_LEN_MAX: usize = 256;
+/// A stripe has at most this many shards.
+pub const SHARDS_MAX: u8 = 32;
+
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("{}: {source}", path.display())]
+    Unreadable {
+        path: PathBuf,
+        source: std::io::Error,
+    },
+    #[error("{}:{line}: {message}", path.display())]
+    File {
+        path: PathBuf,
+        line: usize,
+        message: String,
+    },
+    #[error("{name}: {message}")]
+    Variable { name: String, message: String },
+    #[error("{0}")]
+    Invalid(String),
+}
+
+/// Everything that decides how a node runs, checked.
+#[derive(Clone, Debug)]
+pub struct Config {
+    pub server: Server,
+    /// `None`: keys are to be generated and kept in [`Server::keys_file`].
+    pub root: Option<Keys>,
+    /// The first account: the operator's.
+    pub root_user: User,
+    /// Everyone else.
+    pub users: Vec<User>,
+    pub storage: Storage,
+    /// What was found and is not acted upon; to be logged.
+    pub warnings: Vec<String>,
+}
+
+#[derive(Clone, Debug)]
+pub struct Server {
+    pub address: Address,
+    pub region: String,
+    /// Host names under which a bucket may stand as the first label.
+    pub domains: Vec<String>,
+    /// Where generated root keys are kept.
+    pub keys_file: Option<PathBuf>,
+    /// Where the port is written once the server listens.
+    pub port_file: Option<PathBuf>,
+}
+
+#[derive(Clone, Debug)]
+pub struct Storage {
+    pub directories: Vec<PathBuf>,
+    /// Geometry by storage class; a class without an entry goes by the number of disks.
+    pub classes: BTreeMap<String, Geometry>,
+    pub durability: Durability,
+}
+
+/// Into how many data and parity shards a stripe is cut.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Geometry {
+    pub data: u8,
+    pub parity: u8,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Durability {
+    /// What is acknowledged has been synced.
+    #[default]
+    Strict,
+    /// Nothing is synced: for tests only.
+    Relaxed,
+}
+
+/// Where to listen. An empty host means all interfaces.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Address {
+    pub host: String,
+    pub port: u16,
+}
+
+/// What one source says; `None` where it says nothing.
+#[derive(Debug, Default, serde::Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Layer {
+    pub server: ServerLayer,
+    pub root: users::RootLayer,
+    pub users: Vec<users::UserLayer>,
+    pub storage: StorageLayer,
+    #[serde(skip)]
+    pub warnings: Vec<String>,
+}
+
+#[derive(Debug, Default, serde::Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ServerLayer {
+    pub address: Option<String>,
+    pub region: Option<String>,
+    pub domains: Option<Vec<String>>,
+    pub keys_file: Option<PathBuf>,
+    pub port_file: Option<PathBuf>,
+}
+
+#[derive(Debug, Default, serde::Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct StorageLayer {
+    pub directories: Option<Vec<String>>,
+    pub classes: Option<BTreeMap<String, String>>,
+    pub durability: Option<Durability>,
+}
+
+/// File, environment and flags, in this order.
+pub fn load(
+    file: Option<PathBuf>,
+    environment: &Environment,
+    flags: Layer,
+) -> Result<Config, Error> {
+    let file = match file.or_else(|| environment.config_file()) {
+        Some(path) => file::read(&path)?,
+        None => Layer::default(),
+    };
+    flags.over(environment.layer()?.over(file)).resolve()
+}
+
+impl Layer {
+    /// This layer, with what it does not say taken from the one below.
+    fn over(self, below: Layer) -> Layer {
+        let mut warnings = below.warnings;
+        warnings.extend(self.warnings);
+        Layer {
+            server: ServerLayer {
+                address: self.server.address.or(below.server.address),
+                region: self.server.region.or(below.server.region),
+                domains: self.server.domains.or(below.server.domains),
+                keys_file: self.server.keys_file.or(below.server.keys_file),
+                port_file: self.server.port_file.or(below.server.port_file),
+            },
+            root: self.root.over(below.root),
+            users: below.users.into_iter().chain(self.users).collect(),
+            storage: StorageLayer {
+                directories: self.storage.directories.or(below.storage.directories),
+                classes: self.storage.classes.or(below.storage.classes),
+                durability: self.storage.durability.or(below.storage.durability),
+            },
+            warnings,
+        }
+    }
+
+    fn resolve(self) -> Result<Config, Error> {
+        let address: Address = self
+            .server
+            .address
+            .as_deref()
+            .unwrap_or(DEFAULT_ADDRESS)
+            .parse()?;
+        let region = self
+            .server
+            .region
+            .unwrap_or_else(|| DEFAULT_REGION.to_owned());
+        let directories = directories(&self.storage.directories.unwrap_or_default())?;
+        let (root, root_user) = self.root.resolve()?;
+        let users = users::resolve(self.users, root.as_ref(), &root_user)?;
+        for user in root.iter().chain(users.iter().map(|user| &user.keys)) {
+            user.check(&address)?;
+        }
+        Ok(Config {
+            server: Server {
+                address,
+                region: checked_region(region)?,
+                domains: self
+                    .server
+                    .domains
+                    .unwrap_or_default()
+                    .into_iter()
+                    .map(checked_domain)
+                    .collect::<Result<_, _>>()?,
+                keys_file: self.server.keys_file,
+                port_file: self.server.port_file,
+            },
+            root,
+            root_user,
+            users,
+            storage: Storage {
+                directories,
+                classes: classes(self.storage.classes.unwrap_or_default())?,
+                durability: self.storage.durability.unwrap_or_default(),
+            },
+            warnings: self.warnings,
+        })
+    }
+}
+
+impl Config {
+    /// Where generated root keys are kept: beside the first disk and named after it, as a disk
+    /// holds nothing that isn't the store's.
+    pub fn keys_file(&self) -> PathBuf {
+        if let Some(path) = &self.server.keys_file {
+            return path.clone();
+        }
+        let mut path = self.storage.directories[0].clone();
+        let mut name = path.file_name().unwrap_or_default().to_owned();
+        name.push(".keys");
+        path.set_file_name(name);
+        path
+    }
+}
+
+fn directories(given: &[String]) -> Result<Vec<PathBuf>, Error> {
+    let mut directories: Vec<PathBuf> = Vec::new();
+    for argument in given {
+        if argument.starts_with("http://") || argument.starts_with("https://") {
+            return invalid(format!(
+                "{argument}: disks of other nodes are not supported yet; give local directories"
+            ));
+        }
+        for directory in ellipsis::expand(argument, DIRECTORIES_LEN_MAX)? {
+            let path = absolute(&directory)?;
+            if path.file_name().is_none() {
+                return invalid(format!(
+                    "{directory}: a disk must be a directory of its own"
+                ));
+            }
+            if directories.contains(&path) {
+                return invalid(format!("{directory}: given twice; each disk is named once"));
+            }
+            directories.push(path);
+        }
+    }
+    if directories.len() > DIRECTORIES_LEN_MAX {
+        return invalid(format!(
+            "{} disks are given; a node takes at most {DIRECTORIES_LEN_MAX}",
+            directories.len()
+        ));
+    }
+    Ok(directories)
+}
+
+/// Made absolute without a look at the disk, so that a missing mount stays the storage's to judge.
+fn absolute(directory: &str) -> Result<PathBuf, Error> {
+    let path = std::path::absolute(directory)
+        .map_err(|error| Error::Invalid(format!("{directory:?}: {error}")))?;
+    Ok(path.components().collect())
+}
+
+fn classes(given: BTreeMap<String, String>) -> Result<BTreeMap<String, Geometry>, Error> {
+    given
+        .into_iter()
+        .map(|(class, geometry)| {
+            let plain = |c: char| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_';
+            if class.is_empty() || !class.chars().all(plain) {
+                return invalid(format!(
+                    "storage.classes: {class:?} is no storage class; \
+                     they are written like STANDARD or REDUCED_REDUNDANCY"
+                ));
+            }
+            let geometry = geometry.parse().map_err(|error: Error| {
+                Error::Invalid(format!("storage.classes: {class}: {error}"))
+            })?;
+            Ok((class, geometry))
+        })
+        .collect()
+}
+
+fn checked_region(region: String) -> Result<String, Error> {
+    let plain = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
+    if region.is_empty() || region.len() > 64 || !region.chars().all(plain) {
+        return invalid(format!(
+            "region {region:?}: expected letters, digits and hyphens, such as {DEFAULT_REGION}"
+        ));
+    }
+    Ok(region)
+}
+
+fn checked_domain(domain: String) -> Result<String, Error> {
+    let domain = domain.to_ascii_lowercase();
+    let label = |label: &str| {
+        !label.is_empty()
+            && label.len() <= 63
+            && label.chars().all(|c| c.is_ascii_alphanumeric() || c == '-')
+    };
+    if domain.len() > 253 || !domain.split('.').all(label) {
+        return invalid(format!(
+            "domain {domain:?}: expected a host name without scheme and port, such as s3.example.org"
+        ));
+    }
+    Ok(domain)
+}
+
+fn invalid<T>(message: String) -> Result<T, Error> {
+    Err(Error::Invalid(message))
+}
+
+impl FromStr for Geometry {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Geometry, Error> {
+        let parts = text.split_once('+').and_then(|(data, parity)| {
+            let data: u8 = data.trim().parse().ok()?;
+            let parity: u8 = parity.trim().parse().ok()?;
+            Some(Geometry { data, parity })
+        });
+        match parts {
+            Some(geometry)
+                if geometry.data > 0
+                    && u16::from(geometry.data) + u16::from(geometry.parity)
+                        <= u16::from(SHARDS_MAX) =>
+            {
+                Ok(geometry)
+            }
+            _ => invalid(format!(
+                "{text:?}: expected data and parity shards, such as \"4+2\", \
+                 together at most {SHARDS_MAX}"
+            )),
+        }
+    }
+}
+
+impl fmt::Display for Geometry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}+{}", self.data, self.parity)
+    }
+}
+
+impl Address {
+    /// Whether only this machine can reach it.
+    pub fn is_loopback(&self) -> bool {
+        match self.host.parse::<std::net::IpAddr>() {
+            Ok(ip) => ip.is_loopback(),
+            Err(_) => self.host.eq_ignore_ascii_case("localhost"),
+        }
+    }
+}
+
+impl FromStr for Address {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Address, Error> {
+        let parsed = text.rsplit_once(':').and_then(|(host, port)| {
+            let port: u16 = port.parse().ok()?;
+            let bracketed = host.strip_prefix('[').and_then(|h| h.strip_suffix(']'));
+            let host = match bracketed {
+                Some(ip) => ip.parse::<std::net::Ipv6Addr>().ok()?.to_string(),
+                None if host.contains(':') => return None,
+                None => host.to_owned(),
+            };
+            Some(Address { host, port })
+        });
+        match parsed {
+            Some(address) => Ok(address),
+            None => invalid(format!(
+                "address {text:?}: expected HOST:PORT, such as 127.0.0.1:9000, [::1]:9000 or :9000"
+            )),
+        }
+    }
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.host.contains(':') {
+            write!(f, "[{}]:{}", self.host, self.port)
+        } else {
+            write!(f, "{}:{}", self.host, self.port)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,55 @@
+//! `config check`: everything a start would refuse in the configuration, without a start.
+
+use std::process::ExitCode;
+
+use clap::Subcommand;
+
+use super::{ConfigArguments, EXIT_USAGE, fail};
+use crate::config::{Config, Durability, Environment};
+
+#[derive(Subcommand)]
+pub(super) enum Verb {
+    /// Check file, environment and flags as `server` would, and show what they come to
+    Check(ConfigArguments),
+}
+
+pub(super) fn run(verb: Verb, environment: &Environment) -> ExitCode {
+    let Verb::Check(arguments) = verb;
+    match arguments.load(environment) {
+        Ok(config) => {
+            show(&config);
+            ExitCode::SUCCESS
+        }
+        Err(error) => fail(EXIT_USAGE, &error),
+    }
+}
+
+/// Never a secret.
+fn show(config: &Config) {
+    for warning in &config.warnings {
+        println!("warning: {warning}");
+    }
+    println!("address: {}", config.server.address);
+    println!("region: {}", config.server.region);
+    for domain in &config.server.domains {
+        println!("domain: {domain}");
+    }
+    for directory in &config.storage.directories {
+        println!("disk: {}", directory.display());
+    }
+    for (class, geometry) in &config.storage.classes {
+        println!("storage class: {class} = {geometry}");
+    }
+    if config.storage.durability == Durability::Relaxed {
+        println!("durability: relaxed (for tests only)");
+    }
+    match &config.root {
+        Some(keys) => println!("root: {}", keys.access_key),
+        None => println!("root: keys are generated and kept"),
+    }
+    for user in &config.users {
+        let account = &user.account.id.0;
+        println!("user: {} of account {account}", user.name);
+    }
+    println!("the configuration is valid");
+}

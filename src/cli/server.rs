@@ -1,0 +1,206 @@
+//! `server`: starts a node, says that it is ready, and ends it when told to.
+
+use std::fs::{self, File};
+use std::io::{self, Write as _};
+use std::path::Path;
+use std::process::ExitCode;
+
+use clap::Args;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tracing::{info, warn};
+
+use super::{ConfigArguments, EXIT_FAILED, EXIT_USAGE, fail};
+use crate::config::{Config, Durability, Environment, Keys};
+use crate::node::Node;
+use crate::{product, telemetry};
+
+#[derive(Args)]
+pub(super) struct Arguments {
+    #[command(flatten)]
+    config: ConfigArguments,
+
+    /// Taken so that scripts which give it work: there is no console yet
+    #[arg(long, value_name = "HOST:PORT")]
+    console_address: Option<String>,
+}
+
+#[derive(Debug, thiserror::Error)]
+enum Error {
+    #[error("root keys: {}: {source}", path.display())]
+    Keys {
+        path: std::path::PathBuf,
+        source: io::Error,
+    },
+    #[error(transparent)]
+    Start(#[from] crate::node::Error),
+    #[error("{what}: {source}")]
+    Io { what: String, source: io::Error },
+}
+
+pub(super) fn run(arguments: Arguments, environment: &Environment) -> ExitCode {
+    if let Err(error) = telemetry::start(environment.log(), environment.log_format()) {
+        return fail(EXIT_USAGE, &error);
+    }
+    let console = arguments.console_address;
+    let config = match arguments.config.load(environment) {
+        Ok(config) => config,
+        Err(error) => return fail(EXIT_USAGE, &error),
+    };
+    if config.storage.directories.is_empty() {
+        let example = "server ./data, or server /mnt/disk{1...4}";
+        return fail(
+            EXIT_USAGE,
+            &format_args!("no disks are given; for example: {example}"),
+        );
+    }
+    for warning in &config.warnings {
+        warn!("{warning}");
+    }
+    if let Some(address) = console {
+        warn!(%address, "there is no console yet: nothing listens on the console address");
+    }
+    if config.storage.durability == Durability::Relaxed {
+        warn!("durability is relaxed: a crash can lose what was acknowledged");
+    }
+    let runtime = match tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+    {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(EXIT_FAILED, &error),
+    };
+    match runtime.block_on(serve(&config)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(EXIT_FAILED, &error),
+    }
+}
+
+async fn serve(config: &Config) -> Result<(), Error> {
+    let mut signals = Signals::listen().map_err(|source| io_error("signals", source))?;
+    let node = tokio::select! {
+        node = start(config) => node?,
+        name = signals.next() => {
+            info!(signal = name.name(), "stopped before it was ready");
+            return Ok(());
+        }
+    };
+    let stop = async {
+        let name = signals.next().await;
+        info!(signal = name.name(), "stopping; once more stops at once");
+        tokio::spawn(async move {
+            let name = signals.next().await;
+            warn!(signal = name.name(), "stopped at once");
+            std::process::exit(128 + name.number());
+        });
+    };
+    node.run(stop).await;
+    info!("stopped");
+    Ok(())
+}
+
+/// Everything up to the ready line.
+async fn start(config: &Config) -> Result<Node, Error> {
+    let root = root_keys(config)?;
+    let node = Node::start(config, root).await?;
+    announce(config, &node).await?;
+    Ok(node)
+}
+
+/// The configured root keys, or those kept in the keys file, which is made at the first start.
+fn root_keys(config: &Config) -> Result<Keys, Error> {
+    if let Some(keys) = &config.root {
+        return Ok(keys.clone());
+    }
+    let path = config.keys_file();
+    let (keys, new) = Keys::load_or_generate(&path).map_err(|source| Error::Keys {
+        path: path.clone(),
+        source,
+    })?;
+    let path = path.display();
+    match new {
+        true => info!(%path, "root keys were generated and are kept in this file"),
+        false => info!(%path, "root keys are those kept in this file"),
+    }
+    Ok(keys)
+}
+
+/// Tells scripts and people that requests are answered from now on: the port file, the line that
+/// MinIO's start scripts wait for, and the ready line.
+async fn announce(config: &Config, node: &Node) -> Result<(), Error> {
+    let address = node.address();
+    let health = node.health().await;
+    if let Some(path) = &config.server.port_file {
+        write_whole(path, &format!("{}\n", address.port()))
+            .map_err(|source| io_error(&path.display().to_string(), source))?;
+    }
+    eprintln!(
+        "Status:         {} Online, {} Offline.",
+        health.disks_online, health.disks_offline
+    );
+    let ready = serde_json::json!({
+        "event": "ready",
+        "address": address.to_string(),
+        "port": address.port(),
+        "pid": std::process::id(),
+        "version": product::VERSION,
+        "disks": config.storage.directories.len(),
+    });
+    let mut out = io::stdout().lock();
+    writeln!(out, "{ready}")
+        .and_then(|()| out.flush())
+        .map_err(|source| io_error("standard output", source))
+}
+
+/// Whoever waits for the file never reads half of it. It tells about a running process, so it
+/// need not survive a power cut and is not synced.
+fn write_whole(path: &Path, content: &str) -> io::Result<()> {
+    let mut temporary = path.as_os_str().to_owned();
+    temporary.push(".new");
+    File::create(&temporary)?.write_all(content.as_bytes())?;
+    fs::rename(&temporary, path)
+}
+
+fn io_error(what: &str, source: io::Error) -> Error {
+    Error::Io {
+        what: what.to_owned(),
+        source,
+    }
+}
+
+/// The two signals that ask for an end.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+#[derive(Clone, Copy)]
+struct Received(SignalKind);
+
+impl Signals {
+    fn listen() -> io::Result<Signals> {
+        Ok(Signals {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
+    }
+
+    async fn next(&mut self) -> Received {
+        tokio::select! {
+            _ = self.terminate.recv() => Received(SignalKind::terminate()),
+            _ = self.interrupt.recv() => Received(SignalKind::interrupt()),
+        }
+    }
+}
+
+impl Received {
+    fn name(self) -> &'static str {
+        match self.0 == SignalKind::terminate() {
+            true => "SIGTERM",
+            false => "SIGINT",
+        }
+    }
+
+    fn number(self) -> i32 {
+        self.0.as_raw_value()
+    }
+}

@@ -1,0 +1,210 @@
+//! Access keys: what makes a pair acceptable, and the file that generated ones are kept in.
+
+use std::fmt;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::path::Path;
+
+use rand::RngExt as _;
+
+use super::{Address, Error};
+
+const ACCESS_KEY_LEN_MIN: usize = 3;
+const ACCESS_KEY_LEN_MAX: usize = 128;
+const SECRET_KEY_LEN_MIN: usize = 8;
+const SECRET_KEY_LEN_MAX: usize = 128;
+
+const GENERATED_ACCESS_KEY_LEN: usize = 20;
+const GENERATED_SECRET_KEY_LEN: usize = 40;
+const UPPER_AND_DIGITS: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789";
+const LETTERS_AND_DIGITS: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789";
+
+/// Passwords that stand in other servers' manuals: everyone tries them first.
+const WELL_KNOWN: [&str; 6] = [
+    "minioadmin",
+    "minio123",
+    "rustfsadmin",
+    "password",
+    "changeme",
+    "12345678",
+];
+
+/// Names under which clients read keys, so that the file can be sourced by a shell.
+const ACCESS_KEY_NAME: &str = "AWS_ACCESS_KEY_ID";
+const SECRET_KEY_NAME: &str = "AWS_SECRET_ACCESS_KEY";
+
+/// Text that no log and no error shows.
+#[derive(Clone, PartialEq, Eq, serde::Deserialize)]
+#[serde(transparent)]
+pub struct Secret(String);
+
+impl Secret {
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl From<String> for Secret {
+    fn from(text: String) -> Secret {
+        Secret(text)
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("***")
+    }
+}
+
+/// What a principal signs with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Keys {
+    pub access_key: String,
+    pub secret_key: Secret,
+}
+
+impl Keys {
+    /// Refuses what is too short to protect anything, and a well-known pair where others than
+    /// this machine could use it.
+    pub(super) fn check(&self, address: &Address) -> Result<(), Error> {
+        let Keys { access_key, .. } = self;
+        let secret = self.secret_key.expose();
+        let lengths = ACCESS_KEY_LEN_MIN..=ACCESS_KEY_LEN_MAX;
+        let plain = |c: char| c.is_ascii_graphic() && !"/,=\"'\\".contains(c);
+        if !lengths.contains(&access_key.len()) || !access_key.chars().all(plain) {
+            return Err(Error::Invalid(format!(
+                "access key {access_key:?}: expected {ACCESS_KEY_LEN_MIN} to {ACCESS_KEY_LEN_MAX} \
+                 letters, digits or signs other than / , = quotes and backslash"
+            )));
+        }
+        if !(SECRET_KEY_LEN_MIN..=SECRET_KEY_LEN_MAX).contains(&secret.len()) {
+            return Err(Error::Invalid(format!(
+                "the secret key of {access_key} must have \
+                 {SECRET_KEY_LEN_MIN} to {SECRET_KEY_LEN_MAX} characters"
+            )));
+        }
+        let guessable = secret == access_key || WELL_KNOWN.contains(&secret);
+        if guessable && !address.is_loopback() {
+            return Err(Error::Invalid(format!(
+                "the secret key of {access_key} is one that everybody knows, and {address} can be \
+                 reached from other machines: set another one, or listen on 127.0.0.1"
+            )));
+        }
+        Ok(())
+    }
+
+    /// The keys in the file, made and kept there when there is none. Tells whether they are new.
+    pub fn load_or_generate(path: &Path) -> io::Result<(Keys, bool)> {
+        match fs::read_to_string(path) {
+            Ok(text) => {
+                if fs::metadata(path)?.mode() & 0o077 != 0 {
+                    tracing::warn!(path = %path.display(), "keys file is readable by others");
+                }
+                let keys = parse(&text).ok_or_else(|| {
+                    let message = format!("no {ACCESS_KEY_NAME}= and {SECRET_KEY_NAME}= in it");
+                    io::Error::new(io::ErrorKind::InvalidData, message)
+                })?;
+                Ok((keys, false))
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                let keys = Keys::generate();
+                keys.keep(path)?;
+                Ok((keys, true))
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    fn generate() -> Keys {
+        let mut rng = rand::rng();
+        let mut text = |alphabet: &[u8], len: usize| -> String {
+            let letter = |_| char::from(alphabet[rng.random_range(0..alphabet.len())]);
+            (0..len).map(letter).collect()
+        };
+        Keys {
+            access_key: text(UPPER_AND_DIGITS, GENERATED_ACCESS_KEY_LEN),
+            secret_key: Secret(text(LETTERS_AND_DIGITS, GENERATED_SECRET_KEY_LEN)),
+        }
+    }
+
+    /// Written beside and renamed: power that goes before the rename leaves no keys file and a
+    /// temporary one, which the next start overwrites.
+    fn keep(&self, path: &Path) -> io::Result<()> {
+        let mut temporary = path.as_os_str().to_owned();
+        temporary.push(".new");
+        let temporary = Path::new(&temporary);
+        let folder = match path.parent() {
+            Some(parent) if !parent.as_os_str().is_empty() => parent,
+            _ => Path::new("."),
+        };
+        fs::create_dir_all(folder)?;
+        // A leftover may have other rights than those asked for here.
+        match fs::remove_file(temporary) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let mut file = OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(temporary)?;
+        writeln!(file, "{ACCESS_KEY_NAME}={}", self.access_key)?;
+        writeln!(file, "{SECRET_KEY_NAME}={}", self.secret_key.expose())?;
+        file.sync_all()?;
+        fs::rename(temporary, path)?;
+        File::open(folder)?.sync_all()
+    }
+}
+
+fn parse(text: &str) -> Option<Keys> {
+    let value = |name: &str| {
+        let mut lines = text.lines();
+        lines.find_map(|line| line.trim().strip_prefix(name)?.strip_prefix('='))
+    };
+    Some(Keys {
+        access_key: value(ACCESS_KEY_NAME)?.to_owned(),
+        secret_key: Secret(value(SECRET_KEY_NAME)?.to_owned()),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_46_generated_keys_differ_are_kept_and_private() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("below/keys");
+        let (keys, new) = Keys::load_or_generate(&path).unwrap();
+        assert!(new);
+        assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
+        assert_eq!(
+            Keys::load_or_generate(&path).unwrap(),
+            (keys.clone(), false)
+        );
+        let (other, _) = Keys::load_or_generate(&folder.path().join("keys")).unwrap();
+        assert_ne!(keys.access_key, other.access_key);
+        assert_ne!(keys.secret_key, other.secret_key);
+        let public: Address = ":9000".parse().unwrap();
+        keys.check(&public).unwrap();
+    }
+
+    #[test]
+    fn debug_shows_no_secret() {
+        let keys = Keys::generate();
+        assert!(!format!("{keys:?}").contains(keys.secret_key.expose()));
+    }
+
+    #[test]
+    fn a_broken_keys_file_is_not_replaced() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("keys");
+        fs::write(&path, "AWS_ACCESS_KEY_ID=abc\n").unwrap();
+        assert!(Keys::load_or_generate(&path).is_err());
+        assert_eq!(
+            fs::read_to_string(&path).unwrap(),
+            "AWS_ACCESS_KEY_ID=abc\n"
+        );
+    }
+}

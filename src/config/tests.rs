@@ -1,0 +1,249 @@
+use super::*;
+
+fn environment(variables: &[(&str, &str)]) -> Environment {
+    let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+    variables.iter().map(owned).collect()
+}
+
+fn flags(address: &str) -> Layer {
+    let mut layer = Layer::default();
+    layer.server.address = Some(address.to_owned());
+    layer.storage.directories = Some(vec!["/data".to_owned()]);
+    layer
+}
+
+fn with_file(text: &str) -> Result<Config, Error> {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("config.toml");
+    std::fs::write(&path, text).unwrap();
+    load(Some(path), &Environment::default(), Layer::default())
+}
+
+fn error_of(text: &str) -> String {
+    with_file(text).unwrap_err().to_string()
+}
+
+const WHOLE: &str = r#"
+[server]
+address = "127.0.0.1:9010"
+region = "eu-north-1"
+domains = ["s3.example.org", "S3.local"]
+
+[root]
+user = "operator"
+password = "long enough"
+display_name = "The operator"
+
+[[users]]
+name = "alice"
+access_key = "ALICE"
+secret_key = "alice's secret"
+account = "123456789012"
+
+[[users]]
+name = "second"
+access_key = "SECOND"
+secret_key = "second's secret"
+account = "000000000001"
+
+[storage]
+directories = ["/mnt/disk{1...4}"]
+durability = "relaxed"
+
+[storage.classes]
+STANDARD = "2+2"
+REDUCED_REDUNDANCY = "3+1"
+"#;
+
+#[test]
+fn a_whole_file_is_read() {
+    let config = with_file(WHOLE).unwrap();
+    assert_eq!(config.server.address.to_string(), "127.0.0.1:9010");
+    assert_eq!(config.server.domains, ["s3.example.org", "s3.local"]);
+    assert_eq!(config.storage.directories.len(), 4);
+    assert_eq!(config.storage.durability, Durability::Relaxed);
+    assert_eq!(
+        config.storage.classes["REDUCED_REDUNDANCY"].to_string(),
+        "3+1"
+    );
+    assert_eq!(config.root.unwrap().access_key, "operator");
+    assert_eq!(config.users[0].account.display_name, "alice");
+    assert_eq!(config.users[1].account, config.root_user.account);
+    assert_ne!(
+        config.users[0].account.canonical_id,
+        config.root_user.account.canonical_id
+    );
+}
+
+#[test]
+fn no_secret_is_shown() {
+    let shown = format!("{:?}", with_file(WHOLE).unwrap());
+    for secret in ["long enough", "alice's secret", "second's secret"] {
+        assert!(!shown.contains(secret));
+    }
+    let environment = environment(&[("MINIO_ROOT_PASSWORD", "long enough")]);
+    assert!(!format!("{environment:?}").contains("long enough"));
+    let broken = error_of("[root]\nuser = \"u\"\npassword = \"long enough\n");
+    assert!(!broken.contains("long enough"), "{broken}");
+}
+
+#[test]
+fn flags_win_over_environment_and_that_over_the_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("config.toml");
+    std::fs::write(&path, WHOLE).unwrap();
+    let environment = environment(&[
+        ("DRYSTONE_CONFIG", path.to_str().unwrap()),
+        ("DRYSTONE_ADDRESS", "127.0.0.1:1"),
+        ("DRYSTONE_REGION", "from-environment"),
+        ("MINIO_REGION", "from-alias"),
+    ]);
+    let config = load(None, &environment, flags("127.0.0.1:2")).unwrap();
+    assert_eq!(config.server.address.port, 2);
+    assert_eq!(config.server.region, "from-environment");
+    assert_eq!(config.storage.directories, [PathBuf::from("/data")]);
+    assert_eq!(config.root.unwrap().access_key, "operator");
+}
+
+#[test]
+fn unknown_keys_are_refused_with_their_line() {
+    let error = error_of("[server]\nregion = \"x\"\nadress = \":9000\"\n");
+    assert!(error.contains("config.toml:3: "), "{error}");
+    assert!(error.contains("adress"), "{error}");
+    let error = error_of("[[users]]\nname = \"a\"\ncolour = 1\n");
+    assert!(error.contains("config.toml:3: "), "{error}");
+}
+
+#[test]
+fn s_103_names_that_minio_scripts_set_are_understood() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("password");
+    std::fs::write(&file, "from the file\n").unwrap();
+    let variables = environment(&[
+        ("MINIO_ROOT_USER", "user"),
+        ("MINIO_ROOT_PASSWORD_FILE", file.to_str().unwrap()),
+        ("MINIO_SITE_REGION", "site"),
+        ("MINIO_DOMAIN", "a.example,b.example"),
+        ("MINIO_VOLUMES", "/mnt/disk{1...2} /mnt/other"),
+        ("MINIO_BROWSER", "off"),
+        ("HOME", "/root"),
+    ]);
+    let config = load(None, &variables, Layer::default()).unwrap();
+    let root = config.root.unwrap();
+    assert_eq!(root.access_key, "user");
+    assert_eq!(root.secret_key.expose(), "from the file");
+    assert_eq!(config.server.region, "site");
+    assert_eq!(config.server.domains, ["a.example", "b.example"]);
+    assert_eq!(config.storage.directories.len(), 3);
+    assert_eq!(config.warnings.len(), 1, "{:?}", config.warnings);
+    assert!(config.warnings[0].contains("MINIO_BROWSER"));
+
+    let old = environment(&[
+        ("MINIO_ACCESS_KEY", "old"),
+        ("MINIO_SECRET_KEY", "old secret"),
+    ]);
+    let config = load(None, &old, flags(":9000")).unwrap();
+    assert_eq!(config.root.unwrap().access_key, "old");
+}
+
+#[test]
+fn a_45_guessable_keys_only_on_loopback() {
+    let with = |user: &str, password: &str, address: &str| {
+        let variables = [
+            ("DRYSTONE_ROOT_USER", user),
+            ("DRYSTONE_ROOT_PASSWORD", password),
+        ];
+        load(None, &environment(&variables), flags(address))
+    };
+    for address in ["127.0.0.1:9000", "localhost:0", "[::1]:9000"] {
+        with("minioadmin", "minioadmin", address).unwrap();
+    }
+    for address in [
+        ":9000",
+        "0.0.0.0:9000",
+        "[::]:9000",
+        "192.168.1.2:9000",
+        "host:9000",
+    ] {
+        assert!(with("minioadmin", "minioadmin", address).is_err());
+        assert!(with("samesame", "samesame", address).is_err());
+        with("minioadmin", "a secret of one's own", address).unwrap();
+    }
+    for address in [":9000", "127.0.0.1:9000"] {
+        assert!(with("user", "", address).is_err(), "empty");
+        assert!(with("user", "short", address).is_err(), "short");
+        assert!(
+            with("", "a secret of one's own", address).is_err(),
+            "no user"
+        );
+    }
+    let config = load(None, &Environment::default(), flags(":9000")).unwrap();
+    assert!(config.root.is_none(), "no defaults: they are generated");
+}
+
+#[test]
+fn half_a_pair_is_refused() {
+    let variables = environment(&[("DRYSTONE_ROOT_USER", "user")]);
+    assert!(load(None, &variables, flags(":9000")).is_err());
+}
+
+#[test]
+fn disks_are_named_once_and_local() {
+    let with = |directories: &[&str]| {
+        let mut layer = flags(":9000");
+        layer.storage.directories = Some(directories.iter().map(|d| (*d).to_owned()).collect());
+        load(None, &Environment::default(), layer)
+    };
+    assert!(with(&["/a", "/a/"]).is_err());
+    assert!(with(&["/d{1...4}", "/d3"]).is_err());
+    assert!(with(&["http://host{1...4}:9000/d"]).is_err());
+    assert!(with(&["/"]).is_err());
+    assert!(with(&[""]).is_err());
+    let config = with(&["data"]).unwrap();
+    assert!(config.storage.directories[0].is_absolute());
+    assert!(config.keys_file().to_str().unwrap().ends_with("/data.keys"));
+}
+
+#[test]
+fn users_are_distinct_and_agree_on_their_account() {
+    let two = |second: &str| {
+        let first = "name = \"a\"\naccess_key = \"AAA\"\nsecret_key = \"12345678a\"\n\
+                     account = \"111111111111\"\n";
+        error_of(&format!("[[users]]\n{first}[[users]]\n{second}"))
+    };
+    let end = "secret_key = \"12345678b\"\n";
+    let error = two(&format!(
+        "name=\"b\"\naccess_key=\"AAA\"\naccount=\"222222222222\"\n{end}"
+    ));
+    assert!(error.contains("AAA is taken"), "{error}");
+    let error = two(&format!(
+        "name=\"a\"\naccess_key=\"BBB\"\naccount=\"222222222222\"\n{end}"
+    ));
+    assert!(error.contains("name is empty or taken"), "{error}");
+    let error = two(&format!(
+        "name=\"b\"\naccess_key=\"BBB\"\naccount=\"111111111111\"\ndisplay_name=\"x\"\n{end}"
+    ));
+    assert!(error.contains("belong to the account"), "{error}");
+    let error = two(&format!(
+        "name=\"b\"\naccess_key=\"BBB\"\naccount=\"12\"\n{end}"
+    ));
+    assert!(error.contains("12 digits"), "{error}");
+}
+
+#[test]
+fn what_is_malformed_is_refused() {
+    for (text, part) in [
+        ("[server]\naddress = \"9000\"", "HOST:PORT"),
+        ("[server]\naddress = \"::1:9000\"", "HOST:PORT"),
+        ("[server]\naddress = \"x:70000\"", "HOST:PORT"),
+        ("[server]\nregion = \"a b\"", "region"),
+        ("[server]\ndomains = [\"http://x\"]", "domain"),
+        ("[storage]\ndurability = \"none\"", "config.toml:2"),
+        ("[storage.classes]\nSTANDARD = \"0+2\"", "STANDARD"),
+        ("[storage.classes]\nSTANDARD = \"EC:2\"", "STANDARD"),
+        ("[storage.classes]\nstandard = \"1+2\"", "standard"),
+    ] {
+        let error = error_of(text);
+        assert!(error.contains(part), "{text}: {error}");
+    }
+}
