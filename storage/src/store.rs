@@ -81,7 +81,12 @@ pub trait ObjectHandle: Send + Sync {
 }
 
 /// Conditions on the current version of the key written to, checked where the order is decided.
-/// A delete marker counts as no version.
+/// A delete marker counts as no version, and a delete that names a version is held to the
+/// conditions on the current one too.
+///
+/// Checked in the order of the fields; the first that fails is the answer. Without a current
+/// version `if_match` is refused with `NoSuchKey`, and the others hold. All else that fails is
+/// `PreconditionFailed`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct WriteCondition {
     pub if_match: Option<ETagCondition>,
@@ -123,7 +128,7 @@ pub struct PutObject {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Written {
-    /// `None` in a bucket that never was versioned.
+    /// `None` in a bucket that never was versioned, `null` in a suspended one.
     pub version_id: Option<VersionId>,
     pub etag: ETag,
     pub size: u64,
@@ -134,13 +139,17 @@ pub struct Written {
 #[derive(Clone, Debug)]
 pub struct DeleteObject {
     pub key: String,
+    /// `Latest` removes the object in a bucket that never was versioned, and otherwise makes a
+    /// delete marker, also where the key has no version yet or a marker already. In a suspended
+    /// bucket the marker is the `null` version and takes the place of the one there was.
     pub version: VersionSelector,
     pub condition: WriteCondition,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Deleted {
-    /// The version removed, or the marker made; `None` where the bucket never was versioned.
+    /// The version asked to be removed (whether it was there or not), or the marker made; `None`
+    /// where the bucket never was versioned.
     pub version_id: Option<VersionId>,
     /// A delete marker was made, or the version removed was one.
     pub is_marker: bool,
@@ -154,6 +163,7 @@ pub struct ListObjects {
     /// Only keys (and common prefixes) above this one, in byte order. A common prefix equal to
     /// `after`, or that `after` lies within, has been given before and is skipped.
     pub after: String,
+    /// Entries and common prefixes together; 0 gives an empty page without a `next`.
     pub max: usize,
 }
 
@@ -182,7 +192,11 @@ pub struct ListVersions {
     pub prefix: String,
     pub delimiter: String,
     /// Keys above this one; with `version_after`, also this key's versions older than that one.
+    /// Common prefixes as with `ListObjects::after`.
     pub key_after: String,
+    /// It need not be there any more. A `null` version that is gone doesn't tell where it stood:
+    /// then the key's versions are given from the newest on, since a page twice is better than a
+    /// gap for those who delete as they list.
     pub version_after: Option<VersionId>,
     pub max: usize,
 }
@@ -206,8 +220,9 @@ pub struct CreateUpload {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CompletedPart {
     pub number: u16,
-    /// As the client names it; `None` matches nothing.
+    /// As the client names it.
     pub etag: ETag,
+    /// As the client names it, if it does: algorithm and value are compared.
     pub checksum: Option<Checksum>,
 }
 
@@ -215,9 +230,9 @@ pub struct CompletedPart {
 pub struct CompleteUpload {
     pub key: String,
     pub upload: UploadId,
-    /// In ascending order, as the caller has checked.
+    /// At least one, in ascending order, as the caller has checked.
     pub parts: Vec<CompletedPart>,
-    /// The whole object's checksum as the client names it.
+    /// The whole object's checksum as the client names it: algorithm and value are compared.
     pub checksum: Option<Checksum>,
     /// The object's size as the client names it.
     pub size: Option<u64>,
@@ -229,7 +244,8 @@ pub struct ListUploads {
     pub prefix: String,
     pub delimiter: String,
     pub key_after: String,
-    /// With a key: also that key's uploads that come after this one.
+    /// With a key: also that key's uploads that come after this one; all of that key's when it is
+    /// gone, so that who aborts as it lists misses none.
     pub upload_after: Option<UploadId>,
     pub max: usize,
 }
@@ -267,11 +283,13 @@ pub trait ObjectStore: Send + Sync + 'static {
 
     async fn create_bucket(&self, request: CreateBucket) -> Result<Bucket>;
     async fn bucket(&self, name: &str) -> Result<Bucket>;
-    /// Ascending by name.
+    /// Up to `max`, ascending by name.
     async fn list_buckets(&self, request: ListBuckets) -> Result<Vec<Bucket>>;
     /// Refused while a version, a marker or an upload is in it, as AWS does.
     async fn delete_bucket(&self, bucket: BucketId) -> Result<()>;
+    /// Enabled or suspended; S3 knows no way back to `Off`, so no caller asks for it.
     async fn set_versioning(&self, bucket: BucketId, versioning: Versioning) -> Result<()>;
+    /// `None` takes the setting away.
     async fn put_bucket_setting(
         &self,
         bucket: BucketId,
@@ -279,19 +297,24 @@ pub trait ObjectStore: Send + Sync + 'static {
         document: Option<Vec<u8>>,
     ) -> Result<()>;
 
+    /// A body that fails leaves nothing, and its error is the answer before any refusal.
     async fn put_object(
         &self,
         bucket: BucketId,
         request: PutObject,
         body: &mut dyn Body,
     ) -> Result<Written>;
-    /// Opens a version for HEAD and GET. A delete marker is `Refusal::DeleteMarker`.
+    /// Opens a version for HEAD and GET. A delete marker is `Refusal::DeleteMarker`, a version
+    /// that isn't there `NoSuchVersion` (also where the key has none at all), no version asked
+    /// for and none there `NoSuchKey`.
     async fn open_object(
         &self,
         bucket: BucketId,
         key: &str,
         version: VersionSelector,
     ) -> Result<Box<dyn ObjectHandle>>;
+    /// Removes a version or makes a marker: see `DeleteObject::version`. What isn't there is
+    /// removed with success.
     async fn delete_object(&self, bucket: BucketId, request: DeleteObject) -> Result<Deleted>;
     /// One command, each key decided alone; answers in the order asked.
     async fn delete_objects(
@@ -300,15 +323,16 @@ pub trait ObjectStore: Send + Sync + 'static {
         requests: Vec<DeleteObject>,
     ) -> Result<Vec<Result<Deleted>>>;
     /// Makes a version that shares the source's bytes, ETag, checksum and parts; no byte is read.
-    /// `source` must be opened from the same bucket. `Refusal::Conflict` when it was removed since:
-    /// open it anew. (A copy to another bucket or class is `put_object` with the source's reader.)
+    /// `source` must be opened from the same bucket. `Refusal::Conflict` when no version has its
+    /// bytes any more: open it anew. (A copy to another bucket or class is `put_object` with the source's reader.)
     async fn link_object(
         &self,
         bucket: BucketId,
         source: &dyn ObjectHandle,
         request: PutObject,
     ) -> Result<Written>;
-    /// Replaces the tags of a version; gives the id of the version it met.
+    /// Replaces the tags of a version and nothing else; gives the id of the version it met, `None`
+    /// in a bucket that never was versioned. Refused as `open_object` refuses.
     async fn put_object_tags(
         &self,
         bucket: BucketId,
@@ -321,7 +345,9 @@ pub trait ObjectStore: Send + Sync + 'static {
     async fn list_versions(&self, bucket: BucketId, request: ListVersions) -> Result<VersionPage>;
 
     async fn create_upload(&self, bucket: BucketId, request: CreateUpload) -> Result<Upload>;
+    /// `NoSuchUpload` also where the upload is another key's; so it is in all that name one.
     async fn upload(&self, bucket: BucketId, key: &str, upload: UploadId) -> Result<Upload>;
+    /// Takes the place of a part of that number uploaded before.
     async fn upload_part(
         &self,
         bucket: BucketId,
@@ -330,7 +356,14 @@ pub trait ObjectStore: Send + Sync + 'static {
         number: u16,
         body: &mut dyn Body,
     ) -> Result<UploadedPart>;
-    /// Copies no byte. Repeated with the same parts after it succeeded, it answers alike.
+    /// Copies no byte. Refused, in this order: `InvalidPart`, `PartTooSmall` (any but the last
+    /// named), `ChecksumMismatch` of a part, `SizeMismatch`, `ChecksumMismatch` of the object,
+    /// the condition; the upload then stays as it was. The object's checksum is made from its
+    /// parts' as the upload says, and is `None` unless each part has one of that algorithm.
+    ///
+    /// Repeated with the same parts (numbers and ETags) after it succeeded, it answers alike,
+    /// whatever became of the object and without looking at the condition; with others it is
+    /// `NoSuchUpload`.
     async fn complete_upload(&self, bucket: BucketId, request: CompleteUpload) -> Result<Written>;
     async fn abort_upload(&self, bucket: BucketId, key: &str, upload: UploadId) -> Result<()>;
     async fn list_uploads(&self, bucket: BucketId, request: ListUploads) -> Result<UploadPage>;
