@@ -6,3 +6,6 @@ mod presigned;
 pub mod sign;
 pub mod sigv4;
 pub mod streaming;
+
+#[cfg(test)]
+mod tests;

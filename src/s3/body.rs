@@ -448,3 +448,6 @@ impl Body for HashingBody {
         Some(self.size)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -265,3 +265,183 @@ fn invalid(message: impl Into<std::borrow::Cow<'static, str>>) -> S3Error {
 fn text(value: &HeaderValue) -> &str {
     value.to_str().unwrap_or("\u{fffd}")
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use ChecksumAlgorithm::{Crc32, Crc64Nvme, Sha1, Sha256};
+    use ChecksumType::{Composite, FullObject};
+
+    use super::*;
+
+    fn headers(lines: &[(&'static str, &str)]) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for (name, value) in lines {
+            headers.append(*name, HeaderValue::from_bytes(value.as_bytes()).unwrap());
+        }
+        headers
+    }
+
+    fn refused<T: std::fmt::Debug>(result: Result<T, S3Error>) -> String {
+        let error = result.unwrap_err();
+        assert_eq!(error.code(), Code::InvalidRequest);
+        error.text().to_owned()
+    }
+
+    #[test]
+    fn w_01_a_value_or_a_trailer() {
+        assert_eq!(declared(&headers(&[])).unwrap(), None);
+        let unrelated = headers(&[
+            ("x-amz-checksum-mode", "ENABLED"),
+            ("x-amz-checksum-type", "FULL_OBJECT"),
+            ("x-amz-checksum-algorithm", "CRC32"),
+        ]);
+        assert_eq!(declared(&unrelated).unwrap(), None);
+        let by_value = headers(&[
+            ("x-amz-checksum-crc32", "AQIDBA=="),
+            ("x-amz-sdk-checksum-algorithm", "crc32"),
+        ]);
+        let value = Declared::Value {
+            algorithm: Crc32,
+            value: vec![1, 2, 3, 4],
+        };
+        assert_eq!(declared(&by_value).unwrap(), Some(value));
+        let by_trailer = headers(&[("x-amz-trailer", "X-Amz-Checksum-Crc64nvme")]);
+        let trailer = Declared::Trailer {
+            algorithm: Crc64Nvme,
+        };
+        assert_eq!(declared(&by_trailer).unwrap(), Some(trailer));
+    }
+
+    #[test]
+    fn a_13_values_that_are_none() {
+        for value in ["", "AQID", "AQIDBA", "AQIDBAU=", "!!!!", "é", "AQIDBA==-2"] {
+            let text = refused(declared(&headers(&[("x-amz-checksum-crc32", value)])));
+            assert_eq!(text, "Value for x-amz-checksum-crc32 header is invalid.");
+        }
+    }
+
+    #[test]
+    fn a_13_two_algorithms() {
+        let sha1 = BASE64.encode([0; 20]);
+        for lines in [
+            [
+                ("x-amz-checksum-crc32", "AQIDBA=="),
+                ("x-amz-checksum-sha1", &*sha1),
+            ],
+            [
+                ("x-amz-checksum-crc32", "AQIDBA=="),
+                ("x-amz-checksum-crc32", "AQIDBA=="),
+            ],
+            [
+                ("x-amz-checksum-crc32", "AQIDBA=="),
+                ("x-amz-trailer", "x-amz-checksum-crc32"),
+            ],
+            [
+                ("x-amz-trailer", "x-amz-checksum-sha1"),
+                ("x-amz-trailer", "x-amz-checksum-crc32"),
+            ],
+        ] {
+            let text = refused(declared(&headers(&lines)));
+            assert!(text.starts_with("Expecting a single x-amz-checksum- header."));
+        }
+    }
+
+    #[test]
+    fn a_13_an_algorithm_without_its_value() {
+        let alone = headers(&[("x-amz-sdk-checksum-algorithm", "CRC32")]);
+        assert!(refused(declared(&alone)).contains("no corresponding x-amz-checksum-*"));
+        for algorithm in ["SHA1", "nothing"] {
+            let other = headers(&[
+                ("x-amz-sdk-checksum-algorithm", algorithm),
+                ("x-amz-checksum-crc32", "AQIDBA=="),
+            ]);
+            assert_eq!(
+                refused(declared(&other)),
+                "Value for x-amz-sdk-checksum-algorithm header is invalid."
+            );
+        }
+        let foreign = headers(&[("x-amz-trailer", "x-amz-meta-a")]);
+        assert!(refused(declared(&foreign)).contains("x-amz-trailer"));
+        let unknown = headers(&[("x-amz-checksum-crc16", "AQI=")]);
+        assert!(refused(declared(&unknown)).contains("algorithm type"));
+        let newer = headers(&[("x-amz-checksum-sha512", "AQI=")]);
+        let error = declared(&newer).unwrap_err();
+        assert_eq!(error.code(), Code::NotImplemented);
+        assert!(error.text().contains("x-amz-checksum-sha512"));
+    }
+
+    #[test]
+    fn s_20_algorithm_and_type_of_an_upload() {
+        let ask = |algorithm: &str, kind: &str| {
+            let mut lines = Vec::new();
+            if !algorithm.is_empty() {
+                lines.push(("x-amz-checksum-algorithm", algorithm));
+            }
+            if !kind.is_empty() {
+                lines.push(("x-amz-checksum-type", kind));
+            }
+            for_upload(&headers(&lines))
+        };
+        assert_eq!(ask("", "").unwrap(), (Crc64Nvme, FullObject));
+        assert_eq!(ask("CRC32", "").unwrap(), (Crc32, Composite));
+        assert_eq!(ask("crc32", "FULL_OBJECT").unwrap(), (Crc32, FullObject));
+        assert_eq!(ask("SHA256", "").unwrap(), (Sha256, Composite));
+        assert_eq!(ask("CRC64NVME", "").unwrap(), (Crc64Nvme, FullObject));
+        assert_eq!(
+            refused(ask("SHA1", "FULL_OBJECT")),
+            "The FULL_OBJECT checksum type cannot be used with the sha1 checksum algorithm."
+        );
+        assert_eq!(
+            refused(ask("CRC64NVME", "COMPOSITE")),
+            "The COMPOSITE checksum type cannot be used with the crc64nvme checksum algorithm."
+        );
+        assert!(refused(ask("", "COMPOSITE")).contains("can only be used with"));
+        assert!(refused(ask("CRC32", "HALF")).contains("x-amz-checksum-type"));
+        assert!(refused(ask("ADLER", "")).contains("[CRC32, CRC32C, CRC64NVME, SHA1, SHA256]"));
+    }
+
+    #[test]
+    fn s_20_parts_follow_their_upload() {
+        let sent = |algorithm| Declared::Trailer { algorithm };
+        assert_eq!(for_part(None, None).unwrap(), Crc64Nvme);
+        assert_eq!(for_part(None, Some(&sent(Sha1))).unwrap(), Sha1);
+        let full = Some((Crc32, FullObject));
+        assert_eq!(for_part(full, None).unwrap(), Crc32);
+        assert_eq!(for_part(full, Some(&sent(Crc32))).unwrap(), Crc32);
+        assert_eq!(
+            refused(for_part(full, Some(&sent(Sha1)))),
+            "Checksum Type mismatch occurred, expected checksum Type: crc32, actual checksum \
+             Type: sha1"
+        );
+        assert_eq!(
+            refused(for_part(Some((Sha256, Composite)), None)),
+            "Checksum Type mismatch occurred, expected checksum Type: sha256, actual checksum \
+             Type: null"
+        );
+    }
+
+    #[test]
+    fn s_11_checksums_in_a_response() {
+        let mut shown = HeaderMap::new();
+        let composite = Checksum {
+            algorithm: Crc32,
+            kind: Composite,
+            value: vec![1, 2, 3, 4],
+        };
+        set_headers(&mut shown, &composite, 3);
+        assert_eq!(shown["x-amz-checksum-crc32"], "AQIDBA==-3");
+        assert_eq!(shown["x-amz-checksum-type"], "COMPOSITE");
+        let full = Checksum {
+            kind: FullObject,
+            ..composite
+        };
+        assert_eq!(display(&full, 3), "AQIDBA==");
+        assert!(is_asked_for(&headers(&[(
+            "x-amz-checksum-mode",
+            "ENABLED"
+        )])));
+        assert!(!is_asked_for(&headers(&[])));
+    }
+}

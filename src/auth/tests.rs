@@ -1,0 +1,765 @@
+//! Known answers of AWS's pages, and what must not pass.
+
+#![allow(clippy::unwrap_used)]
+
+use std::sync::Arc;
+
+use drystone_storage::types::{Account, AccountId, Timestamp};
+use http::request::Parts;
+use http::{HeaderName, HeaderValue, Request, Uri};
+
+use super::authenticate::{Identity, Payload, authenticate};
+use super::credentials::{AccessKey, Credentials, Principal, Secret};
+use super::sign::Signer;
+use super::sigv4::{self, AmzDate, EMPTY_SHA256, Scope, SigningKey};
+use crate::s3::error::{Code, S3Error};
+
+// The example key that AWS's documentation signs with.
+const KEY: &str = "AKIAIOSFODNN7EXAMPLE";
+const SECRET: &str = "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY";
+
+fn now() -> Timestamp {
+    AmzDate::parse("20130524T000000Z").unwrap().time()
+}
+
+fn later(seconds: i64) -> Timestamp {
+    Timestamp(now().0 + seconds * 1000)
+}
+
+fn signer() -> Signer {
+    Signer::new(KEY, &Secret::new(SECRET), "us-east-1", now()).unwrap()
+}
+
+fn credentials() -> Credentials {
+    let principal = Principal {
+        user: "alice".into(),
+        account: Account {
+            id: AccountId("000000000001".into()),
+            canonical_id: "0".repeat(64),
+            display_name: "one".into(),
+        },
+        is_operator: false,
+    };
+    Credentials::new([AccessKey {
+        id: KEY.into(),
+        secret: Secret::new(SECRET),
+        principal: Arc::new(principal),
+    }])
+    .unwrap()
+}
+
+fn request(method: &str, uri: &str, headers: &[(&str, &str)]) -> Parts {
+    let host = match uri.starts_with("/examplebucket/") {
+        true => "s3.amazonaws.com",
+        false => "examplebucket.s3.amazonaws.com",
+    };
+    let mut builder = Request::builder().method(method).uri(uri);
+    for (name, value) in [("host", host)].iter().chain(headers) {
+        builder = builder.header(*name, *value);
+    }
+    builder.body(()).unwrap().into_parts().0
+}
+
+fn set(parts: &mut Parts, name: &str, value: &str) {
+    let name: HeaderName = name.parse().unwrap();
+    parts
+        .headers
+        .insert(name, HeaderValue::from_str(value).unwrap());
+}
+
+fn check(parts: &Parts) -> Result<super::authenticate::Authenticated, S3Error> {
+    authenticate(parts, &credentials(), now())
+}
+
+fn code(parts: &Parts) -> Code {
+    check(parts).unwrap_err().code()
+}
+
+fn signed(method: &str, uri: &str, headers: &[(&str, &str)]) -> Parts {
+    let mut parts = request(method, uri, headers);
+    signer().sign(&mut parts, EMPTY_SHA256).unwrap();
+    parts
+}
+
+fn presigned(method: &str, uri: &str, headers: &[(&str, &str)]) -> Parts {
+    let mut parts = request(method, uri, headers);
+    signer().presign(&mut parts, 86400).unwrap();
+    parts
+}
+
+/// Replaces text in the URI.
+fn edit(parts: &Parts, from: &str, to: &str) -> Parts {
+    let text = parts.uri.to_string();
+    assert!(text.contains(from), "{from} is not in {text}");
+    let mut parts = parts.clone();
+    parts.uri = text.replacen(from, to, 1).parse::<Uri>().unwrap();
+    parts
+}
+
+#[test]
+fn s_40_aws_examples_of_header_signatures() {
+    let put = [
+        ("date", "Fri, 24 May 2013 00:00:00 GMT"),
+        ("x-amz-storage-class", "REDUCED_REDUNDANCY"),
+    ];
+    let examples: [(Parts, &[u8], &str); 4] = [
+        (
+            request("GET", "/test.txt", &[("range", "bytes=0-9")]),
+            b"",
+            "f0e8bdb87c964420e857bd35b5d6ed310bd44f0170aba48dd91039c6036bdb41",
+        ),
+        (
+            request("PUT", "/test$file.text", &put),
+            b"Welcome to Amazon S3.",
+            "98ad721746da40c64f1a55b78f14c238d841ea1380cd77a1b5971af0ece108bd",
+        ),
+        (
+            request("GET", "/?lifecycle", &[]),
+            b"",
+            "fea454ca298b7da1c68078a5d1bdbfbbe0d65c699e0f91ac7a200a0136783543",
+        ),
+        (
+            request("GET", "/?max-keys=2&prefix=J", &[]),
+            b"",
+            "34b48302e7b5fa45bde8084f4b7868a86f0a534bc59db6670ed5711ef69dc6f7",
+        ),
+    ];
+    for (mut parts, body, expected) in examples {
+        assert_eq!(signer().sign_body(&mut parts, body).unwrap(), expected);
+        let authenticated = check(&parts).unwrap();
+        assert_eq!(authenticated.identity.principal().unwrap().user, "alice");
+        assert!(matches!(authenticated.payload, Payload::Sha256(_)));
+    }
+}
+
+#[test]
+fn s_40_aws_example_of_a_presigned_url() {
+    let parts = presigned("GET", "/test.txt", &[]);
+    let query = parts.uri.query().unwrap();
+    assert_eq!(
+        query,
+        "X-Amz-Algorithm=AWS4-HMAC-SHA256\
+         &X-Amz-Credential=AKIAIOSFODNN7EXAMPLE%2F20130524%2Fus-east-1%2Fs3%2Faws4_request\
+         &X-Amz-Date=20130524T000000Z&X-Amz-Expires=86400&X-Amz-SignedHeaders=host\
+         &X-Amz-Signature=aeeed9bbccd4d02ee5c0109b86d86835f995330da4c265957d157751f604d404"
+    );
+    assert!(matches!(check(&parts).unwrap().payload, Payload::Unsigned));
+}
+
+#[test]
+fn s_40_aws_example_of_signed_chunks() {
+    let headers = [
+        ("x-amz-storage-class", "REDUCED_REDUNDANCY"),
+        ("content-length", "66824"),
+    ];
+    let mut parts = request("PUT", "/examplebucket/chunkObject.txt", &headers);
+    let body = vec![b'a'; 66560];
+    let sent = signer()
+        .sign_chunks(&mut parts, &body, 64 << 10, None)
+        .unwrap();
+    assert_eq!(sent.len(), 66824);
+    let sent = String::from_utf8(sent).unwrap();
+    let authorization = parts.headers["authorization"].to_str().unwrap();
+    assert!(
+        authorization.ends_with(
+            "Signature=4f232c4386841ef735655705268965c44a0e4690baa4adea153f7db9fa80a0a9"
+        )
+    );
+    for head in [
+        "10000;chunk-signature=ad80c730a21e5b8d04586a2213dd63b9a0e99e0e2307b0ade35a65485a288648",
+        "400;chunk-signature=0055627c9e194cb4542bae2aa5492e3c1575bbb81b612b7d234b86a503ef5497",
+        "0;chunk-signature=b6c6ea8a5354eaf15b3cb7646744f4275b71ea724fed81ceb9323e279d449df9",
+    ] {
+        assert!(sent.contains(head), "{head}");
+    }
+    let payload = check(&parts).unwrap().payload;
+    assert!(matches!(
+        payload,
+        Payload::SignedChunks { trailer: false, .. }
+    ));
+}
+
+#[test]
+fn s_40_aws_example_of_a_signed_trailer() {
+    let headers = [("x-amz-storage-class", "REDUCED_REDUNDANCY")];
+    let mut parts = request("PUT", "/examplebucket/chunkObject.txt", &headers);
+    let body = vec![b'a'; 66560];
+    let trailer = HeaderName::from_static("x-amz-checksum-crc32c");
+    let sent = signer()
+        .sign_chunks(
+            &mut parts,
+            &body,
+            64 << 10,
+            Some((trailer, "sOO8/Q==".into())),
+        )
+        .unwrap();
+    let sent = String::from_utf8(sent).unwrap();
+    let authorization = parts.headers["authorization"].to_str().unwrap();
+    assert!(
+        authorization.ends_with(
+            "Signature=106e2a8a18243abcf37539882f36619c00e2dfc72633413f02d3b74544bfeb8e"
+        )
+    );
+    assert!(sent.ends_with(
+        "0;chunk-signature=2ca2aba2005185cf7159c6277faf83795951dd77a3a99e6e65d5c9f85863f992\r\n\
+         x-amz-checksum-crc32c:sOO8/Q==\r\n\
+         x-amz-trailer-signature:\
+         d81f82fc3505edab99d459891051a732e8730629a2e4a59689829ca17fe2e435\r\n\r\n"
+    ));
+    let payload = check(&parts).unwrap().payload;
+    assert!(matches!(
+        payload,
+        Payload::SignedChunks { trailer: true, .. }
+    ));
+}
+
+#[test]
+fn a_01_any_bit_flipped_is_refused() {
+    let headers = [("range", "bytes=0-9"), ("x-amz-meta-a", "value")];
+    let good = signed("PUT", "/dir/test.txt?partNumber=1&x-id=PutObject", &headers);
+    check(&good).unwrap();
+
+    let mut flipped = Vec::new();
+    for (from, to) in [
+        ("/dir/test", "/dir/tess"),
+        ("/dir/", "/dir//"),
+        ("partNumber=1", "partNumber=0"),
+        ("x-id=PutObject", "x-id=PutObjecu"),
+    ] {
+        flipped.push(edit(&good, from, to));
+    }
+    for (name, value) in [
+        ("host", "examplebucket.s3.amazonaws.col"),
+        ("range", "bytes=0-8"),
+        ("x-amz-meta-a", "valud"),
+        ("x-amz-date", "20130524T000001Z"),
+        ("x-amz-content-sha256", "UNSIGNED-PAYLOAD"),
+    ] {
+        let mut parts = good.clone();
+        set(&mut parts, name, value);
+        flipped.push(parts);
+    }
+    let authorization = good.headers["authorization"].to_str().unwrap().to_owned();
+    let signature_at = authorization.len() - 64;
+    let mut edits = vec![authorization.replace("us-east-1", "us-east-0")];
+    for at in [signature_at, signature_at + 30, authorization.len() - 1] {
+        let mut bytes = authorization.clone().into_bytes();
+        bytes[at] ^= 1;
+        edits.push(String::from_utf8(bytes).unwrap());
+    }
+    for text in edits {
+        let mut parts = good.clone();
+        set(&mut parts, "authorization", &text);
+        flipped.push(parts);
+    }
+    let mut other_method = good.clone();
+    other_method.method = http::Method::DELETE;
+    flipped.push(other_method);
+    for parts in flipped {
+        assert_eq!(code(&parts), Code::SignatureDoesNotMatch, "{parts:?}");
+    }
+}
+
+#[test]
+fn a_01_the_error_tells_what_was_computed_but_not_the_signature() {
+    let mut parts = signed("GET", "/test.txt", &[]);
+    let text = parts.headers["authorization"].to_str().unwrap().to_owned();
+    let (head, signature) = text.split_at(text.len() - 64);
+    set(
+        &mut parts,
+        "authorization",
+        &format!("{head}{}", "0".repeat(64)),
+    );
+    let error = check(&parts).unwrap_err();
+    assert_eq!(error.element("AWSAccessKeyId"), Some(KEY));
+    assert_eq!(error.element("SignatureProvided"), Some(&*"0".repeat(64)));
+    let canonical = error.element("CanonicalRequest").unwrap();
+    assert!(canonical.starts_with("GET\n/test.txt\n\nhost:examplebucket.s3.amazonaws.com\n"));
+    assert!(
+        error
+            .element("CanonicalRequestBytes")
+            .unwrap()
+            .starts_with("47 45 54 0a 2f")
+    );
+    assert!(
+        error
+            .element("StringToSign")
+            .unwrap()
+            .starts_with("AWS4-HMAC-SHA256\n20130524T")
+    );
+    assert!(!format!("{error:?}").contains(signature));
+}
+
+#[test]
+fn a_02_unsigned_trailer_with_garbage_signature() {
+    for uri in [
+        "/k",
+        "/k?partNumber=1&uploadId=u",
+        "/k?x-minio-extract=true",
+    ] {
+        let mut parts = request("PUT", uri, &[("x-amz-trailer", "x-amz-checksum-crc32")]);
+        signer()
+            .sign(&mut parts, "STREAMING-UNSIGNED-PAYLOAD-TRAILER")
+            .unwrap();
+        assert!(matches!(
+            check(&parts).unwrap().payload,
+            Payload::UnsignedChunks
+        ));
+        let text = parts.headers["authorization"].to_str().unwrap().to_owned();
+        for garbage in ["0".repeat(64), "garbage".into(), "0".repeat(63)] {
+            let forged = format!("{}{garbage}", &text[..text.len() - 64]);
+            set(&mut parts, "authorization", &forged);
+            assert_eq!(code(&parts), Code::SignatureDoesNotMatch);
+        }
+    }
+}
+
+#[test]
+fn a_03_a_credential_in_the_query_alone_is_none() {
+    let credential = format!("{KEY}%2F20130524%2Fus-east-1%2Fs3%2Faws4_request");
+    for query in [
+        format!("X-Amz-Credential={credential}"),
+        format!(
+            "X-Amz-Credential={credential}&X-Amz-Signature={}",
+            "0".repeat(64)
+        ),
+    ] {
+        let parts = request(
+            "PUT",
+            &format!("/k?{query}"),
+            &[("x-amz-content-sha256", "STREAMING-UNSIGNED-PAYLOAD-TRAILER")],
+        );
+        assert_eq!(code(&parts), Code::AccessDenied);
+    }
+    let forged = presigned("PUT", "/k", &[("x-amz-content-sha256", "UNSIGNED-PAYLOAD")]);
+    let mut forged = edit(&forged, "X-Amz-Signature=", "X-Amz-Signature=0");
+    set(
+        &mut forged,
+        "x-amz-content-sha256",
+        "STREAMING-UNSIGNED-PAYLOAD-TRAILER",
+    );
+    assert_eq!(code(&forged), Code::SignatureDoesNotMatch);
+}
+
+#[test]
+fn a_04_two_mechanisms_at_once() {
+    let mut parts = presigned("GET", "/k", &[]);
+    let header = signed("GET", "/k", &[]).headers["authorization"].clone();
+    parts.headers.insert("authorization", header);
+    let error = check(&parts).unwrap_err();
+    assert_eq!(error.code(), Code::InvalidArgument);
+    assert_eq!(error.element("ArgumentName"), Some("Authorization"));
+    for query in [
+        "X-Amz-Credential=x",
+        "X-Amz-Signature=x",
+        "AWSAccessKeyId=x&Signature=y",
+    ] {
+        let parts = edit(&signed("GET", "/k?a", &[]), "?a", &format!("?{query}"));
+        assert_eq!(code(&parts), Code::InvalidArgument);
+    }
+}
+
+#[test]
+fn a_08_a_09_no_header_can_be_added_to_a_signed_request() {
+    for name in [
+        "x-amz-copy-source",
+        "x-amz-acl",
+        "x-amz-tagging",
+        "x-amz-meta-a",
+        "x-amz-server-side-encryption",
+        "x-amz-server-side-encryption-customer-key",
+        "x-amz-object-lock-mode",
+        "x-amz-object-lock-legal-hold",
+        "x-amz-website-redirect-location",
+        "x-amz-grant-full-control",
+        "x-amz-decoded-content-length",
+        "x-amz-trailer",
+        "x-amz-checksum-crc32",
+    ] {
+        for mut parts in [presigned("PUT", "/x", &[]), signed("PUT", "/x", &[])] {
+            set(&mut parts, name, "/secret/k");
+            let error = check(&parts).unwrap_err();
+            assert_eq!(error.code(), Code::AccessDenied);
+            assert_eq!(error.element("HeadersNotSigned"), Some(name));
+            assert_eq!(
+                error.text(),
+                "There were headers present in the request which were not signed"
+            );
+        }
+        check(&presigned("PUT", "/x", &[(name, "v")])).unwrap();
+    }
+}
+
+#[test]
+fn a_09_a_second_value_of_a_signed_header_is_refused() {
+    let mut parts = signed("PUT", "/x", &[("x-amz-acl", "private")]);
+    parts
+        .headers
+        .append("x-amz-acl", HeaderValue::from_static("public-read"));
+    assert_eq!(code(&parts), Code::SignatureDoesNotMatch);
+}
+
+#[test]
+fn a_10_presigned_limits() {
+    let good = presigned("GET", "/k", &[]);
+    let at = |parts: &Parts, now| authenticate(parts, &credentials(), now);
+    at(&good, later(86399)).unwrap();
+    at(&good, later(-15 * 60)).unwrap();
+    let expired = at(&good, later(86400)).unwrap_err();
+    assert_eq!(
+        (expired.code(), expired.text()),
+        (Code::AccessDenied, "Request has expired")
+    );
+    assert_eq!(expired.element("X-Amz-Expires"), Some("86400"));
+    assert_eq!(expired.element("Expires"), Some("2013-05-25T00:00:00Z"));
+    assert_eq!(expired.element("ServerTime"), Some("2013-05-25T00:00:00Z"));
+    let early = at(&good, later(-15 * 60 - 1)).unwrap_err();
+    assert_eq!(early.text(), "Request is not valid yet");
+
+    for (value, text) in [
+        ("-1", "X-Amz-Expires must be non-negative"),
+        ("1e9", "X-Amz-Expires should be a number"),
+        ("604801", ""),
+        ("99999999999999999999999", ""),
+        ("", ""),
+    ] {
+        let parts = edit(&good, "Expires=86400", &format!("Expires={value}"));
+        let error = check(&parts).unwrap_err();
+        assert_eq!(error.code(), Code::AuthorizationQueryParametersError);
+        assert!(text.is_empty() || error.text() == text, "{}", error.text());
+    }
+    let mut never = request("GET", "/k", &[]);
+    signer().presign(&mut never, 0).unwrap();
+    assert_eq!(code(&never), Code::AccessDenied);
+
+    let mut other_method = good.clone();
+    other_method.method = http::Method::PUT;
+    assert_eq!(code(&other_method), Code::SignatureDoesNotMatch);
+    let hostless = edit(&good, "SignedHeaders=host", "SignedHeaders=range");
+    assert_eq!(
+        check(&hostless).unwrap_err().element("HeadersNotSigned"),
+        Some("host")
+    );
+    for name in [
+        "Algorithm=AWS4-HMAC-SHA256",
+        "Expires=86400",
+        "Date=20130524T000000Z",
+    ] {
+        let twice = format!("X-Amz-{name}&X-Amz-{name}");
+        let parts = edit(&good, &format!("X-Amz-{name}"), &twice);
+        assert_eq!(code(&parts), Code::AuthorizationQueryParametersError);
+        let without = edit(&good, &format!("X-Amz-{name}"), "a=b");
+        assert!(check(&without).is_err());
+    }
+}
+
+#[test]
+fn s_40_query_errors_say_what_aws_says() {
+    let good = presigned("GET", "/k", &[]);
+    for (from, to, text) in [
+        (
+            "AWS4-HMAC-SHA256",
+            "AWS4-HMAC-SHA1",
+            "X-Amz-Algorithm only supports \"AWS4-HMAC-SHA256 and AWS4-ECDSA-P256-SHA256\"",
+        ),
+        (
+            "%2Fs3%2F",
+            "%2Fec2%2F",
+            "Error parsing the X-Amz-Credential parameter; incorrect service \"ec2\". This \
+             endpoint belongs to \"s3\".",
+        ),
+        (
+            "aws4_request",
+            "aws5_request",
+            "Error parsing the X-Amz-Credential parameter; incorrect terminal \"aws5_request\". \
+             This endpoint uses \"aws4_request\".",
+        ),
+        (
+            "%2F20130524%2F",
+            "%2F2013-5-24%2F",
+            "Error parsing the X-Amz-Credential parameter; incorrect date format \"2013-5-24\". \
+             This date in the credential must be in the format \"yyyyMMdd\".",
+        ),
+        (
+            "%2F20130524%2F",
+            "%2F20130525%2F",
+            "Invalid credential date \"20130525\". This date is not the same as X-Amz-Date: \
+             \"20130524\".",
+        ),
+        (
+            "20130524T000000Z",
+            "2013-05-24",
+            "X-Amz-Date must be in the ISO8601 Long Format \"yyyyMMdd'T'HHmmss'Z'\"",
+        ),
+    ] {
+        let error = check(&edit(&good, from, to)).unwrap_err();
+        assert_eq!(error.code(), Code::AuthorizationQueryParametersError);
+        assert_eq!(error.text(), text);
+    }
+}
+
+#[test]
+fn a_11_a_clock_sixteen_minutes_off() {
+    let parts = signed("GET", "/k", &[]);
+    for minutes in [-15, 15] {
+        authenticate(&parts, &credentials(), later(minutes * 60)).unwrap();
+    }
+    for minutes in [-16, 16] {
+        let error = authenticate(&parts, &credentials(), later(minutes * 60)).unwrap_err();
+        assert_eq!(error.code(), Code::RequestTimeTooSkewed);
+        assert_eq!(error.element("RequestTime"), Some("20130524T000000Z"));
+        assert_eq!(error.element("MaxAllowedSkewMilliseconds"), Some("900000"));
+        assert!(error.element("ServerTime").is_some());
+    }
+}
+
+#[test]
+fn a_17_odd_authorization_headers() {
+    let scope = "20130524/us-east-1/s3/aws4_request";
+    let v4 = |credential: &str| {
+        format!(
+            "AWS4-HMAC-SHA256 Credential={credential}, SignedHeaders=host, Signature={}",
+            "0".repeat(64)
+        )
+    };
+    for (text, expected) in [
+        ("AWS AKID:c2ln".to_owned(), Code::InvalidRequest),
+        ("Bearer x".to_owned(), Code::InvalidArgument),
+        ("AWS4-HMAC-SHA256".to_owned(), Code::InvalidArgument),
+        (
+            "AWS4-HMAC-SHA1 Credential=x".to_owned(),
+            Code::InvalidArgument,
+        ),
+        (
+            "AWS4-ECDSA-P256-SHA256 Credential=x".to_owned(),
+            Code::NotImplemented,
+        ),
+        (
+            "AWS4-HMAC-SHA256 Credential".to_owned(),
+            Code::AuthorizationHeaderMalformed,
+        ),
+        (
+            "AWS4-HMAC-SHA256 ,,,".to_owned(),
+            Code::AuthorizationHeaderMalformed,
+        ),
+        (
+            "AWS4-HMAC-SHA256 Signature=x".to_owned(),
+            Code::AuthorizationHeaderMalformed,
+        ),
+        (v4(&format!("/{scope}")), Code::AuthorizationHeaderMalformed),
+        (
+            v4("AKID/20130524/us-east-1/s3"),
+            Code::AuthorizationHeaderMalformed,
+        ),
+        (
+            v4("AKID/20130525/us-east-1/s3/aws4_request"),
+            Code::AuthorizationHeaderMalformed,
+        ),
+        (v4(&format!("%*(/{scope}")), Code::InvalidAccessKeyId),
+        (
+            v4(&format!("{}/{scope}", "x".repeat(10_000))),
+            Code::InvalidAccessKeyId,
+        ),
+    ] {
+        let mut parts = signed("GET", "/k", &[]);
+        parts.headers.remove("x-amz-security-token");
+        set(&mut parts, "authorization", &text);
+        assert_eq!(code(&parts), expected, "{text}");
+    }
+    let empty = request("GET", "/k", &[("authorization", "")]);
+    assert_eq!(check(&empty).unwrap().identity, Identity::Anonymous);
+    let v2 = request("GET", "/k?AWSAccessKeyId=x&Expires=1&Signature=y", &[]);
+    assert_eq!(code(&v2), Code::InvalidRequest);
+}
+
+#[test]
+fn a_18_a_wrong_signature_is_answered_alike_wherever_it_differs() {
+    let answer = |at: usize| {
+        let mut parts = signed("GET", "/k", &[]);
+        let mut text = parts.headers["authorization"]
+            .to_str()
+            .unwrap()
+            .to_owned()
+            .into_bytes();
+        let at = text.len() - 64 + at;
+        text[at] ^= 1;
+        set(
+            &mut parts,
+            "authorization",
+            std::str::from_utf8(&text).unwrap(),
+        );
+        let error = check(&parts).unwrap_err();
+        (
+            error.code(),
+            error.text().to_owned(),
+            error.element("StringToSign").map(str::to_owned),
+        )
+    };
+    assert_eq!(answer(0), answer(63));
+}
+
+#[test]
+fn a_20_keys_are_signed_as_received() {
+    for path in [
+        "/../x",
+        "/a/../../b/x",
+        "/%2e%2e%2f",
+        "/..%5c",
+        "/a//b",
+        "//x",
+        "/.",
+        "/..",
+        "/a/./b",
+        "/a/",
+        "/a.",
+        "/a%20",
+        "/a+b",
+        "/%41%zz%",
+        "/%C3%A9",
+        "/~-._!$&'()*,;=:@",
+    ] {
+        check(&signed("GET", path, &[])).unwrap();
+    }
+    let parts = signed("GET", "/a//b/../c", &[]);
+    for other in ["/a/b/../c", "/a//c", "/a/c"] {
+        assert_eq!(
+            code(&edit(&parts, "/a//b/../c", other)),
+            Code::SignatureDoesNotMatch
+        );
+    }
+    // An escape decoded once is not decoded again.
+    let once = signed("GET", "/%252e", &[]);
+    assert_eq!(
+        code(&edit(&once, "/%252e", "/%2e")),
+        Code::SignatureDoesNotMatch
+    );
+}
+
+#[test]
+fn w_04_w_11_headers_of_the_connection_may_be_signed() {
+    let headers = [
+        ("transfer-encoding", "chunked"),
+        ("content-type", "a  b ;\tc"),
+    ];
+    check(&signed("PUT", "/k", &headers)).unwrap();
+    let mut parts = signed("PUT", "/k", &headers);
+    parts.headers.remove("transfer-encoding");
+    assert_eq!(code(&parts), Code::SignatureDoesNotMatch);
+    // Not signed by this client, so that a proxy may answer it.
+    let mut parts = signed("PUT", "/k", &[("expect", "100-continue")]);
+    parts.headers.remove("expect");
+    check(&parts).unwrap();
+}
+
+#[test]
+fn w_14_unknown_parameters_are_part_of_the_signature() {
+    let parts = signed(
+        "GET",
+        "/k?x-id=GetObject&withUpdatedAt=true&empty&a=+%2B",
+        &[],
+    );
+    check(&parts).unwrap();
+    assert_eq!(
+        code(&edit(&parts, "x-id=GetObject", "x-id=Other")),
+        Code::SignatureDoesNotMatch
+    );
+    // The order they come in does not matter, and `empty` is `empty=`.
+    check(&edit(
+        &parts,
+        "x-id=GetObject&withUpdatedAt=true",
+        "withUpdatedAt=true&x-id=GetObject",
+    ))
+    .unwrap();
+    check(&edit(&parts, "&empty&", "&empty=&")).unwrap();
+}
+
+#[test]
+fn s_40_a_date_header_will_do() {
+    let date = AmzDate::at(now()).unwrap();
+    let scope = Scope::parse(&format!("{KEY}/20130524/us-east-1/s3/aws4_request")).unwrap();
+    let signed_headers = "date;host;x-amz-content-sha256";
+    let mut parts = request("GET", "/k", &[("x-amz-content-sha256", EMPTY_SHA256)]);
+    let mut sign_and_check = |value: &str| {
+        set(&mut parts, "date", value);
+        let canonical = sigv4::canonical_request(&parts, signed_headers, EMPTY_SHA256);
+        let signature = SigningKey::derive(&Secret::new(SECRET), &scope)
+            .sign(&sigv4::string_to_sign(&date, &scope, &canonical));
+        let text = format!(
+            "AWS4-HMAC-SHA256 Credential={KEY}/{scope},SignedHeaders={signed_headers},\
+             Signature={signature}"
+        );
+        set(&mut parts, "authorization", &text);
+        check(&parts).map_err(|error| error.code())
+    };
+    sign_and_check("Fri, 24 May 2013 00:00:00 GMT").unwrap();
+    sign_and_check("20130524T000000Z").unwrap();
+    assert_eq!(sign_and_check("yesterday").unwrap_err(), Code::AccessDenied);
+    parts.headers.remove("date");
+    assert_eq!(code(&parts), Code::AccessDenied);
+}
+
+#[test]
+fn s_40_any_region_is_taken() {
+    for region in ["eu-west-1", "localhost", "garage"] {
+        let signer = Signer::new(KEY, &Secret::new(SECRET), region, now()).unwrap();
+        let mut parts = request("GET", "/k", &[]);
+        signer.sign(&mut parts, EMPTY_SHA256).unwrap();
+        check(&parts).unwrap();
+    }
+}
+
+#[test]
+fn s_40_session_tokens_are_not_valid_yet() {
+    let header = signed("GET", "/k", &[("x-amz-security-token", "t")]);
+    assert_eq!(code(&header), Code::InvalidToken);
+    let query = presigned("GET", "/k?X-Amz-Security-Token=t", &[]);
+    assert_eq!(code(&query), Code::InvalidToken);
+}
+
+#[test]
+fn s_40_content_sha256_must_be_there_and_be_one_of_its_words() {
+    let mut parts = signed("GET", "/k", &[]);
+    parts.headers.remove("x-amz-content-sha256");
+    let error = check(&parts).unwrap_err();
+    assert_eq!(error.code(), Code::InvalidRequest);
+    assert_eq!(
+        error.text(),
+        "Missing required header for this request: x-amz-content-sha256"
+    );
+    for (word, expected) in [
+        (
+            "STREAMING-AWS4-ECDSA-P256-SHA256-PAYLOAD",
+            Code::NotImplemented,
+        ),
+        (
+            "STREAMING-AWS4-ECDSA-P256-SHA256-PAYLOAD-TRAILER",
+            Code::NotImplemented,
+        ),
+        ("STREAMING", Code::InvalidArgument),
+        ("abcdef", Code::InvalidArgument),
+        ("", Code::InvalidArgument),
+    ] {
+        let mut parts = request("PUT", "/k", &[]);
+        signer().sign(&mut parts, word).unwrap();
+        assert_eq!(code(&parts), expected, "{word}");
+    }
+}
+
+#[test]
+fn s_40_anonymous_bodies() {
+    let kind = |value: &str| {
+        let parts = request("PUT", "/k", &[("x-amz-content-sha256", value)]);
+        check(&parts).map(|found| (found.identity, found.payload))
+    };
+    assert!(matches!(
+        check(&request("GET", "/k", &[])).unwrap().payload,
+        Payload::Unsigned
+    ));
+    assert!(matches!(
+        kind("STREAMING-UNSIGNED-PAYLOAD-TRAILER").unwrap(),
+        (Identity::Anonymous, Payload::UnsignedChunks)
+    ));
+    assert!(matches!(kind(EMPTY_SHA256).unwrap().1, Payload::Sha256(_)));
+    let signed = kind("STREAMING-AWS4-HMAC-SHA256-PAYLOAD").unwrap_err();
+    assert_eq!(signed.code(), Code::AccessDenied);
+}
