@@ -356,14 +356,14 @@ pub trait ObjectStore: Send + Sync + 'static {
         number: u16,
         body: &mut dyn Body,
     ) -> Result<UploadedPart>;
-    /// Copies no byte. Refused, in this order: `InvalidPart`, `PartTooSmall` (any but the last
-    /// named), `ChecksumMismatch` of a part, `SizeMismatch`, `ChecksumMismatch` of the object,
-    /// the condition; the upload then stays as it was. The object's checksum is made from its
-    /// parts' as the upload says, and is `None` unless each part has one of that algorithm.
+    /// Copies no byte. Refused by the first of these; the upload then stays as it was: in the
+    /// order of the parts named, `InvalidPart` (not there, another ETag or checksum) or
+    /// `PartTooSmall` (any but the last named); `SizeMismatch`; `ChecksumMismatch` of the object;
+    /// the condition. The object's checksum is made from its parts' as the upload says, and is
+    /// `None` unless each part has one of that algorithm.
     ///
-    /// Repeated with the same parts (numbers and ETags) after it succeeded, it answers alike,
-    /// whatever became of the object and without looking at the condition; with others it is
-    /// `NoSuchUpload`.
+    /// Repeated with the same parts' ETags after it succeeded, it answers alike, whatever became
+    /// of the object and without looking at the condition; with others it is `NoSuchUpload`.
     async fn complete_upload(&self, bucket: BucketId, request: CompleteUpload) -> Result<Written>;
     async fn abort_upload(&self, bucket: BucketId, key: &str, upload: UploadId) -> Result<()>;
     async fn list_uploads(&self, bucket: BucketId, request: ListUploads) -> Result<UploadPage>;

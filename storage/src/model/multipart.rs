@@ -30,8 +30,6 @@ struct Part {
 /// An upload that became an object.
 pub(super) struct Completed {
     key: String,
-    /// The parts it was completed with, by number and ETag.
-    parts: Vec<(u16, ETag)>,
     answer: Written,
 }
 
@@ -71,39 +69,33 @@ impl UploadState {
     /// The parts that the client names, each found to be what it says.
     fn choose(&self, named: &[CompletedPart]) -> Result<Vec<&Part>> {
         let mut chosen = Vec::new();
-        for part in named {
+        for (place, part) in named.iter().enumerate() {
             let number = part.number;
             let found = self
                 .parts
                 .get(&number)
                 .filter(|found| found.info.etag == part.etag)
+                .filter(|found| is_or_unnamed(&part.checksum, &found.info.checksum))
                 .ok_or(Refusal::InvalidPart { number })?;
-            chosen.push(found);
-        }
-        for part in chosen.iter().rev().skip(1).rev() {
-            if part.info.size < PART_SIZE_MIN_BYTES {
+            let is_last = place + 1 == named.len();
+            if !is_last && found.info.size < PART_SIZE_MIN_BYTES {
                 return Err(Refusal::PartTooSmall {
-                    number: part.info.number,
-                    size: part.info.size,
+                    number,
+                    size: found.info.size,
                     minimum: PART_SIZE_MIN_BYTES,
-                    etag: part.info.etag,
+                    etag: found.info.etag,
                 });
             }
-        }
-        for (part, found) in named.iter().zip(&chosen) {
-            check_checksum(part.checksum.as_ref(), found.info.checksum.as_ref())?;
+            chosen.push(found);
         }
         Ok(chosen)
     }
 }
 
 /// Whether the checksum a client names, if any, is the one there is.
-fn check_checksum(named: Option<&Checksum>, found: Option<&Checksum>) -> Result<()> {
+fn is_or_unnamed(named: &Option<Checksum>, found: &Option<Checksum>) -> bool {
     let value = |sum: &Checksum| (sum.algorithm, sum.value.clone());
-    if named.is_some() && named.map(value) != found.map(value) {
-        return Err(Refusal::ChecksumMismatch);
-    }
-    Ok(())
+    named.is_none() || named.as_ref().map(value) == found.as_ref().map(value)
 }
 
 /// The checksum of the whole, where every part has one of the upload's algorithm.
@@ -185,12 +177,12 @@ impl BucketState {
     }
 
     pub fn complete_upload(&mut self, request: CompleteUpload, stamp: Stamp) -> Result<Written> {
-        let named: Vec<_> = request.parts.iter().map(|p| (p.number, p.etag)).collect();
         let Ok(place) = self.place_of(&request.key, request.upload) else {
+            let named_etag = || multipart_etag(request.parts.iter().map(|part| part.etag.md5));
             return self
                 .completed
                 .get(&request.upload)
-                .filter(|done| done.key == request.key && done.parts == named)
+                .filter(|done| done.key == request.key && done.answer.etag == named_etag())
                 .map(|done| done.answer.clone())
                 .ok_or(Refusal::NoSuchUpload);
         };
@@ -203,7 +195,9 @@ impl BucketState {
             let total = stored.size;
             return Err(Refusal::SizeMismatch { expected, total });
         }
-        check_checksum(request.checksum.as_ref(), stored.checksum.as_ref())?;
+        if !is_or_unnamed(&request.checksum, &stored.checksum) {
+            return Err(Refusal::ChecksumMismatch);
+        }
         let new = NewVersion {
             key: request.key.clone(),
             attributes: upload.info.attributes.clone(),
@@ -214,7 +208,6 @@ impl BucketState {
         self.uploads.remove(&place);
         let completed = Completed {
             key: request.key,
-            parts: named,
             answer: answer.clone(),
         };
         self.completed.insert(request.upload, completed);
