@@ -10,18 +10,27 @@ use std::sync::Arc;
 
 use drystone_storage::types::Account;
 
-/// A secret access key.
-#[derive(Clone)]
+/// Text that no log and no error shows: a secret access key.
+#[derive(Clone, PartialEq, Eq, serde::Deserialize)]
+#[serde(transparent)]
 pub struct Secret(String);
 
 impl Secret {
-    pub fn new(secret: impl Into<String>) -> Secret {
-        Secret(secret.into())
-    }
-
     /// The text itself, for deriving signing keys and for the file of generated keys.
     pub fn expose(&self) -> &str {
         &self.0
+    }
+}
+
+impl From<String> for Secret {
+    fn from(text: String) -> Secret {
+        Secret(text)
+    }
+}
+
+impl From<&str> for Secret {
+    fn from(text: &str) -> Secret {
+        Secret(text.to_owned())
     }
 }
 
@@ -73,7 +82,7 @@ impl Credentials {
         Ok(Credentials {
             keys: table,
             // As long as secrets usually are; what is signed with it is refused in any case.
-            decoy: Secret::new("0".repeat(40)),
+            decoy: Secret::from("0".repeat(40)),
         })
     }
 
@@ -102,7 +111,7 @@ mod tests {
         };
         AccessKey {
             id: id.into(),
-            secret: Secret::new(secret),
+            secret: Secret::from(secret),
             principal: Arc::new(Principal {
                 user: id.to_lowercase(),
                 account,

@@ -162,14 +162,14 @@ impl Decoder {
         }
     }
 
-    /// Gives it the next piece of the body. The one before must be used up: `next` gave `None`.
+    /// Gives it the next piece of the body. The one before must be used up: `next_event` gave `None`.
     pub fn push(&mut self, input: Bytes) {
         assert!(self.input.is_empty(), "a piece was pushed over another");
         self.input = input;
     }
 
     /// The next event, `None` when more input is needed.
-    pub fn next(&mut self) -> Result<Option<Event>, S3Error> {
+    pub fn next_event(&mut self) -> Result<Option<Event>, S3Error> {
         while !self.input.is_empty() {
             match self.state {
                 State::Header => {
@@ -308,6 +308,17 @@ impl Decoder {
     }
 }
 
+/// The Content-Encoding to keep with an object: `aws-chunked` names the framing alone and is left
+/// out; nothing may remain.
+pub fn content_encoding_to_keep(value: &str) -> Option<String> {
+    let kept: Vec<&str> = value
+        .split(',')
+        .map(str::trim)
+        .filter(|coding| !coding.is_empty() && !coding.eq_ignore_ascii_case("aws-chunked"))
+        .collect();
+    (!kept.is_empty()).then(|| kept.join(","))
+}
+
 /// One to sixteen hex digits, nothing else: no sign, no prefix, no space.
 fn parse_size(text: &str) -> Result<u64, S3Error> {
     let digits = text.bytes().all(|byte| byte.is_ascii_hexdigit());
@@ -330,4 +341,23 @@ fn incomplete() -> S3Error {
 
 fn malformed_trailer() -> S3Error {
     S3Error::new(Code::MalformedTrailerError)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn w_01_the_framing_is_not_kept_as_an_encoding() {
+        for (sent, kept) in [
+            ("aws-chunked", None),
+            ("AWS-Chunked,", None),
+            ("aws-chunked, gzip", Some("gzip")),
+            ("gzip,aws-chunked", Some("gzip")),
+            ("gzip, br", Some("gzip,br")),
+            ("", None),
+        ] {
+            assert_eq!(content_encoding_to_keep(sent).as_deref(), kept);
+        }
+    }
 }

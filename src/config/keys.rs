@@ -1,6 +1,5 @@
 //! Access keys: what makes a pair acceptable, and the file that generated ones are kept in.
 
-use std::fmt;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
@@ -9,6 +8,7 @@ use std::path::Path;
 use rand::RngExt as _;
 
 use super::{Address, Error};
+pub use crate::auth::credentials::Secret;
 
 const ACCESS_KEY_LEN_MIN: usize = 3;
 const ACCESS_KEY_LEN_MAX: usize = 128;
@@ -33,29 +33,6 @@ const WELL_KNOWN: [&str; 6] = [
 /// Names under which clients read keys, so that the file can be sourced by a shell.
 const ACCESS_KEY_NAME: &str = "AWS_ACCESS_KEY_ID";
 const SECRET_KEY_NAME: &str = "AWS_SECRET_ACCESS_KEY";
-
-/// Text that no log and no error shows.
-#[derive(Clone, PartialEq, Eq, serde::Deserialize)]
-#[serde(transparent)]
-pub struct Secret(String);
-
-impl Secret {
-    pub fn expose(&self) -> &str {
-        &self.0
-    }
-}
-
-impl From<String> for Secret {
-    fn from(text: String) -> Secret {
-        Secret(text)
-    }
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("***")
-    }
-}
 
 /// What a principal signs with.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -124,7 +101,7 @@ impl Keys {
         };
         Keys {
             access_key: text(UPPER_AND_DIGITS, GENERATED_ACCESS_KEY_LEN),
-            secret_key: Secret(text(LETTERS_AND_DIGITS, GENERATED_SECRET_KEY_LEN)),
+            secret_key: Secret::from(text(LETTERS_AND_DIGITS, GENERATED_SECRET_KEY_LEN)),
         }
     }
 
@@ -164,7 +141,7 @@ fn parse(text: &str) -> Option<Keys> {
     };
     Some(Keys {
         access_key: value(ACCESS_KEY_NAME)?.to_owned(),
-        secret_key: Secret(value(SECRET_KEY_NAME)?.to_owned()),
+        secret_key: Secret::from(value(SECRET_KEY_NAME)?),
     })
 }
 

@@ -113,7 +113,7 @@ impl VerifiedBody {
     async fn advance(&mut self) -> Result<Option<Bytes>, S3Error> {
         loop {
             let event = match &mut self.framing {
-                Framing::Chunked(decoder) => decoder.next()?,
+                Framing::Chunked(decoder) => decoder.next_event()?,
                 Framing::Raw => None,
             };
             if let Some(event) = event {

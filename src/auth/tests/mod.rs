@@ -1,4 +1,4 @@
-//! Known answers of AWS's pages, and what must not pass.
+//! What a signature lets through, and what must not pass.
 
 #![allow(clippy::unwrap_used)]
 
@@ -14,6 +14,9 @@ use super::sign::Signer;
 use super::sigv4::{self, AmzDate, EMPTY_SHA256, Scope, SigningKey};
 use crate::s3::error::{Code, S3Error};
 
+mod examples;
+mod presigned;
+
 // The example key that AWS's documentation signs with.
 const KEY: &str = "AKIAIOSFODNN7EXAMPLE";
 const SECRET: &str = "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY";
@@ -27,7 +30,7 @@ fn later(seconds: i64) -> Timestamp {
 }
 
 fn signer() -> Signer {
-    Signer::new(KEY, &Secret::new(SECRET), "us-east-1", now()).unwrap()
+    Signer::new(KEY, &Secret::from(SECRET), "us-east-1", now()).unwrap()
 }
 
 fn credentials() -> Credentials {
@@ -42,7 +45,7 @@ fn credentials() -> Credentials {
     };
     Credentials::new([AccessKey {
         id: KEY.into(),
-        secret: Secret::new(SECRET),
+        secret: Secret::from(SECRET),
         principal: Arc::new(principal),
     }])
     .unwrap()
@@ -94,123 +97,6 @@ fn edit(parts: &Parts, from: &str, to: &str) -> Parts {
     let mut parts = parts.clone();
     parts.uri = text.replacen(from, to, 1).parse::<Uri>().unwrap();
     parts
-}
-
-#[test]
-fn s_40_aws_examples_of_header_signatures() {
-    let put = [
-        ("date", "Fri, 24 May 2013 00:00:00 GMT"),
-        ("x-amz-storage-class", "REDUCED_REDUNDANCY"),
-    ];
-    let examples: [(Parts, &[u8], &str); 4] = [
-        (
-            request("GET", "/test.txt", &[("range", "bytes=0-9")]),
-            b"",
-            "f0e8bdb87c964420e857bd35b5d6ed310bd44f0170aba48dd91039c6036bdb41",
-        ),
-        (
-            request("PUT", "/test$file.text", &put),
-            b"Welcome to Amazon S3.",
-            "98ad721746da40c64f1a55b78f14c238d841ea1380cd77a1b5971af0ece108bd",
-        ),
-        (
-            request("GET", "/?lifecycle", &[]),
-            b"",
-            "fea454ca298b7da1c68078a5d1bdbfbbe0d65c699e0f91ac7a200a0136783543",
-        ),
-        (
-            request("GET", "/?max-keys=2&prefix=J", &[]),
-            b"",
-            "34b48302e7b5fa45bde8084f4b7868a86f0a534bc59db6670ed5711ef69dc6f7",
-        ),
-    ];
-    for (mut parts, body, expected) in examples {
-        assert_eq!(signer().sign_body(&mut parts, body).unwrap(), expected);
-        let authenticated = check(&parts).unwrap();
-        assert_eq!(authenticated.identity.principal().unwrap().user, "alice");
-        assert!(matches!(authenticated.payload, Payload::Sha256(_)));
-    }
-}
-
-#[test]
-fn s_40_aws_example_of_a_presigned_url() {
-    let parts = presigned("GET", "/test.txt", &[]);
-    let query = parts.uri.query().unwrap();
-    assert_eq!(
-        query,
-        "X-Amz-Algorithm=AWS4-HMAC-SHA256\
-         &X-Amz-Credential=AKIAIOSFODNN7EXAMPLE%2F20130524%2Fus-east-1%2Fs3%2Faws4_request\
-         &X-Amz-Date=20130524T000000Z&X-Amz-Expires=86400&X-Amz-SignedHeaders=host\
-         &X-Amz-Signature=aeeed9bbccd4d02ee5c0109b86d86835f995330da4c265957d157751f604d404"
-    );
-    assert!(matches!(check(&parts).unwrap().payload, Payload::Unsigned));
-}
-
-#[test]
-fn s_40_aws_example_of_signed_chunks() {
-    let headers = [
-        ("x-amz-storage-class", "REDUCED_REDUNDANCY"),
-        ("content-length", "66824"),
-    ];
-    let mut parts = request("PUT", "/examplebucket/chunkObject.txt", &headers);
-    let body = vec![b'a'; 66560];
-    let sent = signer()
-        .sign_chunks(&mut parts, &body, 64 << 10, None)
-        .unwrap();
-    assert_eq!(sent.len(), 66824);
-    let sent = String::from_utf8(sent).unwrap();
-    let authorization = parts.headers["authorization"].to_str().unwrap();
-    assert!(
-        authorization.ends_with(
-            "Signature=4f232c4386841ef735655705268965c44a0e4690baa4adea153f7db9fa80a0a9"
-        )
-    );
-    for head in [
-        "10000;chunk-signature=ad80c730a21e5b8d04586a2213dd63b9a0e99e0e2307b0ade35a65485a288648",
-        "400;chunk-signature=0055627c9e194cb4542bae2aa5492e3c1575bbb81b612b7d234b86a503ef5497",
-        "0;chunk-signature=b6c6ea8a5354eaf15b3cb7646744f4275b71ea724fed81ceb9323e279d449df9",
-    ] {
-        assert!(sent.contains(head), "{head}");
-    }
-    let payload = check(&parts).unwrap().payload;
-    assert!(matches!(
-        payload,
-        Payload::SignedChunks { trailer: false, .. }
-    ));
-}
-
-#[test]
-fn s_40_aws_example_of_a_signed_trailer() {
-    let headers = [("x-amz-storage-class", "REDUCED_REDUNDANCY")];
-    let mut parts = request("PUT", "/examplebucket/chunkObject.txt", &headers);
-    let body = vec![b'a'; 66560];
-    let trailer = HeaderName::from_static("x-amz-checksum-crc32c");
-    let sent = signer()
-        .sign_chunks(
-            &mut parts,
-            &body,
-            64 << 10,
-            Some((trailer, "sOO8/Q==".into())),
-        )
-        .unwrap();
-    let sent = String::from_utf8(sent).unwrap();
-    let authorization = parts.headers["authorization"].to_str().unwrap();
-    assert!(
-        authorization.ends_with(
-            "Signature=106e2a8a18243abcf37539882f36619c00e2dfc72633413f02d3b74544bfeb8e"
-        )
-    );
-    assert!(sent.ends_with(
-        "0;chunk-signature=2ca2aba2005185cf7159c6277faf83795951dd77a3a99e6e65d5c9f85863f992\r\n\
-         x-amz-checksum-crc32c:sOO8/Q==\r\n\
-         x-amz-trailer-signature:\
-         d81f82fc3505edab99d459891051a732e8730629a2e4a59689829ca17fe2e435\r\n\r\n"
-    ));
-    let payload = check(&parts).unwrap().payload;
-    assert!(matches!(
-        payload,
-        Payload::SignedChunks { trailer: true, .. }
-    ));
 }
 
 #[test]
@@ -315,33 +201,6 @@ fn a_02_unsigned_trailer_with_garbage_signature() {
 }
 
 #[test]
-fn a_03_a_credential_in_the_query_alone_is_none() {
-    let credential = format!("{KEY}%2F20130524%2Fus-east-1%2Fs3%2Faws4_request");
-    for query in [
-        format!("X-Amz-Credential={credential}"),
-        format!(
-            "X-Amz-Credential={credential}&X-Amz-Signature={}",
-            "0".repeat(64)
-        ),
-    ] {
-        let parts = request(
-            "PUT",
-            &format!("/k?{query}"),
-            &[("x-amz-content-sha256", "STREAMING-UNSIGNED-PAYLOAD-TRAILER")],
-        );
-        assert_eq!(code(&parts), Code::AccessDenied);
-    }
-    let forged = presigned("PUT", "/k", &[("x-amz-content-sha256", "UNSIGNED-PAYLOAD")]);
-    let mut forged = edit(&forged, "X-Amz-Signature=", "X-Amz-Signature=0");
-    set(
-        &mut forged,
-        "x-amz-content-sha256",
-        "STREAMING-UNSIGNED-PAYLOAD-TRAILER",
-    );
-    assert_eq!(code(&forged), Code::SignatureDoesNotMatch);
-}
-
-#[test]
 fn a_04_two_mechanisms_at_once() {
     let mut parts = presigned("GET", "/k", &[]);
     let header = signed("GET", "/k", &[]).headers["authorization"].clone();
@@ -397,105 +256,6 @@ fn a_09_a_second_value_of_a_signed_header_is_refused() {
         .headers
         .append("x-amz-acl", HeaderValue::from_static("public-read"));
     assert_eq!(code(&parts), Code::SignatureDoesNotMatch);
-}
-
-#[test]
-fn a_10_presigned_limits() {
-    let good = presigned("GET", "/k", &[]);
-    let at = |parts: &Parts, now| authenticate(parts, &credentials(), now);
-    at(&good, later(86399)).unwrap();
-    at(&good, later(-15 * 60)).unwrap();
-    let expired = at(&good, later(86400)).unwrap_err();
-    assert_eq!(
-        (expired.code(), expired.text()),
-        (Code::AccessDenied, "Request has expired")
-    );
-    assert_eq!(expired.element("X-Amz-Expires"), Some("86400"));
-    assert_eq!(expired.element("Expires"), Some("2013-05-25T00:00:00Z"));
-    assert_eq!(expired.element("ServerTime"), Some("2013-05-25T00:00:00Z"));
-    let early = at(&good, later(-15 * 60 - 1)).unwrap_err();
-    assert_eq!(early.text(), "Request is not valid yet");
-
-    for (value, text) in [
-        ("-1", "X-Amz-Expires must be non-negative"),
-        ("1e9", "X-Amz-Expires should be a number"),
-        ("604801", ""),
-        ("99999999999999999999999", ""),
-        ("", ""),
-    ] {
-        let parts = edit(&good, "Expires=86400", &format!("Expires={value}"));
-        let error = check(&parts).unwrap_err();
-        assert_eq!(error.code(), Code::AuthorizationQueryParametersError);
-        assert!(text.is_empty() || error.text() == text, "{}", error.text());
-    }
-    let mut never = request("GET", "/k", &[]);
-    signer().presign(&mut never, 0).unwrap();
-    assert_eq!(code(&never), Code::AccessDenied);
-
-    let mut other_method = good.clone();
-    other_method.method = http::Method::PUT;
-    assert_eq!(code(&other_method), Code::SignatureDoesNotMatch);
-    let hostless = edit(&good, "SignedHeaders=host", "SignedHeaders=range");
-    assert_eq!(
-        check(&hostless).unwrap_err().element("HeadersNotSigned"),
-        Some("host")
-    );
-    for name in [
-        "Algorithm=AWS4-HMAC-SHA256",
-        "Expires=86400",
-        "Date=20130524T000000Z",
-    ] {
-        let twice = format!("X-Amz-{name}&X-Amz-{name}");
-        let parts = edit(&good, &format!("X-Amz-{name}"), &twice);
-        assert_eq!(code(&parts), Code::AuthorizationQueryParametersError);
-        let without = edit(&good, &format!("X-Amz-{name}"), "a=b");
-        assert!(check(&without).is_err());
-    }
-}
-
-#[test]
-fn s_40_query_errors_say_what_aws_says() {
-    let good = presigned("GET", "/k", &[]);
-    for (from, to, text) in [
-        (
-            "AWS4-HMAC-SHA256",
-            "AWS4-HMAC-SHA1",
-            "X-Amz-Algorithm only supports \"AWS4-HMAC-SHA256 and AWS4-ECDSA-P256-SHA256\"",
-        ),
-        (
-            "%2Fs3%2F",
-            "%2Fec2%2F",
-            "Error parsing the X-Amz-Credential parameter; incorrect service \"ec2\". This \
-             endpoint belongs to \"s3\".",
-        ),
-        (
-            "aws4_request",
-            "aws5_request",
-            "Error parsing the X-Amz-Credential parameter; incorrect terminal \"aws5_request\". \
-             This endpoint uses \"aws4_request\".",
-        ),
-        (
-            "%2F20130524%2F",
-            "%2F2013-5-24%2F",
-            "Error parsing the X-Amz-Credential parameter; incorrect date format \"2013-5-24\". \
-             This date in the credential must be in the format \"yyyyMMdd\".",
-        ),
-        (
-            "%2F20130524%2F",
-            "%2F20130525%2F",
-            "Invalid credential date \"20130525\". This date is not the same as X-Amz-Date: \
-             \"20130524\".",
-        ),
-        (
-            "20130524T000000Z",
-            "2013-05-24",
-            "X-Amz-Date must be in the ISO8601 Long Format \"yyyyMMdd'T'HHmmss'Z'\"",
-        ),
-    ] {
-        let error = check(&edit(&good, from, to)).unwrap_err();
-        assert_eq!(error.code(), Code::AuthorizationQueryParametersError);
-        assert_eq!(error.text(), text);
-    }
 }
 
 #[test]
@@ -682,7 +442,7 @@ fn s_40_a_date_header_will_do() {
     let mut sign_and_check = |value: &str| {
         set(&mut parts, "date", value);
         let canonical = sigv4::canonical_request(&parts, signed_headers, EMPTY_SHA256);
-        let signature = SigningKey::derive(&Secret::new(SECRET), &scope)
+        let signature = SigningKey::derive(&Secret::from(SECRET), &scope)
             .sign(&sigv4::string_to_sign(&date, &scope, &canonical));
         let text = format!(
             "AWS4-HMAC-SHA256 Credential={KEY}/{scope},SignedHeaders={signed_headers},\
@@ -701,7 +461,7 @@ fn s_40_a_date_header_will_do() {
 #[test]
 fn s_40_any_region_is_taken() {
     for region in ["eu-west-1", "localhost", "garage"] {
-        let signer = Signer::new(KEY, &Secret::new(SECRET), region, now()).unwrap();
+        let signer = Signer::new(KEY, &Secret::from(SECRET), region, now()).unwrap();
         let mut parts = request("GET", "/k", &[]);
         signer.sign(&mut parts, EMPTY_SHA256).unwrap();
         check(&parts).unwrap();
