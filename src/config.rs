@@ -306,7 +306,7 @@ fn checked_domain(domain: String) -> Result<String, Error> {
     };
     if domain.len() > 253 || !domain.split('.').all(label) {
         return invalid(format!(
-            "domain {domain:?}: expected a host name without scheme and port, such as s3.example.org"
+            "domain {domain:?}: expected a host name without scheme and port"
         ));
     }
     Ok(domain)

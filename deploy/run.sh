@@ -1,0 +1,77 @@
+#!/usr/bin/env bash
+# Builds Drystone and serves S3 from ./data, in the foreground. Ctrl-C stops it; data and keys stay.
+#
+#   deploy/run.sh                  http://127.0.0.1:9000
+#   PORT=9010 deploy/run.sh        another port
+#   HOST=0.0.0.0 deploy/run.sh     reachable from other machines
+#   DATA=/srv/s3 deploy/run.sh     another data folder
+set -euo pipefail
+
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+# shellcheck source=deploy/env.sh
+. deploy/env.sh
+
+PORT=${PORT:-9000}
+HOST=${HOST:-127.0.0.1}
+DATA=${DATA:-./data}
+MEMORY_KIB_MINIMUM=$((4 * 1024 * 1024 * 9 / 10))
+DISK_KIB_MINIMUM=$((8 * 1024 * 1024))
+
+taken() { (: </dev/tcp/127.0.0.1/"$PORT") 2>/dev/null; }
+
+check_port() {
+  case $PORT in
+    '' | *[!0-9]*) die "PORT=$PORT is no port number." ;;
+  esac
+  if [ "$PORT" -ne 0 ] && taken; then
+    die "Port $PORT is taken by another program. Choose another: PORT=$((PORT + 1)) deploy/run.sh"
+  fi
+}
+
+# A hint only: it may still go well.
+check_machine() {
+  local memory disk
+  memory=$(awk '/^MemTotal:/ { print $2 }' /proc/meminfo)
+  [ "$memory" -ge "$MEMORY_KIB_MINIMUM" ] ||
+    say "Note: this machine has $((memory / 1024)) MiB of memory; the build wants 4 GiB."
+  mkdir -p "$CARGO_TARGET_DIR" "$DATA"
+  disk=$(df -Pk "$CARGO_TARGET_DIR" | awk 'NR == 2 { print $4 }')
+  [ "$disk" -ge "$DISK_KIB_MINIMUM" ] || [ -e "$CARGO_TARGET_DIR/debug/drystone" ] ||
+    say "Note: $CARGO_TARGET_DIR has $((disk / 1024)) MiB free; the build wants 8 GiB."
+}
+
+# Reads the server's ready line and tells a person what it means.
+greet() {
+  local ready endpoint host=$HOST port
+  IFS= read -r ready || return 0
+  port=${ready##*\"port\":}
+  port=${port%%[!0-9]*}
+  [ "$host" != 0.0.0.0 ] || host=127.0.0.1
+  endpoint=http://$host:$port
+  printf "\n%s\n" "Drystone serves S3 at $endpoint"
+  if [ -r "$DATA/keys" ]; then
+    sed -e 's/^AWS_ACCESS_KEY_ID=/  access key  /' -e 's/^AWS_SECRET_ACCESS_KEY=/  secret key  /' \
+      "$DATA/keys"
+    say "  (kept in $DATA/keys)"
+  fi
+  cat <<EOF
+
+Three commands to try, in another shell in this folder (the client: pip install awscli):
+  export AWS_ENDPOINT_URL=$endpoint AWS_DEFAULT_REGION=us-east-1; set -a; . $DATA/keys; set +a
+  aws s3 mb s3://first && aws s3 cp README.md s3://first/
+  aws s3 ls s3://first
+
+Ctrl-C stops the server; data and keys stay in $DATA.
+
+EOF
+}
+
+require_linux
+check_port
+require_cargo
+check_machine
+install_build_packages
+build --bin drystone
+
+exec "$CARGO_TARGET_DIR/debug/drystone" server --address "$HOST:$PORT" \
+  --keys-file "$DATA/keys" "$DATA/disk{1...4}" > >(greet)

@@ -1,0 +1,66 @@
+#!/usr/bin/env bash
+# Installs what the tests need, builds, and runs every test. A client that cannot be installed is
+# skipped by name; with CI=true that fails. Ends with `N passed, N failed`.
+set -euo pipefail
+
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+# shellcheck source=deploy/env.sh
+. deploy/env.sh
+
+requirements=tests/clients/requirements.txt
+clients=$CACHE_DIRECTORY/clients-$(sha256sum "$requirements" | cut -c 1-12)
+log=$(mktemp)
+trap 'rm -f "$log"' EXIT
+
+install_test_packages() {
+  local missing=()
+  command -v python3 >/dev/null || missing+=(python3)
+  python3 -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3-venv)
+  command -v curl >/dev/null || missing+=(curl)
+  [ ${#missing[@]} -eq 0 ] || install_packages "${missing[@]}"
+}
+
+# The pinned clients, in a virtual environment that is complete once `complete` lies in it.
+install_clients() {
+  [ ! -e "$clients/complete" ] || return 0
+  say "Installing the clients of $requirements"
+  rm -rf "$clients"
+  python3 -m venv "$clients" || return 1
+  local pip=("$clients/bin/pip" install -q --disable-pip-version-check --no-input)
+  if "${pip[@]}" -r "$requirements"; then
+    touch "$clients/complete"
+    return 0
+  fi
+  # One that can't be had must not cost the others.
+  local requirement
+  while IFS= read -r requirement; do
+    "${pip[@]}" "$requirement" || say "not installed: $requirement"
+  done <"$requirements"
+  return 1
+}
+
+# summary: what the test programs counted.
+summary() {
+  awk '/^test result:/ { passed += $4; failed += $6 }
+    END { printf "%d passed, %d failed\n", passed, failed }' "$log"
+}
+
+require_linux
+require_cargo
+install_build_packages
+setup=0
+install_test_packages || setup=1
+[ "$setup" -ne 0 ] || install_clients || setup=1
+if [ "$setup" -ne 0 ]; then
+  [ "${CI:-}" != true ] || die "The clients cannot be installed, and CI skips nothing."
+  say "Not every client could be installed; their tests are skipped by name."
+fi
+
+say "Building"
+build --workspace --tests
+status=0
+DRYSTONE_TEST_CLIENTS=$clients cargo test --locked --workspace --no-fail-fast "$@" 2>&1 |
+  tee "$log" || status=$?
+grep '^skipped: ' "$log" | sort -u || true
+summary
+exit "$status"
