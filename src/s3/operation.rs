@@ -1,1 +1,363 @@
 //! THE TABLE: one row for each S3 operation.
+//!
+//! A row says all there is about an operation: how a request for it is recognised, which right it
+//! needs, what body it takes and who answers it. Routing, authorisation, logs and the list of what
+//! Drystone does derive from it. A row whose handler is `missing` answers 501 with its name.
+
+use std::sync::Arc;
+
+use futures_util::future::BoxFuture;
+use http::{HeaderMap, Method};
+
+use crate::s3::error::S3Error;
+use crate::s3::ops;
+use crate::s3::request::{Query, Request};
+use crate::s3::response::Response;
+use crate::s3::server::Server;
+
+pub type Handler = fn(Arc<Server>, Request) -> BoxFuture<'static, Result<Response, S3Error>>;
+
+/// What the request's path names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scope {
+    Service,
+    Bucket,
+    Object,
+}
+
+/// What a request must have beside method and scope.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mark {
+    /// A query key.
+    Key(&'static str),
+    /// A query key with this value.
+    KeyIs(&'static str, &'static str),
+    Header(&'static str),
+}
+
+impl Mark {
+    fn is_on(self, query: &Query, headers: &HeaderMap) -> bool {
+        match self {
+            Mark::Key(key) => query.has(key),
+            Mark::KeyIs(key, value) => query.get(key) == Some(value),
+            Mark::Header(name) => headers.contains_key(name),
+        }
+    }
+}
+
+/// What becomes of the request's body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BodyKind {
+    /// Nobody reads it.
+    Nothing,
+    /// A document of at most so many bytes.
+    Document(usize),
+    /// An object's or a part's bytes.
+    Stream,
+}
+
+/// Most settings.
+const KIB_1024: BodyKind = BodyKind::Document(1 << 20);
+/// A thousand keys of a kilobyte, and what stands around them.
+const KIB_2048: BodyKind = BodyKind::Document(2 << 20);
+/// Ten thousand parts with their checksums.
+const KIB_4096: BodyKind = BodyKind::Document(4 << 20);
+const NOTHING: BodyKind = BodyKind::Nothing;
+const STREAM: BodyKind = BodyKind::Stream;
+
+#[derive(Debug)]
+pub struct Operation {
+    /// As in the AWS reference.
+    pub name: &'static str,
+    pub method: Method,
+    pub scope: Scope,
+    /// All of them must be on the request.
+    pub marks: &'static [Mark],
+    action: &'static str,
+    version_action: Option<&'static str>,
+    pub body: BodyKind,
+    pub handler: Handler,
+}
+
+impl Operation {
+    /// The right that a request needs: reading an old version is another one than reading.
+    pub fn action(&self, names_version: bool) -> &'static str {
+        match self.version_action {
+            Some(action) if names_version => action,
+            _ => self.action,
+        }
+    }
+
+    /// The bucket must be there before the operation is thought of.
+    pub fn needs_bucket(&self) -> bool {
+        self.scope != Scope::Service && self.name != "CreateBucket"
+    }
+
+    fn is_meant_by(&self, method: &Method, query: &Query, headers: &HeaderMap) -> bool {
+        self.method == *method && self.marks.iter().all(|mark| mark.is_on(query, headers))
+    }
+
+    /// The row for a request: the first that it has all the marks of. `None`: S3 has no such
+    /// operation, as the method does not go with the sub-resource that the query names.
+    pub fn find(
+        method: &Method,
+        scope: Scope,
+        query: &Query,
+        headers: &HeaderMap,
+    ) -> Option<&'static Operation> {
+        let rows = || OPERATIONS.iter().filter(|row| row.scope == scope);
+        let found = rows().find(|row| row.is_meant_by(method, query, headers))?;
+        // A plain row is not meant when the query names a sub-resource: DELETE of `?acl` must
+        // not delete the bucket.
+        let is_plain = !found.marks.iter().any(|mark| !matches!(mark, Mark::Header(_)));
+        let names_subresource = || {
+            rows()
+                .filter_map(|row| row.marks.first())
+                .any(|mark| matches!(mark, Mark::Key(key) if query.has(key)))
+        };
+        (!is_plain || !names_subresource()).then_some(found)
+    }
+}
+
+/// Writes a row: name, method, scope, marks, action (and the one for a version), body, handler.
+macro_rules! operations {
+    ($($name:ident $method:ident $scope:ident [$($mark:expr),*] $action:literal
+        $(/ $version_action:literal)? $body:ident $($handler:ident)::+;)+) => {
+        pub static OPERATIONS: &[Operation] = &[$(
+            Operation {
+                name: stringify!($name),
+                method: Method::$method,
+                scope: Scope::$scope,
+                marks: &[$($mark),*],
+                action: $action,
+                version_action: None$(.or(Some($version_action)))?,
+                body: $body,
+                handler: |server, request| Box::pin(ops::$($handler)::+(server, request)),
+            },
+        )+];
+    };
+}
+
+use Mark::{Header, Key, KeyIs};
+
+// Of rows with the same method and scope the first that matches is taken, so those with more marks
+// come first. The first mark of a row names its sub-resource.
+operations! {
+    ListBuckets GET Service [] "s3:ListAllMyBuckets" NOTHING missing::handle;
+
+    GetBucketAbac GET Bucket [Key("abac")] "s3:GetBucketAbac" NOTHING missing::handle;
+    PutBucketAbac PUT Bucket [Key("abac")] "s3:PutBucketAbac" KIB_1024 missing::handle;
+    GetBucketAccelerateConfiguration GET Bucket [Key("accelerate")]
+        "s3:GetAccelerateConfiguration" NOTHING missing::handle;
+    PutBucketAccelerateConfiguration PUT Bucket [Key("accelerate")]
+        "s3:PutAccelerateConfiguration" KIB_1024 missing::handle;
+    GetBucketAcl GET Bucket [Key("acl")] "s3:GetBucketAcl" NOTHING missing::handle;
+    PutBucketAcl PUT Bucket [Key("acl")] "s3:PutBucketAcl" KIB_1024 missing::handle;
+    GetBucketAnalyticsConfiguration GET Bucket [Key("analytics"), Key("id")]
+        "s3:GetAnalyticsConfiguration" NOTHING missing::handle;
+    ListBucketAnalyticsConfigurations GET Bucket [Key("analytics")]
+        "s3:GetAnalyticsConfiguration" NOTHING missing::handle;
+    PutBucketAnalyticsConfiguration PUT Bucket [Key("analytics")]
+        "s3:PutAnalyticsConfiguration" KIB_1024 missing::handle;
+    DeleteBucketAnalyticsConfiguration DELETE Bucket [Key("analytics")]
+        "s3:PutAnalyticsConfiguration" NOTHING missing::handle;
+    GetBucketCors GET Bucket [Key("cors")] "s3:GetBucketCORS" NOTHING missing::handle;
+    PutBucketCors PUT Bucket [Key("cors")] "s3:PutBucketCORS" KIB_1024 missing::handle;
+    DeleteBucketCors DELETE Bucket [Key("cors")] "s3:PutBucketCORS" NOTHING missing::handle;
+    GetBucketEncryption GET Bucket [Key("encryption")]
+        "s3:GetEncryptionConfiguration" NOTHING missing::handle;
+    PutBucketEncryption PUT Bucket [Key("encryption")]
+        "s3:PutEncryptionConfiguration" KIB_1024 missing::handle;
+    DeleteBucketEncryption DELETE Bucket [Key("encryption")]
+        "s3:PutEncryptionConfiguration" NOTHING missing::handle;
+    GetBucketIntelligentTieringConfiguration GET Bucket [Key("intelligent-tiering"), Key("id")]
+        "s3:GetIntelligentTieringConfiguration" NOTHING missing::handle;
+    ListBucketIntelligentTieringConfigurations GET Bucket [Key("intelligent-tiering")]
+        "s3:GetIntelligentTieringConfiguration" NOTHING missing::handle;
+    PutBucketIntelligentTieringConfiguration PUT Bucket [Key("intelligent-tiering")]
+        "s3:PutIntelligentTieringConfiguration" KIB_1024 missing::handle;
+    DeleteBucketIntelligentTieringConfiguration DELETE Bucket [Key("intelligent-tiering")]
+        "s3:PutIntelligentTieringConfiguration" NOTHING missing::handle;
+    GetBucketInventoryConfiguration GET Bucket [Key("inventory"), Key("id")]
+        "s3:GetInventoryConfiguration" NOTHING missing::handle;
+    ListBucketInventoryConfigurations GET Bucket [Key("inventory")]
+        "s3:GetInventoryConfiguration" NOTHING missing::handle;
+    PutBucketInventoryConfiguration PUT Bucket [Key("inventory")]
+        "s3:PutInventoryConfiguration" KIB_1024 missing::handle;
+    DeleteBucketInventoryConfiguration DELETE Bucket [Key("inventory")]
+        "s3:PutInventoryConfiguration" NOTHING missing::handle;
+    GetBucketLifecycleConfiguration GET Bucket [Key("lifecycle")]
+        "s3:GetLifecycleConfiguration" NOTHING missing::handle;
+    PutBucketLifecycleConfiguration PUT Bucket [Key("lifecycle")]
+        "s3:PutLifecycleConfiguration" KIB_1024 missing::handle;
+    DeleteBucketLifecycle DELETE Bucket [Key("lifecycle")]
+        "s3:PutLifecycleConfiguration" NOTHING missing::handle;
+    GetBucketLocation GET Bucket [Key("location")] "s3:GetBucketLocation" NOTHING missing::handle;
+    GetBucketLogging GET Bucket [Key("logging")] "s3:GetBucketLogging" NOTHING missing::handle;
+    PutBucketLogging PUT Bucket [Key("logging")] "s3:PutBucketLogging" KIB_1024 missing::handle;
+    GetBucketMetadataConfiguration GET Bucket [Key("metadataConfiguration")]
+        "s3:GetBucketMetadataTableConfiguration" NOTHING missing::handle;
+    CreateBucketMetadataConfiguration POST Bucket [Key("metadataConfiguration")]
+        "s3:CreateBucketMetadataTableConfiguration" KIB_1024 missing::handle;
+    DeleteBucketMetadataConfiguration DELETE Bucket [Key("metadataConfiguration")]
+        "s3:DeleteBucketMetadataTableConfiguration" NOTHING missing::handle;
+    UpdateBucketMetadataInventoryTableConfiguration PUT Bucket [Key("metadataInventoryTable")]
+        "s3:UpdateBucketMetadataInventoryTableConfiguration" KIB_1024 missing::handle;
+    UpdateBucketMetadataJournalTableConfiguration PUT Bucket [Key("metadataJournalTable")]
+        "s3:UpdateBucketMetadataJournalTableConfiguration" KIB_1024 missing::handle;
+    GetBucketMetadataTableConfiguration GET Bucket [Key("metadataTable")]
+        "s3:GetBucketMetadataTableConfiguration" NOTHING missing::handle;
+    CreateBucketMetadataTableConfiguration POST Bucket [Key("metadataTable")]
+        "s3:CreateBucketMetadataTableConfiguration" KIB_1024 missing::handle;
+    DeleteBucketMetadataTableConfiguration DELETE Bucket [Key("metadataTable")]
+        "s3:DeleteBucketMetadataTableConfiguration" NOTHING missing::handle;
+    GetBucketMetricsConfiguration GET Bucket [Key("metrics"), Key("id")]
+        "s3:GetMetricsConfiguration" NOTHING missing::handle;
+    ListBucketMetricsConfigurations GET Bucket [Key("metrics")]
+        "s3:GetMetricsConfiguration" NOTHING missing::handle;
+    PutBucketMetricsConfiguration PUT Bucket [Key("metrics")]
+        "s3:PutMetricsConfiguration" KIB_1024 missing::handle;
+    DeleteBucketMetricsConfiguration DELETE Bucket [Key("metrics")]
+        "s3:PutMetricsConfiguration" NOTHING missing::handle;
+    GetBucketNotificationConfiguration GET Bucket [Key("notification")]
+        "s3:GetBucketNotification" NOTHING missing::handle;
+    PutBucketNotificationConfiguration PUT Bucket [Key("notification")]
+        "s3:PutBucketNotification" KIB_1024 missing::handle;
+    GetObjectLockConfiguration GET Bucket [Key("object-lock")]
+        "s3:GetBucketObjectLockConfiguration" NOTHING missing::handle;
+    PutObjectLockConfiguration PUT Bucket [Key("object-lock")]
+        "s3:PutBucketObjectLockConfiguration" KIB_1024 missing::handle;
+    GetBucketOwnershipControls GET Bucket [Key("ownershipControls")]
+        "s3:GetBucketOwnershipControls" NOTHING missing::handle;
+    PutBucketOwnershipControls PUT Bucket [Key("ownershipControls")]
+        "s3:PutBucketOwnershipControls" KIB_1024 missing::handle;
+    DeleteBucketOwnershipControls DELETE Bucket [Key("ownershipControls")]
+        "s3:PutBucketOwnershipControls" NOTHING missing::handle;
+    GetBucketPolicy GET Bucket [Key("policy")] "s3:GetBucketPolicy" NOTHING missing::handle;
+    PutBucketPolicy PUT Bucket [Key("policy")] "s3:PutBucketPolicy" KIB_1024 missing::handle;
+    DeleteBucketPolicy DELETE Bucket [Key("policy")]
+        "s3:DeleteBucketPolicy" NOTHING missing::handle;
+    GetBucketPolicyStatus GET Bucket [Key("policyStatus")]
+        "s3:GetBucketPolicyStatus" NOTHING missing::handle;
+    GetPublicAccessBlock GET Bucket [Key("publicAccessBlock")]
+        "s3:GetBucketPublicAccessBlock" NOTHING missing::handle;
+    PutPublicAccessBlock PUT Bucket [Key("publicAccessBlock")]
+        "s3:PutBucketPublicAccessBlock" KIB_1024 missing::handle;
+    DeletePublicAccessBlock DELETE Bucket [Key("publicAccessBlock")]
+        "s3:PutBucketPublicAccessBlock" NOTHING missing::handle;
+    GetBucketReplication GET Bucket [Key("replication")]
+        "s3:GetReplicationConfiguration" NOTHING missing::handle;
+    PutBucketReplication PUT Bucket [Key("replication")]
+        "s3:PutReplicationConfiguration" KIB_1024 missing::handle;
+    DeleteBucketReplication DELETE Bucket [Key("replication")]
+        "s3:PutReplicationConfiguration" NOTHING missing::handle;
+    GetBucketRequestPayment GET Bucket [Key("requestPayment")]
+        "s3:GetBucketRequestPayment" NOTHING missing::handle;
+    PutBucketRequestPayment PUT Bucket [Key("requestPayment")]
+        "s3:PutBucketRequestPayment" KIB_1024 missing::handle;
+    CreateSession GET Bucket [Key("session")] "s3express:CreateSession" NOTHING missing::handle;
+    GetBucketTagging GET Bucket [Key("tagging")] "s3:GetBucketTagging" NOTHING missing::handle;
+    PutBucketTagging PUT Bucket [Key("tagging")] "s3:PutBucketTagging" KIB_1024 missing::handle;
+    DeleteBucketTagging DELETE Bucket [Key("tagging")]
+        "s3:PutBucketTagging" NOTHING missing::handle;
+    GetBucketVersioning GET Bucket [Key("versioning")]
+        "s3:GetBucketVersioning" NOTHING missing::handle;
+    PutBucketVersioning PUT Bucket [Key("versioning")]
+        "s3:PutBucketVersioning" KIB_1024 missing::handle;
+    GetBucketWebsite GET Bucket [Key("website")] "s3:GetBucketWebsite" NOTHING missing::handle;
+    PutBucketWebsite PUT Bucket [Key("website")] "s3:PutBucketWebsite" KIB_1024 missing::handle;
+    DeleteBucketWebsite DELETE Bucket [Key("website")]
+        "s3:DeleteBucketWebsite" NOTHING missing::handle;
+    ListMultipartUploads GET Bucket [Key("uploads")]
+        "s3:ListBucketMultipartUploads" NOTHING missing::handle;
+    ListObjectVersions GET Bucket [Key("versions")]
+        "s3:ListBucketVersions" NOTHING missing::handle;
+    DeleteObjects POST Bucket [Key("delete")] "s3:DeleteObject" KIB_2048 missing::handle;
+    ListenNotification GET Bucket [Key("events")]
+        "s3:ListenBucketNotification" NOTHING missing::handle;
+    ListObjectsV2 GET Bucket [KeyIs("list-type", "2")] "s3:ListBucket" NOTHING missing::handle;
+    ListObjects GET Bucket [] "s3:ListBucket" NOTHING missing::handle;
+    HeadBucket HEAD Bucket [] "s3:ListBucket" NOTHING missing::handle;
+    CreateBucket PUT Bucket [] "s3:CreateBucket" KIB_1024 missing::handle;
+    DeleteBucket DELETE Bucket [] "s3:DeleteBucket" NOTHING missing::handle;
+    PostObject POST Bucket [] "s3:PutObject" STREAM missing::handle;
+
+    GetObjectAcl GET Object [Key("acl")]
+        "s3:GetObjectAcl" / "s3:GetObjectVersionAcl" NOTHING missing::handle;
+    PutObjectAcl PUT Object [Key("acl")]
+        "s3:PutObjectAcl" / "s3:PutObjectVersionAcl" KIB_1024 missing::handle;
+    GetObjectAttributes GET Object [Key("attributes")]
+        "s3:GetObjectAttributes" / "s3:GetObjectVersionAttributes" NOTHING missing::handle;
+    UpdateObjectEncryption PUT Object [Key("encryption")]
+        "s3:UpdateObjectEncryption" KIB_1024 missing::handle;
+    GetObjectLegalHold GET Object [Key("legal-hold")]
+        "s3:GetObjectLegalHold" NOTHING missing::handle;
+    PutObjectLegalHold PUT Object [Key("legal-hold")]
+        "s3:PutObjectLegalHold" KIB_1024 missing::handle;
+    GetObjectRetention GET Object [Key("retention")]
+        "s3:GetObjectRetention" NOTHING missing::handle;
+    PutObjectRetention PUT Object [Key("retention")]
+        "s3:PutObjectRetention" KIB_1024 missing::handle;
+    RenameObject PUT Object [Key("renameObject")] "s3:PutObject" NOTHING missing::handle;
+    RestoreObject POST Object [Key("restore")] "s3:RestoreObject" KIB_1024 missing::handle;
+    SelectObjectContent POST Object [Key("select")] "s3:GetObject" KIB_1024 missing::handle;
+    GetObjectTagging GET Object [Key("tagging")]
+        "s3:GetObjectTagging" / "s3:GetObjectVersionTagging" NOTHING missing::handle;
+    PutObjectTagging PUT Object [Key("tagging")]
+        "s3:PutObjectTagging" / "s3:PutObjectVersionTagging" KIB_1024 missing::handle;
+    DeleteObjectTagging DELETE Object [Key("tagging")]
+        "s3:DeleteObjectTagging" / "s3:DeleteObjectVersionTagging" NOTHING missing::handle;
+    GetObjectTorrent GET Object [Key("torrent")] "s3:GetObjectTorrent" NOTHING missing::handle;
+    CreateMultipartUpload POST Object [Key("uploads")] "s3:PutObject" NOTHING missing::handle;
+    UploadPartCopy PUT Object [Key("uploadId"), Key("partNumber"), Header("x-amz-copy-source")]
+        "s3:PutObject" NOTHING missing::handle;
+    UploadPart PUT Object [Key("uploadId"), Key("partNumber")]
+        "s3:PutObject" STREAM missing::handle;
+    CompleteMultipartUpload POST Object [Key("uploadId")]
+        "s3:PutObject" KIB_4096 missing::handle;
+    AbortMultipartUpload DELETE Object [Key("uploadId")]
+        "s3:AbortMultipartUpload" NOTHING missing::handle;
+    ListParts GET Object [Key("uploadId")]
+        "s3:ListMultipartUploadParts" NOTHING missing::handle;
+    CopyObject PUT Object [Header("x-amz-copy-source")] "s3:PutObject" NOTHING missing::handle;
+    PutObject PUT Object [] "s3:PutObject" STREAM missing::handle;
+    GetObject GET Object []
+        "s3:GetObject" / "s3:GetObjectVersion" NOTHING missing::handle;
+    HeadObject HEAD Object []
+        "s3:GetObject" / "s3:GetObjectVersion" NOTHING missing::handle;
+    DeleteObject DELETE Object []
+        "s3:DeleteObject" / "s3:DeleteObjectVersion" NOTHING missing::handle;
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::collections::HashSet;
+
+    use http::{HeaderMap, HeaderValue};
+
+    use super::{Mark, OPERATIONS, Operation};
+    use crate::s3::request::Query;
+
+    #[test]
+    fn names_are_unique_and_every_row_is_found_by_its_own_marks() {
+        let names: HashSet<_> = OPERATIONS.iter().map(|row| row.name).collect();
+        assert_eq!(names.len(), OPERATIONS.len());
+        for row in OPERATIONS {
+            let mut query = Vec::new();
+            let mut headers = HeaderMap::new();
+            for mark in row.marks {
+                match mark {
+                    Mark::Key(key) => query.push((*key).to_owned()),
+                    Mark::KeyIs(key, value) => query.push(format!("{key}={value}")),
+                    Mark::Header(name) => {
+                        headers.insert(*name, HeaderValue::from_static("x"));
+                    }
+                }
+            }
+            let query = Query::parse(&query.join("&")).unwrap();
+            let found = Operation::find(&row.method, row.scope, &query, &headers).unwrap();
+            assert_eq!(found.name, row.name);
+        }
+    }
+}

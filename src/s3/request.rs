@@ -1,1 +1,190 @@
-//! A parsed S3 request.
+//! A parsed S3 request: what a handler gets.
+//!
+//! By the time a handler sees one, its signature is verified, its bucket is there and the caller
+//! may do what the operation's row says. Only the body is still to be taken, and verifies itself.
+
+use axum::body::Body as Source;
+use drystone_storage::types::{AccountId, Bucket, ChecksumAlgorithm, VersionSelector};
+use http::HeaderMap;
+
+use crate::auth::authenticate::{Identity, Payload};
+use crate::auth::credentials::Principal;
+use crate::iam::authorize::{Resource, authorize};
+use crate::s3::body::{self, SmallBody, VerifiedBody};
+use crate::s3::error::{Code, S3Error};
+use crate::s3::operation::{BodyKind, Operation};
+use crate::s3::route;
+use crate::s3::xml::{self, Element};
+
+/// The parameters behind the question mark, decoded once, in their order.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Query(Vec<(String, String)>);
+
+impl Query {
+    pub fn parse(raw: &str) -> Result<Query, S3Error> {
+        let pairs = raw.split('&').filter(|pair| !pair.is_empty());
+        let decoded = pairs.map(|pair| {
+            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+            let decode = |text: &str| route::decode_once(&text.replace('+', " "));
+            Ok((decode(name)?, decode(value)?))
+        });
+        Ok(Query(decoded.collect::<Result<_, S3Error>>()?))
+    }
+
+    /// The first value under this name; empty where only the name stands.
+    pub fn get(&self, name: &str) -> Option<&str> {
+        let found = self.0.iter().find(|(key, _)| key == name);
+        found.map(|(_, value)| value.as_str())
+    }
+
+    pub fn has(&self, name: &str) -> bool {
+        self.get(name).is_some()
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.0.iter().map(|(name, value)| (name.as_str(), value.as_str()))
+    }
+}
+
+pub struct Request {
+    pub operation: &'static Operation,
+    pub id: String,
+    pub identity: Identity,
+    /// Empty for an operation on the service.
+    pub bucket_name: String,
+    /// Empty for an operation on service or bucket.
+    pub key: String,
+    pub query: Query,
+    pub headers: HeaderMap,
+    pub(super) bucket: Option<Bucket>,
+    pub(super) body: Option<(Payload, Source)>,
+}
+
+impl Request {
+    /// The bucket's row. Every operation but those on the service and CreateBucket has one.
+    pub fn bucket(&self) -> &Bucket {
+        self.bucket.as_ref().expect("the server finds the bucket before its operations run")
+    }
+
+    /// Who asks; `None` for nobody known.
+    pub fn principal(&self) -> Option<&Principal> {
+        self.identity.principal()
+    }
+
+    /// The account that asks, which owns what it writes. Empty for nobody known.
+    pub fn account(&self) -> AccountId {
+        self.principal().map(|who| who.account.id.clone()).unwrap_or_default()
+    }
+
+    /// A header's text. One that is not ASCII is as good as absent where an ASCII text is meant.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name).and_then(|value| value.to_str().ok())
+    }
+
+    /// The version that `versionId` names, or the latest.
+    pub fn version(&self) -> Result<VersionSelector, S3Error> {
+        match self.query.get("versionId") {
+            None => Ok(VersionSelector::Latest),
+            Some(text) => parse_version(text),
+        }
+    }
+
+    /// The object's or part's body, verified as it is read. `algorithm` is the checksum to take
+    /// where the client declares none.
+    pub fn take_stream(&mut self, algorithm: ChecksumAlgorithm) -> Result<VerifiedBody, S3Error> {
+        let (payload, source) = self.take();
+        VerifiedBody::for_object(&self.headers, payload, algorithm, source)
+    }
+
+    /// The whole body, verified, where the operation takes a document.
+    pub async fn take_document(&mut self) -> Result<SmallBody, S3Error> {
+        let BodyKind::Document(max) = self.operation.body else {
+            unreachable!("{} takes no document", self.operation.name);
+        };
+        let (payload, source) = self.take();
+        body::collect_small(&self.headers, payload, source, max).await
+    }
+
+    /// The body as an XML document with this root.
+    pub async fn take_xml(&mut self, root: &str) -> Result<Element, S3Error> {
+        let document = self.take_document().await?;
+        if document.bytes.is_empty() {
+            return Err(S3Error::new(Code::MissingRequestBodyError));
+        }
+        xml::parse(&document.bytes, root)
+    }
+
+    /// Whether the caller may also do `action` to something in another bucket.
+    pub fn authorize(&self, action: &str, bucket: &Bucket, key: &str) -> Result<(), S3Error> {
+        let resource = Resource::Bucket {
+            owner: &bucket.owner,
+            name: &bucket.name,
+            key: Some(key),
+        };
+        authorize(&self.identity, action, resource)
+    }
+
+    fn take(&mut self) -> (Payload, Source) {
+        self.body.take().expect("a handler takes the body once")
+    }
+}
+
+/// A version id as `versionId` and DeleteObjects name it.
+pub fn parse_version(text: &str) -> Result<VersionSelector, S3Error> {
+    let invalid = |message| S3Error::invalid_argument(message, "versionId", text);
+    if text.is_empty() {
+        return Err(invalid("Version id cannot be the empty string"));
+    }
+    match text.parse() {
+        Ok(id) => Ok(VersionSelector::Id(id)),
+        Err(_) => Err(invalid("Invalid version id specified")),
+    }
+}
+
+/// `x-amz-expected-bucket-owner` and its like: the bucket must belong to this account.
+pub fn check_expected_owner(
+    headers: &HeaderMap,
+    name: &str,
+    owner: &AccountId,
+) -> Result<(), S3Error> {
+    let Some(expected) = headers.get(name) else {
+        return Ok(());
+    };
+    let is_account_id =
+        |text: &[u8]| text.len() == 12 && text.iter().all(|c| c.is_ascii_digit());
+    if !is_account_id(expected.as_bytes()) {
+        return Err(S3Error::new(Code::InvalidRequest)
+            .message(format!("The value of the {name} header must be an AWS account ID")));
+    }
+    if expected.as_bytes() != owner.0.as_bytes() {
+        return Err(S3Error::new(Code::AccessDenied));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::{Query, parse_version};
+    use crate::s3::error::Code;
+
+    #[test]
+    fn w_14_a_query_is_decoded_once_and_keeps_what_nobody_knows() {
+        let query = Query::parse("a=b%2520c+d&&acl&x-id=PutObject&a=2&e=%c3%a9=").unwrap();
+        assert_eq!(query.get("a"), Some("b%20c d"));
+        assert_eq!(query.get("acl"), Some(""));
+        assert_eq!(query.get("e"), Some("é="));
+        assert_eq!(query.iter().count(), 5);
+        assert!(Query::parse("a=%ff").is_err());
+        assert!(Query::parse("a=%4").is_err());
+    }
+
+    #[test]
+    fn s_30_a_version_id_that_nobody_gave_out_is_invalid() {
+        assert!(parse_version("null").is_ok());
+        assert!(parse_version(&"0".repeat(32)).is_ok());
+        for text in ["", "x", "NULL", "../../etc"] {
+            assert_eq!(parse_version(text).unwrap_err().code(), Code::InvalidArgument);
+        }
+    }
+}

@@ -1,1 +1,3 @@
 //! One file for each operation, named as in the AWS reference.
+
+pub mod missing;
