@@ -50,6 +50,7 @@ macro_rules! codes {
 codes! {
     AccessControlListNotSupported BAD_REQUEST "The bucket does not allow ACLs";
     AccessDenied FORBIDDEN "Access Denied";
+    AccessForbidden FORBIDDEN "CORSResponse: CORS is not enabled for this bucket.";
     AuthorizationHeaderMalformed BAD_REQUEST "The authorization header is malformed.";
     AuthorizationQueryParametersError BAD_REQUEST
         "Query-string authentication version 4 requires the X-Amz-Algorithm, X-Amz-Credential, \

@@ -73,8 +73,8 @@ pub struct Operation {
     pub scope: Scope,
     /// All of them must be on the request.
     pub marks: &'static [Mark],
-    action: &'static str,
-    version_action: Option<&'static str>,
+    /// The right needed, and where it is another one, the right needed for a version by its id.
+    actions: &'static [&'static str],
     pub body: BodyKind,
     pub handler: Handler,
 }
@@ -82,10 +82,8 @@ pub struct Operation {
 impl Operation {
     /// The right that a request needs: reading an old version is another one than reading.
     pub fn action(&self, names_version: bool) -> &'static str {
-        match self.version_action {
-            Some(action) if names_version => action,
-            _ => self.action,
-        }
+        let last = self.actions.len() - 1;
+        self.actions[if names_version { last } else { 0 }]
     }
 
     /// The bucket must be there before the operation is thought of.
@@ -109,7 +107,10 @@ impl Operation {
         let found = rows().find(|row| row.is_meant_by(method, query, headers))?;
         // A plain row is not meant when the query names a sub-resource: DELETE of `?acl` must
         // not delete the bucket.
-        let is_plain = !found.marks.iter().any(|mark| !matches!(mark, Mark::Header(_)));
+        let is_plain = !found
+            .marks
+            .iter()
+            .any(|mark| !matches!(mark, Mark::Header(_)));
         let names_subresource = || {
             rows()
                 .filter_map(|row| row.marks.first())
@@ -129,8 +130,7 @@ macro_rules! operations {
                 method: Method::$method,
                 scope: Scope::$scope,
                 marks: &[$($mark),*],
-                action: $action,
-                version_action: None$(.or(Some($version_action)))?,
+                actions: &[$action $(, $version_action)?],
                 body: $body,
                 handler: |server, request| Box::pin(ops::$($handler)::+(server, request)),
             },

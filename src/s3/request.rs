@@ -42,7 +42,9 @@ impl Query {
     }
 
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.0.iter().map(|(name, value)| (name.as_str(), value.as_str()))
+        self.0
+            .iter()
+            .map(|(name, value)| (name.as_str(), value.as_str()))
     }
 }
 
@@ -63,7 +65,9 @@ pub struct Request {
 impl Request {
     /// The bucket's row. Every operation but those on the service and CreateBucket has one.
     pub fn bucket(&self) -> &Bucket {
-        self.bucket.as_ref().expect("the server finds the bucket before its operations run")
+        self.bucket
+            .as_ref()
+            .expect("the server finds the bucket before its operations run")
     }
 
     /// Who asks; `None` for nobody known.
@@ -73,7 +77,9 @@ impl Request {
 
     /// The account that asks, which owns what it writes. Empty for nobody known.
     pub fn account(&self) -> AccountId {
-        self.principal().map(|who| who.account.id.clone()).unwrap_or_default()
+        self.principal()
+            .map(|who| who.account.id.clone())
+            .unwrap_or_default()
     }
 
     /// A header's text. One that is not ASCII is as good as absent where an ASCII text is meant.
@@ -150,11 +156,11 @@ pub fn check_expected_owner(
     let Some(expected) = headers.get(name) else {
         return Ok(());
     };
-    let is_account_id =
-        |text: &[u8]| text.len() == 12 && text.iter().all(|c| c.is_ascii_digit());
+    let is_account_id = |text: &[u8]| text.len() == 12 && text.iter().all(|c| c.is_ascii_digit());
     if !is_account_id(expected.as_bytes()) {
-        return Err(S3Error::new(Code::InvalidRequest)
-            .message(format!("The value of the {name} header must be an AWS account ID")));
+        return Err(S3Error::new(Code::InvalidRequest).message(format!(
+            "The value of the {name} header must be an AWS account ID"
+        )));
     }
     if expected.as_bytes() != owner.0.as_bytes() {
         return Err(S3Error::new(Code::AccessDenied));
@@ -184,7 +190,10 @@ mod tests {
         assert!(parse_version("null").is_ok());
         assert!(parse_version(&"0".repeat(32)).is_ok());
         for text in ["", "x", "NULL", "../../etc"] {
-            assert_eq!(parse_version(text).unwrap_err().code(), Code::InvalidArgument);
+            assert_eq!(
+                parse_version(text).unwrap_err().code(),
+                Code::InvalidArgument
+            );
         }
     }
 }

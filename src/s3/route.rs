@@ -68,9 +68,14 @@ pub fn decode_once(text: &str) -> Result<String, S3Error> {
 /// The host asked for, without its port, in lower case. An absolute-form target names it too,
 /// and must not name another than the signed `Host` header.
 fn host(uri: &Uri, headers: &HeaderMap) -> Result<String, S3Error> {
-    let bad = || S3Error::new(Code::BadRequest).message("An error occurred when parsing the HTTP request.");
+    let bad = || {
+        S3Error::new(Code::BadRequest).message("An error occurred when parsing the HTTP request.")
+    };
     let mut given = headers.get_all(header::HOST).iter();
-    let header = given.next().map(|value| value.to_str().map_err(|_| bad())).transpose()?;
+    let header = given
+        .next()
+        .map(|value| value.to_str().map_err(|_| bad()))
+        .transpose()?;
     if given.next().is_some() {
         return Err(bad());
     }
@@ -99,7 +104,10 @@ fn without_port(host: &str) -> &str {
 fn bucket_of_host<'a>(host: &'a str, domains: &[String]) -> Option<&'a str> {
     let host = host.strip_suffix('.').unwrap_or(host);
     let in_front = |domain: &String| host.strip_suffix(domain.as_str())?.strip_suffix('.');
-    let found = domains.iter().filter_map(in_front).min_by_key(|bucket| bucket.len());
+    let found = domains
+        .iter()
+        .filter_map(in_front)
+        .min_by_key(|bucket| bucket.len());
     // A domain may lie in another one; asked for by its own name it is no bucket of that one.
     found.filter(|bucket| !bucket.is_empty() && !domains.iter().any(|domain| domain == host))
 }
@@ -227,7 +235,10 @@ mod tests {
         ("PUT /b/k?x-id=PutObject", "PutObject"),
         ("PUT /b/k x-amz-copy-source", "CopyObject"),
         ("PUT /b/k?partNumber=1&uploadId=u", "UploadPart"),
-        ("PUT /b/k?partNumber=1&uploadId=u x-amz-copy-source", "UploadPartCopy"),
+        (
+            "PUT /b/k?partNumber=1&uploadId=u x-amz-copy-source",
+            "UploadPartCopy",
+        ),
         ("PUT /b/k?uploadId=u", "-"),
         ("PUT /b/k?tagging", "PutObjectTagging"),
         ("PUT /b/k?renameObject", "RenameObject"),

@@ -27,7 +27,6 @@ use tokio::time::{Instant, Sleep, sleep};
 use crate::auth::authenticate::authenticate;
 use crate::auth::credentials::Credentials;
 use crate::iam::authorize::{Resource, authorize};
-use crate::product;
 use crate::s3::error::{Code, ErrorContext, S3Error};
 use crate::s3::names;
 use crate::s3::operation::{Operation, Scope};
@@ -39,6 +38,8 @@ use crate::s3::route::{self, Target};
 const HEADER_SECTION_BYTES_MAX: usize = 8 << 10;
 /// Requests in work; more get 503 SlowDown.
 const REQUESTS_MAX: usize = 4096;
+/// What answers. The product's name does not go over the wire.
+const SERVER: &str = "S3";
 /// A body that brings nothing for so long ends its request.
 const BODY_IDLE_MAX: Duration = Duration::from_secs(60);
 
@@ -66,7 +67,10 @@ impl Server {
             store,
             credentials,
             region,
-            domains: domains.iter().map(|domain| domain.to_ascii_lowercase()).collect(),
+            domains: domains
+                .iter()
+                .map(|domain| domain.to_ascii_lowercase())
+                .collect(),
             host_id: BASE64.encode([env.random(), env.random()].concat()),
             env,
             requests: Semaphore::new(REQUESTS_MAX),
@@ -174,7 +178,11 @@ impl Server {
             key: (operation.scope == Scope::Object).then_some(request.key.as_str()),
         };
         authorize(&request.identity, action, resource)?;
-        check_expected_owner(&request.headers, "x-amz-expected-bucket-owner", &bucket.owner)?;
+        check_expected_owner(
+            &request.headers,
+            "x-amz-expected-bucket-owner",
+            &bucket.owner,
+        )?;
         request.bucket = Some(bucket);
         Ok(())
     }
@@ -188,7 +196,7 @@ impl Server {
         };
         set(X_AMZ_REQUEST_ID, id);
         set(X_AMZ_ID_2, &self.host_id);
-        set(header::SERVER, product::NAME);
+        set(header::SERVER, SERVER);
         if body_unread {
             // What is left of the body would be taken for the next request.
             set(header::CONNECTION, "close");
@@ -255,7 +263,9 @@ impl http_body::Body for Incoming {
                 Poll::Ready(frame.map(|frame| frame.map_err(BoxError::from)))
             }
             Poll::Pending => {
-                let idle = self.idle.get_or_insert_with(|| Box::pin(sleep(BODY_IDLE_MAX)));
+                let idle = self
+                    .idle
+                    .get_or_insert_with(|| Box::pin(sleep(BODY_IDLE_MAX)));
                 match idle.as_mut().poll(cx) {
                     Poll::Pending => Poll::Pending,
                     Poll::Ready(()) => {
