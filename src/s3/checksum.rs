@@ -9,6 +9,7 @@ use drystone_storage::types::{Checksum, ChecksumAlgorithm, ChecksumType};
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::s3::error::{Code, S3Error};
+use crate::s3::xml::Writer;
 
 /// Stored with an object whose client sent no checksum of its own.
 pub const DEFAULT_ALGORITHM: ChecksumAlgorithm = ChecksumAlgorithm::Crc64Nvme;
@@ -80,6 +81,18 @@ pub fn declared(headers: &HeaderMap) -> Result<Option<Declared>, S3Error> {
 }
 
 fn declared_value(headers: &HeaderMap) -> Result<Option<Declared>, S3Error> {
+    let Some((algorithm, value)) = header(headers)? else {
+        return Ok(None);
+    };
+    let value = decode(algorithm, value).ok_or_else(|| {
+        let name = header_name(algorithm);
+        invalid(format!("Value for {name} header is invalid."))
+    })?;
+    Ok(Some(Declared::Value { algorithm, value }))
+}
+
+/// The checksum header there is, as text: a composite value has `-parts` at its end.
+pub fn header(headers: &HeaderMap) -> Result<Option<(ChecksumAlgorithm, &str)>, S3Error> {
     let mut found = None;
     for (name, value) in headers {
         let Some(suffix) = name.as_str().strip_prefix(PREFIX) else {
@@ -89,12 +102,9 @@ fn declared_value(headers: &HeaderMap) -> Result<Option<Declared>, S3Error> {
             continue;
         }
         let algorithm = algorithm_of_header(suffix)?;
-        let value = decode(algorithm, text(value))
-            .ok_or_else(|| invalid(format!("Value for {name} header is invalid.")))?;
-        if found.is_some() {
+        if found.replace((algorithm, text(value))).is_some() {
             return Err(more_than_one());
         }
-        found = Some(Declared::Value { algorithm, value });
     }
     Ok(found)
 }
@@ -131,6 +141,15 @@ pub fn decode(algorithm: ChecksumAlgorithm, text: &str) -> Option<Vec<u8>> {
     (value.len() == algorithm.value_len()).then_some(value)
 }
 
+/// The value as a checksum of all bytes.
+pub fn parse_value(algorithm: ChecksumAlgorithm, text: &str) -> Option<Checksum> {
+    Some(Checksum {
+        algorithm,
+        kind: ChecksumType::FullObject,
+        value: decode(algorithm, text)?,
+    })
+}
+
 /// Compares what was computed with what the client declared.
 pub fn compare(computed: &Checksum, declared: &[u8]) -> Result<(), S3Error> {
     if computed.value == declared {
@@ -146,7 +165,7 @@ pub fn compare(computed: &Checksum, declared: &[u8]) -> Result<(), S3Error> {
 pub fn requested_algorithm(headers: &HeaderMap) -> Result<Option<ChecksumAlgorithm>, S3Error> {
     headers
         .get("x-amz-checksum-algorithm")
-        .map(|value| algorithm_named(text(value), "x-amz-checksum-algorithm"))
+        .map(|value| algorithm(text(value)))
         .transpose()
 }
 
@@ -162,9 +181,10 @@ pub fn requested_type(headers: &HeaderMap) -> Result<Option<ChecksumType>, S3Err
         .ok_or_else(|| invalid("Value for x-amz-checksum-type header is invalid."))
 }
 
-/// What an upload's parts, and the object made of them, will carry: asked at its creation.
-/// Asked for nothing, it is what AWS gives: CRC64NVME of the full object.
-pub fn for_upload(headers: &HeaderMap) -> Result<(ChecksumAlgorithm, ChecksumType), S3Error> {
+/// What an upload's creator asks its parts, and the object made of them, to carry.
+pub fn for_upload(
+    headers: &HeaderMap,
+) -> Result<Option<(ChecksumAlgorithm, ChecksumType)>, S3Error> {
     let kind = requested_type(headers)?;
     let Some(algorithm) = requested_algorithm(headers)? else {
         if kind.is_some() {
@@ -173,7 +193,7 @@ pub fn for_upload(headers: &HeaderMap) -> Result<(ChecksumAlgorithm, ChecksumTyp
                  x-amz-checksum-algorithm header.",
             ));
         }
-        return Ok((DEFAULT_ALGORITHM, ChecksumType::FullObject));
+        return Ok(None);
     };
     let kind = kind.unwrap_or(algorithm.default_type());
     if !algorithm.supports(kind) {
@@ -183,11 +203,12 @@ pub fn for_upload(headers: &HeaderMap) -> Result<(ChecksumAlgorithm, ChecksumTyp
             algorithm.name().to_ascii_lowercase()
         )));
     }
-    Ok((algorithm, kind))
+    Ok(Some((algorithm, kind)))
 }
 
 /// Checks a part against its upload, and gives the algorithm to take. Parts of a composite
-/// checksum must bring their own, since the client has to name them at completion.
+/// checksum must bring their own, since the client has to name them at completion. An upload that
+/// was asked for none takes what comes: AWS refuses, and breaks clients that add one by default.
 pub fn for_part(
     upload: Option<(ChecksumAlgorithm, ChecksumType)>,
     declared: Option<&Declared>,
@@ -226,6 +247,12 @@ pub fn display(checksum: &Checksum, parts: u32) -> String {
     }
 }
 
+/// The value's element, as documents name it: `ChecksumCRC32`, ….
+pub fn write(xml: &mut Writer, checksum: &Checksum, parts: u32) {
+    let name = format!("Checksum{}", checksum.algorithm.name());
+    xml.text(&name, &display(checksum, parts));
+}
+
 /// The value's header and `x-amz-checksum-type`.
 pub fn set_headers(headers: &mut HeaderMap, checksum: &Checksum, parts: u32) {
     // Base64, a dash and digits are valid in a header.
@@ -236,6 +263,11 @@ pub fn set_headers(headers: &mut HeaderMap, checksum: &Checksum, parts: u32) {
         HeaderName::from_static("x-amz-checksum-type"),
         HeaderValue::from_static(checksum.kind.name()),
     );
+}
+
+/// An algorithm by its name in a header or document.
+pub fn algorithm(text: &str) -> Result<ChecksumAlgorithm, S3Error> {
+    algorithm_named(text, "x-amz-checksum-algorithm")
 }
 
 fn algorithm_named(text: &str, header: &str) -> Result<ChecksumAlgorithm, S3Error> {
@@ -384,11 +416,14 @@ mod tests {
             }
             for_upload(&headers(&lines))
         };
-        assert_eq!(ask("", "").unwrap(), (Crc64Nvme, FullObject));
-        assert_eq!(ask("CRC32", "").unwrap(), (Crc32, Composite));
-        assert_eq!(ask("crc32", "FULL_OBJECT").unwrap(), (Crc32, FullObject));
-        assert_eq!(ask("SHA256", "").unwrap(), (Sha256, Composite));
-        assert_eq!(ask("CRC64NVME", "").unwrap(), (Crc64Nvme, FullObject));
+        assert_eq!(ask("", "").unwrap(), None);
+        assert_eq!(ask("CRC32", "").unwrap(), Some((Crc32, Composite)));
+        assert_eq!(
+            ask("crc32", "FULL_OBJECT").unwrap(),
+            Some((Crc32, FullObject))
+        );
+        assert_eq!(ask("SHA256", "").unwrap(), Some((Sha256, Composite)));
+        assert_eq!(ask("CRC64NVME", "").unwrap(), Some((Crc64Nvme, FullObject)));
         assert_eq!(
             refused(ask("SHA1", "FULL_OBJECT")),
             "The FULL_OBJECT checksum type cannot be used with the sha1 checksum algorithm."
@@ -438,6 +473,12 @@ mod tests {
             ..composite
         };
         assert_eq!(display(&full, 3), "AQIDBA==");
+        let mut xml = Writer::new();
+        write(&mut xml, &full, 3);
+        assert!(
+            xml.finish()
+                .ends_with("<ChecksumCRC32>AQIDBA==</ChecksumCRC32>")
+        );
         assert!(is_asked_for(&headers(&[(
             "x-amz-checksum-mode",
             "ENABLED"
