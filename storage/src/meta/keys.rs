@@ -1,1 +1,452 @@
 //! Keys of every table.
+//!
+//! A row of the family `state` is keyed `[state id u64][table u8][key…]`, all integers big-endian,
+//! so that the rows of one state, of one table and of one bucket lie together and sort as they are
+//! read. An object's key is escaped where something follows it: NUL becomes `00 FF` and the end is
+//! `00 00`, which keeps the order of the bare bytes ("a" < "a\0b" < "ab"). FORMAT.md has the list.
+
+use crate::db::StateId;
+use crate::error::{Error, Result};
+use crate::types::{
+    AccountId, BucketId, BucketSetting, Epoch, Order, UploadId, VersionId, WriteId,
+};
+
+/// The tables. A number is never given to another table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+enum Table {
+    Applied = 0x01,
+    Epochs = 0x02,
+    Answers = 0x03,
+    Counters = 0x08,
+    Names = 0x09,
+    Accounts = 0x0a,
+    Buckets = 0x10,
+    Settings = 0x11,
+    Usage = 0x12,
+    Versions = 0x18,
+    Current = 0x19,
+    Ids = 0x1a,
+    Data = 0x20,
+    Parts = 0x21,
+    PartNumbers = 0x22,
+    Uploads = 0x28,
+    UploadIds = 0x29,
+    UploadParts = 0x2a,
+    Finished = 0x2b,
+    Garbage = 0x30,
+    Heal = 0x31,
+}
+
+/// From `from` on, up to but without `to`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeyRange {
+    pub from: Vec<u8>,
+    pub to: Vec<u8>,
+}
+
+impl KeyRange {
+    /// Every key that begins with `prefix`.
+    pub fn of_prefix(prefix: Vec<u8>) -> KeyRange {
+        let to = successor(&prefix);
+        KeyRange { from: prefix, to }
+    }
+
+    /// The same, starting no earlier than at `from`.
+    pub fn starting_at(mut self, from: Vec<u8>) -> KeyRange {
+        if from > self.from {
+            self.from = from;
+        }
+        self
+    }
+}
+
+/// The least key above all that begin with `prefix`.
+pub fn successor(prefix: &[u8]) -> Vec<u8> {
+    let mut key = prefix.to_vec();
+    while let Some(last) = key.pop() {
+        if last < 0xff {
+            key.push(last + 1);
+            return key;
+        }
+    }
+    unreachable!("a table's number is below 0xff")
+}
+
+const NUL: u8 = 0;
+const ESCAPED: u8 = 0xff;
+const ID_NULL: u8 = 0;
+
+fn escape(into: &mut Vec<u8>, key: &[u8]) {
+    for &byte in key {
+        into.push(byte);
+        if byte == NUL {
+            into.push(ESCAPED);
+        }
+    }
+}
+
+/// Makes the keys of one state.
+#[derive(Clone, Copy, Debug)]
+pub struct Keys(pub StateId);
+
+impl Keys {
+    fn key(self, table: Table, parts: &[&[u8]]) -> Vec<u8> {
+        let len = HEAD_LEN + parts.iter().map(|part| part.len()).sum::<usize>();
+        let mut key = Vec::with_capacity(len);
+        key.extend_from_slice(&self.0.0.to_be_bytes());
+        key.push(table as u8);
+        parts.iter().for_each(|part| key.extend_from_slice(part));
+        key
+    }
+
+    /// `[bucket][escaped key, unterminated]`: the beginning of all keys with this prefix.
+    fn escaped(self, table: Table, bucket: BucketId, prefix: &str) -> Vec<u8> {
+        let mut key = Vec::with_capacity(HEAD_LEN + 8 + prefix.len() + 2 + 8);
+        key.extend_from_slice(&self.0.0.to_be_bytes());
+        key.push(table as u8);
+        key.extend_from_slice(&bucket.0.to_be_bytes());
+        escape(&mut key, prefix.as_bytes());
+        key
+    }
+
+    fn terminated(self, table: Table, bucket: BucketId, object: &str) -> Vec<u8> {
+        let mut key = self.escaped(table, bucket, object);
+        key.extend_from_slice(&[NUL, NUL]);
+        key
+    }
+
+    /// Every row of this state, in either family.
+    pub fn state(self) -> KeyRange {
+        KeyRange::of_prefix(self.0.0.to_be_bytes().to_vec())
+    }
+
+    /// A row of the family `values`.
+    pub fn value(self, id: WriteId) -> Vec<u8> {
+        [&self.0.0.to_be_bytes()[..], &id.0].concat()
+    }
+
+    pub fn applied(self) -> Vec<u8> {
+        self.key(Table::Applied, &[])
+    }
+
+    pub fn epochs(self) -> Vec<u8> {
+        self.key(Table::Epochs, &[])
+    }
+
+    pub fn answer(self, epoch: Epoch, request: WriteId) -> Vec<u8> {
+        self.key(Table::Answers, &[&epoch.0.to_be_bytes(), &request.0])
+    }
+
+    /// Answers to commands of an epoch below `floor`.
+    pub fn answers_below(self, floor: Epoch) -> KeyRange {
+        KeyRange {
+            from: self.key(Table::Answers, &[]),
+            to: self.key(Table::Answers, &[&floor.0.to_be_bytes()]),
+        }
+    }
+
+    pub fn counters(self) -> Vec<u8> {
+        self.key(Table::Counters, &[])
+    }
+
+    pub fn name(self, name: &str) -> Vec<u8> {
+        self.key(Table::Names, &[name.as_bytes()])
+    }
+
+    pub fn names(self, prefix: &str) -> KeyRange {
+        KeyRange::of_prefix(self.name(prefix))
+    }
+
+    pub fn account(self, id: &AccountId) -> Vec<u8> {
+        self.key(Table::Accounts, &[id.0.as_bytes()])
+    }
+
+    pub fn bucket(self, id: BucketId) -> Vec<u8> {
+        self.key(Table::Buckets, &[&id.0.to_be_bytes()])
+    }
+
+    pub fn buckets(self) -> KeyRange {
+        KeyRange::of_prefix(self.key(Table::Buckets, &[]))
+    }
+
+    pub fn setting(self, bucket: BucketId, setting: BucketSetting) -> Vec<u8> {
+        self.key(
+            Table::Settings,
+            &[&bucket.0.to_be_bytes(), &[setting_code(setting)]],
+        )
+    }
+
+    pub fn usage(self, bucket: BucketId) -> Vec<u8> {
+        self.key(Table::Usage, &[&bucket.0.to_be_bytes()])
+    }
+
+    pub fn version(self, bucket: BucketId, key: &str, order: Order) -> Vec<u8> {
+        let mut row = self.terminated(Table::Versions, bucket, key);
+        row.extend_from_slice(&(!order.0).to_be_bytes());
+        row
+    }
+
+    /// The versions of one key, newest first.
+    pub fn versions_of(self, bucket: BucketId, key: &str) -> KeyRange {
+        KeyRange::of_prefix(self.terminated(Table::Versions, bucket, key))
+    }
+
+    /// The versions of all keys with this prefix.
+    pub fn versions(self, bucket: BucketId, prefix: &str) -> KeyRange {
+        KeyRange::of_prefix(self.escaped(Table::Versions, bucket, prefix))
+    }
+
+    pub fn current(self, bucket: BucketId, key: &str) -> Vec<u8> {
+        self.key(Table::Current, &[&bucket.0.to_be_bytes(), key.as_bytes()])
+    }
+
+    /// The current rows of all keys with this prefix.
+    pub fn currents(self, bucket: BucketId, prefix: &str) -> KeyRange {
+        KeyRange::of_prefix(self.current(bucket, prefix))
+    }
+
+    /// Where a version is whose id doesn't encode its order.
+    pub fn null_id(self, bucket: BucketId, key: &str) -> Vec<u8> {
+        let mut row = self.terminated(Table::Ids, bucket, key);
+        row.push(ID_NULL);
+        row
+    }
+
+    pub fn data(self, id: WriteId) -> Vec<u8> {
+        self.key(Table::Data, &[&id.0])
+    }
+
+    pub fn part(self, list: WriteId, offset: u64, number: u16) -> Vec<u8> {
+        self.key(
+            Table::Parts,
+            &[&list.0, &offset.to_be_bytes(), &number.to_be_bytes()],
+        )
+    }
+
+    pub fn parts(self, list: WriteId) -> KeyRange {
+        KeyRange::of_prefix(self.key(Table::Parts, &[&list.0]))
+    }
+
+    pub fn part_number(self, list: WriteId, number: u16) -> Vec<u8> {
+        self.key(Table::PartNumbers, &[&list.0, &number.to_be_bytes()])
+    }
+
+    pub fn part_numbers(self, list: WriteId) -> KeyRange {
+        KeyRange::of_prefix(self.key(Table::PartNumbers, &[&list.0]))
+    }
+
+    pub fn upload(self, bucket: BucketId, key: &str, order: Order) -> Vec<u8> {
+        let mut row = self.terminated(Table::Uploads, bucket, key);
+        row.extend_from_slice(&order.0.to_be_bytes());
+        row
+    }
+
+    /// The uploads of one key, oldest first.
+    pub fn uploads_of(self, bucket: BucketId, key: &str) -> KeyRange {
+        KeyRange::of_prefix(self.terminated(Table::Uploads, bucket, key))
+    }
+
+    pub fn uploads(self, bucket: BucketId, prefix: &str) -> KeyRange {
+        KeyRange::of_prefix(self.escaped(Table::Uploads, bucket, prefix))
+    }
+
+    pub fn upload_id(self, id: UploadId) -> Vec<u8> {
+        self.key(Table::UploadIds, &[&id.0.0])
+    }
+
+    pub fn upload_part(self, id: UploadId, number: u16) -> Vec<u8> {
+        self.key(Table::UploadParts, &[&id.0.0, &number.to_be_bytes()])
+    }
+
+    pub fn upload_parts(self, id: UploadId) -> KeyRange {
+        KeyRange::of_prefix(self.key(Table::UploadParts, &[&id.0.0]))
+    }
+
+    pub fn finished(self, epoch: Epoch, id: UploadId) -> Vec<u8> {
+        self.key(Table::Finished, &[&epoch.0.to_be_bytes(), &id.0.0])
+    }
+
+    pub fn finished_below(self, floor: Epoch) -> KeyRange {
+        KeyRange {
+            from: self.key(Table::Finished, &[]),
+            to: self.key(Table::Finished, &[&floor.0.to_be_bytes()]),
+        }
+    }
+
+    pub fn garbage(self, epoch: Epoch, id: WriteId) -> Vec<u8> {
+        self.key(Table::Garbage, &[&epoch.0.to_be_bytes(), &id.0])
+    }
+
+    pub fn garbage_below(self, epoch: Epoch) -> KeyRange {
+        KeyRange {
+            from: self.key(Table::Garbage, &[]),
+            to: self.key(Table::Garbage, &[&epoch.0.to_be_bytes()]),
+        }
+    }
+
+    pub fn heal(self, id: WriteId, rank: u8) -> Vec<u8> {
+        self.key(Table::Heal, &[&id.0, &[rank]])
+    }
+
+    pub fn heals(self) -> KeyRange {
+        KeyRange::of_prefix(self.key(Table::Heal, &[]))
+    }
+}
+
+/// Every setting with its number in a key.
+pub const SETTINGS: [BucketSetting; 1] = [BucketSetting::Tagging];
+
+fn setting_code(setting: BucketSetting) -> u8 {
+    match setting {
+        BucketSetting::Tagging => 1,
+    }
+}
+
+/// Bytes before what a table's key consists of.
+const HEAD_LEN: usize = 9;
+
+fn malformed(key: &[u8]) -> Error {
+    Error::Corrupt(format!("malformed key {}", hex(key)))
+}
+
+/// For messages.
+pub fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn array<const N: usize>(row: &[u8], at: usize) -> Result<[u8; N]> {
+    row.get(at..at + N)
+        .and_then(|bytes| bytes.try_into().ok())
+        .ok_or_else(|| malformed(row))
+}
+
+/// The object key of a `current` row.
+pub fn parse_current(row: &[u8]) -> Result<&str> {
+    let key = row.get(HEAD_LEN + 8..).ok_or_else(|| malformed(row))?;
+    std::str::from_utf8(key).map_err(|_| malformed(row))
+}
+
+/// The name of a `names` row.
+pub fn parse_name(row: &[u8]) -> Result<&str> {
+    let name = row.get(HEAD_LEN..).ok_or_else(|| malformed(row))?;
+    std::str::from_utf8(name).map_err(|_| malformed(row))
+}
+
+pub fn parse_bucket(row: &[u8]) -> Result<BucketId> {
+    Ok(BucketId(u64::from_be_bytes(array(row, HEAD_LEN)?)))
+}
+
+/// The object key and what follows it.
+fn parse_escaped(row: &[u8]) -> Result<(String, u64)> {
+    let mut rest = row.get(HEAD_LEN + 8..).ok_or_else(|| malformed(row))?;
+    let mut key = Vec::with_capacity(rest.len());
+    loop {
+        match rest {
+            [NUL, NUL, tail @ ..] => {
+                let order = tail.try_into().map_err(|_| malformed(row))?;
+                let key = String::from_utf8(key).map_err(|_| malformed(row))?;
+                return Ok((key, u64::from_be_bytes(order)));
+            }
+            [NUL, ESCAPED, tail @ ..] => {
+                key.push(NUL);
+                rest = tail;
+            }
+            [NUL, ..] | [] => return Err(malformed(row)),
+            [byte, tail @ ..] => {
+                key.push(*byte);
+                rest = tail;
+            }
+        }
+    }
+}
+
+/// Key and order of a `versions` row.
+pub fn parse_version(row: &[u8]) -> Result<(String, Order)> {
+    parse_escaped(row).map(|(key, order)| (key, Order(!order)))
+}
+
+/// Key and order of an `uploads` row.
+pub fn parse_upload(row: &[u8]) -> Result<(String, Order)> {
+    parse_escaped(row).map(|(key, order)| (key, Order(order)))
+}
+
+/// Offset and number of a `parts` row.
+pub fn parse_part(row: &[u8]) -> Result<(u64, u16)> {
+    let offset = u64::from_be_bytes(array(row, HEAD_LEN + 16)?);
+    let number = u16::from_be_bytes(array(row, HEAD_LEN + 24)?);
+    Ok((offset, number))
+}
+
+/// The number of an `upload_parts` or `part_numbers` row.
+pub fn parse_number(row: &[u8]) -> Result<u16> {
+    Ok(u16::from_be_bytes(array(row, HEAD_LEN + 16)?))
+}
+
+/// Epoch and write id of a `garbage` row.
+pub fn parse_garbage(row: &[u8]) -> Result<(Epoch, WriteId)> {
+    let epoch = u64::from_be_bytes(array(row, HEAD_LEN)?);
+    Ok((Epoch(epoch), WriteId(array(row, HEAD_LEN + 8)?)))
+}
+
+/// Write id and rank of a `heal` row.
+pub fn parse_heal(row: &[u8]) -> Result<(WriteId, u8)> {
+    let [rank] = array(row, HEAD_LEN + 16)?;
+    Ok((WriteId(array(row, HEAD_LEN)?), rank))
+}
+
+/// The order that an id tells by itself.
+pub fn order_of(id: VersionId) -> Option<Order> {
+    match id {
+        VersionId::Null => None,
+        VersionId::Ordered { order, .. } => Some(order),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use proptest::prelude::{any, prop, prop_assert, prop_assert_eq, proptest};
+
+    use super::*;
+
+    const KEYS: Keys = Keys(StateId(7));
+    const B: BucketId = BucketId(3);
+
+    #[test]
+    fn keys_sort_as_bytes_whatever_nul_they_hold() {
+        let sorted = [
+            "", "\0", "\0\0", "\0a", "a", "a\0", "a\0\0", "a\0b", "a\u{1}", "ab", "b",
+        ];
+        let rows: Vec<_> = sorted
+            .iter()
+            .flat_map(|key| [9, 2].map(|order| KEYS.version(B, key, Order(order))))
+            .collect();
+        assert!(rows.is_sorted());
+        assert!(sorted.map(|key| KEYS.current(B, key)).is_sorted());
+    }
+
+    #[test]
+    fn a_successor_lies_above_its_prefix_alone() {
+        assert_eq!(successor(b"a/"), b"a0");
+        assert_eq!(successor(b"a\xff\xff"), b"b");
+    }
+
+    proptest! {
+        #[test]
+        fn version_keys_keep_order_and_parse_back(
+            a in prop::collection::vec(prop::char::range('\0', '\u{3}'), 0..5),
+            b in prop::collection::vec(prop::char::range('\0', '\u{3}'), 0..5),
+            x in any::<u64>(),
+            y in any::<u64>(),
+        ) {
+            let (a, b) = (String::from_iter(a), String::from_iter(b));
+            let (left, right) = (KEYS.version(B, &a, Order(x)), KEYS.version(B, &b, Order(y)));
+            prop_assert_eq!(left.cmp(&right), (&a, !x).cmp(&(&b, !y)));
+            prop_assert_eq!(parse_version(&left).unwrap(), (a.clone(), Order(x)));
+            let within = KEYS.versions(B, &b);
+            prop_assert_eq!(a.starts_with(&b), within.from <= left && left < within.to);
+            prop_assert!(parse_version(&left[..left.len() - 1]).is_err());
+        }
+    }
+}

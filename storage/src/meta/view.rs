@@ -1,1 +1,500 @@
 //! Typed reads of one snapshot of a state.
+//!
+//! Everything read through one [`View`] is of one moment. A read of a bucket that is sealed or not
+//! there is refused with `NoSuchBucket`. A row that does not decode is an error for the read that
+//! needs it and for no other. Pages are as long as their `max` says; callers bound it.
+
+mod list;
+
+use rocksdb::{DBRawIterator, Snapshot};
+
+use super::command::{HealEntry, Reply};
+use super::keys::{self, KeyRange, Keys};
+use super::record::{
+    AccountRow, BucketRow, EpochsRow, GarbageRow, NameRow, NameState, OffsetRow, PartRow,
+    SettingRow, UploadPartRow, UploadRow, UsageRow, VersionRow,
+};
+pub use super::record::{DataKind, DataRow};
+pub use super::txn::Rows;
+use super::txn::{Row, bounded, decode, failed};
+use crate::db::{Db, Family};
+use crate::error::{Error, Refusal, Result};
+use crate::meta::command::ShardSet;
+use crate::types::{
+    Account, AccountId, Bucket, BucketId, Checksum, DiskId, ETag, Epoch, ObjectPart, Order, Upload,
+    UploadId, UploadedPart, Version, VersionSelector, WriteId,
+};
+
+pub struct View<'a> {
+    db: &'a Db,
+    keys: Keys,
+    snapshot: Snapshot<'a>,
+}
+
+/// A bucket's name in group 0.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Name {
+    pub name: String,
+    pub id: BucketId,
+    pub owner: AccountId,
+    /// Its creation has come to its end.
+    pub active: bool,
+}
+
+/// How much is in a bucket.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    pub objects: u64,
+    pub markers: u64,
+    pub uploads: u64,
+    pub bytes: u64,
+}
+
+/// An entry of a finished multipart object's part list.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Part {
+    pub number: u16,
+    /// Where it begins in the object.
+    pub offset: u64,
+    pub size: u64,
+    pub etag: ETag,
+    pub checksum: Option<Checksum>,
+    pub write_id: WriteId,
+}
+
+impl Part {
+    pub fn into_object_part(self) -> ObjectPart {
+        ObjectPart {
+            number: self.number,
+            offset: self.offset,
+            size: self.size,
+            checksum: self.checksum,
+        }
+    }
+}
+
+/// A part of an upload that is not finished, and where its bytes are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredPart {
+    pub part: UploadedPart,
+    pub write_id: WriteId,
+}
+
+/// Shards that nothing names any more.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Garbage {
+    pub epoch: Epoch,
+    pub write_id: WriteId,
+    pub bucket: BucketId,
+    pub shards: ShardSet,
+}
+
+/// The group's epoch and its floor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Epochs {
+    pub epoch: Epoch,
+    pub floor: Epoch,
+}
+
+impl Rows for View<'_> {
+    fn keys(&self) -> Keys {
+        self.keys
+    }
+
+    fn raw(&self, key: &[u8]) -> Result<Option<Vec<u8>>> {
+        let state = self.db.family(Family::State);
+        let row = self.snapshot.get_pinned_cf(state, key);
+        let row = row.map_err(|error| failed(self.db, error))?;
+        Ok(row.map(|row| row.to_vec()))
+    }
+
+    fn scan(&self, range: &KeyRange, max: usize) -> Result<Vec<Row>> {
+        let mut rows = self.rows(range);
+        rows.seek_to_first();
+        let mut found = Vec::new();
+        while found.len() < max
+            && let Some((key, value)) = rows.item()
+        {
+            found.push((key.to_vec(), value.to_vec()));
+            rows.next();
+        }
+        self.ended(&rows)?;
+        Ok(found)
+    }
+}
+
+impl<'a> View<'a> {
+    pub(super) fn new(db: &'a Db, keys: Keys) -> View<'a> {
+        View {
+            db,
+            keys,
+            snapshot: db.rocks().snapshot(),
+        }
+    }
+
+    /// An iterator over `range`, not yet at a row.
+    fn rows(&self, range: &KeyRange) -> DBRawIterator<'_> {
+        let state = self.db.family(Family::State);
+        self.snapshot.raw_iterator_cf_opt(state, bounded(range))
+    }
+
+    /// An iterator that stops at an error looks like one at its end.
+    fn ended(&self, rows: &DBRawIterator<'_>) -> Result<()> {
+        rows.status().map_err(|error| failed(self.db, error))
+    }
+
+    pub fn epochs(&self) -> Result<Epochs> {
+        let EpochsRow { epoch, floor } = self.epochs_row()?;
+        Ok(Epochs { epoch, floor })
+    }
+}
+
+/// Group 0: names and accounts.
+impl View<'_> {
+    pub fn account(&self, id: &AccountId) -> Result<Option<Account>> {
+        let row: Option<AccountRow> = self.row(&self.keys.account(id))?;
+        Ok(row.map(|row| Account {
+            id: id.clone(),
+            canonical_id: row.canonical_id,
+            display_name: row.display_name,
+        }))
+    }
+
+    /// A name that is taken, be its bucket's creation at an end or not.
+    pub fn name(&self, name: &str) -> Result<Option<Name>> {
+        let row: Option<NameRow> = self.row(&self.keys.name(name))?;
+        Ok(row.map(|row| named(name, row)))
+    }
+
+    /// The bucket that a name stands for.
+    pub fn bucket_id(&self, name: &str) -> Result<Option<BucketId>> {
+        let name = self.name(name)?.filter(|name| name.active);
+        Ok(name.map(|name| name.id))
+    }
+
+    /// Up to `max` active names with `prefix` and above `after`, ascending; only those of `owner`
+    /// if one is given.
+    pub fn list_names(
+        &self,
+        prefix: &str,
+        after: &str,
+        max: usize,
+        owner: Option<&AccountId>,
+    ) -> Result<Vec<Name>> {
+        let mut from = self.keys.name(after);
+        from.push(0);
+        let range = self.keys.names(prefix);
+        let range = if after.is_empty() {
+            range
+        } else {
+            range.starting_at(from)
+        };
+        if range.from >= range.to {
+            return Ok(Vec::new());
+        }
+        let mut rows = self.rows(&range);
+        rows.seek_to_first();
+        let mut found = Vec::new();
+        while found.len() < max
+            && let Some((key, value)) = rows.item()
+        {
+            let name = named(keys::parse_name(key)?, decode(key, value)?);
+            if name.active && owner.is_none_or(|owner| name.owner == *owner) {
+                found.push(name);
+            }
+            rows.next();
+        }
+        self.ended(&rows)?;
+        Ok(found)
+    }
+}
+
+fn named(name: &str, row: NameRow) -> Name {
+    Name {
+        name: name.to_owned(),
+        id: row.id,
+        owner: row.owner,
+        active: row.state == NameState::Active,
+    }
+}
+
+/// Buckets, versions and their bytes.
+impl View<'_> {
+    pub fn bucket(&self, id: BucketId) -> Result<Bucket> {
+        let row = self.live_bucket(id)?;
+        let mut settings = Vec::new();
+        for setting in keys::SETTINGS {
+            let document: Option<SettingRow> = self.row(&self.keys.setting(id, setting))?;
+            settings.extend(document.map(|SettingRow(document)| (setting, document)));
+        }
+        Ok(Bucket {
+            id,
+            name: row.name,
+            owner: row.owner,
+            created: row.created,
+            location: row.location,
+            versioning: row.versioning,
+            settings,
+        })
+    }
+
+    pub fn usage(&self, id: BucketId) -> Result<Usage> {
+        let row: UsageRow = self.row(&self.keys.usage(id))?.unwrap_or_default();
+        Ok(Usage {
+            objects: row.objects,
+            markers: row.markers,
+            uploads: row.uploads,
+            bytes: row.bytes,
+        })
+    }
+
+    /// Up to `max` buckets whose deletion has begun and not come to its end.
+    pub fn sealed_buckets(&self, max: usize) -> Result<Vec<BucketId>> {
+        let mut rows = self.rows(&self.keys.buckets());
+        rows.seek_to_first();
+        let mut found = Vec::new();
+        while found.len() < max
+            && let Some((key, value)) = rows.item()
+        {
+            if decode::<BucketRow>(key, value)?.sealed {
+                found.push(keys::parse_bucket(key)?);
+            }
+            rows.next();
+        }
+        self.ended(&rows)?;
+        Ok(found)
+    }
+
+    /// A version that is an object. Refused as `ObjectStore::open_object` is.
+    pub fn version(
+        &self,
+        bucket: BucketId,
+        key: &str,
+        selector: VersionSelector,
+    ) -> Result<Version> {
+        self.live_bucket(bucket)?;
+        let (row, is_latest) = match selector {
+            VersionSelector::Latest => (self.latest(bucket, key)?, true),
+            VersionSelector::Id(id) => {
+                let found = self.find_version(bucket, key, id)?;
+                let (order, row) = found.ok_or(Refusal::NoSuchVersion)?;
+                // A marker is refused below whichever it is; the newest object is current.
+                let current = self.current_row(bucket, key)?;
+                (row, current.is_some_and(|current| current.order == order))
+            }
+        };
+        if row.object.is_none() {
+            return Err(Refusal::DeleteMarker {
+                id: row.id,
+                modified: row.modified,
+                latest: selector == VersionSelector::Latest,
+            }
+            .into());
+        }
+        Ok(row.into_version(key.to_owned(), is_latest))
+    }
+
+    /// By way of `current`, so that an object costs two point reads; only a marker or a key that
+    /// isn't there costs a seek.
+    fn latest(&self, bucket: BucketId, key: &str) -> Result<VersionRow> {
+        match self.current_row(bucket, key)? {
+            Some(current) => self.owed(&self.keys.version(bucket, key, current.order)),
+            None => {
+                let newest = self.newest(bucket, key)?;
+                let (_, row) = newest.ok_or(Refusal::NoSuchKey)?;
+                Ok(row)
+            }
+        }
+    }
+
+    pub fn data(&self, id: WriteId) -> Result<Option<DataRow>> {
+        self.data_row(id)
+    }
+
+    /// The bytes of a data row that is `Inline`.
+    pub fn value(&self, id: WriteId) -> Result<Vec<u8>> {
+        let values = self.db.family(Family::Values);
+        let value = self.snapshot.get_cf(values, self.keys.value(id));
+        let value = value.map_err(|error| failed(self.db, error))?;
+        value.ok_or_else(|| Error::Corrupt(format!("inline value {id} is missing")))
+    }
+
+    /// Whether a shard of this write id, of this rank and on this disk, may still be read: the data
+    /// row names it, or it went into `garbage` in an epoch that is not yet below the floor.
+    pub fn refers_to(&self, id: WriteId, rank: u8, disk: DiskId) -> Result<bool> {
+        let on_disk = |shards: &ShardSet| {
+            let shard = shards.shards.get(usize::from(rank));
+            shard.is_some_and(|shard| shard.disk == disk)
+        };
+        if let Some(row) = self.data_row(id)? {
+            return Ok(matches!(&row.kind, DataKind::Shards(shards) if on_disk(shards)));
+        }
+        let Epochs { epoch, floor } = self.epochs()?;
+        for epoch in floor.0..=epoch.0 {
+            let row: Option<GarbageRow> = self.row(&self.keys.garbage(Epoch(epoch), id))?;
+            if row.is_some_and(|row| on_disk(&row.shards)) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Up to `max` garbage rows of epochs below `epoch`, oldest first.
+    pub fn garbage(&self, below: Epoch, max: usize) -> Result<Vec<Garbage>> {
+        let rows = self.scan(&self.keys.garbage_below(below), max)?;
+        let garbage = rows.iter().map(|(key, value)| {
+            let (epoch, write_id) = keys::parse_garbage(key)?;
+            let GarbageRow { bucket, shards } = decode(key, value)?;
+            Ok(Garbage {
+                epoch,
+                write_id,
+                bucket,
+                shards,
+            })
+        });
+        garbage.collect()
+    }
+
+    /// Up to `max` entries of the heal queue above `after`.
+    pub fn heals(&self, after: Option<HealEntry>, max: usize) -> Result<Vec<HealEntry>> {
+        let mut range = self.keys.heals();
+        if let Some(HealEntry { write_id, rank }) = after {
+            range = range.starting_at(keys::successor(&self.keys.heal(write_id, rank)));
+        }
+        let rows = self.scan(&range, max)?;
+        let entries = rows.iter().map(|(key, _)| {
+            let (write_id, rank) = keys::parse_heal(key)?;
+            Ok(HealEntry { write_id, rank })
+        });
+        entries.collect()
+    }
+}
+
+/// Part lists of finished objects.
+impl View<'_> {
+    /// The part that holds the byte at `offset`.
+    pub fn part_at(&self, list: WriteId, offset: u64) -> Result<Option<Part>> {
+        let mut rows = self.rows(&self.keys.parts(list));
+        rows.seek_for_prev(self.keys.part(list, offset, u16::MAX));
+        let found = match rows.item() {
+            Some((key, value)) => Some(listed_part(key, value)?),
+            None => None,
+        };
+        self.ended(&rows)?;
+        Ok(found.filter(|part| offset - part.offset < part.size))
+    }
+
+    /// Up to `max` parts with numbers above `after`, ascending by number and so by offset.
+    pub fn parts(&self, list: WriteId, after: u16, max: usize) -> Result<Vec<Part>> {
+        let numbers = self.keys.part_numbers(list);
+        let above = keys::successor(&self.keys.part_number(list, after));
+        let Some((key, value)) = self.scan(&numbers.starting_at(above), 1)?.pop() else {
+            return Ok(Vec::new());
+        };
+        let OffsetRow(offset) = decode(&key, &value)?;
+        let first = self.keys.part(list, offset, keys::parse_number(&key)?);
+        self.parts_from(list, first, max)
+    }
+
+    /// Up to `max` parts that end above `offset`, ascending: those that a range read needs.
+    pub fn parts_at(&self, list: WriteId, offset: u64, max: usize) -> Result<Vec<Part>> {
+        match self.part_at(list, offset)? {
+            Some(part) => {
+                let first = self.keys.part(list, part.offset, part.number);
+                self.parts_from(list, first, max)
+            }
+            None => Ok(Vec::new()),
+        }
+    }
+
+    fn parts_from(&self, list: WriteId, first: Vec<u8>, max: usize) -> Result<Vec<Part>> {
+        let range = self.keys.parts(list).starting_at(first);
+        let rows = self.scan(&range, max)?;
+        rows.iter()
+            .map(|(key, value)| listed_part(key, value))
+            .collect()
+    }
+
+    pub fn part(&self, list: WriteId, number: u16) -> Result<Option<Part>> {
+        let offset: Option<OffsetRow> = self.row(&self.keys.part_number(list, number))?;
+        let Some(OffsetRow(offset)) = offset else {
+            return Ok(None);
+        };
+        let key = self.keys.part(list, offset, number);
+        let row = self.owed(&key)?;
+        Ok(Some(part_of(offset, number, row)))
+    }
+}
+
+fn listed_part(key: &[u8], value: &[u8]) -> Result<Part> {
+    let (offset, number) = keys::parse_part(key)?;
+    Ok(part_of(offset, number, decode(key, value)?))
+}
+
+fn part_of(offset: u64, number: u16, row: PartRow) -> Part {
+    Part {
+        number,
+        offset,
+        size: row.size,
+        etag: row.etag,
+        checksum: row.checksum,
+        write_id: row.write_id,
+    }
+}
+
+/// Uploads and their parts.
+impl View<'_> {
+    /// An upload that is not finished; refused unless it is this key's.
+    pub fn upload(&self, bucket: BucketId, key: &str, id: UploadId) -> Result<Upload> {
+        self.live_bucket(bucket)?;
+        let at = self.upload_at(bucket, key, id)?;
+        let order: Order = at.ok_or(Refusal::NoSuchUpload)?.order;
+        let row: UploadRow = self.owed(&self.keys.upload(bucket, key, order))?;
+        Ok(row.into_upload(key.to_owned()))
+    }
+
+    /// What a finished upload was answered and of which parts it was made, as long as that is kept.
+    pub fn finished(
+        &self,
+        bucket: BucketId,
+        key: &str,
+        id: UploadId,
+    ) -> Result<Option<(Vec<u16>, Reply)>> {
+        let row = self.finished_row(bucket, key, id)?;
+        Ok(row.map(|row| (row.numbers, row.reply)))
+    }
+
+    /// Up to `max` parts of an upload with numbers above `after`, ascending.
+    pub fn upload_parts(&self, id: UploadId, after: u16, max: usize) -> Result<Vec<StoredPart>> {
+        let above = keys::successor(&self.keys.upload_part(id, after));
+        let range = self.keys.upload_parts(id).starting_at(above);
+        let rows = self.scan(&range, max)?;
+        let parts = rows.iter().map(|(key, value)| {
+            let number = keys::parse_number(key)?;
+            Ok(stored_part(number, decode(key, value)?))
+        });
+        parts.collect()
+    }
+
+    /// The parts with these numbers, in their order; `None` where there is none.
+    pub fn chosen_parts(&self, id: UploadId, numbers: &[u16]) -> Result<Vec<Option<StoredPart>>> {
+        let parts = numbers.iter().map(|&number| {
+            let row: Option<UploadPartRow> = self.row(&self.keys.upload_part(id, number))?;
+            Ok(row.map(|row| stored_part(number, row)))
+        });
+        parts.collect()
+    }
+}
+
+fn stored_part(number: u16, row: UploadPartRow) -> StoredPart {
+    StoredPart {
+        part: UploadedPart {
+            number,
+            size: row.size,
+            etag: row.etag,
+            modified: row.modified,
+            checksum: row.checksum,
+        },
+        write_id: row.write_id,
+    }
+}

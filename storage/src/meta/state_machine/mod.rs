@@ -1,1 +1,200 @@
 //! Applies commands: deterministic, one batch each.
+//!
+//! A [`State`] is the tables of one replica in one disk's RocksDB. It decides each committed
+//! command from its own rows and what the command carries, and from nothing else: no clock, no
+//! randomness, no other I/O. So every replica comes to the same rows and the same answer.
+//!
+//! It promises that a command that was answered is answered alike when it comes again, until the
+//! floor passes the command's epoch, and that a refused command changes nothing. An error is this
+//! replica's alone (its disk failed, or a row is not what this program wrote): the replica must not
+//! go on, or it would differ from the others; they answer.
+
+mod buckets;
+mod data;
+#[cfg(test)]
+mod tests;
+mod upkeep;
+mod uploads;
+mod versions;
+
+use std::sync::Arc;
+
+use rocksdb::WriteBatch;
+
+use super::command::{Change, Command, Outcome, Reply};
+use super::keys::Keys;
+use super::record::{AnswerRow, EpochsRow};
+use super::txn::{Rows, Txn};
+use super::view::View;
+use crate::db::{Db, Family, StateId};
+use crate::error::{Error, Refusal, Result};
+use crate::types::{Epoch, Order, Timestamp};
+
+/// The tables of one replica.
+#[derive(Clone)]
+pub struct State {
+    db: Arc<Db>,
+    keys: Keys,
+}
+
+impl State {
+    pub fn new(db: Arc<Db>, id: StateId) -> State {
+        State { db, keys: Keys(id) }
+    }
+
+    /// Decides `command` and writes what follows in one batch, together with `applied`, which
+    /// says how far the log is applied and comes back from [`State::applied`].
+    ///
+    /// Called by one caller at a time, with rising log indices.
+    pub fn apply(&self, log_index: u64, command: &Command, applied: &[u8]) -> Result<Outcome> {
+        let mut step = Step::new(&self.db, self.keys, log_index, command)?;
+        let outcome = step.decide(command)?;
+        step.txn.commit(applied)?;
+        Ok(outcome)
+    }
+
+    /// Moves `applied` on for an entry that is no command of ours.
+    pub fn apply_other(&self, applied: &[u8]) -> Result<()> {
+        Txn::new(&self.db, self.keys).commit(applied)
+    }
+
+    /// How far the log is applied; `None` in a fresh state.
+    pub fn applied(&self) -> Result<Option<Vec<u8>>> {
+        Txn::new(&self.db, self.keys).raw(&self.keys.applied())
+    }
+
+    /// What is there now, unchanged while the view lives.
+    pub fn view(&self) -> View<'_> {
+        View::new(&self.db, self.keys)
+    }
+
+    /// Removes every row. Power goes here: the rows may be there again, and whoever finds a state
+    /// that no replica row names destroys it again.
+    pub fn destroy(&self) -> Result<()> {
+        let mut batch = WriteBatch::default();
+        let range = self.keys.state();
+        for family in [Family::State, Family::Values] {
+            batch.delete_range_cf(self.db.family(family), &range.from, &range.to);
+        }
+        Ok(self.db.write_unsynced(batch)?)
+    }
+}
+
+/// One command on its way.
+struct Step<'a> {
+    txn: Txn<'a>,
+    keys: Keys,
+    log_index: u64,
+    time: Timestamp,
+    /// The command's.
+    epoch: Epoch,
+    /// The group's.
+    epochs: EpochsRow,
+}
+
+impl<'a> Step<'a> {
+    fn new(db: &'a Db, keys: Keys, log_index: u64, command: &Command) -> Result<Step<'a>> {
+        let txn = Txn::new(db, keys);
+        Ok(Step {
+            keys,
+            log_index,
+            time: command.time,
+            epoch: command.epoch,
+            epochs: txn.epochs_row()?,
+            txn,
+        })
+    }
+
+    /// The order of the `sub`-th version that this command makes.
+    fn order(&self, sub: u16) -> Order {
+        Order::new(self.log_index, sub)
+    }
+
+    /// The answer, with all changes in `txn`.
+    fn decide(&mut self, command: &'a Command) -> Result<Outcome> {
+        if let Some(done) = self.upkeep(&command.change) {
+            return done.map(Ok);
+        }
+        if command.epoch < self.epochs.floor {
+            return Ok(Err(Refusal::EpochBelowFloor));
+        }
+        let answer_key = self.keys.answer(command.epoch, command.request);
+        if let Some(AnswerRow(answer)) = self.txn.row(&answer_key)? {
+            return Ok(answer);
+        }
+        let outcome = match self.change(&command.change) {
+            Ok(reply) => Ok(reply),
+            Err(Error::Refused(refusal)) => {
+                self.txn.discard();
+                Err(refusal)
+            }
+            Err(error) => return Err(error),
+        };
+        self.txn.put(answer_key, &AnswerRow(outcome.clone()));
+        Ok(outcome)
+    }
+
+    /// What a group does for itself is not answered from memory and not held to the floor: it
+    /// can be done again, and only so can the floor move on.
+    fn upkeep(&mut self, change: &Change) -> Option<Result<Reply>> {
+        match change {
+            Change::RaiseEpoch { to } => Some(self.raise_epoch(*to)),
+            Change::RaiseFloor { to } => Some(self.raise_floor(*to)),
+            Change::ForgetGarbage { entries } => Some(self.forget_garbage(entries)),
+            Change::QueueHeal { entries } => Some(self.queue_heal(entries)),
+            _ => None,
+        }
+    }
+
+    fn change(&mut self, change: &'a Change) -> Result<Reply> {
+        match change {
+            Change::PutAccount(account) => self.put_account(account),
+            Change::ReserveBucket { name, owner } => self.reserve_bucket(name, owner),
+            Change::ActivateBucket { name, id } => self.activate_bucket(name, *id),
+            Change::ReleaseBucket { name, id } => self.release_bucket(name, *id),
+            Change::CreateBucket {
+                id,
+                name,
+                owner,
+                location,
+            } => self.create_bucket(*id, name, owner, location),
+            Change::SealBucket { id } => self.seal_bucket(*id),
+            Change::EmptyBucket { id, max } => self.empty_bucket(*id, *max as usize),
+            Change::SetVersioning { bucket, versioning } => {
+                self.set_versioning(*bucket, *versioning)
+            }
+            Change::PutBucketSetting {
+                bucket,
+                setting,
+                document,
+            } => self.put_bucket_setting(*bucket, *setting, document.as_ref()),
+            Change::PutObject { .. } => self.put_object(change),
+            Change::LinkObject { .. } => self.link_object(change),
+            Change::DeleteObjects { bucket, keys } => self.delete_objects(*bucket, keys),
+            Change::PutTags {
+                bucket,
+                key,
+                version,
+                tags,
+            } => self.put_tags(*bucket, key, *version, tags),
+            Change::CreateUpload {
+                bucket,
+                key,
+                upload,
+                attributes,
+                checksum,
+            } => self.create_upload(*bucket, key, *upload, attributes, *checksum),
+            Change::PutPart { .. } => self.put_part(change),
+            Change::CompleteUpload { .. } => self.complete_upload(change),
+            Change::AbortUpload {
+                bucket,
+                key,
+                upload,
+            } => self.abort_upload(*bucket, key, *upload),
+            Change::RaiseEpoch { .. }
+            | Change::RaiseFloor { .. }
+            | Change::ForgetGarbage { .. }
+            | Change::QueueHeal { .. } => unreachable!("done by upkeep"),
+        }
+    }
+}

@@ -1,0 +1,177 @@
+//! Accounts, bucket names, and buckets from their creation to their deletion.
+
+use super::{Reply, Rows, Step};
+use crate::error::{Refusal, Result};
+use crate::meta::keys;
+use crate::meta::record::{
+    AccountRow, BucketRow, CountersRow, NameRow, NameState, SettingRow, UploadRow, UsageRow,
+    VersionRow,
+};
+use crate::meta::txn::decode;
+use crate::types::{Account, AccountId, BucketId, BucketSetting, Versioning};
+
+impl Step<'_> {
+    pub(super) fn put_account(&mut self, account: &Account) -> Result<Reply> {
+        let row = AccountRow {
+            canonical_id: account.canonical_id.clone(),
+            display_name: account.display_name.clone(),
+        };
+        self.txn.put(self.keys.account(&account.id), &row);
+        Ok(Reply::Done)
+    }
+
+    /// A name that its owner has begun to create is given again with the same id: so a creation
+    /// cut short is finished by whoever asks for it next.
+    pub(super) fn reserve_bucket(&mut self, name: &str, owner: &AccountId) -> Result<Reply> {
+        let key = self.keys.name(name);
+        match self.txn.row::<NameRow>(&key)? {
+            Some(row) if row.state == NameState::Creating && row.owner == *owner => {
+                return Ok(Reply::Reserved { id: row.id });
+            }
+            Some(row) => return Err(Refusal::BucketExists { owner: row.owner }.into()),
+            None => {}
+        }
+        let counters: Option<CountersRow> = self.txn.row(&self.keys.counters())?;
+        let id = counters.map_or(BucketId(1), |counters| counters.next_bucket);
+        let row = NameRow {
+            id,
+            owner: owner.clone(),
+            state: NameState::Creating,
+        };
+        let next_bucket = BucketId(id.0 + 1);
+        self.txn.put(key, &row);
+        self.txn
+            .put(self.keys.counters(), &CountersRow { next_bucket });
+        Ok(Reply::Reserved { id })
+    }
+
+    pub(super) fn activate_bucket(&mut self, name: &str, id: BucketId) -> Result<Reply> {
+        let key = self.keys.name(name);
+        let row: Option<NameRow> = self.txn.row(&key)?;
+        let Some(mut row) = row.filter(|row| row.id == id) else {
+            return Err(Refusal::NoSuchBucket.into());
+        };
+        row.state = NameState::Active;
+        self.txn.put(key, &row);
+        Ok(Reply::Done)
+    }
+
+    pub(super) fn release_bucket(&mut self, name: &str, id: BucketId) -> Result<Reply> {
+        let key = self.keys.name(name);
+        let row: Option<NameRow> = self.txn.row(&key)?;
+        if row.is_some_and(|row| row.id == id) {
+            self.txn.delete(key);
+        }
+        Ok(Reply::Done)
+    }
+
+    /// Repeated, it finds the bucket and leaves it as it is. After its deletion has begun, it
+    /// comes too late.
+    pub(super) fn create_bucket(
+        &mut self,
+        id: BucketId,
+        name: &str,
+        owner: &AccountId,
+        location: &str,
+    ) -> Result<Reply> {
+        let key = self.keys.bucket(id);
+        match self.txn.row::<BucketRow>(&key)? {
+            Some(row) if row.sealed => return Err(Refusal::NoSuchBucket.into()),
+            Some(row) if row.owner != *owner => {
+                return Err(Refusal::BucketExists { owner: row.owner }.into());
+            }
+            Some(_) => return Ok(Reply::Done),
+            None => {}
+        }
+        let row = BucketRow {
+            name: name.to_owned(),
+            owner: owner.clone(),
+            created: self.time,
+            location: location.to_owned(),
+            versioning: Versioning::Off,
+            sealed: false,
+        };
+        self.txn.put(key, &row);
+        Ok(Reply::Done)
+    }
+
+    pub(super) fn seal_bucket(&mut self, id: BucketId) -> Result<Reply> {
+        let mut row = self.txn.live_bucket(id)?;
+        if !self.usage(id)?.is_empty() {
+            return Err(Refusal::BucketNotEmpty.into());
+        }
+        row.sealed = true;
+        self.txn.put(self.keys.bucket(id), &row);
+        Ok(Reply::Done)
+    }
+
+    /// Removes up to `max` versions and uploads of a sealed bucket, and with the last one the rows
+    /// of the bucket itself.
+    pub(super) fn empty_bucket(&mut self, id: BucketId, max: usize) -> Result<Reply> {
+        match self.txn.row::<BucketRow>(&self.keys.bucket(id))? {
+            None => return Ok(Reply::Emptied { more: false }),
+            Some(row) if !row.sealed => return Err(Refusal::BucketNotEmpty.into()),
+            Some(_) => {}
+        }
+        let versions = self.txn.scan(&self.keys.versions(id, ""), max)?;
+        for (row, value) in &versions {
+            let (key, order) = keys::parse_version(row)?;
+            let version: VersionRow = decode(row, value)?;
+            self.remove_version(id, &key, order, &version)?;
+        }
+        let left = max - versions.len();
+        let uploads = self.txn.scan(&self.keys.uploads(id, ""), left)?;
+        for (row, value) in &uploads {
+            let (key, order) = keys::parse_upload(row)?;
+            let upload: UploadRow = decode(row, value)?;
+            self.drop_upload(id, &key, order, upload.id, &[])?;
+        }
+        let more = uploads.len() == left;
+        if !more {
+            for setting in keys::SETTINGS {
+                self.txn.delete(self.keys.setting(id, setting));
+            }
+            self.txn.delete(self.keys.usage(id));
+            self.txn.delete(self.keys.bucket(id));
+        }
+        Ok(Reply::Emptied { more })
+    }
+
+    pub(super) fn set_versioning(&mut self, id: BucketId, to: Versioning) -> Result<Reply> {
+        let mut row = self.txn.live_bucket(id)?;
+        if to == Versioning::Off && row.versioning != Versioning::Off {
+            // S3 knows no way back, and a bucket that is off must hold nothing but null versions.
+            return Err(Refusal::Conflict.into());
+        }
+        row.versioning = to;
+        self.txn.put(self.keys.bucket(id), &row);
+        Ok(Reply::Done)
+    }
+
+    pub(super) fn put_bucket_setting(
+        &mut self,
+        id: BucketId,
+        setting: BucketSetting,
+        document: Option<&Vec<u8>>,
+    ) -> Result<Reply> {
+        self.txn.live_bucket(id)?;
+        let key = self.keys.setting(id, setting);
+        match document {
+            Some(document) => self.txn.put(key, &SettingRow(document.clone())),
+            None => self.txn.delete(key),
+        }
+        Ok(Reply::Done)
+    }
+
+    fn usage(&self, id: BucketId) -> Result<UsageRow> {
+        Ok(self.txn.row(&self.keys.usage(id))?.unwrap_or_default())
+    }
+
+    /// Changes what the bucket's usage row counts.
+    pub(super) fn count(&mut self, id: BucketId, change: impl FnOnce(&mut UsageRow)) -> Result<()> {
+        let mut usage = self.usage(id)?;
+        change(&mut usage);
+        self.txn.put(self.keys.usage(id), &usage);
+        Ok(())
+    }
+}

@@ -1,0 +1,224 @@
+//! Multipart uploads: begun, given parts, finished or aborted.
+
+use super::{Reply, Rows, Step};
+use crate::error::{Refusal, Result};
+use crate::meta::command::{Change, ChosenPart};
+use crate::meta::keys;
+use crate::meta::record::{
+    DataKind, FinishedRow, ObjectRow, PartRow, UploadAt, UploadPartRow, UploadRow,
+};
+use crate::meta::txn::decode;
+use crate::types::{
+    Attributes, BucketId, ChecksumAlgorithm, ChecksumType, ETag, Order, UploadId, WriteId,
+};
+
+impl<'a> Step<'a> {
+    pub(super) fn create_upload(
+        &mut self,
+        bucket: BucketId,
+        key: &str,
+        upload: UploadId,
+        attributes: &Attributes,
+        checksum: Option<(ChecksumAlgorithm, ChecksumType)>,
+    ) -> Result<Reply> {
+        self.txn.live_bucket(bucket)?;
+        let order = self.order(0);
+        let row = UploadRow {
+            id: upload,
+            initiated: self.time,
+            attributes: attributes.clone(),
+            checksum,
+        };
+        let at = UploadAt {
+            bucket,
+            key: key.to_owned(),
+            order,
+        };
+        self.txn.put(self.keys.upload(bucket, key, order), &row);
+        self.txn.put(self.keys.upload_id(upload), &at);
+        self.count(bucket, |usage| usage.uploads += 1)?;
+        Ok(Reply::Done)
+    }
+
+    fn open_upload(&self, bucket: BucketId, key: &str, id: UploadId) -> Result<UploadAt> {
+        let at = self.txn.upload_at(bucket, key, id)?;
+        at.ok_or_else(|| Refusal::NoSuchUpload.into())
+    }
+
+    pub(super) fn put_part(&mut self, change: &'a Change) -> Result<Reply> {
+        let Change::PutPart {
+            bucket,
+            key,
+            upload,
+            number,
+            data,
+            digest,
+        } = change
+        else {
+            unreachable!("called for PutPart")
+        };
+        self.txn.live_bucket(*bucket)?;
+        self.open_upload(*bucket, key, *upload)?;
+        self.add_data(*bucket, data)?;
+        let part_key = self.keys.upload_part(*upload, *number);
+        if let Some(old) = self.txn.row::<UploadPartRow>(&part_key)? {
+            self.release(old.write_id)?;
+        }
+        let row = UploadPartRow {
+            write_id: data.write_id,
+            size: data.size,
+            etag: ETag {
+                md5: digest.md5,
+                parts: 0,
+            },
+            checksum: digest.checksum.clone(),
+            modified: self.time,
+        };
+        self.txn.put(part_key, &row);
+        Ok(Reply::Done)
+    }
+
+    pub(super) fn complete_upload(&mut self, change: &'a Change) -> Result<Reply> {
+        let Change::CompleteUpload {
+            bucket,
+            key,
+            upload,
+            parts,
+            etag,
+            checksum,
+            condition,
+            nonce,
+        } = change
+        else {
+            unreachable!("called for CompleteUpload")
+        };
+        let versioning = self.txn.live_bucket(*bucket)?.versioning;
+        let numbers: Vec<u16> = parts.iter().map(|part| part.number).collect();
+        let Some(at) = self.txn.upload_at(*bucket, key, *upload)? else {
+            return self.completed_before(*bucket, key, *upload, &numbers, *etag);
+        };
+        let UploadRow { attributes, .. } =
+            self.txn.owed(&self.keys.upload(*bucket, key, at.order))?;
+        let chosen = self.chosen_parts(*upload, parts)?;
+        self.check(*bucket, key, condition)?;
+
+        let size = self.put_part_list(upload.0, chosen);
+        let count = numbers.len() as u32;
+        self.put_data(upload.0, *bucket, size, DataKind::Parts { count });
+        self.drop_upload(*bucket, key, at.order, *upload, &numbers)?;
+        let object = ObjectRow {
+            size,
+            etag: *etag,
+            checksum: checksum.clone(),
+            attributes,
+            write_id: upload.0,
+        };
+        let reply = self.write_object(*bucket, versioning, key, *nonce, object)?;
+        let finished = FinishedRow {
+            bucket: *bucket,
+            key: key.clone(),
+            numbers,
+            reply: reply.clone(),
+        };
+        self.txn
+            .put(self.keys.finished(self.epochs.epoch, *upload), &finished);
+        Ok(reply)
+    }
+
+    /// The same answer for who asks again with the same parts.
+    fn completed_before(
+        &self,
+        bucket: BucketId,
+        key: &str,
+        upload: UploadId,
+        parts: &[u16],
+        wanted: ETag,
+    ) -> Result<Reply> {
+        match self.txn.finished_row(bucket, key, upload)? {
+            Some(FinishedRow {
+                numbers,
+                reply: reply @ Reply::Written { etag, .. },
+                ..
+            }) if numbers == parts && etag == wanted => Ok(reply),
+            _ => Err(Refusal::NoSuchUpload.into()),
+        }
+    }
+
+    /// The rows of the parts named, if each still is what the proposer saw.
+    fn chosen_parts(
+        &self,
+        upload: UploadId,
+        chosen: &[ChosenPart],
+    ) -> Result<Vec<(u16, UploadPartRow)>> {
+        let mut last = 0;
+        let mut rows = Vec::with_capacity(chosen.len());
+        for part in chosen {
+            let number = part.number;
+            let row: Option<UploadPartRow> =
+                self.txn.row(&self.keys.upload_part(upload, number))?;
+            match row {
+                Some(row) if row.write_id == part.write_id && number > last => {
+                    rows.push((number, row));
+                }
+                _ => return Err(Refusal::InvalidPart { number }.into()),
+            }
+            last = number;
+        }
+        match rows.is_empty() {
+            true => Err(Refusal::InvalidPart { number: 0 }.into()),
+            false => Ok(rows),
+        }
+    }
+
+    /// Writes the list and gives the size of it all. The parts' references pass from the upload
+    /// to the list, so their counts stay.
+    fn put_part_list(&mut self, list: WriteId, chosen: Vec<(u16, UploadPartRow)>) -> u64 {
+        let mut offset = 0;
+        for (number, part) in chosen {
+            let row = PartRow {
+                write_id: part.write_id,
+                size: part.size,
+                etag: part.etag,
+                checksum: part.checksum,
+            };
+            self.put_part_row(list, offset, number, &row);
+            offset += row.size;
+        }
+        offset
+    }
+
+    pub(super) fn abort_upload(
+        &mut self,
+        bucket: BucketId,
+        key: &str,
+        upload: UploadId,
+    ) -> Result<Reply> {
+        self.txn.live_bucket(bucket)?;
+        let at = self.open_upload(bucket, key, upload)?;
+        self.drop_upload(bucket, key, at.order, upload, &[])?;
+        Ok(Reply::Done)
+    }
+
+    /// Removes an upload's rows, and the bytes of its parts but those of the `kept` numbers, which
+    /// are ascending.
+    pub(super) fn drop_upload(
+        &mut self,
+        bucket: BucketId,
+        key: &str,
+        order: Order,
+        upload: UploadId,
+        kept: &[u16],
+    ) -> Result<()> {
+        for (part_key, value) in self.txn.scan(&self.keys.upload_parts(upload), usize::MAX)? {
+            let number = keys::parse_number(&part_key)?;
+            if kept.binary_search(&number).is_err() {
+                let part: UploadPartRow = decode(&part_key, &value)?;
+                self.release(part.write_id)?;
+            }
+            self.txn.delete(part_key);
+        }
+        self.txn.delete(self.keys.upload(bucket, key, order));
+        self.txn.delete(self.keys.upload_id(upload));
+        self.count(bucket, |usage| usage.uploads -= 1)
+    }
+}

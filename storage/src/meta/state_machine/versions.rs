@@ -1,0 +1,334 @@
+//! Versions and delete markers: what a key has been and is.
+//!
+//! A new version is always its key's newest, since its order comes from the log. Only removing one
+//! can make an older version the newest; it becomes current in the same batch.
+
+use super::{Reply, Rows, Step};
+use crate::error::{Error, Precondition, Refusal, Result};
+use crate::meta::command::{Change, DeleteKey};
+use crate::meta::record::{BucketRow, CurrentRow, ObjectRow, OrderRow, VersionRow};
+use crate::store::{Deleted, ETagCondition, WriteCondition};
+use crate::types::{AccountId, BucketId, Checksum, ETag, Order, Tags, VersionId, Versioning};
+
+impl<'a> Step<'a> {
+    pub(super) fn put_object(&mut self, change: &'a Change) -> Result<Reply> {
+        let Change::PutObject {
+            bucket,
+            key,
+            attributes,
+            condition,
+            data,
+            digest,
+            nonce,
+        } = change
+        else {
+            unreachable!("called for PutObject")
+        };
+        let versioning = self.txn.live_bucket(*bucket)?.versioning;
+        self.check(*bucket, key, condition)?;
+        self.add_data(*bucket, data)?;
+        let etag = ETag {
+            md5: digest.md5,
+            parts: 0,
+        };
+        let object = ObjectRow {
+            size: data.size,
+            etag,
+            checksum: digest.checksum.clone(),
+            attributes: attributes.clone(),
+            write_id: data.write_id,
+        };
+        self.write_object(*bucket, versioning, key, *nonce, object)
+    }
+
+    pub(super) fn link_object(&mut self, change: &'a Change) -> Result<Reply> {
+        let Change::LinkObject {
+            bucket,
+            key,
+            attributes,
+            condition,
+            source,
+            size,
+            etag,
+            checksum,
+            nonce,
+        } = change
+        else {
+            unreachable!("called for LinkObject")
+        };
+        let versioning = self.txn.live_bucket(*bucket)?.versioning;
+        self.check(*bucket, key, condition)?;
+        // Before the version it may replace is released: an object can be linked to itself.
+        self.retain(*bucket, *source)?;
+        let object = ObjectRow {
+            size: *size,
+            etag: *etag,
+            checksum: checksum.clone(),
+            attributes: attributes.clone(),
+            write_id: *source,
+        };
+        self.write_object(*bucket, versioning, key, *nonce, object)
+    }
+
+    /// Makes `object`, whose data row is already counted, the newest version, and answers with it.
+    pub(super) fn write_object(
+        &mut self,
+        bucket: BucketId,
+        versioning: Versioning,
+        key: &str,
+        nonce: u64,
+        object: ObjectRow,
+    ) -> Result<Reply> {
+        let (etag, size): (ETag, u64) = (object.etag, object.size);
+        let checksum: Option<Checksum> = object.checksum.clone();
+        let owner = object.attributes.owner.clone();
+        let order = self.order(0);
+        let id = self.add_version(bucket, versioning, key, order, nonce, owner, Some(object))?;
+        Ok(Reply::Written {
+            version_id: shown(versioning, id),
+            etag,
+            size,
+            checksum,
+            modified: self.time,
+        })
+    }
+
+    /// Adds the newest version of a key. While the bucket does not keep versions it is the `null`
+    /// one and replaces the `null` one there was, wherever that stands.
+    #[allow(clippy::too_many_arguments)]
+    fn add_version(
+        &mut self,
+        bucket: BucketId,
+        versioning: Versioning,
+        key: &str,
+        order: Order,
+        nonce: u64,
+        owner: AccountId,
+        object: Option<ObjectRow>,
+    ) -> Result<VersionId> {
+        let id = match versioning {
+            Versioning::Enabled => VersionId::Ordered { order, nonce },
+            Versioning::Off | Versioning::Suspended => VersionId::Null,
+        };
+        if id == VersionId::Null {
+            if let Some((old, row)) = self.txn.find_version(bucket, key, id)? {
+                self.drop_version(bucket, key, old, &row)?;
+            }
+            self.txn
+                .put(self.keys.null_id(bucket, key), &OrderRow(order));
+        }
+        let row = VersionRow {
+            id,
+            modified: self.time,
+            owner,
+            object,
+        };
+        self.txn.put(self.keys.version(bucket, key, order), &row);
+        self.set_current(bucket, key, CurrentRow::of(order, &row));
+        self.count(bucket, |usage| match &row.object {
+            Some(object) => {
+                usage.objects += 1;
+                usage.bytes += object.size;
+            }
+            None => usage.markers += 1,
+        })?;
+        Ok(id)
+    }
+
+    fn set_current(&mut self, bucket: BucketId, key: &str, row: Option<CurrentRow>) {
+        let current = self.keys.current(bucket, key);
+        match row {
+            Some(row) => self.txn.put(current, &row),
+            None => self.txn.delete(current),
+        }
+    }
+
+    /// Takes a version out of its rows, all but `current`.
+    fn drop_version(
+        &mut self,
+        bucket: BucketId,
+        key: &str,
+        order: Order,
+        row: &VersionRow,
+    ) -> Result<()> {
+        self.txn.delete(self.keys.version(bucket, key, order));
+        if row.id == VersionId::Null {
+            self.txn.delete(self.keys.null_id(bucket, key));
+        }
+        if let Some(object) = &row.object {
+            self.release(object.write_id)?;
+        }
+        self.count(bucket, |usage| match &row.object {
+            Some(object) => {
+                usage.objects -= 1;
+                usage.bytes -= object.size;
+            }
+            None => usage.markers -= 1,
+        })
+    }
+
+    /// Removes a version; when it was the newest, the next one takes its place.
+    pub(super) fn remove_version(
+        &mut self,
+        bucket: BucketId,
+        key: &str,
+        order: Order,
+        row: &VersionRow,
+    ) -> Result<()> {
+        self.drop_version(bucket, key, order, row)?;
+        match self.txn.newest(bucket, key)? {
+            Some((newest, _)) if newest > order => {}
+            Some((newest, row)) => self.set_current(bucket, key, CurrentRow::of(newest, &row)),
+            None => self.set_current(bucket, key, None),
+        }
+        Ok(())
+    }
+
+    pub(super) fn delete_objects(
+        &mut self,
+        bucket: BucketId,
+        deletes: &[DeleteKey],
+    ) -> Result<Reply> {
+        let row = self.txn.live_bucket(bucket)?;
+        if deletes.len() > usize::from(Order::VERSIONS_PER_ENTRY) {
+            return Err(Refusal::TooLarge.into());
+        }
+        let mut answers = Vec::with_capacity(deletes.len());
+        for (sub, delete) in (0..).zip(deletes) {
+            // A refusal comes before the key's first change, so it leaves no trace of it.
+            match self.delete_key(bucket, &row, self.order(sub), delete) {
+                Ok(deleted) => answers.push(Ok(deleted)),
+                Err(Error::Refused(refusal)) => answers.push(Err(refusal)),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(Reply::Deleted(answers))
+    }
+
+    fn delete_key(
+        &mut self,
+        bucket: BucketId,
+        BucketRow {
+            versioning, owner, ..
+        }: &BucketRow,
+        order: Order,
+        delete: &DeleteKey,
+    ) -> Result<Deleted> {
+        let (key, versioning) = (&delete.key, *versioning);
+        self.check(bucket, key, &delete.condition)?;
+        if let Some(id) = delete.version {
+            return self.delete_version(bucket, key, id);
+        }
+        if versioning == Versioning::Off {
+            self.delete_version(bucket, key, VersionId::Null)?;
+            return Ok(Deleted::default());
+        }
+        let (owner, nonce) = (owner.clone(), delete.nonce);
+        let id = self.add_version(bucket, versioning, key, order, nonce, owner, None)?;
+        Ok(Deleted {
+            version_id: Some(id),
+            is_marker: true,
+        })
+    }
+
+    /// What is not there is removed with success.
+    fn delete_version(&mut self, bucket: BucketId, key: &str, id: VersionId) -> Result<Deleted> {
+        let found = self.txn.find_version(bucket, key, id)?;
+        if let Some((order, row)) = &found {
+            self.remove_version(bucket, key, *order, row)?;
+        }
+        Ok(Deleted {
+            version_id: Some(id),
+            is_marker: found.is_some_and(|(_, row)| row.object.is_none()),
+        })
+    }
+
+    pub(super) fn put_tags(
+        &mut self,
+        bucket: BucketId,
+        key: &str,
+        version: Option<VersionId>,
+        tags: &Tags,
+    ) -> Result<Reply> {
+        let versioning = self.txn.live_bucket(bucket)?.versioning;
+        let (found, missing) = match version {
+            None => (self.txn.newest(bucket, key)?, Refusal::NoSuchKey),
+            Some(id) => (
+                self.txn.find_version(bucket, key, id)?,
+                Refusal::NoSuchVersion,
+            ),
+        };
+        let Some((order, mut row)) = found else {
+            return Err(missing.into());
+        };
+        let Some(object) = &mut row.object else {
+            return Err(Refusal::DeleteMarker {
+                id: row.id,
+                modified: row.modified,
+                latest: version.is_none(),
+            }
+            .into());
+        };
+        object.attributes.tags.clone_from(tags);
+        self.txn.put(self.keys.version(bucket, key, order), &row);
+        Ok(Reply::Tagged {
+            version_id: shown(versioning, row.id),
+        })
+    }
+
+    /// Holds a change to its conditions on the current version.
+    pub(super) fn check(
+        &self,
+        bucket: BucketId,
+        key: &str,
+        condition: &WriteCondition,
+    ) -> Result<()> {
+        if *condition == WriteCondition::default() {
+            return Ok(());
+        }
+        let current = self.txn.current_row(bucket, key)?;
+        Ok(held(condition, current.as_ref())?)
+    }
+}
+
+/// The id as it is answered: a bucket that never was versioned has none to show.
+fn shown(versioning: Versioning, id: VersionId) -> Option<VersionId> {
+    (versioning != Versioning::Off).then_some(id)
+}
+
+/// In the order of the fields; see [`WriteCondition`].
+fn held(condition: &WriteCondition, current: Option<&CurrentRow>) -> Result<(), Refusal> {
+    let Some(current) = current else {
+        return match condition.if_match {
+            Some(_) => Err(Refusal::NoSuchKey),
+            None => Ok(()),
+        };
+    };
+    let names = |wanted: &ETagCondition| match wanted {
+        ETagCondition::Any => true,
+        ETagCondition::OneOf(etags) => etags.contains(&current.etag),
+    };
+    let seconds = current.modified.seconds();
+    let failed = if condition
+        .if_match
+        .as_ref()
+        .is_some_and(|etags| !names(etags))
+    {
+        Precondition::IfMatch
+    } else if condition.if_none_match.as_ref().is_some_and(names) {
+        Precondition::IfNoneMatch
+    } else if condition
+        .if_match_size
+        .is_some_and(|size| size != current.size)
+    {
+        Precondition::IfMatchSize
+    } else if condition
+        .if_match_modified
+        .is_some_and(|modified| modified.seconds() != seconds)
+    {
+        Precondition::IfMatchLastModified
+    } else {
+        return Ok(());
+    };
+    Err(Refusal::PreconditionFailed(failed))
+}
