@@ -2,8 +2,10 @@
 
 pub mod body;
 pub mod checksum;
+pub mod connection;
 pub mod digest;
 pub mod error;
+pub mod health;
 pub mod names;
 pub mod operation;
 pub mod ops;
