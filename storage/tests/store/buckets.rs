@@ -1,0 +1,168 @@
+//! Buckets, their settings, and accounts.
+
+use std::sync::Arc;
+
+use drystone_storage::error::{Error, Refusal};
+use drystone_storage::store::{CreateBucket, CreateUpload, DeleteObject, ListBuckets, ObjectStore};
+use drystone_storage::types::{
+    Account, AccountId, Bucket, BucketId, BucketSetting, VersionSelector, Versioning,
+};
+
+use crate::body::put;
+use crate::objects::missing;
+
+pub async fn create(store: &dyn ObjectStore, name: &str) -> BucketId {
+    create_for(store, name, "111122223333").await.id
+}
+
+async fn create_for(store: &dyn ObjectStore, name: &str, owner: &str) -> Bucket {
+    let request = CreateBucket {
+        name: name.to_owned(),
+        owner: AccountId(owner.to_owned()),
+        location: "eu-central-1".to_owned(),
+    };
+    store.create_bucket(request).await.unwrap()
+}
+
+pub async fn s_02_a_name_is_taken_once(store: Arc<dyn ObjectStore>) {
+    let made = create_for(&*store, "stones", "111122223333").await;
+    assert_eq!(made.name, "stones");
+    assert_eq!(made.location, "eu-central-1");
+    assert_eq!(made.versioning, Versioning::Off);
+    assert_eq!(store.bucket("stones").await.unwrap(), made);
+    for owner in ["111122223333", "444455556666"] {
+        let again = CreateBucket {
+            name: "stones".to_owned(),
+            owner: AccountId(owner.to_owned()),
+            location: String::new(),
+        };
+        let taken = Refusal::BucketExists {
+            owner: AccountId("111122223333".to_owned()),
+        };
+        let answer = store.create_bucket(again).await;
+        assert!(matches!(answer, Err(Error::Refused(r)) if r == taken));
+    }
+    let absent = store.bucket("stone").await;
+    assert!(matches!(absent, Err(Error::Refused(Refusal::NoSuchBucket))));
+}
+
+pub async fn s_03_buckets_are_listed_by_name_in_pages(store: Arc<dyn ObjectStore>) {
+    for (name, owner) in [
+        ("b-2", "1"),
+        ("a-1", "1"),
+        ("b-1", "2"),
+        ("b-3", "1"),
+        ("c", "1"),
+    ] {
+        create_for(&*store, name, owner).await;
+    }
+    let cases: [(Option<&str>, &str, &str, usize, &[&str]); 7] = [
+        (None, "", "", 1000, &["a-1", "b-1", "b-2", "b-3", "c"]),
+        (Some("1"), "", "", 1000, &["a-1", "b-2", "b-3", "c"]),
+        (Some("1"), "b-", "", 1000, &["b-2", "b-3"]),
+        (None, "b-", "b-1", 1000, &["b-2", "b-3"]),
+        (Some("1"), "", "", 2, &["a-1", "b-2"]),
+        (Some("1"), "", "b-2", 2, &["b-3", "c"]),
+        (Some("3"), "", "", 1000, &[]),
+    ];
+    for (owner, prefix, after, max, expected) in cases {
+        let request = ListBuckets {
+            owner: owner.map(|owner| AccountId(owner.to_owned())),
+            prefix: prefix.to_owned(),
+            after: after.to_owned(),
+            max,
+        };
+        let found = store.list_buckets(request).await.unwrap();
+        let names: Vec<&str> = found.iter().map(|bucket| bucket.name.as_str()).collect();
+        assert_eq!(names, expected, "{owner:?} {prefix} {after} {max}");
+    }
+}
+
+pub async fn s_03_a_bucket_with_anything_in_it_is_not_deleted(store: Arc<dyn ObjectStore>) {
+    let store = &*store;
+    let bucket = create(store, "stones").await;
+    let refused = async || {
+        let answer = store.delete_bucket(bucket).await;
+        matches!(answer, Err(Error::Refused(Refusal::BucketNotEmpty)))
+    };
+    let delete = async |version| {
+        let request = DeleteObject {
+            key: "k".to_owned(),
+            version,
+            condition: Default::default(),
+        };
+        store
+            .delete_object(bucket, request)
+            .await
+            .unwrap()
+            .version_id
+    };
+
+    put(store, bucket, "k", "object").await;
+    assert!(refused().await);
+    delete(VersionSelector::Latest).await;
+
+    let versioning = Versioning::Enabled;
+    store.set_versioning(bucket, versioning).await.unwrap();
+    let marker = delete(VersionSelector::Latest).await.unwrap();
+    assert!(refused().await, "a marker alone");
+    delete(VersionSelector::Id(marker)).await;
+
+    let request = CreateUpload {
+        key: "k".to_owned(),
+        attributes: Default::default(),
+        checksum: None,
+    };
+    let upload = store.create_upload(bucket, request).await.unwrap();
+    assert!(refused().await, "an upload alone");
+    store.abort_upload(bucket, "k", upload.id).await.unwrap();
+
+    store.delete_bucket(bucket).await.unwrap();
+    let gone = store.delete_bucket(bucket).await;
+    assert!(matches!(gone, Err(Error::Refused(Refusal::NoSuchBucket))));
+    let gone = store.bucket("stones").await;
+    assert!(matches!(gone, Err(Error::Refused(Refusal::NoSuchBucket))));
+}
+
+pub async fn s_03_what_was_in_a_deleted_bucket_is_not_in_its_namesake(store: Arc<dyn ObjectStore>) {
+    let old = create(&*store, "stones").await;
+    put(&*store, old, "k", "x").await;
+    let delete = DeleteObject {
+        key: "k".to_owned(),
+        version: VersionSelector::Latest,
+        condition: Default::default(),
+    };
+    store.delete_object(old, delete).await.unwrap();
+    store.delete_bucket(old).await.unwrap();
+    let new = create(&*store, "stones").await;
+    assert_ne!(new, old, "an id is never reused");
+    let mut body = crate::body::TestBody::new("late");
+    let late = store
+        .put_object(old, crate::body::request("k"), &mut body)
+        .await;
+    assert!(matches!(late, Err(Error::Refused(Refusal::NoSuchBucket))));
+    assert!(missing(&*store, new, "k").await);
+}
+
+pub async fn s_06_settings_and_accounts_are_kept_as_given(store: Arc<dyn ObjectStore>) {
+    let bucket = create(&*store, "stones").await;
+    let tagging = BucketSetting::Tagging;
+    for document in [Some(b"<a/>".to_vec()), Some(b"<b/>".to_vec()), None, None] {
+        let put = store.put_bucket_setting(bucket, tagging, document.clone());
+        put.await.unwrap();
+        let found = store.bucket("stones").await.unwrap();
+        assert_eq!(found.setting(tagging), document.as_deref());
+    }
+
+    let id = AccountId("111122223333".to_owned());
+    assert_eq!(store.account(&id).await.unwrap(), None);
+    for name in ["ann", "ben"] {
+        let account = Account {
+            id: id.clone(),
+            canonical_id: "7".repeat(64),
+            display_name: name.to_owned(),
+        };
+        store.put_account(account.clone()).await.unwrap();
+        assert_eq!(store.account(&id).await.unwrap(), Some(account));
+    }
+}
