@@ -345,6 +345,8 @@ fn malformed_trailer() -> S3Error {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
+
     use super::*;
 
     #[test]
@@ -359,5 +361,13 @@ mod tests {
         ] {
             assert_eq!(content_encoding_to_keep(sent).as_deref(), kept);
         }
+    }
+
+    #[test]
+    fn a_05_e_the_final_chunk_comes_only_after_all_data() {
+        let mut decoder = Decoder::new(false, true, 5);
+        decoder.push(Bytes::from_static(b"0\r\n\r\n"));
+        let error = decoder.next_event().unwrap_err();
+        assert_eq!(error.code(), Code::IncompleteBody);
     }
 }

@@ -523,3 +523,26 @@ fn s_40_anonymous_bodies() {
     let signed = kind("STREAMING-AWS4-HMAC-SHA256-PAYLOAD").unwrap_err();
     assert_eq!(signed.code(), Code::AccessDenied);
 }
+
+proptest::proptest! {
+    /// Whatever stands in the header or in the query, nobody is let in by it.
+    #[test]
+    fn a_64_any_credentials_at_all(
+        header in "(AWS4-HMAC-SHA256 )?([ -~é]{0,20}|Credential=[ -~]{0,9}/20130524/[a-z]?/s3/\
+                   aws4_request|SignedHeaders=[;a-z -]{0,9}|Signature=[0-9a-z]{0,5}|,){0,6}",
+        query in "(&?X-Amz-(Algorithm|Credential|Date|Expires|Signature|SignedHeaders)=\
+                  (AWS4-HMAC-SHA256|20130524T000000Z|-?[0-9]{0,30}|[%a-z0-9/;+]{0,9})){1,8}",
+        date in "[0-9TZ]{15,17}|[ -~]{0,20}",
+    ) {
+        let mut parts = request("GET", "/k", &[("x-amz-content-sha256", EMPTY_SHA256)]);
+        set(&mut parts, "x-amz-date", &date);
+        let value = HeaderValue::from_bytes(header.as_bytes()).unwrap();
+        parts.headers.insert("authorization", value);
+        let nobody = |parts| {
+            check(parts).map_or(true, |found| found.identity == Identity::Anonymous)
+        };
+        proptest::prop_assert!(nobody(&parts));
+        let parts = request("GET", &format!("/k?{query}"), &[]);
+        proptest::prop_assert!(nobody(&parts));
+    }
+}
