@@ -1,1 +1,314 @@
 //! The handle on one Raft group. openraft's types end here.
+//!
+//! A proposal is driven to its end in a task of its own, over changes of leader, under the same
+//! request id: the state machine answers a repeated one as it did the first. Readers share their
+//! proof that nothing newer is committed: one that comes while a round is under way joins the
+//! next, so that a round always begins after all its readers did.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use openraft::ReadPolicy;
+use openraft::async_runtime::watch::WatchReceiver as _;
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+
+use super::command::{Command, Reply};
+use super::members::{Leader, Member, Members};
+use super::raft_types::{Proposal, ReplicaId};
+use super::replica::GroupId;
+use super::view::View;
+use crate::error::{Error, Result};
+use crate::types::DiskId;
+
+/// A proposal that no leader has answered by then may or may not be committed.
+const PROPOSE_DEADLINE: Duration = Duration::from_secs(10);
+/// A read finds a leader by then, or none.
+const READ_DEADLINE: Duration = Duration::from_secs(10);
+/// A leader that refused is asked again after this, when no news of another came.
+const RETRY_AFTER_MAX: Duration = Duration::from_millis(200);
+/// Proposals under way; more wait for their turn.
+const PROPOSALS_MAX: usize = 4096;
+/// Readers that wait for a round; more wait for their turn.
+const READERS_WAITING_MAX: usize = 4096;
+/// Reads of RocksDB at once, on blocking threads.
+const READS_MAX: usize = 64;
+
+type Waiter = oneshot::Sender<Option<Arc<Member>>>;
+
+/// A handle on one group of this node. Cheap to clone. The group ends with its last handle, or
+/// properly by [`Group::shutdown`].
+#[derive(Clone)]
+pub struct Group(Arc<Inner>);
+
+struct Inner {
+    members: Arc<Members>,
+    rounds: mpsc::Sender<Waiter>,
+    proposals: Arc<Semaphore>,
+    reads: Arc<Semaphore>,
+    closing: watch::Sender<bool>,
+}
+
+/// How a group is.
+#[derive(Clone, Debug)]
+pub struct GroupStatus {
+    pub group: GroupId,
+    /// The disk whose replica leads, when one of this node does.
+    pub leader: Option<DiskId>,
+    pub voters: Vec<VoterStatus>,
+    /// So many voters must be alive.
+    pub quorum: usize,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub struct VoterStatus {
+    pub disk: DiskId,
+    pub alive: bool,
+}
+
+impl Group {
+    pub(super) fn new(members: Arc<Members>) -> Group {
+        let (rounds, waiting) = mpsc::channel(READERS_WAITING_MAX);
+        let closing = watch::Sender::new(false);
+        for member in members.alive() {
+            tokio::spawn(member.keep_log_short(closing.subscribe()));
+        }
+        tokio::spawn(members.clone().watch(closing.subscribe()));
+        tokio::spawn(run_rounds(members.clone(), waiting));
+        Group(Arc::new(Inner {
+            members,
+            rounds,
+            proposals: Arc::new(Semaphore::new(PROPOSALS_MAX)),
+            reads: Arc::new(Semaphore::new(READS_MAX)),
+            closing,
+        }))
+    }
+
+    /// Commits and applies `command`, and gives the state machine's answer.
+    ///
+    /// Goes on when the caller is gone. `Unavailable` means that nobody can tell yet: the same
+    /// command may be proposed again.
+    pub async fn propose(&self, command: Command) -> Result<Reply> {
+        let permit = self.0.proposals.clone().acquire_owned().await;
+        let permit = permit.map_err(|_| Error::Closing)?;
+        let inner = self.0.clone();
+        let task = tokio::spawn(async move {
+            let result = inner.drive(Proposal::new(command)).await;
+            drop(permit);
+            result
+        });
+        match task.await {
+            Ok(result) => result,
+            Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+            Err(_) => Err(Error::Closing),
+        }
+    }
+
+    /// Calls `read` on a blocking thread with a view that holds all that was committed before
+    /// this call.
+    pub async fn read<T, F>(&self, read: F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: FnOnce(&View<'_>) -> Result<T> + Send + 'static,
+    {
+        let member = self.round().await?;
+        let permit = self.0.reads.clone().acquire_owned().await;
+        let permit = permit.map_err(|_| Error::Closing)?;
+        let result = tokio::task::spawn_blocking(move || {
+            let shared = &member.shared;
+            let state = shared.row().state;
+            let result = read(&shared.state().view());
+            drop(permit);
+            // A replica that lost its leadership may have been given another state meanwhile.
+            (shared.row().state == state).then_some(result)
+        });
+        match result.await {
+            Ok(Some(result)) => result,
+            Ok(None) => Err(self.0.unavailable("lost its leader during a read")),
+            Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+            Err(_) => Err(Error::Closing),
+        }
+    }
+
+    /// Waits until the group has a leader that can answer reads.
+    pub async fn ready(&self) -> Result<()> {
+        self.round().await.map(drop)
+    }
+
+    async fn round(&self) -> Result<Arc<Member>> {
+        if *self.0.closing.borrow() {
+            return Err(Error::Closing);
+        }
+        let (tx, rx) = oneshot::channel();
+        self.0.rounds.send(tx).await.map_err(|_| Error::Closing)?;
+        let member = rx.await.map_err(|_| Error::Closing)?;
+        member.ok_or_else(|| self.0.unavailable("has no leader that a majority follows"))
+    }
+
+    pub fn status(&self) -> GroupStatus {
+        let members = &self.0.members;
+        let alive = members.alive();
+        let leader = *members.leader_changes().borrow();
+        let leading = leader.and_then(|leader| members.member(leader.replica));
+        let metrics = leading
+            .as_ref()
+            .or(alive.first())
+            .map(|m| m.raft.server_metrics());
+        let membership = metrics.map(|metrics| metrics.borrow_watched().membership_config.clone());
+        let is_alive = |id: ReplicaId| alive.iter().any(|member| member.replica == id);
+        let voters: Vec<_> = membership
+            .iter()
+            .flat_map(|m| {
+                m.voter_ids()
+                    .filter_map(|id| Some((id, m.get_node(&id)?.disk)))
+            })
+            .map(|(id, disk)| VoterStatus {
+                disk,
+                alive: is_alive(id),
+            })
+            .collect();
+        GroupStatus {
+            group: members.group,
+            leader: leading.map(|member| member.disk),
+            quorum: voters.len() / 2 + 1,
+            voters,
+        }
+    }
+
+    /// The disk is gone: its replica ends at once, and if it led, another one stands.
+    pub fn replica_lost(&self, disk: DiskId) {
+        for member in self
+            .0
+            .members
+            .alive()
+            .iter()
+            .filter(|member| member.disk == disk)
+        {
+            // The other groups' replicas on it hear of it, too.
+            member.shared.db.corrupt("the disk is gone");
+        }
+    }
+
+    /// Ends the group's replicas. Their databases stay open.
+    pub async fn shutdown(&self) {
+        self.0.closing.send_replace(true);
+        self.0.proposals.close();
+        self.0.reads.close();
+        self.0.members.shutdown().await;
+    }
+}
+
+impl Inner {
+    fn unavailable(&self, what: &str) -> Error {
+        Error::Unavailable(format!("group {} {what}", self.members.group.0))
+    }
+
+    async fn drive(&self, proposal: Proposal) -> Result<Reply> {
+        let driven = tokio::time::timeout(PROPOSE_DEADLINE, async {
+            let mut leaders = self.members.leader_changes();
+            loop {
+                let (leader, member) = wait_for_leader(&self.members, &mut leaders).await?;
+                match member.raft.client_write(proposal.clone()).await {
+                    Ok(written) => match written.data.0 {
+                        Some(outcome) => return Ok(outcome?),
+                        None => unreachable!("a command's entry answers with its outcome"),
+                    },
+                    Err(error) => {
+                        tracing::info!(%error, group = self.members.group.0, "proposal goes on");
+                        wait_for_another(&mut leaders, leader).await;
+                    }
+                }
+                if *self.closing.borrow() {
+                    return Err(Error::Closing);
+                }
+            }
+        });
+        match driven.await {
+            Ok(result) => result,
+            Err(_) => Err(self.unavailable("did not answer in time")),
+        }
+    }
+}
+
+/// The leader and its replica, as soon as there is one. Ends with an error when there are no
+/// replicas left.
+async fn wait_for_leader(
+    members: &Members,
+    leaders: &mut watch::Receiver<Option<Leader>>,
+) -> Result<(Leader, Arc<Member>)> {
+    loop {
+        let leader = *leaders.borrow_and_update();
+        if let Some(leader) = leader
+            && let Some(member) = members.member(leader.replica)
+        {
+            return Ok((leader, member));
+        }
+        leaders.changed().await.map_err(|_| Error::Closing)?;
+    }
+}
+
+/// Waits for news of a leader other than the one that refused, but not for long.
+async fn wait_for_another(leaders: &mut watch::Receiver<Option<Leader>>, refused: Leader) {
+    let another = leaders.wait_for(|leader| leader.is_some_and(|leader| leader != refused));
+    tokio::time::timeout(RETRY_AFTER_MAX, another).await.ok();
+}
+
+/// One round after the other: takes all readers that wait, has the leader prove once that it
+/// still leads and has applied all that was committed, and lets them read at it.
+async fn run_rounds(members: Arc<Members>, mut waiting: mpsc::Receiver<Waiter>) {
+    let mut leaders = members.leader_changes();
+    while let Some(first) = waiting.recv().await {
+        let mut readers = vec![first];
+        while let Ok(reader) = waiting.try_recv() {
+            readers.push(reader);
+        }
+        let proof = tokio::time::timeout(READ_DEADLINE, async {
+            loop {
+                let (leader, member) = wait_for_leader(&members, &mut leaders).await.ok()?;
+                match member.raft.ensure_linearizable(ReadPolicy::ReadIndex).await {
+                    Ok(_) => return Some(member),
+                    Err(error) => {
+                        tracing::info!(%error, group = members.group.0, "read round goes on");
+                        wait_for_another(&mut leaders, leader).await;
+                    }
+                }
+            }
+        });
+        let member = proof.await.ok().flatten();
+        for reader in readers {
+            // A reader that is gone needs no answer.
+            reader.send(member.clone()).ok();
+        }
+    }
+}
+
+#[cfg(test)]
+impl Group {
+    /// Has all replicas flush and drop what log they may.
+    pub async fn compact(&self) {
+        for member in self.0.members.alive() {
+            member.raft.trigger().snapshot().await.ok();
+        }
+    }
+
+    /// Up to where all replicas have dropped their logs.
+    pub fn purged(&self) -> u64 {
+        let alive = self.0.members.alive();
+        let purged = alive
+            .iter()
+            .map(|m| m.raft.metrics().borrow_watched().purged.clone());
+        purged
+            .map(|id| id.map_or(0, |id| id.index))
+            .min()
+            .unwrap_or(0)
+    }
+
+    /// Whether all voters have applied the same, and are here.
+    pub fn all_applied(&self) -> bool {
+        let alive = self.0.members.alive();
+        let applied: std::collections::BTreeSet<_> = alive
+            .iter()
+            .map(|m| m.raft.metrics().borrow_watched().last_applied.clone())
+            .collect();
+        applied.len() == 1 && alive.len() == self.status().voters.len()
+    }
+}

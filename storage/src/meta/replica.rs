@@ -1,1 +1,320 @@
-//! One replica of a group on one disk.
+//! One replica of a group on one disk: its row, its state machine as openraft sees it.
+//!
+//! A disk's replica rows say which replicas it has and where their states are. A replica ends with
+//! the first error of its disk's database, and never takes the process with it; it does not come
+//! back under its id.
+
+use std::io;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use futures_util::{Stream, StreamExt as _};
+use openraft::storage::{EntryResponder, RaftStateMachine};
+use openraft::{EntryPayload, OptionalSend, RaftSnapshotBuilder};
+use rocksdb::{Direction, IteratorMode, WriteBatch};
+
+use super::raft_log::{RaftLog, run_blocking};
+use super::raft_types::{
+    Answer, LOG_ID_BYTES, LogId, ReplicaId, Snapshot, SnapshotMeta, StoredMembership, Types,
+    encode_log_id, seal, split_log_id, split_u64, unseal,
+};
+use super::snapshot::{
+    self, ReceiveError, STATE_FAMILIES, SnapshotData, put_applied, put_membership, read_applied,
+    switch_state,
+};
+use super::state_machine::State;
+use crate::db::{Db, DbError, Family, StateId, log_tag};
+
+/// Committed entries that are applied without giving the thread back.
+const APPLY_AT_ONCE_MAX: usize = 256;
+
+/// Names a group. Group 0 is the system's; from 1 on they hold objects.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct GroupId(pub u64);
+
+pub const SYSTEM_GROUP: GroupId = GroupId(0);
+pub const OBJECT_GROUP: GroupId = GroupId(1);
+
+/// Which group a replica belongs to and where its state is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ReplicaRow {
+    pub group: GroupId,
+    /// Raised by each reform of the group; replicas of an older one are no voters any more.
+    pub epoch: u64,
+    pub state: StateId,
+}
+
+const ROW_VERSION: u8 = 1;
+
+fn replica_key(replica: ReplicaId) -> [u8; 9] {
+    let mut key = [log_tag::REPLICA; 9];
+    key[1..].copy_from_slice(&replica.0.to_be_bytes());
+    key
+}
+
+pub fn put_replica_row(db: &Db, batch: &mut WriteBatch, replica: ReplicaId, row: &ReplicaRow) {
+    let mut bytes = vec![ROW_VERSION];
+    bytes.extend_from_slice(&row.group.0.to_be_bytes());
+    bytes.extend_from_slice(&row.epoch.to_be_bytes());
+    bytes.extend_from_slice(&row.state.0.to_be_bytes());
+    batch.put_cf(
+        db.family(Family::Log),
+        replica_key(replica),
+        seal(replica.0, bytes),
+    );
+}
+
+pub fn delete_replica_row(db: &Db, batch: &mut WriteBatch, replica: ReplicaId) {
+    batch.delete_cf(db.family(Family::Log), replica_key(replica));
+}
+
+fn decode_row(replica: ReplicaId, sealed: &[u8]) -> Option<ReplicaRow> {
+    let (version, rest) = unseal(replica.0, sealed)?.split_first()?;
+    let (group, rest) = split_u64(rest)?;
+    let (epoch, rest) = split_u64(rest)?;
+    let (state, rest) = split_u64(rest)?;
+    let row = ReplicaRow {
+        group: GroupId(group),
+        epoch,
+        state: StateId(state),
+    };
+    (*version == ROW_VERSION && rest.is_empty()).then_some(row)
+}
+
+/// The replicas that a disk has. Blocks.
+pub fn replica_rows(db: &Db) -> Result<Vec<(ReplicaId, ReplicaRow)>, DbError> {
+    let mut rows = Vec::new();
+    let mode = IteratorMode::From(&[log_tag::REPLICA], Direction::Forward);
+    for row in db.rocks().iterator_cf(db.family(Family::Log), mode) {
+        let (key, value) = row.map_err(|e| db.failed(e))?;
+        let [log_tag::REPLICA, id @ ..] = &key[..] else {
+            break;
+        };
+        let bad = || db.corrupt(format!("replica row {key:02x?}"));
+        let id = ReplicaId(u64::from_be_bytes(id.try_into().map_err(|_| bad())?));
+        rows.push((id, decode_row(id, &value).ok_or_else(bad)?));
+    }
+    Ok(rows)
+}
+
+/// The value of a state's applied row: which entry it has applied last.
+pub fn encode_applied(id: &LogId) -> [u8; 1 + LOG_ID_BYTES] {
+    let mut bytes = [ROW_VERSION; 1 + LOG_ID_BYTES];
+    bytes[1..].copy_from_slice(&encode_log_id(id));
+    bytes
+}
+
+pub fn decode_applied(row: &[u8]) -> Option<LogId> {
+    let [ROW_VERSION, rest @ ..] = row else {
+        return None;
+    };
+    split_log_id(rest)
+        .filter(|(_, rest)| rest.is_empty())
+        .map(|(id, _)| id)
+}
+
+/// A replica's state, shared by the one who applies and those who read.
+pub struct Shared {
+    pub db: Arc<Db>,
+    pub replica: ReplicaId,
+    /// Which state is in use; a snapshot from the leader replaces it.
+    current: RwLock<(ReplicaRow, State)>,
+}
+
+impl Shared {
+    pub fn new(db: Arc<Db>, replica: ReplicaId, row: ReplicaRow) -> Shared {
+        let tables = State::new(db.clone(), row.state);
+        Shared {
+            db,
+            replica,
+            current: RwLock::new((row, tables)),
+        }
+    }
+
+    pub fn state(&self) -> State {
+        self.current
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .1
+            .clone()
+    }
+
+    pub fn row(&self) -> ReplicaRow {
+        self.current
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .0
+    }
+}
+
+/// The replica's state machine as openraft drives it.
+pub struct Applier {
+    shared: Arc<Shared>,
+    log: RaftLog,
+    applied: Option<LogId>,
+    membership: StoredMembership,
+}
+
+impl Applier {
+    /// Reads what the state has applied. Blocks.
+    pub fn open(shared: Arc<Shared>, log: RaftLog) -> Result<Applier, DbError> {
+        let db = shared.db.clone();
+        let get = |key: &[u8]| {
+            db.rocks()
+                .get_cf(db.family(Family::State), key)
+                .map_err(|e| db.failed(e))
+        };
+        let (applied, membership) = read_applied(&db, shared.row().state, get)?;
+        if applied < log.purged() {
+            return Err(db.corrupt(format!("replica {} lost its state", shared.replica)));
+        }
+        Ok(Applier {
+            shared,
+            log,
+            applied,
+            membership,
+        })
+    }
+
+    /// Applies what is committed and at hand. Blocks.
+    fn apply_chunk(
+        shared: &Shared,
+        entries: Vec<EntryResponder<Types>>,
+        membership: &mut StoredMembership,
+    ) -> Result<Option<LogId>, DbError> {
+        let (tables, state, db) = (shared.state(), shared.row().state, &shared.db);
+        let mut applied = None;
+        // Entries without a command change nothing but the applied row, which the next write
+        // brings along.
+        let mut owed = None;
+        for (entry, responder) in entries {
+            let id = entry.log_id;
+            let answer = match entry.payload {
+                EntryPayload::Blank => {
+                    owed = Some(id.clone());
+                    None
+                }
+                EntryPayload::Normal(proposal) => {
+                    owed = None;
+                    let outcome = tables.apply(id.index, proposal.command(), &encode_applied(&id));
+                    // Whatever it is, going on would make this replica another than the others.
+                    Some(outcome.map_err(|e| db.corrupt(e.to_string()))?)
+                }
+                EntryPayload::Membership(new) => {
+                    owed = None;
+                    *membership = StoredMembership::new(Some(id.clone()), new);
+                    let mut batch = WriteBatch::default();
+                    put_applied(db, &mut batch, state, Some(&id));
+                    put_membership(db, &mut batch, state, membership);
+                    db.write_unsynced(batch)?;
+                    None
+                }
+            };
+            if let Some(responder) = responder {
+                responder.send(Answer(answer));
+            }
+            applied = Some(id);
+        }
+        if let Some(id) = owed {
+            let mut batch = WriteBatch::default();
+            put_applied(db, &mut batch, state, Some(&id));
+            db.write_unsynced(batch)?;
+        }
+        Ok(applied)
+    }
+}
+
+impl RaftStateMachine<Types> for Applier {
+    type SnapshotData = SnapshotData;
+    type SnapshotBuilder = Builder;
+
+    async fn applied_state(&mut self) -> Result<(Option<LogId>, StoredMembership), io::Error> {
+        Ok((self.applied.clone(), self.membership.clone()))
+    }
+
+    async fn apply<S>(&mut self, entries: S) -> Result<(), io::Error>
+    where
+        S: Stream<Item = Result<EntryResponder<Types>, io::Error>> + Unpin + OptionalSend,
+    {
+        let mut chunks = entries.ready_chunks(APPLY_AT_ONCE_MAX);
+        while let Some(chunk) = chunks.next().await {
+            let chunk = chunk.into_iter().collect::<Result<Vec<_>, _>>()?;
+            let shared = self.shared.clone();
+            let mut membership = self.membership.clone();
+            let (applied, membership) = run_blocking(move || {
+                let applied = Self::apply_chunk(&shared, chunk, &mut membership)?;
+                Ok((applied, membership))
+            })
+            .await?;
+            self.membership = membership;
+            self.applied = applied.or(self.applied.take());
+        }
+        Ok(())
+    }
+
+    async fn try_create_snapshot_builder(&mut self, force: bool) -> Option<Builder> {
+        (force || self.applied.is_some()).then(|| Builder {
+            shared: self.shared.clone(),
+            log: self.log.clone(),
+        })
+    }
+
+    async fn get_snapshot_builder(&mut self) -> Builder {
+        Builder {
+            shared: self.shared.clone(),
+            log: self.log.clone(),
+        }
+    }
+
+    async fn install_snapshot(
+        &mut self,
+        meta: &SnapshotMeta,
+        data: SnapshotData,
+    ) -> Result<(), io::Error> {
+        let (db, replica) = (&self.shared.db, self.shared.replica);
+        let received = match data {
+            SnapshotData::Received(received) => received,
+            SnapshotData::Outgoing(outgoing) => {
+                let received = snapshot::receive(db.clone(), outgoing).await;
+                received.map_err(|e: ReceiveError| io::Error::other(e))?
+            }
+        };
+        let row = switch_state(db, replica, self.shared.row(), received, meta).await?;
+        let tables = State::new(db.clone(), row.state);
+        *self
+            .shared
+            .current
+            .write()
+            .unwrap_or_else(PoisonError::into_inner) = (row, tables);
+        self.applied = meta.last_log_id.clone();
+        self.membership = meta.last_membership.clone();
+        Ok(())
+    }
+
+    async fn get_current_snapshot(&mut self) -> Result<Option<Snapshot<SnapshotData>>, io::Error> {
+        let row = self.shared.row();
+        let (meta, outgoing) = snapshot::send(self.shared.db.clone(), row.state).await?;
+        let snapshot = SnapshotData::Outgoing(outgoing);
+        Ok((meta.last_log_id.is_some()).then_some(Snapshot { meta, snapshot }))
+    }
+}
+
+/// Takes a snapshot: makes sure that what the state has applied does not need the log any more.
+pub struct Builder {
+    shared: Arc<Shared>,
+    log: RaftLog,
+}
+
+impl RaftSnapshotBuilder<Types> for Builder {
+    type SnapshotData = SnapshotData;
+
+    async fn build_snapshot(&mut self) -> Result<Snapshot<SnapshotData>, io::Error> {
+        let db = self.shared.db.clone();
+        let (meta, outgoing) = snapshot::send(db.clone(), self.shared.row().state).await?;
+        run_blocking(move || db.flush(&STATE_FAMILIES)).await?;
+        self.log.state_flushed(meta.last_log_id.as_ref());
+        Ok(Snapshot {
+            meta,
+            snapshot: SnapshotData::Outgoing(outgoing),
+        })
+    }
+}

@@ -1,0 +1,340 @@
+//! The replicas of one group that live in this process, and who of them leads.
+//!
+//! A task watches them. A replica whose disk's database fails is taken out at once; when it was
+//! the leader, the one with the longest log is made to stand for election by that event, without
+//! waiting for a timeout.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use futures_util::FutureExt as _;
+use futures_util::future::select_all;
+use openraft::async_runtime::watch::WatchReceiver as _;
+use openraft::raft::TransferLeaderRequest;
+use openraft::{Config, SnapshotPolicy};
+use tokio::sync::watch;
+
+use super::network::{Connector, Handle, Router};
+use super::raft_log::{LogMeter, RaftLog, run_blocking};
+use super::raft_types::{ReplicaId, Seat, Types};
+use super::replica::{Applier, GroupId, ReplicaRow, Shared};
+use crate::db::{Db, DbError};
+use crate::error::{Error, Result};
+use crate::types::DiskId;
+
+/// A leader says this often that it lives. Replicas of one process die loudly, so that this only
+/// bounds what is lost by one that hangs.
+const HEARTBEAT: Duration = Duration::from_millis(500);
+/// A follower that hears nothing for this long stands for election.
+const ELECTION_TIMEOUT: (Duration, Duration) =
+    (Duration::from_millis(1500), Duration::from_millis(2500));
+/// Entries in one message to a follower.
+const MESSAGE_ENTRIES_MAX: u64 = 256;
+/// Applied entries that stay in the log for followers that lag.
+const LOG_KEPT_ENTRIES: u64 = 4096;
+/// A whole state may take this long to a follower.
+const SNAPSHOT_TIMEOUT: Duration = Duration::from_secs(3600);
+/// How a replica that does not answer is asked again.
+const BACKOFF: &str = "20ms 40ms ...5s";
+/// Proposals that wait for a replica's attention.
+const PROPOSALS_WAITING_MAX: u64 = 4096;
+
+fn config(group: GroupId) -> Config {
+    let config = Config {
+        cluster_name: format!("group {}", group.0),
+        heartbeat_interval: HEARTBEAT.as_millis() as u64,
+        election_timeout_min: ELECTION_TIMEOUT.0.as_millis() as u64,
+        election_timeout_max: ELECTION_TIMEOUT.1.as_millis() as u64,
+        max_payload_entries: MESSAGE_ENTRIES_MAX,
+        install_snapshot_timeout: SNAPSHOT_TIMEOUT.as_millis() as u64,
+        // A follower gets a snapshot only when what it lacks is purged.
+        replication_lag_threshold: u64::MAX,
+        snapshot_policy: SnapshotPolicy::Never,
+        max_in_snapshot_log_to_keep: LOG_KEPT_ENTRIES,
+        api_channel_size: Some(PROPOSALS_WAITING_MAX),
+        backoff: BACKOFF.into(),
+        enable_pre_vote: Some(true),
+        // A restarted leader's state may lag behind what it has answered from; an election tells.
+        enable_leader_restore: Some(false),
+        ..Config::default()
+    };
+    config.validate().expect("the settings fit together")
+}
+
+/// A replica and what it runs on.
+pub struct Seated {
+    pub disk: DiskId,
+    pub db: Arc<Db>,
+    pub replica: ReplicaId,
+    pub row: ReplicaRow,
+    pub meter: Arc<LogMeter>,
+}
+
+/// A running replica.
+pub struct Member {
+    pub replica: ReplicaId,
+    pub disk: DiskId,
+    pub raft: Handle,
+    pub shared: Arc<Shared>,
+    log: RaftLog,
+    meter: Arc<LogMeter>,
+}
+
+impl Member {
+    async fn start(seated: Seated, router: &Arc<Router>) -> Result<Arc<Member>> {
+        let Seated {
+            disk,
+            db,
+            replica,
+            row,
+            meter,
+        } = seated;
+        let opened = {
+            let (db, for_log) = (db.clone(), meter.clone());
+            run_blocking(move || {
+                let log = RaftLog::open(db.clone(), replica, for_log)?;
+                let shared = Arc::new(Shared::new(db, replica, row));
+                let applier = Applier::open(shared.clone(), log.clone())?;
+                Ok::<_, DbError>((log, shared, applier))
+            })
+        };
+        let (log, shared, applier) = opened.await?;
+        let connector = Connector(Arc::downgrade(router));
+        let config = Arc::new(config(row.group));
+        let raft = Handle::new(replica, config, connector, log.clone(), applier).await;
+        let raft = raft.map_err(|e| Error::Unavailable(format!("replica {replica}: {e}")))?;
+        router.add(replica, raft.clone(), db);
+        Ok(Arc::new(Member {
+            replica,
+            disk,
+            raft,
+            shared,
+            log,
+            meter,
+        }))
+    }
+
+    fn leads(&self) -> Option<u64> {
+        let metrics = self.raft.server_metrics();
+        let metrics = metrics.borrow_watched();
+        metrics
+            .state
+            .is_leader()
+            .then_some(metrics.vote.leader_id.term)
+    }
+
+    /// Flushes the state and drops log whenever the disk's logs have grown enough.
+    pub async fn keep_log_short(self: Arc<Self>, mut closing: watch::Receiver<bool>) {
+        let mut full = self.meter.full();
+        loop {
+            tokio::select! {
+                _ = closing.changed() => return,
+                _ = full.changed() => {}
+            }
+            if self.raft.trigger().snapshot().await.is_err() {
+                // This replica is no more, which its group has noticed.
+                return;
+            }
+        }
+    }
+}
+
+/// Who leads, as far as this process knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Leader {
+    pub replica: ReplicaId,
+    pub term: u64,
+}
+
+pub struct Members {
+    pub group: GroupId,
+    router: Arc<Router>,
+    alive: RwLock<Vec<Arc<Member>>>,
+    leader: watch::Sender<Option<Leader>>,
+}
+
+impl Members {
+    /// Starts the replicas of a group. One that cannot start is left out and logged.
+    pub async fn start(group: GroupId, router: Arc<Router>, seats: Vec<Seated>) -> Arc<Members> {
+        let started = seats.into_iter().map(|seated| {
+            let (disk, router) = (seated.disk, router.clone());
+            async move {
+                let member = Member::start(seated, &router).await;
+                member.inspect_err(|error| tracing::error!(%error, %disk, "replica does not start"))
+            }
+        });
+        let started = futures_util::future::join_all(started).await;
+        Arc::new(Members {
+            group,
+            router,
+            alive: RwLock::new(started.into_iter().flatten().collect()),
+            leader: watch::Sender::new(None),
+        })
+    }
+
+    pub fn alive(&self) -> Vec<Arc<Member>> {
+        self.alive
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    /// Changes with each leader and each term.
+    pub fn leader_changes(&self) -> watch::Receiver<Option<Leader>> {
+        self.leader.subscribe()
+    }
+
+    pub fn member(&self, replica: ReplicaId) -> Option<Arc<Member>> {
+        let alive = self.alive.read().unwrap_or_else(PoisonError::into_inner);
+        alive
+            .iter()
+            .find(|member| member.replica == replica)
+            .cloned()
+    }
+
+    /// Makes the replica with the longest log stand for election, at once.
+    ///
+    /// The others grant their vote although they heard from the leader just now: as to a transfer
+    /// of leadership, for the leader is known to be dead.
+    async fn elect(&self) {
+        let alive = self.alive();
+        let Some(best) = alive.iter().max_by_key(|member| member.log.last_log_id()) else {
+            return;
+        };
+        let vote = best.raft.server_metrics().borrow_watched().vote;
+        let stands = if vote.committed {
+            let last = best.log.last_log_id();
+            let request = TransferLeaderRequest::<Types>::new(vote, best.replica, last);
+            best.raft
+                .handle_transfer_leader(request)
+                .await
+                .map(|answer| {
+                    if let Err(error) = answer {
+                        tracing::info!(%error, "the next leader has moved on");
+                    }
+                })
+        } else {
+            best.raft.trigger().elect(false).await
+        };
+        if let Err(error) = stands {
+            tracing::warn!(%error, replica = %best.replica, "replica does not stand for election");
+        }
+    }
+
+    /// Gives a newborn group its voters; the first of them stands for election.
+    pub async fn initialize(&self, voters: BTreeMap<ReplicaId, Seat>) -> Result<()> {
+        let Some(first) = self.alive().into_iter().next() else {
+            return Err(Error::Unavailable(format!(
+                "group {} has no replica",
+                self.group.0
+            )));
+        };
+        let done = first.raft.initialize(voters).await;
+        done.map_err(|e| Error::Unavailable(format!("group {}: {e}", self.group.0)))
+    }
+
+    /// The first election after a start: nobody has heard of a leader yet.
+    pub async fn elect_at_start(&self) {
+        let alive = self.alive();
+        if let Some(best) = alive.iter().max_by_key(|member| member.log.last_log_id())
+            && let Err(error) = best.raft.trigger().elect(false).await
+        {
+            tracing::warn!(%error, replica = %best.replica, "replica does not stand for election");
+        }
+    }
+
+    /// Watches until `closing` changes or its sender is gone.
+    pub async fn watch(self: Arc<Self>, mut closing: watch::Receiver<bool>) {
+        loop {
+            let alive = self.alive();
+            if alive.is_empty() {
+                self.leader.send_replace(None);
+                return;
+            }
+            // Taken before looking, so that what happens meanwhile is not missed.
+            let mut events: Vec<_> = alive
+                .iter()
+                .map(|member| {
+                    let mut metrics = member.raft.server_metrics();
+                    metrics.borrow_and_update();
+                    let mut failure = member.shared.db.failure();
+                    failure.borrow_and_update();
+                    (member.clone(), metrics, failure)
+                })
+                .collect();
+
+            let mut lost_leader = false;
+            for (member, metrics, failure) in &mut events {
+                let ended = matches!(metrics.changed().now_or_never(), Some(Err(_)));
+                if ended || failure.borrow().is_some() {
+                    lost_leader |= self.bury(member);
+                }
+            }
+            self.publish_leader();
+            if lost_leader {
+                self.elect().await;
+            }
+            if self.alive().len() < alive.len() {
+                continue;
+            }
+
+            let changed = select_all(events.into_iter().map(|(_, mut metrics, mut failure)| {
+                Box::pin(async move {
+                    tokio::select! {
+                        _ = metrics.changed() => {}
+                        _ = failure.changed() => {}
+                    }
+                })
+            }));
+            tokio::select! {
+                _ = closing.changed() => return,
+                _ = changed => {}
+            }
+        }
+    }
+
+    /// Takes a dead replica out; says whether it was the leader.
+    fn bury(&self, member: &Arc<Member>) -> bool {
+        tracing::error!(group = self.group.0, replica = %member.replica, disk = %member.disk,
+            "replica is lost");
+        self.router.remove(member.replica);
+        let mut alive = self.alive.write().unwrap_or_else(PoisonError::into_inner);
+        alive.retain(|other| other.replica != member.replica);
+        drop(alive);
+        let raft = member.raft.clone();
+        tokio::spawn(async move { raft.shutdown().await });
+        self.leader
+            .borrow()
+            .is_some_and(|leader| leader.replica == member.replica)
+    }
+
+    fn publish_leader(&self) {
+        let alive = self.alive();
+        let leaders = alive.iter().filter_map(|member| {
+            member.leads().map(|term| Leader {
+                replica: member.replica,
+                term,
+            })
+        });
+        // An old leader may not have heard of the new one yet.
+        let leader = leaders.max_by_key(|leader| leader.term);
+        self.leader.send_if_modified(|current| {
+            let changed = *current != leader;
+            *current = leader;
+            changed
+        });
+    }
+
+    pub async fn shutdown(&self) {
+        let alive =
+            std::mem::take(&mut *self.alive.write().unwrap_or_else(PoisonError::into_inner));
+        self.leader.send_replace(None);
+        for member in alive {
+            self.router.remove(member.replica);
+            if let Err(error) = member.raft.shutdown().await {
+                tracing::warn!(%error, replica = %member.replica, "replica ended badly");
+            }
+        }
+    }
+}

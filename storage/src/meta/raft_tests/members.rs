@@ -1,0 +1,245 @@
+//! Whole groups on several disks of one process: what they survive.
+
+use std::time::Instant;
+
+use super::*;
+use crate::error::Error;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_newborn_group_is_ready_at_once_and_reads_what_was_written() {
+    let dir = tempfile::tempdir().unwrap();
+    let (disks, groups) = newborn(dir.path(), 4).await;
+    groups.objects.ready().await.unwrap();
+    groups.system.ready().await.unwrap();
+    for n in 0..50 {
+        groups
+            .objects
+            .propose(put("a", &n.to_string()))
+            .await
+            .unwrap();
+        assert_eq!(name(&groups, "a").await, Some(n.to_string()));
+    }
+    let status = groups.objects.status();
+    assert!(status.leader.is_some());
+    assert_eq!((status.voters.len(), status.quorum), (4, 3));
+    assert!(status.voters.iter().all(|voter| voter.alive));
+    end(disks, groups).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_single_disk_is_a_group_too() {
+    let dir = tempfile::tempdir().unwrap();
+    let disks = open_disks(dir.path(), &[0], true);
+    let groups = start_groups(&disks, Start::Birth { losses: 0 })
+        .await
+        .unwrap();
+    groups.objects.propose(put("a", "x")).await.unwrap();
+    end(disks, groups).await;
+    let disks = open_disks(dir.path(), &[0], false);
+    let groups = start_groups(&disks, Start::Again).await.unwrap();
+    assert_eq!(name(&groups, "a").await, Some("x".into()));
+    end(disks, groups).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn racing_proposers_share_syncs() {
+    let dir = tempfile::tempdir().unwrap();
+    let (disks, groups) = newborn(dir.path(), 1).await;
+    groups.objects.ready().await.unwrap();
+    let before = disks[0].db.syncs();
+    let proposals = (0..64).map(|n| groups.objects.propose(put(&n.to_string(), "x")));
+    for result in futures_util::future::join_all(proposals).await {
+        result.unwrap();
+    }
+    let syncs = disks[0].db.syncs() - before;
+    assert!(syncs < 64, "{syncs} syncs for 64 proposals");
+    end(disks, groups).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn f_11_a_disk_that_fails_costs_nothing_even_the_leaders() {
+    for kill_leader in [false, true] {
+        let dir = tempfile::tempdir().unwrap();
+        let (disks, groups) = newborn(dir.path(), 4).await;
+        groups.objects.ready().await.unwrap();
+        groups.objects.propose(put("a", "before")).await.unwrap();
+        let leader = groups.objects.status().leader.unwrap();
+        let victim = disks
+            .iter()
+            .find(|disk| (disk.id == leader) == kill_leader)
+            .unwrap();
+        victim.db.break_disk();
+
+        let started = Instant::now();
+        for n in 0..20 {
+            groups
+                .objects
+                .propose(put("a", &n.to_string()))
+                .await
+                .unwrap();
+        }
+        assert_eq!(name(&groups, "a").await, Some("19".into()));
+        // Faster than any election timeout: by the event.
+        assert!(
+            started.elapsed() < Duration::from_millis(1400),
+            "{:?}",
+            started.elapsed()
+        );
+        let id = victim.id;
+        let alive = |groups: &Groups| {
+            let voters = groups.objects.status().voters;
+            voters
+                .iter()
+                .filter(|voter| voter.alive)
+                .map(|voter| voter.disk)
+                .collect::<Vec<_>>()
+        };
+        eventually(|| alive(&groups).len() == 3 && !alive(&groups).contains(&id)).await;
+        end(disks, groups).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn proposals_go_on_while_the_leaders_disk_fails() {
+    let dir = tempfile::tempdir().unwrap();
+    let (disks, groups) = newborn(dir.path(), 4).await;
+    groups.objects.ready().await.unwrap();
+    let writers = (0..16).map(|n| {
+        let group = groups.objects.clone();
+        tokio::spawn(async move {
+            for m in 0..30 {
+                group
+                    .propose(put(&n.to_string(), &m.to_string()))
+                    .await
+                    .unwrap();
+            }
+        })
+    });
+    let writers: Vec<_> = writers.collect();
+    eventually(|| disks[0].db.syncs() > 20).await;
+    let leader = groups.objects.status().leader.unwrap();
+    disks
+        .iter()
+        .find(|disk| disk.id == leader)
+        .unwrap()
+        .db
+        .break_disk();
+    for writer in writers {
+        writer.await.unwrap();
+    }
+    for n in 0..16 {
+        assert_eq!(name(&groups, &n.to_string()).await, Some("29".into()));
+    }
+    end(disks, groups).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn three_of_four_start_again_and_two_refuse() {
+    let dir = tempfile::tempdir().unwrap();
+    let (disks, groups) = newborn(dir.path(), 4).await;
+    for n in 0..100 {
+        groups
+            .objects
+            .propose(put(&n.to_string(), "x"))
+            .await
+            .unwrap();
+    }
+    end(disks, groups).await;
+
+    for missing in 0..4u8 {
+        let there: Vec<_> = (0..4).filter(|n| *n != missing).collect();
+        let disks = open_disks(dir.path(), &there, false);
+        let started = Instant::now();
+        let groups = start_groups(&disks, Start::Again).await.unwrap();
+        for n in 0..100 {
+            assert_eq!(name(&groups, &n.to_string()).await, Some("x".into()));
+        }
+        assert!(
+            started.elapsed() < Duration::from_millis(1400),
+            "{:?}",
+            started.elapsed()
+        );
+        groups.objects.propose(put("more", "x")).await.unwrap();
+        end(disks, groups).await;
+    }
+
+    let disks = open_disks(dir.path(), &[0, 1], false);
+    let groups = start_groups(&disks, Start::Again).await.unwrap();
+    let answer = groups.objects.propose(put("a", "x")).await;
+    assert!(matches!(answer, Err(Error::Unavailable(_))), "{answer:?}");
+    end(disks, groups).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn f_23_a_voter_behind_a_purge_catches_up_by_snapshot() {
+    let dir = tempfile::tempdir().unwrap();
+    let (disks, groups) = newborn(dir.path(), 4).await;
+    groups.objects.propose(put("first", "x")).await.unwrap();
+    end(disks, groups).await;
+
+    // Without disk 3: more log than is kept, flushed and purged.
+    let disks = open_disks(dir.path(), &[0, 1, 2], false);
+    let groups = start_groups(&disks, Start::Again).await.unwrap();
+    groups.objects.ready().await.unwrap();
+    for round in 0..50 {
+        let proposals = (0..100).map(|n| groups.objects.propose(put(&format!("{round}-{n}"), "x")));
+        for result in futures_util::future::join_all(proposals).await {
+            result.unwrap();
+        }
+    }
+    groups.objects.compact().await;
+    eventually(|| groups.objects.purged() > 0).await;
+    end(disks, groups).await;
+
+    let disks = open_disks(dir.path(), &[0, 1, 2, 3], false);
+    let groups = start_groups(&disks, Start::Again).await.unwrap();
+    groups.objects.propose(put("last", "x")).await.unwrap();
+    // Three of four are needed: without disk 0, disk 3 must have all.
+    eventually(|| groups.objects.all_applied()).await;
+    end(disks, groups).await;
+    let disks = open_disks(dir.path(), &[1, 2, 3], false);
+    let groups = start_groups(&disks, Start::Again).await.unwrap();
+    for id in ["first", "0-0", "49-99", "last"] {
+        assert_eq!(name(&groups, id).await, Some("x".into()), "{id}");
+    }
+    end(disks, groups).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_birth_that_was_cut_is_repeated() {
+    let dir = tempfile::tempdir().unwrap();
+    let disks = open_disks(dir.path(), &[0, 1, 2, 3], true);
+    // Rows of replicas that never had a log, on some disks.
+    for disk in &disks[..2] {
+        let row = crate::meta::replica::ReplicaRow {
+            group: crate::meta::replica::OBJECT_GROUP,
+            epoch: 0,
+            state: StateId(5),
+        };
+        let id = crate::meta::raft_types::ReplicaId(99);
+        let fill = |batch: &mut WriteBatch| {
+            crate::meta::replica::put_replica_row(&disk.db, batch, id, &row);
+        };
+        disk.db.synced(fill).await.unwrap();
+    }
+    for _ in 0..2 {
+        let groups = start_groups(&disks, Start::Birth { losses: 2 })
+            .await
+            .unwrap();
+        groups.objects.propose(put("a", "x")).await.unwrap();
+        assert_eq!(groups.objects.status().voters.len(), 4);
+        groups.system.shutdown().await;
+        groups.objects.shutdown().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn dropped_handles_end_everything() {
+    let dir = tempfile::tempdir().unwrap();
+    let (disks, groups) = newborn(dir.path(), 4).await;
+    groups.objects.propose(put("a", "x")).await.unwrap();
+    drop(groups);
+    let weak: Vec<_> = disks.iter().map(|disk| Arc::downgrade(&disk.db)).collect();
+    drop(disks);
+    eventually(|| weak.iter().all(|db| db.upgrade().is_none())).await;
+}

@@ -1,0 +1,89 @@
+//! Tests of the replicated log, from one log to whole groups.
+
+#![allow(clippy::unwrap_used)]
+
+mod log;
+mod members;
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rocksdb::WriteBatch;
+
+use super::command::{Change, Command};
+use super::start::{Groups, OpenDisk, Start, start_groups};
+use crate::db::{Db, DbShared, Family, StateId};
+use crate::types::{Account, AccountId, DiskId, Epoch, Timestamp, WriteId};
+
+pub fn put(id: &str, name: &str) -> Command {
+    Command {
+        request: WriteId(rand::random()),
+        epoch: Epoch(0),
+        time: Timestamp(0),
+        change: Change::PutAccount(Account {
+            id: AccountId(id.into()),
+            canonical_id: String::new(),
+            display_name: name.into(),
+        }),
+    }
+}
+
+pub async fn name(groups: &Groups, id: &str) -> Option<String> {
+    let id = id.to_owned();
+    groups
+        .objects
+        .read(move |view| Ok(view.account(&AccountId(id))?.map(|a| a.display_name)))
+        .await
+        .unwrap()
+}
+
+pub fn open_disks(dir: &Path, numbers: &[u8], create: bool) -> Vec<OpenDisk> {
+    let shared = DbShared::new().unwrap();
+    let open = if create { Db::create } else { Db::open };
+    std::thread::scope(|scope| {
+        let opening: Vec<_> = numbers
+            .iter()
+            .map(|n| {
+                let shared = shared.clone();
+                scope.spawn(move || OpenDisk {
+                    id: DiskId([*n; 16]),
+                    db: open(&dir.join(n.to_string()), &shared).unwrap(),
+                })
+            })
+            .collect();
+        opening
+            .into_iter()
+            .map(|disk| disk.join().unwrap())
+            .collect()
+    })
+}
+
+pub async fn newborn(dir: &Path, count: u8) -> (Vec<OpenDisk>, Groups) {
+    let disks = open_disks(dir, &(0..count).collect::<Vec<_>>(), true);
+    let losses = usize::from(count) / 2;
+    let groups = start_groups(&disks, Start::Birth { losses }).await.unwrap();
+    (disks, groups)
+}
+
+pub async fn end(disks: Vec<OpenDisk>, groups: Groups) {
+    groups.system.shutdown().await;
+    groups.objects.shutdown().await;
+    drop(groups);
+    let databases: Vec<_> = disks.iter().map(|disk| Arc::downgrade(&disk.db)).collect();
+    drop(disks);
+    // openraft's tasks let go of theirs a little later.
+    eventually(|| databases.iter().all(|db| db.strong_count() == 0)).await;
+}
+
+/// Looks at something until it is so, but not for ever.
+pub async fn eventually(mut so: impl FnMut() -> bool) {
+    let waiting = async {
+        while !so() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), waiting)
+        .await
+        .expect("it never came to be so");
+}
