@@ -162,7 +162,8 @@ impl Decoder {
         }
     }
 
-    /// Gives it the next piece of the body. The one before must be used up: `next_event` gave `None`.
+    /// Gives it the next piece of the body. The one before must be used up: `next_event` gave
+    /// `None`.
     pub fn push(&mut self, input: Bytes) {
         assert!(self.input.is_empty(), "a piece was pushed over another");
         self.input = input;

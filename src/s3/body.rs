@@ -41,6 +41,23 @@ enum Framing {
     Chunked(Decoder),
 }
 
+/// Why no more bytes come: what the server says, as of a client that is too slow; otherwise the
+/// client went away or the connection's framing is broken.
+fn broken(error: axum::Error) -> S3Error {
+    // Each layer of a body wraps the error anew.
+    let mut inner = error.into_inner();
+    loop {
+        match inner.downcast::<axum::Error>() {
+            Ok(wrapped) => inner = wrapped.into_inner(),
+            Err(cause) => {
+                return cause
+                    .downcast::<S3Error>()
+                    .map_or_else(|_| S3Error::new(Code::IncompleteBody), |own| *own);
+            }
+        }
+    }
+}
+
 /// What the digests are compared with.
 struct Expected {
     md5: Option<[u8; 16]>,
@@ -144,8 +161,7 @@ impl VerifiedBody {
         loop {
             match self.source.frame().await {
                 None => return Ok(None),
-                // The client went away, or the connection's framing is broken.
-                Some(Err(_)) => return Err(S3Error::new(Code::IncompleteBody)),
+                Some(Err(error)) => return Err(broken(error)),
                 Some(Ok(frame)) => match frame.into_data() {
                     Ok(data) if !data.is_empty() => return Ok(Some(data)),
                     // HTTP's own trailers mean nothing to S3.

@@ -274,22 +274,30 @@ async fn a_13_content_md5() {
 }
 
 #[tokio::test]
-async fn s_10_a_client_that_goes_away() {
-    let sent = plain(&noise(1000), &[]);
-    let pieces = [
-        Ok(Bytes::copy_from_slice(&sent.wire[..500])),
-        Err(std::io::Error::from(std::io::ErrorKind::ConnectionReset)),
+async fn s_10_a_client_that_goes_away_or_stalls() {
+    let gone = || Box::from(std::io::Error::from(std::io::ErrorKind::ConnectionReset));
+    let slow = || Box::from(S3Error::new(Code::RequestTimeout));
+    let errors: [(axum::BoxError, Code); 2] = [
+        (gone(), Code::IncompleteBody),
+        (slow(), Code::RequestTimeout),
     ];
-    let mut body = VerifiedBody::for_object(
-        &sent.parts.headers,
-        sent.payload(),
-        ChecksumAlgorithm::Crc32,
-        Source::from_stream(futures_util::stream::iter(pieces)),
-    )
-    .unwrap();
-    assert_eq!(body.next().await.unwrap().unwrap().len(), 500);
-    let error: S3Error = body.next().await.unwrap_err().into();
-    assert_eq!(error.code(), Code::IncompleteBody);
+    for (error, expected) in errors {
+        let sent = plain(&noise(1000), &[]);
+        let pieces = [
+            Ok(Bytes::copy_from_slice(&sent.wire[..500])),
+            Err::<Bytes, axum::BoxError>(error),
+        ];
+        let mut body = VerifiedBody::for_object(
+            &sent.parts.headers,
+            sent.payload(),
+            ChecksumAlgorithm::Crc32,
+            Source::from_stream(futures_util::stream::iter(pieces)),
+        )
+        .unwrap();
+        assert_eq!(body.next().await.unwrap().unwrap().len(), 500);
+        let error: S3Error = body.next().await.unwrap_err().into();
+        assert_eq!(error.code(), expected);
+    }
 }
 
 #[tokio::test]
