@@ -1,5 +1,7 @@
 //! The S3 protocol over HTTP.
 
+pub mod acl;
+pub mod attributes;
 pub mod body;
 pub mod checksum;
 pub mod connection;
@@ -16,4 +18,5 @@ pub mod request;
 pub mod response;
 pub mod route;
 pub mod server;
+pub mod tags;
 pub mod xml;

@@ -1,1 +1,283 @@
 //! Conditional requests in RFC order: pure.
+//!
+//! Conditions on a read (or on the source of a copy) are decided here, against the version that
+//! was opened. Those on a write are only read here: they are decided where the order is.
+
+use drystone_storage::store::{ETagCondition, WriteCondition};
+use drystone_storage::types::{ETag, Timestamp};
+use http::HeaderMap;
+
+use crate::s3::error::{Code, S3Error};
+use crate::s3::request::Request;
+use crate::s3::response::parse_http_date;
+
+/// Under which names the four conditions come.
+#[derive(Debug)]
+pub struct Names {
+    if_match: &'static str,
+    if_none_match: &'static str,
+    if_modified_since: &'static str,
+    if_unmodified_since: &'static str,
+}
+
+pub const READ: Names = Names {
+    if_match: "If-Match",
+    if_none_match: "If-None-Match",
+    if_modified_since: "If-Modified-Since",
+    if_unmodified_since: "If-Unmodified-Since",
+};
+
+pub const COPY_SOURCE: Names = Names {
+    if_match: "x-amz-copy-source-if-match",
+    if_none_match: "x-amz-copy-source-if-none-match",
+    if_modified_since: "x-amz-copy-source-if-modified-since",
+    if_unmodified_since: "x-amz-copy-source-if-unmodified-since",
+};
+
+/// What the conditions say about a version.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    Holds,
+    /// The client has it already: 304 for a read, 412 for a copy.
+    NotModified(&'static str),
+    /// 412, and by which condition.
+    Failed(&'static str),
+}
+
+impl Verdict {
+    /// For the source of a copy, where every condition that does not hold is a 412.
+    pub fn or_failed(self) -> Result<(), S3Error> {
+        match self {
+            Verdict::Holds => Ok(()),
+            Verdict::NotModified(name) | Verdict::Failed(name) => Err(failed(name)),
+        }
+    }
+}
+
+pub fn failed(condition: &'static str) -> S3Error {
+    S3Error::new(Code::PreconditionFailed).with("Condition", condition)
+}
+
+/// RFC 9110, section 13.2.2: the ETag decides, and the date only where no ETag is given.
+pub fn check(headers: &HeaderMap, names: &Names, etag: ETag, modified: Timestamp) -> Verdict {
+    let tags = |name: &str| header_tags(headers, name);
+    // A date that can't be read is no condition.
+    let date = |name: &str| parse_http_date(headers.get(name)?.to_str().ok()?);
+    if let Some(tags) = tags(names.if_match) {
+        if !matches(&tags, etag) {
+            return Verdict::Failed(names.if_match);
+        }
+    } else if let Some(since) = date(names.if_unmodified_since)
+        && modified.seconds() > since.seconds()
+    {
+        return Verdict::Failed(names.if_unmodified_since);
+    }
+    if let Some(tags) = tags(names.if_none_match) {
+        if matches(&tags, etag) {
+            return Verdict::NotModified(names.if_none_match);
+        }
+    } else if let Some(since) = date(names.if_modified_since)
+        && modified.seconds() <= since.seconds()
+    {
+        return Verdict::NotModified(names.if_modified_since);
+    }
+    Verdict::Holds
+}
+
+/// `If-Range`: whether the range is still wanted from this version.
+pub fn range_applies(headers: &HeaderMap, etag: ETag, modified: Timestamp) -> bool {
+    let Some(value) = headers.get("if-range") else {
+        return true;
+    };
+    let Ok(text) = value.to_str() else {
+        return false;
+    };
+    match parse_http_date(text) {
+        Some(date) => date.seconds() == modified.seconds(),
+        None => parse_tag(text) == Some(etag),
+    }
+}
+
+/// If-Match and If-None-Match of a PUT, a copy's target or a completion.
+pub fn of_write(request: &Request) -> Result<WriteCondition, S3Error> {
+    Ok(WriteCondition {
+        if_match: header_tags(&request.headers, "if-match"),
+        if_none_match: header_tags(&request.headers, "if-none-match"),
+        ..WriteCondition::default()
+    })
+}
+
+/// If-Match of a DELETE, and its like for size and time.
+pub fn of_delete(request: &Request) -> Result<WriteCondition, S3Error> {
+    let size = request.header("x-amz-if-match-size");
+    let modified = request.header("x-amz-if-match-last-modified-time");
+    let invalid = |name: &'static str, value: &str| {
+        S3Error::invalid_argument(format!("Invalid value for {name}"), name, value)
+    };
+    let parse_size = |text: &str| {
+        text.parse()
+            .map_err(|_| invalid("x-amz-if-match-size", text))
+    };
+    let parse_date = |text: &str| {
+        let name = "x-amz-if-match-last-modified-time";
+        parse_http_date(text).ok_or_else(|| invalid(name, text))
+    };
+    Ok(WriteCondition {
+        if_match: header_tags(&request.headers, "if-match"),
+        if_none_match: None,
+        if_match_size: size.map(parse_size).transpose()?,
+        if_match_modified: modified.map(parse_date).transpose()?,
+    })
+}
+
+fn header_tags(headers: &HeaderMap, name: &str) -> Option<ETagCondition> {
+    let mut values = headers.get_all(name).iter().peekable();
+    values.peek()?;
+    let texts = values.map(|value| value.to_str().unwrap_or_default());
+    Some(parse_tags(&texts.collect::<Vec<_>>().join(",")))
+}
+
+/// A list of ETags, with or without their quotes. What can't be a tag of ours matches nothing.
+pub fn parse_tags(text: &str) -> ETagCondition {
+    let mut items = text.split(',').map(str::trim);
+    if items.clone().any(|item| item == "*") {
+        return ETagCondition::Any;
+    }
+    ETagCondition::OneOf(items.by_ref().filter_map(parse_tag).collect())
+}
+
+/// `"md5"`, `"md5-parts"`, without quotes, or marked as weak.
+pub fn parse_tag(text: &str) -> Option<ETag> {
+    let text = text.trim();
+    let text = text.strip_prefix("W/").unwrap_or(text);
+    let text = text.strip_prefix('"').unwrap_or(text);
+    let text = text.strip_suffix('"').unwrap_or(text);
+    let (md5, parts) = match text.split_once('-') {
+        Some((md5, parts)) if parts.bytes().all(|c| c.is_ascii_digit()) => {
+            (md5, parts.parse().ok().filter(|n| *n > 0)?)
+        }
+        Some(_) => return None,
+        None => (text, 0),
+    };
+    let mut bytes = [0; 16];
+    hex::decode_to_slice(md5, &mut bytes).ok()?;
+    Some(ETag { md5: bytes, parts })
+}
+
+fn matches(condition: &ETagCondition, etag: ETag) -> bool {
+    match condition {
+        ETagCondition::Any => true,
+        ETagCondition::OneOf(tags) => tags.contains(&etag),
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use drystone_storage::types::{ETag, Timestamp};
+    use http::{HeaderMap, HeaderName, HeaderValue};
+
+    use super::{COPY_SOURCE, READ, Verdict, check, parse_tag, range_applies};
+
+    const TAG: &str = "\"0123456789abcdef0123456789abcdef\"";
+    const OTHER: &str = "\"ffffffffffffffffffffffffffffffff\"";
+    const AT: &str = "Sun, 06 Nov 1994 08:49:37 GMT";
+    const BEFORE: &str = "Sun, 06 Nov 1994 08:49:36 GMT";
+
+    fn headers(pairs: &[(&str, &str)]) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for (name, value) in pairs {
+            let name = HeaderName::from_bytes(name.as_bytes()).unwrap();
+            headers.append(name, HeaderValue::from_str(value).unwrap());
+        }
+        headers
+    }
+
+    fn verdict(pairs: &[(&str, &str)]) -> Verdict {
+        let modified = Timestamp(784_111_777_900);
+        check(&headers(pairs), &READ, parse_tag(TAG).unwrap(), modified)
+    }
+
+    #[test]
+    fn s_11_conditions_in_rfc_order() {
+        let failed = Verdict::Failed;
+        let unmodified = Verdict::NotModified;
+        let both = format!("{OTHER}, {TAG}");
+        let (im, inm) = ("If-Match", "If-None-Match");
+        let (ims, ius) = ("If-Modified-Since", "If-Unmodified-Since");
+        let cases: &[(&[(&str, &str)], Verdict)] = &[
+            (&[], Verdict::Holds),
+            (&[(im, TAG)], Verdict::Holds),
+            (&[(im, "*")], Verdict::Holds),
+            (&[(im, &TAG[1..33])], Verdict::Holds),
+            (&[(im, &both)], Verdict::Holds),
+            (&[(im, OTHER), (im, TAG)], Verdict::Holds),
+            (&[(im, OTHER)], failed(im)),
+            (&[(im, "nonsense")], failed(im)),
+            (&[(inm, OTHER)], Verdict::Holds),
+            (&[(inm, "nonsense")], Verdict::Holds),
+            (&[(inm, TAG)], unmodified(inm)),
+            (&[(inm, "*")], unmodified(inm)),
+            (&[(ius, AT)], Verdict::Holds),
+            (&[(ius, BEFORE)], failed(ius)),
+            (&[(ius, "yesterday")], Verdict::Holds),
+            (&[(ims, AT)], unmodified(ims)),
+            (&[(ims, BEFORE)], Verdict::Holds),
+            // The ETag decides, the date beside it nothing.
+            (&[(im, TAG), (ius, BEFORE)], Verdict::Holds),
+            (&[(inm, OTHER), (ims, AT)], Verdict::Holds),
+            (&[(inm, TAG), (ims, BEFORE)], unmodified(inm)),
+            // What fails wins over what is not modified.
+            (&[(im, OTHER), (inm, TAG)], failed(im)),
+            (&[(ius, BEFORE), (inm, TAG)], failed(ius)),
+        ];
+        for (pairs, expected) in cases {
+            assert_eq!(verdict(pairs), *expected, "{pairs:?}");
+        }
+    }
+
+    #[test]
+    fn s_12_conditions_on_a_source_have_their_own_names() {
+        let pairs = headers(&[
+            ("x-amz-copy-source-if-none-match", TAG),
+            ("if-match", OTHER),
+        ]);
+        let verdict = check(&pairs, &COPY_SOURCE, parse_tag(TAG).unwrap(), Timestamp(0));
+        assert_eq!(verdict.or_failed().unwrap_err().status().as_u16(), 412);
+    }
+
+    #[test]
+    fn etags_in_all_spellings() {
+        let parts = |parts| {
+            Some(ETag {
+                parts,
+                ..parse_tag(TAG).unwrap()
+            })
+        };
+        assert_eq!(
+            parse_tag("W/\"0123456789ABCDEF0123456789abcdef-12\""),
+            parts(12)
+        );
+        for text in [
+            "",
+            "\"\"",
+            "0123456789abcdef0123456789abcdef-",
+            "x-1",
+            "é",
+            "a-0",
+        ] {
+            assert_eq!(parse_tag(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn s_11_a_range_of_another_version_is_not_wanted() {
+        let modified = Timestamp(784_111_777_900);
+        let applies = |value| {
+            let headers = headers(&[("if-range", value)]);
+            range_applies(&headers, parse_tag(TAG).unwrap(), modified)
+        };
+        assert!(applies(TAG) && applies(AT));
+        assert!(!applies(OTHER) && !applies(BEFORE) && !applies("x"));
+    }
+}

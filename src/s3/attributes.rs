@@ -1,0 +1,323 @@
+//! What a writer says about an object in headers: read for PUT, copy and upload, and shown by GET
+//! and HEAD.
+
+use drystone_storage::types::{
+    Attributes, ObjectVersion, SystemMetadata, Tags, UserMetadata, Version, Versioning,
+};
+use http::{HeaderMap, HeaderName, HeaderValue, header};
+
+use crate::s3::acl;
+use crate::s3::error::{Code, S3Error};
+use crate::s3::request::{Query, Request};
+use crate::s3::response::{self, X_AMZ_VERSION_ID};
+use crate::s3::tags::{self, OBJECT_TAGS_MAX};
+
+const META_PREFIX: &str = "x-amz-meta-";
+/// Names (without prefix) and values of an object's own metadata together.
+const META_BYTES_MAX: usize = 2 << 10;
+const DEFAULT_CONTENT_TYPE: &str = "binary/octet-stream";
+
+/// Kept with the object and given back as they came.
+const SYSTEM: [&str; 7] = [
+    "cache-control",
+    "content-disposition",
+    "content-encoding",
+    "content-language",
+    "content-type",
+    "expires",
+    "x-amz-website-redirect-location",
+];
+
+/// Headers that ask for what isn't there: how they begin, and the name of what they ask for.
+const MISSING: [(&str, &str); 4] = [
+    ("x-amz-server-side-encryption", "Server-side encryption"),
+    ("x-amz-object-lock-", "Object lock"),
+    ("x-amz-write-offset-bytes", "Appending to objects"),
+    ("x-amz-annotation-", "Object annotations"),
+];
+
+/// All that a PUT or the start of an upload says.
+pub fn read(request: &Request) -> Result<Attributes, S3Error> {
+    let headers = &request.headers;
+    check_supported(headers)?;
+    acl::check_headers(headers)?;
+    Ok(Attributes {
+        system: system(headers)?,
+        user: user(headers)?,
+        tags: tags(headers)?,
+        storage_class: storage_class(headers)?.unwrap_or_default(),
+        owner: request.account(),
+    })
+}
+
+/// 501 for a header whose meaning would be lost.
+pub fn check_supported(headers: &HeaderMap) -> Result<(), S3Error> {
+    for (prefix, feature) in MISSING {
+        if headers.keys().any(|name| name.as_str().starts_with(prefix)) {
+            return Err(S3Error::not_implemented(feature));
+        }
+    }
+    Ok(())
+}
+
+pub fn system(headers: &HeaderMap) -> Result<SystemMetadata, S3Error> {
+    let mut kept = SystemMetadata::new();
+    for name in SYSTEM {
+        let Some(value) = joined(headers, &HeaderName::from_static(name)) else {
+            continue;
+        };
+        let value = String::from_utf8(value)
+            .map_err(|_| S3Error::invalid_argument("Header is not valid UTF-8", "header", name))?;
+        let value = match name {
+            "content-encoding" => without_aws_chunked(&value),
+            "x-amz-website-redirect-location" => redirect(value)?,
+            _ => value,
+        };
+        if !value.is_empty() {
+            kept.push((name.to_owned(), value));
+        }
+    }
+    Ok(kept)
+}
+
+/// `aws-chunked` is how the body travels, not what the object is.
+fn without_aws_chunked(value: &str) -> String {
+    let codings = value.split(',').map(str::trim);
+    let kept: Vec<&str> = codings
+        .filter(|coding| !coding.eq_ignore_ascii_case("aws-chunked"))
+        .collect();
+    kept.join(", ")
+}
+
+fn redirect(value: String) -> Result<String, S3Error> {
+    if ["/", "http://", "https://"]
+        .iter()
+        .any(|start| value.starts_with(start))
+    {
+        Ok(value)
+    } else {
+        Err(S3Error::new(Code::InvalidRequest).message(
+            "The website redirect location must have a prefix of 'http://' or 'https://' or '/'.",
+        ))
+    }
+}
+
+pub fn user(headers: &HeaderMap) -> Result<UserMetadata, S3Error> {
+    let mut kept = UserMetadata::new();
+    let mut size = 0;
+    for name in headers.keys() {
+        let Some(short) = name.as_str().strip_prefix(META_PREFIX) else {
+            continue;
+        };
+        let value = joined(headers, name).unwrap_or_default();
+        size += short.len() + value.len();
+        kept.push((short.to_owned(), value));
+    }
+    if size > META_BYTES_MAX {
+        return Err(S3Error::new(Code::MetadataTooLarge)
+            .with("Size", size.to_string())
+            .with("MaxSizeAllowed", META_BYTES_MAX.to_string()));
+    }
+    Ok(kept)
+}
+
+/// `x-amz-tagging`: tags in the form of a query.
+pub fn tags(headers: &HeaderMap) -> Result<Tags, S3Error> {
+    let Some(value) = headers.get("x-amz-tagging") else {
+        return Ok(Tags::new());
+    };
+    let invalid = || {
+        S3Error::invalid_argument(
+            "The header 'x-amz-tagging' shall be encoded as UTF-8 then URLEncoded URL query \
+             parameters without tag name duplicates.",
+            "x-amz-tagging",
+            String::from_utf8_lossy(value.as_bytes()),
+        )
+    };
+    let text = value.to_str().map_err(|_| invalid())?;
+    let pairs = Query::parse(text).map_err(|_| invalid())?;
+    let set: Tags = pairs
+        .iter()
+        .map(|(key, value)| (key.to_owned(), value.to_owned()))
+        .collect();
+    let repeats = |at: usize| set[..at].iter().any(|(key, _)| *key == set[at].0);
+    if (0..set.len()).any(repeats) {
+        return Err(invalid());
+    }
+    tags::check(&set, OBJECT_TAGS_MAX)?;
+    Ok(set)
+}
+
+/// `x-amz-storage-class`; `None` where none is named. STANDARD is kept as the empty text.
+pub fn storage_class(headers: &HeaderMap) -> Result<Option<String>, S3Error> {
+    let Some(value) = headers.get("x-amz-storage-class") else {
+        return Ok(None);
+    };
+    match value.to_str().unwrap_or_default() {
+        "STANDARD" => Ok(Some(String::new())),
+        class @ ("REDUCED_REDUNDANCY"
+        | "STANDARD_IA"
+        | "ONEZONE_IA"
+        | "INTELLIGENT_TIERING"
+        | "GLACIER_IR") => Ok(Some(class.to_owned())),
+        class @ ("GLACIER" | "DEEP_ARCHIVE" | "OUTPOSTS" | "SNOW" | "EXPRESS_ONEZONE"
+        | "FSX_OPENZFS" | "FSX_ONTAP") => {
+            Err(S3Error::not_implemented(&format!("Storage class {class}")))
+        }
+        _ => Err(S3Error::new(Code::InvalidStorageClass)),
+    }
+}
+
+/// A header's values, several of one name joined as one.
+fn joined(headers: &HeaderMap, name: &HeaderName) -> Option<Vec<u8>> {
+    let mut values = headers.get_all(name).iter();
+    let mut all = values.next()?.as_bytes().to_vec();
+    for value in values {
+        all.push(b',');
+        all.extend_from_slice(value.as_bytes());
+    }
+    Some(all)
+}
+
+/// What HEAD and GET say of a version, whatever part of it is sent.
+pub fn show(
+    headers: &mut HeaderMap,
+    version: &Version,
+    object: &ObjectVersion,
+    versioning: Versioning,
+) {
+    let mut set = |name: HeaderName, value: &[u8]| {
+        // What came in by a header goes out by one.
+        if let Ok(value) = HeaderValue::from_bytes(value) {
+            headers.insert(name, value);
+        }
+    };
+    let attributes = &object.attributes;
+    set(header::CONTENT_TYPE, DEFAULT_CONTENT_TYPE.as_bytes());
+    for (name, value) in &attributes.system {
+        if let Ok(name) = HeaderName::from_bytes(name.as_bytes()) {
+            set(name, value.as_bytes());
+        }
+    }
+    for (name, value) in &attributes.user {
+        if let Ok(name) = HeaderName::from_bytes(format!("{META_PREFIX}{name}").as_bytes()) {
+            set(name, value);
+        }
+    }
+    if !attributes.storage_class.is_empty() {
+        set(
+            HeaderName::from_static("x-amz-storage-class"),
+            attributes.storage_class.as_bytes(),
+        );
+    }
+    if !attributes.tags.is_empty() {
+        let count = attributes.tags.len().to_string();
+        set(
+            HeaderName::from_static("x-amz-tagging-count"),
+            count.as_bytes(),
+        );
+    }
+    show_validators(headers, version, object, versioning);
+}
+
+/// The few that a 304 says too.
+pub fn show_validators(
+    headers: &mut HeaderMap,
+    version: &Version,
+    object: &ObjectVersion,
+    versioning: Versioning,
+) {
+    let mut set = |name: HeaderName, value: String| {
+        if let Ok(value) = HeaderValue::from_str(&value) {
+            headers.insert(name, value);
+        }
+    };
+    set(header::ETAG, format!("\"{}\"", object.etag));
+    set(header::LAST_MODIFIED, response::http_date(version.modified));
+    if versioning != Versioning::Off {
+        set(X_AMZ_VERSION_ID, version.id.to_string());
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use http::{HeaderMap, HeaderName, HeaderValue};
+
+    use super::{check_supported, storage_class, system, tags, user};
+    use crate::s3::error::Code;
+
+    fn headers(pairs: &[(&str, &str)]) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for (name, value) in pairs {
+            let name = HeaderName::from_bytes(name.as_bytes()).unwrap();
+            headers.append(name, HeaderValue::from_bytes(value.as_bytes()).unwrap());
+        }
+        headers
+    }
+
+    #[test]
+    fn s_10_aws_chunked_is_no_part_of_the_content_encoding() {
+        let kept = |value| system(&headers(&[("content-encoding", value)])).unwrap();
+        assert!(kept("aws-chunked").is_empty());
+        assert_eq!(kept("gzip,aws-chunked")[0].1, "gzip");
+        assert_eq!(kept("AWS-Chunked, gzip, br")[0].1, "gzip, br");
+    }
+
+    #[test]
+    fn a_26_metadata_of_2_kib_is_the_most() {
+        let (name, value) = ("n".repeat(48), "v".repeat(2000));
+        let fits = headers(&[(&format!("x-amz-meta-{name}"), &value)]);
+        assert_eq!(
+            user(&fits).unwrap(),
+            [(name.clone(), value.clone().into_bytes())]
+        );
+        let over = headers(&[(&format!("x-amz-meta-{name}n"), &value)]);
+        assert_eq!(user(&over).unwrap_err().code(), Code::MetadataTooLarge);
+    }
+
+    #[test]
+    fn s_10_metadata_keeps_its_bytes_and_joins_repeats() {
+        let kept = user(&headers(&[("x-amz-meta-A", "é"), ("x-amz-meta-a", "2")])).unwrap();
+        assert_eq!(kept, [("a".to_owned(), "é,2".as_bytes().to_vec())]);
+    }
+
+    #[test]
+    fn s_10_tags_in_a_header() {
+        let read = |value: &str| tags(&headers(&[("x-amz-tagging", value)]));
+        let expected = [("a", "1 2"), ("b", ""), ("c", "é")];
+        let expected = expected.map(|(key, value)| (key.to_owned(), value.to_owned()));
+        assert_eq!(read("a=1+2&b&c=%C3%A9").unwrap(), expected);
+        assert_eq!(read("a=1&a=2").unwrap_err().code(), Code::InvalidArgument);
+        assert_eq!(read("a=%ff").unwrap_err().code(), Code::InvalidArgument);
+        let eleven: Vec<String> = (0..11).map(|n| format!("k{n}=v")).collect();
+        assert!(read(&eleven.join("&")).is_err());
+        assert!(read(&eleven[..10].join("&")).is_ok());
+    }
+
+    #[test]
+    fn s_10_storage_classes() {
+        let class = |value| storage_class(&headers(&[("x-amz-storage-class", value)]));
+        assert_eq!(class("STANDARD").unwrap().unwrap(), "");
+        assert_eq!(class("GLACIER_IR").unwrap().unwrap(), "GLACIER_IR");
+        assert_eq!(class("GLACIER").unwrap_err().code(), Code::NotImplemented);
+        assert_eq!(
+            class("glacier").unwrap_err().code(),
+            Code::InvalidStorageClass
+        );
+        assert_eq!(storage_class(&HeaderMap::new()).unwrap(), None);
+    }
+
+    #[test]
+    fn what_is_not_there_is_501_by_its_name() {
+        for name in [
+            "x-amz-server-side-encryption",
+            "x-amz-server-side-encryption-customer-algorithm",
+            "x-amz-object-lock-mode",
+            "x-amz-write-offset-bytes",
+        ] {
+            let error = check_supported(&headers(&[(name, "x")])).unwrap_err();
+            assert_eq!(error.code(), Code::NotImplemented);
+        }
+    }
+}
