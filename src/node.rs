@@ -8,15 +8,25 @@ use std::future::Future;
 use std::io;
 use std::net::{SocketAddr, TcpListener, ToSocketAddrs as _};
 use std::sync::Arc;
+use std::time::Duration;
 
+use drystone_storage::env::SystemEnv;
 use drystone_storage::error::Error as StorageError;
 use drystone_storage::store::{Health, ObjectStore};
 use socket2::{Domain, Protocol, Socket, Type};
 
-use crate::config::{Address, Config, Keys};
+use tokio::sync::oneshot;
+use tokio::time::sleep;
+
+use crate::auth::credentials::{AccessKey, Credentials, DuplicateAccessKey, Principal};
+use crate::config::{Address, Config, Keys, User};
+use crate::s3::connection;
+use crate::s3::server::Server;
 
 /// Connections that wait to be accepted.
 const BACKLOG_LEN_MAX: i32 = 1024;
+/// Requests under way when the node is told to stop have this long to finish.
+const DRAIN_MAX: Duration = Duration::from_secs(30);
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -26,33 +36,45 @@ pub enum Error {
     Privileged { address: Address },
     #[error("{address}: {source}")]
     Listen { address: Address, source: io::Error },
+    #[error(transparent)]
+    Keys(#[from] DuplicateAccessKey),
     #[error("{0}")]
     Store(#[from] StorageError),
 }
 
-/// A node that answers requests.
+/// A node that is ready to answer requests.
 pub struct Node {
     address: SocketAddr,
-    #[allow(dead_code)]
-    listener: TcpListener,
-    store: Arc<dyn ObjectStore>,
+    listener: tokio::net::TcpListener,
+    server: Arc<Server>,
 }
 
 impl Node {
-    /// Returns once requests can be answered.
+    /// Returns once the store is open. From then on connections wait to be served by [`run`].
+    ///
+    /// [`run`]: Node::run
     pub async fn start(config: &Config, root: Keys) -> Result<Node, Error> {
-        let listener = listen(&config.server.address)?;
-        let address = listener.local_addr().map_err(|source| Error::Listen {
+        let failed = |source| Error::Listen {
             address: config.server.address.clone(),
             source,
-        })?;
+        };
+        let listener = listen(&config.server.address)?;
+        let address = listener.local_addr().map_err(failed)?;
+        let listener = tokio::net::TcpListener::from_std(listener).map_err(failed)?;
+        let credentials = credentials(config, root)?;
         let store = open_store(config).await?;
         register_accounts(config, store.as_ref()).await?;
-        drop(root);
+        let server = Server::new(
+            store,
+            credentials,
+            config.server.region.clone(),
+            &config.server.domains,
+            Arc::new(SystemEnv),
+        );
         Ok(Node {
             address,
             listener,
-            store,
+            server: Arc::new(server),
         })
     }
 
@@ -61,14 +83,44 @@ impl Node {
     }
 
     pub async fn health(&self) -> Health {
-        self.store.health().await
+        self.server.store.health().await
     }
 
-    /// Serves until `stop` ends, lets what is under way finish, and closes the disks.
+    /// Serves until `stop` ends, lets what is under way finish for a while, and closes the disks.
     pub async fn run(self, stop: impl Future<Output = ()> + Send) {
-        stop.await;
-        self.store.close().await;
+        let store = self.server.store.clone();
+        let (stopping, stopped) = oneshot::channel();
+        let stop = async move {
+            stop.await;
+            // The receiver is only gone when serving has ended.
+            let _ = stopping.send(());
+        };
+        let overdue = async move {
+            let _ = stopped.await;
+            sleep(DRAIN_MAX).await;
+        };
+        tokio::select! {
+            () = connection::serve(self.server, self.listener, stop) => {}
+            () = overdue => tracing::warn!("requests that were still under way are cut off"),
+        }
+        store.close().await;
     }
+}
+
+/// Root's and every user's keys.
+fn credentials(config: &Config, root: Keys) -> Result<Credentials, DuplicateAccessKey> {
+    let key = |user: &User, keys: Keys, is_operator: bool| AccessKey {
+        id: keys.access_key,
+        secret: keys.secret_key,
+        principal: Arc::new(Principal {
+            user: user.name.clone(),
+            account: user.account.clone(),
+            is_operator,
+        }),
+    };
+    let users = config.users.iter();
+    let users = users.map(|user| key(user, user.keys.clone(), false));
+    Credentials::new(std::iter::once(key(&config.root_user, root, true)).chain(users))
 }
 
 async fn open_store(_config: &Config) -> Result<Arc<dyn ObjectStore>, StorageError> {

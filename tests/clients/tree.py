@@ -1,0 +1,71 @@
+"""A small tree of files to send and compare, and how a round runs its client."""
+
+import hashlib
+import os
+import pathlib
+import random
+import subprocess
+import urllib.request
+
+ENDPOINT = os.environ["ENDPOINT"]
+ACCESS_KEY = os.environ["AWS_ACCESS_KEY_ID"]
+SECRET_KEY = os.environ["AWS_SECRET_ACCESS_KEY"]
+
+# Names that clients and servers get wrong.
+NAMES = [
+    "plain.txt",
+    "folder/in/folder.txt",
+    "with space and +plus.txt",
+    "ümläut-日本.txt",
+    "quote'and&amp;.txt",
+    "percent%41.txt",
+    "(round) [square].txt",
+]
+
+
+def make_tree(folder, count=40):
+    """Files of many sizes below `folder`: from none to a few hundred KiB."""
+    root = pathlib.Path(folder)
+    source = random.Random(1)
+    names = NAMES + [f"many/{n % 7}/file{n}" for n in range(count)]
+    for at, name in enumerate(names):
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(source.randbytes([0, 1, 1000, 9000, 300_000][at % 5]))
+    return root
+
+
+def make_file(name, size):
+    path = pathlib.Path(name)
+    path.write_bytes(random.Random(size).randbytes(size))
+    return path
+
+
+def digests(folder):
+    """SHA-256 by relative name of every file below `folder`."""
+    root = pathlib.Path(folder)
+    return {
+        str(path.relative_to(root)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(root.rglob("*"))
+        if path.is_file()
+    }
+
+
+def run(*command, ok=True, **more):
+    """Runs a command and returns what it printed. With ok=False it has to fail."""
+    words = [str(word) for word in command]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=300, **more)
+    if (done.returncode == 0) != ok:
+        raise AssertionError(
+            f"{' '.join(words)}: exit code {done.returncode}\n{done.stdout}\n{done.stderr}"
+        )
+    return done.stdout if ok else done.stdout + done.stderr
+
+
+def fetch(url):
+    with urllib.request.urlopen(url, timeout=60) as answer:
+        return answer.read()
+
+
+def same(left, right, what):
+    assert left == right, f"{what}: {left!r} is not {right!r}"

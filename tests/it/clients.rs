@@ -1,0 +1,97 @@
+//! What people use, against a real server: each client's usual round.
+//!
+//! A round is a script in `tests/clients`, run by the interpreter of the virtual environment that
+//! has the pinned clients.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::server::{ACCESS_KEY, SECRET_KEY, Server, skipped};
+
+/// Names the virtual environment; `tests/run.sh` makes it.
+const CLIENTS_VARIABLE: &str = "DRYSTONE_TEST_CLIENTS";
+
+/// The virtual environment, if this client is in it.
+fn environment_with(client: &str) -> Option<PathBuf> {
+    let folder = PathBuf::from(std::env::var_os(CLIENTS_VARIABLE)?);
+    let program = folder.join("bin").join(client);
+    let python = folder.join("bin/python");
+    let imported = || {
+        let import = format!("import {client}");
+        let status = Command::new(&python).args(["-c", &import]).output();
+        status.is_ok_and(|output| output.status.success())
+    };
+    (program.exists() || imported()).then_some(folder)
+}
+
+/// Runs `tests/clients/<round>.py` against a fresh server.
+fn round(round: &str, client: &str, disks: usize) {
+    let Some(environment) = environment_with(client) else {
+        skipped(&format!(
+            "{round} on {disks} disks ({client} is not installed)"
+        ));
+        return;
+    };
+    let server = Server::fresh(disks);
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/clients/{round}.py"));
+    let home = server.disks.folder().join("home");
+    std::fs::create_dir(&home).unwrap();
+    let mut path = environment.join("bin").into_os_string();
+    path.push(":/usr/local/bin:/usr/bin:/bin");
+    let output = Command::new(environment.join("bin/python"))
+        .arg("-B")
+        .arg(script)
+        .env_clear()
+        .env("PATH", path)
+        .env("HOME", &home)
+        .env("LANG", "C.UTF-8")
+        .env("ENDPOINT", server.endpoint())
+        .env("AWS_ACCESS_KEY_ID", ACCESS_KEY)
+        .env("AWS_SECRET_ACCESS_KEY", SECRET_KEY)
+        .env("AWS_DEFAULT_REGION", "us-east-1")
+        .env("AWS_EC2_METADATA_DISABLED", "true")
+        .current_dir(&home)
+        .output()
+        .unwrap();
+    assert!(
+        output.status.success(),
+        "{}\n{}",
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    );
+}
+
+#[test]
+fn awscli_on_four_disks() {
+    round("awscli", "aws", 4);
+}
+
+#[test]
+fn awscli_on_one_disk() {
+    round("awscli", "aws", 1);
+}
+
+#[test]
+fn boto3_on_four_disks() {
+    round("boto3_round", "boto3", 4);
+}
+
+#[test]
+fn s3cmd_on_four_disks() {
+    round("s3cmd", "s3cmd", 4);
+}
+
+#[test]
+fn rclone_on_four_disks() {
+    round("rclone", "rclone", 4);
+}
+
+#[test]
+fn rclone_on_one_disk() {
+    round("rclone", "rclone", 1);
+}
+
+#[test]
+fn minio_py_on_four_disks() {
+    round("minio_py", "minio", 4);
+}

@@ -1,0 +1,121 @@
+//! What the command line and the configuration refuse, and with which words and exit codes.
+
+use std::fs;
+use std::net::TcpListener;
+use std::process::Output;
+
+use crate::server::{Disks, command};
+
+fn run(arguments: &[&str], variables: &[(&str, &str)]) -> Output {
+    let mut command = command();
+    command.args(arguments).envs(variables.iter().copied());
+    command.output().unwrap()
+}
+
+fn told(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+#[test]
+fn version_is_told() {
+    let output = run(&["--version"], &[]);
+    assert!(output.status.success());
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(
+        text.ends_with(concat!(env!("CARGO_PKG_VERSION"), "\n")),
+        "{text}"
+    );
+}
+
+#[test]
+fn a_taken_port_gets_a_sentence() {
+    let other = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = other.local_addr().unwrap().to_string();
+    let disks = Disks::fresh(1);
+    let output = run(&["server", "--address", &address, &disks.argument()], &[]);
+    assert_eq!(output.status.code(), Some(1));
+    let told = told(&output);
+    assert!(
+        told.contains(&format!("{address} is taken by another program")),
+        "{told}"
+    );
+    assert!(!disks.path(1).exists(), "nothing was touched");
+}
+
+#[test]
+fn no_disks_get_a_sentence() {
+    let output = run(&["server"], &[]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(told(&output).contains("no disks are given"));
+}
+
+#[test]
+fn an_unknown_key_is_refused_with_its_line() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("config.toml");
+    fs::write(&path, "[server]\nadress = \":9000\"\n").unwrap();
+    let path = path.to_str().unwrap();
+    for verb in [&["server"][..], &["config", "check"]] {
+        let output = run(&[verb, &["--config", path, "/data"]].concat(), &[]);
+        assert_eq!(output.status.code(), Some(2));
+        let told = told(&output);
+        assert!(told.contains(&format!("{path}:2: ")), "{told}");
+        assert!(told.contains("adress"), "{told}");
+    }
+}
+
+#[test]
+fn a_45_default_keys_are_refused_where_others_can_reach_them() {
+    for names in [
+        ["MINIO_ROOT_USER", "MINIO_ROOT_PASSWORD"],
+        ["MINIO_ACCESS_KEY", "MINIO_SECRET_KEY"],
+    ] {
+        let disks = Disks::fresh(1);
+        let variables = names.map(|name| (name, "minioadmin"));
+        let address = ["--address", "0.0.0.0:0", &disks.argument()];
+        let output = run(&[&["server"], &address[..]].concat(), &variables);
+        assert_eq!(output.status.code(), Some(2));
+        assert!(
+            told(&output).contains("everybody knows"),
+            "{}",
+            told(&output)
+        );
+        assert!(!disks.path(1).exists(), "nothing was touched");
+    }
+}
+
+#[test]
+fn config_check_shows_everything_but_secrets() {
+    let variables = [
+        ("DRYSTONE_ROOT_USER", "operator"),
+        ("DRYSTONE_ROOT_PASSWORD", "never to be shown"),
+        ("MINIO_REGION", "eu-north-1"),
+        ("DRYSTONE_ROOT_PASSWROD", "never to be shown either"),
+    ];
+    let output = run(&["config", "check", "/mnt/disk{1...4}"], &variables);
+    assert!(output.status.success(), "{}", told(&output));
+    let text = String::from_utf8(output.stdout).unwrap();
+    for line in [
+        "address: :9000",
+        "region: eu-north-1",
+        "disk: /mnt/disk4",
+        "root: operator",
+        "warning: environment variable DRYSTONE_ROOT_PASSWROD is not understood and has no effect",
+        "the configuration is valid",
+    ] {
+        assert!(
+            text.lines().any(|shown| shown == line),
+            "{line} is not in\n{text}"
+        );
+    }
+    assert!(!text.contains("never to be shown"));
+}
+
+#[test]
+fn healthcheck_fails_where_nothing_listens() {
+    let free = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = free.local_addr().unwrap().to_string();
+    drop(free);
+    let output = run(&["healthcheck", "--address", &address], &[]);
+    assert_eq!(output.status.code(), Some(1));
+}

@@ -1,0 +1,121 @@
+//! kill -9 during parallel uploads: what was acknowledged is there, and nothing else but whole
+//! objects.
+
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+use std::sync::mpsc::{self, Sender};
+use std::thread;
+
+use rand::rngs::StdRng;
+use rand::{RngExt as _, SeedableRng as _};
+
+use crate::s3::Client;
+use crate::server::Server;
+
+const WRITERS: usize = 6;
+/// Names how often the server is killed; `tests/run.sh` leaves it at the short form.
+const ROUNDS_VARIABLE: &str = "DRYSTONE_TEST_KILLS";
+const ROUNDS: usize = 3;
+const SIZES: [usize; 6] = [10, 3_000, 20_000, 300_000, 1_500_000, 6_000_000];
+
+/// A body that tells by itself whether it is whole: its seed, then what the seed makes.
+fn body(seed: u64) -> Vec<u8> {
+    let mut generator = StdRng::seed_from_u64(seed);
+    let mut body = vec![0; SIZES[generator.random_range(0..SIZES.len())]];
+    generator.fill(&mut body[..]);
+    [&seed.to_be_bytes(), &body[..]].concat()
+}
+
+/// What writers were told; a key that was being written when the server died is in neither.
+#[derive(Default)]
+struct Told {
+    /// Keys and the seed of their last acknowledged body.
+    acknowledged: BTreeMap<String, u64>,
+    /// Seeds of bodies sent without an answer, by key.
+    unanswered: BTreeMap<String, Vec<u64>>,
+}
+
+/// Writes until the server is gone. Each writer has keys of its own, so the order of its writes
+/// is known; every third write goes over an earlier key.
+fn write_until_killed(
+    client: &Client,
+    writer: usize,
+    round: usize,
+    told: &Mutex<Told>,
+    acks: Sender<()>,
+) {
+    for n in 0_u64.. {
+        let key = match n % 3 {
+            2 => format!("writer{writer}/again"),
+            _ => format!("writer{writer}/{round}/{n}"),
+        };
+        let seed = (round as u64) << 40 | (writer as u64) << 32 | n;
+        let answer = client.put(&format!("/kept/{key}"), &body(seed));
+        let mut told = told.lock().unwrap();
+        match answer {
+            Ok(answer) if answer.status == 200 => {
+                told.unanswered.remove(&key);
+                told.acknowledged.insert(key, seed);
+                // Nobody counts any more once the server is killed.
+                let _ = acks.send(());
+            }
+            _ => {
+                told.unanswered.entry(key).or_default().push(seed);
+                return;
+            }
+        }
+    }
+}
+
+fn check(client: &Client, told: &Told) {
+    let listed = client.list("kept");
+    for key in told.acknowledged.keys() {
+        assert!(
+            listed.binary_search(key).is_ok(),
+            "{key} was acknowledged and is not listed"
+        );
+    }
+    for key in &listed {
+        let answer = client.get(&format!("/kept/{key}")).unwrap().expect(200);
+        let seed = u64::from_be_bytes(answer.body[..8].try_into().unwrap());
+        assert!(answer.body == body(seed), "{key} is not whole");
+        let acknowledged = told.acknowledged.get(key) == Some(&seed);
+        let unanswered = told
+            .unanswered
+            .get(key)
+            .is_some_and(|seeds| seeds.contains(&seed));
+        assert!(
+            acknowledged || unanswered,
+            "{key} has a body that nobody wrote last"
+        );
+    }
+}
+
+#[test]
+fn b_46_kill_during_parallel_uploads_loses_nothing_acknowledged() {
+    let rounds = std::env::var(ROUNDS_VARIABLE).map_or(ROUNDS, |text| text.parse().unwrap());
+    let mut server = Server::fresh(4);
+    server.client().put("/kept", b"").unwrap().expect(200);
+    let told = Mutex::new(Told::default());
+    for round in 0..rounds {
+        let (sender, acks) = mpsc::channel();
+        let client = server.client();
+        thread::scope(|scope| {
+            for writer in 0..WRITERS {
+                let (client, told, sender) = (&client, &told, sender.clone());
+                scope.spawn(move || write_until_killed(client, writer, round, told, sender));
+            }
+            drop(sender);
+            // Killed in the midst of it: after so many answers, another number in each round.
+            let answers = acks.iter().take(20 + 7 * round).count();
+            assert_eq!(
+                answers,
+                20 + 7 * round,
+                "all writers failed before the kill"
+            );
+            server.kill();
+        });
+        server.start_again();
+        check(&server.client(), &told.lock().unwrap());
+    }
+}

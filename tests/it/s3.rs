@@ -1,0 +1,250 @@
+//! A small S3 client for tests that need to count what was acknowledged: HTTP/1.1 on a plain
+//! socket, and a SigV4 of its own, so that a mistake in the server's can't hide in its mirror.
+
+use std::collections::BTreeMap;
+use std::io::{self, BufReader, Read as _, Write as _};
+use std::net::TcpStream;
+use std::time::Duration;
+
+use hmac::{Hmac, KeyInit as _, Mac as _};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use sha2::{Digest as _, Sha256};
+use time::OffsetDateTime;
+use time::macros::format_description;
+
+const UNRESERVED: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'-')
+    .remove(b'.')
+    .remove(b'_')
+    .remove(b'~');
+const PATH: &AsciiSet = &UNRESERVED.remove(b'/');
+const REGION: &str = "us-east-1";
+const TIMEOUT: Duration = Duration::from_secs(60);
+
+#[derive(Clone)]
+pub struct Client {
+    port: u16,
+    access_key: String,
+    secret_key: String,
+}
+
+#[derive(Debug)]
+pub struct Answer {
+    pub status: u16,
+    pub headers: BTreeMap<String, String>,
+    pub body: Vec<u8>,
+}
+
+impl Answer {
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.body).into_owned()
+    }
+
+    /// Fails the test unless the status is this one.
+    #[track_caller]
+    pub fn expect(self, status: u16) -> Answer {
+        assert_eq!(self.status, status, "{}", self.text());
+        self
+    }
+
+    /// The texts of all elements of this name.
+    pub fn all(&self, element: &str) -> Vec<String> {
+        let (open, close) = (format!("<{element}>"), format!("</{element}>"));
+        let text = self.text();
+        let texts = text.split(&open).skip(1);
+        texts
+            .filter_map(|rest| rest.split_once(&close))
+            .map(|(inner, _)| inner.to_owned())
+            .collect()
+    }
+}
+
+impl Client {
+    pub fn new(port: u16, access_key: &str, secret_key: &str) -> Client {
+        Client {
+            port,
+            access_key: access_key.to_owned(),
+            secret_key: secret_key.to_owned(),
+        }
+    }
+
+    pub fn put(&self, path: &str, body: &[u8]) -> io::Result<Answer> {
+        self.send("PUT", path, &[], body)
+    }
+
+    pub fn get(&self, path: &str) -> io::Result<Answer> {
+        self.send("GET", path, &[], b"")
+    }
+
+    pub fn delete(&self, path: &str) -> io::Result<Answer> {
+        self.send("DELETE", path, &[], b"")
+    }
+
+    /// Every key of a bucket, by pages.
+    pub fn list(&self, bucket: &str) -> Vec<String> {
+        let mut keys = Vec::new();
+        let mut token = None;
+        loop {
+            let mut query = vec![("list-type", "2".to_owned())];
+            query.extend(token.map(|token| ("continuation-token", token)));
+            let page = self
+                .send("GET", &format!("/{bucket}"), &query, b"")
+                .unwrap()
+                .expect(200);
+            keys.extend(page.all("Key"));
+            token = page.all("NextContinuationToken").pop();
+            if token.is_none() {
+                return keys;
+            }
+        }
+    }
+
+    pub fn send(
+        &self,
+        method: &str,
+        path: &str,
+        query: &[(&str, String)],
+        body: &[u8],
+    ) -> io::Result<Answer> {
+        let host = format!("127.0.0.1:{}", self.port);
+        let path = utf8_percent_encode(path, PATH).to_string();
+        let query = canonical_query(query);
+        let date = OffsetDateTime::now_utc()
+            .format(format_description!(
+                "[year][month][day]T[hour][minute][second]Z"
+            ))
+            .unwrap();
+        let hash = hex::encode(Sha256::digest(body));
+        let authorization = self.sign(method, &path, &query, &host, &date, &hash);
+        let mark = if query.is_empty() { "" } else { "?" };
+        let head = format!(
+            "{method} {path}{mark}{query} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\
+             x-amz-date: {date}\r\nx-amz-content-sha256: {hash}\r\n\
+             Authorization: {authorization}\r\nContent-Length: {}\r\n\r\n",
+            body.len()
+        );
+        exchange(self.port, method, head.as_bytes(), body)
+    }
+
+    /// SigV4 over host, hash and date.
+    fn sign(
+        &self,
+        method: &str,
+        path: &str,
+        query: &str,
+        host: &str,
+        date: &str,
+        hash: &str,
+    ) -> String {
+        let names = "host;x-amz-content-sha256;x-amz-date";
+        let headers = format!("host:{host}\nx-amz-content-sha256:{hash}\nx-amz-date:{date}\n");
+        let request = format!("{method}\n{path}\n{query}\n{headers}\n{names}\n{hash}");
+        let scope = format!("{}/{REGION}/s3/aws4_request", &date[..8]);
+        let request = hex::encode(Sha256::digest(request));
+        let text = format!("AWS4-HMAC-SHA256\n{date}\n{scope}\n{request}");
+        let mut key = format!("AWS4{}", self.secret_key).into_bytes();
+        for step in scope.split('/') {
+            key = hmac(&key, step);
+        }
+        let signature = hex::encode(hmac(&key, &text));
+        let credential = format!("{}/{scope}", self.access_key);
+        format!(
+            "AWS4-HMAC-SHA256 Credential={credential}, SignedHeaders={names}, \
+             Signature={signature}"
+        )
+    }
+}
+
+/// A request without credentials.
+pub fn anonymous(port: u16, method: &str, target: &str) -> io::Result<Answer> {
+    let head = format!("{method} {target} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+    exchange(port, method, head.as_bytes(), b"")
+}
+
+fn canonical_query(query: &[(&str, String)]) -> String {
+    let encode = |text: &str| utf8_percent_encode(text, UNRESERVED).to_string();
+    let mut pairs: Vec<String> = query
+        .iter()
+        .map(|(name, value)| format!("{}={}", encode(name), encode(value)))
+        .collect();
+    pairs.sort();
+    pairs.join("&")
+}
+
+fn hmac(key: &[u8], text: &str) -> Vec<u8> {
+    let mut mac = Hmac::<Sha256>::new_from_slice(key).unwrap();
+    mac.update(text.as_bytes());
+    mac.finalize().into_bytes().to_vec()
+}
+
+/// Sends a request and reads the whole answer; one that is cut short is an error.
+fn exchange(port: u16, method: &str, head: &[u8], body: &[u8]) -> io::Result<Answer> {
+    let mut stream = TcpStream::connect(("127.0.0.1", port))?;
+    stream.set_read_timeout(Some(TIMEOUT))?;
+    stream.set_write_timeout(Some(TIMEOUT))?;
+    stream.write_all(head)?;
+    // A server that refuses may answer and close before it has taken the body.
+    let written = stream.write_all(body);
+    let mut reader = BufReader::new(stream);
+    let (status, headers) = match read_head(&mut reader) {
+        Ok(head) => head,
+        Err(error) => return Err(written.err().unwrap_or(error)),
+    };
+    let empty = method == "HEAD" || status == 204 || status == 304;
+    let body = match headers.get("content-length") {
+        _ if empty => Vec::new(),
+        Some(length) => {
+            let mut body = vec![0; length.parse().map_err(io::Error::other)?];
+            reader.read_exact(&mut body)?;
+            body
+        }
+        None => read_chunks(&mut reader)?,
+    };
+    Ok(Answer {
+        status,
+        headers,
+        body,
+    })
+}
+
+fn read_line(reader: &mut impl io::BufRead) -> io::Result<String> {
+    let mut line = String::new();
+    if reader.read_line(&mut line)? == 0 {
+        return Err(io::ErrorKind::UnexpectedEof.into());
+    }
+    Ok(line.trim_end().to_owned())
+}
+
+fn read_head(reader: &mut impl io::BufRead) -> io::Result<(u16, BTreeMap<String, String>)> {
+    let line = read_line(reader)?;
+    let status = line
+        .split(' ')
+        .nth(1)
+        .and_then(|status| status.parse().ok());
+    let status = status.ok_or_else(|| io::Error::other(format!("no status: {line}")))?;
+    let mut headers = BTreeMap::new();
+    loop {
+        let line = read_line(reader)?;
+        if line.is_empty() {
+            return Ok((status, headers));
+        }
+        if let Some((name, value)) = line.split_once(':') {
+            headers.insert(name.to_ascii_lowercase(), value.trim().to_owned());
+        }
+    }
+}
+
+fn read_chunks(reader: &mut impl io::BufRead) -> io::Result<Vec<u8>> {
+    let mut body = Vec::new();
+    loop {
+        let line = read_line(reader)?;
+        let length = usize::from_str_radix(&line, 16).map_err(io::Error::other)?;
+        let start = body.len();
+        body.resize(start + length, 0);
+        reader.read_exact(&mut body[start..])?;
+        read_line(reader)?;
+        if length == 0 {
+            return Ok(body);
+        }
+    }
+}

@@ -1,0 +1,269 @@
+//! A server process of a test's own: started on fresh disks and a free port, stopped, killed,
+//! started again.
+
+use std::fs::{self, File};
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use crate::s3::Client;
+
+const BINARY: &str = env!("CARGO_BIN_EXE_drystone");
+pub const ACCESS_KEY: &str = "TESTROOT";
+pub const SECRET_KEY: &str = "a secret that only tests know";
+
+/// How long a start or an end may take on a machine that does much else.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A folder that holds a server's disks; gone with its owner.
+pub struct Disks {
+    folder: tempfile::TempDir,
+    count: usize,
+}
+
+impl Disks {
+    /// On the file system of the build, not in memory, so that syncing is real.
+    pub fn fresh(count: usize) -> Disks {
+        let folder = tempfile::Builder::new()
+            .prefix("disks-")
+            .tempdir_in(env!("CARGO_TARGET_TMPDIR"))
+            .unwrap();
+        Disks { folder, count }
+    }
+
+    pub fn path(&self, number: usize) -> PathBuf {
+        assert!((1..=self.count).contains(&number));
+        self.folder.path().join(format!("disk{number}"))
+    }
+
+    /// As on the command line.
+    pub fn argument(&self) -> String {
+        let folder = self.folder.path().display();
+        match self.count {
+            1 => format!("{folder}/disk1"),
+            count => format!("{folder}/disk{{1...{count}}}"),
+        }
+    }
+
+    pub fn log(&self) -> PathBuf {
+        self.folder.path().join("log")
+    }
+
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// Everything in the disk's directory is gone; the directory stays, as an empty mount would.
+    pub fn empty(&self, number: usize) {
+        for entry in fs::read_dir(self.path(number)).unwrap() {
+            let path = entry.unwrap().path();
+            // The server may be writing: what it makes anew meanwhile is taken in the next round.
+            for _ in 0..10 {
+                let removed = match path.is_dir() {
+                    true => fs::remove_dir_all(&path),
+                    false => fs::remove_file(&path),
+                };
+                if removed.is_ok() || !path.exists() {
+                    break;
+                }
+            }
+        }
+    }
+}
+
+/// `drystone` with nothing of the caller's environment that could configure it.
+pub fn command() -> Command {
+    let mut command = Command::new(BINARY);
+    for (name, _) in std::env::vars_os() {
+        let name = name.to_string_lossy().into_owned();
+        if name.starts_with("DRYSTONE_") || name.starts_with("MINIO_") {
+            command.env_remove(name);
+        }
+    }
+    command
+}
+
+pub struct Server {
+    pub disks: Disks,
+    pub port: u16,
+    /// The ready line.
+    pub ready: Value,
+    child: Child,
+}
+
+impl Server {
+    /// On so many fresh disks.
+    pub fn fresh(disks: usize) -> Server {
+        Server::on(Disks::fresh(disks))
+    }
+
+    pub fn on(disks: Disks) -> Server {
+        let (child, ready) = start(&disks, &[]);
+        Server {
+            port: port(&ready),
+            disks,
+            ready,
+            child,
+        }
+    }
+
+    pub fn client(&self) -> Client {
+        Client::new(self.port, ACCESS_KEY, SECRET_KEY)
+    }
+
+    pub fn endpoint(&self) -> String {
+        format!("http://127.0.0.1:{}", self.port)
+    }
+
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.disks.log()).unwrap()
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// kill -9, and the process is gone.
+    pub fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// Starts again on the same disks, after `kill` or `stop`.
+    pub fn start_again(&mut self) {
+        let (child, ready) = start(&self.disks, &[]);
+        self.port = port(&ready);
+        self.child = child;
+        self.ready = ready;
+    }
+
+    pub fn signal(&self, name: &str) {
+        signal(self.child.id(), name);
+    }
+
+    /// SIGTERM, and waits for the end.
+    pub fn stop(&mut self) -> ExitStatus {
+        self.signal("TERM");
+        self.wait()
+    }
+
+    pub fn wait(&mut self) -> ExitStatus {
+        wait(&mut self.child)
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if std::thread::panicking() {
+            let log = fs::read_to_string(self.disks.log()).unwrap_or_default();
+            let lines: Vec<&str> = log.lines().collect();
+            let tail = lines.len().saturating_sub(40);
+            println!("the server's log ends:\n{}", lines[tail..].join("\n"));
+        }
+    }
+}
+
+pub fn signal(pid: u32, name: &str) {
+    let kill = format!("kill -{name} {pid}");
+    assert!(
+        Command::new("sh")
+            .args(["-c", &kill])
+            .status()
+            .unwrap()
+            .success()
+    );
+}
+
+/// Waits for the end of a process; one that takes too long fails the test.
+pub fn wait(child: &mut Child) -> ExitStatus {
+    let start = Instant::now();
+    loop {
+        if let Some(status) = child.try_wait().unwrap() {
+            return status;
+        }
+        if start.elapsed() > PATIENCE {
+            child.kill().unwrap();
+            panic!("the process did not end");
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// The arguments of a server on these disks and any free port.
+pub fn arguments(disks: &Disks) -> Vec<String> {
+    let address = "127.0.0.1:0".to_owned();
+    vec![
+        "server".to_owned(),
+        "--address".to_owned(),
+        address,
+        disks.argument(),
+    ]
+}
+
+/// Starts a server and waits for its ready line.
+pub fn start(disks: &Disks, variables: &[(&str, &str)]) -> (Child, Value) {
+    let log = File::options()
+        .create(true)
+        .append(true)
+        .open(disks.log())
+        .unwrap();
+    let mut command = command();
+    command
+        .args(arguments(disks))
+        .env("DRYSTONE_ROOT_USER", ACCESS_KEY)
+        .env("DRYSTONE_ROOT_PASSWORD", SECRET_KEY)
+        .envs(variables.iter().copied())
+        .stdout(Stdio::piped())
+        .stderr(log);
+    let mut child = command.spawn().unwrap();
+    match ready_line(&mut child) {
+        Some(ready) => (child, ready),
+        None => {
+            let _ = child.kill();
+            let status = child.wait().unwrap();
+            let log = fs::read_to_string(disks.log()).unwrap();
+            panic!("the server did not get ready: {status}\n{log}");
+        }
+    }
+}
+
+pub fn ready_line(child: &mut Child) -> Option<Value> {
+    ready_line_within(child, PATIENCE)
+}
+
+/// `None` when the process ends or the time is over before it is ready.
+pub fn ready_line_within(child: &mut Child, limit: Duration) -> Option<Value> {
+    let out = child.stdout.take().unwrap();
+    let (sender, receiver) = mpsc::channel();
+    std::thread::spawn(move || {
+        for line in BufReader::new(out).lines() {
+            if sender.send(line.unwrap()).is_err() {
+                break;
+            }
+        }
+    });
+    let line = receiver.recv_timeout(limit).ok()?;
+    let ready: Value = serde_json::from_str(&line).unwrap();
+    assert_eq!(ready["event"], "ready");
+    Some(ready)
+}
+
+fn port(ready: &Value) -> u16 {
+    ready["port"].as_u64().unwrap().try_into().unwrap()
+}
+
+/// Says, past the test runner's capture, that something could not be tried here. With CI=true
+/// that is a failure.
+pub fn skipped(what: &str) {
+    assert!(
+        std::env::var("CI").as_deref() != Ok("true"),
+        "{what}: nothing is skipped in CI"
+    );
+    writeln!(std::io::stderr(), "\nskipped: {what}").unwrap();
+}

@@ -1,0 +1,185 @@
+//! What a start tells and keeps, what it refuses, and how it ends.
+
+use std::fs;
+use std::net::TcpStream;
+use std::os::unix::fs::MetadataExt as _;
+use std::process::Stdio;
+use std::time::Duration;
+
+use crate::s3::{Client, anonymous};
+use crate::server::{
+    Disks, Server, arguments, command, ready_line, ready_line_within, signal, wait,
+};
+
+#[test]
+fn s_103_the_ready_line_and_the_banner() {
+    for disks in [1, 4] {
+        let server = Server::fresh(disks);
+        assert_eq!(server.ready["disks"], disks);
+        assert_eq!(server.ready["pid"], server.pid());
+        assert_eq!(server.ready["version"], env!("CARGO_PKG_VERSION"));
+        assert_eq!(
+            server.ready["address"],
+            format!("127.0.0.1:{}", server.port)
+        );
+        let banner = format!("Status:         {disks} Online, 0 Offline.");
+        assert!(server.log().lines().any(|line| line == banner));
+    }
+}
+
+#[test]
+fn s_103_health_paths_answer_without_credentials() {
+    let server = Server::fresh(4);
+    for path in [
+        "/minio/health/live",
+        "/minio/health/ready",
+        "/minio/health/cluster",
+        "/minio/health/cluster/read",
+        "/health/live",
+        "/health/ready",
+    ] {
+        for method in ["GET", "HEAD"] {
+            let answer = anonymous(server.port, method, path).unwrap();
+            assert_eq!(answer.status, 200, "{method} {path}: {}", answer.text());
+        }
+    }
+    let address = format!("127.0.0.1:{}", server.port);
+    let status = command()
+        .args(["healthcheck", "--address", &address])
+        .status();
+    assert!(status.unwrap().success());
+}
+
+#[test]
+fn a_46_generated_keys_work_stay_and_are_private() {
+    let disks = Disks::fresh(2);
+    let kept = disks.folder().join("disk1.keys");
+    let mut first = None;
+    for _ in 0..2 {
+        let log = fs::File::create(disks.log()).unwrap();
+        let port_file = disks.folder().join("port");
+        let mut child = command()
+            .args(arguments(&disks))
+            .arg("--port-file")
+            .arg(&port_file)
+            .stdout(Stdio::piped())
+            .stderr(log)
+            .spawn()
+            .unwrap();
+        let ready = ready_line(&mut child).expect("gets ready");
+        let port: u16 = fs::read_to_string(&port_file)
+            .unwrap()
+            .trim()
+            .parse()
+            .unwrap();
+        assert_eq!(ready["port"], port);
+        let text = fs::read_to_string(&kept).unwrap();
+        let value = |at: usize| {
+            text.lines()
+                .nth(at)
+                .unwrap()
+                .split_once('=')
+                .unwrap()
+                .1
+                .to_owned()
+        };
+        let keys = (value(0), value(1));
+        assert_eq!(fs::metadata(&kept).unwrap().mode() & 0o777, 0o600);
+        Client::new(port, &keys.0, &keys.1)
+            .get("/")
+            .unwrap()
+            .expect(200);
+        Client::new(port, &keys.0, "another secret")
+            .get("/")
+            .unwrap()
+            .expect(403);
+        let log = fs::read_to_string(disks.log()).unwrap();
+        assert!(
+            log.contains(kept.to_str().unwrap()),
+            "the place is told: {log}"
+        );
+        assert!(!log.contains(&keys.1), "the secret isn't");
+        assert_eq!(*first.get_or_insert(keys.clone()), keys);
+        signal(child.id(), "TERM");
+        assert!(wait(&mut child).success());
+    }
+}
+
+#[test]
+fn sigterm_ends_it_and_nothing_is_lost() {
+    let mut server = Server::fresh(4);
+    server.client().put("/kept", b"").unwrap().expect(200);
+    server
+        .client()
+        .put("/kept/key", b"value")
+        .unwrap()
+        .expect(200);
+    assert_eq!(server.stop().code(), Some(0));
+    server.start_again();
+    assert_eq!(
+        server.client().get("/kept/key").unwrap().expect(200).body,
+        b"value"
+    );
+}
+
+#[test]
+fn sigterm_lets_a_request_finish_and_a_second_one_does_not() {
+    use std::io::Write as _;
+    let mut server = Server::fresh(1);
+    let mut half = TcpStream::connect(("127.0.0.1", server.port)).unwrap();
+    half.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n").unwrap();
+    server.signal("TERM");
+    server.signal("INT");
+    let code = server.wait().code();
+    assert!(code == Some(0) || code == Some(130), "{code:?}");
+}
+
+#[test]
+fn two_processes_never_share_a_disk() {
+    let server = Server::fresh(1);
+    let output = command().args(arguments(&server.disks)).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let told = String::from_utf8(output.stderr).unwrap();
+    assert!(
+        told.contains(server.disks.path(1).to_str().unwrap()),
+        "{told}"
+    );
+    server.client().get("/").unwrap().expect(200);
+}
+
+#[test]
+fn a_directory_that_holds_something_else_is_refused() {
+    let disks = Disks::fresh(1);
+    fs::create_dir(disks.path(1)).unwrap();
+    fs::write(disks.path(1).join("letter.txt"), "dear reader").unwrap();
+    let output = command().args(arguments(&disks)).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let told = String::from_utf8(output.stderr).unwrap();
+    assert!(told.contains(disks.path(1).to_str().unwrap()), "{told}");
+    let left: Vec<_> = fs::read_dir(disks.path(1)).unwrap().collect();
+    assert_eq!(left.len(), 1, "nothing was added");
+}
+
+#[test]
+fn all_disks_lost_at_once_are_not_formatted_anew_beside_one_that_is_left() {
+    let mut server = Server::fresh(4);
+    server.client().put("/kept", b"").unwrap().expect(200);
+    server.stop();
+    for disk in 2..=4 {
+        server.disks.empty(disk);
+    }
+    let mut child = command()
+        .args(arguments(&server.disks))
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    // It refuses or it waits for the others; it never serves an empty store.
+    let ready = ready_line_within(&mut child, Duration::from_secs(3));
+    let _ = child.kill();
+    child.wait().unwrap();
+    assert_eq!(ready, None);
+    for disk in 2..=4 {
+        assert_eq!(fs::read_dir(server.disks.path(disk)).unwrap().count(), 0);
+    }
+}
