@@ -1,0 +1,316 @@
+//! Answers kept, epochs, restarts, and replicas that agree.
+
+use super::{B, Replica, Reply, id, owner};
+use crate::db::{Db, DbShared, Family, StateId};
+use crate::error::{Error, Refusal};
+use crate::meta::command::{Change, Command, HealEntry};
+use crate::meta::state_machine::State;
+use crate::meta::txn::Rows;
+use crate::store::WriteCondition;
+use crate::types::{Account, AccountId, BucketId, DiskId, Epoch, VersionSelector, Versioning};
+
+fn put(replica: &mut Replica, condition: WriteCondition) -> Command {
+    let data = replica.inline("x");
+    replica.command(Change::PutObject {
+        bucket: B,
+        key: "k".into(),
+        attributes: Default::default(),
+        condition,
+        digest: super::digest(1),
+        data,
+        nonce: 1,
+    })
+}
+
+#[test]
+fn f_29_a_repeated_command_gets_the_same_answer_and_makes_one_version() {
+    let mut replica = Replica::with(Versioning::Enabled);
+    let only_new = WriteCondition {
+        if_none_match: Some(crate::store::ETagCondition::Any),
+        ..WriteCondition::default()
+    };
+    let command = put(&mut replica, only_new.clone());
+    let first = replica.apply(&command);
+    assert!(first.is_ok());
+    assert_eq!(replica.apply(&command), first);
+    assert_eq!(replica.versions("k").len(), 1);
+    // A refusal is remembered too, also when it would be decided otherwise by now.
+    let refused = put(&mut replica, only_new);
+    let first = replica.apply(&refused);
+    assert!(matches!(first, Err(Refusal::PreconditionFailed(_))));
+    let version = replica.versions("k")[0].0;
+    replica.delete("k", Some(version));
+    assert_eq!(replica.apply(&refused), first);
+    replica.check();
+}
+
+#[test]
+fn bytes_are_committed_once() {
+    let mut replica = Replica::with(Versioning::Enabled);
+    let command = put(&mut replica, WriteCondition::default());
+    assert!(replica.apply(&command).is_ok());
+    let other = replica.command(command.change);
+    assert_eq!(replica.apply(&other), Err(Refusal::Conflict));
+    replica.check();
+}
+
+#[test]
+fn replicas_come_to_the_same_rows() {
+    let rows = || {
+        let mut replica = Replica::with(Versioning::Enabled);
+        for key in ["a", "b", "a"] {
+            replica.put(key);
+            replica.delete(key, None);
+        }
+        let view = replica.state.view();
+        view.scan(&view.keys().state(), usize::MAX).unwrap()
+    };
+    assert_eq!(rows(), rows());
+}
+
+#[test]
+fn commands_below_the_floor_are_refused_and_their_answers_forgotten() {
+    let mut replica = Replica::new();
+    let command = put(&mut replica, WriteCondition::default());
+    assert!(replica.apply(&command).is_ok());
+    let raised = replica.propose(Change::RaiseEpoch { to: Epoch(3) });
+    let epochs = |epoch, floor| {
+        Ok(Reply::Epochs {
+            epoch: Epoch(epoch),
+            floor: Epoch(floor),
+        })
+    };
+    assert_eq!(raised, epochs(3, 0));
+    let above = replica.propose(Change::RaiseFloor { to: Epoch(4) });
+    assert_eq!(above, epochs(3, 0), "the floor stays at or below the epoch");
+    assert_eq!(
+        replica.propose(Change::RaiseFloor { to: Epoch(2) }),
+        epochs(3, 2)
+    );
+    assert_eq!(replica.apply(&command), Err(Refusal::EpochBelowFloor));
+    let view = replica.state.view();
+    assert_eq!(
+        view.scan(&view.keys().answers_below(Epoch(9)), 9).unwrap(),
+        []
+    );
+    drop(view);
+    // What the group does for itself goes on with any epoch.
+    assert_eq!(
+        replica.propose(Change::RaiseEpoch { to: Epoch(4) }),
+        epochs(4, 2)
+    );
+}
+
+#[test]
+fn last_references_go_into_garbage_of_the_epoch_that_is() {
+    let mut replica = Replica::new();
+    let data = replica.sharded(70);
+    let write_id = data.write_id;
+    assert!(
+        replica
+            .put_data("k", data, WriteCondition::default())
+            .is_ok()
+    );
+    let view = replica.state.view();
+    let owed = HealEntry { write_id, rank: 2 };
+    assert_eq!(view.heals(None, 9).unwrap(), [owed.clone()]);
+    assert_eq!(view.heals(Some(owed), 9).unwrap(), []);
+    drop(view);
+    assert!(replica.propose(Change::RaiseEpoch { to: Epoch(5) }).is_ok());
+    replica.delete("k", None);
+    let view = replica.state.view();
+    assert_eq!(view.garbage(Epoch(5), 9).unwrap(), []);
+    let garbage = view.garbage(Epoch(6), 9).unwrap();
+    assert_eq!((garbage[0].epoch, garbage[0].bucket), (Epoch(5), B));
+    // Still read by who began before; not on another disk.
+    assert!(view.refers_to(write_id, 1, DiskId([1; 16])).unwrap());
+    assert!(!view.refers_to(write_id, 1, DiskId([2; 16])).unwrap());
+    drop(view);
+    assert!(replica.propose(Change::RaiseEpoch { to: Epoch(6) }).is_ok());
+    assert!(replica.propose(Change::RaiseFloor { to: Epoch(6) }).is_ok());
+    let refers = |replica: &Replica| {
+        let view = replica.state.view();
+        view.refers_to(write_id, 1, DiskId([1; 16])).unwrap()
+    };
+    assert!(!refers(&replica));
+    replica.done(Change::ForgetGarbage {
+        entries: vec![(Epoch(5), write_id)],
+    });
+    let view = replica.state.view();
+    assert_eq!(view.garbage(Epoch(9), 9).unwrap(), []);
+}
+
+#[test]
+fn only_shards_that_are_named_are_queued_for_healing() {
+    let mut replica = Replica::new();
+    let data = replica.sharded(70);
+    let entry = |write_id, rank| HealEntry { write_id, rank };
+    let named = entry(data.write_id, 0);
+    assert!(
+        replica
+            .put_data("k", data, WriteCondition::default())
+            .is_ok()
+    );
+    let entries = vec![named.clone(), entry(named.write_id, 3), entry(id(999), 0)];
+    replica.done(Change::QueueHeal { entries });
+    let queue = replica.state.view().heals(None, 9).unwrap();
+    assert_eq!(queue, [named.clone(), entry(named.write_id, 2)]);
+}
+
+#[test]
+fn names_are_reserved_made_active_and_released() {
+    let mut replica = Replica::new();
+    let reserve = |name: &str, owner: AccountId| Change::ReserveBucket {
+        name: name.into(),
+        owner,
+    };
+    let reserved = |n| Ok(Reply::Reserved { id: BucketId(n) });
+    assert_eq!(replica.propose(reserve("one", owner())), reserved(1));
+    // Cut short here, it is finished by its owner, under the same id, and by nobody else.
+    assert_eq!(replica.propose(reserve("one", owner())), reserved(1));
+    let other = AccountId("2".into());
+    let taken = Err(Refusal::BucketExists { owner: owner() });
+    assert_eq!(replica.propose(reserve("one", other.clone())), taken);
+    assert_eq!(replica.state.view().bucket_id("one").unwrap(), None);
+    let activate = |id| Change::ActivateBucket {
+        name: "one".into(),
+        id: BucketId(id),
+    };
+    assert_eq!(replica.propose(activate(2)), Err(Refusal::NoSuchBucket));
+    replica.done(activate(1));
+    let found = replica.state.view().bucket_id("one").unwrap();
+    assert_eq!(found, Some(BucketId(1)));
+    assert_eq!(replica.propose(reserve("one", owner())), taken);
+    assert_eq!(replica.propose(reserve("two", other.clone())), reserved(2));
+    let names = |prefix: &str, after: &str, owner: Option<&AccountId>| {
+        let names = replica.state.view().list_names(prefix, after, 9, owner);
+        names
+            .unwrap()
+            .into_iter()
+            .map(|n| n.name)
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(names("", "", None), ["one"]);
+    assert_eq!(names("", "one", None), [""; 0]);
+    assert_eq!(names("t", "", None), [""; 0]);
+    assert_eq!(names("o", "a", Some(&owner())), ["one"]);
+    assert_eq!(names("o", "z", None), [""; 0]);
+    assert_eq!(names("", "", Some(&other)), [""; 0]);
+    // Another bucket's release does not free it; its own does, and the id is not given again.
+    let release = |id| Change::ReleaseBucket {
+        name: "one".into(),
+        id: BucketId(id),
+    };
+    replica.done(release(7));
+    assert!(replica.state.view().name("one").unwrap().is_some());
+    replica.done(release(1));
+    assert_eq!(replica.propose(reserve("one", other)), reserved(3));
+}
+
+#[test]
+fn accounts_and_settings_are_kept() {
+    let mut replica = Replica::new();
+    let account = Account {
+        id: owner(),
+        canonical_id: "ab".into(),
+        display_name: "me".into(),
+    };
+    replica.done(Change::PutAccount(account.clone()));
+    assert_eq!(
+        replica.state.view().account(&owner()).unwrap(),
+        Some(account)
+    );
+    let setting = crate::types::BucketSetting::Tagging;
+    let mut put = |document: Option<&[u8]>| {
+        replica.done(Change::PutBucketSetting {
+            bucket: B,
+            setting,
+            document: document.map(<[u8]>::to_vec),
+        });
+        let bucket = replica.state.view().bucket(B).unwrap();
+        bucket.setting(setting).map(<[u8]>::to_vec)
+    };
+    assert_eq!(put(Some(b"doc")), Some(b"doc".to_vec()));
+    assert_eq!(put(None), None);
+}
+
+#[test]
+fn versioning_never_goes_back_to_off() {
+    let mut replica = Replica::with(Versioning::Enabled);
+    let off = replica.propose(Change::SetVersioning {
+        bucket: B,
+        versioning: Versioning::Off,
+    });
+    assert_eq!(off, Err(Refusal::Conflict));
+}
+
+#[test]
+fn a_restart_finds_what_was_applied_and_goes_on() {
+    let mut replica = Replica::with(Versioning::Enabled);
+    let version = replica.put("k");
+    let dir = replica.dir.take().unwrap();
+    let (index, serial) = (replica.index, replica.serial);
+    replica.db.close();
+    drop(replica);
+    let db = Db::open(dir.path(), &DbShared::new().unwrap()).unwrap();
+    let state = State::new(db.clone(), StateId(1));
+    assert_eq!(state.applied().unwrap(), Some(index.to_be_bytes().to_vec()));
+    let mut replica = Replica {
+        db,
+        state,
+        index,
+        serial,
+        epoch: Epoch(0),
+        dir: Some(dir),
+    };
+    assert_eq!(replica.latest("k"), Ok(version));
+    let value = {
+        let view = replica.state.view();
+        let found = view.version(B, "k", VersionSelector::Latest).unwrap();
+        view.value(found.object.unwrap().write_id).unwrap()
+    };
+    assert_eq!(value, b"k");
+    replica.put("k");
+    replica.state.apply_other(b"membership").unwrap();
+    assert_eq!(
+        replica.state.applied().unwrap(),
+        Some(b"membership".to_vec())
+    );
+    replica.check();
+}
+
+#[test]
+fn a_destroyed_state_takes_nothing_of_its_neighbours() {
+    let mut replica = Replica::new();
+    replica.put("k");
+    let mut other = Replica::on(&replica.db, StateId(2));
+    other.put("k");
+    replica.state.destroy().unwrap();
+    assert_eq!(replica.state.applied().unwrap(), None);
+    for family in [Family::State, Family::Values] {
+        let range = crate::meta::keys::Keys(StateId(1)).state();
+        let mut rows = replica
+            .db
+            .rocks()
+            .raw_iterator_cf_opt(replica.db.family(family), crate::meta::txn::bounded(&range));
+        rows.seek_to_first();
+        assert!(!rows.valid());
+    }
+    assert!(other.latest("k").is_ok());
+    other.check();
+}
+
+#[test]
+fn a_row_that_does_not_decode_is_an_error_for_what_needs_it_alone() {
+    let mut replica = Replica::new();
+    replica.put("bad");
+    replica.put("good");
+    let keys = crate::meta::keys::Keys(StateId(1));
+    let state = replica.db.family(Family::State);
+    let current = keys.current(B, "bad");
+    replica.db.rocks().put_cf(state, current, b"\xff?").unwrap();
+    let view = replica.state.view();
+    let read = view.version(B, "bad", VersionSelector::Latest);
+    assert!(matches!(read, Err(Error::Corrupt(_))));
+    assert!(replica.latest("good").is_ok());
+}

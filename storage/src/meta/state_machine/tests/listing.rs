@@ -1,0 +1,224 @@
+//! Pages of objects and versions, against listing all and filtering.
+
+use super::{B, Replica};
+use crate::store::{ListObjects, ListVersions};
+use crate::types::{VersionId, Versioning};
+
+/// An object's key or a common prefix.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Entry {
+    Key(String),
+    Prefix(String),
+}
+
+/// The entries that `keys`, which are sorted, give.
+pub fn entries(keys: &[String], prefix: &str, delimiter: &str, after: &str) -> Vec<Entry> {
+    let mut found = Vec::new();
+    for key in keys.iter().filter(|key| key.as_str() > after) {
+        let Some(rest) = key.strip_prefix(prefix) else {
+            continue;
+        };
+        let cut = if delimiter.is_empty() {
+            None
+        } else {
+            rest.find(delimiter)
+        };
+        let entry = match cut {
+            None => Entry::Key(key.clone()),
+            Some(at) => {
+                let common = &key[..prefix.len() + at + delimiter.len()];
+                if after.starts_with(common) {
+                    continue;
+                }
+                Entry::Prefix(common.to_owned())
+            }
+        };
+        if found.last() != Some(&entry) {
+            found.push(entry);
+        }
+    }
+    found
+}
+
+impl Replica {
+    /// All pages of `max` together; each but the last is full.
+    pub fn list(&self, prefix: &str, delimiter: &str, after: &str, max: usize) -> Vec<Entry> {
+        let mut request = ListObjects {
+            prefix: prefix.into(),
+            delimiter: delimiter.into(),
+            after: after.into(),
+            max,
+        };
+        let mut found = Vec::new();
+        loop {
+            let page = self.state.view().list_objects(B, &request).unwrap();
+            let mut these: Vec<_> = page.prefixes.into_iter().map(Entry::Prefix).collect();
+            these.extend(
+                page.objects
+                    .into_iter()
+                    .map(|object| Entry::Key(object.key)),
+            );
+            these.sort_by(|a, b| text(a).cmp(text(b)));
+            let Some(next) = page.next else {
+                assert!(these.len() <= max);
+                found.extend(these);
+                return found;
+            };
+            assert_eq!(these.len(), max, "a page that is not the last is full");
+            assert_eq!(text(these.last().unwrap()), next);
+            found.extend(these);
+            request.after = next;
+        }
+    }
+
+    /// Keys, ids and whether they are the latest, of all pages of `max` together.
+    pub fn list_versions(&self, prefix: &str, max: usize) -> Vec<(String, VersionId, bool)> {
+        let mut request = ListVersions {
+            prefix: prefix.into(),
+            delimiter: String::new(),
+            key_after: String::new(),
+            version_after: None,
+            max,
+        };
+        let mut found = Vec::new();
+        loop {
+            let page = self.state.view().list_versions(B, &request).unwrap();
+            let of = |v: crate::types::Version| (v.key, v.id, v.is_latest);
+            found.extend(page.versions.into_iter().map(of));
+            let Some((key, version)) = page.next else {
+                return found;
+            };
+            (request.key_after, request.version_after) = (key, version);
+        }
+    }
+}
+
+fn text(entry: &Entry) -> &str {
+    match entry {
+        Entry::Key(text) | Entry::Prefix(text) => text,
+    }
+}
+
+#[test]
+fn b_34_markers_between_objects_never_shorten_or_end_a_listing() {
+    let mut replica = Replica::with(Versioning::Enabled);
+    let mut kept = Vec::new();
+    for n in 0..200 {
+        let key = format!("d{}/{n:04}", n % 3);
+        replica.put(&key);
+        if n % 7 == 0 {
+            kept.push(key);
+        } else {
+            replica.delete(&key, None);
+            replica.delete(&key, None);
+        }
+    }
+    kept.sort();
+    for max in [1, 2, 7, 1000] {
+        assert_eq!(replica.list("", "", "", max), entries(&kept, "", "", ""));
+        assert_eq!(replica.list("", "/", "", max), entries(&kept, "", "/", ""));
+        assert_eq!(
+            replica.list("d1/", "/", "", max),
+            entries(&kept, "d1/", "/", "")
+        );
+    }
+    replica.check();
+}
+
+#[test]
+fn s_14_listing_sorts_by_bytes_and_counts_a_common_prefix_once() {
+    let mut replica = Replica::new();
+    let mut keys = [
+        "a",
+        "a\0b",
+        "a/",
+        "a/x",
+        "a/y/z",
+        "a0",
+        "ab",
+        "é/1",
+        "\u{10ffff}",
+        "\u{ff21}",
+    ]
+    .map(String::from)
+    .to_vec();
+    keys.iter().for_each(|key| drop(replica.put(key)));
+    keys.sort();
+    for (prefix, delimiter, after) in [
+        ("", "", ""),
+        ("", "/", ""),
+        ("", "/", "a/"),
+        ("", "/", "a/x"),
+        ("", "/", "a.zzz"),
+        ("a/", "/", ""),
+        ("a/", "/", "a/y"),
+        ("a/", "/", "b"),
+        ("a", "b", "a"),
+        ("é", "/", "a"),
+        ("", "y/", "a/x"),
+    ] {
+        for max in 1..4 {
+            assert_eq!(
+                replica.list(prefix, delimiter, after, max),
+                entries(&keys, prefix, delimiter, after),
+                "{prefix:?} {delimiter:?} {after:?} {max}"
+            );
+        }
+    }
+    let none = ListObjects {
+        prefix: String::new(),
+        delimiter: String::new(),
+        after: String::new(),
+        max: 0,
+    };
+    let page = replica.state.view().list_objects(B, &none).unwrap();
+    assert_eq!(page, Default::default());
+}
+
+#[test]
+fn s_30_a_page_of_versions_begins_in_the_middle_of_a_key() {
+    let mut replica = Replica::with(Versioning::Enabled);
+    let ids: Vec<_> = (0..4).map(|_| replica.put("k")).collect();
+    replica.put("k/x");
+    replica.put("l");
+    let page = |key: &str, version, delimiter: &str| {
+        let request = ListVersions {
+            prefix: String::new(),
+            delimiter: delimiter.into(),
+            key_after: key.into(),
+            version_after: version,
+            max: 2,
+        };
+        replica.state.view().list_versions(B, &request).unwrap()
+    };
+    let first = page("", None, "/");
+    assert!(first.versions[0].is_latest && !first.versions[1].is_latest);
+    assert_eq!(first.next, Some(("k".into(), Some(ids[2]))));
+    let second = page("k", Some(ids[2]), "/");
+    assert_eq!(second.versions[0].id, ids[1]);
+    assert!(second.versions.iter().all(|version| !version.is_latest));
+    let third = page("k", Some(ids[0]), "/");
+    assert_eq!(third.prefixes, ["k/"]);
+    assert!(third.versions[0].is_latest);
+    assert_eq!(third.next, None);
+    // Below a prefix that was given, nothing comes again.
+    let inside = page("k/x", Some(VersionId::Null), "/");
+    assert_eq!((inside.prefixes.len(), inside.versions.len()), (0, 1));
+    // A null version that is gone does not say where it stood: all of the key is given.
+    assert_eq!(page("k", Some(VersionId::Null), "").versions[0].id, ids[3]);
+    assert!(page("k", Some(VersionId::Null), "").versions[0].is_latest);
+    // What follows a version that was the newest and is gone.
+    replica.delete("k", Some(ids[3]));
+    let request = ListVersions {
+        prefix: String::new(),
+        delimiter: String::new(),
+        key_after: "k".into(),
+        version_after: Some(ids[3]),
+        max: 1,
+    };
+    let page = replica.state.view().list_versions(B, &request).unwrap();
+    assert_eq!(
+        (page.versions[0].id, page.versions[0].is_latest),
+        (ids[2], true)
+    );
+}

@@ -1,0 +1,247 @@
+//! The state machine driven as the Raft layer drives it, on a real database.
+
+#![allow(clippy::unwrap_used)]
+
+mod apply;
+mod invariants;
+mod listing;
+mod random;
+mod uploads;
+mod versions;
+
+use std::sync::Arc;
+
+use tempfile::TempDir;
+
+use super::State;
+use crate::db::{Db, DbShared, StateId};
+use crate::error::{Error, Refusal};
+use crate::meta::command::{
+    Change, Command, DeleteKey, NewData, Outcome, Place, Reply, ShardPlace, ShardSet,
+};
+use crate::store::{Deleted, WriteCondition};
+use crate::types::{
+    AccountId, Attributes, BucketId, Digest, DiskId, ETag, Epoch, Timestamp, VersionId,
+    VersionSelector, Versioning, WriteId,
+};
+
+const B: BucketId = BucketId(1);
+
+fn owner() -> AccountId {
+    AccountId("123456789012".into())
+}
+
+fn id(n: u64) -> WriteId {
+    WriteId(u128::from(n).to_be_bytes())
+}
+
+/// A state with a log of its own.
+struct Replica {
+    db: Arc<Db>,
+    state: State,
+    /// Of the entry applied last.
+    index: u64,
+    epoch: Epoch,
+    /// Counts write ids, request ids and nonces.
+    serial: u64,
+    dir: Option<TempDir>,
+}
+
+impl Replica {
+    fn new() -> Replica {
+        let dir = tempfile::tempdir().unwrap();
+        let db = Db::create(dir.path(), &DbShared::new().unwrap()).unwrap();
+        let mut replica = Replica::on(&db, StateId(1));
+        replica.dir = Some(dir);
+        replica
+    }
+
+    /// With one bucket, `B`.
+    fn on(db: &Arc<Db>, id: StateId) -> Replica {
+        let mut replica = Replica {
+            db: db.clone(),
+            state: State::new(db.clone(), id),
+            index: 0,
+            epoch: Epoch(0),
+            serial: 0,
+            dir: None,
+        };
+        let created = Change::CreateBucket {
+            id: B,
+            name: "b".into(),
+            owner: owner(),
+            location: String::new(),
+        };
+        replica.done(created);
+        replica
+    }
+
+    fn with(versioning: Versioning) -> Replica {
+        let mut replica = Replica::new();
+        replica.set_versioning(versioning);
+        replica
+    }
+
+    fn next(&mut self) -> u64 {
+        self.serial += 1;
+        self.serial
+    }
+
+    fn command(&mut self, change: Change) -> Command {
+        Command {
+            request: id(1 << 40 | self.next()),
+            epoch: self.epoch,
+            time: Timestamp(1_000_000 + 1000 * self.serial as i64),
+            change,
+        }
+    }
+
+    fn apply(&mut self, command: &Command) -> Outcome {
+        self.index += 1;
+        let applied = self.index.to_be_bytes();
+        self.state.apply(self.index, command, &applied).unwrap()
+    }
+
+    fn propose(&mut self, change: Change) -> Outcome {
+        let command = self.command(change);
+        self.apply(&command)
+    }
+
+    fn done(&mut self, change: Change) {
+        assert_eq!(self.propose(change), Ok(Reply::Done));
+    }
+
+    fn set_versioning(&mut self, versioning: Versioning) {
+        self.done(Change::SetVersioning {
+            bucket: B,
+            versioning,
+        });
+    }
+
+    fn inline(&mut self, value: &str) -> NewData {
+        NewData {
+            write_id: id(self.next()),
+            size: value.len() as u64,
+            place: Place::Inline(value.into()),
+        }
+    }
+
+    fn sharded(&mut self, size: u64) -> NewData {
+        let shard = |disk| ShardPlace {
+            disk: DiskId([disk; 16]),
+            generation: 0,
+            checksum: 7,
+            missing: disk == 2,
+        };
+        NewData {
+            write_id: id(self.next()),
+            size,
+            place: Place::Shards(ShardSet {
+                data_shards: 2,
+                parity_shards: 1,
+                chunk_size: 128 << 10,
+                class: "STANDARD".into(),
+                shards: (0..3).map(shard).collect(),
+            }),
+        }
+    }
+
+    fn put_data(&mut self, key: &str, data: NewData, condition: WriteCondition) -> Outcome {
+        let nonce = self.next();
+        let digest = digest(data.size);
+        self.propose(Change::PutObject {
+            bucket: B,
+            key: key.into(),
+            attributes: Attributes {
+                owner: owner(),
+                ..Attributes::default()
+            },
+            condition,
+            data,
+            digest,
+            nonce,
+        })
+    }
+
+    fn put_if(&mut self, key: &str, condition: WriteCondition) -> Outcome {
+        let data = self.inline(key);
+        self.put_data(key, data, condition)
+    }
+
+    /// The new version's id, `Null` where none is shown.
+    fn put(&mut self, key: &str) -> VersionId {
+        match self.put_if(key, WriteCondition::default()) {
+            Ok(Reply::Written { version_id, .. }) => version_id.unwrap_or(VersionId::Null),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn delete_if(
+        &mut self,
+        key: &str,
+        version: Option<VersionId>,
+        condition: WriteCondition,
+    ) -> Result<Deleted, Refusal> {
+        let keys = vec![DeleteKey {
+            key: key.into(),
+            version,
+            condition,
+            nonce: self.next(),
+        }];
+        match self.propose(Change::DeleteObjects { bucket: B, keys }) {
+            Ok(Reply::Deleted(mut answers)) => answers.pop().unwrap(),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn delete(&mut self, key: &str, version: Option<VersionId>) -> Deleted {
+        self.delete_if(key, version, WriteCondition::default())
+            .unwrap()
+    }
+
+    /// Ids of a key's versions, newest first, `true` for markers.
+    fn versions(&self, key: &str) -> Vec<(VersionId, bool)> {
+        let request = crate::store::ListVersions {
+            prefix: key.into(),
+            delimiter: String::new(),
+            key_after: String::new(),
+            version_after: None,
+            max: 1000,
+        };
+        let page = self.state.view().list_versions(B, &request).unwrap();
+        page.versions
+            .into_iter()
+            .filter(|version| version.key == key)
+            .map(|version| (version.id, version.object.is_none()))
+            .collect()
+    }
+
+    fn read(&self, key: &str, selector: VersionSelector) -> Result<VersionId, Refusal> {
+        refusal(self.state.view().version(B, key, selector)).map(|version| version.id)
+    }
+
+    fn latest(&self, key: &str) -> Result<VersionId, Refusal> {
+        self.read(key, VersionSelector::Latest)
+    }
+}
+
+fn digest(size: u64) -> Digest {
+    Digest {
+        md5: [size as u8; 16],
+        checksum: None,
+    }
+}
+
+fn etag(size: u64) -> ETag {
+    ETag {
+        md5: digest(size).md5,
+        parts: 0,
+    }
+}
+
+fn refusal<T>(result: crate::error::Result<T>) -> Result<T, Refusal> {
+    result.map_err(|error| match error {
+        Error::Refused(refusal) => refusal,
+        other => panic!("{other}"),
+    })
+}

@@ -1,0 +1,345 @@
+//! Random commands against a model of versions, with every invariant checked after each.
+
+use std::collections::BTreeMap;
+
+use proptest::prelude::{BoxedStrategy, Just, Strategy, any, prop_oneof};
+use proptest::test_runner::{Config, TestRunner};
+
+use super::listing::{Entry, entries};
+use super::{B, Replica};
+use crate::db::{Db, DbShared, StateId};
+use crate::meta::command::{Change, ChosenPart, Command, Outcome, Reply};
+use crate::store::WriteCondition;
+use crate::types::{Epoch, UploadId, VersionId, Versioning, WriteId};
+
+#[derive(Clone, Debug)]
+enum Op {
+    SetVersioning(Versioning),
+    Put {
+        key: String,
+        inline: bool,
+    },
+    /// A link of some version to another key.
+    Link {
+        from: usize,
+        key: String,
+    },
+    Delete {
+        key: String,
+    },
+    /// Some version; `missing` makes its id one that is not there.
+    DeleteVersion {
+        which: usize,
+        missing: bool,
+    },
+    Tag {
+        key: String,
+    },
+    CreateUpload {
+        key: String,
+    },
+    PutPart {
+        upload: usize,
+        number: u16,
+        inline: bool,
+    },
+    Complete {
+        upload: usize,
+        odd: bool,
+    },
+    Abort {
+        upload: usize,
+    },
+    RaiseEpoch,
+    RaiseFloor,
+    /// The last command comes again.
+    Repeat,
+}
+
+fn key() -> impl Strategy<Value = String> {
+    let letter = prop_oneof![Just('a'), Just('/'), Just('\0'), Just('é')];
+    proptest::collection::vec(letter, 1..4).prop_map(String::from_iter)
+}
+
+fn op() -> BoxedStrategy<Op> {
+    let n = || any::<usize>();
+    prop_oneof![
+        1 => prop_oneof![Just(Versioning::Enabled), Just(Versioning::Suspended)]
+            .prop_map(Op::SetVersioning),
+        6 => (key(), any::<bool>()).prop_map(|(key, inline)| Op::Put { key, inline }),
+        2 => (n(), key()).prop_map(|(from, key)| Op::Link { from, key }),
+        4 => key().prop_map(|key| Op::Delete { key }),
+        4 => (n(), any::<bool>()).prop_map(|(which, missing)| Op::DeleteVersion { which, missing }),
+        1 => key().prop_map(|key| Op::Tag { key }),
+        2 => key().prop_map(|key| Op::CreateUpload { key }),
+        4 => (n(), 1..5u16, any::<bool>())
+            .prop_map(|(upload, number, inline)| Op::PutPart { upload, number, inline }),
+        2 => (n(), any::<bool>()).prop_map(|(upload, odd)| Op::Complete { upload, odd }),
+        1 => n().prop_map(|upload| Op::Abort { upload }),
+        1 => Just(Op::RaiseEpoch),
+        1 => Just(Op::RaiseFloor),
+        2 => Just(Op::Repeat),
+    ]
+    .boxed()
+}
+
+#[derive(Clone, Debug)]
+struct Stored {
+    id: VersionId,
+    bytes: Option<WriteId>,
+}
+
+struct Model {
+    replica: Replica,
+    versioning: Versioning,
+    /// Newest first.
+    keys: BTreeMap<String, Vec<Stored>>,
+    uploads: Vec<(String, UploadId)>,
+    parts: BTreeMap<(UploadId, u16), ChosenPart>,
+    last: Option<(Command, Outcome)>,
+}
+
+impl Model {
+    fn write(&mut self, key: &str, version: Option<VersionId>, bytes: Option<WriteId>) {
+        let id = version.unwrap_or(VersionId::Null);
+        let versions = self.keys.entry(key.to_owned()).or_default();
+        assert_eq!(
+            id == VersionId::Null,
+            self.versioning != Versioning::Enabled
+        );
+        versions.retain(|version| id != VersionId::Null || version.id != VersionId::Null);
+        versions.insert(0, Stored { id, bytes });
+    }
+
+    fn nth(&self, n: usize) -> Option<(String, Stored)> {
+        let all = || {
+            self.keys
+                .iter()
+                .flat_map(|(key, versions)| versions.iter().map(move |v| (key, v)))
+        };
+        let (key, version) = all().nth(n % all().count().max(1))?;
+        Some((key.clone(), version.clone()))
+    }
+
+    fn upload(&self, n: usize) -> Option<(String, UploadId)> {
+        self.uploads.get(n % self.uploads.len().max(1)).cloned()
+    }
+
+    fn written(&mut self, key: &str, outcome: Outcome, bytes: WriteId) {
+        match outcome {
+            Ok(Reply::Written { version_id, .. }) => self.write(key, version_id, Some(bytes)),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn step(&mut self, op: &Op) {
+        match op {
+            Op::SetVersioning(to) => {
+                self.replica.set_versioning(*to);
+                self.versioning = *to;
+            }
+            Op::Put { key, inline } => {
+                let data = match inline {
+                    true => self.replica.inline(key),
+                    false => self.replica.sharded(100),
+                };
+                let bytes = data.write_id;
+                let nonce = self.replica.next();
+                let change = Change::PutObject {
+                    bucket: B,
+                    key: key.clone(),
+                    attributes: Default::default(),
+                    condition: WriteCondition::default(),
+                    digest: super::digest(data.size),
+                    data,
+                    nonce,
+                };
+                let command = self.replica.command(change);
+                let outcome = self.replica.apply(&command);
+                self.last = Some((command, outcome.clone()));
+                self.written(key, outcome, bytes);
+            }
+            Op::Link { from, key } => {
+                let Some(source) = self.nth(*from).and_then(|(_, v)| v.bytes) else {
+                    return;
+                };
+                let nonce = self.replica.next();
+                let change = Change::LinkObject {
+                    bucket: B,
+                    key: key.clone(),
+                    attributes: Default::default(),
+                    condition: WriteCondition::default(),
+                    source,
+                    size: 3,
+                    etag: super::etag(3),
+                    checksum: None,
+                    nonce,
+                };
+                let outcome = self.replica.propose(change);
+                self.written(key, outcome, source);
+            }
+            Op::Delete { key } => {
+                let deleted = self.replica.delete(key, None);
+                match self.versioning {
+                    Versioning::Off => drop(self.keys.remove(key)),
+                    _ => self.write(key, deleted.version_id, None),
+                }
+            }
+            Op::DeleteVersion { which, missing } => self.delete_version(*which, *missing),
+            Op::Tag { key } => drop(self.replica.propose(Change::PutTags {
+                bucket: B,
+                key: key.clone(),
+                version: None,
+                tags: vec![("a".into(), "b".into())],
+            })),
+            Op::CreateUpload { key } => {
+                let upload = self.replica.create_upload(key);
+                self.uploads.push((key.clone(), upload));
+            }
+            Op::PutPart {
+                upload,
+                number,
+                inline,
+            } => self.put_part(*upload, *number, *inline),
+            Op::Complete { upload, odd } => self.complete(*upload, *odd),
+            Op::Abort { upload } => {
+                if let Some((key, upload)) = self.upload(*upload) {
+                    self.replica.done(Change::AbortUpload {
+                        bucket: B,
+                        key,
+                        upload,
+                    });
+                    self.uploads.retain(|(_, id)| *id != upload);
+                }
+            }
+            Op::RaiseEpoch => {
+                self.replica.epoch.0 += 1;
+                let to = self.replica.epoch;
+                drop(self.replica.propose(Change::RaiseEpoch { to }));
+            }
+            Op::RaiseFloor => {
+                let to = Epoch(self.replica.epoch.0.saturating_sub(1));
+                drop(self.replica.propose(Change::RaiseFloor { to }));
+            }
+            Op::Repeat => {
+                if let Some((command, outcome)) = self.last.clone() {
+                    let below = command.epoch < Epoch(self.replica.epoch.0.saturating_sub(1));
+                    let again = self.replica.apply(&command);
+                    assert!(again == outcome || below, "{again:?}");
+                }
+            }
+        }
+    }
+
+    fn delete_version(&mut self, which: usize, missing: bool) {
+        let Some((key, version)) = self.nth(which) else {
+            return;
+        };
+        let mut id = version.id;
+        if let (true, VersionId::Ordered { nonce, .. }) = (missing, &mut id) {
+            *nonce ^= 1;
+        }
+        let deleted = self.replica.delete(&key, Some(id));
+        assert_eq!(deleted.version_id, Some(id));
+        let there = id == version.id;
+        assert_eq!(deleted.is_marker, there && version.bytes.is_none());
+        let versions = self.keys.get_mut(&key).unwrap();
+        versions.retain(|version| version.id != id);
+        self.keys.retain(|_, versions| !versions.is_empty());
+    }
+
+    fn put_part(&mut self, upload: usize, number: u16, inline: bool) {
+        let Some((key, upload)) = self.upload(upload) else {
+            return;
+        };
+        let data = match inline {
+            true => self.replica.inline("part"),
+            false => self.replica.sharded(50),
+        };
+        let chosen = ChosenPart {
+            number,
+            write_id: data.write_id,
+            size: data.size,
+        };
+        let done = self.replica.put_part(&key, upload, number, data);
+        assert_eq!(done, Ok(Reply::Done));
+        self.parts.insert((upload, number), chosen);
+    }
+
+    fn complete(&mut self, upload: usize, odd: bool) {
+        let Some((key, upload)) = self.upload(upload) else {
+            return;
+        };
+        let of_upload = self.parts.range((upload, 0)..=(upload, u16::MAX));
+        let chosen: Vec<ChosenPart> = of_upload
+            .map(|(_, part)| part.clone())
+            .filter(|part| !odd || part.number % 2 == 1)
+            .collect();
+        let done = self
+            .replica
+            .complete(&key, upload, &chosen, WriteCondition::default());
+        match done {
+            Ok(Reply::Written { version_id, .. }) => {
+                self.write(&key, version_id, Some(upload.0));
+                self.uploads.retain(|(_, id)| *id != upload);
+            }
+            other => assert!(chosen.is_empty(), "{other:?}"),
+        }
+    }
+
+    fn compare(&self, prefix: &str, delimiter: &str, after: &str, max: usize) {
+        self.replica.check();
+        let objects: Vec<String> = self
+            .keys
+            .iter()
+            .filter(|(_, versions)| versions[0].bytes.is_some())
+            .map(|(key, _)| key.clone())
+            .collect();
+        let expected: Vec<Entry> = entries(&objects, prefix, delimiter, after);
+        assert_eq!(self.replica.list(prefix, delimiter, after, max), expected);
+        let mut versions = Vec::new();
+        for (key, of_key) in self.keys.iter().filter(|(key, _)| key.starts_with(prefix)) {
+            for (n, version) in of_key.iter().enumerate() {
+                versions.push((key.clone(), version.id, n == 0));
+            }
+        }
+        assert_eq!(self.replica.list_versions(prefix, max), versions);
+    }
+}
+
+#[test]
+fn random_commands_keep_every_invariant_and_agree_with_the_model() {
+    let dir = tempfile::tempdir().unwrap();
+    let db = Db::create(dir.path(), &DbShared::new().unwrap()).unwrap();
+    let states = std::cell::Cell::new(0);
+    let listing = || {
+        let delimiter = prop_oneof![Just(""), Just("/"), Just("é"), Just("a/")];
+        let prefix = prop_oneof![Just(String::new()), key()];
+        let after = prop_oneof![Just(String::new()), key()];
+        (prefix, delimiter, after, 1..6usize)
+    };
+    let strategy = proptest::collection::vec((op(), listing()), 1..40);
+    let mut runner = TestRunner::new(Config {
+        failure_persistence: None,
+        ..Config::with_cases(64)
+    });
+    let result = runner.run(&strategy, |steps| {
+        // Each case beside the rows of those before.
+        states.set(states.get() + 1);
+        let mut model = Model {
+            replica: Replica::on(&db, StateId(states.get())),
+            versioning: Versioning::Off,
+            keys: BTreeMap::new(),
+            uploads: Vec::new(),
+            parts: BTreeMap::new(),
+            last: None,
+        };
+        model.replica.serial = 10;
+        for (op, (prefix, delimiter, after, max)) in &steps {
+            model.step(op);
+            model.compare(prefix, delimiter, after, *max);
+        }
+        Ok(())
+    });
+    result.unwrap();
+}

@@ -1,0 +1,242 @@
+//! Multipart uploads.
+
+use super::{B, Replica, Reply, id};
+use crate::error::Refusal;
+use crate::meta::command::{Change, ChosenPart, NewData, Outcome};
+use crate::store::{ETagCondition, ListUploads, WriteCondition};
+use crate::types::{Attributes, ETag, Epoch, UploadId, VersionSelector, Versioning, WriteId};
+
+impl Replica {
+    pub fn create_upload(&mut self, key: &str) -> UploadId {
+        let upload = UploadId(id(1 << 50 | self.next()));
+        self.done(Change::CreateUpload {
+            bucket: B,
+            key: key.into(),
+            upload,
+            attributes: Attributes {
+                storage_class: "GLACIER_IR".into(),
+                owner: super::owner(),
+                ..Attributes::default()
+            },
+            checksum: None,
+        });
+        upload
+    }
+
+    pub fn put_part(&mut self, key: &str, upload: UploadId, number: u16, data: NewData) -> Outcome {
+        let digest = super::digest(data.size);
+        self.propose(Change::PutPart {
+            bucket: B,
+            key: key.into(),
+            upload,
+            number,
+            data,
+            digest,
+        })
+    }
+
+    fn part(&mut self, key: &str, upload: UploadId, number: u16, size: u64) -> ChosenPart {
+        let data = self.sharded(size);
+        let write_id = data.write_id;
+        assert_eq!(self.put_part(key, upload, number, data), Ok(Reply::Done));
+        ChosenPart {
+            number,
+            write_id,
+            size,
+        }
+    }
+
+    pub fn complete(
+        &mut self,
+        key: &str,
+        upload: UploadId,
+        parts: &[ChosenPart],
+        condition: WriteCondition,
+    ) -> Outcome {
+        let nonce = self.next();
+        self.propose(Change::CompleteUpload {
+            bucket: B,
+            key: key.into(),
+            upload,
+            parts: parts.to_vec(),
+            etag: ETag {
+                md5: [9; 16],
+                parts: parts.len() as u32,
+            },
+            checksum: None,
+            condition,
+            nonce,
+        })
+    }
+}
+
+fn garbage(replica: &Replica) -> Vec<WriteId> {
+    let garbage = replica.state.view().garbage(Epoch(u64::MAX), 99).unwrap();
+    garbage.into_iter().map(|row| row.write_id).collect()
+}
+
+#[test]
+fn s_20_completion_takes_the_chosen_parts_and_frees_the_others() {
+    let mut replica = Replica::with(Versioning::Enabled);
+    let upload = replica.create_upload("k");
+    let replaced = replica.part("k", upload, 2, 50);
+    let two = replica.part("k", upload, 2, 60);
+    let unused = replica.part("k", upload, 5, 5);
+    let seven = replica.part("k", upload, 7, 8);
+    let thousand = replica.part("k", upload, 1000, 0);
+    assert_eq!(garbage(&replica), [replaced.write_id]);
+    replica.check();
+
+    let chosen = [two, seven, thousand];
+    let none = WriteCondition::default;
+    let stale = [replaced.clone()];
+    let refused = replica.complete("k", upload, &stale, none());
+    assert_eq!(refused, Err(Refusal::InvalidPart { number: 2 }));
+    let unordered = [chosen[1].clone(), chosen[0].clone()];
+    let refused = replica.complete("k", upload, &unordered, none());
+    assert_eq!(refused, Err(Refusal::InvalidPart { number: 2 }));
+    let only_old = WriteCondition {
+        if_match: Some(ETagCondition::Any),
+        ..none()
+    };
+    let refused = replica.complete("k", upload, &chosen, only_old.clone());
+    assert_eq!(refused, Err(Refusal::NoSuchKey));
+    replica.check();
+
+    let finished = replica.complete("k", upload, &chosen, none());
+    assert!(matches!(finished, Ok(Reply::Written { size: 68, .. })));
+    assert_eq!(garbage(&replica), [replaced.write_id, unused.write_id]);
+    replica.check();
+    // Again, by another request and whatever its condition: the same answer, and one version.
+    assert_eq!(replica.complete("k", upload, &chosen, only_old), finished);
+    assert_eq!(replica.versions("k").len(), 1);
+    let others = replica.complete("k", upload, &chosen[..1], none());
+    assert_eq!(others, Err(Refusal::NoSuchUpload));
+    let view = replica.state.view();
+    let (numbers, reply) = view.finished(B, "k", upload).unwrap().unwrap();
+    assert_eq!((numbers, Ok(reply)), (vec![2, 7, 1000], finished));
+    let found = view.version(B, "k", VersionSelector::Latest).unwrap();
+    assert_eq!(found.object.unwrap().attributes.storage_class, "GLACIER_IR");
+}
+
+#[test]
+fn part_lists_are_read_by_offset_and_by_number() {
+    let mut replica = Replica::new();
+    let upload = replica.create_upload("k");
+    let sizes = [(1, 10), (4, 20), (9, 5), (10, 0)];
+    let parts = sizes.map(|(number, size)| replica.part("k", upload, number, size));
+    let done = replica.complete("k", upload, &parts, WriteCondition::default());
+    assert!(done.is_ok());
+    let list = upload.0;
+    let view = replica.state.view();
+    let at = |offset| view.part_at(list, offset).unwrap().map(|part| part.number);
+    assert_eq!(
+        [0, 9, 10, 29, 30, 34, 35].map(at),
+        [Some(1), Some(1), Some(4), Some(4), Some(9), Some(9), None]
+    );
+    let numbers = |parts: Vec<crate::meta::view::Part>| -> Vec<(u16, u64)> {
+        parts.into_iter().map(|p| (p.number, p.offset)).collect()
+    };
+    assert_eq!(
+        numbers(view.parts(list, 0, 99).unwrap()),
+        [(1, 0), (4, 10), (9, 30), (10, 35)]
+    );
+    assert_eq!(numbers(view.parts(list, 4, 1).unwrap()), [(9, 30)]);
+    assert_eq!(numbers(view.parts(list, 10, 9).unwrap()), []);
+    assert_eq!(
+        numbers(view.parts_at(list, 12, 2).unwrap()),
+        [(4, 10), (9, 30)]
+    );
+    let four = view.part(list, 4).unwrap().unwrap();
+    assert_eq!((four.size, four.write_id), (20, parts[1].write_id));
+    assert_eq!(view.part(list, 5).unwrap(), None);
+    drop(view);
+    replica.delete("k", None);
+    assert_eq!(garbage(&replica).len(), 4);
+    replica.check();
+}
+
+#[test]
+fn s_20_an_abort_frees_every_part_and_ends_the_upload() {
+    let mut replica = Replica::new();
+    let upload = replica.create_upload("k");
+    let parts = [1, 2].map(|number| replica.part("k", upload, number, 9));
+    let seal = Change::SealBucket { id: B };
+    assert_eq!(replica.propose(seal), Err(Refusal::BucketNotEmpty));
+    let abort = |key: &str| Change::AbortUpload {
+        bucket: B,
+        key: key.into(),
+        upload,
+    };
+    assert_eq!(replica.propose(abort("other")), Err(Refusal::NoSuchUpload));
+    replica.done(abort("k"));
+    assert_eq!(replica.propose(abort("k")), Err(Refusal::NoSuchUpload));
+    assert_eq!(garbage(&replica), parts.map(|part| part.write_id));
+    let data = replica.inline("late");
+    let late = replica.put_part("k", upload, 3, data);
+    assert_eq!(late, Err(Refusal::NoSuchUpload));
+    replica.check();
+    replica.done(Change::SealBucket { id: B });
+}
+
+#[test]
+fn uploads_are_listed_by_key_and_start_and_pages_meet() {
+    let mut replica = Replica::new();
+    let keys = ["b/1", "a", "b/2", "a", "c", "a"];
+    let ids = keys.map(|key| (key, replica.create_upload(key)));
+    let mut sorted = ids.to_vec();
+    sorted.sort_by_key(|(key, _)| *key);
+    for max in 1..8 {
+        let mut request = ListUploads {
+            prefix: String::new(),
+            delimiter: String::new(),
+            key_after: String::new(),
+            upload_after: None,
+            max,
+        };
+        let mut found = Vec::new();
+        loop {
+            let page = replica.state.view().list_uploads(B, &request).unwrap();
+            found.extend(page.uploads.into_iter().map(|u| (u.key, u.id)));
+            let Some((key, upload)) = page.next else {
+                break;
+            };
+            (request.key_after, request.upload_after) = (key, upload);
+        }
+        let expected: Vec<_> = sorted.iter().map(|(k, id)| (k.to_string(), *id)).collect();
+        assert_eq!(found, expected, "pages of {max}");
+    }
+    let request = ListUploads {
+        prefix: String::new(),
+        delimiter: "/".into(),
+        key_after: "a".into(),
+        upload_after: None,
+        max: 1,
+    };
+    let page = replica.state.view().list_uploads(B, &request).unwrap();
+    assert_eq!(page.prefixes, ["b/"]);
+    assert_eq!(page.next, Some(("b/".into(), None)));
+    let view = replica.state.view();
+    assert!(view.upload(B, "a", ids[1].1).is_ok());
+    let foreign = super::refusal(view.upload(B, "c", ids[1].1));
+    assert_eq!(foreign, Err(Refusal::NoSuchUpload));
+}
+
+#[test]
+fn parts_of_an_upload_are_listed_by_number() {
+    let mut replica = Replica::new();
+    let upload = replica.create_upload("k");
+    for number in [300, 2, 10] {
+        replica.part("k", upload, number, u64::from(number));
+    }
+    let view = replica.state.view();
+    let numbers = |after, max| -> Vec<u16> {
+        let parts = view.upload_parts(upload, after, max).unwrap();
+        parts.into_iter().map(|part| part.part.number).collect()
+    };
+    assert_eq!(numbers(0, 9), [2, 10, 300]);
+    assert_eq!(numbers(2, 1), [10]);
+    assert_eq!(numbers(300, 1), [0; 0]);
+    let chosen = view.chosen_parts(upload, &[10, 11]).unwrap();
+    assert!(chosen[0].is_some() && chosen[1].is_none());
+}
