@@ -1,1 +1,471 @@
 //! Who a disk is, and the lock against two processes.
+//!
+//! A directory is a disk of this store when its file `identity` says so. Nothing is ever written
+//! into a directory whose identity was not read first, so a mount that is missing, a disk of
+//! another store or somebody's photographs are left alone and told in a sentence.
+//!
+//! **Birth.** Empty directories become disks only together, at a store's first start. Each gets an
+//! identity that is not yet *born*; when the metadata groups have committed, all are marked born,
+//! and only then the first request is answered. Power goes before that: nothing was acknowledged,
+//! and the next start makes disks of the directories that are still empty. Power goes between two
+//! marks: one born disk is enough to know that the birth was complete.
+
+use std::collections::HashSet;
+use std::fs::{self, File, TryLockError};
+use std::io::{self, Write as _};
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+
+use xxhash_rust::xxh3::xxh3_64;
+
+use crate::env::Env;
+use crate::types::DiskId;
+
+const FILE: &str = "identity";
+const NEW_FILE: &str = "identity.new";
+const LOCK_FILE: &str = "lock";
+/// What an empty directory may hold: the file system's own, and what a cut birth leaves.
+const IN_EMPTY: [&str; 3] = ["lost+found", NEW_FILE, LOCK_FILE];
+
+const MAGIC: [u8; 8] = *b"\x89ecdisk\n";
+const VERSION: u16 = 1;
+const BORN: u16 = 1;
+const LEN: usize = 104;
+
+/// The content of the file `identity`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Identity {
+    pub cluster: [u8; 16],
+    pub node: [u8; 16],
+    pub disk: DiskId,
+    /// Names the first start that made this disk, and how many it was to make.
+    pub birth: [u8; 16],
+    pub birth_disks: u32,
+    /// Counts how often the disk was made anew under its id.
+    pub generation: u64,
+    /// Counts the store's reforms: a disk of a lower one comes back as an empty one.
+    pub epoch: u64,
+    pub born: bool,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum IdentityError {
+    #[error("{}: {source}", dir.display())]
+    Io { dir: PathBuf, source: io::Error },
+    #[error("{}: given twice; give each directory once", dir.display())]
+    Twice { dir: PathBuf },
+    #[error(
+        "{}: holds other files; give an empty directory, or a new one inside it",
+        dir.display()
+    )]
+    Foreign { dir: PathBuf },
+    #[error(
+        "{}: its identity is damaged; leave it out, or give an empty directory once disks can be \
+         replaced",
+        dir.display()
+    )]
+    Damaged { dir: PathBuf },
+    #[error(
+        "{}: is empty, but the other directories hold a store; is its disk mounted?",
+        dir.display()
+    )]
+    Empty { dir: PathBuf },
+    #[error("{}: is not there; is its disk mounted?", dir.display())]
+    Missing { dir: PathBuf },
+    #[error(
+        "{} and {} belong to different stores; start each store with its own directories",
+        one.display(),
+        other.display()
+    )]
+    OtherStore { one: PathBuf, other: PathBuf },
+    #[error(
+        "{} is a copy of {}; start with one of the two",
+        copy.display(),
+        original.display()
+    )]
+    Copy { original: PathBuf, copy: PathBuf },
+    #[error(
+        "the store's first start was cut while it made {expected} disks, but {given} directories \
+         are given; give the same ones again"
+    )]
+    OtherBirth { expected: u32, given: usize },
+    #[error("{}: is in use by another process", dir.display())]
+    Locked { dir: PathBuf },
+    #[error("no directory was given")]
+    None,
+}
+
+/// A directory whose identity is known, locked by this process while this lives.
+#[derive(Debug)]
+pub struct Settled {
+    pub dir: PathBuf,
+    pub identity: Identity,
+    _lock: File,
+}
+
+/// What the given directories are.
+#[derive(Debug)]
+pub struct Found {
+    /// In the order given.
+    pub disks: Vec<Settled>,
+    /// Directories that should be disks of this store and are not usable, and why.
+    pub lost: Vec<IdentityError>,
+    /// No disk is born yet: the metadata is to be made.
+    pub birth: bool,
+}
+
+/// Reads the identities in `dirs`, makes the disks of a birth, and locks them all.
+pub fn settle(dirs: &[PathBuf], env: &dyn Env) -> Result<Found, IdentityError> {
+    if dirs.is_empty() {
+        return Err(IdentityError::None);
+    }
+    refuse_twice(dirs)?;
+    let mut looks = dirs.iter().map(|dir| look(dir)).collect::<Result<Vec<_>, _>>()?;
+    refuse_mixed(dirs, &looks)?;
+    let known: Vec<Identity> = looks.iter().filter_map(Look::identity).collect();
+    let birth = known.iter().all(|identity| !identity.born);
+    if birth {
+        give_birth(dirs, &mut looks, known.first(), env)?;
+    }
+    let mut found = Found { disks: Vec::new(), lost: Vec::new(), birth };
+    for (dir, look) in dirs.iter().zip(looks) {
+        let dir = dir.clone();
+        match look {
+            Look::Disk(identity) => {
+                let _lock = lock(&dir)?;
+                found.disks.push(Settled { dir, identity, _lock });
+            }
+            Look::Missing => found.lost.push(IdentityError::Missing { dir }),
+            Look::Empty => found.lost.push(IdentityError::Empty { dir }),
+            Look::Foreign => found.lost.push(IdentityError::Foreign { dir }),
+            Look::Damaged => found.lost.push(IdentityError::Damaged { dir }),
+        }
+    }
+    Ok(found)
+}
+
+/// Marks a disk as born, once the metadata is committed.
+pub fn mark_born(disk: &mut Settled) -> Result<(), IdentityError> {
+    let identity = Identity { born: true, ..disk.identity };
+    write(&disk.dir, &identity)?;
+    disk.identity = identity;
+    Ok(())
+}
+
+/// Whether the directory still is the disk that it was.
+pub fn is_still(dir: &Path, identity: &Identity) -> bool {
+    fs::read(dir.join(FILE)).ok().and_then(|bytes| decode(&bytes)).as_ref() == Some(identity)
+}
+
+enum Look {
+    Disk(Identity),
+    Missing,
+    Empty,
+    Foreign,
+    Damaged,
+}
+
+impl Look {
+    fn identity(&self) -> Option<Identity> {
+        match self {
+            Look::Disk(identity) => Some(*identity),
+            _ => None,
+        }
+    }
+}
+
+fn look(dir: &Path) -> Result<Look, IdentityError> {
+    match fs::read(dir.join(FILE)) {
+        Ok(bytes) => return Ok(decode(&bytes).map_or(Look::Damaged, Look::Disk)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        // The path goes through a file, or the disk does not answer.
+        Err(source) => return Err(IdentityError::Io { dir: dir.to_owned(), source }),
+    }
+    let entries = match fs::read_dir(dir) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Look::Missing),
+        Err(source) => return Err(IdentityError::Io { dir: dir.to_owned(), source }),
+    };
+    for entry in entries {
+        let name = entry.map_err(|source| at(dir, source))?.file_name();
+        if !IN_EMPTY.iter().any(|allowed| name == *allowed) {
+            return Ok(Look::Foreign);
+        }
+    }
+    Ok(Look::Empty)
+}
+
+fn refuse_twice(dirs: &[PathBuf]) -> Result<(), IdentityError> {
+    let mut seen = HashSet::new();
+    let mut paths = HashSet::new();
+    for dir in dirs {
+        // A directory that is not there yet can only be compared by its path.
+        let is_new = match fs::metadata(dir) {
+            Ok(meta) => seen.insert((meta.dev(), meta.ino())),
+            Err(_) => paths.insert(dir),
+        };
+        if !is_new {
+            return Err(IdentityError::Twice { dir: dir.clone() });
+        }
+    }
+    Ok(())
+}
+
+fn refuse_mixed(dirs: &[PathBuf], looks: &[Look]) -> Result<(), IdentityError> {
+    let disks: Vec<(&PathBuf, Identity)> =
+        dirs.iter().zip(looks).filter_map(|(dir, look)| Some((dir, look.identity()?))).collect();
+    for (n, (dir, identity)) in disks.iter().enumerate() {
+        let (first, one) = &disks[0];
+        if identity.cluster != one.cluster {
+            let (one, other) = (first.to_path_buf(), dir.to_path_buf());
+            return Err(IdentityError::OtherStore { one, other });
+        }
+        if let Some((original, _)) = disks[..n].iter().find(|(_, i)| i.disk == identity.disk) {
+            let (original, copy) = (original.to_path_buf(), dir.to_path_buf());
+            return Err(IdentityError::Copy { original, copy });
+        }
+    }
+    Ok(())
+}
+
+/// Makes disks of the directories that are none yet. `begun`: one that an earlier start, cut
+/// before its end, has made.
+fn give_birth(
+    dirs: &[PathBuf],
+    looks: &mut [Look],
+    begun: Option<&Identity>,
+    env: &dyn Env,
+) -> Result<(), IdentityError> {
+    if let Some(begun) = begun
+        && begun.birth_disks as usize != dirs.len()
+    {
+        let (expected, given) = (begun.birth_disks, dirs.len());
+        return Err(IdentityError::OtherBirth { expected, given });
+    }
+    // All are looked at before the first is touched.
+    for (dir, look) in dirs.iter().zip(&*looks) {
+        match look {
+            Look::Foreign => return Err(IdentityError::Foreign { dir: dir.clone() }),
+            Look::Damaged => return Err(IdentityError::Damaged { dir: dir.clone() }),
+            Look::Disk(_) | Look::Missing | Look::Empty => {}
+        }
+    }
+    let template = begun.copied().unwrap_or_else(|| Identity {
+        cluster: env.random(),
+        node: env.random(),
+        disk: DiskId([0; 16]),
+        birth: env.random(),
+        birth_disks: u32::try_from(dirs.len()).expect("the configuration bounds directories"),
+        generation: 0,
+        epoch: 0,
+        born: false,
+    });
+    for (dir, look) in dirs.iter().zip(looks) {
+        if let Look::Missing | Look::Empty = look {
+            let identity = Identity { disk: DiskId(env.random()), ..template };
+            create_dir(dir)?;
+            let _lock = lock(dir)?;
+            write(dir, &identity)?;
+            *look = Look::Disk(identity);
+        }
+    }
+    Ok(())
+}
+
+/// Power goes here: a folder without an identity, which counts as empty.
+fn create_dir(dir: &Path) -> Result<(), IdentityError> {
+    fs::create_dir_all(dir).map_err(|source| at(dir, source))?;
+    // The folders above may be new as well; each is durable once its parent is synced.
+    let absolute = fs::canonicalize(dir).map_err(|source| at(dir, source))?;
+    for parent in absolute.ancestors().skip(1) {
+        match File::open(parent).and_then(|folder| folder.sync_all()) {
+            Ok(()) => {}
+            // What we may not even open, we have not changed.
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => break,
+            Err(source) => return Err(at(dir, source)),
+        }
+    }
+    Ok(())
+}
+
+fn lock(dir: &Path) -> Result<File, IdentityError> {
+    let open = File::options().create(true).truncate(false).write(true).open(dir.join(LOCK_FILE));
+    let file = open.map_err(|source| at(dir, source))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(IdentityError::Locked { dir: dir.to_owned() }),
+        Err(TryLockError::Error(source)) => Err(at(dir, source)),
+    }
+}
+
+/// Power goes before the rename: the old identity, or none, and `identity.new`, which the next
+/// writing replaces. After it: the new one, or the old one until the folder is synced.
+fn write(dir: &Path, identity: &Identity) -> Result<(), IdentityError> {
+    let write = || -> io::Result<()> {
+        let (new, name) = (dir.join(NEW_FILE), dir.join(FILE));
+        let mut file = File::create(&new)?;
+        file.write_all(&encode(identity))?;
+        file.sync_all()?;
+        fs::rename(new, name)?;
+        File::open(dir)?.sync_all()
+    };
+    write().map_err(|source| at(dir, source))
+}
+
+fn at(dir: &Path, source: io::Error) -> IdentityError {
+    IdentityError::Io { dir: dir.to_owned(), source }
+}
+
+fn encode(identity: &Identity) -> [u8; LEN] {
+    let mut bytes = [0; LEN];
+    bytes[0..8].copy_from_slice(&MAGIC);
+    bytes[8..10].copy_from_slice(&VERSION.to_le_bytes());
+    bytes[10..12].copy_from_slice(&if identity.born { BORN } else { 0 }.to_le_bytes());
+    bytes[12..28].copy_from_slice(&identity.cluster);
+    bytes[28..44].copy_from_slice(&identity.node);
+    bytes[44..60].copy_from_slice(&identity.disk.0);
+    bytes[60..76].copy_from_slice(&identity.birth);
+    bytes[76..80].copy_from_slice(&identity.birth_disks.to_le_bytes());
+    bytes[80..88].copy_from_slice(&identity.generation.to_le_bytes());
+    bytes[88..96].copy_from_slice(&identity.epoch.to_le_bytes());
+    let checksum = xxh3_64(&bytes[..96]);
+    bytes[96..].copy_from_slice(&checksum.to_le_bytes());
+    bytes
+}
+
+fn decode(bytes: &[u8]) -> Option<Identity> {
+    let bytes: &[u8; LEN] = bytes.try_into().ok()?;
+    let array16 = |at: usize| -> [u8; 16] { bytes[at..at + 16].try_into().expect("16 bytes") };
+    let number = |at: usize| u64::from_le_bytes(bytes[at..at + 8].try_into().expect("8 bytes"));
+    let short = |at: usize| u16::from_le_bytes([bytes[at], bytes[at + 1]]);
+    if bytes[..8] != MAGIC || short(8) != VERSION || number(96) != xxh3_64(&bytes[..96]) {
+        return None;
+    }
+    Some(Identity {
+        cluster: array16(12),
+        node: array16(28),
+        disk: DiskId(array16(44)),
+        birth: array16(60),
+        birth_disks: u32::from_le_bytes(bytes[76..80].try_into().expect("4 bytes")),
+        generation: number(80),
+        epoch: number(88),
+        born: short(10) & BORN != 0,
+    })
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::env::SystemEnv;
+
+    fn dirs(root: &Path, count: usize) -> Vec<PathBuf> {
+        (0..count).map(|n| root.join(format!("d{n}"))).collect()
+    }
+
+    fn born(dirs: &[PathBuf]) {
+        let mut found = settle(dirs, &SystemEnv).unwrap();
+        found.disks.iter_mut().for_each(|disk| mark_born(disk).unwrap());
+    }
+
+    fn refused(dirs: &[PathBuf]) -> IdentityError {
+        settle(dirs, &SystemEnv).unwrap_err()
+    }
+
+    #[test]
+    fn a_birth_makes_disks_of_one_store_and_they_are_found_again() {
+        let root = tempfile::tempdir().unwrap();
+        let dirs = dirs(root.path(), 4);
+        let first = settle(&dirs, &SystemEnv).unwrap();
+        assert!(first.birth && first.lost.is_empty());
+        let ids: HashSet<_> = first.disks.iter().map(|disk| disk.identity.disk).collect();
+        assert_eq!(ids.len(), 4);
+        drop(first);
+        born(&dirs);
+        let again = settle(&dirs, &SystemEnv).unwrap();
+        assert!(!again.birth);
+        assert_eq!(again.disks.iter().map(|d| d.identity.disk).collect::<HashSet<_>>(), ids);
+    }
+
+    #[test]
+    fn f_14_an_emptied_or_missing_directory_is_lost_and_never_made_anew() {
+        let root = tempfile::tempdir().unwrap();
+        let dirs = dirs(root.path(), 4);
+        born(&dirs);
+        fs::remove_dir_all(&dirs[1]).unwrap();
+        fs::remove_dir_all(&dirs[2]).unwrap();
+        fs::create_dir(&dirs[2]).unwrap();
+        let found = settle(&dirs, &SystemEnv).unwrap();
+        assert_eq!(found.disks.len(), 2);
+        assert!(matches!(found.lost[0], IdentityError::Missing { .. }));
+        assert!(matches!(found.lost[1], IdentityError::Empty { .. }));
+        assert_eq!(fs::read_dir(&dirs[2]).unwrap().count(), 0);
+        assert!(!dirs[1].exists());
+    }
+
+    #[test]
+    fn a_birth_that_was_cut_is_finished_with_the_same_directories_only() {
+        let root = tempfile::tempdir().unwrap();
+        let dirs = dirs(root.path(), 4);
+        drop(settle(&dirs, &SystemEnv).unwrap());
+        fs::remove_file(dirs[3].join(FILE)).unwrap();
+        fs::write(dirs[3].join(NEW_FILE), b"cut").unwrap();
+        assert!(matches!(refused(&dirs[..3]), IdentityError::OtherBirth { .. }));
+        let found = settle(&dirs, &SystemEnv).unwrap();
+        assert!(found.birth && found.disks.len() == 4);
+        let cluster = found.disks[0].identity.cluster;
+        assert!(found.disks.iter().all(|disk| disk.identity.cluster == cluster));
+    }
+
+    #[test]
+    fn f_39_foreign_mixed_copied_and_repeated_directories_are_refused_untouched() {
+        let root = tempfile::tempdir().unwrap();
+        let all = dirs(root.path(), 4);
+        fs::create_dir(&all[0]).unwrap();
+        fs::write(all[0].join("photo"), b"x").unwrap();
+        assert!(matches!(refused(&all[..2]), IdentityError::Foreign { .. }));
+        assert!(!all[1].exists(), "nothing was made");
+        assert!(matches!(
+            refused(&[all[1].clone(), all[1].clone()]),
+            IdentityError::Twice { .. }
+        ));
+        born(&all[1..2]);
+        born(&all[2..3]);
+        assert!(matches!(refused(&all[1..3]), IdentityError::OtherStore { .. }));
+        fs::create_dir(&all[3]).unwrap();
+        fs::copy(all[1].join(FILE), all[3].join(FILE)).unwrap();
+        let copied = [all[1].clone(), all[3].clone()];
+        assert!(matches!(refused(&copied), IdentityError::Copy { .. }));
+    }
+
+    #[test]
+    fn two_processes_cannot_have_one_disk() {
+        let root = tempfile::tempdir().unwrap();
+        let dirs = dirs(root.path(), 1);
+        let first = settle(&dirs, &SystemEnv).unwrap();
+        assert!(matches!(refused(&dirs), IdentityError::Locked { .. }));
+        drop(first);
+        settle(&dirs, &SystemEnv).unwrap();
+    }
+
+    #[test]
+    fn f_05_every_flipped_bit_of_an_identity_is_seen() {
+        let root = tempfile::tempdir().unwrap();
+        let dirs = dirs(root.path(), 1);
+        born(&dirs);
+        let bytes = fs::read(dirs[0].join(FILE)).unwrap();
+        let identity = decode(&bytes).unwrap();
+        assert!(is_still(&dirs[0], &identity));
+        for bit in 0..bytes.len() * 8 {
+            let mut flipped = bytes.clone();
+            flipped[bit / 8] ^= 1 << (bit % 8);
+            assert_eq!(decode(&flipped), None, "bit {bit}");
+        }
+        fs::write(dirs[0].join(FILE), &bytes[..50]).unwrap();
+        assert!(!is_still(&dirs[0], &identity));
+        assert!(matches!(
+            settle(&dirs, &SystemEnv).unwrap_err(),
+            IdentityError::Damaged { .. }
+        ));
+    }
+}
