@@ -120,20 +120,31 @@ pub fn settle(dirs: &[PathBuf], env: &dyn Env) -> Result<Found, IdentityError> {
         return Err(IdentityError::None);
     }
     refuse_twice(dirs)?;
-    let mut looks = dirs.iter().map(|dir| look(dir)).collect::<Result<Vec<_>, _>>()?;
+    let mut looks = dirs
+        .iter()
+        .map(|dir| look(dir))
+        .collect::<Result<Vec<_>, _>>()?;
     refuse_mixed(dirs, &looks)?;
     let known: Vec<Identity> = looks.iter().filter_map(Look::identity).collect();
     let birth = known.iter().all(|identity| !identity.born);
     if birth {
         give_birth(dirs, &mut looks, known.first(), env)?;
     }
-    let mut found = Found { disks: Vec::new(), lost: Vec::new(), birth };
+    let mut found = Found {
+        disks: Vec::new(),
+        lost: Vec::new(),
+        birth,
+    };
     for (dir, look) in dirs.iter().zip(looks) {
         let dir = dir.clone();
         match look {
             Look::Disk(identity) => {
                 let _lock = lock(&dir)?;
-                found.disks.push(Settled { dir, identity, _lock });
+                found.disks.push(Settled {
+                    dir,
+                    identity,
+                    _lock,
+                });
             }
             Look::Missing => found.lost.push(IdentityError::Missing { dir }),
             Look::Empty => found.lost.push(IdentityError::Empty { dir }),
@@ -146,7 +157,10 @@ pub fn settle(dirs: &[PathBuf], env: &dyn Env) -> Result<Found, IdentityError> {
 
 /// Marks a disk as born, once the metadata is committed.
 pub fn mark_born(disk: &mut Settled) -> Result<(), IdentityError> {
-    let identity = Identity { born: true, ..disk.identity };
+    let identity = Identity {
+        born: true,
+        ..disk.identity
+    };
     write(&disk.dir, &identity)?;
     disk.identity = identity;
     Ok(())
@@ -154,7 +168,11 @@ pub fn mark_born(disk: &mut Settled) -> Result<(), IdentityError> {
 
 /// Whether the directory still is the disk that it was.
 pub fn is_still(dir: &Path, identity: &Identity) -> bool {
-    fs::read(dir.join(FILE)).ok().and_then(|bytes| decode(&bytes)).as_ref() == Some(identity)
+    fs::read(dir.join(FILE))
+        .ok()
+        .and_then(|bytes| decode(&bytes))
+        .as_ref()
+        == Some(identity)
 }
 
 enum Look {
@@ -179,12 +197,22 @@ fn look(dir: &Path) -> Result<Look, IdentityError> {
         Ok(bytes) => return Ok(decode(&bytes).map_or(Look::Damaged, Look::Disk)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         // The path goes through a file, or the disk does not answer.
-        Err(source) => return Err(IdentityError::Io { dir: dir.to_owned(), source }),
+        Err(source) => {
+            return Err(IdentityError::Io {
+                dir: dir.to_owned(),
+                source,
+            });
+        }
     }
     let entries = match fs::read_dir(dir) {
         Ok(entries) => entries,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Look::Missing),
-        Err(source) => return Err(IdentityError::Io { dir: dir.to_owned(), source }),
+        Err(source) => {
+            return Err(IdentityError::Io {
+                dir: dir.to_owned(),
+                source,
+            });
+        }
     };
     for entry in entries {
         let name = entry.map_err(|source| at(dir, source))?.file_name();
@@ -212,8 +240,11 @@ fn refuse_twice(dirs: &[PathBuf]) -> Result<(), IdentityError> {
 }
 
 fn refuse_mixed(dirs: &[PathBuf], looks: &[Look]) -> Result<(), IdentityError> {
-    let disks: Vec<(&PathBuf, Identity)> =
-        dirs.iter().zip(looks).filter_map(|(dir, look)| Some((dir, look.identity()?))).collect();
+    let disks: Vec<(&PathBuf, Identity)> = dirs
+        .iter()
+        .zip(looks)
+        .filter_map(|(dir, look)| Some((dir, look.identity()?)))
+        .collect();
     for (n, (dir, identity)) in disks.iter().enumerate() {
         let (first, one) = &disks[0];
         if identity.cluster != one.cluster {
@@ -262,7 +293,10 @@ fn give_birth(
     });
     for (dir, look) in dirs.iter().zip(looks) {
         if let Look::Missing | Look::Empty = look {
-            let identity = Identity { disk: DiskId(env.random()), ..template };
+            let identity = Identity {
+                disk: DiskId(env.random()),
+                ..template
+            };
             create_dir(dir)?;
             let _lock = lock(dir)?;
             write(dir, &identity)?;
@@ -289,11 +323,17 @@ fn create_dir(dir: &Path) -> Result<(), IdentityError> {
 }
 
 fn lock(dir: &Path) -> Result<File, IdentityError> {
-    let open = File::options().create(true).truncate(false).write(true).open(dir.join(LOCK_FILE));
+    let open = File::options()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(dir.join(LOCK_FILE));
     let file = open.map_err(|source| at(dir, source))?;
     match file.try_lock() {
         Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(IdentityError::Locked { dir: dir.to_owned() }),
+        Err(TryLockError::WouldBlock) => Err(IdentityError::Locked {
+            dir: dir.to_owned(),
+        }),
         Err(TryLockError::Error(source)) => Err(at(dir, source)),
     }
 }
@@ -313,7 +353,10 @@ fn write(dir: &Path, identity: &Identity) -> Result<(), IdentityError> {
 }
 
 fn at(dir: &Path, source: io::Error) -> IdentityError {
-    IdentityError::Io { dir: dir.to_owned(), source }
+    IdentityError::Io {
+        dir: dir.to_owned(),
+        source,
+    }
 }
 
 fn encode(identity: &Identity) -> [u8; LEN] {
@@ -365,7 +408,10 @@ mod tests {
 
     fn born(dirs: &[PathBuf]) {
         let mut found = settle(dirs, &SystemEnv).unwrap();
-        found.disks.iter_mut().for_each(|disk| mark_born(disk).unwrap());
+        found
+            .disks
+            .iter_mut()
+            .for_each(|disk| mark_born(disk).unwrap());
     }
 
     fn refused(dirs: &[PathBuf]) -> IdentityError {
@@ -384,7 +430,14 @@ mod tests {
         born(&dirs);
         let again = settle(&dirs, &SystemEnv).unwrap();
         assert!(!again.birth);
-        assert_eq!(again.disks.iter().map(|d| d.identity.disk).collect::<HashSet<_>>(), ids);
+        assert_eq!(
+            again
+                .disks
+                .iter()
+                .map(|d| d.identity.disk)
+                .collect::<HashSet<_>>(),
+            ids
+        );
     }
 
     #[test]
@@ -410,11 +463,19 @@ mod tests {
         drop(settle(&dirs, &SystemEnv).unwrap());
         fs::remove_file(dirs[3].join(FILE)).unwrap();
         fs::write(dirs[3].join(NEW_FILE), b"cut").unwrap();
-        assert!(matches!(refused(&dirs[..3]), IdentityError::OtherBirth { .. }));
+        assert!(matches!(
+            refused(&dirs[..3]),
+            IdentityError::OtherBirth { .. }
+        ));
         let found = settle(&dirs, &SystemEnv).unwrap();
         assert!(found.birth && found.disks.len() == 4);
         let cluster = found.disks[0].identity.cluster;
-        assert!(found.disks.iter().all(|disk| disk.identity.cluster == cluster));
+        assert!(
+            found
+                .disks
+                .iter()
+                .all(|disk| disk.identity.cluster == cluster)
+        );
     }
 
     #[test]
@@ -431,7 +492,10 @@ mod tests {
         ));
         born(&all[1..2]);
         born(&all[2..3]);
-        assert!(matches!(refused(&all[1..3]), IdentityError::OtherStore { .. }));
+        assert!(matches!(
+            refused(&all[1..3]),
+            IdentityError::OtherStore { .. }
+        ));
         fs::create_dir(&all[3]).unwrap();
         fs::copy(all[1].join(FILE), all[3].join(FILE)).unwrap();
         let copied = [all[1].clone(), all[3].clone()];
