@@ -311,4 +311,13 @@ impl Group {
             .collect();
         applied.len() == 1 && alive.len() == self.status().voters.len()
     }
+
+    /// How often replicas were asked for that are not in this process.
+    pub fn unreachable(&self) -> u64 {
+        self.0
+            .members
+            .router
+            .unreachable
+            .load(std::sync::atomic::Ordering::Relaxed)
+    }
 }

@@ -11,9 +11,12 @@ use std::time::Duration;
 use futures_util::FutureExt as _;
 use futures_util::future::select_all;
 use openraft::async_runtime::watch::WatchReceiver as _;
+use openraft::metrics::RaftServerMetrics;
 use openraft::raft::TransferLeaderRequest;
+use openraft::type_config::alias::WatchReceiverOf;
 use openraft::{Config, SnapshotPolicy};
 use tokio::sync::watch;
+use tokio::time::{Instant, sleep_until, timeout};
 
 use super::network::{Connector, Handle, Router};
 use super::raft_log::{LogMeter, RaftLog, run_blocking};
@@ -29,6 +32,9 @@ const HEARTBEAT: Duration = Duration::from_millis(500);
 /// A follower that hears nothing for this long stands for election.
 const ELECTION_TIMEOUT: (Duration, Duration) =
     (Duration::from_millis(1500), Duration::from_millis(2500));
+/// How often, and after which pauses, replicas stand for election on account of an event.
+const ELECTION_TRIES: u32 = 5;
+const ELECTION_PAUSE: Duration = Duration::from_millis(250);
 /// Entries in one message to a follower.
 const MESSAGE_ENTRIES_MAX: u64 = 256;
 /// Applied entries that stay in the log for followers that lag.
@@ -140,6 +146,57 @@ impl Member {
     }
 }
 
+/// A replica, and what would be news of it since this was made.
+struct Watched {
+    member: Arc<Member>,
+    metrics: WatchReceiverOf<Types, RaftServerMetrics<Types>>,
+    failure: watch::Receiver<Option<DbError>>,
+}
+
+impl Watched {
+    fn new(member: Arc<Member>) -> Watched {
+        let mut metrics = member.raft.server_metrics();
+        metrics.borrow_and_update();
+        let mut failure = member.shared.db.failure();
+        failure.borrow_and_update();
+        Watched {
+            member,
+            metrics,
+            failure,
+        }
+    }
+
+    fn is_dead(&mut self) -> bool {
+        let ended = matches!(self.metrics.changed().now_or_never(), Some(Err(_)));
+        ended || self.failure.borrow().is_some()
+    }
+
+    async fn changed(&mut self) {
+        // An error is news, too: the replica has ended.
+        tokio::select! {
+            _ = self.metrics.changed() => {}
+            _ = self.failure.changed() => {}
+        }
+    }
+}
+
+/// Standing for election on account of an event, until there is a leader. Entries of the old
+/// leader may still arrive while the longest log is looked for, so that one may not be enough;
+/// after the last, openraft's own timeouts go on.
+struct Election {
+    tries_left: u32,
+    next: Instant,
+}
+
+impl Election {
+    fn due(next: Instant) -> Election {
+        Election {
+            tries_left: ELECTION_TRIES,
+            next,
+        }
+    }
+}
+
 /// Who leads, as far as this process knows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Leader {
@@ -149,7 +206,7 @@ pub struct Leader {
 
 pub struct Members {
     pub group: GroupId,
-    router: Arc<Router>,
+    pub(super) router: Arc<Router>,
     alive: RwLock<Vec<Arc<Member>>>,
     leader: watch::Sender<Option<Leader>>,
 }
@@ -206,19 +263,18 @@ impl Members {
         let stands = if vote.committed {
             let last = best.log.last_log_id();
             let request = TransferLeaderRequest::<Types>::new(vote, best.replica, last);
-            best.raft
-                .handle_transfer_leader(request)
-                .await
-                .map(|answer| {
-                    if let Err(error) = answer {
-                        tracing::info!(%error, "the next leader has moved on");
-                    }
-                })
+            let asked = best.raft.handle_transfer_leader(request);
+            match timeout(ELECTION_PAUSE, asked).await {
+                Ok(Ok(answer)) => answer.map_err(|e| e.to_string()),
+                Ok(Err(fatal)) => Err(fatal.to_string()),
+                Err(_) => Err("its log is not synced in time".into()),
+            }
         } else {
-            best.raft.trigger().elect(false).await
+            let asked = best.raft.trigger().elect(false).await;
+            asked.map_err(|e| e.to_string())
         };
         if let Err(error) = stands {
-            tracing::warn!(%error, replica = %best.replica, "replica does not stand for election");
+            tracing::warn!(error, replica = %best.replica, "replica does not stand for election");
         }
     }
 
@@ -246,50 +302,39 @@ impl Members {
 
     /// Watches until `closing` changes or its sender is gone.
     pub async fn watch(self: Arc<Self>, mut closing: watch::Receiver<bool>) {
+        // The start has made the first replica stand already.
+        let mut election = Election::due(Instant::now() + ELECTION_PAUSE);
         loop {
-            let alive = self.alive();
-            if alive.is_empty() {
+            let mut watched: Vec<_> = self.alive().into_iter().map(Watched::new).collect();
+            let buried = watched
+                .iter_mut()
+                .filter_map(|w| w.is_dead().then_some(&w.member));
+            let buried: Vec<_> = buried.map(|member| self.bury(member)).collect();
+            self.publish_leader();
+            if buried.contains(&true) {
+                election = Election::due(Instant::now());
+            }
+            if !buried.is_empty() {
+                continue;
+            }
+            if watched.is_empty() {
                 self.leader.send_replace(None);
                 return;
             }
-            // Taken before looking, so that what happens meanwhile is not missed.
-            let mut events: Vec<_> = alive
-                .iter()
-                .map(|member| {
-                    let mut metrics = member.raft.server_metrics();
-                    metrics.borrow_and_update();
-                    let mut failure = member.shared.db.failure();
-                    failure.borrow_and_update();
-                    (member.clone(), metrics, failure)
-                })
-                .collect();
-
-            let mut lost_leader = false;
-            for (member, metrics, failure) in &mut events {
-                let ended = matches!(metrics.changed().now_or_never(), Some(Err(_)));
-                if ended || failure.borrow().is_some() {
-                    lost_leader |= self.bury(member);
-                }
-            }
-            self.publish_leader();
-            if lost_leader {
+            let leads = self.leader.borrow().is_some();
+            if leads {
+                election.tries_left = 0;
+            } else if election.tries_left > 0 && election.next <= Instant::now() {
                 self.elect().await;
-            }
-            if self.alive().len() < alive.len() {
-                continue;
+                election.tries_left -= 1;
+                election.next = Instant::now() + ELECTION_PAUSE;
             }
 
-            let changed = select_all(events.into_iter().map(|(_, mut metrics, mut failure)| {
-                Box::pin(async move {
-                    tokio::select! {
-                        _ = metrics.changed() => {}
-                        _ = failure.changed() => {}
-                    }
-                })
-            }));
+            let changed = select_all(watched.iter_mut().map(|w| Box::pin(w.changed())));
             tokio::select! {
                 _ = closing.changed() => return,
                 _ = changed => {}
+                () = sleep_until(election.next), if election.tries_left > 0 => {}
             }
         }
     }

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::future::Future;
 use std::sync::{Arc, PoisonError, RwLock, Weak};
 
-use futures_util::{Stream, StreamExt as _, future};
+use futures_util::{Stream, StreamExt as _, future, stream};
 use openraft::Raft;
 use openraft::base::{BoxFuture, BoxStream};
 use openraft::errors::{RPCError, ReplicationClosed, StreamingError, Unreachable};
@@ -29,6 +29,8 @@ pub type Handle = Raft<Types, Applier>;
 /// The replicas of one process, of all groups.
 pub struct Router {
     replicas: RwLock<HashMap<ReplicaId, Target>>,
+    #[cfg(test)]
+    pub unreachable: std::sync::atomic::AtomicU64,
 }
 
 #[derive(Clone)]
@@ -41,6 +43,8 @@ impl Router {
     pub fn new() -> Arc<Router> {
         Arc::new(Router {
             replicas: RwLock::default(),
+            #[cfg(test)]
+            unreachable: Default::default(),
         })
     }
 
@@ -89,10 +93,14 @@ pub struct Connection {
 
 impl Connection {
     fn target(&self) -> Result<Target, Unreachable<Types>> {
-        let target = self
-            .router
-            .upgrade()
-            .and_then(|router| router.get(self.target));
+        let router = self.router.upgrade();
+        let target = router.as_ref().and_then(|router| router.get(self.target));
+        #[cfg(test)]
+        if let (None, Some(router)) = (&target, &router) {
+            router
+                .unreachable
+                .fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        }
         target.ok_or_else(|| self.unreachable("not in this process"))
     }
 
@@ -116,7 +124,7 @@ impl RaftNetworkV2<Types> for Connection {
     /// Requests follow each other without waiting for the answers.
     fn stream_append<'s, S>(
         &'s mut self,
-        input: S,
+        mut input: S,
         _option: RPCOption,
     ) -> BoxFuture<
         's,
@@ -126,9 +134,19 @@ impl RaftNetworkV2<Types> for Connection {
         S: Stream<Item = AppendEntriesRequest<Types>> + OptionalSend + Unpin + 'static,
     {
         Box::pin(async move {
-            let answers = self.target()?.raft.stream_append(input);
-            let answers = answers.map(|answer| answer.map_err(|e| self.unreachable(e).into()));
-            Ok(Box::pin(answers) as BoxStream<'s, _>)
+            let answers: BoxStream<'s, _> = match self.target() {
+                Ok(target) => {
+                    let answers = target.raft.stream_append(input);
+                    Box::pin(answers.map(|answer| answer.map_err(|e| self.unreachable(e).into())))
+                }
+                // The pause before each new try lies in the stream of requests: without asking
+                // it for one, openraft would try for ever without any pause.
+                Err(unreachable) => Box::pin(stream::once(async move {
+                    input.next().await;
+                    Err(unreachable.into())
+                })),
+            };
+            Ok(answers)
         })
     }
 

@@ -100,6 +100,22 @@ async fn f_11_a_disk_that_fails_costs_nothing_even_the_leaders() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_voter_that_is_not_here_is_asked_for_ever_less_often() {
+    let dir = tempfile::tempdir().unwrap();
+    let (disks, groups) = newborn(dir.path(), 4).await;
+    groups.objects.propose(put("a", "x")).await.unwrap();
+    end(disks, groups).await;
+    let disks = open_disks(dir.path(), &[0, 1, 2], false);
+    let groups = start_groups(&disks, Start::Again).await.unwrap();
+    groups.objects.propose(put("a", "y")).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    // Two groups: their pauses, heartbeats and one election each.
+    let asked = groups.objects.unreachable();
+    assert!((1..60).contains(&asked), "{asked} times in a second");
+    end(disks, groups).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn proposals_go_on_while_the_leaders_disk_fails() {
     let dir = tempfile::tempdir().unwrap();
     let (disks, groups) = newborn(dir.path(), 4).await;

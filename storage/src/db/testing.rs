@@ -1,0 +1,31 @@
+//! Faults on request and evidence of syncs, for tests.
+
+use std::sync::atomic::AtomicBool;
+
+use rocksdb::statistics::Ticker;
+
+use super::{Db, Ordering};
+
+#[derive(Default)]
+pub(super) struct Faults(AtomicBool);
+
+impl Faults {
+    pub(super) fn check(&self) -> Result<(), String> {
+        match self.0.load(Ordering::SeqCst) {
+            true => Err("injected fault".into()),
+            false => Ok(()),
+        }
+    }
+}
+
+impl Db {
+    /// Every write and sync from now on fails, as on a disk that dies.
+    pub fn break_disk(&self) {
+        self.core.faults.0.store(true, Ordering::SeqCst);
+    }
+
+    /// How often RocksDB itself says that it has synced a WAL.
+    pub fn wal_syncs(&self) -> u64 {
+        self.core.options.get_ticker_count(Ticker::WalFileSynced)
+    }
+}

@@ -1,0 +1,174 @@
+//! What a disk's database promises, over kills, cuts and faults.
+
+#![allow(clippy::unwrap_used)]
+
+use super::*;
+
+fn copy_dir(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let target = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            copy_dir(&entry.path(), &target);
+        } else {
+            fs::copy(entry.path(), target).unwrap();
+        }
+    }
+}
+
+fn put<'a>(db: &'a Db, key: &'a [u8], value: &'a [u8]) -> impl FnOnce(&mut WriteBatch) + 'a {
+    move |batch| batch.put_cf(db.family(Family::Log), key, value)
+}
+
+fn newest_wal(dir: &Path) -> std::path::PathBuf {
+    let mut wals: Vec<_> = fs::read_dir(dir.join("rocksdb"))
+        .unwrap()
+        .map(|e| e.unwrap().path())
+        .filter(|p| p.extension().is_some_and(|e| e == "log"))
+        .collect();
+    wals.sort();
+    wals.pop().unwrap()
+}
+
+#[tokio::test]
+async fn b_60_an_answer_follows_a_sync_of_the_wal() {
+    let dir = tempfile::tempdir().unwrap();
+    let db = Db::create(dir.path(), &DbShared::new().unwrap()).unwrap();
+    let before = db.wal_syncs();
+    let (tx, rx) = tokio::sync::oneshot::channel();
+    let seen = db.clone();
+    let done = move |result: Result<(), DbError>| {
+        tx.send((result.is_ok(), seen.wal_syncs())).ok();
+    };
+    db.write_synced(put(&db, b"k", b"v"), done).await;
+    let (ok, after) = rx.await.unwrap();
+    assert!(
+        ok && after > before,
+        "{before} syncs before, {after} at the answer"
+    );
+}
+
+#[tokio::test]
+async fn answers_come_in_order_and_share_syncs() {
+    let dir = tempfile::tempdir().unwrap();
+    let db = Db::create(dir.path(), &DbShared::new().unwrap()).unwrap();
+    let order = Arc::new(Mutex::new(Vec::new()));
+    let before = db.syncs();
+    for n in 0..200u32 {
+        let order = order.clone();
+        let done = move |_| order.lock().unwrap().push(n);
+        db.write_synced(put(&db, &n.to_be_bytes(), b"v"), done)
+            .await;
+    }
+    db.synced(put(&db, b"last", b"v")).await.unwrap();
+    assert_eq!(*order.lock().unwrap(), (0..200).collect::<Vec<_>>());
+    assert!(db.syncs() - before < 201);
+}
+
+#[tokio::test]
+async fn what_was_answered_is_there_after_a_kill() {
+    let dir = tempfile::tempdir().unwrap();
+    let shared = DbShared::new().unwrap();
+    let db = Db::create(&dir.path().join("a"), &shared).unwrap();
+    for n in 0..20u32 {
+        db.synced(put(&db, &n.to_be_bytes(), b"v")).await.unwrap();
+    }
+    // What the directory holds now is what a killed process leaves.
+    copy_dir(&dir.path().join("a"), &dir.path().join("b"));
+    let again = Db::open(&dir.path().join("b"), &shared).unwrap();
+    for n in 0..20u32 {
+        let value = again
+            .rocks()
+            .get_cf(again.family(Family::Log), n.to_be_bytes())
+            .unwrap();
+        assert_eq!(value.as_deref(), Some(&b"v"[..]));
+    }
+}
+
+#[tokio::test]
+async fn b_67_a_wal_that_lost_synced_records_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let shared = DbShared::new().unwrap();
+    let db = Db::create(&dir.path().join("a"), &shared).unwrap();
+    for n in 0..20u32 {
+        db.synced(put(&db, &n.to_be_bytes(), &[7; 100]))
+            .await
+            .unwrap();
+    }
+    let wal = fs::read(newest_wal(&dir.path().join("a"))).unwrap();
+    let used = wal.iter().rposition(|b| *b != 0).unwrap() + 1;
+    for (name, cut) in [("cut", true), ("flip", false)] {
+        for at in [used - 1, used - 60, used / 2] {
+            let image = dir.path().join(format!("{name}{at}"));
+            copy_dir(&dir.path().join("a"), &image);
+            let mut bytes = wal.clone();
+            if cut {
+                bytes.truncate(at)
+            } else {
+                bytes[at] ^= 0x10
+            }
+            fs::write(newest_wal(&image), bytes).unwrap();
+            assert!(
+                Db::open(&image, &shared).is_err(),
+                "{name} at {at} of {used}"
+            );
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_torn_tail_that_was_not_synced_is_dropped() {
+    let dir = tempfile::tempdir().unwrap();
+    let shared = DbShared::new().unwrap();
+    let db = Db::create(&dir.path().join("a"), &shared).unwrap();
+    db.synced(put(&db, b"synced", b"v")).await.unwrap();
+    let mut batch = WriteBatch::default();
+    batch.put_cf(db.family(Family::State), b"unsynced", [7; 100]);
+    db.write_unsynced(batch).unwrap();
+    let image = dir.path().join("b");
+    copy_dir(&dir.path().join("a"), &image);
+    let wal = fs::read(newest_wal(&image)).unwrap();
+    let used = wal.iter().rposition(|b| *b != 0).unwrap() + 1;
+    fs::write(newest_wal(&image), &wal[..used - 30]).unwrap();
+    let again = Db::open(&image, &shared).unwrap();
+    let get = |family, key: &[u8]| again.rocks().get_cf(again.family(family), key).unwrap();
+    assert!(get(Family::Log, b"synced").is_some());
+    assert!(get(Family::State, b"unsynced").is_none());
+}
+
+#[tokio::test]
+async fn b_66_the_first_error_ends_all_writing() {
+    let dir = tempfile::tempdir().unwrap();
+    let db = Db::create(dir.path(), &DbShared::new().unwrap()).unwrap();
+    let mut failure = db.failure();
+    assert!(failure.borrow().is_none());
+    db.break_disk();
+    assert!(db.synced(put(&db, b"a", b"v")).await.is_err());
+    failure.changed().await.unwrap();
+    let syncs = db.wal_syncs();
+    assert!(db.synced(put(&db, b"b", b"v")).await.is_err());
+    assert!(db.write_unsynced(WriteBatch::default()).is_err());
+    assert_eq!(db.wal_syncs(), syncs, "no fsync is tried again");
+}
+
+#[tokio::test]
+async fn closing_writes_what_waits() {
+    let dir = tempfile::tempdir().unwrap();
+    let shared = DbShared::new().unwrap();
+    let db = Db::create(dir.path(), &shared).unwrap();
+    db.write_synced(put(&db, b"k", b"v"), |_| ()).await;
+    db.close();
+    assert!(matches!(
+        db.synced(put(&db, b"l", b"v")).await,
+        Err(DbError::Closed)
+    ));
+    drop(db);
+    let db = Db::open(dir.path(), &shared).unwrap();
+    assert!(
+        db.rocks()
+            .get_cf(db.family(Family::Log), b"k")
+            .unwrap()
+            .is_some()
+    );
+}
