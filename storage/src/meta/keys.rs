@@ -289,6 +289,11 @@ impl Keys {
         self.key(Table::Heal, &[&id.0, &[rank]])
     }
 
+    /// The heal rows of one write id.
+    pub fn heals_of(self, id: WriteId) -> KeyRange {
+        KeyRange::of_prefix(self.key(Table::Heal, &[&id.0]))
+    }
+
     pub fn heals(self) -> KeyRange {
         KeyRange::of_prefix(self.key(Table::Heal, &[]))
     }

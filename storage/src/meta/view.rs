@@ -22,7 +22,7 @@ use crate::error::{Error, Refusal, Result};
 use crate::meta::command::ShardSet;
 use crate::types::{
     Account, AccountId, Bucket, BucketId, Checksum, DiskId, ETag, Epoch, ObjectPart, Order, Upload,
-    UploadId, UploadedPart, Version, VersionSelector, WriteId,
+    UploadId, UploadedPart, Version, VersionSelector, Versioning, WriteId,
 };
 
 pub struct View<'a> {
@@ -272,9 +272,9 @@ impl View<'_> {
         key: &str,
         selector: VersionSelector,
     ) -> Result<Version> {
-        self.live_bucket(bucket)?;
+        let versioning = self.live_bucket(bucket)?.versioning;
         let (row, is_latest) = match selector {
-            VersionSelector::Latest => (self.latest(bucket, key)?, true),
+            VersionSelector::Latest => (self.latest(bucket, versioning, key)?, true),
             VersionSelector::Id(id) => {
                 let found = self.find_version(bucket, key, id)?;
                 let (order, row) = found.ok_or(Refusal::NoSuchVersion)?;
@@ -294,10 +294,11 @@ impl View<'_> {
         Ok(row.into_version(key.to_owned(), is_latest))
     }
 
-    /// By way of `current`, so that an object costs two point reads; only a marker or a key that
-    /// isn't there costs a seek.
-    fn latest(&self, bucket: BucketId, key: &str) -> Result<VersionRow> {
+    /// By way of `current`, so that an object costs two point reads; only in a versioned bucket
+    /// what is no object costs a seek, for there may be a marker.
+    fn latest(&self, bucket: BucketId, versioning: Versioning, key: &str) -> Result<VersionRow> {
         match self.current_row(bucket, key)? {
+            None if versioning == Versioning::Off => Err(Refusal::NoSuchKey.into()),
             Some(current) => self.owed(&self.keys.version(bucket, key, current.order)),
             None => {
                 let newest = self.newest(bucket, key)?;

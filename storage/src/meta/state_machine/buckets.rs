@@ -108,16 +108,18 @@ impl Step<'_> {
     /// Removes up to `max` versions and uploads of a sealed bucket, and with the last one the rows
     /// of the bucket itself.
     pub(super) fn empty_bucket(&mut self, id: BucketId, max: usize) -> Result<Reply> {
-        match self.txn.row::<BucketRow>(&self.keys.bucket(id))? {
-            None => return Ok(Reply::Emptied { more: false }),
-            Some(row) if !row.sealed => return Err(Refusal::BucketNotEmpty.into()),
-            Some(_) => {}
+        let bucket: Option<BucketRow> = self.txn.row(&self.keys.bucket(id))?;
+        let Some(bucket) = bucket else {
+            return Ok(Reply::Emptied { more: false });
+        };
+        if !bucket.sealed {
+            return Err(Refusal::BucketNotEmpty.into());
         }
         let versions = self.txn.scan(&self.keys.versions(id, ""), max)?;
         for (row, value) in &versions {
             let (key, order) = keys::parse_version(row)?;
             let version: VersionRow = decode(row, value)?;
-            self.remove_version(id, &key, order, &version)?;
+            self.remove_version(id, bucket.versioning, &key, order, &version)?;
         }
         let left = max - versions.len();
         let uploads = self.txn.scan(&self.keys.uploads(id, ""), left)?;

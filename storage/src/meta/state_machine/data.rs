@@ -76,6 +76,9 @@ impl<'a> Step<'a> {
         match row.kind {
             DataKind::Inline => self.txn.delete_value(id),
             DataKind::Shards(shards) => {
+                for (heal, _) in self.txn.scan(&self.keys.heals_of(id), usize::MAX)? {
+                    self.txn.delete(heal);
+                }
                 let bucket = row.bucket;
                 let garbage = self.keys.garbage(self.epochs.epoch, id);
                 self.txn.put(garbage, &GarbageRow { bucket, shards });

@@ -167,16 +167,22 @@ impl<'a> Step<'a> {
         })
     }
 
-    /// Removes a version; when it was the newest, the next one takes its place.
+    /// Removes a version; when it was the newest, the next one takes its place. A bucket that never
+    /// was versioned has no next one, and no search for it walks over what was overwritten before.
     pub(super) fn remove_version(
         &mut self,
         bucket: BucketId,
+        versioning: Versioning,
         key: &str,
         order: Order,
         row: &VersionRow,
     ) -> Result<()> {
         self.drop_version(bucket, key, order, row)?;
-        match self.txn.newest(bucket, key)? {
+        let next = match versioning {
+            Versioning::Off => None,
+            Versioning::Enabled | Versioning::Suspended => self.txn.newest(bucket, key)?,
+        };
+        match next {
             Some((newest, _)) if newest > order => {}
             Some((newest, row)) => self.set_current(bucket, key, CurrentRow::of(newest, &row)),
             None => self.set_current(bucket, key, None),
@@ -217,10 +223,10 @@ impl<'a> Step<'a> {
         let (key, versioning) = (&delete.key, *versioning);
         self.check(bucket, key, &delete.condition)?;
         if let Some(id) = delete.version {
-            return self.delete_version(bucket, key, id);
+            return self.delete_version(bucket, versioning, key, id);
         }
         if versioning == Versioning::Off {
-            self.delete_version(bucket, key, VersionId::Null)?;
+            self.delete_version(bucket, versioning, key, VersionId::Null)?;
             return Ok(Deleted::default());
         }
         let (owner, nonce) = (owner.clone(), delete.nonce);
@@ -232,10 +238,16 @@ impl<'a> Step<'a> {
     }
 
     /// What is not there is removed with success.
-    fn delete_version(&mut self, bucket: BucketId, key: &str, id: VersionId) -> Result<Deleted> {
+    fn delete_version(
+        &mut self,
+        bucket: BucketId,
+        versioning: Versioning,
+        key: &str,
+        id: VersionId,
+    ) -> Result<Deleted> {
         let found = self.txn.find_version(bucket, key, id)?;
         if let Some((order, row)) = &found {
-            self.remove_version(bucket, key, *order, row)?;
+            self.remove_version(bucket, versioning, key, *order, row)?;
         }
         Ok(Deleted {
             version_id: Some(id),

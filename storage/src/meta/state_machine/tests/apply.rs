@@ -119,6 +119,7 @@ fn last_references_go_into_garbage_of_the_epoch_that_is() {
     assert!(replica.propose(Change::RaiseEpoch { to: Epoch(5) }).is_ok());
     replica.delete("k", None);
     let view = replica.state.view();
+    assert_eq!(view.heals(None, 9).unwrap(), []);
     assert_eq!(view.garbage(Epoch(5), 9).unwrap(), []);
     let garbage = view.garbage(Epoch(6), 9).unwrap();
     assert_eq!((garbage[0].epoch, garbage[0].bucket), (Epoch(5), B));

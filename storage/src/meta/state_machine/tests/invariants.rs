@@ -148,13 +148,16 @@ impl Replica {
             let data: DataRow = decode(&value);
             counted.insert(write_id, data.refs);
             match data.kind {
-                DataKind::Inline => drop(inline.insert(rows.value(write_id))),
+                DataKind::Inline => assert!(inline.insert(rows.value(write_id))),
                 DataKind::Parts { count } => assert_eq!(lists.remove(&write_id), Some(count)),
                 DataKind::Shards(_) => {}
             }
         }
         assert_eq!(counted, refs, "references counted, and those there are");
         assert!(lists.is_empty(), "part lists without a data row");
+        for entry in view.heals(None, usize::MAX).unwrap() {
+            assert!(counted.contains_key(&entry.write_id), "heal row of no data");
+        }
 
         let range = rows.state();
         let mut values = self.db.rocks().raw_iterator_cf_opt(

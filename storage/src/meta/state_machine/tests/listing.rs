@@ -142,7 +142,9 @@ fn s_14_listing_sorts_by_bytes_and_counts_a_common_prefix_once() {
     ]
     .map(String::from)
     .to_vec();
-    keys.iter().for_each(|key| drop(replica.put(key)));
+    for key in &keys {
+        replica.put(key);
+    }
     keys.sort();
     for (prefix, delimiter, after) in [
         ("", "", ""),
