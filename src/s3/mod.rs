@@ -20,3 +20,10 @@ pub mod route;
 pub mod server;
 pub mod tags;
 pub mod xml;
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod testing;
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests;

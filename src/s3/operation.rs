@@ -272,7 +272,7 @@ operations! {
         "s3:ListBucketMultipartUploads" NOTHING missing::handle;
     ListObjectVersions GET Bucket [Key("versions")]
         "s3:ListBucketVersions" NOTHING missing::handle;
-    DeleteObjects POST Bucket [Key("delete")] "s3:DeleteObject" KIB_2048 missing::handle;
+    DeleteObjects POST Bucket [Key("delete")] "s3:DeleteObject" KIB_2048 delete_objects::handle;
     ListenNotification GET Bucket [Key("events")]
         "s3:ListenBucketNotification" NOTHING missing::handle;
     ListObjectsV2 GET Bucket [KeyIs("list-type", "2")] "s3:ListBucket" NOTHING missing::handle;
@@ -302,11 +302,11 @@ operations! {
     RestoreObject POST Object [Key("restore")] "s3:RestoreObject" KIB_1024 missing::handle;
     SelectObjectContent POST Object [Key("select")] "s3:GetObject" KIB_1024 missing::handle;
     GetObjectTagging GET Object [Key("tagging")]
-        "s3:GetObjectTagging" / "s3:GetObjectVersionTagging" NOTHING missing::handle;
+        "s3:GetObjectTagging" / "s3:GetObjectVersionTagging" NOTHING get_object_tagging::handle;
     PutObjectTagging PUT Object [Key("tagging")]
-        "s3:PutObjectTagging" / "s3:PutObjectVersionTagging" KIB_1024 missing::handle;
+        "s3:PutObjectTagging" / "s3:PutObjectVersionTagging" KIB_1024 put_object_tagging::handle;
     DeleteObjectTagging DELETE Object [Key("tagging")]
-        "s3:DeleteObjectTagging" / "s3:DeleteObjectVersionTagging" NOTHING missing::handle;
+        "s3:DeleteObjectTagging" / "s3:DeleteObjectVersionTagging" NOTHING delete_object_tagging::handle;
     GetObjectTorrent GET Object [Key("torrent")] "s3:GetObjectTorrent" NOTHING missing::handle;
     CreateMultipartUpload POST Object [Key("uploads")] "s3:PutObject" NOTHING missing::handle;
     UploadPartCopy PUT Object [Key("uploadId"), Key("partNumber"), Header("x-amz-copy-source")]
@@ -320,13 +320,13 @@ operations! {
     ListParts GET Object [Key("uploadId")]
         "s3:ListMultipartUploadParts" NOTHING missing::handle;
     CopyObject PUT Object [Header("x-amz-copy-source")] "s3:PutObject" NOTHING missing::handle;
-    PutObject PUT Object [] "s3:PutObject" STREAM missing::handle;
+    PutObject PUT Object [] "s3:PutObject" STREAM put_object::handle;
     GetObject GET Object []
-        "s3:GetObject" / "s3:GetObjectVersion" NOTHING missing::handle;
+        "s3:GetObject" / "s3:GetObjectVersion" NOTHING get_object::handle;
     HeadObject HEAD Object []
-        "s3:GetObject" / "s3:GetObjectVersion" NOTHING missing::handle;
+        "s3:GetObject" / "s3:GetObjectVersion" NOTHING head_object::handle;
     DeleteObject DELETE Object []
-        "s3:DeleteObject" / "s3:DeleteObjectVersion" NOTHING missing::handle;
+        "s3:DeleteObject" / "s3:DeleteObjectVersion" NOTHING delete_object::handle;
 }
 
 #[cfg(test)]

@@ -3,6 +3,8 @@
 //! By the time a handler sees one, its signature is verified, its bucket is there and the caller
 //! may do what the operation's row says. Only the body is still to be taken, and verifies itself.
 
+use std::sync::{Mutex, PoisonError};
+
 use axum::body::Body as Source;
 use drystone_storage::types::{AccountId, Bucket, ChecksumAlgorithm, VersionSelector};
 use http::HeaderMap;
@@ -59,7 +61,8 @@ pub struct Request {
     pub query: Query,
     pub headers: HeaderMap,
     pub(super) bucket: Option<Bucket>,
-    pub(super) body: Option<(Payload, Source)>,
+    /// Locked by nobody: it makes a request with its body something that threads may share.
+    pub(super) body: Mutex<Option<(Payload, Source)>>,
 }
 
 impl Request {
@@ -131,7 +134,8 @@ impl Request {
     }
 
     fn take(&mut self) -> (Payload, Source) {
-        self.body.take().expect("a handler takes the body once")
+        let body = self.body.get_mut().unwrap_or_else(PoisonError::into_inner);
+        body.take().expect("a handler takes the body once")
     }
 }
 

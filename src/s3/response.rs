@@ -76,6 +76,15 @@ pub fn parse_http_date(text: &str) -> Option<Timestamp> {
     Some(Timestamp(parsed.assume_utc().unix_timestamp() * 1000))
 }
 
+/// What `iso_date` writes, with or without the part of a second.
+pub fn parse_iso_date(text: &str) -> Option<Timestamp> {
+    use time::format_description::well_known::Rfc3339;
+    let parsed = OffsetDateTime::parse(text.trim(), &Rfc3339).ok()?;
+    i64::try_from(parsed.unix_timestamp_nanos() / 1_000_000)
+        .ok()
+        .map(Timestamp)
+}
+
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {

@@ -6,8 +6,8 @@
 
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ use drystone_storage::env::Env;
 use drystone_storage::store::ObjectStore;
 use futures_util::FutureExt as _;
 use http::request::Parts;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 use http_body::{Body as _, Frame, SizeHint};
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, Sleep, sleep};
@@ -155,7 +155,7 @@ impl Server {
             query,
             headers: parts.headers,
             bucket: None,
-            body: Some((who.payload, source)),
+            body: Mutex::new(Some((who.payload, source))),
         };
         self.admit(&mut request).await?;
         (operation.handler)(self, request).await

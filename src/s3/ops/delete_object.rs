@@ -1,0 +1,32 @@
+//! DeleteObject: removes a version, or makes a delete marker. What isn't there is gone already.
+
+use std::sync::Arc;
+
+use drystone_storage::store::DeleteObject;
+use http::StatusCode;
+
+use crate::s3::error::S3Error;
+use crate::s3::precondition;
+use crate::s3::request::Request;
+use crate::s3::response::{self, Response, X_AMZ_DELETE_MARKER, X_AMZ_VERSION_ID};
+use crate::s3::server::Server;
+
+pub async fn handle(server: Arc<Server>, request: Request) -> Result<Response, S3Error> {
+    let delete = DeleteObject {
+        key: request.key.clone(),
+        version: request.version()?,
+        condition: precondition::of_delete(&request)?,
+    };
+    let deleted = server
+        .store
+        .delete_object(request.bucket().id, delete)
+        .await?;
+    let mut response = response::empty(StatusCode::NO_CONTENT);
+    if deleted.is_marker {
+        response::set(&mut response, X_AMZ_DELETE_MARKER, "true");
+    }
+    if let Some(id) = deleted.version_id {
+        response::set(&mut response, X_AMZ_VERSION_ID, id.to_string());
+    }
+    Ok(response)
+}

@@ -1,0 +1,300 @@
+//! GetObject, and all of it that HeadObject shares: which version, whether it is wanted at all,
+//! which bytes of it, and what is said of them.
+
+use std::sync::Arc;
+
+use drystone_storage::error::Error;
+use drystone_storage::store::{BodyReader, ObjectHandle, PART_NUMBER_MAX};
+use drystone_storage::types::{ByteRange, Checksum};
+use futures_util::stream;
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+
+use crate::s3::attributes;
+use crate::s3::checksum;
+use crate::s3::error::{Code, S3Error};
+use crate::s3::precondition::{self, READ, Verdict};
+use crate::s3::range::{self, Wanted};
+use crate::s3::request::Request;
+use crate::s3::response::{self, Body, Response};
+use crate::s3::server::Server;
+
+const X_AMZ_MP_PARTS_COUNT: HeaderName = HeaderName::from_static("x-amz-mp-parts-count");
+
+/// Query parameters of a signed request that replace a header of the answer.
+const OVERRIDES: [(&str, HeaderName); 6] = [
+    ("response-cache-control", header::CACHE_CONTROL),
+    ("response-content-disposition", header::CONTENT_DISPOSITION),
+    ("response-content-encoding", header::CONTENT_ENCODING),
+    ("response-content-language", header::CONTENT_LANGUAGE),
+    ("response-content-type", header::CONTENT_TYPE),
+    ("response-expires", header::EXPIRES),
+];
+
+pub async fn handle(server: Arc<Server>, request: Request) -> Result<Response, S3Error> {
+    match open(&server, &request).await? {
+        Opened::NotModified(response) => Ok(response),
+        Opened::Found {
+            handle,
+            range,
+            mut response,
+        } => {
+            *response.body_mut() = body(handle, range, &request.id).await?;
+            Ok(response)
+        }
+    }
+}
+
+/// What a GET or HEAD has found.
+pub enum Opened {
+    /// The client has it already; the answer is ready.
+    NotModified(Response),
+    Found {
+        handle: Box<dyn ObjectHandle>,
+        range: ByteRange,
+        /// Without its body.
+        response: Response,
+    },
+}
+
+/// The bytes asked for.
+struct Selection {
+    range: ByteRange,
+    is_partial: bool,
+    /// Of exactly these bytes.
+    checksum: Option<Checksum>,
+    parts_count: Option<u32>,
+}
+
+pub async fn open(server: &Server, request: &Request) -> Result<Opened, S3Error> {
+    let overrides = overrides(request)?;
+    refuse_customer_key(&request.headers)?;
+    let part = part_number(request)?;
+    let bucket = request.bucket();
+    let version = request.version()?;
+    let handle = server
+        .store
+        .open_object(bucket.id, &request.key, version)
+        .await?;
+    let (version, object) = (handle.version(), handle.object());
+    match precondition::check(&request.headers, &READ, object.etag, version.modified) {
+        Verdict::Holds => {}
+        Verdict::Failed(name) => return Err(precondition::failed(name)),
+        Verdict::NotModified(_) => {
+            let mut response = response::empty(StatusCode::NOT_MODIFIED);
+            let headers = response.headers_mut();
+            attributes::show_validators(headers, version, object, bucket.versioning);
+            return Ok(Opened::NotModified(response));
+        }
+    }
+    let selection = match part {
+        Some(number) => select_part(handle.as_ref(), number).await?,
+        None => select_range(request, handle.as_ref())?,
+    };
+    let mut response = response::empty(StatusCode::OK);
+    if selection.is_partial {
+        *response.status_mut() = StatusCode::PARTIAL_CONTENT;
+    }
+    let headers = response.headers_mut();
+    attributes::show(headers, version, object, bucket.versioning);
+    show_selection(headers, &selection, object.size);
+    if let Some(checksum) = selection
+        .checksum
+        .filter(|_| checksum::is_asked_for(&request.headers))
+    {
+        checksum::set_headers(
+            headers,
+            &checksum,
+            if part.is_some() { 0 } else { object.etag.parts },
+        );
+    }
+    headers.extend(overrides);
+    Ok(Opened::Found {
+        range: selection.range,
+        handle,
+        response,
+    })
+}
+
+fn overrides(request: &Request) -> Result<HeaderMap, S3Error> {
+    let mut headers = HeaderMap::new();
+    for (parameter, name) in OVERRIDES {
+        let Some(value) = request.query.get(parameter) else {
+            continue;
+        };
+        if request.principal().is_none() {
+            return Err(S3Error::new(Code::InvalidRequest).message(
+                "Request specific response headers cannot be used for anonymous GET requests.",
+            ));
+        }
+        // A line break in it would be a header of the client's own making.
+        let value = HeaderValue::from_bytes(value.as_bytes()).map_err(|_| {
+            S3Error::invalid_argument("Header value cannot be represented", parameter, value)
+        })?;
+        headers.insert(name, value);
+    }
+    Ok(headers)
+}
+
+fn refuse_customer_key(headers: &HeaderMap) -> Result<(), S3Error> {
+    if headers.contains_key("x-amz-server-side-encryption-customer-algorithm") {
+        return Err(S3Error::new(Code::InvalidRequest)
+            .message("The encryption parameters are not applicable to this object."));
+    }
+    Ok(())
+}
+
+fn part_number(request: &Request) -> Result<Option<u16>, S3Error> {
+    let Some(text) = request.query.get("partNumber") else {
+        return Ok(None);
+    };
+    if request.headers.contains_key(header::RANGE) {
+        return Err(S3Error::new(Code::InvalidRequest)
+            .message("Cannot specify both Range header and partNumber query parameter"));
+    }
+    match text.parse() {
+        Ok(number) if (1..=PART_NUMBER_MAX).contains(&number) => Ok(Some(number)),
+        _ => Err(S3Error::invalid_argument(
+            format!("Part number must be an integer between 1 and {PART_NUMBER_MAX}, inclusive"),
+            "partNumber",
+            text,
+        )),
+    }
+}
+
+async fn select_part(handle: &dyn ObjectHandle, number: u16) -> Result<Selection, S3Error> {
+    let object = handle.object();
+    let count = handle.parts_count();
+    let unsatisfiable = || {
+        S3Error::new(Code::InvalidPartNumber)
+            .with("ActualPartCount", count.max(1).to_string())
+            .with("PartNumberRequested", number.to_string())
+    };
+    // What was written in one request is its own only part.
+    if count == 0 {
+        let range = ByteRange {
+            start: 0,
+            end: object.size,
+        };
+        return match number {
+            1 => Ok(Selection {
+                range,
+                is_partial: !range.is_empty(),
+                checksum: object.checksum.clone(),
+                parts_count: None,
+            }),
+            _ => Err(unsatisfiable()),
+        };
+    }
+    let part = handle.part(number).await?.ok_or_else(unsatisfiable)?;
+    let range = ByteRange {
+        start: part.offset,
+        end: part.offset + part.size,
+    };
+    Ok(Selection {
+        range,
+        is_partial: !range.is_empty(),
+        checksum: part.checksum,
+        parts_count: Some(count),
+    })
+}
+
+fn select_range(request: &Request, handle: &dyn ObjectHandle) -> Result<Selection, S3Error> {
+    let (version, object) = (handle.version(), handle.object());
+    let header = request
+        .header("range")
+        .filter(|_| precondition::range_applies(&request.headers, object.etag, version.modified));
+    let whole = ByteRange {
+        start: 0,
+        end: object.size,
+    };
+    match header.map_or(Wanted::Whole, |header| range::resolve(header, object.size)) {
+        Wanted::Whole => Ok(Selection {
+            range: whole,
+            is_partial: false,
+            checksum: object.checksum.clone(),
+            parts_count: None,
+        }),
+        Wanted::Part(range) => Ok(Selection {
+            range,
+            is_partial: true,
+            // Of all bytes, so it is only said where all are sent.
+            checksum: object.checksum.clone().filter(|_| range == whole),
+            parts_count: None,
+        }),
+        Wanted::Unsatisfiable => Err(S3Error::new(Code::InvalidRange)
+            .with("RangeRequested", header.unwrap_or_default())
+            .with("ActualObjectSize", object.size.to_string())
+            .header(header::CONTENT_RANGE, format!("bytes */{}", object.size))),
+    }
+}
+
+fn show_selection(headers: &mut HeaderMap, selection: &Selection, size: u64) {
+    let ByteRange { start, end } = selection.range;
+    headers.insert(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));
+    headers.insert(header::CONTENT_LENGTH, HeaderValue::from(end - start));
+    if selection.is_partial
+        && let Ok(value) = HeaderValue::from_str(&format!("bytes {start}-{}/{size}", end - 1))
+    {
+        headers.insert(header::CONTENT_RANGE, value);
+    }
+    if let Some(count) = selection.parts_count {
+        headers.insert(X_AMZ_MP_PARTS_COUNT, HeaderValue::from(count));
+    }
+}
+
+/// The bytes on their way out. The first piece is read before the status line goes, so that what
+/// is damaged at once is a clean error; what fails later breaks the connection.
+async fn body(
+    handle: Box<dyn ObjectHandle>,
+    range: ByteRange,
+    request_id: &str,
+) -> Result<Body, S3Error> {
+    if range.is_empty() {
+        return Ok(Body::empty());
+    }
+    let mut reader = handle.read(range).await?;
+    let Some(first) = reader.next().await? else {
+        return Err(short(range.len()).into());
+    };
+    let left = range.len().checked_sub(first.len() as u64);
+    let state = Reading {
+        left: left.ok_or_else(|| short(0))?,
+        reader,
+        _handle: handle,
+        request_id: request_id.to_owned(),
+    };
+    let rest = stream::try_unfold(state, Reading::next);
+    let first = stream::once(std::future::ready(Ok::<_, Error>(first)));
+    Ok(Body::from_stream(stream::StreamExt::chain(first, rest)))
+}
+
+struct Reading {
+    reader: Box<dyn BodyReader>,
+    /// Keeps the version readable.
+    _handle: Box<dyn ObjectHandle>,
+    left: u64,
+    request_id: String,
+}
+
+impl Reading {
+    async fn next(mut self) -> Result<Option<(bytes::Bytes, Reading)>, Error> {
+        let piece = match self.reader.next().await {
+            Ok(Some(piece)) if piece.len() as u64 <= self.left => piece,
+            Ok(None) if self.left == 0 => return Ok(None),
+            Ok(_) => return Err(self.broken(short(self.left))),
+            Err(error) => return Err(self.broken(error)),
+        };
+        self.left -= piece.len() as u64;
+        Ok(Some((piece, self)))
+    }
+
+    fn broken(&self, error: Error) -> Error {
+        tracing::error!(request = %self.request_id, %error, "body broke off while it was sent");
+        error
+    }
+}
+
+/// The store gave fewer or more bytes than the range has.
+fn short(left: u64) -> Error {
+    Error::Corrupt(format!("reader ended {left} bytes off its range"))
+}

@@ -1,0 +1,29 @@
+//! GetObjectTagging: a version's tags; none is an empty set.
+
+use std::sync::Arc;
+
+use drystone_storage::types::Versioning;
+
+use crate::s3::error::S3Error;
+use crate::s3::request::Request;
+use crate::s3::response::{self, Response, X_AMZ_VERSION_ID};
+use crate::s3::server::Server;
+use crate::s3::tags;
+
+pub async fn handle(server: Arc<Server>, request: Request) -> Result<Response, S3Error> {
+    let bucket = request.bucket();
+    let version = request.version()?;
+    let handle = server
+        .store
+        .open_object(bucket.id, &request.key, version)
+        .await?;
+    let mut response = response::xml(tags::document(&handle.object().attributes.tags));
+    if bucket.versioning != Versioning::Off {
+        response::set(
+            &mut response,
+            X_AMZ_VERSION_ID,
+            handle.version().id.to_string(),
+        );
+    }
+    Ok(response)
+}

@@ -1,0 +1,41 @@
+//! PutObject: one body becomes one version, or nothing.
+
+use std::sync::Arc;
+
+use drystone_storage::store::{PutObject, Written};
+use http::{HeaderName, StatusCode, header};
+
+use crate::s3::attributes;
+use crate::s3::checksum::{self, DEFAULT_ALGORITHM};
+use crate::s3::error::S3Error;
+use crate::s3::precondition;
+use crate::s3::request::Request;
+use crate::s3::response::{self, Response, X_AMZ_VERSION_ID};
+use crate::s3::server::Server;
+
+const X_AMZ_OBJECT_SIZE: HeaderName = HeaderName::from_static("x-amz-object-size");
+
+pub async fn handle(server: Arc<Server>, mut request: Request) -> Result<Response, S3Error> {
+    let put = PutObject {
+        key: request.key.clone(),
+        attributes: attributes::read(&request)?,
+        condition: precondition::of_write(&request)?,
+    };
+    let bucket = request.bucket().id;
+    let mut body = request.take_stream(DEFAULT_ALGORITHM)?;
+    let written = server.store.put_object(bucket, put, &mut body).await?;
+    Ok(answer(&written))
+}
+
+fn answer(written: &Written) -> Response {
+    let mut response = response::empty(StatusCode::OK);
+    response::set(&mut response, header::ETAG, format!("\"{}\"", written.etag));
+    if let Some(id) = written.version_id {
+        response::set(&mut response, X_AMZ_VERSION_ID, id.to_string());
+    }
+    response::set(&mut response, X_AMZ_OBJECT_SIZE, written.size.to_string());
+    if let Some(checksum) = &written.checksum {
+        checksum::set_headers(response.headers_mut(), checksum, written.etag.parts);
+    }
+    response
+}

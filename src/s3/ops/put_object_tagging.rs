@@ -1,0 +1,38 @@
+//! PutObjectTagging: replaces the whole set of a version, and nothing else of it.
+
+use std::sync::Arc;
+
+use drystone_storage::types::Tags;
+use http::StatusCode;
+
+use crate::s3::error::S3Error;
+use crate::s3::request::Request;
+use crate::s3::response::{self, Response, X_AMZ_VERSION_ID};
+use crate::s3::server::Server;
+use crate::s3::tags::{self, OBJECT_TAGS_MAX};
+
+pub async fn handle(server: Arc<Server>, mut request: Request) -> Result<Response, S3Error> {
+    let root = request.take_xml("Tagging").await?;
+    let tags = tags::read(&root, OBJECT_TAGS_MAX)?;
+    replace(&server, &request, tags, StatusCode::OK).await
+}
+
+/// Sets the tags, and answers with `status`.
+pub async fn replace(
+    server: &Server,
+    request: &Request,
+    tags: Tags,
+    status: StatusCode,
+) -> Result<Response, S3Error> {
+    let version = request.version()?;
+    let bucket = request.bucket().id;
+    let met = server
+        .store
+        .put_object_tags(bucket, &request.key, version, tags)
+        .await?;
+    let mut response = response::empty(status);
+    if let Some(id) = met {
+        response::set(&mut response, X_AMZ_VERSION_ID, id.to_string());
+    }
+    Ok(response)
+}

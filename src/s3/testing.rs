@@ -1,0 +1,201 @@
+//! A whole server over the reference store, without a socket: for the tests of operations.
+
+use std::sync::Arc;
+
+use axum::body::{Body, to_bytes};
+use bytes::Bytes;
+use drystone_storage::env::{Env, SystemEnv};
+use drystone_storage::model::MemoryStore;
+use drystone_storage::store::{CreateBucket, ObjectStore as _};
+use drystone_storage::types::{Account, AccountId};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, StatusCode};
+
+use crate::auth::credentials::{AccessKey, Credentials, Principal, Secret};
+use crate::auth::sign::Signer;
+use crate::s3::server::Server;
+use crate::s3::xml::{self, Element};
+
+const REGION: &str = "us-east-1";
+/// Each with an account of its own; the first is the operator.
+pub const USERS: [&str; 3] = ["root", "alice", "bob"];
+
+pub struct World {
+    pub server: Arc<Server>,
+}
+
+impl World {
+    /// A store with the users' accounts and nothing in it.
+    pub async fn new() -> World {
+        let env: Arc<dyn Env> = Arc::new(SystemEnv);
+        let store = MemoryStore::new(env.clone());
+        let mut keys = Vec::new();
+        for (number, user) in USERS.into_iter().enumerate() {
+            let account = Account {
+                id: AccountId(format!("{:012}", number + 1)),
+                canonical_id: format!("{:064x}", number + 1),
+                display_name: user.to_owned(),
+            };
+            store.put_account(account.clone()).await.unwrap();
+            keys.push(AccessKey {
+                id: user.to_owned(),
+                secret: secret(user),
+                principal: Arc::new(Principal {
+                    user: user.to_owned(),
+                    account,
+                    is_operator: number == 0,
+                }),
+            });
+        }
+        let credentials = Credentials::new(keys).unwrap();
+        let domains = ["s3.test".to_owned()];
+        let server = Server::new(
+            Arc::new(store),
+            credentials,
+            REGION.to_owned(),
+            &domains,
+            env,
+        );
+        World {
+            server: Arc::new(server),
+        }
+    }
+
+    /// A store with alice's bucket `bkt`.
+    pub async fn with_bucket() -> World {
+        let world = World::new().await;
+        let create = CreateBucket {
+            name: "bkt".to_owned(),
+            owner: AccountId(format!("{:012}", 2)),
+            location: String::new(),
+        };
+        world.server.store.create_bucket(create).await.unwrap();
+        world
+    }
+
+    /// A request by alice: `METHOD target`.
+    pub fn call(&self, line: &str) -> Call<'_> {
+        let (method, target) = line.split_once(' ').unwrap();
+        let builder = Request::builder().method(method).uri(target);
+        let mut request = builder.body(Bytes::new()).unwrap();
+        request
+            .headers_mut()
+            .insert("host", HeaderValue::from_static("s3.test:9000"));
+        Call {
+            world: self,
+            user: "alice",
+            request,
+        }
+    }
+}
+
+fn secret(user: &str) -> Secret {
+    Secret::from(format!("{user}-secret"))
+}
+
+/// A request that is being made.
+pub struct Call<'a> {
+    world: &'a World,
+    user: &'a str,
+    request: Request<Bytes>,
+}
+
+impl<'a> Call<'a> {
+    /// By another user; the empty name: by nobody.
+    pub fn by(mut self, user: &'a str) -> Call<'a> {
+        self.user = user;
+        self
+    }
+
+    pub fn header(mut self, name: &str, value: impl AsRef<[u8]>) -> Call<'a> {
+        let name = HeaderName::from_bytes(name.as_bytes()).unwrap();
+        let value = HeaderValue::from_bytes(value.as_ref()).unwrap();
+        self.request.headers_mut().append(name, value);
+        self
+    }
+
+    pub fn body(mut self, body: impl Into<Bytes>) -> Call<'a> {
+        *self.request.body_mut() = body.into();
+        self
+    }
+
+    pub fn set_host(&mut self, host: &'static str) {
+        let headers = self.request.headers_mut();
+        headers.insert("host", HeaderValue::from_static(host));
+    }
+
+    /// The body with its Content-MD5, as DeleteObjects wants it.
+    pub fn document(self, body: &str) -> Call<'a> {
+        use base64::Engine as _;
+        use md5::Digest as _;
+        let digest = md5::Md5::digest(body.as_bytes());
+        let digest = base64::engine::general_purpose::STANDARD.encode(digest);
+        self.header("content-md5", digest).body(body.to_owned())
+    }
+
+    pub async fn send(self) -> Answer {
+        let (mut parts, body) = self.request.into_parts();
+        let length = HeaderValue::from(body.len());
+        parts.headers.entry("content-length").or_insert(length);
+        if !self.user.is_empty() {
+            let now = SystemEnv.now();
+            let signer = Signer::new(self.user, &secret(self.user), REGION, now).unwrap();
+            signer.sign_body(&mut parts, &body).unwrap();
+        }
+        let request = Request::from_parts(parts, Body::from(body));
+        let response = self.world.server.clone().answer(request).await;
+        let (parts, body) = response.into_parts();
+        Answer {
+            status: parts.status,
+            headers: parts.headers,
+            body: to_bytes(body, usize::MAX)
+                .await
+                .map_err(|error| error.to_string()),
+        }
+    }
+
+    /// Sends, and wants a 2xx.
+    pub async fn ok(self) -> Answer {
+        let line = format!("{} {}", self.request.method(), self.request.uri());
+        let answer = self.send().await;
+        assert!(answer.status.is_success(), "{line}: {answer:?}");
+        answer
+    }
+
+    /// Sends, and wants an error: its status and code.
+    pub async fn error(self) -> (u16, String) {
+        let line = format!("{} {}", self.request.method(), self.request.uri());
+        let answer = self.send().await;
+        let status = answer.status.as_u16();
+        assert!(status >= 300, "{line}: {answer:?}");
+        let code = match &answer.body {
+            Ok(body) if body.is_empty() => String::new(),
+            _ => answer.xml("Error").child_text("Code").unwrap().to_owned(),
+        };
+        (status, code)
+    }
+}
+
+#[derive(Debug)]
+pub struct Answer {
+    pub status: StatusCode,
+    pub headers: HeaderMap,
+    /// An error when the body broke off.
+    pub body: Result<Bytes, String>,
+}
+
+impl Answer {
+    /// A header's text; empty where there is none.
+    pub fn header(&self, name: &str) -> &str {
+        self.headers
+            .get(name)
+            .map_or("", |value| value.to_str().unwrap())
+    }
+
+    pub fn bytes(&self) -> &[u8] {
+        self.body.as_ref().unwrap()
+    }
+
+    pub fn xml(&self, root: &str) -> Element {
+        xml::parse(self.bytes(), root).unwrap()
+    }
+}

@@ -1,0 +1,4 @@
+//! Whole requests against a server over the reference store.
+
+mod objects;
+mod requests;

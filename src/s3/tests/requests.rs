@@ -1,0 +1,191 @@
+//! What every request goes through, whatever it asks for.
+
+use crate::s3::testing::World;
+
+#[tokio::test]
+async fn a_26_limits_on_headers() {
+    let world = World::with_bucket().await;
+    let (value, rest) = ("v".repeat(2000), "v".repeat(8 << 10));
+    let fits = world
+        .call("PUT /bkt/k")
+        .header("x-amz-meta-a", &value)
+        .ok()
+        .await;
+    assert_eq!(fits.status, 200);
+    let over = world
+        .call("PUT /bkt/k")
+        .header("x-amz-meta-a", format!("{value}{value}"));
+    assert_eq!(over.error().await, (400, "MetadataTooLarge".to_owned()));
+    let section = world.call("PUT /bkt/k").header("x-other", &rest);
+    assert_eq!(
+        section.error().await,
+        (400, "RequestHeaderSectionTooLarge".to_owned())
+    );
+}
+
+#[tokio::test]
+async fn a_32_strangers_are_refused_and_nothing_is_told() {
+    let world = World::with_bucket().await;
+    world.call("PUT /bkt/k").body("x").ok().await;
+    let denied = (403, "AccessDenied".to_owned());
+    for line in [
+        "GET /bkt/k",
+        "PUT /bkt/k",
+        "DELETE /bkt/k",
+        "GET /bkt/k?tagging",
+        "GET /bkt/none",
+    ] {
+        for user in ["", "bob"] {
+            assert_eq!(
+                world.call(line).by(user).error().await,
+                denied,
+                "{line} by {user:?}"
+            );
+        }
+        // neither are conditions an oracle.
+        let asked = world.call(line).by("bob").header("if-none-match", "*");
+        assert_eq!(asked.error().await, denied);
+    }
+    let get = world.call("GET /bkt/k").by("root").ok().await;
+    assert_eq!(get.bytes(), b"x");
+    assert_eq!(
+        world.call("GET /none/k").error().await,
+        (404, "NoSuchBucket".to_owned())
+    );
+}
+
+#[tokio::test]
+async fn a_22_names_that_no_bucket_has() {
+    let world = World::new().await;
+    let long = "a".repeat(64);
+    for name in [
+        "..",
+        ".sys",
+        "Upper",
+        "ab",
+        &long,
+        "1.2.3.4",
+        "xn--a",
+        "b%C3%BCck",
+        "a%2fb",
+    ] {
+        for line in [format!("GET /{name}/k"), format!("PUT /{name}")] {
+            let error = world.call(&line).error().await;
+            assert_eq!(error, (400, "InvalidBucketName".to_owned()), "{line}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_20_odd_keys_name_themselves_and_nothing_else() {
+    let world = World::with_bucket().await;
+    let keys = [
+        "../x",
+        "a/../../b/x",
+        "%2e%2e%2fy",
+        "..%5c",
+        "%5C..%5C",
+        "a//b",
+        "/x",
+        ".",
+        "..",
+        "a/./b",
+        "a/",
+        "a.",
+        "a%20",
+        "%00",
+        "%01",
+        "e%CC%81",
+        "%C3%A9",
+        "%E2%80%AE",
+        "%EF%BF%BE",
+        "%26%3C%3E%22'",
+    ];
+    for (number, key) in keys.iter().enumerate() {
+        world
+            .call(&format!("PUT /bkt/{key}"))
+            .body(number.to_string())
+            .ok()
+            .await;
+    }
+    for (number, key) in keys.iter().enumerate() {
+        let got = world.call(&format!("GET /bkt/{key}")).ok().await;
+        assert_eq!(got.bytes(), number.to_string().as_bytes(), "{key}");
+    }
+}
+
+#[tokio::test]
+async fn s_05_a_bucket_in_the_host() {
+    let world = World::with_bucket().await;
+    world.call("PUT /bkt/k").body("x").ok().await;
+    let mut call = world.call("GET /k");
+    call.set_host("bkt.s3.test:9000");
+    assert_eq!(call.ok().await.bytes(), b"x");
+}
+
+#[tokio::test]
+async fn expected_owners_and_what_is_not_there() {
+    let world = World::with_bucket().await;
+    world.call("PUT /bkt/k").body("x").ok().await;
+    let owner = |id: &'static str| {
+        world
+            .call("GET /bkt/k")
+            .header("x-amz-expected-bucket-owner", id)
+    };
+    owner("000000000002").ok().await;
+    assert_eq!(
+        owner("000000000003").error().await,
+        (403, "AccessDenied".to_owned())
+    );
+    let answer = world.call("PUT /bkt/k?retention").send().await;
+    assert_eq!(answer.status, 501);
+    let error = answer.xml("Error");
+    assert_eq!(error.child_text("Code"), Some("NotImplemented"));
+    assert!(
+        error
+            .child_text("Message")
+            .unwrap()
+            .contains("PutObjectRetention")
+    );
+    assert_eq!(error.child_text("Resource"), Some("/bkt/k"));
+    assert!(error.child_text("RequestId").is_some());
+    for (name, value) in [
+        ("x-amz-server-side-encryption", "AES256"),
+        ("x-amz-storage-class", "GLACIER"),
+        ("x-amz-object-lock-mode", "COMPLIANCE"),
+    ] {
+        let put = world.call("PUT /bkt/k").header(name, value);
+        assert_eq!(
+            put.error().await,
+            (501, "NotImplemented".to_owned()),
+            "{name}"
+        );
+    }
+    let acl = world.call("PUT /bkt/k").header("x-amz-acl", "public-read");
+    assert_eq!(
+        acl.error().await,
+        (400, "AccessControlListNotSupported".to_owned())
+    );
+    let method = world.call("PATCH /bkt/k").error().await;
+    assert_eq!(method, (405, "MethodNotAllowed".to_owned()));
+    let preflight = world.call("OPTIONS /bkt/k").by("").error().await;
+    assert_eq!(preflight, (403, "AccessForbidden".to_owned()));
+}
+
+#[tokio::test]
+async fn a_13_a_body_that_fails_a_check_leaves_nothing() {
+    let world = World::with_bucket().await;
+    let wrong = world
+        .call("PUT /bkt/k")
+        .header("content-md5", "XrY7u+Ae7tCTyyK7j1rNww==");
+    assert_eq!(wrong.body("x").error().await, (400, "BadDigest".to_owned()));
+    let wrong = world
+        .call("PUT /bkt/k")
+        .header("x-amz-checksum-crc32", "AAAAAA==")
+        .body("x");
+    assert_eq!(wrong.error().await, (400, "BadDigest".to_owned()));
+    assert_eq!(
+        world.call("GET /bkt/k").error().await,
+        (404, "NoSuchKey".to_owned())
+    );
+}
