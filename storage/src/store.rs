@@ -148,8 +148,8 @@ pub struct DeleteObject {
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Deleted {
-    /// The version asked to be removed (whether it was there or not), or the marker made; `None`
-    /// where the bucket never was versioned.
+    /// The version named, whether it was there or not, or the marker made; `None` where the latest
+    /// was removed of a bucket that never was versioned.
     pub version_id: Option<VersionId>,
     /// A delete marker was made, or the version removed was one.
     pub is_marker: bool,

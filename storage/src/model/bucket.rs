@@ -198,9 +198,9 @@ impl BucketState {
 
     pub fn delete(&mut self, request: DeleteObject, stamp: Stamp) -> Result<Deleted> {
         self.check(&request.key, &request.condition)?;
-        let id = match (request.version, self.info.versioning) {
-            (VersionSelector::Id(id), _) => id,
-            (VersionSelector::Latest, Versioning::Off) => VersionId::Null,
+        let (id, told) = match (request.version, self.info.versioning) {
+            (VersionSelector::Id(id), _) => (id, Some(id)),
+            (VersionSelector::Latest, Versioning::Off) => (VersionId::Null, None),
             (VersionSelector::Latest, _) => {
                 let owner = self.info.owner.clone();
                 let id = self.insert(&request.key, owner, None, stamp);
@@ -212,7 +212,7 @@ impl BucketState {
         };
         let removed = self.remove(&request.key, id);
         Ok(Deleted {
-            version_id: self.shown(id),
+            version_id: told,
             is_marker: removed.is_some_and(|row| row.object.is_none()),
         })
     }
