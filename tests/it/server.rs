@@ -265,5 +265,6 @@ pub fn skipped(what: &str) {
         std::env::var("CI").as_deref() != Ok("true"),
         "{what}: nothing is skipped in CI"
     );
-    writeln!(std::io::stderr(), "\nskipped: {what}").unwrap();
+    let line = format!("\nskipped: {what}\n");
+    std::io::stderr().write_all(line.as_bytes()).unwrap();
 }
