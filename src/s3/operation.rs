@@ -143,57 +143,57 @@ use Mark::{Header, Key, KeyIs};
 // Of rows with the same method and scope the first that matches is taken, so those with more marks
 // come first. The first mark of a row names its sub-resource.
 operations! {
-    ListBuckets GET Service [] "s3:ListAllMyBuckets" NOTHING missing::handle;
+    ListBuckets GET Service [] "s3:ListAllMyBuckets" NOTHING list_buckets::handle;
 
-    GetBucketAbac GET Bucket [Key("abac")] "s3:GetBucketAbac" NOTHING missing::handle;
+    GetBucketAbac GET Bucket [Key("abac")] "s3:GetBucketAbac" NOTHING absent::initial_document;
     PutBucketAbac PUT Bucket [Key("abac")] "s3:PutBucketAbac" KIB_1024 missing::handle;
     GetBucketAccelerateConfiguration GET Bucket [Key("accelerate")]
-        "s3:GetAccelerateConfiguration" NOTHING missing::handle;
+        "s3:GetAccelerateConfiguration" NOTHING absent::initial_document;
     PutBucketAccelerateConfiguration PUT Bucket [Key("accelerate")]
         "s3:PutAccelerateConfiguration" KIB_1024 missing::handle;
-    GetBucketAcl GET Bucket [Key("acl")] "s3:GetBucketAcl" NOTHING missing::handle;
-    PutBucketAcl PUT Bucket [Key("acl")] "s3:PutBucketAcl" KIB_1024 missing::handle;
+    GetBucketAcl GET Bucket [Key("acl")] "s3:GetBucketAcl" NOTHING absent::read_acl;
+    PutBucketAcl PUT Bucket [Key("acl")] "s3:PutBucketAcl" KIB_1024 absent::write_acl;
     GetBucketAnalyticsConfiguration GET Bucket [Key("analytics"), Key("id")]
-        "s3:GetAnalyticsConfiguration" NOTHING missing::handle;
+        "s3:GetAnalyticsConfiguration" NOTHING absent::no_document;
     ListBucketAnalyticsConfigurations GET Bucket [Key("analytics")]
-        "s3:GetAnalyticsConfiguration" NOTHING missing::handle;
+        "s3:GetAnalyticsConfiguration" NOTHING absent::initial_document;
     PutBucketAnalyticsConfiguration PUT Bucket [Key("analytics")]
         "s3:PutAnalyticsConfiguration" KIB_1024 missing::handle;
     DeleteBucketAnalyticsConfiguration DELETE Bucket [Key("analytics")]
         "s3:PutAnalyticsConfiguration" NOTHING missing::handle;
-    GetBucketCors GET Bucket [Key("cors")] "s3:GetBucketCORS" NOTHING missing::handle;
+    GetBucketCors GET Bucket [Key("cors")] "s3:GetBucketCORS" NOTHING absent::no_document;
     PutBucketCors PUT Bucket [Key("cors")] "s3:PutBucketCORS" KIB_1024 missing::handle;
-    DeleteBucketCors DELETE Bucket [Key("cors")] "s3:PutBucketCORS" NOTHING missing::handle;
+    DeleteBucketCors DELETE Bucket [Key("cors")] "s3:PutBucketCORS" NOTHING absent::nothing_to_delete;
     GetBucketEncryption GET Bucket [Key("encryption")]
-        "s3:GetEncryptionConfiguration" NOTHING missing::handle;
+        "s3:GetEncryptionConfiguration" NOTHING absent::no_document;
     PutBucketEncryption PUT Bucket [Key("encryption")]
         "s3:PutEncryptionConfiguration" KIB_1024 missing::handle;
     DeleteBucketEncryption DELETE Bucket [Key("encryption")]
-        "s3:PutEncryptionConfiguration" NOTHING missing::handle;
+        "s3:PutEncryptionConfiguration" NOTHING absent::nothing_to_delete;
     GetBucketIntelligentTieringConfiguration GET Bucket [Key("intelligent-tiering"), Key("id")]
-        "s3:GetIntelligentTieringConfiguration" NOTHING missing::handle;
+        "s3:GetIntelligentTieringConfiguration" NOTHING absent::no_document;
     ListBucketIntelligentTieringConfigurations GET Bucket [Key("intelligent-tiering")]
-        "s3:GetIntelligentTieringConfiguration" NOTHING missing::handle;
+        "s3:GetIntelligentTieringConfiguration" NOTHING absent::initial_document;
     PutBucketIntelligentTieringConfiguration PUT Bucket [Key("intelligent-tiering")]
         "s3:PutIntelligentTieringConfiguration" KIB_1024 missing::handle;
     DeleteBucketIntelligentTieringConfiguration DELETE Bucket [Key("intelligent-tiering")]
         "s3:PutIntelligentTieringConfiguration" NOTHING missing::handle;
     GetBucketInventoryConfiguration GET Bucket [Key("inventory"), Key("id")]
-        "s3:GetInventoryConfiguration" NOTHING missing::handle;
+        "s3:GetInventoryConfiguration" NOTHING absent::no_document;
     ListBucketInventoryConfigurations GET Bucket [Key("inventory")]
-        "s3:GetInventoryConfiguration" NOTHING missing::handle;
+        "s3:GetInventoryConfiguration" NOTHING absent::initial_document;
     PutBucketInventoryConfiguration PUT Bucket [Key("inventory")]
         "s3:PutInventoryConfiguration" KIB_1024 missing::handle;
     DeleteBucketInventoryConfiguration DELETE Bucket [Key("inventory")]
         "s3:PutInventoryConfiguration" NOTHING missing::handle;
     GetBucketLifecycleConfiguration GET Bucket [Key("lifecycle")]
-        "s3:GetLifecycleConfiguration" NOTHING missing::handle;
+        "s3:GetLifecycleConfiguration" NOTHING absent::no_document;
     PutBucketLifecycleConfiguration PUT Bucket [Key("lifecycle")]
         "s3:PutLifecycleConfiguration" KIB_1024 missing::handle;
     DeleteBucketLifecycle DELETE Bucket [Key("lifecycle")]
-        "s3:PutLifecycleConfiguration" NOTHING missing::handle;
-    GetBucketLocation GET Bucket [Key("location")] "s3:GetBucketLocation" NOTHING missing::handle;
-    GetBucketLogging GET Bucket [Key("logging")] "s3:GetBucketLogging" NOTHING missing::handle;
+        "s3:PutLifecycleConfiguration" NOTHING absent::nothing_to_delete;
+    GetBucketLocation GET Bucket [Key("location")] "s3:GetBucketLocation" NOTHING get_bucket_location::handle;
+    GetBucketLogging GET Bucket [Key("logging")] "s3:GetBucketLogging" NOTHING absent::initial_document;
     PutBucketLogging PUT Bucket [Key("logging")] "s3:PutBucketLogging" KIB_1024 missing::handle;
     GetBucketMetadataConfiguration GET Bucket [Key("metadataConfiguration")]
         "s3:GetBucketMetadataTableConfiguration" NOTHING missing::handle;
@@ -212,90 +212,90 @@ operations! {
     DeleteBucketMetadataTableConfiguration DELETE Bucket [Key("metadataTable")]
         "s3:DeleteBucketMetadataTableConfiguration" NOTHING missing::handle;
     GetBucketMetricsConfiguration GET Bucket [Key("metrics"), Key("id")]
-        "s3:GetMetricsConfiguration" NOTHING missing::handle;
+        "s3:GetMetricsConfiguration" NOTHING absent::no_document;
     ListBucketMetricsConfigurations GET Bucket [Key("metrics")]
-        "s3:GetMetricsConfiguration" NOTHING missing::handle;
+        "s3:GetMetricsConfiguration" NOTHING absent::initial_document;
     PutBucketMetricsConfiguration PUT Bucket [Key("metrics")]
         "s3:PutMetricsConfiguration" KIB_1024 missing::handle;
     DeleteBucketMetricsConfiguration DELETE Bucket [Key("metrics")]
         "s3:PutMetricsConfiguration" NOTHING missing::handle;
     GetBucketNotificationConfiguration GET Bucket [Key("notification")]
-        "s3:GetBucketNotification" NOTHING missing::handle;
+        "s3:GetBucketNotification" NOTHING absent::initial_document;
     PutBucketNotificationConfiguration PUT Bucket [Key("notification")]
         "s3:PutBucketNotification" KIB_1024 missing::handle;
     GetObjectLockConfiguration GET Bucket [Key("object-lock")]
-        "s3:GetBucketObjectLockConfiguration" NOTHING missing::handle;
+        "s3:GetBucketObjectLockConfiguration" NOTHING absent::no_document;
     PutObjectLockConfiguration PUT Bucket [Key("object-lock")]
         "s3:PutBucketObjectLockConfiguration" KIB_1024 missing::handle;
     GetBucketOwnershipControls GET Bucket [Key("ownershipControls")]
-        "s3:GetBucketOwnershipControls" NOTHING missing::handle;
+        "s3:GetBucketOwnershipControls" NOTHING absent::ownership_controls;
     PutBucketOwnershipControls PUT Bucket [Key("ownershipControls")]
         "s3:PutBucketOwnershipControls" KIB_1024 missing::handle;
     DeleteBucketOwnershipControls DELETE Bucket [Key("ownershipControls")]
         "s3:PutBucketOwnershipControls" NOTHING missing::handle;
-    GetBucketPolicy GET Bucket [Key("policy")] "s3:GetBucketPolicy" NOTHING missing::handle;
+    GetBucketPolicy GET Bucket [Key("policy")] "s3:GetBucketPolicy" NOTHING absent::no_document;
     PutBucketPolicy PUT Bucket [Key("policy")] "s3:PutBucketPolicy" KIB_1024 missing::handle;
     DeleteBucketPolicy DELETE Bucket [Key("policy")]
-        "s3:DeleteBucketPolicy" NOTHING missing::handle;
+        "s3:DeleteBucketPolicy" NOTHING absent::nothing_to_delete;
     GetBucketPolicyStatus GET Bucket [Key("policyStatus")]
-        "s3:GetBucketPolicyStatus" NOTHING missing::handle;
+        "s3:GetBucketPolicyStatus" NOTHING absent::no_document;
     GetPublicAccessBlock GET Bucket [Key("publicAccessBlock")]
-        "s3:GetBucketPublicAccessBlock" NOTHING missing::handle;
+        "s3:GetBucketPublicAccessBlock" NOTHING absent::no_document;
     PutPublicAccessBlock PUT Bucket [Key("publicAccessBlock")]
         "s3:PutBucketPublicAccessBlock" KIB_1024 missing::handle;
     DeletePublicAccessBlock DELETE Bucket [Key("publicAccessBlock")]
-        "s3:PutBucketPublicAccessBlock" NOTHING missing::handle;
+        "s3:PutBucketPublicAccessBlock" NOTHING absent::nothing_to_delete;
     GetBucketReplication GET Bucket [Key("replication")]
-        "s3:GetReplicationConfiguration" NOTHING missing::handle;
+        "s3:GetReplicationConfiguration" NOTHING absent::no_document;
     PutBucketReplication PUT Bucket [Key("replication")]
         "s3:PutReplicationConfiguration" KIB_1024 missing::handle;
     DeleteBucketReplication DELETE Bucket [Key("replication")]
-        "s3:PutReplicationConfiguration" NOTHING missing::handle;
+        "s3:PutReplicationConfiguration" NOTHING absent::nothing_to_delete;
     GetBucketRequestPayment GET Bucket [Key("requestPayment")]
-        "s3:GetBucketRequestPayment" NOTHING missing::handle;
+        "s3:GetBucketRequestPayment" NOTHING absent::initial_document;
     PutBucketRequestPayment PUT Bucket [Key("requestPayment")]
         "s3:PutBucketRequestPayment" KIB_1024 missing::handle;
     CreateSession GET Bucket [Key("session")] "s3express:CreateSession" NOTHING missing::handle;
-    GetBucketTagging GET Bucket [Key("tagging")] "s3:GetBucketTagging" NOTHING missing::handle;
-    PutBucketTagging PUT Bucket [Key("tagging")] "s3:PutBucketTagging" KIB_1024 missing::handle;
+    GetBucketTagging GET Bucket [Key("tagging")] "s3:GetBucketTagging" NOTHING get_bucket_tagging::handle;
+    PutBucketTagging PUT Bucket [Key("tagging")] "s3:PutBucketTagging" KIB_1024 put_bucket_tagging::handle;
     DeleteBucketTagging DELETE Bucket [Key("tagging")]
-        "s3:PutBucketTagging" NOTHING missing::handle;
+        "s3:PutBucketTagging" NOTHING delete_bucket_tagging::handle;
     GetBucketVersioning GET Bucket [Key("versioning")]
-        "s3:GetBucketVersioning" NOTHING missing::handle;
+        "s3:GetBucketVersioning" NOTHING get_bucket_versioning::handle;
     PutBucketVersioning PUT Bucket [Key("versioning")]
-        "s3:PutBucketVersioning" KIB_1024 missing::handle;
-    GetBucketWebsite GET Bucket [Key("website")] "s3:GetBucketWebsite" NOTHING missing::handle;
+        "s3:PutBucketVersioning" KIB_1024 put_bucket_versioning::handle;
+    GetBucketWebsite GET Bucket [Key("website")] "s3:GetBucketWebsite" NOTHING absent::no_document;
     PutBucketWebsite PUT Bucket [Key("website")] "s3:PutBucketWebsite" KIB_1024 missing::handle;
     DeleteBucketWebsite DELETE Bucket [Key("website")]
-        "s3:DeleteBucketWebsite" NOTHING missing::handle;
+        "s3:DeleteBucketWebsite" NOTHING absent::nothing_to_delete;
     ListMultipartUploads GET Bucket [Key("uploads")]
-        "s3:ListBucketMultipartUploads" NOTHING missing::handle;
+        "s3:ListBucketMultipartUploads" NOTHING list_multipart_uploads::handle;
     ListObjectVersions GET Bucket [Key("versions")]
-        "s3:ListBucketVersions" NOTHING missing::handle;
+        "s3:ListBucketVersions" NOTHING list_object_versions::handle;
     DeleteObjects POST Bucket [Key("delete")] "s3:DeleteObject" KIB_2048 delete_objects::handle;
     ListenNotification GET Bucket [Key("events")]
         "s3:ListenBucketNotification" NOTHING missing::handle;
-    ListObjectsV2 GET Bucket [KeyIs("list-type", "2")] "s3:ListBucket" NOTHING missing::handle;
-    ListObjects GET Bucket [] "s3:ListBucket" NOTHING missing::handle;
-    HeadBucket HEAD Bucket [] "s3:ListBucket" NOTHING missing::handle;
-    CreateBucket PUT Bucket [] "s3:CreateBucket" KIB_1024 missing::handle;
-    DeleteBucket DELETE Bucket [] "s3:DeleteBucket" NOTHING missing::handle;
+    ListObjectsV2 GET Bucket [KeyIs("list-type", "2")] "s3:ListBucket" NOTHING list_objects_v2::handle;
+    ListObjects GET Bucket [] "s3:ListBucket" NOTHING list_objects::handle;
+    HeadBucket HEAD Bucket [] "s3:ListBucket" NOTHING head_bucket::handle;
+    CreateBucket PUT Bucket [] "s3:CreateBucket" KIB_1024 create_bucket::handle;
+    DeleteBucket DELETE Bucket [] "s3:DeleteBucket" NOTHING delete_bucket::handle;
     PostObject POST Bucket [] "s3:PutObject" STREAM missing::handle;
 
     GetObjectAcl GET Object [Key("acl")]
-        "s3:GetObjectAcl" / "s3:GetObjectVersionAcl" NOTHING missing::handle;
+        "s3:GetObjectAcl" / "s3:GetObjectVersionAcl" NOTHING absent::read_acl;
     PutObjectAcl PUT Object [Key("acl")]
-        "s3:PutObjectAcl" / "s3:PutObjectVersionAcl" KIB_1024 missing::handle;
+        "s3:PutObjectAcl" / "s3:PutObjectVersionAcl" KIB_1024 absent::write_acl;
     GetObjectAttributes GET Object [Key("attributes")]
         "s3:GetObjectAttributes" / "s3:GetObjectVersionAttributes" NOTHING missing::handle;
     UpdateObjectEncryption PUT Object [Key("encryption")]
         "s3:UpdateObjectEncryption" KIB_1024 missing::handle;
     GetObjectLegalHold GET Object [Key("legal-hold")]
-        "s3:GetObjectLegalHold" NOTHING missing::handle;
+        "s3:GetObjectLegalHold" NOTHING absent::no_lock;
     PutObjectLegalHold PUT Object [Key("legal-hold")]
         "s3:PutObjectLegalHold" KIB_1024 missing::handle;
     GetObjectRetention GET Object [Key("retention")]
-        "s3:GetObjectRetention" NOTHING missing::handle;
+        "s3:GetObjectRetention" NOTHING absent::no_lock;
     PutObjectRetention PUT Object [Key("retention")]
         "s3:PutObjectRetention" KIB_1024 missing::handle;
     RenameObject PUT Object [Key("renameObject")] "s3:PutObject" NOTHING missing::handle;
@@ -308,17 +308,17 @@ operations! {
     DeleteObjectTagging DELETE Object [Key("tagging")]
         "s3:DeleteObjectTagging" / "s3:DeleteObjectVersionTagging" NOTHING delete_object_tagging::handle;
     GetObjectTorrent GET Object [Key("torrent")] "s3:GetObjectTorrent" NOTHING missing::handle;
-    CreateMultipartUpload POST Object [Key("uploads")] "s3:PutObject" NOTHING missing::handle;
+    CreateMultipartUpload POST Object [Key("uploads")] "s3:PutObject" NOTHING create_multipart_upload::handle;
     UploadPartCopy PUT Object [Key("uploadId"), Key("partNumber"), Header("x-amz-copy-source")]
         "s3:PutObject" NOTHING missing::handle;
     UploadPart PUT Object [Key("uploadId"), Key("partNumber")]
-        "s3:PutObject" STREAM missing::handle;
+        "s3:PutObject" STREAM upload_part::handle;
     CompleteMultipartUpload POST Object [Key("uploadId")]
-        "s3:PutObject" KIB_4096 missing::handle;
+        "s3:PutObject" KIB_4096 complete_multipart_upload::handle;
     AbortMultipartUpload DELETE Object [Key("uploadId")]
-        "s3:AbortMultipartUpload" NOTHING missing::handle;
+        "s3:AbortMultipartUpload" NOTHING abort_multipart_upload::handle;
     ListParts GET Object [Key("uploadId")]
-        "s3:ListMultipartUploadParts" NOTHING missing::handle;
+        "s3:ListMultipartUploadParts" NOTHING list_parts::handle;
     CopyObject PUT Object [Header("x-amz-copy-source")] "s3:PutObject" NOTHING missing::handle;
     PutObject PUT Object [] "s3:PutObject" STREAM put_object::handle;
     GetObject GET Object []

@@ -204,6 +204,11 @@ impl Writer {
         self.close(name);
     }
 
+    /// Text in the element that is open.
+    pub fn content(&mut self, text: &str) {
+        escape(&mut self.out, text);
+    }
+
     /// An element with anything that can be written, as text.
     pub fn value(&mut self, name: &str, value: impl std::fmt::Display) {
         self.text(name, &value.to_string());

@@ -1,11 +1,33 @@
 //! One file for each operation, named as in the AWS reference.
 
+pub mod abort_multipart_upload;
+pub mod absent;
+pub mod complete_multipart_upload;
+pub mod create_bucket;
+pub mod create_multipart_upload;
+pub mod delete_bucket;
+pub mod delete_bucket_tagging;
 pub mod delete_object;
 pub mod delete_object_tagging;
 pub mod delete_objects;
+pub mod get_bucket_location;
+pub mod get_bucket_tagging;
+pub mod get_bucket_versioning;
 pub mod get_object;
 pub mod get_object_tagging;
+pub mod head_bucket;
 pub mod head_object;
+pub mod list_buckets;
+pub mod list_multipart_uploads;
+pub mod list_object_versions;
+pub mod list_objects;
+pub mod list_objects_v2;
+pub mod list_parts;
+pub mod listing;
 pub mod missing;
+pub mod multipart;
+pub mod put_bucket_tagging;
+pub mod put_bucket_versioning;
 pub mod put_object;
 pub mod put_object_tagging;
+pub mod upload_part;

@@ -1,0 +1,18 @@
+//! AbortMultipartUpload: the parts' space is free again.
+
+use std::sync::Arc;
+
+use http::StatusCode;
+
+use crate::s3::error::S3Error;
+use crate::s3::ops::multipart::upload_id;
+use crate::s3::request::Request;
+use crate::s3::response::{self, Response};
+use crate::s3::server::Server;
+
+pub async fn handle(server: Arc<Server>, request: Request) -> Result<Response, S3Error> {
+    let (bucket, key) = (request.bucket(), request.key.as_str());
+    let upload = upload_id(&request)?;
+    server.store.abort_upload(bucket.id, key, upload).await?;
+    Ok(response::empty(StatusCode::NO_CONTENT))
+}

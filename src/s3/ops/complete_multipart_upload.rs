@@ -1,0 +1,296 @@
+//! CompleteMultipartUpload: the parts named become one object, in one step and without a copy.
+
+use std::sync::Arc;
+
+use drystone_storage::error::{Error, Refusal};
+use drystone_storage::store::{CompleteUpload, CompletedPart, PART_NUMBER_MAX, Written};
+use drystone_storage::types::{Checksum, ChecksumAlgorithm, ChecksumType, ETag, Upload, UploadId};
+use http::{HeaderMap, HeaderValue, header};
+
+use crate::s3::checksum;
+use crate::s3::error::{Code, S3Error};
+use crate::s3::ops::multipart::{bad_part_number, checksum_mismatch, parse_part_number, upload_id};
+use crate::s3::paging::Encoding;
+use crate::s3::precondition;
+use crate::s3::request::Request;
+use crate::s3::response::{self, Response};
+use crate::s3::server::Server;
+use crate::s3::xml::{self, Element, Writer};
+
+pub async fn handle(server: Arc<Server>, mut request: Request) -> Result<Response, S3Error> {
+    let id = upload_id(&request)?;
+    // These are the object's, not those of the document that is read next.
+    let declared = take_checksums(&mut request.headers);
+    let named = read_parts(&request.take_document().await?.bytes)?;
+    check_order(&named, id)?;
+    let (bucket, key) = (request.bucket(), request.key.as_str());
+    let store = &*server.store;
+    // One that was completed is gone from here, and its completion may be repeated.
+    let upload = match store.upload(bucket.id, key, id).await {
+        Ok(upload) => Some(upload),
+        Err(Error::Refused(Refusal::NoSuchUpload)) => None,
+        Err(error) => return Err(error.into()),
+    };
+    let checksum = object_checksum(&request, &declared, upload.as_ref(), named.len())?;
+    if let Some(upload) = &upload {
+        check_part_checksums(&named, upload)?;
+    }
+    let asked = CompleteUpload {
+        key: key.to_owned(),
+        upload: id,
+        parts: matchable(&named, upload.is_some(), id)?,
+        checksum,
+        size: object_size(&request)?,
+        condition: precondition::of_write(&request)?,
+    };
+    let algorithm = asked.checksum.as_ref().map(|checksum| checksum.algorithm);
+    let completed = store.complete_upload(bucket.id, asked).await;
+    completed
+        .map(|written| answer(&request, &written))
+        .map_err(|error| match error {
+            Error::Refused(Refusal::InvalidPart { number }) => invalid_part(&named, number, id),
+            Error::Refused(Refusal::ChecksumMismatch) => bad_digest(algorithm),
+            other => other.into(),
+        })
+}
+
+/// A part as the client names it.
+#[derive(Debug)]
+struct NamedPart {
+    number: u16,
+    /// As it came.
+    etag: String,
+    checksum: Option<(ChecksumAlgorithm, String)>,
+}
+
+fn malformed() -> S3Error {
+    S3Error::new(Code::MalformedXML)
+}
+
+fn read_parts(document: &[u8]) -> Result<Vec<NamedPart>, S3Error> {
+    let root = xml::parse(document, "CompleteMultipartUpload")?;
+    let parts = root.children.len();
+    if parts == 0 || parts > usize::from(PART_NUMBER_MAX) {
+        return Err(malformed());
+    }
+    root.children.iter().map(read_part).collect()
+}
+
+fn read_part(part: &Element) -> Result<NamedPart, S3Error> {
+    if part.name != "Part" {
+        return Err(malformed());
+    }
+    let number = part.child_text("PartNumber").ok_or_else(malformed)?.trim();
+    let etag = part.child_text("ETag").ok_or_else(malformed)?.trim();
+    let mut checksums = part.children.iter().filter_map(|child| {
+        let algorithm = child.name.strip_prefix("Checksum")?;
+        Some((algorithm.parse().ok()?, child.text.trim().to_owned()))
+    });
+    let checksum = checksums.next();
+    if checksums.next().is_some() {
+        return Err(malformed());
+    }
+    let number = match number.parse::<i64>() {
+        Ok(_) => parse_part_number(number).ok_or_else(|| bad_part_number(number))?,
+        Err(_) => return Err(malformed()),
+    };
+    Ok(NamedPart {
+        number,
+        etag: etag.to_owned(),
+        checksum,
+    })
+}
+
+fn check_order(parts: &[NamedPart], upload: UploadId) -> Result<(), S3Error> {
+    if parts.is_sorted_by(|a, b| a.number < b.number) {
+        return Ok(());
+    }
+    Err(S3Error::new(Code::InvalidPartOrder).with("UploadId", upload.to_string()))
+}
+
+/// A composite checksum is made of the parts' own, so the client must have said them.
+fn check_part_checksums(parts: &[NamedPart], upload: &Upload) -> Result<(), S3Error> {
+    let Some((algorithm, kind)) = upload.checksum else {
+        return Ok(());
+    };
+    for part in parts {
+        match &part.checksum {
+            None if kind == ChecksumType::Composite => {
+                return Err(S3Error::new(Code::InvalidRequest).message(format!(
+                    "The upload was created using a {} checksum. The complete request must \
+                     include the checksum for each part. It was missing for part {} in the \
+                     request.",
+                    algorithm.name().to_ascii_lowercase(),
+                    part.number
+                )));
+            }
+            Some((named, _)) if *named != algorithm => {
+                return Err(invalid_part(parts, part.number, upload.id));
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// The parts as the store compares them. What can't be the ETag or checksum of any part matches
+/// none: of an upload that is there such a part is invalid.
+fn matchable(
+    parts: &[NamedPart],
+    found: bool,
+    upload: UploadId,
+) -> Result<Vec<CompletedPart>, S3Error> {
+    let part = |named: &NamedPart| {
+        let checksum = match &named.checksum {
+            None => None,
+            Some((algorithm, text)) => Some(Checksum {
+                algorithm: *algorithm,
+                // Of a part there is but one kind; the store compares the rest.
+                kind: ChecksumType::FullObject,
+                value: checksum::decode(*algorithm, text)?,
+            }),
+        };
+        Some(CompletedPart {
+            number: named.number,
+            etag: part_etag(&named.etag)?,
+            checksum,
+        })
+    };
+    let matchable = |named| {
+        part(named).ok_or_else(|| match found {
+            true => invalid_part(parts, named.number, upload),
+            false => S3Error::new(Code::NoSuchUpload),
+        })
+    };
+    parts.iter().map(matchable).collect()
+}
+
+/// With quotes or without, in either letter case.
+fn part_etag(text: &str) -> Option<ETag> {
+    precondition::parse_tag(text).filter(|etag| etag.parts == 0)
+}
+
+fn invalid_part(parts: &[NamedPart], number: u16, upload: UploadId) -> S3Error {
+    let named = parts.iter().find(|part| part.number == number);
+    let etag = named.map_or("", |part| part.etag.trim_matches('"'));
+    S3Error::new(Code::InvalidPart)
+        .with("UploadId", upload.to_string())
+        .with("PartNumber", number.to_string())
+        .with("ETag", etag)
+}
+
+fn bad_digest(algorithm: Option<ChecksumAlgorithm>) -> S3Error {
+    let name = algorithm.map_or("checksum", ChecksumAlgorithm::name);
+    S3Error::new(Code::BadDigest).message(format!(
+        "The {} you specified did not match the calculated checksum.",
+        name.to_ascii_lowercase()
+    ))
+}
+
+fn take_checksums(headers: &mut HeaderMap) -> Vec<(ChecksumAlgorithm, HeaderValue)> {
+    let taken = ChecksumAlgorithm::ALL.into_iter().filter_map(|algorithm| {
+        let value = headers.remove(checksum::header_name(algorithm))?;
+        Some((algorithm, value))
+    });
+    taken.collect()
+}
+
+/// The whole object's checksum, if the request has one.
+fn object_checksum(
+    request: &Request,
+    declared: &[(ChecksumAlgorithm, HeaderValue)],
+    upload: Option<&Upload>,
+    parts: usize,
+) -> Result<Option<Checksum>, S3Error> {
+    let of_upload = upload.and_then(|upload| upload.checksum);
+    if let (Some(text), Some((_, kind))) = (request.header("x-amz-checksum-type"), of_upload)
+        && !text.eq_ignore_ascii_case(kind.name())
+    {
+        return Err(S3Error::new(Code::InvalidRequest).message(format!(
+            "The upload was created using the {} checksum mode. The complete request must use \
+             the same checksum mode.",
+            kind.name()
+        )));
+    }
+    let (algorithm, text) = match declared {
+        [] => return Ok(None),
+        [(algorithm, value)] => (*algorithm, value.to_str().unwrap_or_default()),
+        _ => {
+            return Err(S3Error::new(Code::InvalidRequest).message(
+                "Expecting a single x-amz-checksum- header. Multiple checksum Types are not \
+                 allowed.",
+            ));
+        }
+    };
+    if upload.is_some() && of_upload.map(|(algorithm, _)| algorithm) != Some(algorithm) {
+        return Err(checksum_mismatch(
+            of_upload.map(|(algorithm, _)| algorithm),
+            algorithm,
+        ));
+    }
+    // `value-parts` is how a composite one is written.
+    let (value, composite) = match text.rsplit_once('-') {
+        Some((value, count)) if count == parts.to_string() => (value, true),
+        Some(_) => return Err(bad_digest(Some(algorithm))),
+        None => (text, false),
+    };
+    let kind = match of_upload {
+        Some((_, kind)) => kind,
+        None if composite => ChecksumType::Composite,
+        None => algorithm.default_type(),
+    };
+    match checksum::decode(algorithm, value) {
+        Some(value) => Ok(Some(Checksum {
+            algorithm,
+            kind,
+            value,
+        })),
+        None => Err(bad_digest(Some(algorithm))),
+    }
+}
+
+fn object_size(request: &Request) -> Result<Option<u64>, S3Error> {
+    let Some(text) = request.header("x-amz-mp-object-size") else {
+        return Ok(None);
+    };
+    text.parse().map(Some).map_err(|_| {
+        let message = "Value for x-amz-mp-object-size header is invalid.";
+        S3Error::new(Code::InvalidRequest).message(message)
+    })
+}
+
+fn answer(request: &Request, written: &Written) -> Response {
+    let mut xml = Writer::document("CompleteMultipartUploadResult");
+    xml.text("Location", &location(request));
+    xml.text("Bucket", &request.bucket_name);
+    xml.text("Key", &request.key);
+    xml.text("ETag", &format!("\"{}\"", written.etag));
+    if let Some(checksum) = &written.checksum {
+        let element = format!("Checksum{}", checksum.algorithm);
+        xml.text(&element, &checksum::display(checksum, written.etag.parts));
+        xml.text("ChecksumType", checksum.kind.name());
+    }
+    xml.close("CompleteMultipartUploadResult");
+    let mut response = response::xml(xml);
+    if let Some(version) = written.version_id {
+        response::set(
+            &mut response,
+            response::X_AMZ_VERSION_ID,
+            version.to_string(),
+        );
+    }
+    response
+}
+
+/// The object's URL, as the client addressed it.
+fn location(request: &Request) -> String {
+    let host = request.header(header::HOST.as_str()).unwrap_or_default();
+    let key = Encoding::Url.apply(&request.key).replace('+', "%20");
+    let bucket = &request.bucket_name;
+    let by_host = host.strip_prefix(bucket.as_str());
+    if by_host.is_some_and(|rest| rest.starts_with('.')) {
+        format!("http://{host}/{key}")
+    } else {
+        format!("http://{host}/{bucket}/{key}")
+    }
+}

@@ -1,0 +1,102 @@
+//! CreateBucket.
+
+use std::sync::Arc;
+
+use drystone_storage::error::{Error, Refusal};
+use drystone_storage::store::CreateBucket;
+use http::{StatusCode, header};
+
+use crate::s3::acl;
+use crate::s3::error::{Code, S3Error};
+use crate::s3::request::Request;
+use crate::s3::response::{self, Response};
+use crate::s3::server::Server;
+use crate::s3::xml;
+
+/// No region's name is longer.
+const LOCATION_LEN_MAX: usize = 64;
+
+pub async fn handle(server: Arc<Server>, mut request: Request) -> Result<Response, S3Error> {
+    check_headers(&request)?;
+    let location = location(&request.take_document().await?.bytes)?;
+    let owner = request.account();
+    let created = server.store.create_bucket(CreateBucket {
+        name: request.bucket_name.clone(),
+        owner: owner.clone(),
+        location,
+    });
+    let bucket = created.await.map_err(|error| match error {
+        Error::Refused(Refusal::BucketExists { owner: of }) if of == owner => {
+            S3Error::new(Code::BucketAlreadyOwnedByYou)
+        }
+        other => other.into(),
+    })?;
+    let mut response = response::empty(StatusCode::OK);
+    response::set(&mut response, header::LOCATION, format!("/{}", bucket.name));
+    Ok(response)
+}
+
+/// What a bucket can be given at its creation besides a name, and can't be here.
+fn check_headers(request: &Request) -> Result<(), S3Error> {
+    if let Some(lock) = request.header("x-amz-bucket-object-lock-enabled") {
+        match lock {
+            _ if lock.eq_ignore_ascii_case("false") => {}
+            _ if lock.eq_ignore_ascii_case("true") => {
+                return Err(S3Error::not_implemented("Object Lock"));
+            }
+            _ => {
+                let name = "x-amz-bucket-object-lock-enabled";
+                return Err(S3Error::invalid_argument("Invalid Argument", name, lock));
+            }
+        }
+    }
+    match request.header("x-amz-object-ownership") {
+        None | Some("BucketOwnerEnforced") => {}
+        Some(ownership @ ("BucketOwnerPreferred" | "ObjectWriter")) => {
+            let feature = format!("Object ownership {ownership}");
+            return Err(S3Error::not_implemented(&feature));
+        }
+        Some(other) => {
+            let name = "x-amz-object-ownership";
+            return Err(S3Error::invalid_argument(
+                "Invalid x-amz-object-ownership header: ",
+                name,
+                other,
+            ));
+        }
+    }
+    if request
+        .header("x-amz-bucket-namespace")
+        .is_some_and(|namespace| namespace != "global")
+    {
+        return Err(S3Error::not_implemented(
+            "Account-regional bucket namespaces",
+        ));
+    }
+    acl::check_headers(&request.headers).map(drop)
+}
+
+/// The location constraint in the request's document: any region is taken, as given.
+fn location(document: &[u8]) -> Result<String, S3Error> {
+    if document.is_empty() {
+        return Ok(String::new());
+    }
+    let root = xml::parse(document, "CreateBucketConfiguration")?;
+    let mut location = "";
+    for child in &root.children {
+        match child.name.as_str() {
+            "LocationConstraint" => location = child.text.trim(),
+            "Bucket" | "Location" => {
+                return Err(S3Error::not_implemented("Directory buckets"));
+            }
+            "Tags" => return Err(S3Error::not_implemented("Tags at a bucket's creation")),
+            _ => return Err(S3Error::new(Code::MalformedXML)),
+        }
+    }
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'_';
+    if location.len() > LOCATION_LEN_MAX || !location.bytes().all(plain) {
+        let error = S3Error::new(Code::InvalidLocationConstraint);
+        return Err(error.with("LocationConstraint", location));
+    }
+    Ok(location.to_owned())
+}

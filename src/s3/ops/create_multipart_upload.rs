@@ -1,0 +1,44 @@
+//! CreateMultipartUpload: what is said here of the object holds at completion.
+
+use std::sync::Arc;
+
+use drystone_storage::store::CreateUpload;
+use http::HeaderName;
+
+use crate::s3::attributes;
+use crate::s3::checksum;
+use crate::s3::error::S3Error;
+use crate::s3::request::Request;
+use crate::s3::response::{self, Response};
+use crate::s3::server::Server;
+use crate::s3::xml::Writer;
+
+const X_AMZ_CHECKSUM_ALGORITHM: HeaderName = HeaderName::from_static("x-amz-checksum-algorithm");
+const X_AMZ_CHECKSUM_TYPE: HeaderName = HeaderName::from_static("x-amz-checksum-type");
+
+pub async fn handle(server: Arc<Server>, request: Request) -> Result<Response, S3Error> {
+    let (bucket, key) = (request.bucket(), request.key.as_str());
+    let attributes = attributes::read(&request)?;
+    let checksum = checksum::for_upload(&request.headers)?;
+    let upload = server.store.create_upload(
+        bucket.id,
+        CreateUpload {
+            key: key.to_owned(),
+            attributes,
+            checksum,
+        },
+    );
+    let upload = upload.await?;
+
+    let mut xml = Writer::document("InitiateMultipartUploadResult");
+    xml.text("Bucket", &bucket.name);
+    xml.text("Key", key);
+    xml.value("UploadId", upload.id);
+    xml.close("InitiateMultipartUploadResult");
+    let mut response = response::xml(xml);
+    if let Some((algorithm, kind)) = upload.checksum {
+        response::set(&mut response, X_AMZ_CHECKSUM_ALGORITHM, algorithm.name());
+        response::set(&mut response, X_AMZ_CHECKSUM_TYPE, kind.name());
+    }
+    Ok(response)
+}

@@ -1,0 +1,21 @@
+//! GetBucketTagging.
+
+use std::sync::Arc;
+
+use drystone_storage::types::BucketSetting;
+use http::{StatusCode, header};
+
+use crate::s3::error::{Code, S3Error};
+use crate::s3::request::Request;
+use crate::s3::response::{self, Body, Response};
+use crate::s3::server::Server;
+
+/// The document is kept as it is answered.
+pub async fn handle(_server: Arc<Server>, request: Request) -> Result<Response, S3Error> {
+    let Some(document) = request.bucket().setting(BucketSetting::Tagging) else {
+        return Err(S3Error::new(Code::NoSuchTagSet));
+    };
+    let mut response = response::new(StatusCode::OK, Body::from(document.to_vec()));
+    response::set(&mut response, header::CONTENT_TYPE, response::XML);
+    Ok(response)
+}

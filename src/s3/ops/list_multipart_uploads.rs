@@ -1,0 +1,94 @@
+//! ListMultipartUploads: what was started and is neither completed nor aborted.
+
+use std::sync::Arc;
+
+use drystone_storage::store::{ListUploads, UploadPage};
+use drystone_storage::types::{Upload, UploadId};
+
+use crate::s3::error::S3Error;
+use crate::s3::ops::listing::{self, Owners};
+use crate::s3::paging::{self, Encoding};
+use crate::s3::request::Request;
+use crate::s3::response::{self, Response, iso_date};
+use crate::s3::server::Server;
+use crate::s3::xml::Writer;
+
+pub async fn handle(server: Arc<Server>, request: Request) -> Result<Response, S3Error> {
+    let encoding = Encoding::asked(request.query.get("encoding-type"))?;
+    let key_marker = request
+        .query
+        .get("key-marker")
+        .unwrap_or_default()
+        .to_owned();
+    let asked = ListUploads {
+        prefix: request.query.get("prefix").unwrap_or_default().to_owned(),
+        delimiter: request
+            .query
+            .get("delimiter")
+            .unwrap_or_default()
+            .to_owned(),
+        upload_after: upload_marker(&key_marker, request.query.get("upload-id-marker"))?,
+        key_after: key_marker,
+        max: paging::page_len("max-uploads", request.query.get("max-uploads"))?,
+    };
+    let bucket = request.bucket();
+    let page = server.store.list_uploads(bucket.id, asked.clone()).await?;
+    let owners = page.uploads.iter().map(|upload| &upload.attributes.owner);
+    let owners = Owners::look_up(&*server.store, owners).await?;
+
+    let mut xml = Writer::document("ListMultipartUploadsResult");
+    xml.text("Bucket", &bucket.name);
+    xml.text("KeyMarker", &encoding.apply(&asked.key_after));
+    let marker = asked.upload_after.map(|id| id.to_string());
+    xml.text("UploadIdMarker", &marker.unwrap_or_default());
+    if let Some((key, upload)) = next_markers(&page) {
+        xml.text("NextKeyMarker", &encoding.apply(&key));
+        if let Some(upload) = upload {
+            xml.value("NextUploadIdMarker", upload);
+        }
+    }
+    xml.text("Prefix", &encoding.apply(&asked.prefix));
+    listing::write_delimiter(&mut xml, &asked.delimiter, encoding);
+    xml.value("MaxUploads", asked.max);
+    xml.value("IsTruncated", page.next.is_some());
+    for upload in &page.uploads {
+        write_upload(&mut xml, upload, encoding, &owners);
+    }
+    listing::write_prefixes(&mut xml, &page.prefixes, encoding);
+    xml.close("ListMultipartUploadsResult");
+    Ok(response::xml(xml))
+}
+
+/// AWS names the last upload given even when none follows.
+fn next_markers(page: &UploadPage) -> Option<(String, Option<UploadId>)> {
+    let last = || {
+        let upload = page.uploads.last()?;
+        Some((upload.key.clone(), Some(upload.id)))
+    };
+    page.next.clone().or_else(last)
+}
+
+/// Without a key marker the upload's is not looked at.
+fn upload_marker(key_marker: &str, marker: Option<&str>) -> Result<Option<UploadId>, S3Error> {
+    match marker {
+        Some(text) if !text.is_empty() && !key_marker.is_empty() => {
+            text.parse().map(Some).map_err(|_| {
+                S3Error::invalid_argument("Invalid uploadId marker", "upload-id-marker", text)
+            })
+        }
+        _ => Ok(None),
+    }
+}
+
+fn write_upload(xml: &mut Writer, upload: &Upload, encoding: Encoding, owners: &Owners) {
+    xml.open("Upload");
+    xml.text("Key", &encoding.apply(&upload.key));
+    xml.value("UploadId", upload.id);
+    owners.write(xml, "Initiator", &upload.attributes.owner);
+    owners.write(xml, "Owner", &upload.attributes.owner);
+    let class = &upload.attributes.storage_class;
+    xml.text("StorageClass", listing::storage_class(class));
+    xml.text("Initiated", &iso_date(upload.initiated));
+    listing::write_checksum_kind(xml, upload.checksum);
+    xml.close("Upload");
+}

@@ -1,0 +1,49 @@
+//! ListObjects: the first version, still asked for by many clients.
+
+use std::sync::Arc;
+
+use drystone_storage::store::ListObjects;
+
+use crate::s3::error::S3Error;
+use crate::s3::ops::listing::{self, Owners};
+use crate::s3::paging::{self, Encoding};
+use crate::s3::request::Request;
+use crate::s3::response::{self, Response};
+use crate::s3::server::Server;
+use crate::s3::xml::Writer;
+
+pub async fn handle(server: Arc<Server>, request: Request) -> Result<Response, S3Error> {
+    let encoding = Encoding::asked(request.query.get("encoding-type"))?;
+    let asked = ListObjects {
+        prefix: request.query.get("prefix").unwrap_or_default().to_owned(),
+        delimiter: request
+            .query
+            .get("delimiter")
+            .unwrap_or_default()
+            .to_owned(),
+        after: request.query.get("marker").unwrap_or_default().to_owned(),
+        max: paging::page_len("max-keys", request.query.get("max-keys"))?,
+    };
+    let bucket = request.bucket();
+    let page = server.store.list_objects(bucket.id, asked.clone()).await?;
+    let owners = page.objects.iter().map(|object| &object.owner);
+    let owners = Owners::look_up(&*server.store, owners).await?;
+
+    let mut xml = Writer::document("ListBucketResult");
+    xml.text("Name", &bucket.name);
+    xml.text("Prefix", &encoding.apply(&asked.prefix));
+    xml.text("Marker", &encoding.apply(&asked.after));
+    // Without a delimiter the client takes the last key itself.
+    if let Some(next) = page.next.as_ref().filter(|_| !asked.delimiter.is_empty()) {
+        xml.text("NextMarker", &encoding.apply(next));
+    }
+    xml.value("MaxKeys", asked.max);
+    listing::write_delimiter(&mut xml, &asked.delimiter, encoding);
+    xml.value("IsTruncated", page.next.is_some());
+    for object in &page.objects {
+        listing::write_object(&mut xml, object, encoding, Some(&owners));
+    }
+    listing::write_prefixes(&mut xml, &page.prefixes, encoding);
+    xml.close("ListBucketResult");
+    Ok(response::xml(xml))
+}

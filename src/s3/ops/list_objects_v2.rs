@@ -1,0 +1,67 @@
+//! ListObjectsV2.
+
+use std::sync::Arc;
+
+use drystone_storage::store::ListObjects;
+
+use crate::s3::error::S3Error;
+use crate::s3::ops::listing::{self, Owners};
+use crate::s3::paging::{self, Encoding, TokenScope};
+use crate::s3::request::Request;
+use crate::s3::response::{self, Response};
+use crate::s3::server::Server;
+use crate::s3::xml::Writer;
+
+pub async fn handle(server: Arc<Server>, request: Request) -> Result<Response, S3Error> {
+    let encoding = Encoding::asked(request.query.get("encoding-type"))?;
+    let max = paging::page_len("max-keys", request.query.get("max-keys"))?;
+    let bucket = request.bucket();
+    let scope = TokenScope::Bucket(bucket.id.0);
+    let start_after = request.query.get("start-after");
+    let token = request.query.get("continuation-token");
+    // A token that is there but empty is echoed and begins at the beginning, as in AWS.
+    let after = match token {
+        Some(token) if !token.is_empty() => paging::open_token(scope, token)?,
+        _ => start_after.unwrap_or_default().to_owned(),
+    };
+    let asked = ListObjects {
+        prefix: request.query.get("prefix").unwrap_or_default().to_owned(),
+        delimiter: request
+            .query
+            .get("delimiter")
+            .unwrap_or_default()
+            .to_owned(),
+        after,
+        max,
+    };
+    let page = server.store.list_objects(bucket.id, asked.clone()).await?;
+    let owners = if request.query.get("fetch-owner") == Some("true") {
+        let owners = page.objects.iter().map(|object| &object.owner);
+        Some(Owners::look_up(&*server.store, owners).await?)
+    } else {
+        None
+    };
+
+    let mut xml = Writer::document("ListBucketResult");
+    xml.text("Name", &bucket.name);
+    xml.text("Prefix", &encoding.apply(&asked.prefix));
+    if let Some(start_after) = start_after {
+        xml.text("StartAfter", &encoding.apply(start_after));
+    }
+    if let Some(token) = token {
+        xml.text("ContinuationToken", token);
+    }
+    if let Some(next) = &page.next {
+        xml.text("NextContinuationToken", &paging::issue_token(scope, next));
+    }
+    xml.value("KeyCount", page.objects.len() + page.prefixes.len());
+    xml.value("MaxKeys", asked.max);
+    listing::write_delimiter(&mut xml, &asked.delimiter, encoding);
+    xml.value("IsTruncated", page.next.is_some());
+    for object in &page.objects {
+        listing::write_object(&mut xml, object, encoding, owners.as_ref());
+    }
+    listing::write_prefixes(&mut xml, &page.prefixes, encoding);
+    xml.close("ListBucketResult");
+    Ok(response::xml(xml))
+}

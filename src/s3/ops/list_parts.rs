@@ -1,0 +1,65 @@
+//! ListParts: what an unfinished upload has so far.
+
+use std::sync::Arc;
+
+use drystone_storage::types::UploadedPart;
+
+use crate::s3::checksum;
+use crate::s3::error::S3Error;
+use crate::s3::ops::listing::{self, Owners};
+use crate::s3::ops::multipart::upload_id;
+use crate::s3::paging;
+use crate::s3::request::Request;
+use crate::s3::response::{self, Response, iso_date};
+use crate::s3::server::Server;
+use crate::s3::xml::Writer;
+
+pub async fn handle(server: Arc<Server>, request: Request) -> Result<Response, S3Error> {
+    let max = paging::page_len("max-parts", request.query.get("max-parts"))?;
+    let after = paging::part_number_marker(request.query.get("part-number-marker"))?;
+    let (bucket, key) = (request.bucket(), request.key.as_str());
+    let id = upload_id(&request)?;
+    let store = &*server.store;
+    let upload = store.upload(bucket.id, key, id).await?;
+    let (parts, more) = match max {
+        0 => (Vec::new(), false),
+        _ => store.list_parts(bucket.id, key, id, after, max).await?,
+    };
+    let owner = &upload.attributes.owner;
+    let owners = Owners::look_up(store, [owner].into_iter()).await?;
+
+    let mut xml = Writer::document("ListPartsResult");
+    xml.text("Bucket", &bucket.name);
+    xml.text("Key", key);
+    xml.value("UploadId", id);
+    owners.write(&mut xml, "Initiator", owner);
+    owners.write(&mut xml, "Owner", owner);
+    let class = &upload.attributes.storage_class;
+    xml.text("StorageClass", listing::storage_class(class));
+    xml.value("PartNumberMarker", after);
+    xml.value(
+        "NextPartNumberMarker",
+        parts.last().map_or(0, |part| part.number),
+    );
+    xml.value("MaxParts", max);
+    xml.value("IsTruncated", more);
+    listing::write_checksum_kind(&mut xml, upload.checksum);
+    for part in &parts {
+        write_part(&mut xml, part);
+    }
+    xml.close("ListPartsResult");
+    Ok(response::xml(xml))
+}
+
+fn write_part(xml: &mut Writer, part: &UploadedPart) {
+    xml.open("Part");
+    xml.value("PartNumber", part.number);
+    xml.text("LastModified", &iso_date(part.modified));
+    xml.text("ETag", &format!("\"{}\"", part.etag));
+    xml.value("Size", part.size);
+    if let Some(checksum) = &part.checksum {
+        let element = format!("Checksum{}", checksum.algorithm);
+        xml.text(&element, &checksum::display(checksum, 0));
+    }
+    xml.close("Part");
+}

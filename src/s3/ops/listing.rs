@@ -1,0 +1,99 @@
+//! What the listings write alike: owners, objects, common prefixes.
+
+use std::collections::BTreeMap;
+
+use drystone_storage::store::{ListedObject, ObjectStore};
+use drystone_storage::types::{Account, AccountId, ChecksumAlgorithm, ChecksumType};
+
+use crate::s3::acl;
+use crate::s3::error::S3Error;
+use crate::s3::paging::Encoding;
+use crate::s3::response::iso_date;
+use crate::s3::xml::Writer;
+
+/// The class of what names none.
+pub const STANDARD: &str = "STANDARD";
+
+pub fn storage_class(class: &str) -> &str {
+    if class.is_empty() { STANDARD } else { class }
+}
+
+/// The accounts that one page names, each looked up once.
+#[derive(Debug, Default)]
+pub struct Owners(BTreeMap<AccountId, Option<Account>>);
+
+impl Owners {
+    pub async fn look_up<'a>(
+        store: &dyn ObjectStore,
+        ids: impl Iterator<Item = &'a AccountId>,
+    ) -> Result<Owners, S3Error> {
+        let mut owners = BTreeMap::new();
+        for id in ids {
+            if !owners.contains_key(id) {
+                owners.insert(id.clone(), store.account(id).await?);
+            }
+        }
+        Ok(Owners(owners))
+    }
+
+    /// `element` is `Owner` or `Initiator`. An account that is gone shows its id alone.
+    pub fn write(&self, xml: &mut Writer, element: &str, id: &AccountId) {
+        match self.0.get(id).and_then(Option::as_ref) {
+            Some(account) => {
+                xml.open(element);
+                acl::write_account(xml, account);
+                xml.close(element);
+            }
+            None => {
+                xml.open(element);
+                xml.text("ID", &id.0);
+                xml.close(element);
+            }
+        }
+    }
+}
+
+/// A `Contents` of either version of ListObjects; `owners` where the listing shows them.
+pub fn write_object(
+    xml: &mut Writer,
+    object: &ListedObject,
+    encoding: Encoding,
+    owners: Option<&Owners>,
+) {
+    xml.open("Contents");
+    xml.text("Key", &encoding.apply(&object.key));
+    xml.text("LastModified", &iso_date(object.modified));
+    xml.text("ETag", &format!("\"{}\"", object.etag));
+    write_checksum_kind(xml, object.checksum);
+    xml.value("Size", object.size);
+    if let Some(owners) = owners {
+        owners.write(xml, "Owner", &object.owner);
+    }
+    xml.text("StorageClass", storage_class(&object.storage_class));
+    xml.close("Contents");
+}
+
+pub fn write_checksum_kind(xml: &mut Writer, kind: Option<(ChecksumAlgorithm, ChecksumType)>) {
+    if let Some((algorithm, kind)) = kind {
+        xml.text("ChecksumAlgorithm", algorithm.name());
+        xml.text("ChecksumType", kind.name());
+    }
+}
+
+pub fn write_prefixes(xml: &mut Writer, prefixes: &[String], encoding: Encoding) {
+    for prefix in prefixes {
+        xml.open("CommonPrefixes");
+        xml.text("Prefix", &encoding.apply(prefix));
+        xml.close("CommonPrefixes");
+    }
+}
+
+/// `Delimiter` and `EncodingType`, where they were asked for.
+pub fn write_delimiter(xml: &mut Writer, delimiter: &str, encoding: Encoding) {
+    if !delimiter.is_empty() {
+        xml.text("Delimiter", &encoding.apply(delimiter));
+    }
+    if encoding == Encoding::Url {
+        xml.text("EncodingType", "url");
+    }
+}

@@ -1,0 +1,47 @@
+//! What the multipart operations read alike.
+
+use drystone_storage::store::PART_NUMBER_MAX;
+use drystone_storage::types::{ChecksumAlgorithm, UploadId};
+
+use crate::s3::error::{Code, S3Error};
+use crate::s3::request::Request;
+
+/// An id that was never given out names no upload, whatever it looks like.
+pub fn upload_id(request: &Request) -> Result<UploadId, S3Error> {
+    let text = request.query.get("uploadId").unwrap_or_default();
+    text.parse().map_err(|_| S3Error::new(Code::NoSuchUpload))
+}
+
+pub fn part_number(request: &Request) -> Result<u16, S3Error> {
+    let text = request.query.get("partNumber").unwrap_or_default();
+    parse_part_number(text).ok_or_else(|| bad_part_number(text))
+}
+
+/// `None` for what no part can have as its number.
+pub fn parse_part_number(text: &str) -> Option<u16> {
+    text.parse()
+        .ok()
+        .filter(|n| (1..=PART_NUMBER_MAX).contains(n))
+}
+
+pub fn bad_part_number(text: &str) -> S3Error {
+    S3Error::invalid_argument(
+        format!("Part number must be an integer between 1 and {PART_NUMBER_MAX}, inclusive"),
+        "partNumber",
+        text,
+    )
+}
+
+/// A request's checksum is of another algorithm than the upload's.
+pub fn checksum_mismatch(
+    expected: Option<ChecksumAlgorithm>,
+    actual: ChecksumAlgorithm,
+) -> S3Error {
+    let lower = |algorithm: ChecksumAlgorithm| algorithm.name().to_ascii_lowercase();
+    let expected = expected.map_or_else(|| "null".to_owned(), lower);
+    S3Error::new(Code::InvalidRequest).message(format!(
+        "Checksum Type mismatch occurred, expected checksum Type: {expected}, actual checksum \
+         Type: {}",
+        lower(actual)
+    ))
+}

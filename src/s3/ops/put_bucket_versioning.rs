@@ -1,0 +1,40 @@
+//! PutBucketVersioning: on, or suspended; never off again.
+
+use std::sync::Arc;
+
+use drystone_storage::types::Versioning;
+use http::StatusCode;
+
+use crate::s3::error::{Code, S3Error};
+use crate::s3::request::Request;
+use crate::s3::response::{self, Response};
+use crate::s3::server::Server;
+use crate::s3::xml::Element;
+
+pub async fn handle(server: Arc<Server>, mut request: Request) -> Result<Response, S3Error> {
+    if request.header("x-amz-mfa").is_some() {
+        return Err(mfa_delete());
+    }
+    let asked = versioning(&request.take_xml("VersioningConfiguration").await?)?;
+    let bucket = request.bucket();
+    server.store.set_versioning(bucket.id, asked).await?;
+    Ok(response::empty(StatusCode::OK))
+}
+
+fn mfa_delete() -> S3Error {
+    S3Error::not_implemented("MFA delete")
+}
+
+fn versioning(root: &Element) -> Result<Versioning, S3Error> {
+    match root.child_text("MfaDelete") {
+        None | Some("Disabled") => {}
+        Some("Enabled") => return Err(mfa_delete()),
+        Some(_) => return Err(S3Error::new(Code::MalformedXML)),
+    }
+    match root.child_text("Status") {
+        Some("Enabled") => Ok(Versioning::Enabled),
+        Some("Suspended") => Ok(Versioning::Suspended),
+        Some(_) => Err(S3Error::new(Code::MalformedXML)),
+        None => Err(S3Error::new(Code::IllegalVersioningConfigurationException)),
+    }
+}

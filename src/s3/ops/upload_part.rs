@@ -1,0 +1,39 @@
+//! UploadPart: a part may be uploaded again, and the last one counts.
+
+use std::sync::Arc;
+
+use drystone_storage::types::UploadedPart;
+use http::{StatusCode, header};
+
+use crate::s3::checksum;
+use crate::s3::error::S3Error;
+use crate::s3::ops::multipart::{part_number, upload_id};
+use crate::s3::request::Request;
+use crate::s3::response::{self, Response};
+use crate::s3::server::Server;
+
+pub async fn handle(server: Arc<Server>, mut request: Request) -> Result<Response, S3Error> {
+    let number = part_number(&request)?;
+    let id = upload_id(&request)?;
+    let bucket = request.bucket().id;
+    // Before a byte is taken: is there such an upload, and does the checksum fit it?
+    let upload = server.store.upload(bucket, &request.key, id).await?;
+    let declared = checksum::declared(&request.headers)?;
+    let algorithm = checksum::for_part(upload.checksum, declared.as_ref())?;
+    let mut body = request.take_stream(algorithm)?;
+    let part = server
+        .store
+        .upload_part(bucket, &request.key, id, number, &mut body)
+        .await?;
+    Ok(uploaded(&part))
+}
+
+fn uploaded(part: &UploadedPart) -> Response {
+    let mut response = response::empty(StatusCode::OK);
+    response::set(&mut response, header::ETAG, format!("\"{}\"", part.etag));
+    if let Some(checksum) = &part.checksum {
+        let name = checksum::header_name(checksum.algorithm);
+        response::set(&mut response, name, checksum::display(checksum, 0));
+    }
+    response
+}
