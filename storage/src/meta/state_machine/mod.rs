@@ -19,14 +19,12 @@ mod versions;
 
 use std::sync::Arc;
 
-use rocksdb::WriteBatch;
-
 use super::command::{Change, Command, Outcome, Reply};
 use super::keys::Keys;
 use super::record::{AnswerRow, EpochsRow};
 use super::txn::{Rows, Txn};
 use super::view::View;
-use crate::db::{Db, Family, StateId};
+use crate::db::{Db, StateId};
 use crate::error::{Error, Refusal, Result};
 use crate::types::{Epoch, Order, Timestamp};
 
@@ -42,8 +40,8 @@ impl State {
         State { db, keys: Keys(id) }
     }
 
-    /// Decides `command` and writes what follows in one batch, together with `applied`, which
-    /// says how far the log is applied and comes back from [`State::applied`].
+    /// Decides `command` and writes what follows in one batch, together with the row `applied`,
+    /// by which the Raft layer knows how far the log is applied.
     ///
     /// Called by one caller at a time, with rising log indices.
     pub fn apply(&self, log_index: u64, command: &Command, applied: &[u8]) -> Result<Outcome> {
@@ -53,30 +51,9 @@ impl State {
         Ok(outcome)
     }
 
-    /// Moves `applied` on for an entry that is no command of ours.
-    pub fn apply_other(&self, applied: &[u8]) -> Result<()> {
-        Txn::new(&self.db, self.keys).commit(applied)
-    }
-
-    /// How far the log is applied; `None` in a fresh state.
-    pub fn applied(&self) -> Result<Option<Vec<u8>>> {
-        Txn::new(&self.db, self.keys).raw(&self.keys.applied())
-    }
-
     /// What is there now, unchanged while the view lives.
     pub fn view(&self) -> View<'_> {
         View::new(&self.db, self.keys)
-    }
-
-    /// Removes every row. Power goes here: the rows may be there again, and whoever finds a state
-    /// that no replica row names destroys it again.
-    pub fn destroy(&self) -> Result<()> {
-        let mut batch = WriteBatch::default();
-        let range = self.keys.state();
-        for family in [Family::State, Family::Values] {
-            batch.delete_range_cf(self.db.family(family), &range.from, &range.to);
-        }
-        Ok(self.db.write_unsynced(batch)?)
     }
 }
 
