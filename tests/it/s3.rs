@@ -31,7 +31,6 @@ pub struct Client {
 #[derive(Debug)]
 pub struct Answer {
     pub status: u16,
-    pub headers: BTreeMap<String, String>,
     pub body: Vec<u8>,
 }
 
@@ -76,10 +75,6 @@ impl Client {
         self.send("GET", path, &[], b"")
     }
 
-    pub fn delete(&self, path: &str) -> io::Result<Answer> {
-        self.send("DELETE", path, &[], b"")
-    }
-
     /// Every key of a bucket, by pages.
     pub fn list(&self, bucket: &str) -> Vec<String> {
         let mut keys = Vec::new();
@@ -106,6 +101,27 @@ impl Client {
         query: &[(&str, String)],
         body: &[u8],
     ) -> io::Result<Answer> {
+        let mut stream = connect(self.port)?;
+        stream.write_all(self.head(method, path, query, body).as_bytes())?;
+        // A server that refuses may answer and close before it has taken the body.
+        let written = stream.write_all(body);
+        read_answer(stream, method).map_err(|error| written.err().unwrap_or(error))
+    }
+
+    /// Sends a PUT but for the last byte of its body.
+    pub fn begin_put(&self, path: &str, body: &[u8]) -> Begun {
+        let mut stream = connect(self.port).unwrap();
+        let head = self.head("PUT", path, &[], body);
+        stream.write_all(head.as_bytes()).unwrap();
+        let (last, first) = body.split_last().unwrap();
+        stream.write_all(first).unwrap();
+        Begun {
+            stream,
+            last: *last,
+        }
+    }
+
+    fn head(&self, method: &str, path: &str, query: &[(&str, String)], body: &[u8]) -> String {
         let host = format!("127.0.0.1:{}", self.port);
         let path = utf8_percent_encode(path, PATH).to_string();
         let query = canonical_query(query);
@@ -117,13 +133,12 @@ impl Client {
         let hash = hex::encode(Sha256::digest(body));
         let authorization = self.sign(method, &path, &query, &host, &date, &hash);
         let mark = if query.is_empty() { "" } else { "?" };
-        let head = format!(
+        format!(
             "{method} {path}{mark}{query} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\
              x-amz-date: {date}\r\nx-amz-content-sha256: {hash}\r\n\
              Authorization: {authorization}\r\nContent-Length: {}\r\n\r\n",
             body.len()
-        );
-        exchange(self.port, method, head.as_bytes(), body)
+        )
     }
 
     /// SigV4 over host, hash and date.
@@ -155,10 +170,32 @@ impl Client {
     }
 }
 
+/// A PUT whose last byte has not been sent.
+pub struct Begun {
+    stream: TcpStream,
+    last: u8,
+}
+
+impl Begun {
+    pub fn finish(mut self) -> io::Result<Answer> {
+        self.stream.write_all(&[self.last])?;
+        read_answer(self.stream, "PUT")
+    }
+}
+
 /// A request without credentials.
 pub fn anonymous(port: u16, method: &str, target: &str) -> io::Result<Answer> {
+    let mut stream = connect(port)?;
     let head = format!("{method} {target} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
-    exchange(port, method, head.as_bytes(), b"")
+    stream.write_all(head.as_bytes())?;
+    read_answer(stream, method)
+}
+
+fn connect(port: u16) -> io::Result<TcpStream> {
+    let stream = TcpStream::connect(("127.0.0.1", port))?;
+    stream.set_read_timeout(Some(TIMEOUT))?;
+    stream.set_write_timeout(Some(TIMEOUT))?;
+    Ok(stream)
 }
 
 fn canonical_query(query: &[(&str, String)]) -> String {
@@ -177,19 +214,10 @@ fn hmac(key: &[u8], text: &str) -> Vec<u8> {
     mac.finalize().into_bytes().to_vec()
 }
 
-/// Sends a request and reads the whole answer; one that is cut short is an error.
-fn exchange(port: u16, method: &str, head: &[u8], body: &[u8]) -> io::Result<Answer> {
-    let mut stream = TcpStream::connect(("127.0.0.1", port))?;
-    stream.set_read_timeout(Some(TIMEOUT))?;
-    stream.set_write_timeout(Some(TIMEOUT))?;
-    stream.write_all(head)?;
-    // A server that refuses may answer and close before it has taken the body.
-    let written = stream.write_all(body);
+/// The whole answer; one that is cut short is an error.
+fn read_answer(stream: TcpStream, method: &str) -> io::Result<Answer> {
     let mut reader = BufReader::new(stream);
-    let (status, headers) = match read_head(&mut reader) {
-        Ok(head) => head,
-        Err(error) => return Err(written.err().unwrap_or(error)),
-    };
+    let (status, headers) = read_head(&mut reader)?;
     let empty = method == "HEAD" || status == 204 || status == 304;
     let body = match headers.get("content-length") {
         _ if empty => Vec::new(),
@@ -200,11 +228,7 @@ fn exchange(port: u16, method: &str, head: &[u8], body: &[u8]) -> io::Result<Ans
         }
         None => read_chunks(&mut reader)?,
     };
-    Ok(Answer {
-        status,
-        headers,
-        body,
-    })
+    Ok(Answer { status, body })
 }
 
 fn read_line(reader: &mut impl io::BufRead) -> io::Result<String> {
