@@ -362,8 +362,9 @@ pub trait ObjectStore: Send + Sync + 'static {
     /// the condition. The object's checksum is made from its parts' as the upload says, and is
     /// `None` unless each part has one of that algorithm.
     ///
-    /// Repeated with the same parts' ETags after it succeeded, it answers alike, whatever became
-    /// of the object and without looking at the condition; with others it is `NoSuchUpload`.
+    /// Repeated with the same parts (numbers and ETags) after it succeeded, it answers alike,
+    /// whatever became of the object and without looking at the condition, for as long as the
+    /// answer is kept; with others it is `NoSuchUpload`.
     async fn complete_upload(&self, bucket: BucketId, request: CompleteUpload) -> Result<Written>;
     async fn abort_upload(&self, bucket: BucketId, key: &str, upload: UploadId) -> Result<()>;
     async fn list_uploads(&self, bucket: BucketId, request: ListUploads) -> Result<UploadPage>;

@@ -30,6 +30,8 @@ struct Part {
 /// An upload that became an object.
 pub(super) struct Completed {
     key: String,
+    /// The parts it was completed with, by number and ETag.
+    parts: Vec<(u16, ETag)>,
     answer: Written,
 }
 
@@ -177,12 +179,12 @@ impl BucketState {
     }
 
     pub fn complete_upload(&mut self, request: CompleteUpload, stamp: Stamp) -> Result<Written> {
+        let named: Vec<_> = request.parts.iter().map(|p| (p.number, p.etag)).collect();
         let Ok(place) = self.place_of(&request.key, request.upload) else {
-            let named_etag = || multipart_etag(request.parts.iter().map(|part| part.etag.md5));
             return self
                 .completed
                 .get(&request.upload)
-                .filter(|done| done.key == request.key && done.answer.etag == named_etag())
+                .filter(|done| done.key == request.key && done.parts == named)
                 .map(|done| done.answer.clone())
                 .ok_or(Refusal::NoSuchUpload);
         };
@@ -208,6 +210,7 @@ impl BucketState {
         self.uploads.remove(&place);
         let completed = Completed {
             key: request.key,
+            parts: named,
             answer: answer.clone(),
         };
         self.completed.insert(request.upload, completed);

@@ -56,7 +56,8 @@ pub async fn s_03_buckets_are_listed_by_name_in_pages(store: Arc<dyn ObjectStore
     ] {
         create_for(&*store, name, owner).await;
     }
-    let cases: [(Option<&str>, &str, &str, usize, &[&str]); 7] = [
+    type Case<'a> = (Option<&'a str>, &'a str, &'a str, usize, &'a [&'a str]);
+    let cases: [Case; 7] = [
         (None, "", "", 1000, &["a-1", "b-1", "b-2", "b-3", "c"]),
         (Some("1"), "", "", 1000, &["a-1", "b-2", "b-3", "c"]),
         (Some("1"), "b-", "", 1000, &["b-2", "b-3"]),

@@ -309,14 +309,18 @@ pub async fn s_20_completion_asked_twice_answers_alike(store: Arc<dyn ObjectStor
     );
     assert_eq!(get(store, bucket, "k").await, b"later");
 
-    let other = CompletedPart {
+    let [named] = parts;
+    let other_etag = CompletedPart {
         etag: etag(b"other"),
-        ..parts[0].clone()
+        ..named.clone()
     };
-    let answer = store
-        .complete_upload(bucket, completion(&upload, &[other]))
-        .await;
-    assert_eq!(refusal(answer), Refusal::NoSuchUpload);
+    let other_number = CompletedPart { number: 2, ..named };
+    for other in [other_etag, other_number] {
+        let answer = store
+            .complete_upload(bucket, completion(&upload, &[other]))
+            .await;
+        assert_eq!(refusal(answer), Refusal::NoSuchUpload);
+    }
 }
 
 pub async fn s_20_an_upload_is_there_only_under_its_key(store: Arc<dyn ObjectStore>) {
