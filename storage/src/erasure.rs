@@ -394,7 +394,10 @@ mod tests {
         for k in [1, 2, 12] {
             let size = 5 * u64::from(CHUNK_SIZE_BYTES) * u64::from(k) + 17;
             let layout = Layout::new(geometry(k, 0), CHUNK_SIZE_BYTES, size).unwrap();
-            let mut rest = ByteRange { start: 7, end: size };
+            let mut rest = ByteRange {
+                start: 7,
+                end: size,
+            };
             while !rest.is_empty() {
                 let window = layout.window(rest, 1 << 20);
                 assert!(window.len() > 0 && window.len() <= (1 << 20).max(layout.stripe_size()));

@@ -14,8 +14,10 @@ pub mod checksum;
 #[allow(dead_code)]
 mod db;
 mod delete;
+#[allow(dead_code)]
 mod disk;
 pub mod env;
+#[allow(dead_code)]
 mod erasure;
 pub mod error;
 mod get;
@@ -24,6 +26,7 @@ mod meta;
 pub mod model;
 mod multipart;
 pub mod node;
+#[allow(dead_code)]
 mod placement;
 mod put;
 mod quorum;

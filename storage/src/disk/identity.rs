@@ -24,6 +24,7 @@ use crate::types::DiskId;
 const FILE: &str = "identity";
 const NEW_FILE: &str = "identity.new";
 const LOCK_FILE: &str = "lock";
+const SHARDS: &str = "shards";
 /// What an empty directory may hold: the file system's own, and what a cut birth leaves.
 const IN_EMPTY: [&str; 3] = ["lost+found", NEW_FILE, LOCK_FILE];
 
@@ -120,10 +121,10 @@ pub fn settle(dirs: &[PathBuf], env: &dyn Env) -> Result<Found, IdentityError> {
         return Err(IdentityError::None);
     }
     refuse_twice(dirs)?;
-    let mut looks = dirs
+    let mut looks: Vec<Look> = dirs
         .iter()
-        .map(|dir| look(dir))
-        .collect::<Result<Vec<_>, _>>()?;
+        .map(|dir| look(dir).unwrap_or_else(Look::Unreadable))
+        .collect();
     refuse_mixed(dirs, &looks)?;
     let known: Vec<Identity> = looks.iter().filter_map(Look::identity).collect();
     let birth = known.iter().all(|identity| !identity.born);
@@ -150,6 +151,7 @@ pub fn settle(dirs: &[PathBuf], env: &dyn Env) -> Result<Found, IdentityError> {
             Look::Empty => found.lost.push(IdentityError::Empty { dir }),
             Look::Foreign => found.lost.push(IdentityError::Foreign { dir }),
             Look::Damaged => found.lost.push(IdentityError::Damaged { dir }),
+            Look::Unreadable(source) => found.lost.push(IdentityError::Io { dir, source }),
         }
     }
     Ok(found)
@@ -166,13 +168,23 @@ pub fn mark_born(disk: &mut Settled) -> Result<(), IdentityError> {
     Ok(())
 }
 
-/// Whether the directory still is the disk that it was.
-pub fn is_still(dir: &Path, identity: &Identity) -> bool {
-    fs::read(dir.join(FILE))
-        .ok()
-        .and_then(|bytes| decode(&bytes))
-        .as_ref()
-        == Some(identity)
+/// Whether the directory still is the disk that it was. An error: it could not be asked.
+pub fn is_still(dir: &Path, disk: DiskId) -> io::Result<bool> {
+    use io::ErrorKind::{NotADirectory, NotFound};
+    match fs::read(dir.join(FILE)) {
+        Ok(bytes) => Ok(decode(&bytes).is_some_and(|identity| identity.disk == disk)),
+        Err(e) if matches!(e.kind(), NotADirectory | NotFound) => Ok(false),
+        Err(e) => Err(e),
+    }
+}
+
+/// The folder of the shards whose write id begins with this byte.
+pub fn shard_folder(dir: &Path, first: u8) -> PathBuf {
+    dir.join(SHARDS).join(format!("{first:02x}"))
+}
+
+pub fn sync_folder(folder: &Path) -> io::Result<()> {
+    File::open(folder)?.sync_all()
 }
 
 enum Look {
@@ -181,6 +193,7 @@ enum Look {
     Empty,
     Foreign,
     Damaged,
+    Unreadable(io::Error),
 }
 
 impl Look {
@@ -192,30 +205,20 @@ impl Look {
     }
 }
 
-fn look(dir: &Path) -> Result<Look, IdentityError> {
+fn look(dir: &Path) -> io::Result<Look> {
     match fs::read(dir.join(FILE)) {
         Ok(bytes) => return Ok(decode(&bytes).map_or(Look::Damaged, Look::Disk)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         // The path goes through a file, or the disk does not answer.
-        Err(source) => {
-            return Err(IdentityError::Io {
-                dir: dir.to_owned(),
-                source,
-            });
-        }
+        Err(error) => return Err(error),
     }
     let entries = match fs::read_dir(dir) {
         Ok(entries) => entries,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Look::Missing),
-        Err(source) => {
-            return Err(IdentityError::Io {
-                dir: dir.to_owned(),
-                source,
-            });
-        }
+        Err(error) => return Err(error),
     };
     for entry in entries {
-        let name = entry.map_err(|source| at(dir, source))?.file_name();
+        let name = entry?.file_name();
         if !IN_EMPTY.iter().any(|allowed| name == *allowed) {
             return Ok(Look::Foreign);
         }
@@ -274,10 +277,14 @@ fn give_birth(
         return Err(IdentityError::OtherBirth { expected, given });
     }
     // All are looked at before the first is touched.
-    for (dir, look) in dirs.iter().zip(&*looks) {
+    for (dir, look) in dirs.iter().zip(&mut *looks) {
         match look {
             Look::Foreign => return Err(IdentityError::Foreign { dir: dir.clone() }),
             Look::Damaged => return Err(IdentityError::Damaged { dir: dir.clone() }),
+            Look::Unreadable(error) => {
+                let source = std::mem::replace(error, io::ErrorKind::Other.into());
+                return Err(at(dir, source));
+            }
             Look::Disk(_) | Look::Missing | Look::Empty => {}
         }
     }
@@ -303,7 +310,36 @@ fn give_birth(
             *look = Look::Disk(identity);
         }
     }
-    Ok(())
+    make_folders(dirs)
+}
+
+/// Makes the folders of shards, also those that a cut birth left out. They come after the
+/// identity, so that a cut leaves no folder that nobody owns.
+fn make_folders(dirs: &[PathBuf]) -> Result<(), IdentityError> {
+    let make = |dir: &PathBuf| -> io::Result<()> {
+        create_if_missing(&dir.join(SHARDS))?;
+        for first in 0..=u8::MAX {
+            create_if_missing(&shard_folder(dir, first))?;
+        }
+        sync_folder(&dir.join(SHARDS))?;
+        sync_folder(dir)
+    };
+    // Side by side: each disk costs a few syncs, and a first start is waited for.
+    std::thread::scope(|scope| {
+        let made: Vec<_> = dirs
+            .iter()
+            .map(|dir| scope.spawn(move || make(dir).map_err(|source| at(dir, source))))
+            .collect();
+        made.into_iter()
+            .try_for_each(|thread| thread.join().expect("making folders does not panic"))
+    })
+}
+
+fn create_if_missing(folder: &Path) -> io::Result<()> {
+    match fs::create_dir(folder) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        other => other,
+    }
 }
 
 /// Power goes here: a folder without an identity, which counts as empty.
@@ -519,14 +555,14 @@ mod tests {
         born(&dirs);
         let bytes = fs::read(dirs[0].join(FILE)).unwrap();
         let identity = decode(&bytes).unwrap();
-        assert!(is_still(&dirs[0], &identity));
+        assert!(is_still(&dirs[0], identity.disk).unwrap());
         for bit in 0..bytes.len() * 8 {
             let mut flipped = bytes.clone();
             flipped[bit / 8] ^= 1 << (bit % 8);
             assert_eq!(decode(&flipped), None, "bit {bit}");
         }
         fs::write(dirs[0].join(FILE), &bytes[..50]).unwrap();
-        assert!(!is_still(&dirs[0], &identity));
+        assert!(!is_still(&dirs[0], identity.disk).unwrap());
         assert!(matches!(
             settle(&dirs, &SystemEnv).unwrap_err(),
             IdentityError::Damaged { .. }

@@ -1,1 +1,140 @@
-//! Bounded thread pools for disk I/O.
+//! A bounded pool of threads for one disk's I/O, so that no system call on a disk ever runs on an
+//! async worker and a disk that hangs holds up nobody but those who want that disk.
+
+use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+
+/// Threads of one disk: as many system calls are under way on it at once.
+const THREADS: usize = 8;
+/// Jobs of one disk that wait or run; past it callers wait for a place.
+const QUEUE_LEN_MAX: usize = 256;
+
+type Job = Box<dyn FnOnce() + Send>;
+
+pub struct Pool {
+    shared: Arc<Shared>,
+    places: Arc<Semaphore>,
+}
+
+#[derive(Default)]
+struct Shared {
+    queue: Mutex<Queue>,
+    ready: Condvar,
+}
+
+#[derive(Default)]
+struct Queue {
+    jobs: VecDeque<(Job, OwnedSemaphorePermit)>,
+    closed: bool,
+}
+
+impl Pool {
+    pub fn new() -> std::io::Result<Pool> {
+        let shared = Arc::new(Shared::default());
+        let pool = Pool {
+            shared: shared.clone(),
+            places: Arc::new(Semaphore::new(QUEUE_LEN_MAX)),
+        };
+        for _ in 0..THREADS {
+            let shared = shared.clone();
+            std::thread::Builder::new()
+                .name("disk".into())
+                .spawn(move || shared.work())?;
+        }
+        Ok(pool)
+    }
+
+    /// Runs a job on one of the disk's threads. It runs to its end even if the caller is gone.
+    pub async fn run<T: Send + 'static>(
+        &self,
+        job: impl FnOnce() -> T + Send + 'static,
+    ) -> std::io::Result<T> {
+        let permit = Arc::clone(&self.places)
+            .acquire_owned()
+            .await
+            .map_err(std::io::Error::other)?;
+        let (done, answer) = oneshot::channel();
+        self.push(Box::new(move || drop(done.send(job()))), permit);
+        answer
+            .await
+            .map_err(|_| std::io::Error::other("disk job did not end"))
+    }
+
+    /// Starts a job nobody waits for; false when the queue is full.
+    pub fn try_start(&self, job: impl FnOnce() + Send + 'static) -> bool {
+        match Arc::clone(&self.places).try_acquire_owned() {
+            Ok(permit) => {
+                self.push(Box::new(job), permit);
+                true
+            }
+            Err(_) => false,
+        }
+    }
+
+    fn push(&self, job: Job, permit: OwnedSemaphorePermit) {
+        self.shared.lock().jobs.push_back((job, permit));
+        self.shared.ready.notify_one();
+    }
+}
+
+impl Drop for Pool {
+    fn drop(&mut self) {
+        // The threads do what waits and end; nobody waits for one that hangs.
+        self.shared.lock().closed = true;
+        self.shared.ready.notify_all();
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn work(&self) {
+        let mut queue = self.lock();
+        loop {
+            if let Some((job, permit)) = queue.jobs.pop_front() {
+                drop(queue);
+                if catch_unwind(AssertUnwindSafe(job)).is_err() {
+                    tracing::error!("disk job panicked");
+                }
+                drop(permit);
+                queue = self.lock();
+            } else if queue.closed {
+                return;
+            } else {
+                queue = self
+                    .ready
+                    .wait(queue)
+                    .unwrap_or_else(PoisonError::into_inner);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[tokio::test]
+    async fn a_full_queue_holds_callers_back_and_a_panic_costs_one_job() {
+        let pool = Pool::new().unwrap();
+        let gate = Arc::new(Mutex::new(()));
+        let held = gate.lock().unwrap();
+        let mut started = 0;
+        while pool.try_start({
+            let gate = gate.clone();
+            move || drop(gate.lock())
+        }) {
+            started += 1;
+        }
+        assert_eq!(started, QUEUE_LEN_MAX);
+        drop(held);
+        assert!(pool.run(|| panic!("as a test")).await.is_err());
+        assert_eq!(pool.run(|| 7).await.unwrap(), 7);
+    }
+}

@@ -1,1 +1,491 @@
-//! A directory as a disk.
+//! A directory of this machine as a disk.
+//!
+//! A shard is a file with its final name in one of 256 folders that were made when the disk was.
+//! All system calls run on the disk's own threads. The disk notices by itself that its directory
+//! was emptied or has vanished, that its database failed, or that a write did, and says so in its
+//! state; it never comes back from that within the process.
+
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use rustix::io::Errno;
+use tokio::sync::{oneshot, watch};
+
+use crate::db::{Db, DbError};
+use crate::disk::identity::{Settled, is_still, shard_folder, sync_folder};
+use crate::disk::io::Pool;
+use crate::disk::pending::Pending;
+use crate::disk::shard_file::{Reader, Writer};
+use crate::disk::{
+    Blocks, Disk, DiskError, DiskState, ShardHeader, ShardName, ShardReader, ShardWriter, Space,
+    Unconfirmed,
+};
+use crate::erasure::Layout;
+use crate::types::{BucketId, DiskId, Epoch};
+
+/// How often a disk looks whether its directory is still itself.
+const CHECK_EVERY: Duration = Duration::from_secs(2);
+/// How long a look at the free space is good for.
+const SPACE_FRESH_FOR: Duration = Duration::from_secs(1);
+/// Bytes after which a shard being written is synced beside the writing, so that little is left
+/// for the sync at its end.
+const SYNC_EVERY_BYTES: u64 = 32 << 20;
+/// Confirmed shards are taken off the list in batches of this size, at the latest by gc.
+const CONFIRM_BATCH_LEN: usize = 64;
+/// Past this the list keeps them, and gc confirms them once more.
+const CONFIRM_LEN_MAX: usize = 16 << 10;
+
+/// Space on a disk that shards leave free: for metadata, and for a way out.
+#[derive(Clone, Copy, Debug)]
+pub struct Reserve {
+    pub bytes: u64,
+    pub percent: u64,
+}
+
+impl Default for Reserve {
+    fn default() -> Reserve {
+        Reserve {
+            bytes: 2 << 30,
+            percent: 5,
+        }
+    }
+}
+
+impl Reserve {
+    /// Of a disk too small for it, no more than this part.
+    const SMALL_DISK_DIVISOR: u64 = 8;
+
+    fn of(self, total: u64) -> u64 {
+        let bytes = self.bytes.min(total / Self::SMALL_DISK_DIVISOR);
+        bytes.max(total / 100 * self.percent)
+    }
+}
+
+pub struct LocalDisk {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    id: DiskId,
+    dir: PathBuf,
+    /// Keeps the directory locked.
+    _settled: Settled,
+    reserve: Reserve,
+    pool: Pool,
+    pending: Pending,
+    state: watch::Sender<DiskState>,
+    space: Mutex<Option<(Instant, Space)>>,
+    confirmed: Mutex<Vec<ShardName>>,
+}
+
+impl LocalDisk {
+    /// Must be called within the async runtime: a task of the disk's own looks after it.
+    pub fn open(settled: Settled, db: Arc<Db>, reserve: Reserve) -> io::Result<LocalDisk> {
+        let (id, dir) = (settled.identity.disk, settled.dir.clone());
+        let failure = db.failure();
+        let inner = Arc::new(Inner {
+            id,
+            dir,
+            _settled: settled,
+            reserve,
+            pool: Pool::new()?,
+            pending: Pending::new(db, id),
+            state: watch::Sender::new(DiskState::Up),
+            space: Mutex::default(),
+            confirmed: Mutex::default(),
+        });
+        tokio::spawn(look_after(Arc::downgrade(&inner), failure));
+        Ok(LocalDisk { inner })
+    }
+}
+
+/// Checks a disk's directory and database until it is down or dropped.
+async fn look_after(disk: Weak<Inner>, mut failure: watch::Receiver<Option<DbError>>) {
+    let mut ticks = tokio::time::interval(CHECK_EVERY);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            changed = failure.changed() => if changed.is_err() { return },
+            _ = ticks.tick() => {}
+        }
+        let Some(disk) = disk.upgrade() else { return };
+        let failed = failure.borrow().as_ref().map(DbError::to_string);
+        if let Some(why) = failed {
+            disk.leave(DiskState::Failed(why.into()));
+        }
+        if !disk.state.borrow().is_up() {
+            return;
+        }
+        let checked = disk.clone();
+        if let Err(e) = disk.pool.run(move || checked.check()).await {
+            tracing::warn!(disk = %disk.id, error = %e, "disk check did not run");
+        }
+    }
+}
+
+impl Inner {
+    /// The first reason to leave `Up` stays.
+    fn leave(&self, to: DiskState) {
+        let left = self.state.send_if_modified(|state| {
+            let lost = matches!((&*state, &to), (DiskState::Failed(_), DiskState::Lost(_)));
+            let leaves = state.is_up() || lost;
+            if leaves {
+                *state = to;
+            }
+            leaves
+        });
+        if left {
+            let state = &*self.state.borrow();
+            tracing::error!(disk = %self.id, dir = %self.dir.display(), ?state, "disk is down");
+        }
+    }
+
+    /// `Err` when shards can't be written to this disk any more.
+    fn writable(&self) -> Result<(), DiskError> {
+        match &*self.state.borrow() {
+            DiskState::Up => Ok(()),
+            DiskState::Failed(why) | DiskState::Lost(why) => Err(DiskError::Down(why.clone())),
+        }
+    }
+
+    /// `Err` when nothing is there to be read any more.
+    fn readable(&self) -> Result<(), DiskError> {
+        match &*self.state.borrow() {
+            DiskState::Up | DiskState::Failed(_) => Ok(()),
+            DiskState::Lost(why) => Err(DiskError::Down(why.clone())),
+        }
+    }
+
+    /// Sees whether the directory is still this disk. Blocks.
+    fn check(&self) {
+        match is_still(&self.dir, self.id) {
+            Ok(true) => {}
+            Ok(false) => self.leave(DiskState::Lost("its identity is gone".into())),
+            Err(e) if is_scarcity(&e) => {
+                tracing::warn!(disk = %self.id, error = %e, "disk could not be checked");
+            }
+            Err(e) => self.leave(DiskState::Failed(e.to_string().into())),
+        }
+    }
+
+    /// What a failed write, creation or sync means for the disk. Blocks.
+    fn after_write(&self, error: io::Error) -> DiskError {
+        if is_full(&error) {
+            *self.space.lock().unwrap_or_else(PoisonError::into_inner) = None;
+            return DiskError::Full;
+        }
+        if is_scarcity(&error) || error.kind() == io::ErrorKind::AlreadyExists {
+            return DiskError::Io(error);
+        }
+        if error.kind() == io::ErrorKind::NotFound {
+            // The folders were made with the disk: without them it is not the disk any more.
+            self.check();
+            self.leave(DiskState::Lost("a folder of shards is missing".into()));
+        } else {
+            self.leave(DiskState::Failed(error.to_string().into()));
+        }
+        self.writable().err().unwrap_or(DiskError::Io(error))
+    }
+
+    /// What a failed read means. Blocks.
+    fn after_read(&self, error: DiskError) -> DiskError {
+        match error {
+            DiskError::Io(e) if e.kind() == io::ErrorKind::NotFound => {
+                self.check();
+                self.readable().err().unwrap_or(DiskError::Missing)
+            }
+            DiskError::Io(e) if !is_scarcity(&e) => DiskError::Corrupt(e.to_string()),
+            other => other,
+        }
+    }
+
+    fn path(&self, name: &ShardName) -> PathBuf {
+        let file = format!("{}.{:02x}.{:x}", name.write_id, name.rank, name.generation);
+        shard_folder(&self.dir, name.write_id.0[0]).join(file)
+    }
+
+    fn look_at_space(&self) -> io::Result<Space> {
+        let stat = rustix::fs::statvfs(&self.dir)?;
+        let total = stat.f_blocks * stat.f_frsize;
+        let free = stat.f_bavail * stat.f_frsize;
+        let above_reserve = free.saturating_sub(self.reserve.of(total));
+        Ok(Space {
+            total,
+            free,
+            above_reserve,
+        })
+    }
+
+    /// Unlinks the files and syncs their folders. Blocks.
+    fn unlink(&self, shards: &[ShardName]) -> io::Result<()> {
+        let mut folders = Vec::new();
+        let mut absent = false;
+        for shard in shards {
+            match fs::remove_file(self.path(shard)) {
+                Err(e) if e.kind() == io::ErrorKind::NotFound => absent = true,
+                other => other?,
+            }
+            folders.push(shard.write_id.0[0]);
+        }
+        // Not there, or not this disk?
+        if absent && !is_still(&self.dir, self.id)? {
+            return Err(io::ErrorKind::NotFound.into());
+        }
+        folders.sort_unstable();
+        folders.dedup();
+        folders
+            .into_iter()
+            .try_for_each(|folder| sync_folder(&shard_folder(&self.dir, folder)))
+    }
+
+    /// Takes confirmed shards off the list. Blocks.
+    fn flush_confirmed(&self) -> Result<(), DbError> {
+        let confirmed = std::mem::take(&mut *self.lock_confirmed());
+        self.pending.remove(&confirmed)
+    }
+
+    fn lock_confirmed(&self) -> std::sync::MutexGuard<'_, Vec<ShardName>> {
+        self.confirmed
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn after_db(&self, error: DbError) -> DiskError {
+        self.leave(DiskState::Failed(error.to_string().into()));
+        DiskError::Io(error.into())
+    }
+}
+
+fn is_full(error: &io::Error) -> bool {
+    use io::ErrorKind::{QuotaExceeded, StorageFull};
+    matches!(error.kind(), StorageFull | QuotaExceeded)
+}
+
+/// The process or machine lacks something for the moment; the disk is none the worse.
+fn is_scarcity(error: &io::Error) -> bool {
+    let scarce = [Errno::MFILE, Errno::NFILE, Errno::NOMEM].map(Errno::raw_os_error);
+    error
+        .raw_os_error()
+        .is_some_and(|code| scarce.contains(&code))
+}
+
+#[async_trait]
+impl Disk for LocalDisk {
+    fn id(&self) -> DiskId {
+        self.inner.id
+    }
+
+    fn state(&self) -> watch::Receiver<DiskState> {
+        self.inner.state.subscribe()
+    }
+
+    fn fail(&self, why: &str) {
+        self.inner.leave(DiskState::Failed(why.into()));
+    }
+
+    async fn space(&self) -> Result<Space, DiskError> {
+        self.inner.writable()?;
+        let known = *self
+            .inner
+            .space
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if let Some((at, space)) = known
+            && at.elapsed() < SPACE_FRESH_FOR
+        {
+            return Ok(space);
+        }
+        let inner = self.inner.clone();
+        let space = self.inner.pool.run(move || inner.look_at_space()).await??;
+        let mut slot = self
+            .inner
+            .space
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        *slot = Some((Instant::now(), space));
+        Ok(space)
+    }
+
+    async fn create(&self, header: ShardHeader) -> Result<Box<dyn ShardWriter>, DiskError> {
+        self.inner.writable()?;
+        let added = self.inner.pending.add(&header).await;
+        added.map_err(|e| self.inner.after_db(e))?;
+        let inner = self.inner.clone();
+        let made = self.inner.pool.run(move || {
+            Writer::create(&inner.path(&header.name), &header).map_err(|e| inner.after_write(e))
+        });
+        Ok(Box::new(LocalWriter {
+            inner: self.inner.clone(),
+            folder: shard_folder(&self.inner.dir, header.name.write_id.0[0]),
+            writer: Some(made.await??),
+            unsynced: 0,
+            syncing: None,
+        }))
+    }
+
+    async fn open(
+        &self,
+        name: ShardName,
+        bucket: BucketId,
+        layout: Layout,
+    ) -> Result<Box<dyn ShardReader>, DiskError> {
+        self.inner.readable()?;
+        let inner = self.inner.clone();
+        let opened = self.inner.pool.run(move || {
+            Reader::open(&inner.path(&name), name, bucket, layout).map_err(|e| inner.after_read(e))
+        });
+        Ok(Box::new(LocalReader {
+            inner: self.inner.clone(),
+            reader: Arc::new(opened.await??),
+        }))
+    }
+
+    async fn remove(&self, shards: Vec<ShardName>) -> Result<(), DiskError> {
+        self.inner.writable()?;
+        let inner = self.inner.clone();
+        let removed = self
+            .inner
+            .pool
+            .run(move || inner.unlink(&shards).map_err(|e| inner.after_write(e)));
+        removed.await?
+    }
+
+    async fn unconfirmed(&self, below: Epoch, max: usize) -> Result<Vec<Unconfirmed>, DiskError> {
+        self.inner.writable()?;
+        let inner = self.inner.clone();
+        let listed = self.inner.pool.run(move || {
+            inner
+                .flush_confirmed()
+                .and_then(|()| inner.pending.list(below, max))
+                .map_err(|e| inner.after_db(e))
+        });
+        listed.await?
+    }
+
+    fn confirm(&self, shards: &[ShardName]) {
+        let due = {
+            let mut confirmed = self.inner.lock_confirmed();
+            if confirmed.len() + shards.len() <= CONFIRM_LEN_MAX {
+                confirmed.extend_from_slice(shards);
+            }
+            confirmed.len() >= CONFIRM_BATCH_LEN
+        };
+        let inner = self.inner.clone();
+        let flush = move || {
+            if let Err(e) = inner.flush_confirmed() {
+                inner.after_db(e);
+            }
+        };
+        if due && !self.inner.pool.try_start(flush) {
+            tracing::debug!(disk = %self.inner.id, "confirmed shards wait for a place");
+        }
+    }
+}
+
+struct LocalWriter {
+    inner: Arc<Inner>,
+    folder: PathBuf,
+    /// Away while a job has it; an abandoned job keeps it.
+    writer: Option<Writer>,
+    /// Bytes since a sync was last begun.
+    unsynced: u64,
+    syncing: Option<oneshot::Receiver<Result<(), DiskError>>>,
+}
+
+impl LocalWriter {
+    fn take(&mut self) -> Result<Writer, DiskError> {
+        self.inner.writable()?;
+        let gone = || io::Error::other("an earlier write of this shard failed");
+        self.writer.take().ok_or_else(|| gone().into())
+    }
+
+    /// Waits for the sync begun last and begins the next.
+    async fn sync_aside(&mut self, file: Arc<File>) -> Result<(), DiskError> {
+        self.settle_sync().await?;
+        let (done, answer) = oneshot::channel();
+        let inner = self.inner.clone();
+        let started = self.inner.pool.try_start(move || {
+            let synced = file.sync_data().map_err(|e| inner.after_write(e));
+            drop(done.send(synced));
+        });
+        // A busy disk: the next piece, or the end, syncs this one too.
+        self.syncing = started.then_some(answer);
+        Ok(())
+    }
+
+    async fn settle_sync(&mut self) -> Result<(), DiskError> {
+        match self.syncing.take() {
+            None => Ok(()),
+            Some(answer) => answer.await.map_err(io::Error::other)?,
+        }
+    }
+}
+
+#[async_trait]
+impl ShardWriter for LocalWriter {
+    async fn write(&mut self, chunks: Vec<Bytes>) -> Result<(), DiskError> {
+        let mut writer = self.take()?;
+        self.unsynced += chunks.iter().map(|c| c.len() as u64).sum::<u64>();
+        let inner = self.inner.clone();
+        let appended = self.inner.pool.run(move || {
+            let appended = writer.append(&chunks);
+            appended.map(|()| writer).map_err(|e| inner.after_write(e))
+        });
+        let writer = appended.await??;
+        let file = writer.file();
+        self.writer = Some(writer);
+        if self.unsynced >= SYNC_EVERY_BYTES {
+            self.unsynced = 0;
+            self.sync_aside(file).await?;
+        }
+        Ok(())
+    }
+
+    /// Power goes before the folder's sync: the file is whole, its name may not be there. After
+    /// it: the shard is there to stay. Until it is confirmed, gc knows it either way.
+    async fn finish(mut self: Box<Self>, object_size: u64) -> Result<u64, DiskError> {
+        self.settle_sync().await?;
+        let writer = self.take()?;
+        let (inner, folder) = (self.inner.clone(), std::mem::take(&mut self.folder));
+        let sealed = self
+            .inner
+            .pool
+            .run(move || seal(writer, object_size, &folder).map_err(|e| inner.after_write(e)));
+        let checksum = sealed.await??;
+        // A sync that failed elsewhere meanwhile may have been about this shard.
+        self.inner.writable()?;
+        Ok(checksum)
+    }
+}
+
+fn seal(writer: Writer, object_size: u64, folder: &Path) -> io::Result<u64> {
+    let checksum = writer.seal(object_size)?;
+    sync_folder(folder)?;
+    Ok(checksum)
+}
+
+struct LocalReader {
+    inner: Arc<Inner>,
+    reader: Arc<Reader>,
+}
+
+#[async_trait]
+impl ShardReader for LocalReader {
+    async fn read(&self, blocks: std::ops::Range<u64>) -> Result<Blocks, DiskError> {
+        self.inner.readable()?;
+        let (inner, reader) = (self.inner.clone(), self.reader.clone());
+        let read = self
+            .inner
+            .pool
+            .run(move || reader.read(blocks).map_err(|e| inner.after_read(e.into())));
+        read.await?
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,7 +1,195 @@
-//! The Disk trait.
+//! Disks: where shards lie.
+//!
+//! A disk takes shards under their names, gives back their blocks and keeps a list of those that
+//! no commit has confirmed. What a shard means, and which disks belong together, is for others.
+//! [`local`] is a directory of this machine.
 
-mod identity;
+pub mod identity;
 mod io;
-mod local;
+pub mod local;
 mod pending;
-mod shard_file;
+pub mod shard_file;
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use tokio::sync::watch;
+
+use crate::erasure::{BLOCK_SIZE_BYTES, Layout, blocks_of};
+use crate::types::{BucketId, DiskId, Epoch, WriteId};
+
+/// Names one shard on one disk; used once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ShardName {
+    pub write_id: WriteId,
+    pub rank: u8,
+    /// Counts the shard's moves: a healed shard never meets its old file.
+    pub generation: u32,
+}
+
+/// What a shard says about itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ShardHeader {
+    pub name: ShardName,
+    pub epoch: Epoch,
+    pub bucket: BucketId,
+    pub data_shards: u8,
+    pub parity_shards: u8,
+    pub chunk_size: u32,
+}
+
+/// A shard that this disk took and no commit has confirmed yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Unconfirmed {
+    pub disk: DiskId,
+    pub epoch: Epoch,
+    pub bucket: BucketId,
+    pub write_id: WriteId,
+    pub rank: u8,
+    pub generation: u32,
+}
+
+impl Unconfirmed {
+    pub fn name(&self) -> ShardName {
+        ShardName {
+            write_id: self.write_id,
+            rank: self.rank,
+            generation: self.generation,
+        }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum DiskState {
+    Up,
+    /// A write or sync failed once: nothing is written to it any more, reads are still tried.
+    Failed(Arc<str>),
+    /// It is not there any more.
+    Lost(Arc<str>),
+}
+
+impl DiskState {
+    pub fn is_up(&self) -> bool {
+        *self == DiskState::Up
+    }
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Space {
+    pub total: u64,
+    pub free: u64,
+    /// What of it may still be taken by shards.
+    pub above_reserve: u64,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum DiskError {
+    #[error("shard is not there")]
+    Missing,
+    #[error("shard is damaged: {0}")]
+    Corrupt(String),
+    #[error("disk is full")]
+    Full,
+    /// The disk's state says so from now on.
+    #[error("disk is down: {0}")]
+    Down(Arc<str>),
+    /// This one operation failed; the disk stays in use.
+    #[error("i/o: {0}")]
+    Io(#[from] std::io::Error),
+}
+
+/// One disk.
+///
+/// # What an implementation must guarantee
+///
+/// - When [`ShardWriter::finish`] gives `Ok`, the shard survives a power cut.
+/// - An entry in the list of unconfirmed shards is durable before anything of the shard is.
+/// - A shard is never overwritten: `create` fails where one of its name is.
+/// - A block that is given is the one that was written there under this name.
+/// - After a failed write or sync the disk takes no more writes, and the sync is not repeated.
+#[async_trait]
+pub trait Disk: Send + Sync + 'static {
+    fn id(&self) -> DiskId;
+
+    /// Leaves `Up` at most once, and never comes back to it.
+    fn state(&self) -> watch::Receiver<DiskState>;
+
+    /// Ends writing to this disk, for a reason found elsewhere.
+    fn fail(&self, why: &str);
+
+    /// As of at most a second ago.
+    async fn space(&self) -> Result<Space, DiskError>;
+
+    async fn create(&self, header: ShardHeader) -> Result<Box<dyn ShardWriter>, DiskError>;
+
+    /// `layout` is the write's; a file that isn't exactly as long as that says is corrupt.
+    async fn open(
+        &self,
+        name: ShardName,
+        bucket: BucketId,
+        layout: Layout,
+    ) -> Result<Box<dyn ShardReader>, DiskError>;
+
+    /// Durable when it returns. A shard that isn't there counts as removed.
+    async fn remove(&self, shards: Vec<ShardName>) -> Result<(), DiskError>;
+
+    /// Up to `max` shards whose epoch lies below `below`, without those confirmed so far.
+    async fn unconfirmed(&self, below: Epoch, max: usize) -> Result<Vec<Unconfirmed>, DiskError>;
+
+    /// Takes shards off the list, some time later: one that stays on it is met by gc again.
+    fn confirm(&self, shards: &[ShardName]);
+}
+
+/// A shard being written. Dropped without `finish` it stays on the disk, unconfirmed.
+#[async_trait]
+pub trait ShardWriter: Send {
+    /// Appends chunks. All but the shard's last are whole blocks.
+    async fn write(&mut self, chunks: Vec<Bytes>) -> Result<(), DiskError>;
+
+    /// Seals the shard and makes it durable; gives the checksum over all of it.
+    async fn finish(self: Box<Self>, object_size: u64) -> Result<u64, DiskError>;
+}
+
+/// A shard opened for reading.
+#[async_trait]
+pub trait ShardReader: Send + Sync {
+    /// Blocks that do not verify are marked; an error means that none could be read.
+    async fn read(&self, blocks: Range<u64>) -> Result<Blocks, DiskError>;
+}
+
+/// Adjacent blocks of a shard, as read.
+#[derive(Clone, Debug)]
+pub struct Blocks {
+    first: u64,
+    payload: Bytes,
+    /// Those that do not verify, ascending.
+    bad: Vec<u64>,
+}
+
+impl Blocks {
+    pub fn new(first: u64, payload: Bytes, bad: Vec<u64>) -> Blocks {
+        Blocks {
+            first,
+            payload,
+            bad,
+        }
+    }
+
+    pub fn is_intact(&self) -> bool {
+        self.bad.is_empty()
+    }
+
+    /// The bytes of a span of the shard's payload, if all blocks that hold it are here and good.
+    pub fn span(&self, span: &Range<u64>) -> Option<Bytes> {
+        let blocks = blocks_of(span);
+        if self.bad.iter().any(|bad| blocks.contains(bad)) {
+            return None;
+        }
+        let origin = self.first * u64::from(BLOCK_SIZE_BYTES);
+        let start = usize::try_from(span.start.checked_sub(origin)?).ok()?;
+        let end = usize::try_from(span.end.checked_sub(origin)?).ok()?;
+        (start <= end && end <= self.payload.len()).then(|| self.payload.slice(start..end))
+    }
+}

@@ -1,1 +1,412 @@
-//! A shard as a file.
+//! A shard as a file: header, then blocks that each follow their checksum, then a footer.
+//!
+//! The header is written first and says whose shard this is; the footer is written last and says
+//! how long it is, so nothing is ever rewritten. A block's checksum is seeded with the write id,
+//! the rank and the block's position: a file or block that lies in another's place, is left over
+//! or damaged does not verify. Everything here blocks and runs on a disk's own threads.
+
+use std::fs::File;
+use std::io::{self, IoSlice, IoSliceMut, Write};
+use std::ops::Range;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use xxhash_rust::xxh3::{Xxh3, xxh3_64, xxh3_64_with_seed};
+
+use crate::disk::{Blocks, DiskError, ShardHeader, ShardName};
+use crate::erasure::{BLOCK_SIZE_BYTES, Geometry, Layout, block_span};
+use crate::types::{BucketId, Epoch, WriteId};
+
+const MAGIC: [u8; 8] = *b"\x89shard\r\n";
+const FOOTER_MAGIC: [u8; 8] = *b"\x89sealed\n";
+const VERSION: u16 = 1;
+const HEADER_LEN: usize = 64;
+const FOOTER_LEN: usize = 40;
+const CHECKSUM_LEN: usize = 8;
+const BLOCK_LEN: usize = BLOCK_SIZE_BYTES as usize;
+/// Blocks of one read: two buffers each, and the system takes 1024 at once.
+pub const READ_BLOCKS_MAX: u64 = 256;
+
+/// The position that seeds the checksum over a whole shard.
+const WHOLE: u64 = u64::MAX;
+
+pub fn encode_header(header: &ShardHeader) -> [u8; HEADER_LEN] {
+    let mut bytes = [0; HEADER_LEN];
+    bytes[..8].copy_from_slice(&MAGIC);
+    bytes[8..10].copy_from_slice(&VERSION.to_le_bytes());
+    bytes[10] = header.data_shards;
+    bytes[11] = header.parity_shards;
+    bytes[12] = header.name.rank;
+    bytes[16..32].copy_from_slice(&header.name.write_id.0);
+    bytes[32..40].copy_from_slice(&header.epoch.0.to_le_bytes());
+    bytes[40..48].copy_from_slice(&header.bucket.0.to_le_bytes());
+    bytes[48..52].copy_from_slice(&header.chunk_size.to_le_bytes());
+    bytes[52..56].copy_from_slice(&header.name.generation.to_le_bytes());
+    let checksum = xxh3_64(&bytes[..56]);
+    bytes[56..].copy_from_slice(&checksum.to_le_bytes());
+    bytes
+}
+
+/// `None` if these bytes are no header of this version.
+pub fn decode_header(bytes: &[u8; HEADER_LEN]) -> Option<ShardHeader> {
+    let whole = bytes[..8] == MAGIC
+        && bytes[8..10] == VERSION.to_le_bytes()
+        && bytes[56..] == xxh3_64(&bytes[..56]).to_le_bytes();
+    if !whole {
+        return None;
+    }
+    Some(ShardHeader {
+        name: ShardName {
+            write_id: WriteId(bytes[16..32].try_into().ok()?),
+            rank: bytes[12],
+            generation: u32::from_le_bytes(bytes[52..56].try_into().ok()?),
+        },
+        epoch: Epoch(u64::from_le_bytes(bytes[32..40].try_into().ok()?)),
+        bucket: BucketId(u64::from_le_bytes(bytes[40..48].try_into().ok()?)),
+        data_shards: bytes[10],
+        parity_shards: bytes[11],
+        chunk_size: u32::from_le_bytes(bytes[48..52].try_into().ok()?),
+    })
+}
+
+/// What a block's checksum is seeded with.
+fn seed(write_id: WriteId, rank: u8, position: u64) -> u64 {
+    let mut name = [0; 25];
+    name[..16].copy_from_slice(&write_id.0);
+    name[16] = rank;
+    name[17..].copy_from_slice(&position.to_le_bytes());
+    xxh3_64(&name)
+}
+
+/// A shard being written.
+pub struct Writer {
+    file: Arc<File>,
+    name: ShardName,
+    /// Payload bytes so far.
+    len: u64,
+    /// Over the header and all blocks' checksums.
+    whole: Xxh3,
+}
+
+impl Writer {
+    /// Makes the file. Power goes here: it is not there, or is, of any length; in both cases the
+    /// list of unconfirmed shards has its name.
+    pub fn create(path: &Path, header: &ShardHeader) -> io::Result<Writer> {
+        let mut file = File::options().write(true).create_new(true).open(path)?;
+        let bytes = encode_header(header);
+        file.write_all(&bytes)?;
+        let name = header.name;
+        let mut whole = Xxh3::with_seed(seed(name.write_id, name.rank, WHOLE));
+        whole.update(&bytes);
+        Ok(Writer {
+            file: Arc::new(file),
+            name,
+            len: 0,
+            whole,
+        })
+    }
+
+    /// For a sync beside the writing.
+    pub fn file(&self) -> Arc<File> {
+        Arc::clone(&self.file)
+    }
+
+    pub fn append(&mut self, chunks: &[Bytes]) -> io::Result<()> {
+        let blocks: Vec<&[u8]> = chunks.iter().flat_map(|c| c.chunks(BLOCK_LEN)).collect();
+        let mut checksums = Vec::with_capacity(blocks.len());
+        for block in &blocks {
+            assert!(
+                self.len.is_multiple_of(BLOCK_LEN as u64),
+                "only a shard's last block is short"
+            );
+            let position = self.len / BLOCK_LEN as u64;
+            let seed = seed(self.name.write_id, self.name.rank, position);
+            checksums.push(xxh3_64_with_seed(block, seed).to_le_bytes());
+            self.len += block.len() as u64;
+        }
+        checksums.iter().for_each(|sum| self.whole.update(sum));
+        let mut slices: Vec<IoSlice<'_>> = checksums
+            .iter()
+            .zip(&blocks)
+            .flat_map(|(sum, block)| [IoSlice::new(sum), IoSlice::new(block)])
+            .collect();
+        write_all_vectored(&self.file, &mut slices)
+    }
+
+    /// Writes the footer and syncs the file; its folder is the caller's. Power goes before the
+    /// sync: the file is of any length. After: it is whole, and its name may be missing still.
+    pub fn seal(mut self, object_size: u64) -> io::Result<u64> {
+        let mut footer = [0; FOOTER_LEN];
+        footer[..8].copy_from_slice(&object_size.to_le_bytes());
+        footer[8..16].copy_from_slice(&self.len.to_le_bytes());
+        self.whole.update(&footer[..16]);
+        let checksum = self.whole.digest();
+        footer[16..24].copy_from_slice(&checksum.to_le_bytes());
+        footer[24..32].copy_from_slice(&FOOTER_MAGIC);
+        let own = xxh3_64(&footer[..32]);
+        footer[32..].copy_from_slice(&own.to_le_bytes());
+        (&*self.file).write_all(&footer)?;
+        self.file.sync_data()?;
+        Ok(checksum)
+    }
+}
+
+fn write_all_vectored(mut file: &File, mut slices: &mut [IoSlice<'_>]) -> io::Result<()> {
+    IoSlice::advance_slices(&mut slices, 0);
+    while !slices.is_empty() {
+        match file.write_vectored(slices) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(n) => IoSlice::advance_slices(&mut slices, n),
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(e) => return Err(e),
+        }
+    }
+    Ok(())
+}
+
+/// How long the file of a shard is.
+pub fn file_len(layout: &Layout) -> u64 {
+    let overhead = HEADER_LEN + FOOTER_LEN;
+    overhead as u64 + layout.shard_len() + layout.blocks() * CHECKSUM_LEN as u64
+}
+
+/// A shard opened for reading.
+pub struct Reader {
+    file: File,
+    name: ShardName,
+    layout: Layout,
+}
+
+impl Reader {
+    /// Opens the file and sees that it is the shard asked for and whole in length.
+    pub fn open(
+        path: &Path,
+        name: ShardName,
+        bucket: BucketId,
+        layout: Layout,
+    ) -> Result<Reader, DiskError> {
+        let file = File::open(path)?;
+        let (found, expected) = (file.metadata()?.len(), file_len(&layout));
+        if found != expected {
+            return Err(DiskError::Corrupt(format!(
+                "{found} bytes long instead of {expected}"
+            )));
+        }
+        let mut bytes = [0; HEADER_LEN];
+        file.read_exact_at(&mut bytes, 0)?;
+        let header = decode_header(&bytes)
+            .ok_or_else(|| DiskError::Corrupt("header does not verify".into()))?;
+        let geometry = Geometry::new(header.data_shards, header.parity_shards);
+        if header.name != name || header.bucket != bucket || geometry != Some(layout.geometry()) {
+            return Err(DiskError::Corrupt("header is another shard's".into()));
+        }
+        Ok(Reader { file, name, layout })
+    }
+
+    /// Reads blocks in one system call and verifies each.
+    pub fn read(&self, blocks: Range<u64>) -> io::Result<Blocks> {
+        assert!(blocks.end <= self.layout.blocks() && blocks.end - blocks.start <= READ_BLOCKS_MAX);
+        let shard_len = self.layout.shard_len();
+        let payload_start = block_span(blocks.start, shard_len).start;
+        let payload_end = block_span(blocks.end, shard_len).start;
+        let mut payload = vec![0; (payload_end - payload_start) as usize];
+        let count = (blocks.end - blocks.start) as usize;
+        let mut checksums = vec![[0; CHECKSUM_LEN]; count];
+
+        let frame = (BLOCK_LEN + CHECKSUM_LEN) as u64;
+        let mut slices: Vec<IoSliceMut<'_>> = checksums
+            .iter_mut()
+            .zip(payload.chunks_mut(BLOCK_LEN))
+            .flat_map(|(sum, block)| [IoSliceMut::new(sum), IoSliceMut::new(block)])
+            .collect();
+        read_exact_vectored(
+            &self.file,
+            &mut slices,
+            HEADER_LEN as u64 + blocks.start * frame,
+        )?;
+
+        let verifies = |(position, (block, sum)): (u64, (&[u8], &[u8; CHECKSUM_LEN]))| {
+            let seed = seed(self.name.write_id, self.name.rank, position);
+            (xxh3_64_with_seed(block, seed).to_le_bytes() != *sum).then_some(position)
+        };
+        let bad = (blocks.start..)
+            .zip(payload.chunks(BLOCK_LEN).zip(&checksums))
+            .filter_map(verifies)
+            .collect();
+        Ok(Blocks::new(blocks.start, Bytes::from(payload), bad))
+    }
+}
+
+fn read_exact_vectored(
+    file: &File,
+    mut slices: &mut [IoSliceMut<'_>],
+    mut offset: u64,
+) -> io::Result<()> {
+    IoSliceMut::advance_slices(&mut slices, 0);
+    while !slices.is_empty() {
+        match rustix::io::preadv(file, slices, offset) {
+            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(n) => {
+                offset += n as u64;
+                IoSliceMut::advance_slices(&mut slices, n);
+            }
+            Err(rustix::io::Errno::INTR) => {}
+            Err(e) => return Err(e.into()),
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    const SIZE: u64 = 3 * BLOCK_LEN as u64 + 77;
+
+    fn name(id: u8, rank: u8) -> ShardName {
+        ShardName {
+            write_id: WriteId([id; 16]),
+            rank,
+            generation: 0,
+        }
+    }
+
+    fn header(name: ShardName) -> ShardHeader {
+        ShardHeader {
+            name,
+            epoch: Epoch(9),
+            bucket: BucketId(4),
+            data_shards: 1,
+            parity_shards: 1,
+            chunk_size: 2 * BLOCK_SIZE_BYTES,
+        }
+    }
+
+    fn layout() -> Layout {
+        Layout::new(Geometry::new(1, 1).unwrap(), 2 * BLOCK_SIZE_BYTES, SIZE).unwrap()
+    }
+
+    fn payload() -> Bytes {
+        (0..SIZE).map(|i| (i * 7 + i / 255) as u8).collect()
+    }
+
+    fn write(path: &Path, name: ShardName) -> u64 {
+        let mut writer = Writer::create(path, &header(name)).unwrap();
+        let payload = payload();
+        let (first, second) = (2 * BLOCK_LEN, 3 * BLOCK_LEN);
+        writer.append(&[payload.slice(..first)]).unwrap();
+        let rest = [payload.slice(first..second), payload.slice(second..)];
+        writer.append(&rest).unwrap();
+        writer.seal(SIZE).unwrap()
+    }
+
+    fn read(path: &Path, name: ShardName) -> Result<Option<Bytes>, DiskError> {
+        let reader = Reader::open(path, name, BucketId(4), layout())?;
+        let blocks = reader.read(0..layout().blocks())?;
+        Ok(blocks.span(&(0..SIZE)))
+    }
+
+    #[test]
+    fn what_is_written_is_read_in_any_blocks() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("shard");
+        write(&path, name(1, 0));
+        assert_eq!(std::fs::metadata(&path).unwrap().len(), file_len(&layout()));
+        assert_eq!(read(&path, name(1, 0)).unwrap(), Some(payload()));
+        let reader = Reader::open(&path, name(1, 0), BucketId(4), layout()).unwrap();
+        let tail = reader.read(2..4).unwrap();
+        let span = 2 * BLOCK_LEN as u64 + 5..SIZE - 1;
+        let expected = payload().slice(span.start as usize..span.end as usize);
+        assert_eq!(tail.span(&span), Some(expected));
+        assert_eq!(tail.span(&(0..5)), None, "not among those read");
+    }
+
+    #[test]
+    fn f_04_a_flipped_bit_is_never_served() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("shard");
+        write(&path, name(1, 0));
+        let good = std::fs::read(&path).unwrap();
+        let last = good.len() - FOOTER_LEN - 1;
+        for at in [0, 9, 12, 20, 45, 60, 64, 70, 73, 40_000, last] {
+            let mut bytes = good.clone();
+            bytes[at] ^= 4;
+            std::fs::write(&path, bytes).unwrap();
+            match read(&path, name(1, 0)) {
+                Ok(None) | Err(DiskError::Corrupt(_)) => {}
+                other => panic!("flip at {at}: {other:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn f_04_a_bad_block_leaves_the_others_readable() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("shard");
+        write(&path, name(1, 0));
+        let mut bytes = std::fs::read(&path).unwrap();
+        bytes[HEADER_LEN + BLOCK_LEN + CHECKSUM_LEN + 100] ^= 1;
+        std::fs::write(&path, bytes).unwrap();
+        let reader = Reader::open(&path, name(1, 0), BucketId(4), layout()).unwrap();
+        let blocks = reader.read(0..4).unwrap();
+        assert!(!blocks.is_intact());
+        let block = |n: u64| blocks.span(&block_span(n, SIZE)).is_some();
+        assert_eq!([0, 1, 2, 3].map(block), [true, false, true, true]);
+    }
+
+    #[test]
+    fn f_03_short_torn_and_long_files_are_corrupt() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("shard");
+        write(&path, name(1, 0));
+        let good = std::fs::read(&path).unwrap();
+        for len in [0, 30, 64, 5000, good.len() - 1, good.len() + 1] {
+            let mut bytes = good.clone();
+            bytes.resize(len, 0);
+            std::fs::write(&path, bytes).unwrap();
+            let read = read(&path, name(1, 0));
+            assert!(matches!(read, Err(DiskError::Corrupt(_))), "{len}");
+        }
+        let mut torn = good.clone();
+        torn[50_000..54_096].fill(0);
+        std::fs::write(&path, torn).unwrap();
+        assert!(read(&path, name(1, 0)).unwrap().is_none());
+    }
+
+    #[test]
+    fn f_07_foreign_swapped_and_moved_files_are_corrupt() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("shard");
+        write(&path, name(1, 0));
+        for other in [name(2, 0), name(1, 1)] {
+            assert!(matches!(read(&path, other), Err(DiskError::Corrupt(_))));
+        }
+        // Even with the header of the one in place, the blocks of the other don't verify.
+        let foreign = dir.path().join("foreign");
+        write(&foreign, name(2, 0));
+        let mut bytes = std::fs::read(&foreign).unwrap();
+        bytes[..HEADER_LEN].copy_from_slice(&encode_header(&header(name(1, 0))));
+        std::fs::write(&path, &bytes).unwrap();
+        assert!(read(&path, name(1, 0)).unwrap().is_none());
+        // Nor do a shard's own blocks in another place.
+        let moved = dir.path().join("moved");
+        write(&moved, name(1, 0));
+        let mut bytes = std::fs::read(&moved).unwrap();
+        let frame = BLOCK_LEN + CHECKSUM_LEN;
+        bytes.copy_within(HEADER_LEN..HEADER_LEN + frame, HEADER_LEN + frame);
+        std::fs::write(&moved, &bytes).unwrap();
+        assert!(read(&moved, name(1, 0)).unwrap().is_none());
+    }
+
+    #[test]
+    fn a_shard_is_never_overwritten() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("shard");
+        write(&path, name(1, 0));
+        assert!(Writer::create(&path, &header(name(1, 0))).is_err());
+        assert_eq!(read(&path, name(1, 0)).unwrap(), Some(payload()));
+    }
+}

@@ -1,0 +1,165 @@
+#![allow(clippy::unwrap_used)]
+use super::*;
+use crate::db::DbShared;
+use crate::disk::identity::{mark_born, settle};
+use crate::env::SystemEnv;
+use crate::erasure::{BLOCK_SIZE_BYTES, Geometry};
+use crate::types::WriteId;
+
+fn open(dir: &Path) -> (LocalDisk, Arc<Db>) {
+    let mut found = settle(&[dir.to_owned()], &SystemEnv).unwrap();
+    let mut disk = found.disks.remove(0);
+    mark_born(&mut disk).unwrap();
+    let (path, shared) = (dir.join("meta"), DbShared::new().unwrap());
+    let db = match found.birth {
+        true => Db::create(&path, &shared).unwrap(),
+        false => Db::open(&path, &shared).unwrap(),
+    };
+    let disk = LocalDisk::open(disk, db.clone(), Reserve::default()).unwrap();
+    (disk, db)
+}
+
+const SIZE: u64 = 40_000;
+
+fn header(id: u8) -> ShardHeader {
+    ShardHeader {
+        name: ShardName {
+            write_id: WriteId([id; 16]),
+            rank: 0,
+            generation: 0,
+        },
+        epoch: Epoch(u64::from(id)),
+        bucket: BucketId(1),
+        data_shards: 1,
+        parity_shards: 0,
+        chunk_size: BLOCK_SIZE_BYTES * 4,
+    }
+}
+
+fn layout() -> Layout {
+    Layout::new(Geometry::new(1, 0).unwrap(), BLOCK_SIZE_BYTES * 4, SIZE).unwrap()
+}
+
+async fn write(disk: &LocalDisk, id: u8) -> Result<u64, DiskError> {
+    let mut writer = disk.create(header(id)).await?;
+    let chunk = Bytes::from(vec![id; SIZE as usize]);
+    writer.write(vec![chunk]).await?;
+    writer.finish(SIZE).await
+}
+
+async fn read(disk: &LocalDisk, id: u8) -> Result<Option<Bytes>, DiskError> {
+    let reader = disk.open(header(id).name, BucketId(1), layout()).await?;
+    Ok(reader.read(0..2).await?.span(&(0..SIZE)))
+}
+
+async fn unconfirmed(disk: &LocalDisk, below: u64) -> Vec<u64> {
+    let listed = disk.unconfirmed(Epoch(below), 100).await.unwrap();
+    listed.iter().map(|entry| entry.epoch.0).collect()
+}
+
+#[tokio::test]
+async fn a_shard_is_listed_until_confirmed_and_gone_when_removed() {
+    let dir = tempfile::tempdir().unwrap();
+    let (disk, db) = open(dir.path());
+    for id in [3, 4, 9] {
+        write(&disk, id).await.unwrap();
+    }
+    assert!(disk.space().await.unwrap().total > 0);
+    assert_eq!(
+        read(&disk, 3).await.unwrap().unwrap(),
+        vec![3; SIZE as usize]
+    );
+    assert!(write(&disk, 3).await.is_err(), "never overwritten");
+    assert!(disk.state().borrow().is_up());
+
+    assert_eq!(unconfirmed(&disk, 9).await, [3, 4]);
+    disk.confirm(&[header(3).name]);
+    assert_eq!(unconfirmed(&disk, 10).await, [4, 9]);
+    disk.remove(vec![header(4).name, header(8).name])
+        .await
+        .unwrap();
+    assert!(matches!(read(&disk, 4).await, Err(DiskError::Missing)));
+    drop((disk, db));
+
+    let (disk, _db) = open(dir.path());
+    assert_eq!(unconfirmed(&disk, 10).await, [4, 9]);
+    assert!(read(&disk, 9).await.unwrap().is_some());
+}
+
+#[tokio::test]
+async fn a_write_that_is_given_up_stays_on_the_list() {
+    let dir = tempfile::tempdir().unwrap();
+    let (disk, _db) = open(dir.path());
+    let mut writer = disk.create(header(5)).await.unwrap();
+    writer.write(vec![Bytes::from(vec![5; 100])]).await.unwrap();
+    drop(writer);
+    assert_eq!(unconfirmed(&disk, 6).await, [5]);
+    assert!(matches!(read(&disk, 5).await, Err(DiskError::Corrupt(_))));
+}
+
+#[tokio::test]
+async fn an_emptied_directory_is_lost_at_the_next_write_or_read() {
+    for writes in [true, false] {
+        let root = tempfile::tempdir().unwrap();
+        let dir = root.path().join("disk");
+        let (disk, _db) = open(&dir);
+        write(&disk, 1).await.unwrap();
+        fs::rename(&dir, root.path().join("away")).unwrap();
+        fs::create_dir(&dir).unwrap();
+        let state = disk.state();
+        let result = match writes {
+            true => write(&disk, 2).await.map(drop),
+            false => read(&disk, 1).await.map(drop),
+        };
+        assert!(matches!(result, Err(DiskError::Down(_))), "{result:?}");
+        assert!(matches!(&*state.borrow(), DiskState::Lost(_)));
+        assert!(matches!(write(&disk, 3).await, Err(DiskError::Down(_))));
+        assert_eq!(fs::read_dir(&dir).unwrap().count(), 0, "nothing is made");
+    }
+}
+
+#[tokio::test]
+async fn a_lost_directory_is_noticed_without_traffic() {
+    let dir = tempfile::tempdir().unwrap();
+    let (disk, _db) = open(dir.path());
+    let mut state = disk.state();
+    fs::remove_file(dir.path().join("identity")).unwrap();
+    state.changed().await.unwrap();
+    assert!(matches!(&*state.borrow(), DiskState::Lost(_)));
+}
+
+#[tokio::test]
+async fn r_03_a_disk_with_a_failed_database_takes_no_more_writes() {
+    let dir = tempfile::tempdir().unwrap();
+    let (disk, db) = open(dir.path());
+    write(&disk, 1).await.unwrap();
+    db.break_disk();
+    assert!(write(&disk, 2).await.is_err());
+    assert!(matches!(&*disk.state().borrow(), DiskState::Failed(_)));
+    assert!(matches!(write(&disk, 3).await, Err(DiskError::Down(_))));
+    assert!(read(&disk, 1).await.unwrap().is_some(), "reads go on");
+}
+
+#[tokio::test]
+async fn r_03_a_failed_sync_ends_writing_and_f_08_a_full_disk_does_not() {
+    let dir = tempfile::tempdir().unwrap();
+    let (disk, _db) = open(dir.path());
+    let no_space = io::Error::from(Errno::NOSPC);
+    assert!(matches!(disk.inner.after_write(no_space), DiskError::Full));
+    let no_files = io::Error::from(Errno::MFILE);
+    assert!(matches!(disk.inner.after_write(no_files), DiskError::Io(_)));
+    assert!(write(&disk, 1).await.is_ok());
+    let writer = disk.create(header(2)).await.unwrap();
+    let broken = io::Error::from(Errno::IO);
+    assert!(matches!(disk.inner.after_write(broken), DiskError::Down(_)));
+    assert!(writer.finish(SIZE).await.is_err());
+    assert!(matches!(&*disk.state().borrow(), DiskState::Failed(_)));
+}
+
+#[test]
+fn the_reserve_leaves_room_on_small_disks() {
+    let reserve = Reserve::default();
+    assert_eq!(reserve.of(256 << 20), 32 << 20);
+    assert_eq!(reserve.of(20 << 30), 2 << 30);
+    assert_eq!(reserve.of(100 << 30), (100 << 30) / 100 * 5);
+}
