@@ -29,7 +29,11 @@ const SYSTEM: [&str; 7] = [
 ];
 
 /// Headers that ask for what isn't there: how they begin, and the name of what they ask for.
-const MISSING: [(&str, &str); 4] = [
+const MISSING: [(&str, &str); 5] = [
+    (
+        "x-amz-copy-source-server-side-encryption",
+        "Server-side encryption",
+    ),
     ("x-amz-server-side-encryption", "Server-side encryption"),
     ("x-amz-object-lock-", "Object lock"),
     ("x-amz-write-offset-bytes", "Appending to objects"),

@@ -5,6 +5,7 @@ pub mod attributes;
 pub mod body;
 pub mod checksum;
 pub mod connection;
+pub mod copy_source;
 pub mod digest;
 pub mod error;
 pub mod health;

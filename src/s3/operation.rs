@@ -287,7 +287,7 @@ operations! {
     PutObjectAcl PUT Object [Key("acl")]
         "s3:PutObjectAcl" / "s3:PutObjectVersionAcl" KIB_1024 absent::write_acl;
     GetObjectAttributes GET Object [Key("attributes")]
-        "s3:GetObjectAttributes" / "s3:GetObjectVersionAttributes" NOTHING missing::handle;
+        "s3:GetObjectAttributes" / "s3:GetObjectVersionAttributes" NOTHING get_object_attributes::handle;
     UpdateObjectEncryption PUT Object [Key("encryption")]
         "s3:UpdateObjectEncryption" KIB_1024 missing::handle;
     GetObjectLegalHold GET Object [Key("legal-hold")]
@@ -319,7 +319,7 @@ operations! {
         "s3:AbortMultipartUpload" NOTHING abort_multipart_upload::handle;
     ListParts GET Object [Key("uploadId")]
         "s3:ListMultipartUploadParts" NOTHING list_parts::handle;
-    CopyObject PUT Object [Header("x-amz-copy-source")] "s3:PutObject" NOTHING missing::handle;
+    CopyObject PUT Object [Header("x-amz-copy-source")] "s3:PutObject" NOTHING copy_object::handle;
     PutObject PUT Object [] "s3:PutObject" STREAM put_object::handle;
     GetObject GET Object []
         "s3:GetObject" / "s3:GetObjectVersion" NOTHING get_object::handle;

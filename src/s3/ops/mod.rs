@@ -3,6 +3,7 @@
 pub mod abort_multipart_upload;
 pub mod absent;
 pub mod complete_multipart_upload;
+pub mod copy_object;
 pub mod create_bucket;
 pub mod create_multipart_upload;
 pub mod delete_bucket;
@@ -14,6 +15,7 @@ pub mod get_bucket_location;
 pub mod get_bucket_tagging;
 pub mod get_bucket_versioning;
 pub mod get_object;
+pub mod get_object_attributes;
 pub mod get_object_tagging;
 pub mod head_bucket;
 pub mod head_object;

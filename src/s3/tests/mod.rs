@@ -1,4 +1,5 @@
 //! Whole requests against a server over the reference store.
 
+mod copies;
 mod objects;
 mod requests;

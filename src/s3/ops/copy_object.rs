@@ -1,0 +1,201 @@
+//! CopyObject: a new version with the bytes of another, which never travel to the client.
+//!
+//! Within a bucket and a class the new version shares the source's bytes; anything else is written
+//! anew from the source's reader.
+
+use std::sync::Arc;
+
+use drystone_storage::error::{Error, Refusal};
+use drystone_storage::store::{PART_SIZE_MAX_BYTES, PutObject, Written};
+use drystone_storage::types::{Attributes, ByteRange, ChecksumAlgorithm, ChecksumType};
+
+use crate::s3::acl;
+use crate::s3::attributes;
+use crate::s3::body::HashingBody;
+use crate::s3::checksum::{self, DEFAULT_ALGORITHM};
+use crate::s3::copy_source::{CopySource, OpenSource};
+use crate::s3::error::{Code, S3Error};
+use crate::s3::precondition;
+use crate::s3::request::Request;
+use crate::s3::response::{self, Response, X_AMZ_VERSION_ID};
+use crate::s3::server::Server;
+use crate::s3::xml::Writer;
+
+/// How often a source that is replaced while it is linked is opened anew.
+const LINK_ATTEMPTS_MAX: usize = 5;
+
+/// What becomes of the source's metadata, or of its tags.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Directive {
+    Copy,
+    Replace,
+}
+
+/// What the request asks for besides the bytes.
+struct Wish {
+    metadata: Directive,
+    tagging: Directive,
+    storage_class: Option<String>,
+    algorithm: Option<ChecksumAlgorithm>,
+}
+
+pub async fn handle(server: Arc<Server>, request: Request) -> Result<Response, S3Error> {
+    let source = CopySource::read(&request.headers)?;
+    attributes::check_supported(&request.headers)?;
+    acl::check_headers(&request.headers)?;
+    let wish = Wish {
+        metadata: directive(
+            &request,
+            "x-amz-metadata-directive",
+            "Unknown metadata directive.",
+        )?,
+        tagging: directive(
+            &request,
+            "x-amz-tagging-directive",
+            "Unknown tagging directive.",
+        )?,
+        storage_class: attributes::storage_class(&request.headers)?,
+        algorithm: checksum::requested_algorithm(&request.headers)?,
+    };
+    check_changes_something(&request, &source, &wish)?;
+    let mut attempts = 1;
+    let (opened, written) = loop {
+        let opened = source.open(&server, &request).await?;
+        match write(&server, &request, &opened, &wish).await {
+            Err(Error::Refused(Refusal::Conflict)) if attempts < LINK_ATTEMPTS_MAX => attempts += 1,
+            result => break (opened, result?),
+        }
+    };
+    Ok(answer(&opened, &written))
+}
+
+fn directive(
+    request: &Request,
+    header: &'static str,
+    unknown: &'static str,
+) -> Result<Directive, S3Error> {
+    match request.header(header) {
+        None | Some("COPY") => Ok(Directive::Copy),
+        Some("REPLACE") => Ok(Directive::Replace),
+        Some(other) => Err(S3Error::invalid_argument(unknown, header, other)),
+    }
+}
+
+/// A copy onto itself must change something; an old version put on top is a change.
+fn check_changes_something(
+    request: &Request,
+    source: &CopySource,
+    wish: &Wish,
+) -> Result<(), S3Error> {
+    let is_onto_itself = source.bucket == request.bucket().name
+        && source.key == request.key
+        && source.version == drystone_storage::types::VersionSelector::Latest;
+    let changes = wish.metadata == Directive::Replace
+        || wish.tagging == Directive::Replace
+        || wish.storage_class.is_some()
+        || wish.algorithm.is_some()
+        || request
+            .headers
+            .contains_key("x-amz-website-redirect-location");
+    if is_onto_itself && !changes {
+        return Err(S3Error::new(Code::InvalidRequest).message(
+            "This copy request is illegal because it is trying to copy an object to itself \
+             without changing the object's metadata, storage class, website redirect location or \
+             encryption attributes.",
+        ));
+    }
+    Ok(())
+}
+
+fn merged(request: &Request, source: &Attributes, wish: &Wish) -> Result<Attributes, S3Error> {
+    let headers = &request.headers;
+    let redirect = "x-amz-website-redirect-location";
+    let said = attributes::system(headers)?;
+    let (system, user) = match wish.metadata {
+        Directive::Replace => (said, attributes::user(headers)?),
+        // All but the redirect, which belongs to the object it was given to.
+        Directive::Copy => {
+            let kept = source
+                .system
+                .iter()
+                .filter(|(name, _)| name != redirect)
+                .cloned();
+            let said = said.into_iter().filter(|(name, _)| name == redirect);
+            (kept.chain(said).collect(), source.user.clone())
+        }
+    };
+    let tags = match wish.tagging {
+        Directive::Replace => attributes::tags(headers)?,
+        Directive::Copy => source.tags.clone(),
+    };
+    Ok(Attributes {
+        system,
+        user,
+        tags,
+        // STANDARD unless another is named, whatever the source has.
+        storage_class: wish.storage_class.clone().unwrap_or_default(),
+        owner: request.account(),
+    })
+}
+
+async fn write(
+    server: &Server,
+    request: &Request,
+    source: &OpenSource,
+    wish: &Wish,
+) -> Result<Written, Error> {
+    let object = source.handle.object();
+    if object.size > PART_SIZE_MAX_BYTES {
+        let error = S3Error::new(Code::InvalidRequest).message(format!(
+            "The specified copy source is larger than the maximum allowable size for a copy \
+             source: {PART_SIZE_MAX_BYTES}"
+        ));
+        return Err(error.into());
+    }
+    let put = PutObject {
+        key: request.key.clone(),
+        attributes: merged(request, &object.attributes, wish)?,
+        condition: precondition::of_write(request)?,
+    };
+    let bucket = request.bucket().id;
+    let has_checksum = |algorithm| {
+        let has = object.checksum.as_ref();
+        has.is_some_and(|has| has.algorithm == algorithm && has.kind == ChecksumType::FullObject)
+    };
+    let shares_bytes = source.bucket.id == bucket
+        && object.attributes.storage_class == put.attributes.storage_class
+        && wish.algorithm.is_none_or(has_checksum);
+    if shares_bytes {
+        return server
+            .store
+            .link_object(bucket, source.handle.as_ref(), put)
+            .await;
+    }
+    let whole = ByteRange {
+        start: 0,
+        end: object.size,
+    };
+    let kept = object.checksum.as_ref().map(|checksum| checksum.algorithm);
+    let algorithm = wish.algorithm.or(kept).unwrap_or(DEFAULT_ALGORITHM);
+    let reader = source.handle.read(whole).await?;
+    let mut body = HashingBody::new(reader, object.size, algorithm);
+    server.store.put_object(bucket, put, &mut body).await
+}
+
+fn answer(source: &OpenSource, written: &Written) -> Response {
+    let mut xml = Writer::document("CopyObjectResult");
+    xml.text("LastModified", &response::iso_date(written.modified));
+    xml.text("ETag", &format!("\"{}\"", written.etag));
+    if let Some(checksum) = &written.checksum {
+        let element = format!("Checksum{}", checksum.algorithm.name());
+        xml.text(&element, &checksum::display(checksum, written.etag.parts));
+        xml.text("ChecksumType", checksum.kind.name());
+    }
+    xml.close("CopyObjectResult");
+    let mut response = response::xml(xml);
+    if let Some(id) = written.version_id {
+        response::set(&mut response, X_AMZ_VERSION_ID, id.to_string());
+    }
+    source.show(&mut response);
+    response
+}
