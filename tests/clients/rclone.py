@@ -67,4 +67,4 @@ same(len([name for name in names if name.startswith("versioned-v")]), 2, "versio
 rclone("backend", "versioning", remote, "Suspended")
 
 rclone("purge", remote)
-rclone("--s3-versions", "delete", remote, ok=True) if BUCKET in rclone("lsd", "s:") else None
+same(BUCKET in rclone("lsd", "s:"), False, "the bucket after purge")
