@@ -298,3 +298,115 @@ impl Reading {
 fn short(left: u64) -> Error {
     Error::Corrupt(format!("reader ended {left} bytes off its range"))
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use async_trait::async_trait;
+    use axum::body::to_bytes;
+    use bytes::Bytes;
+    use drystone_storage::error::{Error, Result};
+    use drystone_storage::store::{BodyReader, ObjectHandle};
+    use drystone_storage::types::{
+        AccountId, Attributes, ByteRange, ETag, ObjectPart, ObjectVersion, Timestamp, Version,
+        VersionId, WriteId,
+    };
+
+    use super::body;
+
+    /// Gives its pieces, and then what comes after them.
+    struct Script {
+        pieces: Vec<&'static [u8]>,
+        breaks: bool,
+    }
+
+    #[async_trait]
+    impl BodyReader for Script {
+        async fn next(&mut self) -> Result<Option<Bytes>> {
+            match self.pieces.is_empty() {
+                false => Ok(Some(Bytes::from_static(self.pieces.remove(0)))),
+                true if self.breaks => Err(Error::Corrupt("shard".to_owned())),
+                true => Ok(None),
+            }
+        }
+    }
+
+    struct Handle {
+        version: Version,
+        pieces: Vec<&'static [u8]>,
+        breaks: bool,
+    }
+
+    #[async_trait]
+    impl ObjectHandle for Handle {
+        fn version(&self) -> &Version {
+            &self.version
+        }
+
+        fn object(&self) -> &ObjectVersion {
+            self.version.object.as_ref().unwrap()
+        }
+
+        async fn part(&self, _: u16) -> Result<Option<ObjectPart>> {
+            Ok(None)
+        }
+
+        async fn parts(&self, _: u16, _: usize) -> Result<Vec<ObjectPart>> {
+            Ok(Vec::new())
+        }
+
+        async fn read(&self, _: ByteRange) -> Result<Box<dyn BodyReader>> {
+            Ok(Box::new(Script {
+                pieces: self.pieces.clone(),
+                breaks: self.breaks,
+            }))
+        }
+    }
+
+    /// Ten bytes are asked for.
+    async fn read(
+        pieces: &[&'static [u8]],
+        breaks: bool,
+    ) -> Option<std::result::Result<Bytes, ()>> {
+        let version = Version {
+            key: "k".to_owned(),
+            id: VersionId::Null,
+            is_latest: true,
+            modified: Timestamp(0),
+            object: Some(ObjectVersion {
+                size: 10,
+                etag: ETag {
+                    md5: [0; 16],
+                    parts: 0,
+                },
+                checksum: None,
+                attributes: Attributes::default(),
+                write_id: WriteId([0; 16]),
+            }),
+            owner: AccountId::default(),
+        };
+        let handle = Box::new(Handle {
+            version,
+            pieces: pieces.to_vec(),
+            breaks,
+        });
+        let range = ByteRange { start: 0, end: 10 };
+        let body = body(handle, range, "ID").await.ok()?;
+        Some(to_bytes(body, usize::MAX).await.map_err(drop))
+    }
+
+    #[tokio::test]
+    async fn r_11_b_42_a_body_never_ends_clean_and_short() {
+        assert_eq!(
+            read(&[b"01234", b"56789"], false).await.unwrap().unwrap(),
+            "0123456789"
+        );
+        assert!(read(&[b"01234"], true).await.unwrap().is_err());
+        assert!(read(&[b"01234"], false).await.unwrap().is_err());
+        assert!(read(&[b"01234", b"567890"], false).await.unwrap().is_err());
+        // Before the status line has gone there is still an answer.
+        assert!(read(&[], true).await.is_none());
+        assert!(read(&[], false).await.is_none());
+        assert!(read(&[b"0123456789!"], false).await.is_none());
+    }
+}

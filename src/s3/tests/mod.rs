@@ -3,3 +3,4 @@
 mod copies;
 mod objects;
 mod requests;
+mod wire;
