@@ -8,7 +8,6 @@ use drystone_storage::env::{Env, SystemEnv};
 use drystone_storage::model::MemoryStore;
 use drystone_storage::store::{CreateBucket, ObjectStore as _};
 use drystone_storage::types::{Account, AccountId};
-use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, StatusCode};
 
 use crate::auth::credentials::{AccessKey, Credentials, Principal, Secret};
@@ -133,7 +132,7 @@ impl<'a> Call<'a> {
         self.header("content-md5", digest).body(body.to_owned())
     }
 
-    fn signed(self) -> (Parts, Bytes) {
+    pub async fn send(self) -> Answer {
         let (mut parts, body) = self.request.into_parts();
         let length = HeaderValue::from(body.len());
         parts.headers.entry("content-length").or_insert(length);
@@ -142,24 +141,8 @@ impl<'a> Call<'a> {
             let signer = Signer::new(self.user, &secret(self.user), REGION, now).unwrap();
             signer.sign_body(&mut parts, &body).unwrap();
         }
-        (parts, body)
-    }
-
-    /// The request up to its empty line, as it goes over a socket.
-    pub fn signed_head(self) -> String {
-        let (parts, _) = self.signed();
-        let mut head = format!("{} {} HTTP/1.1\r\n", parts.method, parts.uri);
-        for (name, value) in &parts.headers {
-            head.push_str(&format!("{name}: {}\r\n", value.to_str().unwrap()));
-        }
-        head + "\r\n"
-    }
-
-    pub async fn send(self) -> Answer {
-        let world = self.world;
-        let (parts, body) = self.signed();
         let request = Request::from_parts(parts, Body::from(body));
-        let response = world.server.clone().answer(request).await;
+        let response = self.world.server.clone().answer(request).await;
         let (parts, body) = response.into_parts();
         Answer {
             status: parts.status,

@@ -196,9 +196,14 @@ impl Db {
         let mut options = database_options(shared);
         options.create_if_missing(create);
         options.create_missing_column_families(create);
-        let families = Family::ALL.map(|family| {
-            ColumnFamilyDescriptor::new(family.name(), family_options(family, shared))
-        });
+        // The default family is always there; without options of its own it would bring a cache.
+        let names = Family::ALL.map(|family| (family.name(), Some(family)));
+        let families = names
+            .into_iter()
+            .chain([("default", None)])
+            .map(|(name, family)| {
+                ColumnFamilyDescriptor::new(name, family_options(family, shared))
+            });
         let rocks = rocksdb::DB::open_cf_descriptors(&options, dir.join("rocksdb"), families)
             .map_err(|e| DbError::Failed(e.into_string().into()))?;
 
@@ -479,19 +484,17 @@ fn database_options(shared: &DbShared) -> Options {
     options.set_log_level(LogLevel::Warn);
     options.set_keep_log_file_num(2);
     options.set_max_log_file_size(1 << 20);
-    // Also those of the default family, which stays empty.
-    options.set_arena_block_size(ARENA_BLOCK_BYTES);
     #[cfg(test)]
     options.enable_statistics();
     options
 }
 
-fn family_options(family: Family, shared: &DbShared) -> Options {
+fn family_options(family: Option<Family>, shared: &DbShared) -> Options {
     let mut table = BlockBasedOptions::default();
     table.set_block_cache(&shared.cache);
     table.set_cache_index_and_filter_blocks(true);
     table.set_block_size(16 << 10);
-    if family != Family::Log {
+    if family != Some(Family::Log) {
         table.set_bloom_filter(10.0, false);
     }
     let mut options = Options::default();
@@ -499,7 +502,7 @@ fn family_options(family: Family, shared: &DbShared) -> Options {
     options.set_write_buffer_size(WRITE_BUFFER_BYTES);
     options.set_arena_block_size(ARENA_BLOCK_BYTES);
     options.set_compression_type(DBCompressionType::Lz4);
-    if family == Family::Values {
+    if family == Some(Family::Values) {
         options.set_enable_blob_files(true);
         options.set_min_blob_size(BLOB_BYTES_MIN);
         options.set_blob_file_size(BLOB_FILE_BYTES);

@@ -3,4 +3,3 @@
 mod copies;
 mod objects;
 mod requests;
-mod wire;

@@ -1,15 +1,5 @@
 //! What every request goes through, whatever it asks for.
 
-use std::sync::Arc;
-
-use axum::body::Body;
-use drystone_storage::env::Env;
-use drystone_storage::model::MemoryStore;
-use drystone_storage::types::Timestamp;
-use http::Request;
-
-use crate::auth::credentials::Credentials;
-use crate::s3::server::Server;
 use crate::s3::testing::World;
 
 #[tokio::test]
@@ -198,34 +188,4 @@ async fn a_13_a_body_that_fails_a_check_leaves_nothing() {
         world.call("GET /bkt/k").error().await,
         (404, "NoSuchKey".to_owned())
     );
-}
-
-/// A clock that breaks inside a request.
-struct Broken;
-
-impl Env for Broken {
-    fn now(&self) -> Timestamp {
-        panic!("no time")
-    }
-
-    fn random(&self) -> [u8; 16] {
-        [7; 16]
-    }
-}
-
-#[tokio::test]
-async fn a_panic_is_one_requests_500() {
-    let env = Arc::new(Broken);
-    let store = Arc::new(MemoryStore::new(env.clone()));
-    let credentials = Credentials::new([]).unwrap();
-    let server = Arc::new(Server::new(store, credentials, "r".to_owned(), &[], env));
-    for _ in 0..2 {
-        let request = Request::get("/bkt/k").header("host", "h");
-        let answer = server
-            .clone()
-            .answer(request.body(Body::empty()).unwrap())
-            .await;
-        assert_eq!(answer.status(), 500);
-        assert_eq!(answer.headers()["x-amz-request-id"], "0707070707070707");
-    }
 }

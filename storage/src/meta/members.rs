@@ -28,10 +28,10 @@ use crate::types::DiskId;
 
 /// A leader says this often that it lives. Replicas of one process die loudly, so that this only
 /// bounds what is lost by one that hangs.
-const HEARTBEAT: Duration = Duration::from_millis(500);
+const HEARTBEAT: Duration = Duration::from_millis(1000);
 /// A follower that hears nothing for this long stands for election.
 const ELECTION_TIMEOUT: (Duration, Duration) =
-    (Duration::from_millis(1500), Duration::from_millis(2500));
+    (Duration::from_millis(2500), Duration::from_millis(4000));
 /// How often, and after which pauses, replicas stand for election on account of an event.
 const ELECTION_TRIES: u32 = 5;
 const ELECTION_PAUSE: Duration = Duration::from_millis(250);

@@ -162,7 +162,7 @@ impl RaftLog {
             ),
             None => None,
         };
-        let (mut first, mut last) = (None, purged.clone());
+        let (mut first, mut last) = (None, purged);
         let end = entry_key(replica, u64::MAX);
         let mode = IteratorMode::From(&end, Direction::Reverse);
         if let Some(row) = db.rocks().iterator_cf(db.family(Family::Log), mode).next() {
@@ -204,11 +204,11 @@ impl RaftLog {
     }
 
     pub fn last_log_id(&self) -> Option<LogId> {
-        self.0.memory().last.clone()
+        self.0.memory().last
     }
 
     pub fn purged(&self) -> Option<LogId> {
-        self.0.memory().purged.clone()
+        self.0.memory().purged
     }
 
     /// The state's tables up to `applied` are in synced files.
@@ -382,8 +382,8 @@ impl RaftLogStorage<Types> for RaftLog {
     async fn get_log_state(&mut self) -> Result<LogState<Types>, io::Error> {
         let memory = self.0.memory();
         Ok(LogState {
-            last_purged_log_id: memory.purged.clone(),
-            last_log_id: memory.last.clone(),
+            last_purged_log_id: memory.purged,
+            last_log_id: memory.last,
         })
     }
 
@@ -414,7 +414,7 @@ impl RaftLogStorage<Types> for RaftLog {
                 next = entry.log_id.index + 1;
                 bytes += row.len();
                 memory.tail_bytes += row.len();
-                memory.last = Some(entry.log_id.clone());
+                memory.last = Some(entry.log_id);
                 memory.first.get_or_insert(entry.log_id.index);
                 memory.tail.push_back((entry, row.len()));
                 rows.push((next - 1, row));
@@ -498,7 +498,7 @@ impl RaftLogStorage<Types> for RaftLog {
             let (_, bytes) = memory.tail.pop_front().expect("there is a front");
             memory.tail_bytes -= bytes;
         }
-        memory.last = memory.last.take().max(Some(upto.clone()));
+        memory.last = memory.last.take().max(Some(upto));
         let next = upto.index + 1;
         memory.first = memory
             .last

@@ -190,7 +190,7 @@ impl Applier {
             let id = entry.log_id;
             let answer = match entry.payload {
                 EntryPayload::Blank => {
-                    owed = Some(id.clone());
+                    owed = Some(id);
                     None
                 }
                 EntryPayload::Normal(proposal) => {
@@ -201,7 +201,7 @@ impl Applier {
                 }
                 EntryPayload::Membership(new) => {
                     owed = None;
-                    *membership = StoredMembership::new(Some(id.clone()), new);
+                    *membership = StoredMembership::new(Some(id), new);
                     let mut batch = WriteBatch::default();
                     put_applied(db, &mut batch, state, Some(&id));
                     put_membership(db, &mut batch, state, membership);
@@ -228,7 +228,7 @@ impl RaftStateMachine<Types> for Applier {
     type SnapshotBuilder = Builder;
 
     async fn applied_state(&mut self) -> Result<(Option<LogId>, StoredMembership), io::Error> {
-        Ok((self.applied.clone(), self.membership.clone()))
+        Ok((self.applied, self.membership.clone()))
     }
 
     async fn apply<S>(&mut self, entries: S) -> Result<(), io::Error>
@@ -285,7 +285,7 @@ impl RaftStateMachine<Types> for Applier {
             .current
             .write()
             .unwrap_or_else(PoisonError::into_inner) = (row, tables);
-        self.applied = meta.last_log_id.clone();
+        self.applied = meta.last_log_id;
         self.membership = meta.last_membership.clone();
         Ok(())
     }

@@ -81,7 +81,7 @@ async fn f_11_a_disk_that_fails_costs_nothing_even_the_leaders() {
         assert_eq!(name(&groups, "a").await, Some("19".into()));
         // Faster than any election timeout: by the event.
         assert!(
-            started.elapsed() < Duration::from_millis(1400),
+            started.elapsed() < Duration::from_millis(2000),
             "{:?}",
             started.elapsed()
         );
@@ -171,7 +171,7 @@ async fn three_of_four_start_again_and_two_refuse() {
             assert_eq!(name(&groups, &n.to_string()).await, Some("x".into()));
         }
         assert!(
-            started.elapsed() < Duration::from_millis(1400),
+            started.elapsed() < Duration::from_millis(2000),
             "{:?}",
             started.elapsed()
         );
