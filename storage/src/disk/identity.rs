@@ -497,14 +497,18 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let dirs = dirs(root.path(), 4);
         drop(settle(&dirs, &SystemEnv).unwrap());
+        // The fourth was cut before its identity, the first after it.
         fs::remove_file(dirs[3].join(FILE)).unwrap();
+        fs::remove_dir_all(dirs[3].join(SHARDS)).unwrap();
         fs::write(dirs[3].join(NEW_FILE), b"cut").unwrap();
+        fs::remove_dir_all(shard_folder(&dirs[0], 7)).unwrap();
         assert!(matches!(
             refused(&dirs[..3]),
             IdentityError::OtherBirth { .. }
         ));
         let found = settle(&dirs, &SystemEnv).unwrap();
         assert!(found.birth && found.disks.len() == 4);
+        assert!(dirs.iter().all(|dir| shard_folder(dir, 7).is_dir()));
         let cluster = found.disks[0].identity.cluster;
         assert!(
             found
