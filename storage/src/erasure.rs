@@ -20,6 +20,8 @@ use crate::types::ByteRange;
 
 /// Bytes of a chunk in every stripe but the last, for new writes.
 pub const CHUNK_SIZE_BYTES: u32 = 128 << 10;
+/// No row with a larger one is believed.
+const CHUNK_SIZE_MAX_BYTES: u32 = 4 << 20;
 /// What one checksum covers. Part of the format: chunk sizes are multiples of it.
 pub const BLOCK_SIZE_BYTES: u32 = 32 << 10;
 /// Data and parity shards together; the code's field would allow 256.
@@ -46,8 +48,7 @@ pub struct Geometry {
 }
 
 impl Geometry {
-    /// `None` unless there is at least one data shard, no more parity than data shards times the
-    /// whole, and no more shards than [`SHARDS_MAX`].
+    /// `None` unless there is a data shard and there are no more shards than [`SHARDS_MAX`].
     pub fn new(data: u8, parity: u8) -> Option<Geometry> {
         let total = usize::from(data) + usize::from(parity);
         (data > 0 && total <= SHARDS_MAX).then_some(Geometry { data, parity })
@@ -103,9 +104,11 @@ pub struct Piece {
 }
 
 impl Layout {
-    /// `None` for a chunk size that no writer uses: zero or no multiple of the block size.
+    /// `None` for a chunk size that no writer uses: zero, too large, or no multiple of the block
+    /// size.
     pub fn new(geometry: Geometry, chunk_size: u32, size: u64) -> Option<Layout> {
-        let valid = chunk_size > 0 && chunk_size.is_multiple_of(BLOCK_SIZE_BYTES);
+        let valid = (BLOCK_SIZE_BYTES..=CHUNK_SIZE_MAX_BYTES).contains(&chunk_size)
+            && chunk_size.is_multiple_of(BLOCK_SIZE_BYTES);
         valid.then_some(Layout {
             geometry,
             chunk_size,

@@ -29,6 +29,7 @@ pub mod node;
 #[allow(dead_code)]
 mod placement;
 mod put;
+#[allow(dead_code)]
 mod quorum;
 mod repair;
 pub mod store;

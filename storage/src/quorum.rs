@@ -1,1 +1,0 @@
-//! Writing and reading a shard set: what must succeed, who lagged.

@@ -1,0 +1,308 @@
+//! Shard sets: writing a body as one and reading ranges of one.
+//!
+//! [`Shards::write`] and [`Shards::read`] hold the rules of what must succeed; each says in its
+//! module what is promised. Here are the disks, the geometry of each storage class, and the
+//! upkeep of shards that gc asks for. What shards mean is the metadata's.
+
+mod read;
+
+mod write;
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use futures_util::future::join_all;
+use tokio::sync::mpsc;
+
+use crate::disk::{Disk, DiskError, ShardName, Space};
+use crate::erasure::{Codecs, Geometry, Layout};
+use crate::error::{Error, Result};
+use crate::meta::command::{ShardPlace, ShardSet};
+use crate::placement::{self, Candidate};
+use crate::store::{Body, BodyReader};
+use crate::types::{BucketId, ByteRange, DiskId, Epoch, WriteId};
+
+pub use crate::disk::Unconfirmed;
+
+/// A disk that does not answer within this time misses its part in a read or write.
+const DEADLINE: Duration = Duration::from_secs(20);
+/// For so long nothing is asked of a disk that missed its deadline, if others will do.
+const SUSPECT_FOR: Duration = Duration::from_secs(30);
+/// Places for reports that nobody has taken yet; past it they are dropped, as the next reader of
+/// the shard will report again.
+pub const DAMAGE_QUEUE_LEN_MAX: usize = 1024;
+
+/// The geometry of each storage class.
+#[derive(Clone, Debug)]
+pub struct Classes {
+    /// For STANDARD and every class without one of its own.
+    pub default: Geometry,
+    pub by_name: HashMap<String, Geometry>,
+}
+
+impl Classes {
+    fn geometry(&self, class: &str) -> Geometry {
+        *self.by_name.get(class).unwrap_or(&self.default)
+    }
+}
+
+/// A reader met a damaged or missing shard.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DamageReport {
+    pub write_id: WriteId,
+    pub rank: u8,
+}
+
+/// The disks of a node and what is written and read on them.
+pub struct Shards {
+    disks: Vec<Arc<dyn Disk>>,
+    classes: Classes,
+    codecs: Codecs,
+    suspects: Arc<Suspects>,
+    damage: mpsc::Sender<DamageReport>,
+}
+
+impl Shards {
+    /// `damage` should have [`DAMAGE_QUEUE_LEN_MAX`] places.
+    pub fn new(
+        disks: Vec<Arc<dyn Disk>>,
+        classes: Classes,
+        damage: mpsc::Sender<DamageReport>,
+    ) -> Shards {
+        Shards {
+            disks,
+            classes,
+            codecs: Codecs::default(),
+            suspects: Arc::default(),
+            damage,
+        }
+    }
+
+    pub fn disks(&self) -> &[Arc<dyn Disk>] {
+        &self.disks
+    }
+
+    /// Whether enough disks are up for a write of the default class.
+    pub fn can_write(&self) -> bool {
+        let up = self.disks.iter().filter(|d| d.state().borrow().is_up());
+        self.classes.default.fit(up.count()).is_some()
+    }
+
+    /// Reads `body` to its end and writes it, after the bytes of `prefix`, as shards. See
+    /// [`write`] for what is promised. Gives the size, too.
+    pub async fn write(
+        &self,
+        write_id: WriteId,
+        epoch: Epoch,
+        bucket: BucketId,
+        class: &str,
+        prefix: Bytes,
+        body: &mut dyn Body,
+    ) -> Result<(u64, ShardSet)> {
+        let plan = self.plan(write_id, class, body.size_hint()).await?;
+        let codec = self.codecs.get(plan.geometry);
+        let mut write = write::Write::begin(
+            write::Target {
+                write_id,
+                epoch,
+                bucket,
+            },
+            plan,
+            codec,
+            Arc::clone(&self.suspects),
+        );
+        let size = write.stream(prefix, body).await?;
+        Ok((size, write.finish(size, class).await?))
+    }
+
+    /// Opens a range of a write's bytes. See [`read`] for what is promised.
+    pub async fn read(
+        &self,
+        write_id: WriteId,
+        bucket: BucketId,
+        size: u64,
+        set: &ShardSet,
+        range: ByteRange,
+    ) -> Result<Box<dyn BodyReader>> {
+        let geometry = Geometry::new(set.data_shards, set.parity_shards)
+            .filter(|geometry| geometry.total() == set.shards.len());
+        let layout = geometry.and_then(|g| Layout::new(g, set.chunk_size, size));
+        let layout = layout.ok_or_else(|| {
+            Error::Corrupt(format!("the data row of {write_id} has no valid geometry"))
+        })?;
+        let disks = set.shards.iter().map(|place| self.disk(place.disk));
+        let source = read::Source::new(
+            read::Wanted {
+                write_id,
+                bucket,
+                layout,
+            },
+            set.shards.iter().zip(disks),
+            self.codecs.get(layout.geometry()),
+            Arc::clone(&self.suspects),
+            self.damage.clone(),
+        );
+        Ok(Box::new(read::Reader::open(source, range).await?))
+    }
+
+    /// Removes all shards of a write. True when each is surely gone; a disk that does not answer,
+    /// or is not here, keeps it false.
+    pub async fn remove(&self, write_id: WriteId, set: &ShardSet) -> bool {
+        let removals = named(write_id, set).map(|(place, name)| async move {
+            match self.disk(place.disk) {
+                Some(disk) => within_deadline(disk.remove(vec![name])).await.is_ok(),
+                None => false,
+            }
+        });
+        join_all(removals).await.into_iter().all(|gone| gone)
+    }
+
+    /// Takes the shards of a committed write off the lists of unconfirmed ones, some time later.
+    pub fn confirm(&self, write_id: WriteId, set: &ShardSet) {
+        for (place, name) in named(write_id, set).filter(|(place, _)| !place.missing) {
+            if let Some(disk) = self.disk(place.disk) {
+                disk.confirm(&[name]);
+            }
+        }
+    }
+
+    /// Up to `max` unconfirmed shards below the epoch, of all disks that are up.
+    pub async fn unconfirmed(&self, below: Epoch, max: usize) -> Result<Vec<Unconfirmed>> {
+        let mut entries = Vec::new();
+        for disk in self.disks.iter().filter(|d| d.state().borrow().is_up()) {
+            let room = max - entries.len();
+            match within_deadline(disk.unconfirmed(below, room)).await {
+                Ok(more) => entries.extend(more),
+                Err(e) => tracing::warn!(disk = %disk.id(), error = %e, "no unconfirmed list"),
+            }
+        }
+        Ok(entries)
+    }
+
+    /// Removes shards that nothing names, then their entries.
+    pub async fn drop_orphans(&self, orphans: Vec<Unconfirmed>) -> Result<()> {
+        for (disk, names) in self.by_disk(&orphans) {
+            let removed = within_deadline(disk.remove(names.clone())).await;
+            removed.map_err(|e| Error::Unavailable(format!("orphans stay: {e}")))?;
+            // Power goes here: the entries are met again, their files are gone.
+            disk.confirm(&names);
+        }
+        Ok(())
+    }
+
+    /// Takes entries off their lists that turned out to be named.
+    pub async fn confirm_entries(&self, entries: Vec<Unconfirmed>) -> Result<()> {
+        for (disk, names) in self.by_disk(&entries) {
+            disk.confirm(&names);
+        }
+        Ok(())
+    }
+
+    fn by_disk(&self, entries: &[Unconfirmed]) -> Vec<(&Arc<dyn Disk>, Vec<ShardName>)> {
+        let names = |disk: &Arc<dyn Disk>| -> Vec<ShardName> {
+            let own = entries.iter().filter(|entry| entry.disk == disk.id());
+            own.map(Unconfirmed::name).collect()
+        };
+        let lists = self.disks.iter().map(|disk| (disk, names(disk)));
+        lists.filter(|(_, names)| !names.is_empty()).collect()
+    }
+
+    fn disk(&self, id: DiskId) -> Option<&Arc<dyn Disk>> {
+        self.disks.iter().find(|disk| disk.id() == id)
+    }
+
+    /// Decides geometry and disks of a write by what is up now.
+    async fn plan(&self, write_id: WriteId, class: &str, hint: Option<u64>) -> Result<write::Plan> {
+        let spaces = self.disks.iter().map(|disk| async move {
+            if self.suspects.contains(disk.id()) {
+                return None;
+            }
+            let space = within_deadline(disk.space()).await;
+            if space.as_ref().is_err_and(is_late) {
+                self.suspects.add(disk.id());
+            }
+            Some((disk, space.ok()?))
+        });
+        let up: Vec<(&Arc<dyn Disk>, Space)> =
+            join_all(spaces).await.into_iter().flatten().collect();
+        let wanted = self.classes.geometry(class);
+        let geometry = wanted.fit(up.len()).ok_or_else(|| {
+            let (up, of) = (up.len(), self.disks.len());
+            Error::Unavailable(format!("{up} of {of} disks are up"))
+        })?;
+        let shard = hint.unwrap_or(1).div_ceil(geometry.data() as u64);
+        let candidates: Vec<Candidate> = up
+            .iter()
+            .filter(|(_, space)| space.above_reserve >= shard.max(1))
+            .map(|(disk, space)| Candidate {
+                disk: disk.id(),
+                weight: space.above_reserve,
+            })
+            .collect();
+        if candidates.len() < geometry.total() {
+            let (room, need) = (candidates.len(), geometry.total());
+            return Err(Error::Full(format!(
+                "{room} disks have room, {need} needed"
+            )));
+        }
+        let order = placement::order(write_id, &candidates);
+        let disks = order.into_iter().filter_map(|id| self.disk(id).cloned());
+        Ok(write::Plan {
+            geometry,
+            disks: disks.collect(),
+            size_hint: hint,
+        })
+    }
+}
+
+fn named(write_id: WriteId, set: &ShardSet) -> impl Iterator<Item = (&ShardPlace, ShardName)> {
+    set.shards.iter().zip(0..).map(move |(place, rank)| {
+        let generation = place.generation;
+        let name = ShardName {
+            write_id,
+            rank,
+            generation,
+        };
+        (place, name)
+    })
+}
+
+/// An answer that comes too late is an i/o error; what was asked may still happen.
+async fn within_deadline<T>(
+    answer: impl Future<Output = Result<T, DiskError>>,
+) -> Result<T, DiskError> {
+    match tokio::time::timeout(DEADLINE, answer).await {
+        Ok(answer) => answer,
+        Err(late) => Err(DiskError::Io(std::io::Error::new(
+            std::io::ErrorKind::TimedOut,
+            late,
+        ))),
+    }
+}
+
+fn is_late(error: &DiskError) -> bool {
+    matches!(error, DiskError::Io(e) if e.kind() == std::io::ErrorKind::TimedOut)
+}
+
+/// Disks that missed a deadline lately.
+#[derive(Default)]
+struct Suspects {
+    until: Mutex<HashMap<DiskId, Instant>>,
+}
+
+impl Suspects {
+    fn add(&self, disk: DiskId) {
+        tracing::warn!(%disk, "disk is slow or failing, passed over for a while");
+        let mut until = self.until.lock().unwrap_or_else(PoisonError::into_inner);
+        until.insert(disk, Instant::now() + SUSPECT_FOR);
+    }
+
+    fn contains(&self, disk: DiskId) -> bool {
+        let until = self.until.lock().unwrap_or_else(PoisonError::into_inner);
+        until
+            .get(&disk)
+            .is_some_and(|until| Instant::now() < *until)
+    }
+}
