@@ -295,7 +295,7 @@ impl Group {
         let alive = self.0.members.alive();
         let purged = alive
             .iter()
-            .map(|m| m.raft.metrics().borrow_watched().purged.clone());
+            .map(|m| m.raft.metrics().borrow_watched().purged);
         purged
             .map(|id| id.map_or(0, |id| id.index))
             .min()
@@ -307,7 +307,7 @@ impl Group {
         let alive = self.0.members.alive();
         let applied: std::collections::BTreeSet<_> = alive
             .iter()
-            .map(|m| m.raft.metrics().borrow_watched().last_applied.clone())
+            .map(|m| m.raft.metrics().borrow_watched().last_applied)
             .collect();
         applied.len() == 1 && alive.len() == self.status().voters.len()
     }
