@@ -163,7 +163,8 @@ operations! {
         "s3:PutAnalyticsConfiguration" NOTHING missing::handle;
     GetBucketCors GET Bucket [Key("cors")] "s3:GetBucketCORS" NOTHING absent::no_document;
     PutBucketCors PUT Bucket [Key("cors")] "s3:PutBucketCORS" KIB_1024 missing::handle;
-    DeleteBucketCors DELETE Bucket [Key("cors")] "s3:PutBucketCORS" NOTHING absent::nothing_to_delete;
+    DeleteBucketCors DELETE Bucket [Key("cors")]
+        "s3:PutBucketCORS" NOTHING absent::nothing_to_delete;
     GetBucketEncryption GET Bucket [Key("encryption")]
         "s3:GetEncryptionConfiguration" NOTHING absent::no_document;
     PutBucketEncryption PUT Bucket [Key("encryption")]
@@ -192,8 +193,10 @@ operations! {
         "s3:PutLifecycleConfiguration" KIB_1024 missing::handle;
     DeleteBucketLifecycle DELETE Bucket [Key("lifecycle")]
         "s3:PutLifecycleConfiguration" NOTHING absent::nothing_to_delete;
-    GetBucketLocation GET Bucket [Key("location")] "s3:GetBucketLocation" NOTHING get_bucket_location::handle;
-    GetBucketLogging GET Bucket [Key("logging")] "s3:GetBucketLogging" NOTHING absent::initial_document;
+    GetBucketLocation GET Bucket [Key("location")]
+        "s3:GetBucketLocation" NOTHING get_bucket_location::handle;
+    GetBucketLogging GET Bucket [Key("logging")]
+        "s3:GetBucketLogging" NOTHING absent::initial_document;
     PutBucketLogging PUT Bucket [Key("logging")] "s3:PutBucketLogging" KIB_1024 missing::handle;
     GetBucketMetadataConfiguration GET Bucket [Key("metadataConfiguration")]
         "s3:GetBucketMetadataTableConfiguration" NOTHING missing::handle;
@@ -256,8 +259,10 @@ operations! {
     PutBucketRequestPayment PUT Bucket [Key("requestPayment")]
         "s3:PutBucketRequestPayment" KIB_1024 missing::handle;
     CreateSession GET Bucket [Key("session")] "s3express:CreateSession" NOTHING missing::handle;
-    GetBucketTagging GET Bucket [Key("tagging")] "s3:GetBucketTagging" NOTHING get_bucket_tagging::handle;
-    PutBucketTagging PUT Bucket [Key("tagging")] "s3:PutBucketTagging" KIB_1024 put_bucket_tagging::handle;
+    GetBucketTagging GET Bucket [Key("tagging")]
+        "s3:GetBucketTagging" NOTHING get_bucket_tagging::handle;
+    PutBucketTagging PUT Bucket [Key("tagging")]
+        "s3:PutBucketTagging" KIB_1024 put_bucket_tagging::handle;
     DeleteBucketTagging DELETE Bucket [Key("tagging")]
         "s3:PutBucketTagging" NOTHING delete_bucket_tagging::handle;
     GetBucketVersioning GET Bucket [Key("versioning")]
@@ -275,7 +280,8 @@ operations! {
     DeleteObjects POST Bucket [Key("delete")] "s3:DeleteObject" KIB_2048 delete_objects::handle;
     ListenNotification GET Bucket [Key("events")]
         "s3:ListenBucketNotification" NOTHING missing::handle;
-    ListObjectsV2 GET Bucket [KeyIs("list-type", "2")] "s3:ListBucket" NOTHING list_objects_v2::handle;
+    ListObjectsV2 GET Bucket [KeyIs("list-type", "2")]
+        "s3:ListBucket" NOTHING list_objects_v2::handle;
     ListObjects GET Bucket [] "s3:ListBucket" NOTHING list_objects::handle;
     HeadBucket HEAD Bucket [] "s3:ListBucket" NOTHING head_bucket::handle;
     CreateBucket PUT Bucket [] "s3:CreateBucket" KIB_1024 create_bucket::handle;
@@ -287,7 +293,8 @@ operations! {
     PutObjectAcl PUT Object [Key("acl")]
         "s3:PutObjectAcl" / "s3:PutObjectVersionAcl" KIB_1024 absent::write_acl;
     GetObjectAttributes GET Object [Key("attributes")]
-        "s3:GetObjectAttributes" / "s3:GetObjectVersionAttributes" NOTHING get_object_attributes::handle;
+        "s3:GetObjectAttributes" / "s3:GetObjectVersionAttributes"
+        NOTHING get_object_attributes::handle;
     UpdateObjectEncryption PUT Object [Key("encryption")]
         "s3:UpdateObjectEncryption" KIB_1024 missing::handle;
     GetObjectLegalHold GET Object [Key("legal-hold")]
@@ -306,9 +313,11 @@ operations! {
     PutObjectTagging PUT Object [Key("tagging")]
         "s3:PutObjectTagging" / "s3:PutObjectVersionTagging" KIB_1024 put_object_tagging::handle;
     DeleteObjectTagging DELETE Object [Key("tagging")]
-        "s3:DeleteObjectTagging" / "s3:DeleteObjectVersionTagging" NOTHING delete_object_tagging::handle;
+        "s3:DeleteObjectTagging" / "s3:DeleteObjectVersionTagging"
+        NOTHING delete_object_tagging::handle;
     GetObjectTorrent GET Object [Key("torrent")] "s3:GetObjectTorrent" NOTHING missing::handle;
-    CreateMultipartUpload POST Object [Key("uploads")] "s3:PutObject" NOTHING create_multipart_upload::handle;
+    CreateMultipartUpload POST Object [Key("uploads")]
+        "s3:PutObject" NOTHING create_multipart_upload::handle;
     UploadPartCopy PUT Object [Key("uploadId"), Key("partNumber"), Header("x-amz-copy-source")]
         "s3:PutObject" NOTHING missing::handle;
     UploadPart PUT Object [Key("uploadId"), Key("partNumber")]

@@ -79,8 +79,10 @@ fn asked(request: &Request) -> Result<Vec<String>, S3Error> {
         .filter(|name| !name.is_empty())
         .collect();
     if asked.is_empty() {
-        return Err(S3Error::new(Code::InvalidRequest)
-            .message("The x-amz-object-attributes header specifying the attributes to be retrieved is either missing or empty"));
+        return Err(S3Error::new(Code::InvalidRequest).message(
+            "The x-amz-object-attributes header specifying the attributes to be retrieved is \
+             either missing or empty",
+        ));
     }
     match asked
         .iter()
