@@ -319,7 +319,7 @@ operations! {
     CreateMultipartUpload POST Object [Key("uploads")]
         "s3:PutObject" NOTHING create_multipart_upload::handle;
     UploadPartCopy PUT Object [Key("uploadId"), Key("partNumber"), Header("x-amz-copy-source")]
-        "s3:PutObject" NOTHING missing::handle;
+        "s3:PutObject" NOTHING upload_part_copy::handle;
     UploadPart PUT Object [Key("uploadId"), Key("partNumber")]
         "s3:PutObject" STREAM upload_part::handle;
     CompleteMultipartUpload POST Object [Key("uploadId")]

@@ -33,3 +33,4 @@ pub mod put_bucket_versioning;
 pub mod put_object;
 pub mod put_object_tagging;
 pub mod upload_part;
+pub mod upload_part_copy;
