@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use drystone_storage::env::SystemEnv;
 use drystone_storage::error::Error as StorageError;
+use drystone_storage::node::{self as storage, OpenError, Options};
 use drystone_storage::store::{Health, ObjectStore};
 use socket2::{Domain, Protocol, Socket, Type};
 
@@ -38,6 +39,8 @@ pub enum Error {
     Listen { address: Address, source: io::Error },
     #[error(transparent)]
     Keys(#[from] DuplicateAccessKey),
+    #[error("{0}")]
+    Open(#[from] OpenError),
     #[error("{0}")]
     Store(#[from] StorageError),
 }
@@ -123,10 +126,13 @@ fn credentials(config: &Config, root: Keys) -> Result<Credentials, DuplicateAcce
     Credentials::new(std::iter::once(key(&config.root_user, root, true)).chain(users))
 }
 
-async fn open_store(_config: &Config) -> Result<Arc<dyn ObjectStore>, StorageError> {
-    Err(StorageError::Unavailable(
-        "the storage engine is not built in yet".to_owned(),
-    ))
+async fn open_store(config: &Config) -> Result<Arc<dyn ObjectStore>, OpenError> {
+    let mut options = Options::new(config.storage.directories.clone());
+    let classes = config.storage.classes.iter();
+    options.classes = classes
+        .map(|(class, geometry)| (class.clone(), (geometry.data, geometry.parity)))
+        .collect();
+    Ok(storage::Node::open(options).await?)
 }
 
 /// Every account of the configuration becomes known to the store, or is brought up to date.

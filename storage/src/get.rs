@@ -1,1 +1,238 @@
 //! Opening a version and reading ranges of it.
+//!
+//! A handle holds an epoch from before its version was read: whatever is deleted or overwritten
+//! meanwhile, gc leaves the shards alone until the handle is dropped. Which shards hold the bytes
+//! is read together with the version, so that what was opened stays what it is.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+
+use crate::error::{Error, Refusal, Result};
+use crate::meta::command::ShardSet;
+use crate::meta::view::{DataKind, Part, View};
+use crate::node::Node;
+use crate::quorum::Shards;
+use crate::repair::epochs::EpochGuard;
+use crate::store::{BodyReader, ObjectHandle, PART_NUMBER_MAX};
+use crate::types::{
+    BucketId, ByteRange, ObjectPart, ObjectVersion, Version, VersionSelector, WriteId,
+};
+
+impl Node {
+    pub(crate) async fn open_version(
+        &self,
+        bucket: BucketId,
+        key: &str,
+        selector: VersionSelector,
+    ) -> Result<Handle> {
+        let epoch = self.epochs.begin();
+        let key = key.to_owned();
+        let (version, content) = self
+            .objects
+            .read(move |view| {
+                let version = view.version(bucket, &key, selector)?;
+                let object = version.object.as_ref();
+                let write_id = object.map(|o| o.write_id).ok_or(Refusal::NoSuchKey)?;
+                let content = Content::of(view, write_id)?;
+                Ok((version, content))
+            })
+            .await?;
+        Ok(Handle {
+            version,
+            content,
+            bucket,
+            shards: self.shards.clone(),
+            epoch: Arc::new(epoch),
+        })
+    }
+}
+
+/// A part list is never longer.
+const PARTS_MAX: usize = PART_NUMBER_MAX as usize;
+
+/// Where a version's bytes are.
+enum Content {
+    Inline(Bytes),
+    Shards(ShardSet),
+    /// Pinned as a whole, as the rows of a list go with its last version.
+    Parts(Vec<PartContent>),
+}
+
+struct PartContent {
+    part: Part,
+    content: Content,
+}
+
+impl Content {
+    fn of(view: &View<'_>, write_id: WriteId) -> Result<Content> {
+        let row = view.data(write_id)?.ok_or_else(|| {
+            Error::Corrupt(format!(
+                "a version or part names {write_id}, which has no data row"
+            ))
+        })?;
+        Ok(match row.kind {
+            DataKind::Inline => Content::Inline(view.value(write_id)?.into()),
+            DataKind::Shards(set) => Content::Shards(set),
+            DataKind::Parts { .. } => {
+                let parts = view.parts(write_id, 0, PARTS_MAX)?.into_iter().map(|part| {
+                    let content = Content::of(view, part.write_id)?;
+                    Ok(PartContent { part, content })
+                });
+                Content::Parts(parts.collect::<Result<_>>()?)
+            }
+        })
+    }
+
+    /// What `range` of these bytes is made of; `size` is how many there are.
+    fn segments(&self, write_id: WriteId, size: u64, range: ByteRange, into: &mut Segments) {
+        match self {
+            Content::Inline(bytes) => {
+                let bytes = bytes.slice(range.start as usize..range.end as usize);
+                into.push_back(Segment::Inline(bytes));
+            }
+            Content::Shards(set) => {
+                into.push_back(Segment::Shards {
+                    write_id,
+                    size,
+                    set: set.clone(),
+                    range,
+                });
+            }
+            Content::Parts(parts) => {
+                let first = parts.partition_point(|p| p.part.offset + p.part.size <= range.start);
+                for PartContent { part, content } in &parts[first..] {
+                    if part.offset >= range.end {
+                        break;
+                    }
+                    let start = range.start.max(part.offset) - part.offset;
+                    let end = range.end.min(part.offset + part.size) - part.offset;
+                    content.segments(part.write_id, part.size, ByteRange { start, end }, into);
+                }
+            }
+        }
+    }
+}
+
+/// An opened version. See [`ObjectHandle`].
+pub(crate) struct Handle {
+    version: Version,
+    content: Content,
+    bucket: BucketId,
+    shards: Arc<Shards>,
+    epoch: Arc<EpochGuard>,
+}
+
+impl Handle {
+    fn part_list(&self) -> &[PartContent] {
+        match &self.content {
+            Content::Parts(parts) => parts,
+            Content::Inline(_) | Content::Shards(_) => &[],
+        }
+    }
+}
+
+#[async_trait]
+impl ObjectHandle for Handle {
+    fn version(&self) -> &Version {
+        &self.version
+    }
+
+    fn object(&self) -> &ObjectVersion {
+        self.version
+            .object
+            .as_ref()
+            .expect("only versions with bytes are opened")
+    }
+
+    async fn part(&self, number: u16) -> Result<Option<ObjectPart>> {
+        let parts = self.part_list();
+        let found = parts
+            .binary_search_by_key(&number, |part| part.part.number)
+            .ok();
+        Ok(found.map(|at| parts[at].part.clone().into_object_part()))
+    }
+
+    async fn parts(&self, after: u16, max: usize) -> Result<Vec<ObjectPart>> {
+        let parts = self.part_list();
+        let first = parts.partition_point(|part| part.part.number <= after);
+        Ok(parts[first..]
+            .iter()
+            .take(max)
+            .map(|p| p.part.clone().into_object_part())
+            .collect())
+    }
+
+    async fn read(&self, range: ByteRange) -> Result<Box<dyn BodyReader>> {
+        let object = self.object();
+        assert!(
+            range.end <= object.size,
+            "the caller keeps within the object"
+        );
+        let mut segments = Segments::new();
+        self.content
+            .segments(object.write_id, object.size, range, &mut segments);
+        Ok(Box::new(Reader {
+            segments,
+            current: None,
+            bucket: self.bucket,
+            shards: self.shards.clone(),
+            _epoch: self.epoch.clone(),
+        }))
+    }
+}
+
+type Segments = VecDeque<Segment>;
+
+enum Segment {
+    Inline(Bytes),
+    Shards {
+        write_id: WriteId,
+        size: u64,
+        set: ShardSet,
+        range: ByteRange,
+    },
+}
+
+/// Gives the segments one after the other.
+struct Reader {
+    segments: Segments,
+    current: Option<Box<dyn BodyReader>>,
+    bucket: BucketId,
+    shards: Arc<Shards>,
+    _epoch: Arc<EpochGuard>,
+}
+
+#[async_trait]
+impl BodyReader for Reader {
+    async fn next(&mut self) -> Result<Option<Bytes>> {
+        loop {
+            if let Some(reader) = &mut self.current {
+                if let Some(piece) = reader.next().await? {
+                    return Ok(Some(piece));
+                }
+                self.current = None;
+            }
+            match self.segments.pop_front() {
+                None => return Ok(None),
+                Some(Segment::Inline(bytes)) if bytes.is_empty() => {}
+                Some(Segment::Inline(bytes)) => return Ok(Some(bytes)),
+                Some(Segment::Shards { range, .. }) if range.is_empty() => {}
+                Some(Segment::Shards {
+                    write_id,
+                    size,
+                    set,
+                    range,
+                }) => {
+                    let reader = self
+                        .shards
+                        .read(write_id, self.bucket, size, &set, range)
+                        .await?;
+                    self.current = Some(reader);
+                }
+            }
+        }
+    }
+}

@@ -11,13 +11,10 @@
 
 mod bucket;
 pub mod checksum;
-#[allow(dead_code)]
 mod db;
 mod delete;
-#[allow(dead_code)]
 mod disk;
 pub mod env;
-#[allow(dead_code)]
 mod erasure;
 pub mod error;
 mod get;
@@ -26,10 +23,8 @@ mod meta;
 pub mod model;
 mod multipart;
 pub mod node;
-#[allow(dead_code)]
 mod placement;
 mod put;
-#[allow(dead_code)]
 mod quorum;
 mod repair;
 pub mod store;

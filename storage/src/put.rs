@@ -1,1 +1,168 @@
 //! PUT: bytes first, then the one command that makes them an object.
+//!
+//! 1. The write takes its epoch, so that gc leaves its shards alone while it runs.
+//! 2. The body is read. Small ones stay in memory and travel in the command; larger ones become
+//!    shards, each in its disk's list of unconfirmed shards before its file can exist. Power goes
+//!    here: unnamed shards are on the disks; gc finds them in those lists below the floor.
+//! 3. One command through the log: the commit point. Power goes here: the entry is on a majority
+//!    and the object exists, or it is not and the shards are as in 2.
+//! 4. The shards are confirmed: their disks' lists forget them. Power goes here: gc asks the
+//!    metadata, finds them named and forgets them then.
+
+use bytes::{Bytes, BytesMut};
+
+use crate::error::{Error, Result};
+use crate::meta::command::{Change, NewData, Place, Reply};
+use crate::node::Node;
+use crate::repair::epochs::EpochGuard;
+use crate::store::{Body, ObjectHandle, PutObject, Written};
+use crate::types::{BucketId, Digest};
+
+/// Objects up to this size lie in the metadata, larger ones are shards.
+pub const INLINE_SIZE_MAX_BYTES: usize = 8 << 10;
+
+impl Node {
+    pub(crate) async fn put(
+        &self,
+        bucket: BucketId,
+        request: PutObject,
+        body: &mut dyn Body,
+    ) -> Result<Written> {
+        let epoch = self.epochs.begin();
+        let class = request.attributes.storage_class.clone();
+        let (data, digest) = self.write_body(&epoch, bucket, &class, body).await?;
+        let change = Change::PutObject {
+            bucket,
+            key: request.key,
+            attributes: request.attributes,
+            condition: request.condition,
+            data: data.clone(),
+            digest,
+            nonce: self.nonce(),
+        };
+        written(self.commit_data(epoch, data, change).await?)
+    }
+
+    pub(crate) async fn link(
+        &self,
+        bucket: BucketId,
+        source: &dyn ObjectHandle,
+        request: PutObject,
+    ) -> Result<Written> {
+        let epoch = self.epochs.begin();
+        let object = source.object();
+        let change = Change::LinkObject {
+            bucket,
+            key: request.key,
+            attributes: request.attributes,
+            condition: request.condition,
+            source: object.write_id,
+            size: object.size,
+            etag: object.etag,
+            checksum: object.checksum.clone(),
+            nonce: self.nonce(),
+        };
+        written(self.objects.propose(self.command(&epoch, change)).await?)
+    }
+
+    /// Reads a body to its end and puts it where its size says: into memory or onto the disks.
+    pub(crate) async fn write_body(
+        &self,
+        epoch: &EpochGuard,
+        bucket: BucketId,
+        class: &str,
+        body: &mut dyn Body,
+    ) -> Result<(NewData, Digest)> {
+        let write_id = self.env.write_id();
+        let start = read_start(body).await?;
+        let (size, place) = match start {
+            Start::Whole(bytes) => (bytes.len() as u64, Place::Inline(bytes.to_vec())),
+            Start::More(bytes) => {
+                let (size, set) = self
+                    .shards
+                    .write(write_id, epoch.epoch(), bucket, class, bytes, body)
+                    .await?;
+                (size, Place::Shards(set))
+            }
+        };
+        Ok((
+            NewData {
+                write_id,
+                size,
+                place,
+            },
+            body.digest(),
+        ))
+    }
+
+    /// Proposes the command that names `data` and settles its shards by the answer. Runs to its
+    /// end in a task of its own, whatever becomes of the caller.
+    pub(crate) async fn commit_data(
+        &self,
+        epoch: EpochGuard,
+        data: NewData,
+        change: Change,
+    ) -> Result<Reply> {
+        let command = self.command(&epoch, change);
+        let (objects, shards) = (self.objects.clone(), self.shards.clone());
+        let commit = tokio::spawn(async move {
+            let answer = objects.propose(command).await;
+            if let Place::Shards(set) = &data.place {
+                match &answer {
+                    Ok(_) => shards.confirm(data.write_id, set),
+                    // Surely not named and never will be: no need to wait for gc.
+                    // What a disk keeps all the same is on its list.
+                    Err(Error::Refused(_)) => drop(shards.remove(data.write_id, set).await),
+                    // Unknown: the disks' lists keep them until gc can ask.
+                    Err(_) => {}
+                }
+            }
+            drop(epoch);
+            answer
+        });
+        commit.await.map_err(|_| Error::Closing)?
+    }
+}
+
+enum Start {
+    Whole(Bytes),
+    More(Bytes),
+}
+
+/// Reads until the body ends or is too large to lie in the metadata.
+async fn read_start(body: &mut dyn Body) -> Result<Start> {
+    let Some(first) = body.next().await? else {
+        return Ok(Start::Whole(Bytes::new()));
+    };
+    if first.len() > INLINE_SIZE_MAX_BYTES {
+        return Ok(Start::More(first));
+    }
+    let mut start = BytesMut::from(first);
+    while let Some(piece) = body.next().await? {
+        start.extend_from_slice(&piece);
+        if start.len() > INLINE_SIZE_MAX_BYTES {
+            return Ok(Start::More(start.freeze()));
+        }
+    }
+    Ok(Start::Whole(start.freeze()))
+}
+
+/// The answer to a command that makes a version.
+pub(crate) fn written(reply: Reply) -> Result<Written> {
+    match reply {
+        Reply::Written {
+            version_id,
+            etag,
+            size,
+            checksum,
+            modified,
+        } => Ok(Written {
+            version_id,
+            etag,
+            size,
+            checksum,
+            modified,
+        }),
+        other => unreachable!("a write is answered by what was written, not {other:?}"),
+    }
+}

@@ -248,16 +248,17 @@ impl View<'_> {
         })
     }
 
-    /// Up to `max` buckets whose deletion has begun and not come to its end.
-    pub fn sealed_buckets(&self, max: usize) -> Result<Vec<BucketId>> {
+    /// Up to `max` buckets whose deletion has begun and not come to its end, with their names.
+    pub fn sealed_buckets(&self, max: usize) -> Result<Vec<(BucketId, String)>> {
         let mut rows = self.rows(&self.keys.buckets());
         rows.seek_to_first();
         let mut found = Vec::new();
         while found.len() < max
             && let Some((key, value)) = rows.item()
         {
-            if decode::<BucketRow>(key, value)?.sealed {
-                found.push(keys::parse_bucket(key)?);
+            let row: BucketRow = decode(key, value)?;
+            if row.sealed {
+                found.push((keys::parse_bucket(key)?, row.name));
             }
             rows.next();
         }
@@ -340,9 +341,18 @@ impl View<'_> {
         Ok(false)
     }
 
-    /// Up to `max` garbage rows of epochs below `epoch`, oldest first.
-    pub fn garbage(&self, below: Epoch, max: usize) -> Result<Vec<Garbage>> {
-        let rows = self.scan(&self.keys.garbage_below(below), max)?;
+    /// Up to `max` garbage rows of epochs below `below` that come after `after`, oldest first.
+    pub fn garbage(
+        &self,
+        after: Option<(Epoch, WriteId)>,
+        below: Epoch,
+        max: usize,
+    ) -> Result<Vec<Garbage>> {
+        let mut range = self.keys.garbage_below(below);
+        if let Some((epoch, id)) = after {
+            range = range.starting_at(keys::successor(&self.keys.garbage(epoch, id)));
+        }
+        let rows = self.scan(&range, max)?;
         let garbage = rows.iter().map(|(key, value)| {
             let (epoch, write_id) = keys::parse_garbage(key)?;
             let GarbageRow { bucket, shards } = decode(key, value)?;

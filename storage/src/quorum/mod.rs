@@ -84,6 +84,10 @@ impl Shards {
         &self.disks
     }
 
+    pub fn default_geometry(&self) -> Geometry {
+        self.classes.default
+    }
+
     /// Whether enough disks are up for a write of the default class.
     pub fn can_write(&self) -> bool {
         let up = self.disks.iter().filter(|d| d.state().borrow().is_up());

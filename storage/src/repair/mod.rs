@@ -1,6 +1,5 @@
 //! Upkeep: the epochs that say what may still be in use, and the removal of what is not.
 //! (Heal, scrub and rebalance take their places here.)
 
-#[allow(dead_code)]
 pub mod epochs;
-mod gc;
+pub mod gc;

@@ -28,8 +28,16 @@ macro_rules! suite {
                 }
             )+)+
         }
-        // THE SECOND STORE GOES HERE: `mod on_node`, the same with a factory in `subject` that
-        // opens the engine, and its line at the end of `random`.
+        mod on_node {
+            use crate::subject::Subject as _;
+            $($(
+                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+                async fn $test() {
+                    let subject = crate::subject::node().await;
+                    crate::$module::$test(subject.store()).await;
+                }
+            )+)+
+        }
     };
 }
 

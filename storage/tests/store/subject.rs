@@ -5,6 +5,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use drystone_storage::env::SystemEnv;
 use drystone_storage::model::MemoryStore;
+use drystone_storage::node::{Node, Options};
 use drystone_storage::store::ObjectStore;
 
 /// A store under test and what it needs to live: folders are removed when it is dropped.
@@ -30,4 +31,44 @@ impl Subject for Model {
     }
 
     async fn restart(&mut self) {}
+}
+
+/// The engine on four disks.
+pub async fn node() -> OnDisks {
+    let root = tempfile::tempdir().expect("a folder for the disks");
+    let directories = (1..=4)
+        .map(|n| root.path().join(format!("disk{n}")))
+        .collect();
+    let options = Options::new(directories);
+    let node = Node::open(options.clone())
+        .await
+        .expect("a new store opens");
+    OnDisks {
+        node: Some(node),
+        options,
+        _root: root,
+    }
+}
+
+pub struct OnDisks {
+    /// `None` only while it restarts.
+    node: Option<Arc<Node>>,
+    options: Options,
+    _root: tempfile::TempDir,
+}
+
+#[async_trait]
+impl Subject for OnDisks {
+    fn store(&self) -> Arc<dyn ObjectStore> {
+        self.node.clone().expect("it is open")
+    }
+
+    async fn restart(&mut self) {
+        let node = self.node.take().expect("it is open");
+        node.close().await;
+        // Its locks go with it.
+        drop(node);
+        let node = Node::open(self.options.clone()).await;
+        self.node = Some(node.expect("the store opens again"));
+    }
 }

@@ -20,9 +20,11 @@ use proptest::test_runner::Config;
 
 use self::ops::{Op, ops};
 use self::side::Side;
-use crate::subject::{Subject, model};
+use crate::subject::{Subject, model, node};
 
 const CASES: u32 = 48;
+/// Each opens a store on four disks and restarts it.
+const CASES_ON_DISKS: u32 = 16;
 /// Failing operations are shortened in at most so many steps.
 const SHRINK_STEPS_MAX: u32 = 400;
 
@@ -58,5 +60,18 @@ proptest! {
     #[test]
     fn b_33_random_operations_on_the_model(ops in ops()) {
         drive(model, &ops);
+    }
+}
+
+proptest! {
+    #![proptest_config(Config {
+        cases: CASES_ON_DISKS,
+        max_shrink_iters: SHRINK_STEPS_MAX,
+        ..Config::default()
+    })]
+
+    #[test]
+    fn b_33_random_operations_on_disks(ops in ops()) {
+        drive(node, &ops);
     }
 }

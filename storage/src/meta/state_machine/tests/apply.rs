@@ -121,8 +121,8 @@ fn last_references_go_into_garbage_of_the_epoch_that_is() {
     replica.delete("k", None);
     let view = replica.state.view();
     assert_eq!(view.heals(None, 9).unwrap(), []);
-    assert_eq!(view.garbage(Epoch(5), 9).unwrap(), []);
-    let garbage = view.garbage(Epoch(6), 9).unwrap();
+    assert_eq!(view.garbage(None, Epoch(5), 9).unwrap(), []);
+    let garbage = view.garbage(None, Epoch(6), 9).unwrap();
     assert_eq!((garbage[0].epoch, garbage[0].bucket), (Epoch(5), B));
     // Still read by who began before; not on another disk.
     assert!(view.refers_to(write_id, 1, DiskId([1; 16])).unwrap());
@@ -139,7 +139,7 @@ fn last_references_go_into_garbage_of_the_epoch_that_is() {
         entries: vec![(Epoch(5), write_id)],
     });
     let view = replica.state.view();
-    assert_eq!(view.garbage(Epoch(9), 9).unwrap(), []);
+    assert_eq!(view.garbage(None, Epoch(9), 9).unwrap(), []);
 }
 
 #[test]

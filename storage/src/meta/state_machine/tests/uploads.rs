@@ -71,7 +71,11 @@ impl Replica {
 }
 
 fn garbage(replica: &Replica) -> Vec<WriteId> {
-    let garbage = replica.state.view().garbage(Epoch(u64::MAX), 99).unwrap();
+    let garbage = replica
+        .state
+        .view()
+        .garbage(None, Epoch(u64::MAX), 99)
+        .unwrap();
     garbage.into_iter().map(|row| row.write_id).collect()
 }
 

@@ -346,11 +346,19 @@ fn a_link_shares_bytes_and_its_end_frees_them_once() {
     assert_eq!(replica.state.view().data(source).unwrap().unwrap().refs, 2);
     replica.delete("a", None);
     assert_eq!(
-        replica.state.view().garbage(super::Epoch(9), 9).unwrap(),
+        replica
+            .state
+            .view()
+            .garbage(None, super::Epoch(9), 9)
+            .unwrap(),
         []
     );
     replica.delete("b", None);
-    let garbage = replica.state.view().garbage(super::Epoch(9), 9).unwrap();
+    let garbage = replica
+        .state
+        .view()
+        .garbage(None, super::Epoch(9), 9)
+        .unwrap();
     assert_eq!(garbage.len(), 1);
     assert_eq!(garbage[0].write_id, source);
     assert_eq!(replica.propose(link("c")), Err(Refusal::Conflict));
@@ -386,7 +394,7 @@ fn a_sealed_bucket_is_gone_and_only_an_empty_one_can_be_sealed() {
         location: String::new(),
     };
     assert_eq!(replica.propose(again), Err(Refusal::NoSuchBucket));
-    assert_eq!(replica.state.view().sealed_buckets(9).unwrap(), [B]);
+    assert_eq!(replica.state.view().sealed_buckets(9).unwrap()[0].0, B);
     let emptied = replica.propose(Change::EmptyBucket { id: B, max: 10 });
     assert_eq!(emptied, Ok(Reply::Emptied { more: false }));
     assert_eq!(replica.state.view().sealed_buckets(9).unwrap(), []);

@@ -1,0 +1,238 @@
+//! From directories to a store that answers.
+//!
+//! Identities and locks, the disks' databases, the metadata groups, and only then the disks as
+//! places for shards and the upkeep. At the store's first start the groups commit before any disk
+//! is marked born: power before that, and the next start makes what is missing; after the first
+//! mark, an empty directory is a lost disk.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use tokio::sync::mpsc;
+use tokio::task::spawn_blocking;
+
+use super::upkeep::{self, Upkeep};
+use super::{Names, Node};
+use crate::db::{Db, DbError, DbShared};
+use crate::disk::Disk;
+use crate::disk::identity::{self, Found, IdentityError, Settled};
+use crate::disk::local::{LocalDisk, Reserve};
+use crate::env::{Env, SystemEnv};
+use crate::erasure::Geometry;
+use crate::error::Error;
+use crate::meta::group::Group;
+use crate::meta::start::{Groups, OpenDisk, Start, start_groups};
+use crate::quorum::{Classes, DAMAGE_QUEUE_LEN_MAX, Shards};
+use crate::repair::epochs::Epochs;
+
+const DEFAULT_CLASS: &str = "STANDARD";
+/// The part of a disk's directory that holds its database.
+const DATABASE: &str = "meta";
+/// Epochs are raised and garbage is removed this often.
+const GC_EVERY: Duration = Duration::from_secs(600);
+
+/// How a store is opened.
+#[derive(Clone)]
+pub struct Options {
+    pub directories: Vec<PathBuf>,
+    /// Data and parity shards by storage class. A class that is not here goes as STANDARD does,
+    /// and STANDARD, if it is not here, by the number of disks.
+    pub classes: BTreeMap<String, (u8, u8)>,
+    pub env: Arc<dyn Env>,
+    pub gc_every: Duration,
+}
+
+impl Options {
+    pub fn new(directories: Vec<PathBuf>) -> Options {
+        Options {
+            directories,
+            classes: BTreeMap::new(),
+            env: Arc::new(SystemEnv),
+            gc_every: GC_EVERY,
+        }
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    #[error(transparent)]
+    Directories(#[from] IdentityError),
+    #[error("{}: {source}", dir.display())]
+    Disk { dir: PathBuf, source: Error },
+    #[error("storage class {class}: {data}+{parity} is no geometry that {disks} disks can have")]
+    Geometry {
+        class: String,
+        data: u8,
+        parity: u8,
+        disks: usize,
+    },
+    #[error(
+        "the metadata has no majority: {up} of {given} disks are usable; bring the others back"
+    )]
+    NoMajority {
+        up: usize,
+        given: usize,
+        source: Error,
+    },
+    #[error(transparent)]
+    Store(#[from] Error),
+}
+
+/// A disk whose database is open.
+struct Ready {
+    settled: Settled,
+    db: Arc<Db>,
+}
+
+impl Node {
+    /// Returns once the store answers reads and writes.
+    pub async fn open(options: Options) -> Result<Arc<Node>, OpenError> {
+        let given = options.directories.len();
+        let classes = geometries(&options)?;
+        let Found { disks, lost, birth } = settle(&options).await?;
+        for error in &lost {
+            tracing::error!(%error, "a disk is lost");
+        }
+        let mut ready = open_databases(disks, birth).await?;
+        let up = ready.len();
+        let groups = start(&ready, birth, given).await?;
+        let majority =
+            async { futures_util::try_join!(groups.system.ready(), groups.objects.ready()) };
+        if let Err(source) = majority.await {
+            return Err(OpenError::NoMajority { up, given, source });
+        }
+        if birth {
+            ready = mark_born(ready).await?;
+        }
+        let databases: Vec<Arc<Db>> = ready.iter().map(|disk| disk.db.clone()).collect();
+        let disks = open_disks(ready)?;
+        let (damage, damaged) = mpsc::channel(DAMAGE_QUEUE_LEN_MAX);
+        let shards = Arc::new(Shards::new(disks, classes, damage));
+        let epochs = epochs_of(&groups.objects).await?;
+        let system_epochs = epochs_of(&groups.system).await?;
+        let node = Arc::new(Node {
+            env: options.env,
+            system: groups.system,
+            system_epochs,
+            objects: groups.objects,
+            epochs,
+            shards,
+            names: Names::default(),
+            databases,
+            lost_at_start: given - up,
+            upkeep: Upkeep::default(),
+        });
+        node.finish_deletions().await?;
+        upkeep::start(&node, options.gc_every, damaged);
+        Ok(node)
+    }
+}
+
+/// The geometry of each class, checked against the number of disks.
+fn geometries(options: &Options) -> Result<Classes, OpenError> {
+    let disks = options.directories.len();
+    let mut by_name = HashMap::new();
+    for (class, &(data, parity)) in &options.classes {
+        let geometry = Geometry::new(data, parity).filter(|g| g.total() <= disks);
+        let geometry = geometry.ok_or_else(|| OpenError::Geometry {
+            class: class.clone(),
+            data,
+            parity,
+            disks,
+        })?;
+        by_name.insert(class.clone(), geometry);
+    }
+    let default = by_name.get(DEFAULT_CLASS).copied();
+    Ok(Classes {
+        default: default.unwrap_or_else(|| Geometry::default_for(disks)),
+        by_name,
+    })
+}
+
+async fn settle(options: &Options) -> Result<Found, OpenError> {
+    let (directories, env) = (options.directories.clone(), options.env.clone());
+    let found = spawn_blocking(move || identity::settle(&directories, env.as_ref()));
+    Ok(found.await.map_err(|_| Error::Closing)??)
+}
+
+/// Opens all at once. After the birth, a disk whose database does not open is a lost one.
+async fn open_databases(disks: Vec<Settled>, birth: bool) -> Result<Vec<Ready>, OpenError> {
+    let shared = DbShared::new().map_err(Error::from)?;
+    let opened = join_all(disks.into_iter().map(|settled| {
+        let shared = shared.clone();
+        spawn_blocking(move || {
+            let dir = settled.dir.join(DATABASE);
+            let open = if birth { Db::create } else { Db::open };
+            let db = open(&dir, &shared);
+            (settled, db)
+        })
+    }));
+    let mut ready = Vec::new();
+    for opened in opened.await {
+        let (settled, db): (Settled, Result<Arc<Db>, DbError>) =
+            opened.map_err(|_| Error::Closing)?;
+        match db {
+            Ok(db) => ready.push(Ready { settled, db }),
+            Err(error) if birth => {
+                return Err(OpenError::Disk {
+                    dir: settled.dir,
+                    source: error.into(),
+                });
+            }
+            Err(error) => {
+                tracing::error!(%error, dir = %settled.dir.display(), "a disk is lost");
+            }
+        }
+    }
+    Ok(ready)
+}
+
+async fn start(ready: &[Ready], birth: bool, given: usize) -> Result<Groups, Error> {
+    let disks: Vec<OpenDisk> = ready
+        .iter()
+        .map(|disk| OpenDisk {
+            id: disk.settled.identity.disk,
+            db: disk.db.clone(),
+        })
+        .collect();
+    let start = if birth {
+        // Metadata survives what data survives.
+        Start::Birth {
+            losses: Geometry::default_for(given).parity(),
+        }
+    } else {
+        Start::Again
+    };
+    start_groups(&disks, start).await
+}
+
+async fn mark_born(mut disks: Vec<Ready>) -> Result<Vec<Ready>, OpenError> {
+    let marked = spawn_blocking(move || {
+        for disk in &mut disks {
+            identity::mark_born(&mut disk.settled)?;
+        }
+        Ok::<_, IdentityError>(disks)
+    });
+    Ok(marked.await.map_err(|_| Error::Closing)??)
+}
+
+fn open_disks(ready: Vec<Ready>) -> Result<Vec<Arc<dyn Disk>>, OpenError> {
+    let mut disks: Vec<Arc<dyn Disk>> = Vec::new();
+    for Ready { settled, db } in ready {
+        let dir = settled.dir.clone();
+        let disk = LocalDisk::open(settled, db, Reserve::default());
+        disks.push(Arc::new(disk.map_err(|e| OpenError::Disk {
+            dir,
+            source: e.into(),
+        })?));
+    }
+    Ok(disks)
+}
+
+async fn epochs_of(group: &Group) -> Result<Arc<Epochs>, Error> {
+    let now = group.read(|view| view.epochs()).await?;
+    Ok(Arc::new(Epochs::new(now.epoch)))
+}

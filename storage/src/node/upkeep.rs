@@ -1,0 +1,160 @@
+//! The tasks that run beside the requests: gc of each group, the watch over the disks, and the
+//! damage that readers meet.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use tokio::time::MissedTickBehavior;
+
+use super::Node;
+use crate::disk::{Disk, DiskState};
+use crate::error::{Error, Result};
+use crate::meta::command::{Change, HealEntry};
+use crate::quorum::DamageReport;
+use crate::repair::gc::Collector;
+use crate::store::Health;
+
+/// Damage that one command puts into the heal queue.
+const DAMAGE_BATCH_LEN_MAX: usize = 256;
+
+/// The tasks under way, ended with the store.
+#[derive(Default)]
+pub(super) struct Upkeep(Mutex<Vec<JoinHandle<()>>>);
+
+impl Upkeep {
+    fn run(&self, task: impl Future<Output = ()> + Send + 'static) {
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(tokio::spawn(task));
+    }
+
+    /// Returns once all have let go of what they held.
+    async fn end(&self) {
+        let tasks = std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner));
+        tasks.iter().for_each(JoinHandle::abort);
+        join_all(tasks).await;
+    }
+}
+
+/// Starts everything. The tasks hold parts of the node, never the node.
+pub(super) fn start(
+    node: &Arc<Node>,
+    gc_every: Duration,
+    mut damaged: mpsc::Receiver<DamageReport>,
+) {
+    for collector in [
+        Collector::new(
+            node.env.clone(),
+            node.system.clone(),
+            node.system_epochs.clone(),
+            None,
+        ),
+        Collector::new(
+            node.env.clone(),
+            node.objects.clone(),
+            node.epochs.clone(),
+            Some(node.shards.clone()),
+        ),
+    ] {
+        node.upkeep.run(collect(collector, gc_every));
+    }
+    for disk in node.shards.disks() {
+        node.upkeep.run(watch(
+            disk.clone(),
+            node.system.clone(),
+            node.objects.clone(),
+        ));
+    }
+    let weak = Arc::downgrade(node);
+    node.upkeep.run(async move {
+        let mut reports = Vec::new();
+        while damaged.recv_many(&mut reports, DAMAGE_BATCH_LEN_MAX).await > 0 {
+            let Some(node) = weak.upgrade() else { return };
+            if let Err(error) = node.queue_heals(reports.drain(..)).await {
+                // A reader that meets the damage again reports it again.
+                tracing::warn!(%error, "damaged shards are not queued for healing");
+            }
+        }
+    });
+}
+
+/// A round at once, for what the last process left, and then by the clock.
+async fn collect(collector: Collector, every: Duration) {
+    let mut ticks = tokio::time::interval(every);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        if let Err(error) = collector.round().await {
+            tracing::warn!(%error, "gc did not finish its round");
+        }
+    }
+}
+
+/// Ends the metadata replicas of a disk that is gone.
+async fn watch(
+    disk: Arc<dyn Disk>,
+    system: crate::meta::group::Group,
+    objects: crate::meta::group::Group,
+) {
+    let mut state = disk.state();
+    let lost = state.wait_for(|state| matches!(state, DiskState::Lost(_) | DiskState::Failed(_)));
+    let Ok(why) = lost.await.map(|state| state.clone()) else {
+        return;
+    };
+    tracing::error!(disk = %disk.id(), ?why, "a disk is lost");
+    system.replica_lost(disk.id());
+    objects.replica_lost(disk.id());
+}
+
+impl Node {
+    async fn queue_heals(&self, reports: impl Iterator<Item = DamageReport>) -> Result<()> {
+        let entries = reports
+            .map(|report| HealEntry {
+                write_id: report.write_id,
+                rank: report.rank,
+            })
+            .collect();
+        let epoch = self.epochs.begin();
+        let command = self.command(&epoch, Change::QueueHeal { entries });
+        self.objects.propose(command).await.map(drop)
+    }
+
+    pub(super) async fn look(&self) -> Health {
+        let disks = self.shards.disks();
+        let online = disks
+            .iter()
+            .filter(|disk| disk.state().borrow().is_up())
+            .count();
+        let can_read = futures_util::try_join!(self.system.ready(), self.objects.ready()).is_ok();
+        let geometry = self.shards.default_geometry();
+        Health {
+            disks_online: online,
+            disks_offline: disks.len() - online + self.lost_at_start,
+            can_read,
+            can_write: can_read && self.shards.can_write(),
+            metadata_quorum: self.objects.status().quorum,
+            data_shards: geometry.data(),
+            parity_shards: geometry.parity(),
+        }
+    }
+
+    /// Requests are over: the tasks end, then the groups, then the databases are written out.
+    pub(super) async fn stop(&self) {
+        self.upkeep.end().await;
+        self.system.shutdown().await;
+        self.objects.shutdown().await;
+        let databases = self.databases.clone();
+        let closed = join_all(
+            databases
+                .into_iter()
+                .map(|db| tokio::task::spawn_blocking(move || db.close())),
+        );
+        if closed.await.iter().any(Result::<_, _>::is_err) {
+            tracing::error!(error = %Error::Closing, "a database did not close");
+        }
+    }
+}
