@@ -5,7 +5,8 @@
 //! upkeep of shards that gc asks for. What shards mean is the metadata's.
 
 mod read;
-
+#[cfg(test)]
+mod tests;
 mod write;
 
 use std::collections::HashMap;
