@@ -78,7 +78,6 @@ pub struct Storage {
     pub directories: Vec<PathBuf>,
     /// Geometry by storage class; a class without an entry goes by the number of disks.
     pub classes: BTreeMap<String, Geometry>,
-    pub durability: Durability,
 }
 
 /// Into how many data and parity shards a stripe is cut.
@@ -86,16 +85,6 @@ pub struct Storage {
 pub struct Geometry {
     pub data: u8,
     pub parity: u8,
-}
-
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Durability {
-    /// What is acknowledged has been synced.
-    #[default]
-    Strict,
-    /// Nothing is synced: for tests only.
-    Relaxed,
 }
 
 /// Where to listen. An empty host means all interfaces.
@@ -132,7 +121,6 @@ pub struct ServerLayer {
 pub struct StorageLayer {
     pub directories: Option<Vec<String>>,
     pub classes: Option<BTreeMap<String, String>>,
-    pub durability: Option<Durability>,
 }
 
 /// File, environment and flags, in this order.
@@ -166,7 +154,6 @@ impl Layer {
             storage: StorageLayer {
                 directories: self.storage.directories.or(below.storage.directories),
                 classes: self.storage.classes.or(below.storage.classes),
-                durability: self.storage.durability.or(below.storage.durability),
             },
             warnings,
         }
@@ -209,7 +196,6 @@ impl Layer {
             storage: Storage {
                 directories,
                 classes: classes(self.storage.classes.unwrap_or_default())?,
-                durability: self.storage.durability.unwrap_or_default(),
             },
             warnings: self.warnings,
         })

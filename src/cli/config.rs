@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::Subcommand;
 
 use super::{ConfigArguments, EXIT_USAGE, fail};
-use crate::config::{Config, Durability, Environment};
+use crate::config::{Config, Environment};
 
 #[derive(Subcommand)]
 pub(super) enum Verb {
@@ -39,9 +39,6 @@ fn show(config: &Config) {
     }
     for (class, geometry) in &config.storage.classes {
         println!("storage class: {class} = {geometry}");
-    }
-    if config.storage.durability == Durability::Relaxed {
-        println!("durability: relaxed (for tests only)");
     }
     match &config.root {
         Some(keys) => println!("root: {}", keys.access_key),

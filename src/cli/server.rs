@@ -10,7 +10,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::{info, warn};
 
 use super::{ConfigArguments, EXIT_FAILED, EXIT_USAGE, fail};
-use crate::config::{Config, Durability, Environment, Keys};
+use crate::config::{Config, Environment, Keys};
 use crate::node::Node;
 use crate::{product, telemetry};
 
@@ -58,9 +58,6 @@ pub(super) fn run(arguments: Arguments, environment: &Environment) -> ExitCode {
     }
     if let Some(address) = console {
         warn!(%address, "there is no console yet: nothing listens on the console address");
-    }
-    if config.storage.durability == Durability::Relaxed {
-        warn!("durability is relaxed: a crash can lose what was acknowledged");
     }
     let runtime = match tokio::runtime::Builder::new_multi_thread()
         .enable_all()

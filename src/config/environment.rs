@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::keys::Secret;
-use super::{Durability, Error, Layer};
+use super::{Error, Layer};
 use crate::product::ENVIRONMENT_PREFIX;
 
 const ALIAS_PREFIX: &str = "MINIO_";
@@ -23,19 +23,17 @@ const ADDRESS: Variable = Variable("ADDRESS", &["MINIO_ADDRESS"]);
 const REGION: Variable = Variable("REGION", &["MINIO_REGION", "MINIO_SITE_REGION"]);
 const DOMAIN: Variable = Variable("DOMAIN", &["MINIO_DOMAIN"]);
 const VOLUMES: Variable = Variable("VOLUMES", &["MINIO_VOLUMES"]);
-const DURABILITY: Variable = Variable("DURABILITY", &[]);
 const KEYS_FILE: Variable = Variable("KEYS_FILE", &[]);
 const PORT_FILE: Variable = Variable("PORT_FILE", &[]);
 const CONFIG: Variable = Variable("CONFIG", &[]);
 const LOG: Variable = Variable("LOG", &[]);
 const LOG_FORMAT: Variable = Variable("LOG_FORMAT", &[]);
 
-const PLAIN: [&Variable; 10] = [
+const PLAIN: [&Variable; 9] = [
     &ADDRESS,
     &REGION,
     &DOMAIN,
     &VOLUMES,
-    &DURABILITY,
     &KEYS_FILE,
     &PORT_FILE,
     &CONFIG,
@@ -92,15 +90,6 @@ impl Environment {
         layer.storage.directories = self
             .plain(&VOLUMES)
             .map(|(_, list)| list.split_whitespace().map(str::to_owned).collect());
-        layer.storage.durability = match self.plain(&DURABILITY) {
-            None => None,
-            Some((_, "strict")) => Some(Durability::Strict),
-            Some((_, "relaxed")) => Some(Durability::Relaxed),
-            Some((name, _)) => {
-                let message = "expected strict or relaxed".to_owned();
-                return Err(Error::Variable { name, message });
-            }
-        };
         Ok(layer)
     }
 

@@ -48,7 +48,6 @@ account = "000000000001"
 
 [storage]
 directories = ["/mnt/disk{1...4}"]
-durability = "relaxed"
 
 [storage.classes]
 STANDARD = "2+2"
@@ -61,7 +60,6 @@ fn a_whole_file_is_read() {
     assert_eq!(config.server.address.to_string(), "127.0.0.1:9010");
     assert_eq!(config.server.domains, ["s3.example.org", "s3.local"]);
     assert_eq!(config.storage.directories.len(), 4);
-    assert_eq!(config.storage.durability, Durability::Relaxed);
     assert_eq!(
         config.storage.classes["REDUCED_REDUNDANCY"].to_string(),
         "3+1"
@@ -238,7 +236,6 @@ fn what_is_malformed_is_refused() {
         ("[server]\naddress = \"x:70000\"", "HOST:PORT"),
         ("[server]\nregion = \"a b\"", "region"),
         ("[server]\ndomains = [\"http://x\"]", "domain"),
-        ("[storage]\ndurability = \"none\"", "config.toml:2"),
         ("[storage.classes]\nSTANDARD = \"0+2\"", "STANDARD"),
         ("[storage.classes]\nSTANDARD = \"EC:2\"", "STANDARD"),
         ("[storage.classes]\nstandard = \"1+2\"", "standard"),

@@ -3,8 +3,10 @@
 //! `tests/run.sh` builds the binary, installs the clients and runs this.
 #![allow(clippy::unwrap_used)]
 
+mod clients;
 mod command_line;
-#[allow(dead_code)]
+mod crash;
+mod lost_disks;
 mod s3;
-#[allow(dead_code)]
 mod server;
+mod starting;
