@@ -4,10 +4,9 @@
 //! after the other, and m parity chunks of the same length; any k of them give the rest. The last
 //! stripe shrinks: for `rest` bytes a chunk has `ceil(rest / k)`, and the data chunks are filled
 //! up with zeros to that length. All chunks of one rank, one after the other, are a shard, so all
-//! shards of a write have one length. A shard is read and verified in blocks of
-//! [`BLOCK_SIZE_BYTES`]; only its last block may be shorter.
+//! shards of a write have one length.
 //!
-//! The code works byte by byte, so the blocks of one index in all shards (a *row*) can be rebuilt
+//! The code works byte by byte, so any span of all shards (a block of each: a *row*) can be rebuilt
 //! from any k of them alone.
 
 use std::collections::HashMap;
@@ -22,8 +21,6 @@ use crate::types::ByteRange;
 pub const CHUNK_SIZE_BYTES: u32 = 128 << 10;
 /// No row with a larger one is believed.
 const CHUNK_SIZE_MAX_BYTES: u32 = 4 << 20;
-/// What one checksum covers. Part of the format: chunk sizes are multiples of it.
-pub const BLOCK_SIZE_BYTES: u32 = 32 << 10;
 /// Data and parity shards together; the code's field would allow 256.
 pub const SHARDS_MAX: usize = 32;
 
@@ -104,11 +101,9 @@ pub struct Piece {
 }
 
 impl Layout {
-    /// `None` for a chunk size that no writer uses: zero, too large, or no multiple of the block
-    /// size.
+    /// `None` for a chunk size that no writer uses: zero or too large.
     pub fn new(geometry: Geometry, chunk_size: u32, size: u64) -> Option<Layout> {
-        let valid = (BLOCK_SIZE_BYTES..=CHUNK_SIZE_MAX_BYTES).contains(&chunk_size)
-            && chunk_size.is_multiple_of(BLOCK_SIZE_BYTES);
+        let valid = (1..=CHUNK_SIZE_MAX_BYTES).contains(&chunk_size);
         valid.then_some(Layout {
             geometry,
             chunk_size,
@@ -140,15 +135,6 @@ impl Layout {
     pub fn shard_len(&self) -> u64 {
         let full = self.size / self.stripe_size();
         full * u64::from(self.chunk_size) + self.chunk_len(full)
-    }
-
-    /// Blocks of each shard.
-    pub fn blocks(&self) -> u64 {
-        self.shard_len().div_ceil(u64::from(BLOCK_SIZE_BYTES))
-    }
-
-    pub fn block_len(&self, block: u64) -> usize {
-        block_span(block, self.shard_len()).count()
     }
 
     /// The pieces of a range, in the order of the object's bytes. Those of one rank are adjacent in
@@ -192,18 +178,6 @@ impl Layout {
             end: end.min(range.end),
         }
     }
-}
-
-/// The blocks that hold a span of a shard's payload.
-pub fn blocks_of(span: &Range<u64>) -> Range<u64> {
-    let block = u64::from(BLOCK_SIZE_BYTES);
-    span.start / block..span.end.div_ceil(block)
-}
-
-/// A block's span in a payload of that length; empty past its end.
-pub fn block_span(block: u64, shard_len: u64) -> Range<u64> {
-    let size = u64::from(BLOCK_SIZE_BYTES);
-    (block * size).min(shard_len)..((block + 1) * size).min(shard_len)
 }
 
 /// Fewer chunks are left than the code needs.
@@ -280,6 +254,9 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
     use proptest::prelude::*;
+
+    /// What disks verify at once: an edge of its own.
+    const BLOCK_SIZE_BYTES: u32 = 32 << 10;
 
     fn geometry(k: u8, m: u8) -> Geometry {
         Geometry::new(k, m).unwrap()
@@ -382,17 +359,6 @@ mod tests {
     }
 
     #[test]
-    fn b_24_blocks_cover_a_shard_without_gap() {
-        let layout = |size| Layout::new(geometry(3, 2), CHUNK_SIZE_BYTES, size).unwrap();
-        for size in edge_sizes(layout) {
-            let layout = layout(size);
-            let sum: usize = (0..layout.blocks()).map(|b| layout.block_len(b)).sum();
-            assert_eq!(sum as u64, layout.shard_len());
-            assert_eq!(layout.block_len(layout.blocks()), 0);
-        }
-    }
-
-    #[test]
     fn windows_cover_a_range_and_end_at_stripes() {
         for k in [1, 2, 12] {
             let size = 5 * u64::from(CHUNK_SIZE_BYTES) * u64::from(k) + 17;
@@ -403,7 +369,7 @@ mod tests {
             };
             while !rest.is_empty() {
                 let window = layout.window(rest, 1 << 20);
-                assert!(window.len() > 0 && window.len() <= (1 << 20).max(layout.stripe_size()));
+                assert!(!window.is_empty() && window.len() <= (1 << 20).max(layout.stripe_size()));
                 assert!(window.end == size || window.end.is_multiple_of(CHUNK_SIZE_BYTES.into()));
                 rest.start = window.end;
             }

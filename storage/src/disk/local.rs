@@ -22,11 +22,10 @@ use crate::disk::io::Pool;
 use crate::disk::pending::Pending;
 use crate::disk::shard_file::{Reader, Writer};
 use crate::disk::{
-    Blocks, Disk, DiskError, DiskState, ShardHeader, ShardName, ShardReader, ShardWriter, Space,
-    Unconfirmed,
+    Blocks, Disk, DiskError, DiskState, ShardHeader, ShardName, ShardReader, ShardShape,
+    ShardWriter, Space, Unconfirmed,
 };
-use crate::erasure::Layout;
-use crate::types::{BucketId, DiskId, Epoch};
+use crate::types::{DiskId, Epoch};
 
 /// How often a disk looks whether its directory is still itself.
 const CHECK_EVERY: Duration = Duration::from_secs(2);
@@ -284,6 +283,7 @@ impl Disk for LocalDisk {
         self.inner.state.subscribe()
     }
 
+    #[cfg(test)]
     fn fail(&self, why: &str) {
         self.inner.leave(DiskState::Failed(why.into()));
     }
@@ -331,13 +331,12 @@ impl Disk for LocalDisk {
     async fn open(
         &self,
         name: ShardName,
-        bucket: BucketId,
-        layout: Layout,
+        shape: ShardShape,
     ) -> Result<Box<dyn ShardReader>, DiskError> {
         self.inner.readable()?;
         let inner = self.inner.clone();
         let opened = self.inner.pool.run(move || {
-            Reader::open(&inner.path(&name), name, bucket, layout).map_err(|e| inner.after_read(e))
+            Reader::open(&inner.path(&name), name, shape).map_err(|e| inner.after_read(e))
         });
         Ok(Box::new(LocalReader {
             inner: self.inner.clone(),

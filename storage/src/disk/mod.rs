@@ -17,8 +17,22 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use tokio::sync::watch;
 
-use crate::erasure::{BLOCK_SIZE_BYTES, Layout, blocks_of};
 use crate::types::{BucketId, DiskId, Epoch, WriteId};
+
+/// What one checksum covers. Part of the format: chunk sizes are multiples of it.
+pub const BLOCK_SIZE_BYTES: u32 = 32 << 10;
+
+/// The blocks that hold a span of a shard's payload.
+pub fn blocks_of(span: &Range<u64>) -> Range<u64> {
+    let block = u64::from(BLOCK_SIZE_BYTES);
+    span.start / block..span.end.div_ceil(block)
+}
+
+/// A block's span in a payload of that length; empty past its end.
+pub fn block_span(block: u64, shard_len: u64) -> Range<u64> {
+    let size = u64::from(BLOCK_SIZE_BYTES);
+    (block * size).min(shard_len)..((block + 1) * size).min(shard_len)
+}
 
 /// Names one shard on one disk; used once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -38,6 +52,16 @@ pub struct ShardHeader {
     pub data_shards: u8,
     pub parity_shards: u8,
     pub chunk_size: u32,
+}
+
+/// What a reader knows of a shard beforehand; one that is not so is corrupt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ShardShape {
+    pub bucket: BucketId,
+    pub data_shards: u8,
+    pub parity_shards: u8,
+    /// Bytes of its payload.
+    pub len: u64,
 }
 
 /// A shard that this disk took and no commit has confirmed yet.
@@ -116,7 +140,8 @@ pub trait Disk: Send + Sync + 'static {
     /// Leaves `Up` at most once, and never comes back to it.
     fn state(&self) -> watch::Receiver<DiskState>;
 
-    /// Ends writing to this disk, for a reason found elsewhere.
+    /// As if a write had failed.
+    #[cfg(test)]
     fn fail(&self, why: &str);
 
     /// As of at most a second ago.
@@ -124,12 +149,10 @@ pub trait Disk: Send + Sync + 'static {
 
     async fn create(&self, header: ShardHeader) -> Result<Box<dyn ShardWriter>, DiskError>;
 
-    /// `layout` is the write's; a file that isn't exactly as long as that says is corrupt.
     async fn open(
         &self,
         name: ShardName,
-        bucket: BucketId,
-        layout: Layout,
+        shape: ShardShape,
     ) -> Result<Box<dyn ShardReader>, DiskError>;
 
     /// Durable when it returns. A shard that isn't there counts as removed.

@@ -15,8 +15,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 use xxhash_rust::xxh3::{Xxh3, xxh3_64, xxh3_64_with_seed};
 
-use crate::disk::{Blocks, DiskError, ShardHeader, ShardName};
-use crate::erasure::{BLOCK_SIZE_BYTES, Geometry, Layout, block_span};
+use crate::disk::{
+    BLOCK_SIZE_BYTES, Blocks, DiskError, ShardHeader, ShardName, ShardShape, block_span, blocks_of,
+};
 use crate::types::{BucketId, Epoch, WriteId};
 
 const MAGIC: [u8; 8] = *b"\x89shard\r\n";
@@ -27,7 +28,7 @@ const FOOTER_LEN: usize = 40;
 const CHECKSUM_LEN: usize = 8;
 const BLOCK_LEN: usize = BLOCK_SIZE_BYTES as usize;
 /// Blocks of one read: two buffers each, and the system takes 1024 at once.
-pub const READ_BLOCKS_MAX: u64 = 256;
+const READ_BLOCKS_MAX: u64 = 256;
 
 /// The position that seeds the checksum over a whole shard.
 const WHOLE: u64 = u64::MAX;
@@ -166,29 +167,24 @@ fn write_all_vectored(mut file: &File, mut slices: &mut [IoSlice<'_>]) -> io::Re
     Ok(())
 }
 
-/// How long the file of a shard is.
-pub fn file_len(layout: &Layout) -> u64 {
-    let overhead = HEADER_LEN + FOOTER_LEN;
-    overhead as u64 + layout.shard_len() + layout.blocks() * CHECKSUM_LEN as u64
+/// How long the file of a shard with this much payload is.
+fn file_len(shard_len: u64) -> u64 {
+    let overhead = (HEADER_LEN + FOOTER_LEN) as u64;
+    overhead + shard_len + blocks_of(&(0..shard_len)).end * CHECKSUM_LEN as u64
 }
 
 /// A shard opened for reading.
 pub struct Reader {
     file: File,
     name: ShardName,
-    layout: Layout,
+    len: u64,
 }
 
 impl Reader {
     /// Opens the file and sees that it is the shard asked for and whole in length.
-    pub fn open(
-        path: &Path,
-        name: ShardName,
-        bucket: BucketId,
-        layout: Layout,
-    ) -> Result<Reader, DiskError> {
+    pub fn open(path: &Path, name: ShardName, shape: ShardShape) -> Result<Reader, DiskError> {
         let file = File::open(path)?;
-        let (found, expected) = (file.metadata()?.len(), file_len(&layout));
+        let (found, expected) = (file.metadata()?.len(), file_len(shape.len));
         if found != expected {
             return Err(DiskError::Corrupt(format!(
                 "{found} bytes long instead of {expected}"
@@ -198,19 +194,28 @@ impl Reader {
         file.read_exact_at(&mut bytes, 0)?;
         let header = decode_header(&bytes)
             .ok_or_else(|| DiskError::Corrupt("header does not verify".into()))?;
-        let geometry = Geometry::new(header.data_shards, header.parity_shards);
-        if header.name != name || header.bucket != bucket || geometry != Some(layout.geometry()) {
+        let found = ShardShape {
+            bucket: header.bucket,
+            data_shards: header.data_shards,
+            parity_shards: header.parity_shards,
+            len: shape.len,
+        };
+        if header.name != name || found != shape {
             return Err(DiskError::Corrupt("header is another shard's".into()));
         }
-        Ok(Reader { file, name, layout })
+        let len = shape.len;
+        Ok(Reader { file, name, len })
     }
 
     /// Reads blocks in one system call and verifies each.
     pub fn read(&self, blocks: Range<u64>) -> io::Result<Blocks> {
-        assert!(blocks.end <= self.layout.blocks() && blocks.end - blocks.start <= READ_BLOCKS_MAX);
-        let shard_len = self.layout.shard_len();
-        let payload_start = block_span(blocks.start, shard_len).start;
-        let payload_end = block_span(blocks.end, shard_len).start;
+        assert!(
+            blocks.end <= blocks_of(&(0..self.len)).end,
+            "blocks lie within their shard"
+        );
+        assert!(blocks.end - blocks.start <= READ_BLOCKS_MAX);
+        let payload_start = block_span(blocks.start, self.len).start;
+        let payload_end = block_span(blocks.end, self.len).start;
         let mut payload = vec![0; (payload_end - payload_start) as usize];
         let count = (blocks.end - blocks.start) as usize;
         let mut checksums = vec![[0; CHECKSUM_LEN]; count];
@@ -285,8 +290,13 @@ mod tests {
         }
     }
 
-    fn layout() -> Layout {
-        Layout::new(Geometry::new(1, 1).unwrap(), 2 * BLOCK_SIZE_BYTES, SIZE).unwrap()
+    fn shape() -> ShardShape {
+        ShardShape {
+            bucket: BucketId(4),
+            data_shards: 1,
+            parity_shards: 1,
+            len: SIZE,
+        }
     }
 
     fn payload() -> Bytes {
@@ -304,8 +314,8 @@ mod tests {
     }
 
     fn read(path: &Path, name: ShardName) -> Result<Option<Bytes>, DiskError> {
-        let reader = Reader::open(path, name, BucketId(4), layout())?;
-        let blocks = reader.read(0..layout().blocks())?;
+        let reader = Reader::open(path, name, shape())?;
+        let blocks = reader.read(0..4)?;
         Ok(blocks.span(&(0..SIZE)))
     }
 
@@ -314,9 +324,9 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("shard");
         write(&path, name(1, 0));
-        assert_eq!(std::fs::metadata(&path).unwrap().len(), file_len(&layout()));
+        assert_eq!(std::fs::metadata(&path).unwrap().len(), file_len(SIZE));
         assert_eq!(read(&path, name(1, 0)).unwrap(), Some(payload()));
-        let reader = Reader::open(&path, name(1, 0), BucketId(4), layout()).unwrap();
+        let reader = Reader::open(&path, name(1, 0), shape()).unwrap();
         let tail = reader.read(2..4).unwrap();
         let span = 2 * BLOCK_LEN as u64 + 5..SIZE - 1;
         let expected = payload().slice(span.start as usize..span.end as usize);
@@ -350,7 +360,7 @@ mod tests {
         let mut bytes = std::fs::read(&path).unwrap();
         bytes[HEADER_LEN + BLOCK_LEN + CHECKSUM_LEN + 100] ^= 1;
         std::fs::write(&path, bytes).unwrap();
-        let reader = Reader::open(&path, name(1, 0), BucketId(4), layout()).unwrap();
+        let reader = Reader::open(&path, name(1, 0), shape()).unwrap();
         let blocks = reader.read(0..4).unwrap();
         assert!(!blocks.is_intact());
         let block = |n: u64| blocks.span(&block_span(n, SIZE)).is_some();

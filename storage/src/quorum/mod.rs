@@ -17,7 +17,7 @@ use bytes::Bytes;
 use futures_util::future::join_all;
 use tokio::sync::mpsc;
 
-use crate::disk::{Disk, DiskError, ShardName, Space};
+use crate::disk::{BLOCK_SIZE_BYTES, Disk, DiskError, ShardName, Space};
 use crate::erasure::{Codecs, Geometry, Layout};
 use crate::error::{Error, Result};
 use crate::meta::command::{ShardPlace, ShardSet};
@@ -132,7 +132,8 @@ impl Shards {
         range: ByteRange,
     ) -> Result<Box<dyn BodyReader>> {
         let geometry = Geometry::new(set.data_shards, set.parity_shards)
-            .filter(|geometry| geometry.total() == set.shards.len());
+            .filter(|geometry| geometry.total() == set.shards.len())
+            .filter(|_| set.chunk_size.is_multiple_of(BLOCK_SIZE_BYTES));
         let layout = geometry.and_then(|g| Layout::new(g, set.chunk_size, size));
         let layout = layout.ok_or_else(|| {
             Error::Corrupt(format!("the data row of {write_id} has no valid geometry"))

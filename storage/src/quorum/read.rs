@@ -16,8 +16,10 @@ use futures_util::future::join_all;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
-use crate::disk::{Blocks, Disk, DiskError, ShardName, ShardReader};
-use crate::erasure::{Codec, Layout, Piece, block_span, blocks_of};
+use crate::disk::{
+    Blocks, Disk, DiskError, ShardName, ShardReader, ShardShape, block_span, blocks_of,
+};
+use crate::erasure::{Codec, Layout, Piece};
 use crate::error::{Error, Result};
 use crate::meta::command::ShardPlace;
 use crate::quorum::{DamageReport, Suspects, is_late, within_deadline};
@@ -33,6 +35,18 @@ pub(super) struct Wanted {
     pub write_id: WriteId,
     pub bucket: BucketId,
     pub layout: Layout,
+}
+
+impl Wanted {
+    fn shape(&self) -> ShardShape {
+        let geometry = self.layout.geometry();
+        ShardShape {
+            bucket: self.bucket,
+            data_shards: geometry.data() as u8,
+            parity_shards: geometry.parity() as u8,
+            len: self.layout.shard_len(),
+        }
+    }
 }
 
 /// The shards of one write.
@@ -310,7 +324,7 @@ async fn read_shard(
 ) -> Result<(Arc<dyn ShardReader>, Blocks), DiskError> {
     let reader = match reader {
         Some(reader) => reader,
-        None => Arc::from(within_deadline(disk.open(name, of.bucket, of.layout)).await?),
+        None => Arc::from(within_deadline(disk.open(name, of.shape())).await?),
     };
     let read = within_deadline(reader.read(blocks)).await?;
     Ok((reader, read))

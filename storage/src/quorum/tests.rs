@@ -11,7 +11,7 @@ use crate::db::{Db, DbShared};
 use crate::disk::identity::{mark_born, settle, shard_folder};
 use crate::disk::local::{LocalDisk, Reserve};
 use crate::env::{Env, SystemEnv};
-use crate::erasure::{BLOCK_SIZE_BYTES, CHUNK_SIZE_BYTES};
+use crate::erasure::CHUNK_SIZE_BYTES;
 use crate::types::Digest;
 
 const BUCKET: BucketId = BucketId(3);

@@ -1,10 +1,10 @@
 #![allow(clippy::unwrap_used)]
 use super::*;
 use crate::db::DbShared;
+use crate::disk::BLOCK_SIZE_BYTES;
 use crate::disk::identity::{mark_born, settle};
 use crate::env::SystemEnv;
-use crate::erasure::{BLOCK_SIZE_BYTES, Geometry};
-use crate::types::WriteId;
+use crate::types::{BucketId, WriteId};
 
 fn open(dir: &Path) -> (LocalDisk, Arc<Db>) {
     let mut found = settle(&[dir.to_owned()], &SystemEnv).unwrap();
@@ -36,8 +36,13 @@ fn header(id: u8) -> ShardHeader {
     }
 }
 
-fn layout() -> Layout {
-    Layout::new(Geometry::new(1, 0).unwrap(), BLOCK_SIZE_BYTES * 4, SIZE).unwrap()
+fn shape() -> ShardShape {
+    ShardShape {
+        bucket: BucketId(1),
+        data_shards: 1,
+        parity_shards: 0,
+        len: SIZE,
+    }
 }
 
 async fn write(disk: &LocalDisk, id: u8) -> Result<u64, DiskError> {
@@ -48,7 +53,7 @@ async fn write(disk: &LocalDisk, id: u8) -> Result<u64, DiskError> {
 }
 
 async fn read(disk: &LocalDisk, id: u8) -> Result<Option<Bytes>, DiskError> {
-    let reader = disk.open(header(id).name, BucketId(1), layout()).await?;
+    let reader = disk.open(header(id).name, shape()).await?;
     Ok(reader.read(0..2).await?.span(&(0..SIZE)))
 }
 
