@@ -160,7 +160,7 @@ operations! {
     PutBucketAnalyticsConfiguration PUT Bucket [Key("analytics")]
         "s3:PutAnalyticsConfiguration" KIB_1024 missing::handle;
     DeleteBucketAnalyticsConfiguration DELETE Bucket [Key("analytics")]
-        "s3:PutAnalyticsConfiguration" NOTHING missing::handle;
+        "s3:PutAnalyticsConfiguration" NOTHING absent::no_document;
     GetBucketCors GET Bucket [Key("cors")] "s3:GetBucketCORS" NOTHING absent::no_document;
     PutBucketCors PUT Bucket [Key("cors")] "s3:PutBucketCORS" KIB_1024 missing::handle;
     DeleteBucketCors DELETE Bucket [Key("cors")]
@@ -178,7 +178,7 @@ operations! {
     PutBucketIntelligentTieringConfiguration PUT Bucket [Key("intelligent-tiering")]
         "s3:PutIntelligentTieringConfiguration" KIB_1024 missing::handle;
     DeleteBucketIntelligentTieringConfiguration DELETE Bucket [Key("intelligent-tiering")]
-        "s3:PutIntelligentTieringConfiguration" NOTHING missing::handle;
+        "s3:PutIntelligentTieringConfiguration" NOTHING absent::no_document;
     GetBucketInventoryConfiguration GET Bucket [Key("inventory"), Key("id")]
         "s3:GetInventoryConfiguration" NOTHING absent::no_document;
     ListBucketInventoryConfigurations GET Bucket [Key("inventory")]
@@ -186,7 +186,7 @@ operations! {
     PutBucketInventoryConfiguration PUT Bucket [Key("inventory")]
         "s3:PutInventoryConfiguration" KIB_1024 missing::handle;
     DeleteBucketInventoryConfiguration DELETE Bucket [Key("inventory")]
-        "s3:PutInventoryConfiguration" NOTHING missing::handle;
+        "s3:PutInventoryConfiguration" NOTHING absent::no_document;
     GetBucketLifecycleConfiguration GET Bucket [Key("lifecycle")]
         "s3:GetLifecycleConfiguration" NOTHING absent::no_document;
     PutBucketLifecycleConfiguration PUT Bucket [Key("lifecycle")]
@@ -221,7 +221,7 @@ operations! {
     PutBucketMetricsConfiguration PUT Bucket [Key("metrics")]
         "s3:PutMetricsConfiguration" KIB_1024 missing::handle;
     DeleteBucketMetricsConfiguration DELETE Bucket [Key("metrics")]
-        "s3:PutMetricsConfiguration" NOTHING missing::handle;
+        "s3:PutMetricsConfiguration" NOTHING absent::no_document;
     GetBucketNotificationConfiguration GET Bucket [Key("notification")]
         "s3:GetBucketNotification" NOTHING absent::initial_document;
     PutBucketNotificationConfiguration PUT Bucket [Key("notification")]

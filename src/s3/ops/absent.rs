@@ -12,7 +12,7 @@ use crate::s3::response::{self, Response};
 use crate::s3::server::Server;
 use crate::s3::xml::{self, Writer};
 
-/// Reading a document that isn't there.
+/// Reading a document that isn't there, or deleting one of several by an id that none has.
 pub async fn no_document(_: Arc<Server>, request: Request) -> Result<Response, S3Error> {
     let code = match request.operation.name {
         "GetBucketCors" => Code::NoSuchCORSConfiguration,
@@ -26,7 +26,11 @@ pub async fn no_document(_: Arc<Server>, request: Request) -> Result<Response, S
         "GetBucketAnalyticsConfiguration"
         | "GetBucketIntelligentTieringConfiguration"
         | "GetBucketInventoryConfiguration"
-        | "GetBucketMetricsConfiguration" => Code::NoSuchConfiguration,
+        | "GetBucketMetricsConfiguration"
+        | "DeleteBucketAnalyticsConfiguration"
+        | "DeleteBucketIntelligentTieringConfiguration"
+        | "DeleteBucketInventoryConfiguration"
+        | "DeleteBucketMetricsConfiguration" => Code::NoSuchConfiguration,
         other => unreachable!("{other} has something to read"),
     };
     Err(S3Error::new(code))

@@ -315,6 +315,8 @@ async fn w_18_settings_that_nobody_set_are_read_as_absent() {
             .await;
         assert_eq!(put, code(501, "NotImplemented"), "{setting}");
     }
+    let deleted = world.call("DELETE /bkt?metrics&id=1").error().await;
+    assert_eq!(deleted, code(404, "NoSuchConfiguration"));
     let missing = world.call("GET /none?policy").error().await;
     assert_eq!(missing, code(404, "NoSuchBucket"));
 }
