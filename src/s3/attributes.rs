@@ -140,7 +140,7 @@ pub fn tags(headers: &HeaderMap) -> Result<Tags, S3Error> {
     };
     let text = value.to_str().map_err(|_| invalid())?;
     let pairs = Query::parse(text).map_err(|_| invalid())?;
-    let set: Tags = pairs
+    let mut set: Tags = pairs
         .iter()
         .map(|(key, value)| (key.to_owned(), value.to_owned()))
         .collect();
@@ -149,6 +149,8 @@ pub fn tags(headers: &HeaderMap) -> Result<Tags, S3Error> {
         return Err(invalid());
     }
     tags::check(&set, OBJECT_TAGS_MAX)?;
+    // A query has no order; given back, they stand in that of their keys.
+    set.sort();
     Ok(set)
 }
 

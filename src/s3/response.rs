@@ -1,7 +1,7 @@
 //! Responses and their common headers.
 
 use axum::body::Body as AxumBody;
-use drystone_storage::types::Timestamp;
+use drystone_storage::types::{Timestamp, VersionId};
 use http::{HeaderName, HeaderValue, StatusCode, header};
 use time::OffsetDateTime;
 use time::format_description::BorrowedFormatItem;
@@ -46,6 +46,14 @@ pub fn xml(document: Writer) -> Response {
 pub fn set(response: &mut Response, name: HeaderName, value: impl AsRef<[u8]>) {
     if let Ok(value) = HeaderValue::from_bytes(value.as_ref()) {
         response.headers_mut().insert(name, value);
+    }
+}
+
+/// The id of a version that was just written. Of what goes into a suspended bucket S3 doesn't say
+/// that it is `null`, though it says so when that is read.
+pub fn set_written_version(response: &mut Response, id: Option<VersionId>) {
+    if let Some(id @ VersionId::Ordered { .. }) = id {
+        set(response, X_AMZ_VERSION_ID, id.to_string());
     }
 }
 

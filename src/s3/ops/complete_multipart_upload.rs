@@ -272,13 +272,7 @@ fn answer(request: &Request, written: &Written) -> Response {
     }
     xml.close("CompleteMultipartUploadResult");
     let mut response = response::xml(xml);
-    if let Some(version) = written.version_id {
-        response::set(
-            &mut response,
-            response::X_AMZ_VERSION_ID,
-            version.to_string(),
-        );
-    }
+    response::set_written_version(&mut response, written.version_id);
     response
 }
 

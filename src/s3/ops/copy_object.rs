@@ -17,7 +17,7 @@ use crate::s3::copy_source::{CopySource, OpenSource};
 use crate::s3::error::{Code, S3Error};
 use crate::s3::precondition;
 use crate::s3::request::Request;
-use crate::s3::response::{self, Response, X_AMZ_VERSION_ID};
+use crate::s3::response::{self, Response};
 use crate::s3::server::Server;
 use crate::s3::xml::Writer;
 
@@ -193,9 +193,7 @@ fn answer(source: &OpenSource, written: &Written) -> Response {
     }
     xml.close("CopyObjectResult");
     let mut response = response::xml(xml);
-    if let Some(id) = written.version_id {
-        response::set(&mut response, X_AMZ_VERSION_ID, id.to_string());
-    }
+    response::set_written_version(&mut response, written.version_id);
     source.show(&mut response);
     response
 }

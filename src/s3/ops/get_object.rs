@@ -97,15 +97,11 @@ pub async fn open(server: &Server, request: &Request) -> Result<Opened, S3Error>
     let headers = response.headers_mut();
     attributes::show(headers, version, object, bucket.versioning);
     show_selection(headers, &selection, object.size);
-    if let Some(checksum) = selection
-        .checksum
-        .filter(|_| checksum::is_asked_for(&request.headers))
+    if let Some(checksum) = &selection.checksum
+        && checksum::is_asked_for(&request.headers)
     {
-        checksum::set_headers(
-            headers,
-            &checksum,
-            if part.is_some() { 0 } else { object.etag.parts },
-        );
+        let parts = if part.is_some() { 0 } else { object.etag.parts };
+        checksum::set_headers(headers, checksum, parts);
     }
     headers.extend(overrides);
     Ok(Opened::Found {
@@ -190,10 +186,16 @@ async fn select_part(handle: &dyn ObjectHandle, number: u16) -> Result<Selection
         start: part.offset,
         end: part.offset + part.size,
     };
+    // The part's value, under the type that the whole object has.
+    let kind = object.checksum.as_ref().map(|checksum| checksum.kind);
+    let checksum = part.checksum.map(|checksum| Checksum {
+        kind: kind.unwrap_or(checksum.kind),
+        ..checksum
+    });
     Ok(Selection {
         range,
         is_partial: !range.is_empty(),
-        checksum: part.checksum,
+        checksum,
         parts_count: Some(count),
     })
 }

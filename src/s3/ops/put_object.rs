@@ -10,7 +10,7 @@ use crate::s3::checksum::{self, DEFAULT_ALGORITHM};
 use crate::s3::error::S3Error;
 use crate::s3::precondition;
 use crate::s3::request::Request;
-use crate::s3::response::{self, Response, X_AMZ_VERSION_ID};
+use crate::s3::response::{self, Response};
 use crate::s3::server::Server;
 
 const X_AMZ_OBJECT_SIZE: HeaderName = HeaderName::from_static("x-amz-object-size");
@@ -30,9 +30,7 @@ pub async fn handle(server: Arc<Server>, mut request: Request) -> Result<Respons
 fn answer(written: &Written) -> Response {
     let mut response = response::empty(StatusCode::OK);
     response::set(&mut response, header::ETAG, format!("\"{}\"", written.etag));
-    if let Some(id) = written.version_id {
-        response::set(&mut response, X_AMZ_VERSION_ID, id.to_string());
-    }
+    response::set_written_version(&mut response, written.version_id);
     response::set(&mut response, X_AMZ_OBJECT_SIZE, written.size.to_string());
     if let Some(checksum) = &written.checksum {
         checksum::set_headers(response.headers_mut(), checksum, written.etag.parts);

@@ -490,6 +490,29 @@ async fn s_30_versions_and_markers() {
     assert_eq!(removed.header("x-amz-delete-marker"), "true");
     assert_eq!(removed.header("x-amz-version-id"), marker);
     assert_eq!(world.call("GET /bkt/k").ok().await.bytes(), b"new");
+    world
+        .server
+        .store
+        .set_versioning(bucket, Versioning::Suspended)
+        .await
+        .unwrap();
+    assert_eq!(
+        world
+            .call("PUT /bkt/k")
+            .body("3")
+            .ok()
+            .await
+            .header("x-amz-version-id"),
+        ""
+    );
+    assert_eq!(
+        world
+            .call("HEAD /bkt/k")
+            .ok()
+            .await
+            .header("x-amz-version-id"),
+        "null"
+    );
     let missing = format!("GET /bkt/k?versionId={}", "0".repeat(32));
     assert_eq!(
         world.call(&missing).error().await,
