@@ -32,36 +32,22 @@ const FRONT_LAYERS: &[(&str, &[&str])] = &[
 const ENGINE_LAYERS: &[(&str, &[&str])] = &[
     (
         "node",
-        &[
-            "bucket",
-            "db",
-            "delete",
-            "disk",
-            "erasure",
-            "get",
-            "list",
-            "meta",
-            "multipart",
-            "placement",
-            "put",
-            "quorum",
-            "repair",
-        ],
+        &["db", "disk", "erasure", "meta", "quorum", "repair"],
     ),
     ("put", OPERATION),
     ("get", OPERATION),
     ("delete", OPERATION),
     ("list", OPERATION),
-    ("multipart", OPERATION),
+    ("multipart", &["meta", "node", "put", "quorum", "repair"]),
     ("bucket", OPERATION),
-    ("repair", OPERATION),
-    ("model", &[]),
-    ("quorum", &["disk", "erasure", "meta", "placement"]),
-    ("placement", &["meta"]),
-    ("erasure", &["meta"]),
+    ("repair", &["meta", "quorum"]),
+    ("quorum", &["db", "disk", "erasure", "meta", "placement"]),
+    ("placement", &[]),
+    ("erasure", &[]),
     ("disk", &["db"]),
     ("meta", &["db"]),
     ("db", &[]),
+    ("model", &[]),
     ("store", &[]),
     ("checksum", &[]),
     ("env", &[]),
@@ -69,23 +55,8 @@ const ENGINE_LAYERS: &[(&str, &[&str])] = &[
     ("types", &[]),
 ];
 
-/// What an object operation joins. They may share among each other by way of `node`'s engine.
-const OPERATION: &[&str] = &[
-    "bucket",
-    "db",
-    "delete",
-    "disk",
-    "erasure",
-    "get",
-    "list",
-    "meta",
-    "multipart",
-    "node",
-    "placement",
-    "put",
-    "quorum",
-    "repair",
-];
+/// What an object operation joins; each is a method of the node.
+const OPERATION: &[&str] = &["meta", "node", "quorum", "repair"];
 
 /// The words that everything may use.
 const ENGINE_WORDS: &[&str] = &["checksum", "env", "error", "store", "types"];
@@ -450,6 +421,50 @@ fn ids_in_test_names_have_one_spelling() {
         }
     }
     check(problems);
+}
+
+/// Rows of the operation table: name, and the module of `ops` that answers.
+fn operations() -> Vec<(String, String)> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let text = fs::read_to_string(root.join("src/s3/operation.rs")).unwrap();
+    let (_, rows) = text.split_once("\noperations! {").unwrap();
+    let (rows, _) = rows.split_once("\n}").unwrap();
+    let row = |row: &str| {
+        let words: Vec<&str> = row.split_whitespace().collect();
+        let (name, handler) = (words.first()?, words.last()?);
+        let (module, _) = handler.split_once("::")?;
+        Some(((*name).to_owned(), module.to_owned()))
+    };
+    rows.split(';').filter_map(row).collect()
+}
+
+/// What the README's table of operations has to be.
+fn operations_table() -> String {
+    let operations = operations();
+    let with = |wanted: fn(&str) -> bool| {
+        let mut names: Vec<&str> = Vec::new();
+        for (name, module) in &operations {
+            if wanted(module) {
+                names.push(name);
+            }
+        }
+        names.sort_unstable();
+        names.join(", ")
+    };
+    let served = with(|module| module != "absent" && module != "missing");
+    let absent = with(|module| module == "absent");
+    let refused = with(|module| module == "missing");
+    format!("| served | {served} |\n| nothing to set yet | {absent} |\n| 501 | {refused} |\n")
+}
+
+#[test]
+fn the_readme_lists_the_operations_as_the_table_has_them() {
+    let readme = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md"));
+    let table = operations_table();
+    assert!(
+        readme.unwrap().contains(&table),
+        "the table of operations in the README has to be\n\n{table}"
+    );
 }
 
 #[test]

@@ -431,7 +431,8 @@ impl Core {
             first
         });
         if first {
-            tracing::error!(error = %what, path = %self.rocks.path().display(), "disk's database failed");
+            let path = self.rocks.path().display();
+            tracing::error!(error = %what, %path, "disk's database failed");
         }
         self.taken.notify_waiters();
         DbError::Failed(what.into())

@@ -324,7 +324,8 @@ pub trait ObjectStore: Send + Sync + 'static {
     ) -> Result<Vec<Result<Deleted>>>;
     /// Makes a version that shares the source's bytes, ETag, checksum and parts; no byte is read.
     /// `source` must be opened from the same bucket. `Refusal::Conflict` when no version has its
-    /// bytes any more: open it anew. (A copy to another bucket or class is `put_object` with the source's reader.)
+    /// bytes any more: open it anew. (A copy to another bucket or class is `put_object` with the
+    /// source's reader.)
     async fn link_object(
         &self,
         bucket: BucketId,

@@ -487,7 +487,8 @@ mod tests {
                     write_id: WRITE,
                 }),
             },
-            "0101ac020103013701ac02eeeeeeeeeeeeeeeeeeeeeeeeeeeeeeee02010201020102010161016201016301ff010174017501580137aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa",
+            "0101ac020103013701ac02eeeeeeeeeeeeeeeeeeeeeeeeeeeeeeee020102010201020101\
+             61016201016301ff010174017501580137aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa",
         );
         pinned(
             &CurrentRow {
