@@ -325,6 +325,7 @@ impl Db {
     }
 
     /// How often the log thread has synced the WAL.
+    #[cfg(test)]
     pub fn syncs(&self) -> u64 {
         self.core.syncs.load(Ordering::Relaxed)
     }

@@ -50,6 +50,10 @@ struct Inner {
 
 /// How a group is.
 #[derive(Clone, Debug)]
+#[allow(
+    dead_code,
+    reason = "the quorum is shown now, the rest is for the operator's status"
+)]
 pub struct GroupStatus {
     pub group: GroupId,
     /// The disk whose replica leads, when one of this node does.
@@ -60,6 +64,7 @@ pub struct GroupStatus {
 }
 
 #[derive(Clone, Copy, Debug)]
+#[allow(dead_code, reason = "for the operator's status")]
 pub struct VoterStatus {
     pub disk: DiskId,
     pub alive: bool,

@@ -294,6 +294,7 @@ impl Keys {
         KeyRange::of_prefix(self.key(Table::Heal, &[&id.0]))
     }
 
+    #[cfg(test)]
     pub fn heals(self) -> KeyRange {
         KeyRange::of_prefix(self.key(Table::Heal, &[]))
     }
@@ -395,6 +396,7 @@ pub fn parse_garbage(row: &[u8]) -> Result<(Epoch, WriteId)> {
 }
 
 /// Write id and rank of a `heal` row.
+#[cfg(test)]
 pub fn parse_heal(row: &[u8]) -> Result<(WriteId, u8)> {
     let [rank] = array(row, HEAD_LEN + 16)?;
     Ok((WriteId(array(row, HEAD_LEN)?), rank))

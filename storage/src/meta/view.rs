@@ -8,11 +8,12 @@ mod list;
 
 use rocksdb::{DBRawIterator, Snapshot};
 
-use super::command::{HealEntry, Reply};
+#[cfg(test)]
+use super::command::HealEntry;
 use super::keys::{self, KeyRange, Keys};
 use super::record::{
     AccountRow, BucketRow, EpochsRow, GarbageRow, NameRow, NameState, OffsetRow, PartRow,
-    SettingRow, UploadPartRow, UploadRow, UsageRow, VersionRow,
+    SettingRow, UploadPartRow, UploadRow, VersionRow,
 };
 pub use super::record::{DataKind, DataRow};
 pub use super::txn::Rows;
@@ -39,15 +40,6 @@ pub struct Name {
     pub owner: AccountId,
     /// Its creation has come to its end.
     pub active: bool,
-}
-
-/// How much is in a bucket.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Usage {
-    pub objects: u64,
-    pub markers: u64,
-    pub uploads: u64,
-    pub bytes: u64,
 }
 
 /// An entry of a finished multipart object's part list.
@@ -238,16 +230,6 @@ impl View<'_> {
         })
     }
 
-    pub fn usage(&self, id: BucketId) -> Result<Usage> {
-        let row: UsageRow = self.row(&self.keys.usage(id))?.unwrap_or_default();
-        Ok(Usage {
-            objects: row.objects,
-            markers: row.markers,
-            uploads: row.uploads,
-            bytes: row.bytes,
-        })
-    }
-
     /// Up to `max` buckets whose deletion has begun and not come to its end, with their names.
     pub fn sealed_buckets(&self, max: usize) -> Result<Vec<(BucketId, String)>> {
         let mut rows = self.rows(&self.keys.buckets());
@@ -367,7 +349,12 @@ impl View<'_> {
     }
 
     /// Up to `max` entries of the heal queue above `after`.
-    pub fn heals(&self, after: Option<HealEntry>, max: usize) -> Result<Vec<HealEntry>> {
+    #[cfg(test)]
+    pub fn heals(
+        &self,
+        after: Option<crate::meta::command::HealEntry>,
+        max: usize,
+    ) -> Result<Vec<crate::meta::command::HealEntry>> {
         let mut range = self.keys.heals();
         if let Some(HealEntry { write_id, rank }) = after {
             range = range.starting_at(keys::successor(&self.keys.heal(write_id, rank)));
@@ -384,6 +371,7 @@ impl View<'_> {
 /// Part lists of finished objects.
 impl View<'_> {
     /// The part that holds the byte at `offset`.
+    #[cfg(test)]
     pub fn part_at(&self, list: WriteId, offset: u64) -> Result<Option<Part>> {
         let mut rows = self.rows(&self.keys.parts(list));
         rows.seek_for_prev(self.keys.part(list, offset, u16::MAX));
@@ -408,6 +396,7 @@ impl View<'_> {
     }
 
     /// Up to `max` parts that end above `offset`, ascending: those that a range read needs.
+    #[cfg(test)]
     pub fn parts_at(&self, list: WriteId, offset: u64, max: usize) -> Result<Vec<Part>> {
         match self.part_at(list, offset)? {
             Some(part) => {
@@ -426,6 +415,7 @@ impl View<'_> {
             .collect()
     }
 
+    #[cfg(test)]
     pub fn part(&self, list: WriteId, number: u16) -> Result<Option<Part>> {
         let offset: Option<OffsetRow> = self.row(&self.keys.part_number(list, number))?;
         let Some(OffsetRow(offset)) = offset else {
@@ -465,12 +455,13 @@ impl View<'_> {
     }
 
     /// What a finished upload was answered and of which parts it was made, as long as that is kept.
+    #[cfg(test)]
     pub fn finished(
         &self,
         bucket: BucketId,
         key: &str,
         id: UploadId,
-    ) -> Result<Option<(Vec<u16>, Reply)>> {
+    ) -> Result<Option<(Vec<u16>, crate::meta::command::Reply)>> {
         let row = self.finished_row(bucket, key, id)?;
         Ok(row.map(|row| (row.numbers, row.reply)))
     }
