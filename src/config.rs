@@ -67,6 +67,8 @@ pub struct Server {
     pub region: String,
     /// Host names under which a bucket may stand as the first label.
     pub domains: Vec<String>,
+    /// Whether Signature Version 2 is taken too: old clients send nothing else.
+    pub signature_v2: bool,
     /// Where generated root keys are kept.
     pub keys_file: Option<PathBuf>,
     /// Where the port is written once the server listens.
@@ -112,6 +114,7 @@ pub struct ServerLayer {
     pub address: Option<String>,
     pub region: Option<String>,
     pub domains: Option<Vec<String>>,
+    pub signature_v2: Option<bool>,
     pub keys_file: Option<PathBuf>,
     pub port_file: Option<PathBuf>,
 }
@@ -146,6 +149,7 @@ impl Layer {
                 address: self.server.address.or(below.server.address),
                 region: self.server.region.or(below.server.region),
                 domains: self.server.domains.or(below.server.domains),
+                signature_v2: self.server.signature_v2.or(below.server.signature_v2),
                 keys_file: self.server.keys_file.or(below.server.keys_file),
                 port_file: self.server.port_file.or(below.server.port_file),
             },
@@ -187,6 +191,7 @@ impl Layer {
                     .into_iter()
                     .map(checked_domain)
                     .collect::<Result<_, _>>()?,
+                signature_v2: self.server.signature_v2.unwrap_or(true),
                 keys_file: self.server.keys_file,
                 port_file: self.server.port_file,
             },

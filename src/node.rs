@@ -72,6 +72,7 @@ impl Node {
             credentials,
             config.server.region.clone(),
             &config.server.domains,
+            config.server.signature_v2,
             Arc::new(SystemEnv),
         );
         Ok(Node {

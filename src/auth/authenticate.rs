@@ -14,9 +14,11 @@ use http::request::Parts;
 
 use super::credentials::{Credentials, Principal};
 use super::presigned::QueryAuth;
+use super::sigv2;
 use super::sigv4::{self, ALGORITHM, AmzDate, Scope, SigningKey, UNSIGNED_PAYLOAD};
 use super::streaming::SignatureChain;
 use crate::s3::error::{Code, S3Error};
+use crate::s3::route;
 
 /// How far a client's clock may be off.
 pub(super) const MAX_SKEW_MS: i64 = 15 * 60 * 1000;
@@ -75,27 +77,78 @@ pub(super) struct Claim {
     pub payload_hash: String,
 }
 
-/// Verifies the request's signature, wherever it stands. No credentials: [`Identity::Anonymous`].
-pub fn authenticate(
-    parts: &Parts,
-    credentials: &Credentials,
-    now: Timestamp,
-) -> Result<Authenticated, S3Error> {
-    let query = QueryAuth::read(parts);
-    let claim = match authorization(&parts.headers)? {
-        Some(header) if query.is_present() => return Err(two_mechanisms(header)),
-        Some(header) => from_header(header, parts, now)?,
-        None if query.is_v2() => return Err(v2_not_supported()),
-        None if query.is_present() => query.claim(parts, now)?,
-        None => return anonymous(&parts.headers),
-    };
-    let payload = PayloadKind::parse(&claim.payload_hash)?;
-    check_signed_headers(parts, &claim)?;
-    let (principal, key) = verify(parts, &claim, credentials)?;
-    Ok(Authenticated {
-        identity: Identity::Principal(principal),
-        payload: payload.with_signature(claim, key),
-    })
+/// What signatures are verified with.
+#[derive(Clone, Copy, Debug)]
+pub struct Verifier<'a> {
+    pub credentials: &'a Credentials,
+    /// Names whose sub-domains are buckets, in lower case.
+    pub domains: &'a [String],
+    /// Signature Version 2 is taken too.
+    pub signature_v2: bool,
+}
+
+impl Verifier<'_> {
+    /// Verifies the request's signature, wherever it stands. No credentials:
+    /// [`Identity::Anonymous`].
+    pub fn authenticate(&self, parts: &Parts, now: Timestamp) -> Result<Authenticated, S3Error> {
+        let query = QueryAuth::read(parts);
+        let header = authorization(&parts.headers)?;
+        let is_v2 = match header {
+            Some(header) if query.is_present() => return Err(two_mechanisms(header)),
+            None if query.is_v2() && query.is_v4() => return Err(two_mechanisms("")),
+            Some(header) => scheme(header)?.0 == sigv2::SCHEME,
+            None => query.is_v2(),
+        };
+        if is_v2 {
+            if !self.signature_v2 {
+                return Err(v2_not_supported());
+            }
+            let claim = match header {
+                Some(header) => sigv2::Claim::from_header(scheme(header)?.1, parts, now)?,
+                None => query.claim_v2(parts, now)?,
+            };
+            return self.verify_v2(parts, &claim);
+        }
+        let claim = match header {
+            Some(header) => from_header(header, parts, now)?,
+            None if query.is_present() => query.claim(parts, now)?,
+            None => {
+                return Ok(Authenticated {
+                    identity: Identity::Anonymous,
+                    payload: unsigned_payload(&parts.headers)?,
+                });
+            }
+        };
+        let payload = PayloadKind::parse(&claim.payload_hash)?;
+        check_signed_headers(parts, &claim)?;
+        let (principal, key) = verify(parts, &claim, self.credentials)?;
+        Ok(Authenticated {
+            identity: Identity::Principal(principal),
+            payload: payload.with_signature(claim, key),
+        })
+    }
+
+    fn verify_v2(&self, parts: &Parts, claim: &sigv2::Claim) -> Result<Authenticated, S3Error> {
+        refuse_chunks(&parts.headers)?;
+        let payload = unsigned_payload(&parts.headers)?;
+        let bucket = route::host_bucket(&parts.uri, &parts.headers, self.domains)?;
+        let (secret, principal) = self.credentials.find(&claim.access_key);
+        let string_to_sign = sigv2::string_to_sign(parts, bucket.as_deref(), &claim.date);
+        let computed = sigv2::sign(secret, &string_to_sign);
+        let matches = sigv4::same_signature(&computed, &claim.signature);
+        match principal {
+            Some(principal) if matches => Ok(Authenticated {
+                identity: Identity::Principal(principal.clone()),
+                payload,
+            }),
+            Some(_) => Err(does_not_match(
+                &claim.access_key,
+                &claim.signature,
+                &string_to_sign,
+            )),
+            None => Err(unknown_key(&claim.access_key)),
+        }
+    }
 }
 
 /// The Authorization header; an empty one is none.
@@ -111,16 +164,20 @@ fn authorization(headers: &HeaderMap) -> Result<Option<&str>, S3Error> {
     Ok(Some(text).filter(|text| !text.is_empty()))
 }
 
-fn from_header(header: &str, parts: &Parts, now: Timestamp) -> Result<Claim, S3Error> {
-    let Some((algorithm, fields)) = header.split_once(' ') else {
-        return Err(S3Error::new(Code::InvalidArgument)
+/// The Authorization header's first word, and what follows.
+fn scheme(header: &str) -> Result<(&str, &str), S3Error> {
+    header.split_once(' ').ok_or_else(|| {
+        S3Error::new(Code::InvalidArgument)
             .message("Authorization header is invalid -- one and only one ' ' (space) required")
             .with("ArgumentName", "Authorization")
-            .with("ArgumentValue", header));
-    };
+            .with("ArgumentValue", header)
+    })
+}
+
+fn from_header(header: &str, parts: &Parts, now: Timestamp) -> Result<Claim, S3Error> {
+    let (algorithm, fields) = scheme(header)?;
     match algorithm {
         ALGORITHM => {}
-        "AWS" => return Err(v2_not_supported()),
         "AWS4-ECDSA-P256-SHA256" => return Err(ecdsa_not_implemented()),
         _ => return Err(unsupported_authorization(header)),
     }
@@ -250,37 +307,57 @@ fn verify(
     let matches = sigv4::same_signature(&key.sign(&string_to_sign), &claim.signature);
     match principal {
         Some(principal) if matches => Ok((principal.clone(), key)),
-        Some(_) => Err(S3Error::new(Code::SignatureDoesNotMatch)
-            .with("AWSAccessKeyId", claim.scope.access_key.as_str())
-            .with("StringToSign", string_to_sign.as_str())
-            .with("SignatureProvided", claim.signature.as_str())
-            .with("StringToSignBytes", spaced_hex(string_to_sign.as_bytes()))
-            .with("CanonicalRequest", String::from_utf8_lossy(&canonical))
-            .with("CanonicalRequestBytes", spaced_hex(&canonical))),
-        None => Err(S3Error::new(Code::InvalidAccessKeyId)
-            .with("AWSAccessKeyId", claim.scope.access_key.as_str())),
+        Some(_) => Err(does_not_match(
+            &claim.scope.access_key,
+            &claim.signature,
+            string_to_sign.as_bytes(),
+        )
+        .with("CanonicalRequest", String::from_utf8_lossy(&canonical))
+        .with("CanonicalRequestBytes", spaced_hex(&canonical))),
+        None => Err(unknown_key(&claim.scope.access_key)),
     }
 }
 
+fn does_not_match(access_key: &str, provided: &str, string_to_sign: &[u8]) -> S3Error {
+    S3Error::new(Code::SignatureDoesNotMatch)
+        .with("AWSAccessKeyId", access_key)
+        .with("StringToSign", String::from_utf8_lossy(string_to_sign))
+        .with("SignatureProvided", provided)
+        .with("StringToSignBytes", spaced_hex(string_to_sign))
+}
+
+fn unknown_key(access_key: &str) -> S3Error {
+    S3Error::new(Code::InvalidAccessKeyId).with("AWSAccessKeyId", access_key)
+}
+
 /// A body nobody signed may still declare its hash or come in unsigned chunks.
-fn anonymous(headers: &HeaderMap) -> Result<Authenticated, S3Error> {
-    let payload = match headers.get(CONTENT_SHA256) {
-        None => Payload::Unsigned,
-        Some(value) => {
-            let text = value.to_str().map_err(|_| invalid_content_sha256(""))?;
-            match PayloadKind::parse(text)? {
-                PayloadKind::Sha256(hash) => Payload::Sha256(hash),
-                PayloadKind::Unsigned => Payload::Unsigned,
-                PayloadKind::UnsignedChunks => Payload::UnsignedChunks,
-                // Chunk signatures need a key.
-                PayloadKind::SignedChunks { .. } => return Err(S3Error::new(Code::AccessDenied)),
-            }
-        }
+fn unsigned_payload(headers: &HeaderMap) -> Result<Payload, S3Error> {
+    let Some(value) = headers.get(CONTENT_SHA256) else {
+        return Ok(Payload::Unsigned);
     };
-    Ok(Authenticated {
-        identity: Identity::Anonymous,
-        payload,
-    })
+    let text = value.to_str().map_err(|_| invalid_content_sha256(""))?;
+    match PayloadKind::parse(text)? {
+        PayloadKind::Sha256(hash) => Ok(Payload::Sha256(hash)),
+        PayloadKind::Unsigned => Ok(Payload::Unsigned),
+        PayloadKind::UnsignedChunks => Ok(Payload::UnsignedChunks),
+        // Chunk signatures need a key.
+        PayloadKind::SignedChunks { .. } => Err(S3Error::new(Code::AccessDenied)),
+    }
+}
+
+/// Signature Version 2 knows no chunks: kept as they come they would be taken for the object.
+fn refuse_chunks(headers: &HeaderMap) -> Result<(), S3Error> {
+    let says = |name: &str, word: &str| {
+        let values = headers.get_all(name).iter();
+        let mut texts = values.filter_map(|value| value.to_str().ok());
+        texts.any(|text| text.to_ascii_lowercase().contains(word))
+    };
+    match says("content-encoding", "aws-chunked") || says(CONTENT_SHA256, "streaming-") {
+        true => Err(S3Error::not_implemented(
+            "A body in aws-chunked coding with Signature Version 2",
+        )),
+        false => Ok(()),
+    }
 }
 
 /// A payload as `x-amz-content-sha256` names it.

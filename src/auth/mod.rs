@@ -4,6 +4,7 @@ pub mod authenticate;
 pub mod credentials;
 mod presigned;
 pub mod sign;
+pub mod sigv2;
 pub mod sigv4;
 pub mod streaming;
 

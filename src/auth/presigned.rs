@@ -1,11 +1,12 @@
 //! Credentials in the query: presigned URLs.
 //!
-//! Reads and checks the parameters; the signature itself is verified by `authenticate`.
+//! Reads and checks the parameters (what is particular to Signature Version 2 is in `sigv2`); the signature itself is verified by `authenticate`.
 
 use drystone_storage::types::Timestamp;
 use http::request::Parts;
 
 use super::authenticate::{Claim, MAX_SKEW_MS};
+use super::sigv2;
 use super::sigv4::{self, ALGORITHM, AmzDate, Scope, UNSIGNED_PAYLOAD};
 use crate::s3::error::{Code, S3Error};
 
@@ -30,6 +31,7 @@ pub(super) struct QueryAuth {
     /// SigV2's.
     access_key_v2: Parameter,
     signature_v2: Parameter,
+    expires_v2: Parameter,
 }
 
 /// A parameter that should come once.
@@ -55,6 +57,7 @@ impl QueryAuth {
                 "X-Amz-Security-Token" => &mut auth.security_token,
                 "AWSAccessKeyId" => &mut auth.access_key_v2,
                 "Signature" => &mut auth.signature_v2,
+                "Expires" => &mut auth.expires_v2,
                 _ => continue,
             };
             slot.repeated |= slot.value.is_some();
@@ -65,14 +68,24 @@ impl QueryAuth {
 
     /// Some credential stands in the query, complete or not.
     pub fn is_present(&self) -> bool {
-        self.is_v2()
-            || [&self.algorithm, &self.credential, &self.signature]
-                .iter()
-                .any(|parameter| parameter.value.is_some())
+        self.is_v2() || self.is_v4()
     }
 
     pub fn is_v2(&self) -> bool {
-        self.access_key_v2.value.is_some() && self.signature_v2.value.is_some()
+        self.access_key_v2.value.is_some() || self.signature_v2.value.is_some()
+    }
+
+    pub fn is_v4(&self) -> bool {
+        [&self.algorithm, &self.credential, &self.signature]
+            .iter()
+            .any(|parameter| parameter.value.is_some())
+    }
+
+    /// What the query claims by Signature Version 2, once everything but the signature holds.
+    pub fn claim_v2(self, parts: &Parts, now: Timestamp) -> Result<sigv2::Claim, S3Error> {
+        let once = |parameter: Parameter| parameter.once().ok();
+        let parameters = [self.access_key_v2, self.signature_v2, self.expires_v2];
+        sigv2::Claim::from_query(parameters.map(once), parts, now)
     }
 
     /// What the query claims, once everything but the signature holds.

@@ -1,4 +1,5 @@
-//! The client's side of Signature Version 4: signs requests, URLs and `aws-chunked` bodies.
+//! The client's side of Signature Version 4: signs requests, URLs and `aws-chunked` bodies; and of
+//! Version 2: requests and URLs.
 //!
 //! For the command line's client verbs and for tests. It shares the canonical request with the
 //! server; that both are right is proved by AWS's published examples.
@@ -9,6 +10,7 @@ use http::{HeaderName, HeaderValue, Uri};
 use sha2::{Digest as _, Sha256};
 
 use super::credentials::Secret;
+use super::sigv2;
 use super::sigv4::{self, ALGORITHM, AmzDate, Scope, SigningKey, UNSIGNED_PAYLOAD};
 use super::streaming::{SignatureChain, Trailer};
 
@@ -167,6 +169,60 @@ impl Signer {
         let canonical = sigv4::canonical_request(parts, signed_headers, payload_hash);
         self.key
             .sign(&sigv4::string_to_sign(&self.date, &self.scope, &canonical))
+    }
+}
+
+/// Signs with one key by Signature Version 2. The caller sets `Date` or `x-amz-date`.
+#[derive(Clone, Debug)]
+pub struct SignerV2 {
+    access_key: String,
+    secret: Secret,
+}
+
+impl SignerV2 {
+    pub fn new(access_key: &str, secret: &Secret) -> SignerV2 {
+        SignerV2 {
+            access_key: access_key.to_owned(),
+            secret: secret.clone(),
+        }
+    }
+
+    /// Signs what there is. `host_bucket`: the bucket, where the host names it and not the path.
+    pub fn sign(&self, parts: &mut Parts, host_bucket: Option<&str>) -> Result<(), SignError> {
+        let headers = &parts.headers;
+        let date = match headers.get(http::header::DATE) {
+            Some(date) if !headers.contains_key("x-amz-date") => date.to_str().unwrap_or_default(),
+            _ => "",
+        };
+        let string_to_sign = sigv2::string_to_sign(parts, host_bucket, date);
+        let signature = sigv2::sign(&self.secret, &string_to_sign);
+        let authorization = format!("{} {}:{signature}", sigv2::SCHEME, self.access_key);
+        parts.headers.insert(
+            http::header::AUTHORIZATION,
+            HeaderValue::from_str(&authorization)?,
+        );
+        Ok(())
+    }
+
+    /// Puts the signature into the query: a URL that is good until a time in seconds.
+    pub fn presign(
+        &self,
+        parts: &mut Parts,
+        host_bucket: Option<&str>,
+        expires: i64,
+    ) -> Result<(), SignError> {
+        let string_to_sign = sigv2::string_to_sign(parts, host_bucket, &expires.to_string());
+        let query = match parts.uri.query() {
+            Some(query) if !query.is_empty() => format!("{query}&"),
+            _ => String::new(),
+        };
+        let query = format!(
+            "{query}AWSAccessKeyId={}&Signature={}&Expires={expires}",
+            sigv4::encode(&self.access_key),
+            sigv4::encode(&sigv2::sign(&self.secret, &string_to_sign))
+        );
+        parts.uri = with_query(&parts.uri, &query)?;
+        Ok(())
     }
 }
 

@@ -34,6 +34,11 @@ fn show(config: &Config) {
     for domain in &config.server.domains {
         println!("domain: {domain}");
     }
+    let taken = ["AWS4-HMAC-SHA256 alone", "AWS4-HMAC-SHA256 and version 2"];
+    println!(
+        "signatures: {}",
+        taken[usize::from(config.server.signature_v2)]
+    );
     for directory in &config.storage.directories {
         println!("disk: {}", directory.display());
     }

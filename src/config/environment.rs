@@ -22,6 +22,7 @@ const ROOT_PASSWORD: Variable = Variable(
 const ADDRESS: Variable = Variable("ADDRESS", &["MINIO_ADDRESS"]);
 const REGION: Variable = Variable("REGION", &["MINIO_REGION", "MINIO_SITE_REGION"]);
 const DOMAIN: Variable = Variable("DOMAIN", &["MINIO_DOMAIN"]);
+const SIGNATURE_V2: Variable = Variable("SIGNATURE_V2", &[]);
 const VOLUMES: Variable = Variable("VOLUMES", &["MINIO_VOLUMES"]);
 const KEYS_FILE: Variable = Variable("KEYS_FILE", &[]);
 const PORT_FILE: Variable = Variable("PORT_FILE", &[]);
@@ -29,10 +30,11 @@ const CONFIG: Variable = Variable("CONFIG", &[]);
 const LOG: Variable = Variable("LOG", &[]);
 const LOG_FORMAT: Variable = Variable("LOG_FORMAT", &[]);
 
-const PLAIN: [&Variable; 9] = [
+const PLAIN: [&Variable; 10] = [
     &ADDRESS,
     &REGION,
     &DOMAIN,
+    &SIGNATURE_V2,
     &VOLUMES,
     &KEYS_FILE,
     &PORT_FILE,
@@ -85,6 +87,15 @@ impl Environment {
                 .map(str::to_owned)
                 .collect()
         });
+        layer.server.signature_v2 = self
+            .plain(&SIGNATURE_V2)
+            .map(|(name, value)| {
+                value.parse().map_err(|_| Error::Variable {
+                    name,
+                    message: "expected true or false".to_owned(),
+                })
+            })
+            .transpose()?;
         layer.server.keys_file = self.path(&KEYS_FILE);
         layer.server.port_file = self.path(&PORT_FILE);
         layer.storage.directories = self

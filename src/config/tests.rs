@@ -28,6 +28,7 @@ const WHOLE: &str = r#"
 address = "127.0.0.1:9010"
 region = "eu-north-1"
 domains = ["s3.example.org", "S3.local"]
+signature_v2 = false
 
 [root]
 user = "operator"
@@ -58,6 +59,7 @@ REDUCED_REDUNDANCY = "3+1"
 fn a_whole_file_is_read() {
     let config = with_file(WHOLE).unwrap();
     assert_eq!(config.server.address.to_string(), "127.0.0.1:9010");
+    assert!(!config.server.signature_v2);
     assert_eq!(config.server.domains, ["s3.example.org", "s3.local"]);
     assert_eq!(config.storage.directories.len(), 4);
     assert_eq!(
@@ -95,10 +97,12 @@ fn flags_win_over_environment_and_that_over_the_file() {
         ("DRYSTONE_ADDRESS", "127.0.0.1:1"),
         ("DRYSTONE_REGION", "from-environment"),
         ("MINIO_REGION", "from-alias"),
+        ("DRYSTONE_SIGNATURE_V2", "true"),
     ]);
     let config = load(None, &environment, flags("127.0.0.1:2")).unwrap();
     assert_eq!(config.server.address.port, 2);
     assert_eq!(config.server.region, "from-environment");
+    assert!(config.server.signature_v2);
     assert_eq!(config.storage.directories, [PathBuf::from("/data")]);
     assert_eq!(config.root.unwrap().access_key, "operator");
 }

@@ -95,6 +95,12 @@ impl Operation {
         self.method == *method && self.marks.iter().all(|mark| mark.is_on(query, headers))
     }
 
+    /// Whether some operation is asked for by this query key.
+    pub fn is_subresource(name: &str) -> bool {
+        let mut marks = OPERATIONS.iter().flat_map(|row| row.marks);
+        marks.any(|mark| matches!(mark, Mark::Key(key) if *key == name))
+    }
+
     /// The row for a request: the first that it has all the marks of. `None`: S3 has no such
     /// operation, as the method does not go with the sub-resource that the query names.
     pub fn find(

@@ -29,9 +29,8 @@ impl Target {
 /// Finds bucket and key. `domains`: names whose sub-domains are buckets, in lower case.
 pub fn target(uri: &Uri, headers: &HeaderMap, domains: &[String]) -> Result<Target, S3Error> {
     let path = uri.path().strip_prefix('/').ok_or_else(invalid_uri)?;
-    let host = host(uri, headers)?;
-    let (bucket, key) = match bucket_of_host(&host, domains) {
-        Some(bucket) => (bucket.to_owned(), path),
+    let (bucket, key) = match host_bucket(uri, headers, domains)? {
+        Some(bucket) => (bucket, path),
         None => {
             let (bucket, key) = path.split_once('/').unwrap_or((path, ""));
             if bucket.is_empty() && !path.is_empty() {
@@ -43,6 +42,16 @@ pub fn target(uri: &Uri, headers: &HeaderMap, domains: &[String]) -> Result<Targ
     let key = decode_once(key)?;
     names::check_key(&key)?;
     Ok(Target { bucket, key })
+}
+
+/// The bucket that the host names; `None` where the path does.
+pub fn host_bucket(
+    uri: &Uri,
+    headers: &HeaderMap,
+    domains: &[String],
+) -> Result<Option<String>, S3Error> {
+    let host = host(uri, headers)?;
+    Ok(bucket_of_host(&host, domains).map(str::to_owned))
 }
 
 /// Percent-decodes once. What isn't UTF-8 or no valid escape is nobody's key.

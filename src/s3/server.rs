@@ -24,8 +24,9 @@ use http_body::{Body as _, Frame, SizeHint};
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, Sleep, sleep};
 
-use crate::auth::authenticate::authenticate;
+use crate::auth::authenticate::Verifier;
 use crate::auth::credentials::Credentials;
+use crate::auth::sigv2;
 use crate::iam::authorize::{Resource, authorize};
 use crate::s3::error::{Code, ErrorContext, S3Error};
 use crate::s3::names;
@@ -50,6 +51,8 @@ pub struct Server {
     pub region: String,
     /// Names whose sub-domains are buckets, in lower case.
     pub domains: Vec<String>,
+    /// Signature Version 2 is taken too.
+    signature_v2: bool,
     pub env: Arc<dyn Env>,
     host_id: String,
     requests: Semaphore,
@@ -61,6 +64,7 @@ impl Server {
         credentials: Credentials,
         region: String,
         domains: &[String],
+        signature_v2: bool,
         env: Arc<dyn Env>,
     ) -> Server {
         Server {
@@ -71,6 +75,7 @@ impl Server {
                 .iter()
                 .map(|domain| domain.to_ascii_lowercase())
                 .collect(),
+            signature_v2,
             host_id: BASE64.encode([env.random(), env.random()].concat()),
             env,
             requests: Semaphore::new(REQUESTS_MAX),
@@ -132,10 +137,11 @@ impl Server {
     async fn steps(
         self: Arc<Server>,
         target: Target,
-        parts: Parts,
+        mut parts: Parts,
         source: Source,
         id: String,
     ) -> Result<Response, S3Error> {
+        sigv2::take_headers_from_link(&mut parts);
         check_limits(&parts.headers)?;
         if parts.method == Method::OPTIONS {
             // A preflight bears no credentials, and no bucket can have CORS rules yet.
@@ -145,7 +151,12 @@ impl Server {
         let scope = target.scope();
         let operation = Operation::find(&parts.method, scope, &query, &parts.headers)
             .ok_or_else(|| method_not_allowed(&parts.method, scope))?;
-        let who = authenticate(&parts, &self.credentials, self.env.now())?;
+        let verifier = Verifier {
+            credentials: &self.credentials,
+            domains: &self.domains,
+            signature_v2: self.signature_v2,
+        };
+        let who = verifier.authenticate(&parts, self.env.now())?;
         let mut request = Request {
             operation,
             id,

@@ -53,6 +53,7 @@ impl World {
             credentials,
             REGION.to_owned(),
             &domains,
+            true,
             env,
         );
         World {

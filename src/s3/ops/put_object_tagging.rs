@@ -13,7 +13,9 @@ use crate::s3::tags::{self, OBJECT_TAGS_MAX};
 
 pub async fn handle(server: Arc<Server>, mut request: Request) -> Result<Response, S3Error> {
     let root = request.take_xml("Tagging").await?;
-    let tags = tags::read(&root, OBJECT_TAGS_MAX)?;
+    let mut tags = tags::read(&root, OBJECT_TAGS_MAX)?;
+    // Given back in the order of their keys, as those of a header are.
+    tags.sort();
     replace(&server, &request, tags, StatusCode::OK).await
 }
 

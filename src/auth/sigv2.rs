@@ -1,0 +1,289 @@
+//! Signature Version 2: what a request claims by it, the string to sign, the signature: pure.
+//!
+//! Old clients sign with it, and some of today's still make links with it. It covers method, path,
+//! the sub-resources of the query, `Content-MD5`, `Content-Type`, the date and every `x-amz-*`
+//! header; neither the host, nor the rest of the query, nor the body.
+
+use std::collections::BTreeMap;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use drystone_storage::types::Timestamp;
+use hmac::{Hmac, KeyInit, Mac};
+use http::request::Parts;
+use http::{HeaderMap, HeaderName, HeaderValue};
+use sha1::Sha1;
+
+use super::authenticate::MAX_SKEW_MS;
+use super::credentials::Secret;
+use super::sigv4::{self, AmzDate};
+use crate::s3::error::{Code, S3Error};
+use crate::s3::operation::Operation;
+
+/// The Authorization header's first word.
+pub const SCHEME: &str = "AWS";
+
+const AMZ_PREFIX: &str = "x-amz-";
+const AMZ_DATE: &str = "x-amz-date";
+const NO_DATE: &str = "AWS authentication requires a valid Date or x-amz-date header";
+const REQUIRED: &str =
+    "Query-string authentication requires the Signature, Expires and AWSAccessKeyId parameters";
+
+/// The parameters that are signed, where a request has them; sorted.
+const SIGNED_PARAMETERS: [&str; 35] = [
+    "accelerate",
+    "acl",
+    "analytics",
+    "cors",
+    "defaultObjectAcl",
+    "delete",
+    "inventory",
+    "lifecycle",
+    "location",
+    "logging",
+    "metrics",
+    "notification",
+    "object-lock",
+    "partNumber",
+    "policy",
+    "replication",
+    "requestPayment",
+    "response-cache-control",
+    "response-content-disposition",
+    "response-content-encoding",
+    "response-content-language",
+    "response-content-type",
+    "response-expires",
+    "restore",
+    "select",
+    "select-type",
+    "storageClass",
+    "tagging",
+    "torrent",
+    "uploadId",
+    "uploads",
+    "versionId",
+    "versioning",
+    "versions",
+    "website",
+];
+
+/// What a request says about its signature.
+#[derive(Debug)]
+pub(super) struct Claim {
+    pub access_key: String,
+    /// In base64.
+    pub signature: String,
+    /// What stands for the date in the string to sign.
+    pub date: String,
+}
+
+impl Claim {
+    /// Reads an Authorization header, of which `fields` is what follows the scheme.
+    pub fn from_header(fields: &str, parts: &Parts, now: Timestamp) -> Result<Claim, S3Error> {
+        // A signature holds no colon, a key might.
+        let (access_key, signature) = fields
+            .rsplit_once(':')
+            .filter(|(key, signature)| !key.is_empty() && !signature.is_empty())
+            .ok_or_else(|| {
+                S3Error::new(Code::InvalidArgument)
+                    .message(
+                        "AWS authorization header is invalid.  Expected AwsAccessKeyId:signature",
+                    )
+                    .with("ArgumentName", "Authorization")
+                    .with("ArgumentValue", format!("{SCHEME} {fields}"))
+            })?;
+        refuse_token(&parts.headers)?;
+        Ok(Claim {
+            access_key: access_key.to_owned(),
+            signature: signature.to_owned(),
+            date: header_date(&parts.headers, now)?,
+        })
+    }
+
+    /// Reads the three parameters of a link; `None` for one that is missing or repeated.
+    pub fn from_query(
+        [access_key, signature, expires]: [Option<String>; 3],
+        parts: &Parts,
+        now: Timestamp,
+    ) -> Result<Claim, S3Error> {
+        let (Some(access_key), Some(signature), Some(date)) = (access_key, signature, expires)
+        else {
+            return Err(S3Error::new(Code::AccessDenied).message(REQUIRED));
+        };
+        refuse_token(&parts.headers)?;
+        let end = Some(&date)
+            .filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()))
+            .and_then(|text| text.parse::<i64>().ok()?.checked_mul(1000))
+            .map(Timestamp)
+            .ok_or_else(|| {
+                let message = format!("Invalid date (should be seconds since epoch): {date}");
+                S3Error::new(Code::AccessDenied).message(message)
+            })?;
+        if now.0 >= end.0 {
+            return Err(S3Error::new(Code::AccessDenied)
+                .message("Request has expired")
+                .with("Expires", sigv4::rfc3339(end))
+                .with("ServerTime", sigv4::rfc3339(now)));
+        }
+        refuse_uncovered(parts)?;
+        Ok(Claim {
+            access_key,
+            signature,
+            date,
+        })
+    }
+}
+
+fn refuse_token(headers: &HeaderMap) -> Result<(), S3Error> {
+    match headers.contains_key("x-amz-security-token") {
+        true => Err(S3Error::new(Code::InvalidToken)),
+        false => Ok(()),
+    }
+}
+
+/// The date's line in the string to sign: empty where `x-amz-date` stands among the headers.
+fn header_date(headers: &HeaderMap, now: Timestamp) -> Result<String, S3Error> {
+    let by_amz_date = headers.contains_key(AMZ_DATE);
+    let name = if by_amz_date { AMZ_DATE } else { "date" };
+    let text = headers.get(name).and_then(|value| value.to_str().ok());
+    let (text, time) = text
+        .and_then(|text| Some((text, AmzDate::parse_http(text)?.time())))
+        .filter(|(_, time)| time.0 >= 0)
+        .ok_or_else(|| S3Error::new(Code::AccessDenied).message(NO_DATE))?;
+    if (time.0 - now.0).abs() > MAX_SKEW_MS {
+        return Err(S3Error::new(Code::RequestTimeTooSkewed)
+            .with("RequestTime", text)
+            .with("ServerTime", sigv4::rfc3339(now))
+            .with("MaxAllowedSkewMilliseconds", MAX_SKEW_MS.to_string()));
+    }
+    Ok(if by_amz_date { "" } else { text }.to_owned())
+}
+
+/// Whoever holds a link must not turn it into one for another operation, by a sub-resource that
+/// this signature does not cover.
+fn refuse_uncovered(parts: &Parts) -> Result<(), S3Error> {
+    let uncovered = parameters(parts)
+        .map(|(name, _)| name)
+        .find(|name| !is_signed(name) && Operation::is_subresource(name));
+    match uncovered {
+        None => Ok(()),
+        Some(name) => Err(S3Error::new(Code::AccessDenied).message(format!(
+            "Signature Version 2 does not cover the parameter {name}. Please use AWS4-HMAC-SHA256."
+        ))),
+    }
+}
+
+fn is_signed(name: &str) -> bool {
+    SIGNED_PARAMETERS.binary_search(&name).is_ok()
+}
+
+/// Clients put the `x-amz-*` headers that they sign for a link into its query, in lower case. From
+/// here on they are headers: signed, and obeyed. One that is sent as a header too counts as such.
+pub fn take_headers_from_link(parts: &mut Parts) {
+    let is_link = parameters(parts).any(|(name, _)| name == "AWSAccessKeyId");
+    if !is_link {
+        return;
+    }
+    let given: Vec<_> = parameters(parts)
+        .filter(|(name, _)| name.starts_with(AMZ_PREFIX))
+        .filter_map(|(name, value)| {
+            // What is no header cannot be signed as one: the signature won't match.
+            let name = HeaderName::from_bytes(name.as_bytes()).ok()?;
+            let value = HeaderValue::from_bytes(&value.unwrap_or_default()).ok()?;
+            (!parts.headers.contains_key(&name)).then_some((name, value))
+        })
+        .collect();
+    for (name, value) in given {
+        parts.headers.append(name, value);
+    }
+}
+
+/// Names and values of the query, decoded; `None` for a name that stands alone.
+fn parameters(parts: &Parts) -> impl Iterator<Item = (String, Option<Vec<u8>>)> {
+    let raw = parts.uri.query().unwrap_or_default().split('&');
+    raw.filter(|parameter| !parameter.is_empty())
+        .map(|parameter| {
+            let (name, value) = match parameter.split_once('=') {
+                Some((name, value)) => (name, Some(value)),
+                None => (parameter, None),
+            };
+            let name: Vec<u8> = sigv4::decoded(name, true).collect();
+            (
+                String::from_utf8_lossy(&name).into_owned(),
+                value.map(|value| sigv4::decoded(value, true).collect()),
+            )
+        })
+}
+
+/// What is signed. `host_bucket`: the bucket, where the host names it and not the path.
+pub fn string_to_sign(parts: &Parts, host_bucket: Option<&str>, date: &str) -> Vec<u8> {
+    let mut out = Vec::with_capacity(512);
+    out.extend_from_slice(parts.method.as_str().as_bytes());
+    out.push(b'\n');
+    for name in ["content-md5", "content-type"] {
+        if let Some(value) = parts.headers.get(name) {
+            out.extend_from_slice(value.as_bytes().trim_ascii());
+        }
+        out.push(b'\n');
+    }
+    out.extend_from_slice(date.as_bytes());
+    out.push(b'\n');
+    canonical_headers(&mut out, &parts.headers);
+    canonical_resource(&mut out, parts, host_bucket);
+    out
+}
+
+/// `name:value` of every `x-amz-*` header, sorted; values of one name are joined by commas.
+fn canonical_headers(out: &mut Vec<u8>, headers: &HeaderMap) {
+    let mut lines: BTreeMap<&str, Vec<u8>> = BTreeMap::new();
+    for (name, value) in headers {
+        if !name.as_str().starts_with(AMZ_PREFIX) {
+            continue;
+        }
+        lines
+            .entry(name.as_str())
+            .and_modify(|line| line.push(b','))
+            .or_default()
+            .extend_from_slice(value.as_bytes().trim_ascii());
+    }
+    for (name, value) in lines {
+        out.extend_from_slice(name.as_bytes());
+        out.push(b':');
+        out.extend_from_slice(&value);
+        out.push(b'\n');
+    }
+}
+
+/// The path as it was sent, under the bucket, and the sub-resources with their decoded values.
+fn canonical_resource(out: &mut Vec<u8>, parts: &Parts, host_bucket: Option<&str>) {
+    if let Some(bucket) = host_bucket {
+        out.push(b'/');
+        out.extend_from_slice(bucket.as_bytes());
+    }
+    match parts.uri.path() {
+        "" => out.push(b'/'),
+        path => out.extend_from_slice(path.as_bytes()),
+    }
+    let mut signed: Vec<_> = parameters(parts)
+        .filter(|(name, _)| is_signed(name))
+        .collect();
+    signed.sort_by(|one, other| one.0.cmp(&other.0));
+    for (at, (name, value)) in signed.iter().enumerate() {
+        out.push(if at == 0 { b'?' } else { b'&' });
+        out.extend_from_slice(name.as_bytes());
+        if let Some(value) = value {
+            out.push(b'=');
+            out.extend_from_slice(value);
+        }
+    }
+}
+
+/// The signature in base64.
+pub fn sign(secret: &Secret, string_to_sign: &[u8]) -> String {
+    let mac = Hmac::<Sha1>::new_from_slice(secret.expose().as_bytes())
+        .expect("HMAC takes keys of any length")
+        .chain_update(string_to_sign)
+        .finalize();
+    BASE64.encode(mac.into_bytes())
+}
