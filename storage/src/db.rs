@@ -182,7 +182,12 @@ impl Db {
                 .map_err(io)?;
         }
         let db = Self::open_with(dir, shared, true)?;
-        fs::File::open(dir).and_then(|f| f.sync_all()).map_err(io)?;
+        // Its own name, too: another disk of this birth may be marked born before this one.
+        for folder in [Some(dir), dir.parent()].into_iter().flatten() {
+            fs::File::open(folder)
+                .and_then(|f| f.sync_all())
+                .map_err(io)?;
+        }
         Ok(db)
     }
 

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use futures_util::future::BoxFuture;
 
 use crate::error::{Error, Refusal, Result};
 use crate::meta::command::ShardSet;
@@ -176,7 +177,9 @@ impl ObjectHandle for Handle {
             .segments(object.write_id, object.size, range, &mut segments);
         Ok(Box::new(Reader {
             segments,
+            opening: None,
             current: None,
+            failed: false,
             bucket: self.bucket,
             shards: self.shards.clone(),
             _epoch: self.epoch.clone(),
@@ -196,19 +199,32 @@ enum Segment {
     },
 }
 
-/// Gives the segments one after the other.
+type Opening = BoxFuture<'static, Result<Box<dyn BodyReader>>>;
+
+/// Gives the segments one after the other. A caller that gave up waiting for a piece gets it when
+/// it asks again: what was begun is kept, so that nothing is ever left out.
 struct Reader {
     segments: Segments,
+    opening: Option<Opening>,
     current: Option<Box<dyn BodyReader>>,
+    failed: bool,
     bucket: BucketId,
     shards: Arc<Shards>,
     _epoch: Arc<EpochGuard>,
 }
 
-#[async_trait]
-impl BodyReader for Reader {
-    async fn next(&mut self) -> Result<Option<Bytes>> {
+impl Reader {
+    fn open(&self, write_id: WriteId, size: u64, set: ShardSet, range: ByteRange) -> Opening {
+        let (shards, bucket) = (self.shards.clone(), self.bucket);
+        Box::pin(async move { shards.read(write_id, bucket, size, &set, range).await })
+    }
+
+    async fn piece(&mut self) -> Result<Option<Bytes>> {
         loop {
+            if let Some(opening) = &mut self.opening {
+                self.current = Some(opening.await?);
+                self.opening = None;
+            }
             if let Some(reader) = &mut self.current {
                 if let Some(piece) = reader.next().await? {
                     return Ok(Some(piece));
@@ -225,14 +241,20 @@ impl BodyReader for Reader {
                     size,
                     set,
                     range,
-                }) => {
-                    let reader = self
-                        .shards
-                        .read(write_id, self.bucket, size, &set, range)
-                        .await?;
-                    self.current = Some(reader);
-                }
+                }) => self.opening = Some(self.open(write_id, size, set, range)),
             }
         }
+    }
+}
+
+#[async_trait]
+impl BodyReader for Reader {
+    async fn next(&mut self) -> Result<Option<Bytes>> {
+        if self.failed {
+            return Err(Error::Unavailable("the read has failed before".into()));
+        }
+        let piece = self.piece().await;
+        self.failed = piece.is_err();
+        piece
     }
 }

@@ -11,7 +11,7 @@
 
 use bytes::{Bytes, BytesMut};
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Refusal, Result};
 use crate::meta::command::{Change, NewData, Place, Reply};
 use crate::node::Node;
 use crate::repair::epochs::EpochGuard;
@@ -73,6 +73,9 @@ impl Node {
         class: &str,
         body: &mut dyn Body,
     ) -> Result<(NewData, Digest)> {
+        let voters = self.objects.status().voters;
+        let disks: Vec<_> = voters.iter().map(|voter| voter.disk).collect();
+        self.shards.room_for_metadata(&disks).await?;
         let write_id = self.env.write_id();
         let start = read_start(body).await?;
         let (size, place) = match start {
@@ -110,6 +113,9 @@ impl Node {
             if let Place::Shards(set) = &data.place {
                 match &answer {
                     Ok(_) => shards.confirm(data.write_id, set),
+                    // Refused so, a command may still have been carried out before: the same
+                    // one under another leader, or another one with these bytes.
+                    Err(Error::Refused(Refusal::EpochBelowFloor | Refusal::Conflict)) => {}
                     // Surely not named and never will be: no need to wait for gc.
                     // What a disk keeps all the same is on its list.
                     Err(Error::Refused(_)) => drop(shards.remove(data.write_id, set).await),
@@ -164,5 +170,85 @@ pub(crate) fn written(reply: Reply) -> Result<Written> {
             modified,
         }),
         other => unreachable!("a write is answered by what was written, not {other:?}"),
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use md5::{Digest as _, Md5};
+
+    use super::*;
+    use crate::node::Options;
+    use crate::store::{CreateBucket, ObjectStore};
+    use crate::types::{AccountId, ByteRange, VersionSelector};
+
+    struct Whole(Option<Bytes>);
+
+    #[async_trait::async_trait]
+    impl Body for Whole {
+        async fn next(&mut self) -> Result<Option<Bytes>> {
+            Ok(self.0.take())
+        }
+
+        fn digest(&mut self) -> Digest {
+            Digest {
+                md5: Md5::digest(b"").into(),
+                checksum: None,
+            }
+        }
+
+        fn size_hint(&self) -> Option<u64> {
+            None
+        }
+    }
+
+    #[tokio::test]
+    async fn b_19_bytes_that_another_command_named_outlive_the_one_that_is_refused() {
+        let root = tempfile::tempdir().unwrap();
+        let directories = (0..2).map(|n| root.path().join(format!("{n}"))).collect();
+        let node = Node::open(Options::new(directories)).await.unwrap();
+        let bucket = CreateBucket {
+            name: "stones".into(),
+            owner: AccountId(String::new()),
+            location: String::new(),
+        };
+        let bucket = node.create_bucket(bucket).await.unwrap().id;
+        let bytes = Bytes::from(vec![7; 100_000]);
+        let mut body = Whole(Some(bytes.clone()));
+        let epoch = node.epochs.begin();
+        let (data, digest) = node
+            .write_body(&epoch, bucket, "", &mut body)
+            .await
+            .unwrap();
+        let change = || Change::PutObject {
+            bucket,
+            key: "k".into(),
+            attributes: Default::default(),
+            condition: Default::default(),
+            data: data.clone(),
+            digest: digest.clone(),
+            nonce: 0,
+        };
+        node.commit_data(epoch, data.clone(), change())
+            .await
+            .unwrap();
+        let again = node.commit_data(node.epochs.begin(), data.clone(), change());
+        assert!(matches!(
+            again.await,
+            Err(Error::Refused(Refusal::Conflict))
+        ));
+        let handle = node
+            .open_object(bucket, "k", VersionSelector::Latest)
+            .await
+            .unwrap();
+        let end = bytes.len() as u64;
+        let mut reader = handle.read(ByteRange { start: 0, end }).await.unwrap();
+        let mut read = Vec::new();
+        while let Some(piece) = reader.next().await.unwrap() {
+            read.extend_from_slice(&piece);
+        }
+        assert!(read == bytes);
+        node.close().await;
     }
 }

@@ -141,6 +141,10 @@ pub fn settle(dirs: &[PathBuf], env: &dyn Env) -> Result<Found, IdentityError> {
         match look {
             Look::Disk(identity) => {
                 let _lock = lock(&dir)?;
+                // Another start may have come in between the look and the lock.
+                if self::look(&dir).ok().and_then(|look| look.identity()) != Some(identity) {
+                    return Err(IdentityError::Locked { dir });
+                }
                 found.disks.push(Settled {
                     dir,
                     identity,
@@ -306,6 +310,10 @@ fn give_birth(
             };
             create_dir(dir)?;
             let _lock = lock(dir)?;
+            // Another start may have made it a disk, and even used it, since the look above.
+            if !matches!(self::look(dir), Ok(Look::Empty)) {
+                return Err(IdentityError::Locked { dir: dir.clone() });
+            }
             write(dir, &identity)?;
             *look = Look::Disk(identity);
         }
@@ -550,6 +558,26 @@ mod tests {
         assert!(matches!(refused(&dirs), IdentityError::Locked { .. }));
         drop(first);
         settle(&dirs, &SystemEnv).unwrap();
+    }
+
+    #[test]
+    fn of_two_racing_births_the_second_never_writes_over_the_first() {
+        let root = tempfile::tempdir().unwrap();
+        let dirs = dirs(root.path(), 2);
+        // Looked at before the other start came, and gone on with after it has ended.
+        let mut looks = vec![Look::Missing, Look::Missing];
+        born(&dirs);
+        let before: Vec<_> = dirs
+            .iter()
+            .map(|dir| fs::read(dir.join(FILE)).unwrap())
+            .collect();
+        let refused = give_birth(&dirs, &mut looks, None, &SystemEnv).unwrap_err();
+        assert!(matches!(refused, IdentityError::Locked { .. }), "{refused}");
+        let after: Vec<_> = dirs
+            .iter()
+            .map(|dir| fs::read(dir.join(FILE)).unwrap())
+            .collect();
+        assert_eq!(before, after);
     }
 
     #[test]

@@ -104,9 +104,7 @@ impl Node {
         if let Err(source) = majority.await {
             return Err(OpenError::NoMajority { up, given, source });
         }
-        if birth {
-            ready = mark_born(ready).await?;
-        }
+        ready = mark_born(ready, birth).await?;
         let databases: Vec<Arc<Db>> = ready.iter().map(|disk| disk.db.clone()).collect();
         let disks = open_disks(ready)?;
         let (damage, damaged) = mpsc::channel(DAMAGE_QUEUE_LEN_MAX);
@@ -209,10 +207,17 @@ async fn start(ready: &[Ready], birth: bool, given: usize) -> Result<Groups, Err
     start_groups(&disks, start).await
 }
 
-async fn mark_born(mut disks: Vec<Ready>) -> Result<Vec<Ready>, OpenError> {
+/// Marks the disks that are not marked yet: at a birth all of them, later those that a cut birth
+/// left out, so that none is ever taken for one of a store that never was.
+async fn mark_born(mut disks: Vec<Ready>, birth: bool) -> Result<Vec<Ready>, OpenError> {
     let marked = spawn_blocking(move || {
-        for disk in &mut disks {
-            identity::mark_born(&mut disk.settled)?;
+        let unmarked = disks.iter_mut().filter(|disk| !disk.settled.identity.born);
+        for Ready { settled, .. } in unmarked {
+            match identity::mark_born(settled) {
+                Err(error) if birth => return Err(error),
+                Err(error) => tracing::warn!(%error, "a disk is not marked born"),
+                Ok(()) => {}
+            }
         }
         Ok::<_, IdentityError>(disks)
     });
@@ -235,4 +240,58 @@ fn open_disks(ready: Vec<Ready>) -> Result<Vec<Arc<dyn Disk>>, OpenError> {
 async fn epochs_of(group: &Group) -> Result<Arc<Epochs>, Error> {
     let now = group.read(|view| view.epochs()).await?;
     Ok(Arc::new(Epochs::new(now.epoch)))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+    use crate::store::ObjectStore as _;
+
+    #[tokio::test]
+    async fn f_14_a_birth_cut_between_two_marks_is_finished_by_the_next_start() {
+        let root = tempfile::tempdir().unwrap();
+        let directories: Vec<_> = (0..4).map(|n| root.path().join(format!("{n}"))).collect();
+        drop(identity::settle(&directories, &SystemEnv).unwrap());
+        let unmarked: Vec<_> = directories[1..]
+            .iter()
+            .map(|dir| {
+                (
+                    dir.join("identity"),
+                    fs::read(dir.join("identity")).unwrap(),
+                )
+            })
+            .collect();
+        let options = Options::new(directories.clone());
+        let node = Node::open(options.clone()).await.unwrap();
+        node.close().await;
+        drop(node);
+        for (path, identity) in &unmarked {
+            fs::write(path, identity).unwrap();
+        }
+        // A look at the disk that is still under way holds its lock.
+        let node = loop {
+            match Node::open(options.clone()).await {
+                Err(OpenError::Directories(IdentityError::Locked { .. })) => {
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                }
+                opened => break opened.unwrap(),
+            }
+        };
+        node.close().await;
+        drop(node);
+        // Without the one that was marked, it is no birth all the same.
+        fs::remove_dir_all(&directories[0]).unwrap();
+        let found = loop {
+            match identity::settle(&directories, &SystemEnv) {
+                Err(IdentityError::Locked { .. }) => {
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                }
+                found => break found.unwrap(),
+            }
+        };
+        assert!(!found.birth && !directories[0].exists());
+    }
 }

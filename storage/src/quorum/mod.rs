@@ -219,8 +219,21 @@ impl Shards {
         self.disks.iter().find(|disk| disk.id() == id)
     }
 
-    /// Decides geometry and disks of a write by what is up now.
-    async fn plan(&self, write_id: WriteId, class: &str, hint: Option<u64>) -> Result<write::Plan> {
+    /// Fails when one of `disks`, which hold metadata, has nothing left above its reserve: every
+    /// write adds rows to each of them, and one that is full is lost to the metadata (F-08).
+    pub async fn room_for_metadata(&self, disks: &[DiskId]) -> Result<()> {
+        let spaces = self.spaces().await;
+        let full = spaces
+            .iter()
+            .find(|(disk, space)| disks.contains(&disk.id()) && space.above_reserve == 0);
+        match full {
+            Some((disk, _)) => Err(Error::Full(format!("disk {} with metadata", disk.id()))),
+            None => Ok(()),
+        }
+    }
+
+    /// The disks that are up and not suspect, and their space.
+    async fn spaces(&self) -> Vec<(&Arc<dyn Disk>, Space)> {
         let spaces = self.disks.iter().map(|disk| async move {
             if self.suspects.contains(disk.id()) {
                 return None;
@@ -231,8 +244,12 @@ impl Shards {
             }
             Some((disk, space.ok()?))
         });
-        let up: Vec<(&Arc<dyn Disk>, Space)> =
-            join_all(spaces).await.into_iter().flatten().collect();
+        join_all(spaces).await.into_iter().flatten().collect()
+    }
+
+    /// Decides geometry and disks of a write by what is up now.
+    async fn plan(&self, write_id: WriteId, class: &str, hint: Option<u64>) -> Result<write::Plan> {
+        let up = self.spaces().await;
         let wanted = self.classes.geometry(class);
         let geometry = wanted.fit(up.len()).ok_or_else(|| {
             let (up, of) = (up.len(), self.disks.len());

@@ -10,6 +10,7 @@ mod body;
 mod buckets;
 mod conditions;
 mod listing;
+mod losses;
 mod multipart;
 mod objects;
 mod random;
@@ -93,5 +94,6 @@ suite! {
         s_21_what_is_set_at_create_holds_at_completion
         s_18_checksums_of_the_whole
         b_27_the_part_that_was_acknowledged_last_is_the_one
+        b_42_a_read_that_is_given_up_and_asked_again_leaves_nothing_out
     }
 }

@@ -10,9 +10,10 @@ use drystone_storage::store::{
     PutObject, Written,
 };
 use drystone_storage::types::{
-    BucketId, ChecksumAlgorithm, ChecksumType, Upload, UploadId, UploadedPart, VersionId,
-    VersionSelector, Versioning, WriteId,
+    BucketId, ByteRange, ChecksumAlgorithm, ChecksumType, Upload, UploadId, UploadedPart,
+    VersionId, VersionSelector, Versioning, WriteId,
 };
+use futures_util::FutureExt as _;
 
 use crate::body::{TestBody, etag, get, pattern, put, read, read_all, request};
 use crate::buckets::create;
@@ -544,4 +545,35 @@ pub async fn b_27_the_part_that_was_acknowledged_last_is_the_one(store: Arc<dyn 
         .unwrap();
     let bytes = get(&*store, bucket, "k").await;
     assert_eq!(etag(&bytes), kept[0].etag);
+}
+
+pub async fn b_42_a_read_that_is_given_up_and_asked_again_leaves_nothing_out(
+    store: Arc<dyn ObjectStore>,
+) {
+    let bucket = create(&*store, "stones").await;
+    let upload = start(&*store, bucket, "k").await;
+    let bytes = pattern(42, 2 * MIN + 100_000);
+    let mut parts = Vec::new();
+    for (number, piece) in (1..).zip(bytes.chunks(MIN)) {
+        let piece = Bytes::copy_from_slice(piece);
+        parts.push(part(&*store, bucket, &upload, number, piece).await);
+    }
+    let request = completion(&upload, &parts);
+    store.complete_upload(bucket, request).await.unwrap();
+    let handle = store.open_object(bucket, "k", LATEST).await.unwrap();
+    let (start, end) = (0, bytes.len() as u64);
+    let mut reader = handle.read(ByteRange { start, end }).await.unwrap();
+    let mut found = Vec::new();
+    loop {
+        match reader.next().now_or_never() {
+            // Given up at its first wait.
+            None => tokio::task::yield_now().await,
+            Some(piece) => match piece.unwrap() {
+                Some(piece) => found.extend_from_slice(&piece),
+                None => break,
+            },
+        }
+    }
+    assert_eq!(found.len(), bytes.len());
+    assert!(found == bytes);
 }

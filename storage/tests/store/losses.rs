@@ -1,0 +1,343 @@
+//! Disks that are lost while writers write, stores that are cut off, and disks that come back:
+//! everything acknowledged is there, byte by byte.
+//!
+//! A store is cut off by ending the runtime it lives in: nothing of it is closed or flushed.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use drystone_storage::error::Error;
+use drystone_storage::node::{Node, OpenError, Options};
+use drystone_storage::store::{ListObjects, ObjectStore};
+use drystone_storage::types::BucketId;
+use tokio::runtime::Runtime;
+
+use crate::body::{TestBody, get, pattern, request};
+use crate::buckets::create;
+
+const BUCKET: &str = "stones";
+const DISKS: usize = 4;
+const WRITERS: usize = 16;
+const BEGIN_TRIES: usize = 20;
+/// Every so many writes one is too large to lie in the metadata.
+const LARGE_EVERY: u64 = 25;
+
+/// One life of a store: from its opening until it is cut off or closed.
+struct Life {
+    runtime: Runtime,
+    node: Arc<Node>,
+}
+
+fn runtime() -> Runtime {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .unwrap()
+}
+
+impl Life {
+    /// With all disks that are there. Those of a life that was cut off come free a little later
+    /// than it ends, as a process's would with it.
+    fn begin(directories: &[PathBuf]) -> Life {
+        let there = directories.iter().filter(|dir| has_content(dir)).count();
+        for _ in 0..BEGIN_TRIES {
+            let runtime = runtime();
+            let opened = runtime.block_on(Node::open(Options::new(directories.to_vec())));
+            if let Ok(node) = opened {
+                let online = runtime.block_on(node.health()).disks_online;
+                let life = Life { runtime, node };
+                if there == 0 || online == there {
+                    return life;
+                }
+                life.cut();
+            }
+            std::thread::sleep(Duration::from_millis(200));
+        }
+        panic!("the store does not open with {there} disks");
+    }
+
+    /// As a kill would: nothing is closed.
+    fn cut(self) {
+        drop(self.node);
+        self.runtime.shutdown_timeout(Duration::from_secs(20));
+    }
+
+    fn close(self) {
+        self.runtime.block_on(self.node.close());
+        self.cut();
+    }
+
+    fn bucket(&self) -> BucketId {
+        let found = self.runtime.block_on(self.node.bucket(BUCKET));
+        found.unwrap().id
+    }
+}
+
+fn has_content(directory: &Path) -> bool {
+    fs::read_dir(directory).is_ok_and(|mut entries| entries.next().is_some())
+}
+
+fn directories(root: &Path) -> Vec<PathBuf> {
+    (1..=DISKS).map(|n| root.join(format!("disk{n}"))).collect()
+}
+
+fn empty(directory: &Path) {
+    for entry in fs::read_dir(directory).unwrap() {
+        let path = entry.unwrap().path();
+        // The store may still be making files in it.
+        while path.exists() {
+            match path.is_dir() {
+                true => fs::remove_dir_all(&path).ok(),
+                false => fs::remove_file(&path).ok(),
+            };
+        }
+    }
+}
+
+/// What was written to each key: how often it was acknowledged, and how often it was tried.
+#[derive(Clone, Default)]
+struct Ledger(Arc<Mutex<BTreeMap<String, (u64, u64)>>>);
+
+fn content(key: &str, turn: u64) -> Vec<u8> {
+    let len = match turn % LARGE_EVERY {
+        0 => 40_000 + (turn as usize % 7) * 30_011,
+        _ => 7_000 + turn as usize % 1000,
+    };
+    let mut bytes = turn.to_be_bytes().to_vec();
+    let seed = key.bytes().fold(turn, |seed, byte| {
+        seed.wrapping_mul(31).wrapping_add(u64::from(byte))
+    });
+    bytes.extend_from_slice(&pattern(seed, len));
+    bytes
+}
+
+impl Ledger {
+    /// The next write of `key`; false when it was not acknowledged.
+    async fn write(&self, store: &dyn ObjectStore, bucket: BucketId, key: &str) -> bool {
+        let turn = {
+            let mut keys = self.0.lock().unwrap();
+            let (_, tried) = keys.entry(key.to_owned()).or_default();
+            *tried += 1;
+            *tried
+        };
+        let mut body = TestBody::new(content(key, turn));
+        let answer = store.put_object(bucket, request(key), &mut body).await;
+        match answer {
+            Ok(_) => self.0.lock().unwrap().get_mut(key).unwrap().0 = turn,
+            Err(Error::Unavailable(_) | Error::Closing) => return false,
+            Err(other) => panic!("{key}: {other}"),
+        }
+        true
+    }
+
+    /// Each key has what was acknowledged last, or what was tried after it.
+    async fn check(&self, store: &dyn ObjectStore, bucket: BucketId) {
+        let keys = self.0.lock().unwrap().clone();
+        let mut listed = Vec::new();
+        loop {
+            let page = ListObjects {
+                prefix: String::new(),
+                delimiter: String::new(),
+                after: listed.last().cloned().unwrap_or_default(),
+                max: 1000,
+            };
+            let page = store.list_objects(bucket, page).await.unwrap();
+            listed.extend(page.objects.into_iter().map(|object| object.key));
+            if page.next.is_none() {
+                break;
+            }
+        }
+        for (key, (acknowledged, tried)) in keys {
+            if acknowledged == 0 && !listed.contains(&key) {
+                continue;
+            }
+            let bytes = get(store, bucket, &key).await;
+            let turn = u64::from_be_bytes(bytes[..8].try_into().unwrap());
+            assert!(
+                (acknowledged..=tried).contains(&turn),
+                "{key}: {turn} instead of {acknowledged}..={tried}"
+            );
+            assert!(bytes == content(&key, turn), "{key} differs");
+            assert!(listed.contains(&key), "{key} is not listed");
+        }
+    }
+}
+
+/// Writers, each with some keys of its own, until `stop` or until each has done `turns`.
+struct Writers {
+    stop: Arc<AtomicBool>,
+    refused: Arc<AtomicUsize>,
+    tasks: Vec<tokio::task::JoinHandle<()>>,
+}
+
+impl Writers {
+    fn start(life: &Life, ledger: &Ledger, round: &str, turns: usize) -> Writers {
+        let bucket = life.bucket();
+        let stop = Arc::new(AtomicBool::new(false));
+        let refused = Arc::new(AtomicUsize::new(0));
+        let tasks = (0..WRITERS).map(|writer| {
+            let (node, ledger) = (life.node.clone(), ledger.clone());
+            let (stop, refused) = (stop.clone(), refused.clone());
+            let round = round.to_owned();
+            life.runtime.spawn(async move {
+                for turn in 0..turns {
+                    if stop.load(Ordering::Relaxed) {
+                        return;
+                    }
+                    let key = format!("{round}/{writer}/{}", turn % 9);
+                    if !ledger.write(&*node, bucket, &key).await {
+                        refused.fetch_add(1, Ordering::Relaxed);
+                    }
+                }
+            })
+        });
+        Writers {
+            tasks: tasks.collect(),
+            stop,
+            refused,
+        }
+    }
+
+    /// How many writes were not acknowledged.
+    fn end(self, life: &Life) -> usize {
+        life.runtime.block_on(async {
+            for task in self.tasks {
+                task.await.unwrap();
+            }
+        });
+        self.refused.load(Ordering::Relaxed)
+    }
+}
+
+fn newborn(root: &Path) -> (Life, Vec<PathBuf>) {
+    let directories = directories(root);
+    let life = Life::begin(&directories);
+    life.runtime.block_on(create(&*life.node, BUCKET));
+    (life, directories)
+}
+
+fn check(life: &Life, ledger: &Ledger) {
+    let bucket = life.bucket();
+    life.runtime.block_on(ledger.check(&*life.node, bucket));
+}
+
+fn emptied_under_load(disk: usize) {
+    let root = tempfile::tempdir().unwrap();
+    let (life, directories) = newborn(root.path());
+    let ledger = Ledger::default();
+    // Enough that memtables fill and logs are switched after the loss.
+    let writers = Writers::start(&life, &ledger, "running", 220);
+    std::thread::sleep(Duration::from_millis(1500));
+    empty(&directories[disk]);
+    let refused = writers.end(&life);
+    assert!(refused <= WRITERS, "{refused} writes were not acknowledged");
+    check(&life, &ledger);
+    let health = life.runtime.block_on(life.node.health());
+    assert_eq!((health.disks_online, health.can_write), (DISKS - 1, true));
+    assert_eq!(fs::read_dir(&directories[disk]).unwrap().count(), 0);
+    life.cut();
+
+    let life = Life::begin(&directories);
+    check(&life, &ledger);
+    assert_eq!(Writers::start(&life, &ledger, "again", 5).end(&life), 0);
+    check(&life, &ledger);
+    life.close();
+}
+
+#[test]
+fn f_14_the_first_disk_is_emptied_under_load() {
+    emptied_under_load(0);
+}
+
+#[test]
+fn f_14_the_last_disk_is_emptied_under_load() {
+    emptied_under_load(3);
+}
+
+/// The disk comes back with a replica whose log the others have dropped, and must count.
+#[test]
+fn f_14_a_disk_that_was_away_comes_back() {
+    let root = tempfile::tempdir().unwrap();
+    let (life, directories) = newborn(root.path());
+    let ledger = Ledger::default();
+    Writers::start(&life, &ledger, "first", 10).end(&life);
+    life.close();
+
+    let away = root.path().join("away");
+    fs::rename(&directories[1], &away).unwrap();
+    let life = Life::begin(&directories);
+    check(&life, &ledger);
+    // Past what the logs keep, so that they are dropped where the disk's log ends.
+    assert_eq!(Writers::start(&life, &ledger, "first", 300).end(&life), 0);
+    life.close();
+
+    fs::rename(&away, &directories[1]).unwrap();
+    let life = Life::begin(&directories);
+    check(&life, &ledger);
+    assert_eq!(Writers::start(&life, &ledger, "third", 5).end(&life), 0);
+    // Without another disk every majority has the one that came back.
+    empty(&directories[0]);
+    Writers::start(&life, &ledger, "first", 10).end(&life);
+    assert_eq!(Writers::start(&life, &ledger, "last", 5).end(&life), 0);
+    check(&life, &ledger);
+    life.cut();
+    let life = Life::begin(&directories);
+    check(&life, &ledger);
+    life.close();
+}
+
+#[test]
+fn f_01_every_acknowledged_write_survives_being_cut_off_again_and_again() {
+    let root = tempfile::tempdir().unwrap();
+    let (mut life, directories) = newborn(root.path());
+    let ledger = Ledger::default();
+    for round in 0..6 {
+        let writers = Writers::start(&life, &ledger, "cut", usize::MAX);
+        std::thread::sleep(Duration::from_millis(400 + 171 * round));
+        if round % 2 == 0 {
+            writers.stop.store(true, Ordering::Relaxed);
+        }
+        life.cut();
+        life = Life::begin(&directories);
+        check(&life, &ledger);
+    }
+    life.close();
+}
+
+#[test]
+fn s_90_a_start_without_a_majority_says_so_and_harms_nothing() {
+    let root = tempfile::tempdir().unwrap();
+    let (life, directories) = newborn(root.path());
+    let ledger = Ledger::default();
+    Writers::start(&life, &ledger, "all", 5).end(&life);
+    life.cut();
+
+    for disk in [1, 2] {
+        fs::rename(&directories[disk], root.path().join(disk.to_string())).unwrap();
+    }
+    let refusing = runtime();
+    let refused = refusing.block_on(Node::open(Options::new(directories.clone())));
+    match refused {
+        Err(OpenError::NoMajority {
+            up: 2, given: 4, ..
+        }) => {}
+        other => panic!("{:?}", other.map(drop)),
+    }
+    refusing.shutdown_timeout(Duration::from_secs(20));
+    assert!(
+        !directories[1].exists(),
+        "nothing is made where a disk is missing"
+    );
+
+    for disk in [1, 2] {
+        fs::rename(root.path().join(disk.to_string()), &directories[disk]).unwrap();
+    }
+    let life = Life::begin(&directories);
+    check(&life, &ledger);
+    life.close();
+}
