@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::fs::{self, OpenOptions};
 use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
@@ -14,8 +14,6 @@ use crate::server::Server;
 
 /// From inline values to several stripes.
 const SIZES: [usize; 7] = [0, 1, 5_000, 100_000, 1 << 20, (1 << 20) + 1, 5_000_000];
-/// Below a disk's directory: where its shards lie.
-const SHARDS: &str = "shards";
 
 /// What was acknowledged.
 #[derive(Default)]
@@ -115,28 +113,13 @@ fn s_90_a_disk_whose_directory_is_gone_at_start() {
     written.check(&server.client());
 }
 
-fn shard_files(disk: &Path) -> Vec<PathBuf> {
-    let mut files = Vec::new();
-    let mut folders = vec![disk.join(SHARDS)];
-    while let Some(folder) = folders.pop() {
-        for entry in fs::read_dir(folder).unwrap() {
-            let path = entry.unwrap().path();
-            match path.is_dir() {
-                true => folders.push(path),
-                false => files.push(path),
-            }
-        }
-    }
-    files
-}
-
 /// Damages every shard on any two of the four disks, while the server runs.
 fn damaged(damage: fn(&Path)) {
     for first in 1..=4 {
         for second in first + 1..=4 {
             let (mut server, written) = server_with_data();
             for disk in [first, second] {
-                let files = shard_files(&server.disks.path(disk));
+                let files = server.disks.shard_files(disk);
                 assert!(!files.is_empty(), "disk {disk} has shards");
                 files.iter().for_each(|file| damage(file));
             }

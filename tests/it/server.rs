@@ -19,6 +19,9 @@ pub const SECRET_KEY: &str = "a secret that only tests know";
 /// How long a start or an end may take on a machine that does much else.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// Below a disk's directory: where its shards lie.
+const SHARDS: &str = "shards";
+
 /// A folder that holds a server's disks; gone with its owner.
 pub struct Disks {
     folder: tempfile::TempDir,
@@ -47,6 +50,21 @@ impl Disks {
             1 => format!("{folder}/disk1"),
             count => format!("{folder}/disk{{1...{count}}}"),
         }
+    }
+
+    pub fn shard_files(&self, number: usize) -> Vec<PathBuf> {
+        let mut files = Vec::new();
+        let mut folders = vec![self.path(number).join(SHARDS)];
+        while let Some(folder) = folders.pop() {
+            for entry in fs::read_dir(folder).unwrap() {
+                let path = entry.unwrap().path();
+                match path.is_dir() {
+                    true => folders.push(path),
+                    false => files.push(path),
+                }
+            }
+        }
+        files
     }
 
     pub fn log(&self) -> PathBuf {
@@ -178,6 +196,17 @@ pub fn signal(pid: u32, name: &str) {
             .unwrap()
             .success()
     );
+}
+
+/// Waits until something that no event tells has come to be; one that takes too long fails the
+/// test.
+#[track_caller]
+pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !holds() {
+        assert!(start.elapsed() < PATIENCE, "still not: {what}");
+        std::thread::sleep(Duration::from_millis(50));
+    }
 }
 
 /// Waits for the end of a process; one that takes too long fails the test.
