@@ -133,9 +133,13 @@ impl Verifier<'_> {
         let payload = unsigned_payload(&parts.headers)?;
         let bucket = route::host_bucket(&parts.uri, &parts.headers, self.domains)?;
         let (secret, principal) = self.credentials.find(&claim.access_key);
-        let string_to_sign = sigv2::string_to_sign(parts, bucket.as_deref(), &claim.date);
-        let computed = sigv2::sign(secret, &string_to_sign);
-        let matches = sigv4::same_signature(&computed, &claim.signature);
+        let bucket = bucket.as_deref();
+        let string_to_sign = sigv2::string_to_sign(parts, bucket, &claim.date);
+        let is_signed =
+            |text: &[u8]| sigv4::same_signature(&sigv2::sign(secret, text), &claim.signature);
+        let with_slash = sigv2::string_to_sign_with_slash(parts, bucket, &claim.date)
+            .is_some_and(|text| is_signed(&text));
+        let matches = is_signed(&string_to_sign) | with_slash;
         match principal {
             Some(principal) if matches => Ok(Authenticated {
                 identity: Identity::Principal(principal.clone()),

@@ -218,6 +218,25 @@ fn parameters(parts: &Parts) -> impl Iterator<Item = (String, Option<Vec<u8>>)> 
 
 /// What is signed. `host_bucket`: the bucket, where the host names it and not the path.
 pub fn string_to_sign(parts: &Parts, host_bucket: Option<&str>, date: &str) -> Vec<u8> {
+    string_to_sign_of(parts, host_bucket, parts.uri.path(), date)
+}
+
+/// What some clients sign instead: a bucket alone with a slash behind it, though they send none.
+/// It names the same, so it is as good.
+pub fn string_to_sign_with_slash(
+    parts: &Parts,
+    host_bucket: Option<&str>,
+    date: &str,
+) -> Option<Vec<u8>> {
+    let path = parts.uri.path();
+    let bucket = path.strip_prefix('/').filter(|_| host_bucket.is_none())?;
+    if bucket.is_empty() || bucket.contains('/') {
+        return None;
+    }
+    Some(string_to_sign_of(parts, None, &format!("{path}/"), date))
+}
+
+fn string_to_sign_of(parts: &Parts, host_bucket: Option<&str>, path: &str, date: &str) -> Vec<u8> {
     let mut out = Vec::with_capacity(512);
     out.extend_from_slice(parts.method.as_str().as_bytes());
     out.push(b'\n');
@@ -230,7 +249,7 @@ pub fn string_to_sign(parts: &Parts, host_bucket: Option<&str>, date: &str) -> V
     out.extend_from_slice(date.as_bytes());
     out.push(b'\n');
     canonical_headers(&mut out, &parts.headers);
-    canonical_resource(&mut out, parts, host_bucket);
+    canonical_resource(&mut out, parts, host_bucket, path);
     out
 }
 
@@ -256,12 +275,12 @@ fn canonical_headers(out: &mut Vec<u8>, headers: &HeaderMap) {
 }
 
 /// The path as it was sent, under the bucket, and the sub-resources with their decoded values.
-fn canonical_resource(out: &mut Vec<u8>, parts: &Parts, host_bucket: Option<&str>) {
+fn canonical_resource(out: &mut Vec<u8>, parts: &Parts, host_bucket: Option<&str>, path: &str) {
     if let Some(bucket) = host_bucket {
         out.push(b'/');
         out.extend_from_slice(bucket.as_bytes());
     }
-    match parts.uri.path() {
+    match path {
         "" => out.push(b'/'),
         path => out.extend_from_slice(path.as_bytes()),
     }

@@ -213,6 +213,26 @@ fn a_01_any_bit_that_is_signed_and_flipped_is_refused() {
 }
 
 #[test]
+fn s_40_a_bucket_alone_may_be_signed_with_a_slash() {
+    let sign = |target: &str, sent: &str| {
+        let mut parts = plain("PUT", target, &[DATE]);
+        signer().sign(&mut parts, None).unwrap();
+        parts.uri = sent.parse().unwrap();
+        check(&parts).map(drop).map_err(|error| error.code())
+    };
+    assert_eq!(sign("//s3/b/", "/b"), Ok(()));
+    assert_eq!(sign("//s3/b/?acl", "/b?acl"), Ok(()));
+    assert_eq!(sign("//s3/b", "/b"), Ok(()));
+    for (signed, sent) in [
+        ("//s3/b/k/", "/b/k"),
+        ("//s3/b", "/b/"),
+        ("//s3/b/?acl", "/b"),
+    ] {
+        assert_eq!(sign(signed, sent), Err(Code::SignatureDoesNotMatch));
+    }
+}
+
+#[test]
 fn a_01_the_error_tells_what_was_signed() {
     let mut parts = signed("GET", "/k?acl", &[]);
     set(&mut parts, "authorization", &format!("AWS {KEY}:bm8="));
