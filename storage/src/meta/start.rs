@@ -55,10 +55,11 @@ pub async fn start_groups(disks: &[OpenDisk], start: Start) -> Result<Groups> {
         return Err(Error::Unavailable("no disk holds metadata".into()));
     }
     let mut found = try_join_all(disks.iter().map(find_replicas)).await?;
-    let mut birth = false;
+    let mut newborn = Vec::new();
     if let Start::Birth { losses } = start {
-        birth = !any_initialized(disks, &found).await?;
-        if birth {
+        newborn = without_log(disks, &found).await?;
+        // One log is enough: its replica may have been promised votes, and none is made anew.
+        if newborn.len() == GROUPS.len() {
             found = make_replicas(disks, &found, losses).await?;
         }
     }
@@ -85,7 +86,7 @@ pub async fn start_groups(disks: &[OpenDisk], start: Start) -> Result<Groups> {
             .collect();
         let members = Members::start(group, router.clone(), seats).await;
         let handle = Group::new(members.clone());
-        if birth {
+        if newborn.contains(&group) {
             members.initialize(voters).await?;
         } else {
             members.elect_at_start().await;
@@ -110,24 +111,27 @@ async fn find_replicas(disk: &OpenDisk) -> Result<Rows> {
     Ok(found.await?)
 }
 
-/// Whether some replica has a log: only then others may have voted, and none may be made anew.
-async fn any_initialized(disks: &[OpenDisk], found: &[Rows]) -> Result<bool> {
+/// The groups of which no replica has a log yet.
+///
+/// Power may go when the one group is initialized and the other is not: each is looked at alone.
+async fn without_log(disks: &[OpenDisk], found: &[Rows]) -> Result<Vec<GroupId>> {
+    let mut newborn = Vec::from(GROUPS);
     for (disk, rows) in disks.iter().zip(found) {
-        for (replica, _) in rows {
+        for (replica, row) in rows {
             let (db, replica) = (disk.db.clone(), *replica);
             let log = run_blocking(move || RaftLog::open(db, replica, Arc::default())).await?;
             if log.last_log_id().is_some() {
-                return Ok(true);
+                newborn.retain(|group| *group != row.group);
             }
         }
     }
-    Ok(false)
+    Ok(newborn)
 }
 
 /// Makes a replica of each group on each of the first disks, in place of the ones in `found`.
 ///
 /// Power goes before all disks have theirs: none has a log yet, and the next start makes all of
-/// them anew. After that: `initialize` is repeated.
+/// them anew. After that: `initialize` is repeated for each group that has no log.
 async fn make_replicas(disks: &[OpenDisk], found: &[Rows], losses: usize) -> Result<Vec<Rows>> {
     let voters = disks.len().min(2 * losses + 1).min(VOTERS_MAX);
     let made = disks

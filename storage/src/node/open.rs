@@ -98,7 +98,7 @@ impl Node {
         }
         let mut ready = open_databases(disks, birth).await?;
         let up = ready.len();
-        let groups = start(&ready, birth, given).await?;
+        let groups = start(&ready, birth, classes.losses()).await?;
         let majority =
             async { futures_util::try_join!(groups.system.ready(), groups.objects.ready()) };
         if let Err(source) = majority.await {
@@ -188,7 +188,8 @@ async fn open_databases(disks: Vec<Settled>, birth: bool) -> Result<Vec<Ready>, 
     Ok(ready)
 }
 
-async fn start(ready: &[Ready], birth: bool, given: usize) -> Result<Groups, Error> {
+/// `losses`: metadata survives what data survives.
+async fn start(ready: &[Ready], birth: bool, losses: usize) -> Result<Groups, Error> {
     let disks: Vec<OpenDisk> = ready
         .iter()
         .map(|disk| OpenDisk {
@@ -197,10 +198,7 @@ async fn start(ready: &[Ready], birth: bool, given: usize) -> Result<Groups, Err
         })
         .collect();
     let start = if birth {
-        // Metadata survives what data survives.
-        Start::Birth {
-            losses: Geometry::default_for(given).parity(),
-        }
+        Start::Birth { losses }
     } else {
         Start::Again
     };

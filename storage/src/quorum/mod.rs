@@ -44,6 +44,12 @@ pub struct Classes {
 }
 
 impl Classes {
+    /// So many lost disks cost no class a byte, but those with less parity.
+    pub fn losses(&self) -> usize {
+        let named = self.by_name.values().map(|geometry| geometry.parity());
+        named.fold(self.default.parity(), usize::max)
+    }
+
     fn geometry(&self, class: &str) -> Geometry {
         *self.by_name.get(class).unwrap_or(&self.default)
     }

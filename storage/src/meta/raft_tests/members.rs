@@ -250,6 +250,36 @@ async fn a_birth_that_was_cut_is_repeated() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_birth_that_was_cut_between_its_groups_is_finished() {
+    use crate::meta::replica::{OBJECT_GROUP, replica_rows};
+    let dir = tempfile::tempdir().unwrap();
+    let (disks, groups) = newborn(dir.path(), 4).await;
+    end(disks, groups).await;
+    let disks = open_disks(dir.path(), &[0, 1, 2, 3], false);
+    // The other group's log had not come to any disk yet.
+    for disk in &disks {
+        let rows = replica_rows(&disk.db).unwrap();
+        let (replica, row) = rows
+            .iter()
+            .find(|(_, row)| row.group == OBJECT_GROUP)
+            .unwrap();
+        crate::meta::snapshot::delete_state(&disk.db, row.state).unwrap();
+        let forget = |batch: &mut WriteBatch| {
+            crate::meta::raft_log::delete_log(&disk.db, batch, *replica);
+        };
+        disk.db.synced(forget).await.unwrap();
+    }
+    let groups = start_groups(&disks, Start::Birth { losses: 2 })
+        .await
+        .unwrap();
+    groups.system.ready().await.unwrap();
+    groups.objects.ready().await.unwrap();
+    groups.objects.propose(put("a", "x")).await.unwrap();
+    assert_eq!(groups.objects.status().voters.len(), 4);
+    end(disks, groups).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn dropped_handles_end_everything() {
     let dir = tempfile::tempdir().unwrap();
     let (disks, groups) = newborn(dir.path(), 4).await;
