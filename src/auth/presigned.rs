@@ -1,6 +1,7 @@
 //! Credentials in the query: presigned URLs.
 //!
-//! Reads and checks the parameters (what is particular to Signature Version 2 is in `sigv2`); the signature itself is verified by `authenticate`.
+//! Reads and checks the parameters (what is particular to Signature Version 2 is in `sigv2`); the
+//! signature itself is verified by `authenticate`.
 
 use drystone_storage::types::Timestamp;
 use http::request::Parts;
