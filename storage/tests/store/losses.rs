@@ -10,15 +10,18 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use drystone_storage::error::Error;
+use bytes::Bytes;
+use drystone_storage::error::{Error, Result};
 use drystone_storage::node::{Node, OpenError, Options};
-use drystone_storage::store::{ListObjects, ObjectStore};
-use drystone_storage::types::BucketId;
+use drystone_storage::store::{Body, ListObjects, ObjectStore};
+use drystone_storage::types::{BucketId, Digest, VersionSelector};
 use tokio::runtime::Runtime;
 
-use crate::body::{TestBody, get, pattern, request};
+use crate::body::{TestBody, get, pattern, put, read_all, request};
 use crate::buckets::create;
+use crate::objects::delete;
 
+const LATEST: VersionSelector = VersionSelector::Latest;
 const BUCKET: &str = "stones";
 const DISKS: usize = 4;
 const WRITERS: usize = 16;
@@ -340,4 +343,111 @@ fn s_90_a_start_without_a_majority_says_so_and_harms_nothing() {
     let life = Life::begin(&directories);
     check(&life, &ledger);
     life.close();
+}
+
+/// The files in a disk's folders of shards.
+fn shard_files(directories: &[PathBuf]) -> usize {
+    let folders = directories
+        .iter()
+        .flat_map(|dir| fs::read_dir(dir.join("shards")).unwrap());
+    folders
+        .map(|folder| fs::read_dir(folder.unwrap().path()).unwrap().count())
+        .sum()
+}
+
+/// A body that comes so slowly that epochs pass.
+struct SlowBody(TestBody);
+
+#[async_trait::async_trait]
+impl Body for SlowBody {
+    async fn next(&mut self) -> Result<Option<Bytes>> {
+        tokio::time::sleep(5 * GC_EVERY).await;
+        self.0.next().await
+    }
+
+    fn digest(&mut self) -> Digest {
+        self.0.digest()
+    }
+
+    fn size_hint(&self) -> Option<u64> {
+        None
+    }
+}
+
+const GC_EVERY: Duration = Duration::from_millis(20);
+
+/// Writes, links, reads slowly, deletes and breaks off, while gc takes away what it may.
+async fn one_of_each(node: &Node, bucket: BucketId, name: &str, turn: u64) {
+    let (key, linked) = (format!("{name}/k"), format!("{name}/linked"));
+    let bytes = pattern(turn, 50_000 + (turn as usize % 5) * 70_001);
+    put(node, bucket, &key, bytes.clone()).await;
+    let handle = node.open_object(bucket, &key, LATEST).await.unwrap();
+    let link = node.link_object(bucket, &*handle, request(&linked)).await;
+    link.unwrap();
+    // The bytes lose their first name, and then, but for the open handle, their last.
+    let mut slow = SlowBody(TestBody::new(pattern(turn + 1, 150_000)));
+    let written = node.put_object(bucket, request(&key), &mut slow).await;
+    written.unwrap();
+    tokio::time::sleep(3 * GC_EVERY).await;
+    assert!(get(node, bucket, &linked).await == bytes);
+    node.delete_object(bucket, delete(&linked, LATEST))
+        .await
+        .unwrap();
+    tokio::time::sleep(3 * GC_EVERY).await;
+    assert!(read_all(&*handle).await == bytes);
+    drop(handle);
+    let mut broken = TestBody::new(bytes).interrupted();
+    let refused = node.put_object(bucket, request(&key), &mut broken).await;
+    assert!(matches!(refused, Err(Error::Body(_))));
+    // And one whose caller goes away.
+    let mut late = SlowBody(TestBody::new(pattern(turn + 2, 150_000)));
+    let gone = node.put_object(bucket, request(&linked), &mut late);
+    tokio::time::timeout(7 * GC_EVERY, gone).await.ok();
+    assert!(get(node, bucket, &key).await == pattern(turn + 1, 150_000));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn b_19_b_20_gc_takes_all_that_nothing_names_and_nothing_else() {
+    let root = tempfile::tempdir().unwrap();
+    let directories = directories(root.path());
+    let options = Options {
+        gc_every: GC_EVERY,
+        ..Options::new(directories.clone())
+    };
+    let node = Node::open(options).await.unwrap();
+    let bucket = create(&*node, BUCKET).await;
+    let kept = pattern(7, 100_000);
+    put(&*node, bucket, "kept", kept.clone()).await;
+    let writers = (0..6u64).map(|writer| {
+        let node = node.clone();
+        tokio::spawn(async move {
+            for turn in 0..6 {
+                let name = format!("{writer}");
+                one_of_each(&node, bucket, &name, writer * 100 + turn).await;
+            }
+        })
+    });
+    for writer in writers.collect::<Vec<_>>() {
+        writer.await.unwrap();
+    }
+    for writer in 0..6 {
+        for key in ["k", "linked"] {
+            let key = delete(&format!("{writer}/{key}"), LATEST);
+            node.delete_object(bucket, key).await.unwrap();
+        }
+    }
+    let emptied = async {
+        while shard_files(&directories) > DISKS {
+            tokio::time::sleep(GC_EVERY).await;
+        }
+    };
+    let emptied = tokio::time::timeout(Duration::from_secs(30), emptied).await;
+    assert!(
+        emptied.is_ok(),
+        "{} shards are left",
+        shard_files(&directories)
+    );
+    assert!(get(&*node, bucket, "kept").await == kept);
+    assert_eq!(shard_files(&directories), DISKS);
+    node.close().await;
 }
