@@ -408,6 +408,8 @@ pub async fn collect_small(
 pub struct HashingBody {
     reader: Box<dyn BodyReader>,
     size: u64,
+    /// Of it, what has not come yet.
+    left: u64,
     digester: Option<Digester>,
     digest: Option<Digest>,
 }
@@ -426,6 +428,7 @@ impl HashingBody {
         HashingBody {
             reader,
             size,
+            left: size,
             digester: Some(Digester::new(wanted)),
             digest: None,
         }
@@ -437,6 +440,12 @@ impl Body for HashingBody {
     async fn next(&mut self) -> StorageResult<Option<Bytes>> {
         let body = |error: S3Error| Error::Body(Box::new(error));
         let piece = self.reader.next().await?;
+        let len = piece.as_ref().map_or(0, Bytes::len) as u64;
+        let left = self.left.checked_sub(len);
+        // A copy that is shorter or longer than its source must never be acknowledged.
+        self.left = left
+            .filter(|left| *left == 0 || piece.is_some())
+            .ok_or_else(|| Error::Corrupt("the source is not as long as it was".into()))?;
         match (&piece, self.digester.take()) {
             (Some(piece), Some(mut digester)) => {
                 digester.data(piece.clone()).await.map_err(body)?;

@@ -62,6 +62,17 @@ pub struct DamageReport {
     pub rank: u8,
 }
 
+/// What became of the shards of a write that were to be removed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Removed {
+    /// Each is surely gone.
+    All,
+    /// All but those on disks that are not here, or down until the next start.
+    ButAway,
+    /// A disk did not do it, and may the next time.
+    Failed,
+}
+
 /// The disks of a node and what is written and read on them.
 pub struct Shards {
     disks: Vec<Arc<dyn Disk>>,
@@ -159,16 +170,20 @@ impl Shards {
         Ok(Box::new(read::Reader::open(source, range).await?))
     }
 
-    /// Removes all shards of a write. True when each is surely gone; a disk that does not answer,
-    /// or is not here, keeps it false.
-    pub async fn remove(&self, write_id: WriteId, set: &ShardSet) -> bool {
+    /// Removes all shards of a write.
+    pub async fn remove(&self, write_id: WriteId, set: &ShardSet) -> Removed {
         let removals = named(write_id, set).map(|(place, name)| async move {
-            match self.disk(place.disk) {
-                Some(disk) => within_deadline(disk.remove(vec![name])).await.is_ok(),
-                None => false,
+            let disk = self.disk(place.disk);
+            match disk.filter(|disk| disk.state().borrow().is_up()) {
+                Some(disk) => match within_deadline(disk.remove(vec![name])).await {
+                    Ok(()) => Removed::All,
+                    Err(_) => Removed::Failed,
+                },
+                None => Removed::ButAway,
             }
         });
-        join_all(removals).await.into_iter().all(|gone| gone)
+        let removed = join_all(removals).await.into_iter().max();
+        removed.unwrap_or(Removed::All)
     }
 
     /// Takes the shards of a committed write off the lists of unconfirmed ones, some time later.

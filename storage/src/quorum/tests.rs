@@ -471,8 +471,9 @@ async fn what_a_failed_body_left_is_found_and_dropped_as_orphans() {
     assert_eq!(files, 4, "those of the write that was kept");
     bench.assert_reads_back(&kept, &object).await;
 
-    assert!(bench.shards.remove(kept.0, &kept.1).await);
-    assert!(bench.shards.remove(kept.0, &kept.1).await, "again");
+    let remove = || bench.shards.remove(kept.0, &kept.1);
+    assert_eq!(remove().await, Removed::All);
+    assert_eq!(remove().await, Removed::All, "again");
     bench.shards.disks[3].fail("as a test");
-    assert!(!bench.shards.remove(kept.0, &kept.1).await);
+    assert_eq!(remove().await, Removed::ButAway);
 }

@@ -9,7 +9,7 @@
 //! 1. The epoch is raised, and then the floor, to the oldest epoch that is still held.
 //! 2. Garbage below the floor: shards first, then the rows. Power goes between: the rows are there,
 //!    the next round finds the shards gone and forgets them. A disk that does not answer keeps
-//!    its rows.
+//!    its rows; those of one that is away wait for the next start, as it can't come back before.
 //! 3. Unconfirmed shards below the floor: a linearizable look says whether a row names them on
 //!    that disk. Named ones are confirmed, the others removed, shard first. A writer that is still
 //!    on its way with such a shard is refused at its commit, as its epoch is below the floor.
@@ -21,9 +21,9 @@ use crate::env::Env;
 use crate::error::Result;
 use crate::meta::command::{Change, Command, Reply};
 use crate::meta::group::Group;
-use crate::quorum::{Shards, Unconfirmed};
+use crate::quorum::{Removed, Shards, Unconfirmed};
 use crate::repair::epochs::Epochs;
-use crate::types::Epoch;
+use crate::types::{Epoch, WriteId};
 
 /// Rows looked at in one step; a round takes as many steps as there are rows.
 const STEP_LEN_MAX: usize = 1000;
@@ -43,6 +43,8 @@ pub struct Collector {
     epochs: Arc<Epochs>,
     /// Absent for a group that never names any.
     shards: Option<Arc<Shards>>,
+    /// Garbage below this epoch lies only on disks that are away. None is added below the floor.
+    swept: AtomicU64,
     counts: Counts,
 }
 
@@ -58,6 +60,7 @@ impl Collector {
             group,
             epochs,
             shards,
+            swept: AtomicU64::new(0),
             counts: Counts::default(),
         }
     }
@@ -90,20 +93,28 @@ impl Collector {
     }
 
     async fn remove_garbage(&self, shards: &Shards, floor: Epoch) -> Result<()> {
-        let mut after = None;
+        let swept = self.swept.load(Ordering::Relaxed);
+        let last_swept = |epoch| (Epoch(epoch), WriteId([u8::MAX; 16]));
+        let mut after = swept.checked_sub(1).map(last_swept);
+        let mut failed = false;
         loop {
             let rows = self
                 .group
                 .read(move |view| view.garbage(after, floor, STEP_LEN_MAX))
                 .await?;
             let Some(last) = rows.last() else {
+                if !failed {
+                    self.swept.store(floor.0, Ordering::Relaxed);
+                }
                 return Ok(());
             };
             after = Some((last.epoch, last.write_id));
             let mut gone = Vec::with_capacity(rows.len());
             for row in rows {
-                if shards.remove(row.write_id, &row.shards).await {
-                    gone.push((row.epoch, row.write_id));
+                match shards.remove(row.write_id, &row.shards).await {
+                    Removed::All => gone.push((row.epoch, row.write_id)),
+                    Removed::ButAway => {}
+                    Removed::Failed => failed = true,
                 }
             }
             self.counts

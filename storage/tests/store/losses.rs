@@ -47,10 +47,18 @@ impl Life {
     /// With all disks that are there. Those of a life that was cut off come free a little later
     /// than it ends, as a process's would with it.
     fn begin(directories: &[PathBuf]) -> Life {
+        Life::begin_with(directories, Duration::from_secs(600))
+    }
+
+    fn begin_with(directories: &[PathBuf], gc_every: Duration) -> Life {
         let there = directories.iter().filter(|dir| has_content(dir)).count();
         for _ in 0..BEGIN_TRIES {
             let runtime = runtime();
-            let opened = runtime.block_on(Node::open(Options::new(directories.to_vec())));
+            let options = Options {
+                gc_every,
+                ..Options::new(directories.to_vec())
+            };
+            let opened = runtime.block_on(Node::open(options));
             if let Ok(node) = opened {
                 let online = runtime.block_on(node.health()).disks_online;
                 let life = Life { runtime, node };
@@ -450,4 +458,43 @@ async fn b_19_b_20_gc_takes_all_that_nothing_names_and_nothing_else() {
     assert!(get(&*node, bucket, "kept").await == kept);
     assert_eq!(shard_files(&directories), DISKS);
     node.close().await;
+}
+
+#[test]
+fn b_17_the_garbage_of_a_disk_that_was_away_goes_when_it_is_back() {
+    let root = tempfile::tempdir().unwrap();
+    let (life, directories) = newborn(root.path());
+    let bucket = life.bucket();
+    let bytes = pattern(3, 200_000);
+    for key in ["gone", "kept"] {
+        life.runtime
+            .block_on(put(&*life.node, bucket, key, bytes.clone()));
+    }
+    life.close();
+
+    let away = root.path().join("away");
+    fs::rename(&directories[3], &away).unwrap();
+    let life = Life::begin_with(&directories, GC_EVERY);
+    let deleted = life.node.delete_object(bucket, delete("gone", LATEST));
+    life.runtime.block_on(deleted).unwrap();
+    until(|| shard_files(&directories[..3]) == 3);
+    assert_eq!(shard_files(&[away.clone()]), 2);
+    life.close();
+
+    fs::rename(&away, &directories[3]).unwrap();
+    let life = Life::begin_with(&directories, GC_EVERY);
+    until(|| shard_files(&directories[3..]) == 1);
+    let read = life.runtime.block_on(get(&*life.node, bucket, "kept"));
+    assert!(read == bytes);
+    life.close();
+}
+
+fn until(mut so: impl FnMut() -> bool) {
+    for _ in 0..1000 {
+        if so() {
+            return;
+        }
+        std::thread::sleep(GC_EVERY);
+    }
+    panic!("it never came to be so");
 }

@@ -358,3 +358,18 @@ async fn s_12_a_copied_body_has_the_same_digests() {
     let sha256 = compute::checksum(ChecksumAlgorithm::Sha256, &data);
     assert_eq!(digest.checksum, Some(sha256));
 }
+
+#[tokio::test]
+async fn b_42_a_copy_whose_source_ends_short_or_long_is_an_error() {
+    for size in [5, 7] {
+        let pieces = vec![Bytes::from("def"), Bytes::from("abc")];
+        let reader = Box::new(Pieces(pieces));
+        let mut body = HashingBody::new(reader, size, ChecksumAlgorithm::Sha256);
+        body.next().await.unwrap();
+        let rest = match body.next().await {
+            Ok(Some(_)) => body.next().await,
+            other => other,
+        };
+        assert!(matches!(rest, Err(Error::Corrupt(_))), "{size}");
+    }
+}
