@@ -477,3 +477,28 @@ async fn what_a_failed_body_left_is_found_and_dropped_as_orphans() {
     bench.shards.disks[3].fail("as a test");
     assert_eq!(remove().await, Removed::ButAway);
 }
+
+#[tokio::test]
+async fn f_28_what_a_failed_body_left_is_gone_at_once() {
+    let bench = Bench::new(4);
+    let object = bytes(10 * CHUNK);
+    let mut body = TestBody::watched(&object, |given| match given > object.len() / 2 {
+        true => Err(Error::Body("cut off".into())),
+        false => Ok(()),
+    });
+    let failed = bench.write_body(&mut body).await;
+    assert!(matches!(failed, Err(Error::Body(_))));
+    let files = || -> usize {
+        (0..4)
+            .flat_map(|disk| (0..=255).map(move |first| (disk, first)))
+            .map(|(disk, first)| shard_folder(&bench.dir(disk), first))
+            .map(|folder| fs::read_dir(folder).unwrap().count())
+            .sum()
+    };
+    let gone = async {
+        while files() > 0 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(DEADLINE, gone).await.unwrap();
+}

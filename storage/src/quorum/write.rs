@@ -6,7 +6,8 @@
 //! `Ok` means: every shard is synced; or, where disks failed on the way and no other could stand
 //! in, so many are that any one more disk may be lost and the bytes are still there. The set marks
 //! the shards that are missing. After an error, and when the caller goes away, what was written is
-//! in its disks' lists of unconfirmed shards, and gc removes it.
+//! removed at once (F-28): no command can name it, as its set was never given. What a disk keeps
+//! all the same is in its list of unconfirmed shards, and gc removes it.
 //!
 //! A shard whose disk fails begins anew on another disk as long as all its bytes are at hand:
 //! while the body is no longer than what is in flight.
@@ -96,6 +97,44 @@ pub(super) struct Write {
     /// Buffers that come free when all disks have written them.
     used: VecDeque<Bytes>,
     full: bool,
+    /// Its set was given: from now on the shards are the metadata's.
+    given: bool,
+}
+
+impl Drop for Write {
+    fn drop(&mut self) {
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else {
+            return;
+        };
+        if self.given {
+            return;
+        }
+        for (rank, slot) in self.slots.drain(..).enumerate() {
+            let name = shard_name(self.target.write_id, rank);
+            runtime.spawn(async move {
+                let disk = match slot {
+                    Slot::Writing(Lane { disk, steps, task }) => {
+                        // Without more steps it ends; until then it may still write.
+                        drop(steps);
+                        task.await.ok();
+                        disk
+                    }
+                    Slot::Durable { disk, .. } | Slot::Missing { disk } => disk,
+                };
+                if let Err(error) = within_deadline(disk.remove(vec![name])).await {
+                    tracing::debug!(%error, disk = %disk.id(), "an unnamed shard is left to gc");
+                }
+            });
+        }
+    }
+}
+
+fn shard_name(write_id: WriteId, rank: usize) -> ShardName {
+    ShardName {
+        write_id,
+        rank: rank as u8,
+        generation: 0,
+    }
 }
 
 impl Write {
@@ -119,6 +158,7 @@ impl Write {
             kept: Some(Vec::new()),
             used: VecDeque::new(),
             full: false,
+            given: false,
         };
         for (rank, disk) in disks.drain(..geometry.total()).enumerate() {
             let lane = write.start_lane(rank, disk);
@@ -130,11 +170,7 @@ impl Write {
 
     fn start_lane(&self, rank: usize, disk: Arc<dyn Disk>) -> Lane {
         let header = ShardHeader {
-            name: ShardName {
-                write_id: self.target.write_id,
-                rank: rank as u8,
-                generation: 0,
-            },
+            name: shard_name(self.target.write_id, rank),
             epoch: self.target.epoch,
             bucket: self.target.bucket,
             data_shards: self.geometry.data() as u8,
@@ -311,6 +347,7 @@ impl Write {
             self.survives()?;
         }
         self.survives()?;
+        self.given = true;
         let place = |slot: &Slot| {
             let (disk, checksum, missing) = match slot {
                 Slot::Durable { disk, checksum } => (disk, *checksum, false),
