@@ -88,6 +88,7 @@ impl Server {
         let (parts, source) = request.into_parts();
         let method = parts.method.clone();
         let resource = parts.uri.path().to_owned();
+        let never_continued = is_asked_to_continue(&parts.headers) && source.is_end_stream();
         let (source, unread) = Incoming::watch(source);
         let target = route::target(&parts.uri, &parts.headers, &self.domains);
         let place = target.as_ref().ok().cloned();
@@ -108,7 +109,8 @@ impl Server {
         if method == Method::HEAD && !response.status().is_success() {
             *response.body_mut() = Body::empty();
         }
-        self.finish(response.headers_mut(), &id, unread.load(Ordering::Relaxed));
+        let closes = never_continued || unread.load(Ordering::Relaxed);
+        self.finish(response.headers_mut(), &id, closes);
         response
     }
 
@@ -199,7 +201,7 @@ impl Server {
     }
 
     /// The headers that every response has.
-    fn finish(&self, headers: &mut HeaderMap, id: &str, body_unread: bool) {
+    fn finish(&self, headers: &mut HeaderMap, id: &str, closes: bool) {
         let mut set = |name: HeaderName, value: &str| {
             if let Ok(value) = HeaderValue::from_str(value) {
                 headers.insert(name, value);
@@ -208,11 +210,18 @@ impl Server {
         set(X_AMZ_REQUEST_ID, id);
         set(X_AMZ_ID_2, &self.host_id);
         set(header::SERVER, SERVER);
-        if body_unread {
-            // What is left of the body would be taken for the next request.
+        if closes {
+            // What is left of a body would be taken for the next request. And a client that waits
+            // for `100 Continue` before an empty body gets none, as there is nothing to go on
+            // with; botocore then takes this answer for the next one's on the same connection.
             set(header::CONNECTION, "close");
         }
     }
+}
+
+fn is_asked_to_continue(headers: &HeaderMap) -> bool {
+    let expect = headers.get(header::EXPECT);
+    expect.is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"))
 }
 
 fn check_limits(headers: &HeaderMap) -> Result<(), S3Error> {

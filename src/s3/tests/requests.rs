@@ -189,3 +189,21 @@ async fn a_13_a_body_that_fails_a_check_leaves_nothing() {
         (404, "NoSuchKey".to_owned())
     );
 }
+
+/// An empty body is never asked for by `100 Continue`, so the final answer comes without one.
+/// botocore kept that answer's status for the next request on the connection and then waited for
+/// ever: a sync of a tree with empty files hung.
+#[tokio::test]
+async fn w_11_an_answer_without_continue_ends_the_connection() {
+    let world = World::with_bucket().await;
+    let put = |line| world.call(line).header("expect", "100-continue");
+    assert_eq!(
+        put("PUT /bkt/empty").ok().await.header("connection"),
+        "close"
+    );
+    assert_eq!(
+        put("PUT /bkt/k").body("x").ok().await.header("connection"),
+        ""
+    );
+    assert_eq!(world.call("PUT /bkt/k").ok().await.header("connection"), "");
+}
