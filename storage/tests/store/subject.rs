@@ -1,12 +1,16 @@
 //! The stores that the suite runs on.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use drystone_storage::env::SystemEnv;
 use drystone_storage::model::MemoryStore;
 use drystone_storage::node::{Node, Options};
 use drystone_storage::store::ObjectStore;
+
+const RESTART_TRIES: usize = 50;
+const RESTART_PAUSE: Duration = Duration::from_millis(100);
 
 /// A store under test and what it needs to live: folders are removed when it is dropped.
 #[async_trait]
@@ -66,9 +70,18 @@ impl Subject for OnDisks {
     async fn restart(&mut self) {
         let node = self.node.take().expect("it is open");
         node.close().await;
-        // Its locks go with it.
         drop(node);
-        let node = Node::open(self.options.clone()).await;
-        self.node = Some(node.expect("the store opens again"));
+        // Replicas that have ended let go of their disks a moment later.
+        for _ in 0..RESTART_TRIES {
+            if let Ok(node) = Node::open(self.options.clone()).await {
+                if node.health().await.disks_offline == 0 {
+                    self.node = Some(node);
+                    return;
+                }
+                node.close().await;
+            }
+            tokio::time::sleep(RESTART_PAUSE).await;
+        }
+        panic!("the store does not open again with all its disks");
     }
 }
