@@ -24,8 +24,9 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
 use rocksdb::{
-    BlockBasedOptions, Cache, ColumnFamily, ColumnFamilyDescriptor, DBCompressionType,
-    DBRecoveryMode, Env, FlushOptions, LogLevel, Options, WriteBatch, WriteBufferManager,
+    BlockBasedIndexType, BlockBasedOptions, Cache, ColumnFamily, ColumnFamilyDescriptor,
+    DBCompressionType, DBRecoveryMode, Env, FlushOptions, LogLevel, Options, WriteBatch,
+    WriteBufferManager,
 };
 use tokio::sync::{Notify, watch};
 
@@ -499,7 +500,12 @@ fn database_options(shared: &DbShared) -> Options {
 fn family_options(family: Option<Family>, shared: &DbShared) -> Options {
     let mut table = BlockBasedOptions::default();
     table.set_block_cache(&shared.cache);
+    // In partitions of a block's size: whole, those of one file don't fit into a shard of the
+    // cache, and every look-up would read and verify them anew.
     table.set_cache_index_and_filter_blocks(true);
+    table.set_index_type(BlockBasedIndexType::TwoLevelIndexSearch);
+    table.set_partition_filters(true);
+    table.set_pin_top_level_index_and_filter(true);
     table.set_block_size(16 << 10);
     if family != Some(Family::Log) {
         table.set_bloom_filter(10.0, false);
