@@ -3,6 +3,7 @@
 //! `tests/run.sh` builds the binary, installs the clients and runs this.
 #![allow(clippy::unwrap_used)]
 
+mod bench;
 mod clients;
 mod command_line;
 mod crash;
