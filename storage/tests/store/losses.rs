@@ -478,7 +478,7 @@ fn b_17_the_garbage_of_a_disk_that_was_away_goes_when_it_is_back() {
     let deleted = life.node.delete_object(bucket, delete("gone", LATEST));
     life.runtime.block_on(deleted).unwrap();
     until(|| shard_files(&directories[..3]) == 3);
-    assert_eq!(shard_files(&[away.clone()]), 2);
+    assert_eq!(shard_files(std::slice::from_ref(&away)), 2);
     life.close();
 
     fs::rename(&away, &directories[3]).unwrap();
