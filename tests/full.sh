@@ -1,0 +1,16 @@
+#!/usr/bin/env bash
+# What does not fit into CI: twenty kills in the midst of uploads, and the benchmarks. The last
+# result stands in tests/FULL.md.
+set -euo pipefail
+
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+# shellcheck source=deploy/env.sh
+. deploy/env.sh
+
+require_linux
+require_cargo
+install_build_packages
+say "== twenty kills"
+DRYSTONE_TEST_KILLS=20 cargo test --locked --workspace --test it -- --nocapture kill
+say "== benchmarks"
+cargo test --locked --workspace --test it -- --ignored --nocapture --test-threads 1 bench_
