@@ -54,12 +54,50 @@ pub fn read(request: &Request) -> Result<Attributes, S3Error> {
     })
 }
 
-/// 501 for a header whose meaning would be lost.
+/// 501 for a header whose meaning would be lost; 400 where AWS refuses what they ask for together.
 pub fn check_supported(headers: &HeaderMap) -> Result<(), S3Error> {
+    check_encryption(headers)?;
     for (prefix, feature) in MISSING {
         if headers.keys().any(|name| name.as_str().starts_with(prefix)) {
             return Err(S3Error::not_implemented(feature));
         }
+    }
+    Ok(())
+}
+
+/// The ways to encrypt exclude each other, and each has its own words.
+fn check_encryption(headers: &HeaderMap) -> Result<(), S3Error> {
+    const METHOD: &str = "x-amz-server-side-encryption";
+    const CUSTOMER: &str = "x-amz-server-side-encryption-customer-";
+    const KEY_ID: &str = "x-amz-server-side-encryption-aws-kms-key-id";
+    let text = |name| {
+        headers
+            .get(name)
+            .map(|value| String::from_utf8_lossy(value.as_bytes()))
+    };
+    let method = text(METHOD);
+    let refused = |message| {
+        let value = method.as_deref().unwrap_or_default();
+        Err(S3Error::invalid_argument(message, METHOD, value))
+    };
+    let by_customer = headers
+        .keys()
+        .any(|name| name.as_str().starts_with(CUSTOMER));
+    let by_kms = matches!(method.as_deref(), Some("aws:kms" | "aws:kms:dsse"));
+    if method.is_some() && by_customer {
+        return refused(
+            "Server Side Encryption with Customer provided key is incompatible with the \
+             encryption method specified",
+        );
+    }
+    if method.as_deref().is_some_and(|method| method != "AES256") && !by_kms {
+        return refused("The encryption method specified is not supported");
+    }
+    if headers.contains_key(KEY_ID) && !by_kms {
+        return refused(
+            "Server Side Encryption with AWS KMS managed key requires HTTP header \
+             x-amz-server-side-encryption : aws:kms",
+        );
     }
     Ok(())
 }
@@ -322,8 +360,24 @@ mod tests {
             "x-amz-object-lock-mode",
             "x-amz-write-offset-bytes",
         ] {
-            let error = check_supported(&headers(&[(name, "x")])).unwrap_err();
+            let error = check_supported(&headers(&[(name, "AES256")])).unwrap_err();
             assert_eq!(error.code(), Code::NotImplemented);
+        }
+    }
+
+    #[test]
+    fn ways_to_encrypt_that_exclude_each_other_are_refused() {
+        const METHOD: &str = "x-amz-server-side-encryption";
+        const CUSTOMER: &str = "x-amz-server-side-encryption-customer-algorithm";
+        const KEY_ID: &str = "x-amz-server-side-encryption-aws-kms-key-id";
+        for pairs in [
+            &[(METHOD, "AES256"), (CUSTOMER, "AES256")][..],
+            &[(METHOD, "aws:kms"), (CUSTOMER, "AES256")],
+            &[(METHOD, "AES256"), (KEY_ID, "k")],
+            &[(METHOD, "aes:kms")],
+        ] {
+            let error = check_supported(&headers(pairs)).unwrap_err();
+            assert_eq!(error.code(), Code::InvalidArgument, "{pairs:?}");
         }
     }
 }
