@@ -99,7 +99,7 @@ fn check(client: &Client, told: &Told, which: impl Fn(&str) -> bool) {
 }
 
 #[test]
-fn b_46_kill_during_parallel_uploads_loses_nothing_acknowledged() {
+fn f_01_kill_during_parallel_uploads_loses_nothing_acknowledged() {
     let rounds = std::env::var(ROUNDS_VARIABLE).map_or(ROUNDS, |text| text.parse().unwrap());
     let mut server = Server::fresh(4);
     server.client().put("/kept", b"").unwrap().expect(200);
