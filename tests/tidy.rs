@@ -52,6 +52,7 @@ const ENGINE_LAYERS: &[(&str, &[&str])] = &[
     ("checksum", &[]),
     ("env", &[]),
     ("error", &[]),
+    ("measure", &[]),
     ("types", &[]),
 ];
 
@@ -59,11 +60,11 @@ const ENGINE_LAYERS: &[(&str, &[&str])] = &[
 const OPERATION: &[&str] = &["meta", "node", "quorum", "repair"];
 
 /// The words that everything may use.
-const ENGINE_WORDS: &[&str] = &["checksum", "env", "error", "store", "types"];
+const ENGINE_WORDS: &[&str] = &["checksum", "env", "error", "measure", "store", "types"];
 
 /// The public face of the engine: all that the front end may name of it.
 const ENGINE_FACE: &[&str] = &[
-    "checksum", "env", "error", "model", "node", "store", "types",
+    "checksum", "env", "error", "measure", "model", "node", "store", "types",
 ];
 
 struct Source {

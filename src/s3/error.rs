@@ -1,7 +1,9 @@
-//! S3's errors: one table, and the one place where a storage error becomes one of them.
+//! S3's errors: one table of codes, and the one place where a storage error becomes one of them.
 //!
 //! A [`Code`] fixes the text and the status; an [`S3Error`] adds what this case has to say. It
 //! becomes a response in one place, the server, which knows bucket, key and request id.
+
+mod codes;
 
 use std::borrow::Cow;
 use std::fmt;
@@ -9,168 +11,10 @@ use std::fmt;
 use drystone_storage::error::{Error, Precondition, Refusal};
 use http::{HeaderName, HeaderValue, StatusCode, header};
 
+pub use self::codes::Code;
+use crate::s3::request::Query;
 use crate::s3::response::{self, Body, Response};
 use crate::s3::xml::Writer;
-
-/// Writes the table once: variant (which is also the text on the wire), status, AWS's message.
-macro_rules! codes {
-    ($($code:ident $status:ident $message:literal;)+) => {
-        /// An error code as S3 names it.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-        pub enum Code {
-            $($code,)+
-        }
-
-        impl Code {
-            pub const ALL: &[Code] = &[$(Code::$code,)+];
-
-            /// The text in `<Code>`.
-            pub fn text(self) -> &'static str {
-                match self {
-                    $(Code::$code => stringify!($code),)+
-                }
-            }
-
-            pub fn status(self) -> StatusCode {
-                match self {
-                    $(Code::$code => StatusCode::$status,)+
-                }
-            }
-
-            /// What AWS says where it says always the same.
-            pub fn message(self) -> &'static str {
-                match self {
-                    $(Code::$code => $message,)+
-                }
-            }
-        }
-    };
-}
-
-codes! {
-    AccessControlListNotSupported BAD_REQUEST "The bucket does not allow ACLs";
-    AccessDenied FORBIDDEN "Access Denied";
-    AccessForbidden FORBIDDEN "CORSResponse: CORS is not enabled for this bucket.";
-    AuthorizationHeaderMalformed BAD_REQUEST "The authorization header is malformed.";
-    AuthorizationQueryParametersError BAD_REQUEST
-        "Query-string authentication version 4 requires the X-Amz-Algorithm, X-Amz-Credential, \
-         X-Amz-Signature, X-Amz-Date, X-Amz-SignedHeaders, and X-Amz-Expires parameters.";
-    BadDigest BAD_REQUEST "The Content-MD5 you specified did not match what we received.";
-    BadRequest BAD_REQUEST "Bad Request";
-    BucketAlreadyExists CONFLICT
-        "The requested bucket name is not available. The bucket namespace is shared by all users \
-         of the system. Please select a different name and try again.";
-    BucketAlreadyOwnedByYou CONFLICT
-        "Your previous request to create the named bucket succeeded and you already own it.";
-    BucketNotEmpty CONFLICT "The bucket you tried to delete is not empty";
-    ConditionalRequestConflict CONFLICT
-        "The conditional request cannot succeed due to a conflicting operation against this \
-         resource.";
-    EntityTooLarge BAD_REQUEST "Your proposed upload exceeds the maximum allowed size";
-    EntityTooSmall BAD_REQUEST "Your proposed upload is smaller than the minimum allowed size";
-    ExpiredToken BAD_REQUEST "The provided token has expired.";
-    IllegalLocationConstraintException BAD_REQUEST
-        "The unspecified location constraint is incompatible for the region specific endpoint \
-         this request was sent to.";
-    IllegalVersioningConfigurationException BAD_REQUEST
-        "The Versioning element must be specified";
-    IncompleteBody BAD_REQUEST
-        "You did not provide the number of bytes specified by the Content-Length HTTP header";
-    InternalError INTERNAL_SERVER_ERROR "We encountered an internal error. Please try again.";
-    InvalidAccessKeyId FORBIDDEN
-        "The AWS Access Key Id you provided does not exist in our records.";
-    InvalidArgument BAD_REQUEST "Invalid Argument";
-    InvalidBucketName BAD_REQUEST "The specified bucket is not valid.";
-    InvalidBucketState CONFLICT "The request is not valid for the current state of the bucket.";
-    InvalidChunkSizeError FORBIDDEN
-        "Only the last chunk is allowed to have a size less than 8192 bytes";
-    InvalidDigest BAD_REQUEST "The Content-MD5 you specified was invalid.";
-    InvalidLocationConstraint BAD_REQUEST "The specified location-constraint is not valid";
-    InvalidObjectState FORBIDDEN "The operation is not valid for the object's storage class";
-    InvalidPart BAD_REQUEST
-        "One or more of the specified parts could not be found.  The part may not have been \
-         uploaded, or the specified entity tag may not match the part's entity tag.";
-    InvalidPartNumber RANGE_NOT_SATISFIABLE "The requested partnumber is not satisfiable";
-    InvalidPartOrder BAD_REQUEST
-        "The list of parts was not in ascending order. Parts must be ordered by part number.";
-    InvalidRange RANGE_NOT_SATISFIABLE "The requested range is not satisfiable";
-    InvalidRequest BAD_REQUEST "Invalid Request";
-    InvalidStorageClass BAD_REQUEST "The storage class you specified is not valid";
-    InvalidTag BAD_REQUEST
-        "The tag provided was not a valid tag. This error can occur if the tag did not pass \
-         input validation.";
-    InvalidToken BAD_REQUEST "The provided token is malformed or otherwise invalid.";
-    InvalidURI BAD_REQUEST "Couldn't parse the specified URI.";
-    KeyTooLongError BAD_REQUEST "Your key is too long";
-    MalformedACLError BAD_REQUEST
-        "The XML you provided was not well-formed or did not validate against our published \
-         schema";
-    MalformedTrailerError BAD_REQUEST
-        "The request contained trailing data that was not well-formed or did not conform to our \
-         published schema.";
-    MalformedXML BAD_REQUEST
-        "The XML you provided was not well-formed or did not validate against our published \
-         schema";
-    MaxMessageLengthExceeded BAD_REQUEST "Your request was too big.";
-    MetadataTooLarge BAD_REQUEST
-        "Your metadata headers exceed the maximum allowed metadata size";
-    MethodNotAllowed METHOD_NOT_ALLOWED
-        "The specified method is not allowed against this resource.";
-    MissingContentLength LENGTH_REQUIRED "You must provide the Content-Length HTTP header.";
-    MissingRequestBodyError BAD_REQUEST "Request Body is empty";
-    MissingSecurityHeader BAD_REQUEST "Your request was missing a required header";
-    NoSuchBucket NOT_FOUND "The specified bucket does not exist";
-    NoSuchBucketPolicy NOT_FOUND "The bucket policy does not exist";
-    NoSuchCORSConfiguration NOT_FOUND "The CORS configuration does not exist";
-    NoSuchConfiguration NOT_FOUND "The specified configuration does not exist.";
-    NoSuchKey NOT_FOUND "The specified key does not exist.";
-    NoSuchLifecycleConfiguration NOT_FOUND "The lifecycle configuration does not exist";
-    NoSuchObjectLockConfiguration NOT_FOUND
-        "The specified object does not have a ObjectLock configuration";
-    NoSuchPublicAccessBlockConfiguration NOT_FOUND
-        "The public access block configuration was not found";
-    NoSuchTagSet NOT_FOUND "The TagSet does not exist";
-    NoSuchUpload NOT_FOUND
-        "The specified upload does not exist. The upload ID may be invalid, or the upload may \
-         have been aborted or completed.";
-    NoSuchVersion NOT_FOUND "The specified version does not exist.";
-    NoSuchWebsiteConfiguration NOT_FOUND
-        "The specified bucket does not have a website configuration";
-    NotImplemented NOT_IMPLEMENTED
-        "A header you provided implies functionality that is not implemented";
-    ObjectLockConfigurationNotFoundError NOT_FOUND
-        "Object Lock configuration does not exist for this bucket";
-    OperationAborted CONFLICT
-        "A conflicting conditional operation is currently in progress against this resource. \
-         Please try again.";
-    OwnershipControlsNotFoundError NOT_FOUND "The bucket ownership controls were not found";
-    PreconditionFailed PRECONDITION_FAILED
-        "At least one of the pre-conditions you specified did not hold";
-    ReplicationConfigurationNotFoundError NOT_FOUND
-        "The replication configuration was not found";
-    RequestHeaderSectionTooLarge BAD_REQUEST
-        "Your request header section exceeds the maximum allowed request header section size.";
-    RequestTimeTooSkewed FORBIDDEN
-        "The difference between the request time and the current time is too large.";
-    RequestTimeout BAD_REQUEST
-        "Your socket connection to the server was not read from or written to within the timeout \
-         period. Idle connections will be closed.";
-    ServerSideEncryptionConfigurationNotFoundError NOT_FOUND
-        "The server side encryption configuration was not found";
-    ServiceUnavailable SERVICE_UNAVAILABLE
-        "Service is unable to handle request.";
-    SignatureDoesNotMatch FORBIDDEN
-        "The request signature we calculated does not match the signature you provided. Check \
-         your key and signing method.";
-    SlowDown SERVICE_UNAVAILABLE "Please reduce your request rate.";
-    StorageFull INSUFFICIENT_STORAGE
-        "The disks are full. Delete objects or add disks, then try again.";
-    TooManyBuckets BAD_REQUEST "You have attempted to create more buckets than allowed";
-    XAmzContentChecksumMismatch BAD_REQUEST
-        "The provided 'x-amz-checksum' header does not match what was computed.";
-    XAmzContentSHA256Mismatch BAD_REQUEST
-        "The provided 'x-amz-content-sha256' header does not match what was computed.";
-}
 
 /// One request's error: a code, and what this case adds to it.
 #[derive(Clone, Debug)]
@@ -280,8 +124,13 @@ impl S3Error {
     /// What AWS names in the XML when it says that something isn't there.
     fn subject<'a>(&self, at: &ErrorContext<'a>) -> Vec<(&'static str, &'a str)> {
         use Code as C;
-        match self.code {
-            C::NoSuchKey | C::NoSuchVersion => vec![("Key", at.key)],
+        let asked = |name| at.query.and_then(|query| query.get(name)).unwrap_or("");
+        let mut subject = match self.code {
+            C::NoSuchKey => vec![("Key", at.key)],
+            C::NoSuchVersion => vec![("Key", at.key), ("VersionId", asked("versionId"))],
+            C::NoSuchUpload | C::InvalidPart | C::InvalidPartOrder | C::EntityTooSmall => {
+                vec![("UploadId", asked("uploadId"))]
+            }
             C::NoSuchBucket
             | C::BucketAlreadyExists
             | C::BucketAlreadyOwnedByYou
@@ -298,7 +147,9 @@ impl S3Error {
             | C::ReplicationConfigurationNotFoundError
             | C::ServerSideEncryptionConfigurationNotFoundError => vec![("BucketName", at.bucket)],
             _ => Vec::new(),
-        }
+        };
+        subject.retain(|(_, value)| !value.is_empty());
+        subject
     }
 }
 
@@ -307,6 +158,8 @@ impl S3Error {
 pub struct ErrorContext<'a> {
     pub bucket: &'a str,
     pub key: &'a str,
+    /// `None` where it can't be read.
+    pub query: Option<&'a Query>,
     /// The request's path.
     pub resource: &'a str,
     pub request_id: &'a str,
@@ -437,9 +290,11 @@ impl From<S3Error> for Error {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+    use std::collections::HashSet;
+
     use drystone_storage::types::{Order, Timestamp, VersionId};
 
-    use super::{Code, Error, Refusal, S3Error};
+    use super::{Code, Error, ErrorContext, Query, Refusal, S3Error};
 
     #[test]
     fn an_own_error_comes_back_out_of_storage_unchanged() {
@@ -447,6 +302,47 @@ mod tests {
         let back = S3Error::from(Error::from(sent));
         assert_eq!(back.code(), Code::BadDigest);
         assert_eq!(back.element("ExpectedDigest"), Some("x"));
+    }
+
+    /// All that a client may match on, in one place: each code once, with a text of its own.
+    #[test]
+    fn every_code_has_a_status_and_a_text() {
+        let texts: HashSet<_> = Code::ALL.iter().map(|code| code.text()).collect();
+        assert_eq!(texts.len(), Code::ALL.len());
+        for code in Code::ALL {
+            let (status, message) = (code.status(), code.message());
+            assert!(status.as_u16() >= 300, "{code:?}: {status}");
+            assert!(!message.is_empty() && !message.contains("  ") || message.contains(".  "));
+            assert!(!message.contains('\n'), "{code:?}: {message}");
+        }
+        assert_eq!(Code::KmsNotFoundException.text(), "KMS.NotFoundException");
+    }
+
+    #[tokio::test]
+    async fn an_error_names_what_it_is_about() {
+        let query = Query::parse("uploadId=u%26&versionId=v").unwrap();
+        let at = ErrorContext {
+            bucket: "b",
+            key: "k",
+            query: Some(&query),
+            resource: "/b/k",
+            request_id: "R",
+            host_id: "H",
+        };
+        for (code, named) in [
+            (Code::NoSuchKey, "<Key>k</Key>"),
+            (Code::NoSuchVersion, "<Key>k</Key><VersionId>v</VersionId>"),
+            (Code::NoSuchUpload, "<UploadId>u&amp;</UploadId>"),
+            (Code::NoSuchBucket, "<BucketName>b</BucketName>"),
+            (Code::AccessDenied, ""),
+        ] {
+            let body = S3Error::new(code).into_response(&at).into_body();
+            let body = axum::body::to_bytes(body, 1 << 16).await.unwrap();
+            let text = String::from_utf8(body.to_vec()).unwrap();
+            let end = "<Resource>/b/k</Resource><RequestId>R</RequestId><HostId>H</HostId></Error>";
+            let expected = format!("</Message>{named}{end}");
+            assert!(text.ends_with(&expected), "{text}");
+        }
     }
 
     #[test]

@@ -101,6 +101,26 @@ impl Operation {
         marks.any(|mark| matches!(mark, Mark::Key(key) if *key == name))
     }
 
+    /// The methods that go with what the request names, for `Allow`.
+    pub fn methods(scope: Scope, query: &Query) -> Vec<&'static str> {
+        let names = |row: &Operation| match row.marks.first() {
+            Some(Mark::Key(key)) => query.has(key),
+            _ => false,
+        };
+        let of_scope = || OPERATIONS.iter().filter(|row| row.scope == scope);
+        let subresource = of_scope().any(names);
+        let mut methods: Vec<&str> = of_scope()
+            .filter(|row| match subresource {
+                true => names(row),
+                false => !matches!(row.marks.first(), Some(Mark::Key(_) | Mark::KeyIs(..))),
+            })
+            .map(|row| row.method.as_str())
+            .collect();
+        methods.sort_unstable();
+        methods.dedup();
+        methods
+    }
+
     /// The row for a request: the first that it has all the marks of. `None`: S3 has no such
     /// operation, as the method does not go with the sub-resource that the query names.
     pub fn find(
@@ -351,8 +371,25 @@ mod tests {
 
     use http::{HeaderMap, HeaderValue};
 
-    use super::{Mark, OPERATIONS, Operation};
+    use super::{Mark, OPERATIONS, Operation, Scope};
     use crate::s3::request::Query;
+
+    #[test]
+    fn what_is_allowed_is_what_the_table_has() {
+        for (scope, query, methods) in [
+            (Scope::Service, "", "GET"),
+            (Scope::Bucket, "", "DELETE, GET, HEAD, POST, PUT"),
+            (Scope::Bucket, "acl", "GET, PUT"),
+            (Scope::Bucket, "delete", "POST"),
+            (Scope::Object, "", "DELETE, GET, HEAD, PUT"),
+            (Scope::Object, "uploadId=u", "DELETE, GET, POST, PUT"),
+            (Scope::Object, "uploads", "POST"),
+        ] {
+            let query = Query::parse(query).unwrap();
+            let found = Operation::methods(scope, &query).join(", ");
+            assert_eq!(found, methods, "{scope:?} {query:?}");
+        }
+    }
 
     #[test]
     fn names_are_unique_and_every_row_is_found_by_its_own_marks() {

@@ -87,7 +87,7 @@ impl Server {
         let id = hex::encode_upper(&self.env.random()[..8]);
         let (parts, source) = request.into_parts();
         let method = parts.method.clone();
-        let resource = parts.uri.path().to_owned();
+        let uri = parts.uri.clone();
         let never_continued = is_asked_to_continue(&parts.headers) && source.is_end_stream();
         let (source, unread) = Incoming::watch(source);
         let target = route::target(&parts.uri, &parts.headers, &self.domains);
@@ -97,11 +97,13 @@ impl Server {
             Err(error) => Err(error),
         };
         let mut response = result.unwrap_or_else(|error| {
-            tracing::debug!(request = %id, %method, resource, %error, "refused");
+            tracing::debug!(request = %id, %method, resource = uri.path(), %error, "refused");
+            let query = Query::parse(uri.query().unwrap_or_default()).ok();
             error.into_response(&ErrorContext {
                 bucket: place.as_ref().map_or("", |place| &place.bucket),
                 key: place.as_ref().map_or("", |place| &place.key),
-                resource: &resource,
+                query: query.as_ref(),
+                resource: uri.path(),
                 request_id: &id,
                 host_id: &self.host_id,
             })
@@ -152,7 +154,7 @@ impl Server {
         let query = Query::parse(parts.uri.query().unwrap_or_default())?;
         let scope = target.scope();
         let operation = Operation::find(&parts.method, scope, &query, &parts.headers)
-            .ok_or_else(|| method_not_allowed(&parts.method, scope))?;
+            .ok_or_else(|| method_not_allowed(&parts.method, scope, &query))?;
         let verifier = Verifier {
             credentials: &self.credentials,
             domains: &self.domains,
@@ -233,7 +235,7 @@ fn check_limits(headers: &HeaderMap) -> Result<(), S3Error> {
     Ok(())
 }
 
-fn method_not_allowed(method: &Method, scope: Scope) -> S3Error {
+fn method_not_allowed(method: &Method, scope: Scope, query: &Query) -> S3Error {
     let resource_type = match scope {
         Scope::Service => "SERVICE",
         Scope::Bucket => "BUCKET",
@@ -242,6 +244,7 @@ fn method_not_allowed(method: &Method, scope: Scope) -> S3Error {
     S3Error::new(Code::MethodNotAllowed)
         .with("Method", method.as_str())
         .with("ResourceType", resource_type)
+        .header(header::ALLOW, Operation::methods(scope, query).join(", "))
 }
 
 /// A request's body as it comes off the wire: remembers whether it was read to its end, and ends

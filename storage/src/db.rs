@@ -19,9 +19,9 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
+use std::time::Instant;
 
 use rocksdb::{
     BlockBasedIndexType, BlockBasedOptions, Cache, ColumnFamily, ColumnFamilyDescriptor,
@@ -31,6 +31,7 @@ use rocksdb::{
 use tokio::sync::{Notify, watch};
 
 use crate::error::Error;
+use crate::measure::Histogram;
 
 /// Blocks of all disks' tables that a node keeps in memory.
 const BLOCK_CACHE_BYTES: usize = 32 << 20;
@@ -155,7 +156,7 @@ struct Core {
     /// The log thread took what waited.
     taken: Notify,
     failure: watch::Sender<Option<DbError>>,
-    syncs: AtomicU64,
+    syncs: Histogram,
     #[cfg(test)]
     options: Options,
     #[cfg(test)]
@@ -233,7 +234,7 @@ impl Db {
             queued: Condvar::new(),
             taken: Notify::new(),
             failure: watch::Sender::new(None),
-            syncs: AtomicU64::new(0),
+            syncs: Histogram::default(),
             #[cfg(test)]
             options,
             #[cfg(test)]
@@ -330,10 +331,9 @@ impl Db {
         self.core.failure.subscribe()
     }
 
-    /// How often the log thread has synced the WAL.
-    #[cfg(test)]
-    pub fn syncs(&self) -> u64 {
-        self.core.syncs.load(Ordering::Relaxed)
+    /// How often the log thread has synced the WAL, and how long that took.
+    pub fn syncs(&self) -> &Histogram {
+        &self.core.syncs
     }
 
     /// Writes what waits, ends the log thread and refuses what comes later. Blocks.
@@ -411,11 +411,12 @@ impl Core {
         let bound = self.rocks.latest_sequence_number();
         #[cfg(test)]
         self.faults.check().map_err(|e| self.fail(e))?;
+        let began = Instant::now();
         // Not `WriteOptions::sync`: that would hold back the unsynced writes until it is done.
         self.rocks
             .flush_wal(true)
             .map_err(|e| self.fail(e.into_string()))?;
-        self.syncs.fetch_add(1, Ordering::Relaxed);
+        self.syncs.add(began.elapsed());
         // Not synced itself: a power cut may leave an older bound, which promises less.
         let written = self.synced_file.write_all_at(&encode_bound(bound), 0);
         written.map_err(|e| self.fail(e.to_string()))

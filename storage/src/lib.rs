@@ -19,6 +19,7 @@ mod erasure;
 pub mod error;
 mod get;
 mod list;
+pub mod measure;
 mod meta;
 pub mod model;
 mod multipart;

@@ -1,5 +1,6 @@
 //! One process's store: opened (`open`), kept up (`upkeep`), and asked (here).
 
+mod measures;
 mod open;
 mod upkeep;
 
@@ -13,10 +14,12 @@ use self::upkeep::Upkeep;
 use crate::db::Db;
 use crate::env::Env;
 use crate::error::Result;
+use crate::measure::Measure;
 use crate::meta::command::{Change, Command};
 use crate::meta::group::Group;
 use crate::quorum::Shards;
 use crate::repair::epochs::{EpochGuard, Epochs};
+use crate::repair::gc::Counts;
 use crate::store::{
     Body, CompleteUpload, CreateBucket, CreateUpload, DeleteObject, Deleted, Health, ListBuckets,
     ListObjects, ListUploads, ListVersions, ObjectHandle, ObjectPage, ObjectStore, PutObject,
@@ -41,6 +44,8 @@ pub struct Node {
     databases: Vec<Arc<Db>>,
     /// Directories that should be disks and are not usable since the start.
     lost_at_start: usize,
+    /// What gc of the objects' group has done.
+    collected: Arc<Counts>,
     upkeep: Upkeep,
 }
 
@@ -232,6 +237,10 @@ impl ObjectStore for Node {
 
     async fn health(&self) -> Health {
         self.look().await
+    }
+
+    async fn measures(&self) -> Vec<Measure> {
+        self.measure().await
     }
 
     async fn close(&self) {

@@ -22,6 +22,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 
 use crate::error::Result;
+use crate::measure::Measure;
 use crate::types::{
     Account, AccountId, Attributes, Bucket, BucketId, BucketSetting, ByteRange, Checksum,
     ChecksumAlgorithm, ChecksumType, Digest, ETag, ObjectPart, ObjectVersion, Tags, Timestamp,
@@ -380,6 +381,8 @@ pub trait ObjectStore: Send + Sync + 'static {
     ) -> Result<(Vec<UploadedPart>, bool)>;
 
     async fn health(&self) -> Health;
+    /// What is counted and measured, as of now.
+    async fn measures(&self) -> Vec<Measure>;
     /// Ends background work and closes the disks. Called once, after the last request.
     async fn close(&self);
 }

@@ -168,6 +168,8 @@ async fn expected_owners_and_what_is_not_there() {
     );
     let method = world.call("PATCH /bkt/k").error().await;
     assert_eq!(method, (405, "MethodNotAllowed".to_owned()));
+    let allowed = world.call("PATCH /bkt?versioning").send().await;
+    assert_eq!(allowed.header("allow"), "GET, PUT");
     let preflight = world.call("OPTIONS /bkt/k").by("").error().await;
     assert_eq!(preflight, (403, "AccessForbidden".to_owned()));
 }

@@ -1,10 +1,10 @@
 //! Faults on request and evidence of syncs, for tests.
 
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use rocksdb::statistics::Ticker;
 
-use super::{Db, Ordering};
+use super::Db;
 
 #[derive(Default)]
 pub(super) struct Faults(AtomicBool);

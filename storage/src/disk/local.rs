@@ -25,6 +25,7 @@ use crate::disk::{
     Blocks, Disk, DiskError, DiskState, ShardHeader, ShardName, ShardReader, ShardShape,
     ShardWriter, Space, Unconfirmed,
 };
+use crate::measure::{Histogram, Measure};
 use crate::types::{DiskId, Epoch};
 
 /// How often a disk looks whether its directory is still itself.
@@ -80,6 +81,8 @@ struct Inner {
     state: watch::Sender<DiskState>,
     space: Mutex<Option<(Instant, Space)>>,
     confirmed: Mutex<Vec<ShardName>>,
+    /// Of a shard's file and its folder, at the shard's end.
+    syncs: Histogram,
 }
 
 impl LocalDisk {
@@ -97,6 +100,7 @@ impl LocalDisk {
             state: watch::Sender::new(DiskState::Up),
             space: Mutex::default(),
             confirmed: Mutex::default(),
+            syncs: Histogram::default(),
         });
         tokio::spawn(look_after(Arc::downgrade(&inner), failure));
         Ok(LocalDisk { inner })
@@ -288,6 +292,22 @@ impl Disk for LocalDisk {
         self.inner.leave(DiskState::Failed(why.into()));
     }
 
+    fn measures(&self) -> Vec<Measure> {
+        let log = self.inner.pending.db().syncs();
+        vec![
+            Measure::durations(
+                "disk_log_sync_seconds",
+                "How long a sync of the metadata's log took.",
+                log,
+            ),
+            Measure::durations(
+                "disk_shard_sync_seconds",
+                "How long the last sync of a shard took.",
+                &self.inner.syncs,
+            ),
+        ]
+    }
+
     async fn space(&self) -> Result<Space, DiskError> {
         self.inner.writable()?;
         let known = *self
@@ -451,10 +471,12 @@ impl ShardWriter for LocalWriter {
         self.settle_sync().await?;
         let writer = self.take()?;
         let (inner, folder) = (self.inner.clone(), std::mem::take(&mut self.folder));
-        let sealed = self
-            .inner
-            .pool
-            .run(move || seal(writer, object_size, &folder).map_err(|e| inner.after_write(e)));
+        let sealed = self.inner.pool.run(move || {
+            let began = Instant::now();
+            let sealed = seal(writer, object_size, &folder).map_err(|e| inner.after_write(e));
+            inner.syncs.add(began.elapsed());
+            sealed
+        });
         let checksum = sealed.await??;
         // A sync that failed elsewhere meanwhile may have been about this shard.
         self.inner.writable()?;

@@ -17,6 +17,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use tokio::sync::watch;
 
+use crate::measure::Measure;
 use crate::types::{BucketId, DiskId, Epoch, WriteId};
 
 /// What one checksum covers. Part of the format: chunk sizes are multiples of it.
@@ -143,6 +144,11 @@ pub trait Disk: Send + Sync + 'static {
     /// As if a write had failed.
     #[cfg(test)]
     fn fail(&self, why: &str);
+
+    /// What was counted and measured of this disk alone.
+    fn measures(&self) -> Vec<Measure> {
+        Vec::new()
+    }
 
     /// As of at most a second ago.
     async fn space(&self) -> Result<Space, DiskError>;

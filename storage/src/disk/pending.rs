@@ -23,6 +23,10 @@ impl Pending {
         Pending { db, disk }
     }
 
+    pub fn db(&self) -> &Db {
+        &self.db
+    }
+
     /// Durable when it returns. Power goes before: nothing of the shard is on the disk. After: gc
     /// finds the entry, whatever of the shard is there.
     pub async fn add(&self, shard: &ShardHeader) -> Result<(), DbError> {

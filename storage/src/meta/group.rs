@@ -179,6 +179,11 @@ impl Group {
         }
     }
 
+    /// How often the group got another leader since the process began.
+    pub fn leader_changes(&self) -> u64 {
+        self.0.members.leader_changes_count()
+    }
+
     /// The disk is gone: its replica ends at once, and if it led, another one stands.
     pub fn replica_lost(&self, disk: DiskId) {
         for member in self

@@ -5,6 +5,7 @@
 //! waiting for a timeout.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -209,6 +210,8 @@ pub struct Members {
     pub(super) router: Arc<Router>,
     alive: RwLock<Vec<Arc<Member>>>,
     leader: watch::Sender<Option<Leader>>,
+    /// How often another one came to lead, since the process began.
+    changes: AtomicU64,
 }
 
 impl Members {
@@ -227,6 +230,7 @@ impl Members {
             router,
             alive: RwLock::new(started.into_iter().flatten().collect()),
             leader: watch::Sender::new(None),
+            changes: AtomicU64::new(0),
         })
     }
 
@@ -240,6 +244,10 @@ impl Members {
     /// Changes with each leader and each term.
     pub fn leader_changes(&self) -> watch::Receiver<Option<Leader>> {
         self.leader.subscribe()
+    }
+
+    pub fn leader_changes_count(&self) -> u64 {
+        self.changes.load(Ordering::Relaxed)
     }
 
     pub fn member(&self, replica: ReplicaId) -> Option<Arc<Member>> {
@@ -366,6 +374,9 @@ impl Members {
         let leader = leaders.max_by_key(|leader| leader.term);
         self.leader.send_if_modified(|current| {
             let changed = *current != leader;
+            if changed && leader.is_some() {
+                self.changes.fetch_add(1, Ordering::Relaxed);
+            }
             *current = leader;
             changed
         });

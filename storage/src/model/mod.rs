@@ -20,6 +20,7 @@ use bytes::Bytes;
 use self::bucket::{BucketState, NewVersion, Stored};
 use crate::env::Env;
 use crate::error::{Refusal, Result};
+use crate::measure::Measure;
 use crate::store::{
     Body, BodyReader, CompleteUpload, CreateBucket, CreateUpload, DeleteObject, Deleted, Health,
     ListBuckets, ListObjects, ListUploads, ListVersions, ObjectHandle, ObjectPage, ObjectStore,
@@ -315,6 +316,11 @@ impl ObjectStore for MemoryStore {
             .bucket(bucket)?
             .upload(key, upload)?
             .list_parts(after, max))
+    }
+
+    /// Nothing: it has neither disks nor upkeep.
+    async fn measures(&self) -> Vec<Measure> {
+        Vec::new()
     }
 
     async fn health(&self) -> Health {

@@ -121,6 +121,7 @@ impl Node {
             names: Names::default(),
             databases,
             lost_at_start: given - up,
+            collected: Arc::default(),
             upkeep: Upkeep::default(),
         });
         node.finish_deletions().await?;

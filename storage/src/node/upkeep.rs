@@ -52,12 +52,14 @@ pub(super) fn start(
             node.system.clone(),
             node.system_epochs.clone(),
             None,
+            Arc::default(),
         ),
         Collector::new(
             node.env.clone(),
             node.objects.clone(),
             node.epochs.clone(),
             Some(node.shards.clone()),
+            node.collected.clone(),
         ),
     ] {
         node.upkeep.run(collect(collector, gc_every));

@@ -48,6 +48,13 @@ impl Epochs {
         state.current = state.current.max(to);
     }
 
+    /// How many epochs lie between the current one and the oldest that is held.
+    pub fn lag(&self) -> u64 {
+        let state = lock(&self.state);
+        let oldest = state.held.keys().next().unwrap_or(&state.current);
+        state.current.0 - oldest.0
+    }
+
     /// The oldest epoch held, or the current one when none is.
     pub fn oldest(&self) -> Epoch {
         let state = lock(&self.state);
@@ -95,6 +102,7 @@ mod tests {
         let fresh = epochs.begin();
         assert_eq!((slow.epoch(), fresh.epoch()), (Epoch(5), Epoch(6)));
         assert_eq!(epochs.oldest(), Epoch(5));
+        assert_eq!(epochs.lag(), 1);
         drop(slow);
         assert_eq!(epochs.oldest(), Epoch(6));
         drop(fresh);

@@ -45,7 +45,7 @@ pub struct Collector {
     shards: Option<Arc<Shards>>,
     /// Garbage below this epoch lies only on disks that are away. None is added below the floor.
     swept: AtomicU64,
-    counts: Counts,
+    counts: Arc<Counts>,
 }
 
 impl Collector {
@@ -54,6 +54,7 @@ impl Collector {
         group: Group,
         epochs: Arc<Epochs>,
         shards: Option<Arc<Shards>>,
+        counts: Arc<Counts>,
     ) -> Collector {
         Collector {
             env,
@@ -61,7 +62,7 @@ impl Collector {
             epochs,
             shards,
             swept: AtomicU64::new(0),
-            counts: Counts::default(),
+            counts,
         }
     }
 

@@ -46,12 +46,12 @@ async fn racing_proposers_share_syncs() {
     let dir = tempfile::tempdir().unwrap();
     let (disks, groups) = newborn(dir.path(), 1).await;
     groups.objects.ready().await.unwrap();
-    let before = disks[0].db.syncs();
+    let before = disks[0].db.syncs().look().count();
     let proposals = (0..64).map(|n| groups.objects.propose(put(&n.to_string(), "x")));
     for result in futures_util::future::join_all(proposals).await {
         result.unwrap();
     }
-    let syncs = disks[0].db.syncs() - before;
+    let syncs = disks[0].db.syncs().look().count() - before;
     assert!(syncs < 64, "{syncs} syncs for 64 proposals");
     end(disks, groups).await;
 }
@@ -132,7 +132,7 @@ async fn proposals_go_on_while_the_leaders_disk_fails() {
         })
     });
     let writers: Vec<_> = writers.collect();
-    eventually(|| disks[0].db.syncs() > 20).await;
+    eventually(|| disks[0].db.syncs().look().count() > 20).await;
     let leader = groups.objects.status().leader.unwrap();
     disks
         .iter()

@@ -1,0 +1,134 @@
+//! What a node tells of itself: its disks, its groups, its gc.
+//!
+//! Whoever adds a background task adds its counts here, so that an operator finds all in one
+//! place.
+
+use std::sync::atomic::Ordering;
+
+use futures_util::future::join_all;
+
+use super::Node;
+use crate::disk::{Disk, DiskState};
+use crate::measure::Measure;
+use crate::meta::group::Group;
+
+impl Node {
+    pub(super) async fn measure(&self) -> Vec<Measure> {
+        let mut measures = self.measure_disks().await;
+        for (name, group) in [("system", &self.system), ("objects", &self.objects)] {
+            measure_group(name, group, &mut measures);
+        }
+        self.measure_gc(&mut measures);
+        measures
+    }
+
+    async fn measure_disks(&self) -> Vec<Measure> {
+        let disks = self.shards.disks();
+        let state = |wanted: fn(&DiskState) -> bool| {
+            let found = disks.iter().filter(|disk| wanted(&disk.state().borrow()));
+            found.count()
+        };
+        let lost = state(|state| matches!(state, DiskState::Lost(_))) + self.lost_at_start;
+        let states = [
+            ("online", state(DiskState::is_up)),
+            (
+                "poisoned",
+                state(|state| matches!(state, DiskState::Failed(_))),
+            ),
+            ("offline", lost),
+        ];
+        let mut measures: Vec<_> = states
+            .into_iter()
+            .map(|(state, count)| {
+                let help = "Disks by state. Poisoned: a write failed, none is tried any more.";
+                Measure::gauge("disks", help, count as f64).label("state", state)
+            })
+            .collect();
+        let each = disks.iter().map(|disk| measure_disk(disk.as_ref()));
+        measures.extend(join_all(each).await.into_iter().flatten());
+        measures
+    }
+
+    fn measure_gc(&self, measures: &mut Vec<Measure>) {
+        let counts = &self.collected;
+        for (name, help, count) in [
+            (
+                "gc_garbage_removed_total",
+                "Data rows without a reference whose shards were removed.",
+                &counts.garbage_removed,
+            ),
+            (
+                "gc_orphans_removed_total",
+                "Shards of writes that never ended, removed.",
+                &counts.orphans_removed,
+            ),
+            (
+                "gc_shards_confirmed_total",
+                "Shards that gc found named and took off a disk's list.",
+                &counts.orphans_confirmed,
+            ),
+        ] {
+            let count = count.load(Ordering::Relaxed);
+            measures.push(Measure::counter(name, help, count));
+        }
+        measures.push(Measure::gauge(
+            "gc_epochs_lag",
+            "How far the oldest reader or writer holds back the floor, in rounds of gc.",
+            self.epochs.lag() as f64,
+        ));
+    }
+}
+
+async fn measure_disk(disk: &dyn Disk) -> Vec<Measure> {
+    let id = disk.id();
+    let up = disk.state().borrow().is_up();
+    let help = "1 while the disk takes writes.";
+    let mut measures = vec![Measure::gauge("disk_up", help, f64::from(u8::from(up)))];
+    // A disk that is down has no space to tell of.
+    if let Ok(space) = disk.space().await {
+        for (name, help, bytes) in [
+            ("disk_total_bytes", "Size of the file system.", space.total),
+            (
+                "disk_free_bytes",
+                "Free space of the file system.",
+                space.free,
+            ),
+            (
+                "disk_writable_bytes",
+                "Free space without the reserve for metadata and deletes.",
+                space.above_reserve,
+            ),
+        ] {
+            measures.push(Measure::gauge(name, help, bytes as f64));
+        }
+    }
+    measures.extend(disk.measures());
+    let labelled = measures
+        .into_iter()
+        .map(|measure| measure.label("disk", id));
+    labelled.collect()
+}
+
+fn measure_group(name: &'static str, group: &Group, measures: &mut Vec<Measure>) {
+    let status = group.status();
+    let alive = status.voters.iter().filter(|voter| voter.alive).count();
+    for measure in [
+        Measure::counter(
+            "metadata_leader_changes_total",
+            "How often a metadata group got another leader.",
+            group.leader_changes(),
+        ),
+        Measure::gauge(
+            "metadata_voters_alive",
+            "Metadata replicas that vote and are here.",
+            alive as f64,
+        ),
+        Measure::gauge(
+            "metadata_voters_needed",
+            "Metadata replicas that must be here for a write.",
+            status.quorum as f64,
+        ),
+    ] {
+        measures.push(measure.label("group", name));
+    }
+}
