@@ -222,7 +222,8 @@ impl Config {
     }
 }
 
-fn directories(given: &[String]) -> Result<Vec<PathBuf>, Error> {
+/// Directories as the command line and the file name them.
+pub fn directories(given: &[String]) -> Result<Vec<PathBuf>, Error> {
     let mut directories: Vec<PathBuf> = Vec::new();
     for argument in given {
         if argument.starts_with("http://") || argument.starts_with("https://") {

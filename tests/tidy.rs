@@ -40,6 +40,7 @@ const ENGINE_LAYERS: &[(&str, &[&str])] = &[
     ("list", OPERATION),
     ("multipart", &["meta", "node", "put", "quorum", "repair"]),
     ("bucket", OPERATION),
+    ("fsck", &["db", "disk", "meta"]),
     ("repair", &["meta", "quorum"]),
     ("quorum", &["db", "disk", "erasure", "meta", "placement"]),
     ("placement", &[]),
@@ -64,7 +65,7 @@ const ENGINE_WORDS: &[&str] = &["checksum", "env", "error", "measure", "store", 
 
 /// The public face of the engine: all that the front end may name of it.
 const ENGINE_FACE: &[&str] = &[
-    "checksum", "env", "error", "measure", "model", "node", "store", "types",
+    "checksum", "env", "error", "fsck", "measure", "model", "node", "store", "types",
 ];
 
 struct Source {

@@ -4,6 +4,7 @@
 //! when a second signal ended the process at once.
 
 mod config;
+mod fsck;
 mod healthcheck;
 mod server;
 
@@ -34,6 +35,8 @@ enum Verb {
     Config(config::Verb),
     /// Ask a server on this machine whether it is ready; exit code 0 if so
     Healthcheck(healthcheck::Arguments),
+    /// Check the disks of a stopped store: what is whole, degraded or lost, and what to do
+    Fsck(fsck::Arguments),
 }
 
 /// The flags that configure a server, with those that name the configuration file.
@@ -82,6 +85,7 @@ pub fn main() -> ExitCode {
         Verb::Server(arguments) => server::run(arguments, &environment),
         Verb::Config(verb) => config::run(verb, &environment),
         Verb::Healthcheck(arguments) => healthcheck::run(arguments, &environment),
+        Verb::Fsck(arguments) => fsck::run(arguments),
     }
 }
 

@@ -15,6 +15,8 @@
 //! the WAL from one cut short at its end, but not whether that end had been synced, so the
 //! sequence number of the last synced write is kept apart, in the file `synced`.
 
+mod copy;
+
 use std::fs;
 use std::io;
 use std::os::unix::fs::FileExt;
@@ -163,6 +165,15 @@ struct Core {
     faults: testing::Faults,
 }
 
+/// What a database is opened for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Use {
+    Birth,
+    Store,
+    /// A look from outside: nothing is compacted.
+    Copy,
+}
+
 /// One disk's database. Dropping it does what [`Db::close`] does.
 pub struct Db {
     core: Arc<Core>,
@@ -183,7 +194,7 @@ impl Db {
                 .and_then(|f| f.sync_all())
                 .map_err(io)?;
         }
-        let db = Self::open_with(dir, shared, true)?;
+        let db = Self::open_with(dir, shared, Use::Birth)?;
         // Its own name, too: another disk of this birth may be marked born before this one.
         for folder in [Some(dir), dir.parent()].into_iter().flatten() {
             fs::File::open(folder)
@@ -195,21 +206,23 @@ impl Db {
 
     /// Opens the database that `create` made in `dir`. Takes as long as its WAL is to be replayed.
     pub fn open(dir: &Path, shared: &DbShared) -> Result<Arc<Db>, DbError> {
-        Self::open_with(dir, shared, false)
+        Self::open_with(dir, shared, Use::Store)
     }
 
-    fn open_with(dir: &Path, shared: &DbShared, create: bool) -> Result<Arc<Db>, DbError> {
+    fn open_with(dir: &Path, shared: &DbShared, purpose: Use) -> Result<Arc<Db>, DbError> {
         let io = |e: io::Error| DbError::Failed(e.to_string().into());
         let mut options = database_options(shared);
-        options.create_if_missing(create);
-        options.create_missing_column_families(create);
+        options.create_if_missing(purpose == Use::Birth);
+        options.create_missing_column_families(purpose == Use::Birth);
         // The default family is always there; without options of its own it would bring a cache.
         let names = Family::ALL.map(|family| (family.name(), Some(family)));
         let families = names
             .into_iter()
             .chain([("default", None)])
             .map(|(name, family)| {
-                ColumnFamilyDescriptor::new(name, family_options(family, shared))
+                let mut options = family_options(family, shared);
+                options.set_disable_auto_compactions(purpose == Use::Copy);
+                ColumnFamilyDescriptor::new(name, options)
             });
         let rocks = rocksdb::DB::open_cf_descriptors(&options, dir.join("rocksdb"), families)
             .map_err(|e| DbError::Failed(e.into_string().into()))?;

@@ -17,6 +17,7 @@ mod disk;
 pub mod env;
 mod erasure;
 pub mod error;
+pub mod fsck;
 mod get;
 mod list;
 pub mod measure;

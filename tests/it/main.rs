@@ -7,6 +7,7 @@ mod bench;
 mod clients;
 mod command_line;
 mod crash;
+mod fsck;
 mod lost_disks;
 mod s3;
 mod server;

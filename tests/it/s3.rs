@@ -101,8 +101,21 @@ impl Client {
         query: &[(&str, String)],
         body: &[u8],
     ) -> io::Result<Answer> {
+        self.send_with(method, path, query, &[], body)
+    }
+
+    /// With headers beyond those that every request has: their names in lower case, signed too.
+    pub fn send_with(
+        &self,
+        method: &str,
+        path: &str,
+        query: &[(&str, String)],
+        headers: &[(&str, &str)],
+        body: &[u8],
+    ) -> io::Result<Answer> {
         let mut stream = connect(self.port)?;
-        stream.write_all(self.head(method, path, query, body).as_bytes())?;
+        let head = self.head(method, path, query, headers, body);
+        stream.write_all(head.as_bytes())?;
         // A server that refuses may answer and close before it has taken the body.
         let written = stream.write_all(body);
         read_answer(stream, method).map_err(|error| written.err().unwrap_or(error))
@@ -111,7 +124,7 @@ impl Client {
     /// Sends a PUT but for the last byte of its body.
     pub fn begin_put(&self, path: &str, body: &[u8]) -> Begun {
         let mut stream = connect(self.port).unwrap();
-        let head = self.head("PUT", path, &[], body);
+        let head = self.head("PUT", path, &[], &[], body);
         stream.write_all(head.as_bytes()).unwrap();
         let (last, first) = body.split_last().unwrap();
         stream.write_all(first).unwrap();
@@ -121,7 +134,14 @@ impl Client {
         }
     }
 
-    fn head(&self, method: &str, path: &str, query: &[(&str, String)], body: &[u8]) -> String {
+    fn head(
+        &self,
+        method: &str,
+        path: &str,
+        query: &[(&str, String)],
+        headers: &[(&str, &str)],
+        body: &[u8],
+    ) -> String {
         let host = format!("127.0.0.1:{}", self.port);
         let path = utf8_percent_encode(path, PATH).to_string();
         let query = canonical_query(query);
@@ -131,29 +151,41 @@ impl Client {
             ))
             .unwrap();
         let hash = hex::encode(Sha256::digest(body));
-        let authorization = self.sign(method, &path, &query, &host, &date, &hash);
+        let mut signed = BTreeMap::from([
+            ("host", host.as_str()),
+            ("x-amz-date", &date),
+            ("x-amz-content-sha256", &hash),
+        ]);
+        signed.extend(headers.iter().copied());
+        let authorization = self.sign(method, &path, &query, &signed);
+        let lines: String = signed
+            .iter()
+            .map(|(name, value)| format!("{name}: {value}\r\n"))
+            .collect();
         let mark = if query.is_empty() { "" } else { "?" };
         format!(
-            "{method} {path}{mark}{query} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\
-             x-amz-date: {date}\r\nx-amz-content-sha256: {hash}\r\n\
+            "{method} {path}{mark}{query} HTTP/1.1\r\n{lines}Connection: close\r\n\
              Authorization: {authorization}\r\nContent-Length: {}\r\n\r\n",
             body.len()
         )
     }
 
-    /// SigV4 over host, hash and date.
+    /// SigV4 over these headers.
     fn sign(
         &self,
         method: &str,
         path: &str,
         query: &str,
-        host: &str,
-        date: &str,
-        hash: &str,
+        headers: &BTreeMap<&str, &str>,
     ) -> String {
-        let names = "host;x-amz-content-sha256;x-amz-date";
-        let headers = format!("host:{host}\nx-amz-content-sha256:{hash}\nx-amz-date:{date}\n");
-        let request = format!("{method}\n{path}\n{query}\n{headers}\n{names}\n{hash}");
+        let (date, hash) = (headers["x-amz-date"], headers["x-amz-content-sha256"]);
+        let names: Vec<&str> = headers.keys().copied().collect();
+        let names = names.join(";");
+        let lines: String = headers
+            .iter()
+            .map(|(name, value)| format!("{name}:{value}\n"))
+            .collect();
+        let request = format!("{method}\n{path}\n{query}\n{lines}\n{names}\n{hash}");
         let scope = format!("{}/{REGION}/s3/aws4_request", &date[..8]);
         let request = hex::encode(Sha256::digest(request));
         let text = format!("AWS4-HMAC-SHA256\n{date}\n{scope}\n{request}");

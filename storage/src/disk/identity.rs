@@ -137,9 +137,9 @@ pub fn settle(dirs: &[PathBuf], env: &dyn Env) -> Result<Found, IdentityError> {
         birth,
     };
     for (dir, look) in dirs.iter().zip(looks) {
-        let dir = dir.clone();
         match look {
             Look::Disk(identity) => {
+                let dir = dir.clone();
                 let _lock = lock(&dir)?;
                 // Another start may have come in between the look and the lock.
                 if self::look(&dir).ok().and_then(|look| look.identity()) != Some(identity) {
@@ -151,14 +151,41 @@ pub fn settle(dirs: &[PathBuf], env: &dyn Env) -> Result<Found, IdentityError> {
                     _lock,
                 });
             }
-            Look::Missing => found.lost.push(IdentityError::Missing { dir }),
-            Look::Empty => found.lost.push(IdentityError::Empty { dir }),
-            Look::Foreign => found.lost.push(IdentityError::Foreign { dir }),
-            Look::Damaged => found.lost.push(IdentityError::Damaged { dir }),
-            Look::Unreadable(source) => found.lost.push(IdentityError::Io { dir, source }),
+            other => found.lost.extend(other.unusable(dir)),
         }
     }
     Ok(found)
+}
+
+/// Reads the identities in `dirs` and locks the disks, without a change to anything: for a look at
+/// a store that is stopped. Directories that are no disk of it are given with the reason.
+pub fn hold(dirs: &[PathBuf]) -> Result<(Vec<Settled>, Vec<IdentityError>), IdentityError> {
+    if dirs.is_empty() {
+        return Err(IdentityError::None);
+    }
+    refuse_twice(dirs)?;
+    let looks: Vec<Look> = dirs
+        .iter()
+        .map(|dir| look(dir).unwrap_or_else(Look::Unreadable))
+        .collect();
+    refuse_mixed(dirs, &looks)?;
+    let (mut disks, mut lost) = (Vec::new(), Vec::new());
+    for (dir, look) in dirs.iter().zip(looks) {
+        match look {
+            Look::Disk(identity) => {
+                let open = File::open(dir.join(LOCK_FILE));
+                let _lock = take(dir, open.map_err(|source| at(dir, source))?)?;
+                let dir = dir.clone();
+                disks.push(Settled {
+                    dir,
+                    identity,
+                    _lock,
+                });
+            }
+            other => lost.extend(other.unusable(dir)),
+        }
+    }
+    Ok((disks, lost))
 }
 
 /// Marks a disk as born, once the metadata is committed.
@@ -206,6 +233,19 @@ impl Look {
             Look::Disk(identity) => Some(*identity),
             _ => None,
         }
+    }
+
+    /// Why the directory is no disk to use; `None` if it is one.
+    fn unusable(self, dir: &Path) -> Option<IdentityError> {
+        let dir = dir.to_owned();
+        Some(match self {
+            Look::Disk(_) => return None,
+            Look::Missing => IdentityError::Missing { dir },
+            Look::Empty => IdentityError::Empty { dir },
+            Look::Foreign => IdentityError::Foreign { dir },
+            Look::Damaged => IdentityError::Damaged { dir },
+            Look::Unreadable(source) => IdentityError::Io { dir, source },
+        })
     }
 }
 
@@ -372,7 +412,10 @@ fn lock(dir: &Path) -> Result<File, IdentityError> {
         .truncate(false)
         .write(true)
         .open(dir.join(LOCK_FILE));
-    let file = open.map_err(|source| at(dir, source))?;
+    take(dir, open.map_err(|source| at(dir, source))?)
+}
+
+fn take(dir: &Path, file: File) -> Result<File, IdentityError> {
     match file.try_lock() {
         Ok(()) => Ok(file),
         Err(TryLockError::WouldBlock) => Err(IdentityError::Locked {

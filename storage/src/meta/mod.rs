@@ -2,6 +2,7 @@
 
 pub mod command;
 pub mod group;
+pub mod inspect;
 mod keys;
 mod members;
 mod network;
@@ -9,7 +10,7 @@ mod raft_log;
 #[cfg(test)]
 mod raft_tests;
 mod raft_types;
-mod record;
+pub mod record;
 mod replica;
 mod snapshot;
 pub mod start;

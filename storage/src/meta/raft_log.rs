@@ -78,7 +78,7 @@ fn row_key(replica: ReplicaId, row: u8) -> Vec<u8> {
     key
 }
 
-fn entry_key(replica: ReplicaId, index: u64) -> Vec<u8> {
+pub(super) fn entry_key(replica: ReplicaId, index: u64) -> Vec<u8> {
     let mut key = row_key(replica, ENTRY);
     key.extend_from_slice(&index.to_be_bytes());
     key

@@ -1,0 +1,188 @@
+//! `fsck`: checks a stopped store from outside and says what to do.
+//!
+//! Exit codes: 0 all is whole; 1 nothing is lost, something has to be made anew; 2 bytes are lost
+//! or the metadata contradicts itself, or the command line is wrong; 3 it could not look.
+
+use std::process::ExitCode;
+
+use clap::Args;
+use drystone_storage::fsck::check;
+use drystone_storage::fsck::report::{Counts, Damaged, ReplicaState, Report, State, Verdict};
+
+use super::{EXIT_USAGE, fail};
+use crate::config;
+
+const EXIT_DEGRADED: u8 = 1;
+const EXIT_LOST: u8 = 2;
+const EXIT_NOT_CHECKED: u8 = 3;
+/// Keys and contradictions that are named without `--all`.
+const NAMED_LEN_MAX: usize = 100;
+
+#[derive(Args)]
+pub(super) struct Arguments {
+    /// Print one JSON document instead of sentences
+    #[arg(long)]
+    json: bool,
+
+    /// Name every damaged key, not only the first hundred
+    #[arg(long)]
+    all: bool,
+
+    /// All disks of the store, as the server is given them; `{1...4}` counts
+    #[arg(value_name = "DIR", required = true)]
+    directories: Vec<String>,
+}
+
+pub(super) fn run(arguments: Arguments) -> ExitCode {
+    let directories = match config::directories(&arguments.directories) {
+        Ok(directories) => directories,
+        Err(error) => return fail(EXIT_USAGE, &error),
+    };
+    let limit = if arguments.all {
+        usize::MAX
+    } else {
+        NAMED_LEN_MAX
+    };
+    let report = match check(&directories, limit) {
+        Ok(report) => report,
+        Err(error) => return fail(EXIT_NOT_CHECKED, &error),
+    };
+    match arguments.json {
+        true => println!("{}", serde_json::json!(report)),
+        false => show(&report),
+    }
+    match report.verdict {
+        Verdict::Whole => ExitCode::SUCCESS,
+        Verdict::Degraded => ExitCode::from(EXIT_DEGRADED),
+        Verdict::Inconsistent | Verdict::Lost => ExitCode::from(EXIT_LOST),
+    }
+}
+
+fn show(report: &Report) {
+    for disk in &report.disks {
+        let problem = disk.problem.as_deref().unwrap_or("readable");
+        println!("disk {}: {problem}", disk.directory);
+    }
+    show_groups(report);
+    println!("buckets: {}", report.buckets);
+    show_counts("objects", report.objects);
+    let versions = report.versions;
+    if versions != report.objects || report.delete_markers > 0 {
+        show_counts("versions", versions);
+        println!("delete markers: {}", report.delete_markers);
+    }
+    if report.uploads > 0 {
+        println!("unfinished uploads: {}", report.uploads);
+        show_counts("their parts", report.parts);
+    }
+    let shards = report.shards;
+    println!(
+        "shards: {} whole, {} missing, {} damaged, {} on disks that are away, {} never written",
+        shards.whole, shards.missing, shards.damaged, shards.away, shards.owed
+    );
+    for (geometry, count) in &report.geometries {
+        println!("  in {geometry}: {count} runs of bytes");
+    }
+    let files = report.files;
+    println!(
+        "other files: {} unconfirmed and {} garbage, which go by themselves; {} unknown",
+        files.unconfirmed, files.garbage, files.unknown
+    );
+    println!("to be healed: {}", report.heal_queue);
+    report.damaged.iter().for_each(show_damaged);
+    show_omitted(report.damaged_count, report.damaged.len());
+    for problem in &report.problems {
+        println!("contradiction: {problem}");
+    }
+    show_omitted(report.problem_count, report.problems.len());
+    println!("{}", sentence(report));
+}
+
+fn show_groups(report: &Report) {
+    for group in &report.groups {
+        let equal = group.replicas.iter();
+        let equal = equal.filter(|replica| replica.state == ReplicaState::Equal);
+        println!(
+            "metadata group {}: {} of {} replicas are up to date, at log entry {}",
+            group.group,
+            equal.count(),
+            group.voters,
+            group.applied
+        );
+        for replica in &group.replicas {
+            let what = match replica.state {
+                ReplicaState::Equal => continue,
+                ReplicaState::Behind => "behind; the others bring it up to date",
+                ReplicaState::Differs => "differs from the others",
+                ReplicaState::Unreadable => "unreadable",
+                ReplicaState::Stale => "from before the metadata was formed anew",
+            };
+            let problem = replica.problem.as_deref().unwrap_or_default();
+            println!("  {}: {what} {problem}", replica.disk);
+        }
+    }
+}
+
+fn show_counts(what: &str, counts: Counts) {
+    let Counts {
+        whole,
+        degraded,
+        lost,
+    } = counts;
+    println!("{what}: {whole} whole, {degraded} degraded, {lost} lost");
+}
+
+fn show_damaged(damaged: &Damaged) {
+    let state = match damaged.state {
+        State::Whole => "whole",
+        State::Degraded => "degraded",
+        State::Lost => "LOST",
+    };
+    let (bucket, key) = (&damaged.bucket, damaged.key.escape_debug());
+    print!("{state}: {bucket}/{key}");
+    if let Some(version) = damaged
+        .version
+        .as_ref()
+        .filter(|version| *version != "null")
+    {
+        print!(" version {version}");
+    }
+    if let (Some(upload), Some(part)) = (&damaged.upload, damaged.part) {
+        print!(" part {part} of upload {upload}");
+    }
+    println!(" ({} bytes)", damaged.size);
+    for reason in &damaged.reasons {
+        println!("  {reason}");
+    }
+}
+
+fn show_omitted(count: u64, shown: usize) {
+    let omitted = count - shown as u64;
+    if omitted > 0 {
+        println!("and {omitted} more: --all names them");
+    }
+}
+
+/// What it comes to, and what to do.
+fn sentence(report: &Report) -> String {
+    let away = report.disks.iter().any(|disk| disk.problem.is_some());
+    let what = match report.verdict {
+        Verdict::Whole => "Everything is whole; there is nothing to do.",
+        Verdict::Degraded if away => {
+            "Nothing is lost, but a disk is: bring it back, or start the server without it."
+        }
+        Verdict::Degraded => {
+            "Nothing is lost, but not everything has the shards it should have: start the server \
+             and leave the disks in."
+        }
+        Verdict::Inconsistent => {
+            "The metadata contradicts itself: keep a copy of all disks, and report this output."
+        }
+        Verdict::Lost if away => {
+            "Too many shards are away: bring the missing disk back before anything else; what \
+             stays lost has to come from a backup."
+        }
+        Verdict::Lost => "The keys marked LOST can't be read any more: restore them from a backup.",
+    };
+    what.to_owned()
+}

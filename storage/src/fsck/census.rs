@@ -1,0 +1,400 @@
+//! Every shard that the metadata names against every file that is there.
+//!
+//! Goes folder by folder, so that what is in memory is one of 256 parts; the disks work side by
+//! side.
+
+use std::collections::{HashMap, HashSet};
+use std::thread;
+
+use super::disk::Disk;
+use super::keys;
+use super::report::{Counts, FileCounts, Report, ShardCounts, State};
+use super::rules::{Problems, Rows};
+use super::scan::{Scan, decode, key, table};
+use super::shard::{Expected, Fault, verify};
+use crate::db::Family;
+use crate::disk::ShardName;
+use crate::error::Result;
+use crate::meta::command::ShardSet;
+use crate::meta::inspect::Replica;
+use crate::meta::record::{DataKind, DataRow, GarbageRow, HealRow};
+use crate::types::{DiskId, WriteId};
+
+/// Bytes that are not whole, and why.
+#[derive(Clone, Debug)]
+pub struct Harm {
+    pub state: State,
+    pub reasons: Vec<String>,
+}
+
+impl Harm {
+    fn lost(reason: &str) -> Harm {
+        Harm {
+            state: State::Lost,
+            reasons: vec![reason.to_owned()],
+        }
+    }
+}
+
+/// A shard that is to be read, of a row of this folder.
+struct Task {
+    row: usize,
+    expected: Expected,
+}
+
+/// A data row with shards, and what was found of them.
+struct Set {
+    write_id: WriteId,
+    size: u64,
+    shards: ShardSet,
+    /// By rank.
+    found: Vec<Found>,
+}
+
+#[derive(Clone, Debug)]
+enum Found {
+    Whole,
+    Fault(Fault),
+    /// The disk was not given or its folder can't be read.
+    Away,
+    Owed,
+}
+
+pub struct Census<'a> {
+    disks: &'a [Disk],
+    replica: &'a Replica,
+    problems: &'a mut Problems,
+    garbage: HashSet<(DiskId, ShardName)>,
+    rows: &'a mut Rows,
+    writes: Counts,
+    shards: ShardCounts,
+    files: FileCounts,
+    geometries: std::collections::BTreeMap<String, u64>,
+    harmed: HashMap<WriteId, Harm>,
+}
+
+/// Takes the census into `report`; gives the bytes that are not whole.
+pub fn take(
+    disks: &[Disk],
+    replica: &Replica,
+    rows: &mut Rows,
+    problems: &mut Problems,
+    report: &mut Report,
+) -> Result<HashMap<WriteId, Harm>> {
+    let mut census = Census {
+        garbage: garbage(replica)?,
+        disks,
+        replica,
+        problems,
+        rows,
+        writes: Counts::default(),
+        shards: ShardCounts::default(),
+        files: FileCounts::default(),
+        geometries: Default::default(),
+        harmed: HashMap::new(),
+    };
+    for first in 0..=u8::MAX {
+        census.folder(first)?;
+    }
+    census.without_data();
+    report.writes = census.writes;
+    report.shards = census.shards;
+    report.files = census.files;
+    report.geometries = census.geometries;
+    Ok(census.harmed)
+}
+
+fn names(write_id: WriteId, set: &ShardSet) -> impl Iterator<Item = (DiskId, ShardName)> {
+    set.shards
+        .iter()
+        .zip(0..=u8::MAX)
+        .map(move |(place, rank)| {
+            let generation = place.generation;
+            let name = ShardName {
+                write_id,
+                rank,
+                generation,
+            };
+            (place.disk, name)
+        })
+}
+
+fn garbage(replica: &Replica) -> Result<HashSet<(DiskId, ShardName)>> {
+    let mut garbage = HashSet::new();
+    let mut rows = Scan::of_table(replica.db(), replica.state(), table::GARBAGE, &[]);
+    while let Some((row, value)) = rows.next()? {
+        let (_, rest) = keys::number(&row)?;
+        let (write_id, _) = keys::write_id(rest)?;
+        let row: GarbageRow = decode(&row, &value)?;
+        garbage.extend(names(write_id, &row.shards));
+    }
+    Ok(garbage)
+}
+
+impl Census<'_> {
+    fn folder(&mut self, first: u8) -> Result<()> {
+        let mut files: Vec<Option<HashSet<ShardName>>> = Vec::new();
+        for disk in self.disks {
+            let listed = disk.folder(first);
+            if let Ok((_, others)) = &listed {
+                self.files.unknown += others;
+            }
+            files.push(listed.ok().map(|(shards, _)| shards));
+        }
+        let mut sets = Vec::new();
+        let mut tasks: Vec<Vec<Task>> = self.disks.iter().map(|_| Vec::new()).collect();
+        let (db, state) = (self.replica.db(), self.replica.state());
+        let mut rows = Scan::of_table(db, state, table::DATA, &[first]);
+        while let Some((row, value)) = rows.next()? {
+            let (write_id, _) = keys::write_id(&row)?;
+            let data: DataRow = decode(&row, &value)?;
+            self.row(write_id, &data)?;
+            if let DataKind::Shards(shards) = data.kind {
+                let set = Set {
+                    write_id,
+                    size: data.size,
+                    found: vec![Found::Away; shards.shards.len()],
+                    shards,
+                };
+                sets.push(self.plan(set, sets.len(), data.bucket.0, &mut files, &mut tasks)?);
+            }
+        }
+        self.verify(&mut sets, tasks);
+        sets.into_iter().for_each(|set| self.judge(set));
+        self.left_over(&files);
+        Ok(())
+    }
+
+    /// What a data row owes its referrers, and what lies in the metadata itself.
+    fn row(&mut self, write_id: WriteId, data: &DataRow) -> Result<()> {
+        let named = self.rows.named.remove(&write_id).unwrap_or_default();
+        if named.count != data.refs {
+            let (refs, count) = (data.refs, named.count);
+            self.problems
+                .add(|| format!("{write_id}: counts {refs} references, has {count}"));
+        }
+        if named.count > 0 && named.size != data.size {
+            self.problems
+                .add(|| format!("{write_id}: its rows differ in its size"));
+        }
+        match &data.kind {
+            DataKind::Shards(_) => {}
+            DataKind::Inline => {
+                let state = self.replica.state().0.to_be_bytes();
+                let mut values = Scan::new(
+                    self.replica.db(),
+                    Family::Values,
+                    &[&state[..], &write_id.0].concat(),
+                );
+                let found = values.next()?.map(|(_, value)| value.len() as u64);
+                match found == Some(data.size) {
+                    true => self.writes.whole += 1,
+                    false => self.lose(write_id, "its inline bytes are not there"),
+                }
+            }
+            DataKind::Parts { count } => {
+                let list = self.rows.lists.remove(&write_id).unwrap_or_default();
+                if (list.count, list.size) != (u64::from(*count), data.size) {
+                    self.lose(write_id, "its part list is not whole");
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn lose(&mut self, write_id: WriteId, reason: &str) {
+        self.problems.add(|| format!("{write_id}: {reason}"));
+        self.writes.lost += 1;
+        self.harmed.insert(write_id, Harm::lost(reason));
+    }
+
+    /// Says which disk is to read which shard; each file is taken off those that are there.
+    fn plan(
+        &mut self,
+        mut set: Set,
+        row: usize,
+        bucket: u64,
+        files: &mut [Option<HashSet<ShardName>>],
+        tasks: &mut [Vec<Task>],
+    ) -> Result<Set> {
+        let mut used = HashSet::new();
+        let names: Vec<_> = names(set.write_id, &set.shards).collect();
+        for (rank, (disk, name)) in names.into_iter().enumerate() {
+            let place = &set.shards.shards[rank];
+            let expected = Expected {
+                name,
+                bucket,
+                data_shards: set.shards.data_shards,
+                parity_shards: set.shards.parity_shards,
+                chunk_size: set.shards.chunk_size,
+                object_size: set.size,
+                checksum: place.checksum,
+            };
+            if !used.insert(disk) || !expected.is_sound() {
+                self.problems
+                    .add(|| format!("{}: rank {rank} has no place", set.write_id));
+            }
+            if place.missing {
+                set.found[rank] = Found::Owed;
+                self.owed(set.write_id, rank)?;
+                continue;
+            }
+            if self.garbage.contains(&(disk, name)) {
+                self.problems
+                    .add(|| format!("{}: rank {rank} is garbage", set.write_id));
+            }
+            let at = self.disks.iter().position(|other| other.id() == disk);
+            let Some((at, listed)) = at.and_then(|at| Some((at, files[at].as_mut()?))) else {
+                continue;
+            };
+            listed.remove(&name);
+            if expected.is_sound() {
+                tasks[at].push(Task { row, expected });
+            }
+        }
+        Ok(set)
+    }
+
+    /// A shard that was never written is in the heal queue.
+    fn owed(&mut self, write_id: WriteId, rank: usize) -> Result<()> {
+        let row = [&write_id.0[..], &[rank as u8]].concat();
+        let row = key(self.replica.state(), table::HEAL, &row);
+        if super::scan::get::<HealRow>(self.replica.db(), &row)?.is_none() {
+            self.problems
+                .add(|| format!("{write_id}: rank {rank} is owed and not queued"));
+        }
+        Ok(())
+    }
+
+    fn verify(&self, sets: &mut [Set], tasks: Vec<Vec<Task>>) {
+        let answers: Vec<(usize, u8, Found)> = thread::scope(|scope| {
+            let work = |(disk, tasks): (&'_ Disk, Vec<Task>)| -> Vec<(usize, u8, Found)> {
+                let verify = |task: Task| {
+                    let path = disk.shard_path(&task.expected.name);
+                    let found = match verify(&path, &task.expected) {
+                        Ok(()) => Found::Whole,
+                        Err(fault) => Found::Fault(fault),
+                    };
+                    (task.row, task.expected.name.rank, found)
+                };
+                tasks.into_iter().map(verify).collect()
+            };
+            let busy = self
+                .disks
+                .iter()
+                .zip(tasks)
+                .filter(|(_, tasks)| !tasks.is_empty());
+            let threads: Vec<_> = busy.map(|task| scope.spawn(move || work(task))).collect();
+            let joined = threads.into_iter().map(|thread| thread.join());
+            joined
+                .flat_map(|answers| answers.expect("verifying does not panic"))
+                .collect()
+        });
+        for (row, rank, found) in answers {
+            sets[row].found[usize::from(rank)] = found;
+        }
+    }
+
+    fn judge(&mut self, set: Set) {
+        let (data, parity) = (set.shards.data_shards, set.shards.parity_shards);
+        *self
+            .geometries
+            .entry(format!("{data}+{parity}"))
+            .or_default() += 1;
+        for found in &set.found {
+            match found {
+                Found::Whole => self.shards.whole += 1,
+                Found::Fault(Fault::Missing) => self.shards.missing += 1,
+                Found::Fault(_) => self.shards.damaged += 1,
+                Found::Away => self.shards.away += 1,
+                Found::Owed => self.shards.owed += 1,
+            }
+        }
+        let state = state_of(&set);
+        self.writes.add(state);
+        if state != State::Whole {
+            let reasons = reasons(&set);
+            self.harmed.insert(set.write_id, Harm { state, reasons });
+        }
+    }
+
+    fn left_over(&mut self, files: &[Option<HashSet<ShardName>>]) {
+        for (disk, listed) in self.disks.iter().zip(files) {
+            for name in listed.iter().flatten() {
+                let database = disk.database.as_ref();
+                if self.garbage.contains(&(disk.id(), *name)) {
+                    self.files.garbage += 1;
+                } else if database.is_ok_and(|database| database.unconfirmed.contains(name)) {
+                    self.files.unconfirmed += 1;
+                } else {
+                    self.files.unknown += 1;
+                }
+            }
+        }
+    }
+
+    /// What is named by rows and has none of its own.
+    fn without_data(&mut self) {
+        let named: Vec<WriteId> = self.rows.named.drain().map(|(id, _)| id).collect();
+        named
+            .into_iter()
+            .for_each(|id| self.lose(id, "no row says where its bytes are"));
+        let lists: Vec<WriteId> = self.rows.lists.drain().map(|(id, _)| id).collect();
+        for list in lists {
+            self.problems
+                .add(|| format!("part list {list} has no data row"));
+        }
+    }
+}
+
+/// Bytes are readable where each row of blocks has as many good ones as there are data shards.
+fn state_of(set: &Set) -> State {
+    let needed = usize::from(set.shards.data_shards);
+    let whole = set
+        .found
+        .iter()
+        .filter(|found| matches!(found, Found::Whole))
+        .count();
+    if whole == set.found.len() && whole > 0 {
+        return State::Whole;
+    }
+    if whole >= needed {
+        return State::Degraded;
+    }
+    let mut bad: HashMap<u64, usize> = HashMap::new();
+    let mut usable = 0;
+    for found in &set.found {
+        match found {
+            Found::Whole | Found::Fault(Fault::Frame(_)) => usable += 1,
+            Found::Fault(Fault::Blocks(blocks)) => {
+                usable += 1;
+                blocks
+                    .iter()
+                    .for_each(|block| *bad.entry(*block).or_default() += 1);
+            }
+            Found::Fault(Fault::Missing | Fault::Useless(_)) | Found::Away | Found::Owed => {}
+        }
+    }
+    let worst = bad.values().max().copied().unwrap_or(0);
+    match usable >= needed + worst {
+        true => State::Degraded,
+        false => State::Lost,
+    }
+}
+
+fn reasons(set: &Set) -> Vec<String> {
+    let places = set.shards.shards.iter().zip(&set.found).enumerate();
+    let told = places.filter_map(|(rank, (place, found))| {
+        let what = match found {
+            Found::Whole => return None,
+            Found::Fault(fault) => fault.to_string(),
+            Found::Away => "its disk is away".to_owned(),
+            Found::Owed => "never written".to_owned(),
+        };
+        Some(format!(
+            "{}, rank {rank} on disk {}: {what}",
+            set.write_id, place.disk
+        ))
+    });
+    told.collect()
+}

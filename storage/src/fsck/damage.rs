@@ -1,0 +1,160 @@
+//! From bytes that are not whole to the versions and parts that they belong to.
+
+use std::collections::HashMap;
+
+use super::census::Harm;
+use super::keys;
+use super::report::{Damaged, Report, State};
+use super::rules::Rows;
+use super::scan::{Scan, decode, get, key, table};
+use crate::error::Result;
+use crate::meta::inspect::Replica;
+use crate::meta::record::{PartRow, UploadAt, UploadPartRow, VersionRow};
+use crate::types::{UploadId, WriteId};
+
+/// Reasons given for one version.
+const REASONS_LEN_MAX: usize = 16;
+
+/// Counts versions and parts by their state and names those that are not whole, up to `limit`.
+pub fn name(
+    replica: &Replica,
+    rows: &Rows,
+    mut harmed: HashMap<WriteId, Harm>,
+    limit: usize,
+    report: &mut Report,
+) -> Result<()> {
+    harm_lists(replica, &mut harmed)?;
+    let mut namer = Namer {
+        replica,
+        rows,
+        harmed,
+        limit,
+        report,
+    };
+    namer.versions()?;
+    namer.upload_parts()
+}
+
+/// A part list is as bad as its worst part.
+fn harm_lists(replica: &Replica, harmed: &mut HashMap<WriteId, Harm>) -> Result<()> {
+    if harmed.is_empty() {
+        return Ok(());
+    }
+    let mut rows = Scan::of_table(replica.db(), replica.state(), table::PARTS, &[]);
+    while let Some((row, value)) = rows.next()? {
+        let (list, _) = keys::write_id(&row)?;
+        let part: PartRow = decode(&row, &value)?;
+        let Some(harm) = harmed.get(&part.write_id).cloned() else {
+            continue;
+        };
+        let whole = harmed.entry(list).or_insert(Harm {
+            state: State::Whole,
+            reasons: Vec::new(),
+        });
+        whole.state = whole.state.max(harm.state);
+        let room = REASONS_LEN_MAX.saturating_sub(whole.reasons.len());
+        whole.reasons.extend(harm.reasons.into_iter().take(room));
+    }
+    Ok(())
+}
+
+struct Namer<'a> {
+    replica: &'a Replica,
+    rows: &'a Rows,
+    harmed: HashMap<WriteId, Harm>,
+    limit: usize,
+    report: &'a mut Report,
+}
+
+impl Namer<'_> {
+    fn state(&self, write_id: WriteId) -> State {
+        let harm = self.harmed.get(&write_id);
+        harm.map_or(State::Whole, |harm| harm.state)
+    }
+
+    fn versions(&mut self) -> Result<()> {
+        let replica = self.replica;
+        let mut rows = Scan::of_table(replica.db(), replica.state(), table::VERSIONS, &[]);
+        let mut last = None;
+        while let Some((row, value)) = rows.next()? {
+            let (bucket, object, _) = keys::ended(&row)?;
+            let version: VersionRow = decode(&row, &value)?;
+            let at = (bucket, object);
+            let is_current = last.as_ref() != Some(&at);
+            match version.object {
+                None => self.report.delete_markers += 1,
+                Some(object) => {
+                    let state = self.state(object.write_id);
+                    self.report.versions.add(state);
+                    if is_current {
+                        self.report.objects.add(state);
+                    }
+                    let id = version.id.to_string();
+                    self.tell(object.write_id, &at, object.size, |damaged| {
+                        damaged.version = Some(id);
+                    });
+                }
+            }
+            last = Some(at);
+        }
+        Ok(())
+    }
+
+    fn upload_parts(&mut self) -> Result<()> {
+        let replica = self.replica;
+        let mut uploads = Scan::of_table(replica.db(), replica.state(), table::UPLOADS, &[]);
+        while uploads.next()?.is_some() {
+            self.report.uploads += 1;
+        }
+        let mut rows = Scan::of_table(replica.db(), replica.state(), table::UPLOAD_PARTS, &[]);
+        while let Some((row, value)) = rows.next()? {
+            let (upload, number) = keys::upload_id(&row)?;
+            let number = keys::part_number(number)?;
+            let part: UploadPartRow = decode(&row, &value)?;
+            self.report.parts.add(self.state(part.write_id));
+            if self.harmed.contains_key(&part.write_id) {
+                let at = self.upload_at(upload)?;
+                self.tell(part.write_id, &at, part.size, |damaged| {
+                    damaged.upload = Some(upload.0.to_string());
+                    damaged.part = Some(number);
+                });
+            }
+        }
+        Ok(())
+    }
+
+    fn upload_at(&self, upload: UploadId) -> Result<(u64, String)> {
+        let row = key(self.replica.state(), table::UPLOAD_IDS, &upload.0.0);
+        let at: Option<UploadAt> = get(self.replica.db(), &row)?;
+        Ok(at.map_or((0, String::new()), |at| (at.bucket.0, at.key)))
+    }
+
+    fn tell(
+        &mut self,
+        write_id: WriteId,
+        (bucket, object): &(u64, String),
+        size: u64,
+        fill: impl FnOnce(&mut Damaged),
+    ) {
+        let Some(harm) = self.harmed.get(&write_id) else {
+            return;
+        };
+        self.report.damaged_count += 1;
+        if self.report.damaged.len() >= self.limit {
+            return;
+        }
+        let bucket = self.rows.buckets.get(bucket);
+        let mut damaged = Damaged {
+            state: harm.state,
+            bucket: bucket.map_or_else(String::new, |bucket| bucket.name.clone()),
+            key: object.clone(),
+            version: None,
+            upload: None,
+            part: None,
+            size,
+            reasons: harm.reasons.iter().take(REASONS_LEN_MAX).cloned().collect(),
+        };
+        fill(&mut damaged);
+        self.report.damaged.push(damaged);
+    }
+}

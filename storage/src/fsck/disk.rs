@@ -1,0 +1,136 @@
+//! The disks of a stopped store: locked, their databases opened as copies.
+
+use std::collections::HashSet;
+use std::fs;
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use super::scan::Scan;
+use crate::db::{Db, DbError, DbShared, Family, log_tag};
+use crate::disk::ShardName;
+use crate::disk::identity::{Settled, shard_folder};
+use crate::meta::inspect::{Replica, replicas};
+use crate::types::{DiskId, WriteId};
+
+/// The part of a disk's directory that holds its database.
+const DATABASE: &str = "meta";
+
+/// A disk under the lock of this process.
+pub struct Disk {
+    settled: Settled,
+    pub database: Result<Database, DbError>,
+}
+
+/// A copy of the disk's database.
+pub struct Database {
+    _db: Arc<Db>,
+    pub replicas: Vec<Replica>,
+    /// The disk's list of unconfirmed shards.
+    pub unconfirmed: HashSet<ShardName>,
+    /// Where the copy is; after the database, which goes first.
+    _scratch: tempfile::TempDir,
+}
+
+impl Disk {
+    pub fn open(settled: Settled, shared: &DbShared) -> io::Result<Disk> {
+        let scratch = tempfile::Builder::new().prefix("fsck-").tempdir()?;
+        let opened = Db::open_copy(&settled.dir.join(DATABASE), scratch.path(), shared);
+        let database = opened.and_then(|db| {
+            Ok(Database {
+                replicas: replicas(&db)?,
+                unconfirmed: unconfirmed(&db)?,
+                _db: db,
+                _scratch: scratch,
+            })
+        });
+        Ok(Disk { settled, database })
+    }
+
+    pub fn id(&self) -> DiskId {
+        self.settled.identity.disk
+    }
+
+    pub fn directory(&self) -> String {
+        self.settled.dir.display().to_string()
+    }
+
+    pub fn shard_path(&self, name: &ShardName) -> PathBuf {
+        let folder = shard_folder(&self.settled.dir, name.write_id.0[0]);
+        let (rank, generation) = (name.rank, name.generation);
+        folder.join(format!("{}.{rank:02x}.{generation:x}", name.write_id))
+    }
+
+    /// The shards in the folder of this first byte, and how many files are none.
+    pub fn folder(&self, first: u8) -> io::Result<(HashSet<ShardName>, u64)> {
+        let (mut shards, mut others) = (HashSet::new(), 0);
+        for entry in fs::read_dir(shard_folder(&self.settled.dir, first))? {
+            let name = entry?.file_name();
+            let name = name.to_str().and_then(parse_name);
+            match name.filter(|name| name.write_id.0[0] == first) {
+                Some(name) => drop(shards.insert(name)),
+                None => others += 1,
+            }
+        }
+        Ok((shards, others))
+    }
+}
+
+/// `<write id>.<rank>.<generation>`: 32, 2 and at least one lower-case hex digits.
+fn parse_name(name: &str) -> Option<ShardName> {
+    let mut parts = name.split('.');
+    let (id, rank, generation) = (parts.next()?, parts.next()?, parts.next()?);
+    let lower_hex = |c: u8| c.is_ascii_digit() || (b'a'..=b'f').contains(&c);
+    let digits = [id, rank, generation].map(|part| part.bytes().all(lower_hex));
+    if parts.next().is_some() || digits.contains(&false) || (id.len(), rank.len()) != (32, 2) {
+        return None;
+    }
+    Some(ShardName {
+        write_id: WriteId(u128::from_str_radix(id, 16).ok()?.to_be_bytes()),
+        rank: u8::from_str_radix(rank, 16).ok()?,
+        generation: u32::from_str_radix(generation, 16).ok()?,
+    })
+}
+
+fn unconfirmed(db: &Db) -> Result<HashSet<ShardName>, DbError> {
+    let mut names = HashSet::new();
+    let mut rows = Scan::new(db, Family::Log, &[log_tag::UNCONFIRMED]);
+    while let Some((key, _)) = rows.next()? {
+        let bad = || db.corrupt(format!("row of an unconfirmed shard {key:02x?}"));
+        let key: &[u8; 21] = key[..].try_into().map_err(|_| bad())?;
+        let (id, rest) = key.split_at(16);
+        names.insert(ShardName {
+            write_id: WriteId(id.try_into().map_err(|_| bad())?),
+            rank: rest[0],
+            generation: rest[1..]
+                .iter()
+                .fold(0, |n, byte| n << 8 | u32::from(*byte)),
+        });
+    }
+    Ok(names)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_files_parse_back_and_others_do_not() {
+        let id = "0a".repeat(16);
+        let name = parse_name(&format!("{id}.1f.2a")).unwrap();
+        assert_eq!((name.write_id, name.rank), (WriteId([10; 16]), 0x1f));
+        assert_eq!(name.generation, 0x2a);
+        let others = [
+            "",
+            "x",
+            "0a.00.0",
+            "../../x",
+            &format!("{id}.00"),
+            &format!("{id}.0.0"),
+        ];
+        assert!(others.iter().all(|name| parse_name(name).is_none()));
+        assert!(parse_name(&format!("{id}.00.0.0")).is_none());
+        assert!(parse_name(&format!("{}.00.0", id.to_uppercase())).is_none());
+    }
+}

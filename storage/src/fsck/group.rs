@@ -1,0 +1,180 @@
+//! A group's replicas: the newest log is applied, and all are compared.
+
+use std::collections::BTreeMap;
+
+use xxhash_rust::xxh3::Xxh3;
+
+use super::disk::Disk;
+use super::report::{GroupReport, ReplicaReport, ReplicaState};
+use super::scan::Scan;
+use crate::db::{Family, StateId};
+use crate::error::{Error, Result};
+use crate::meta::inspect::{Position, Replica, catch_up};
+
+/// What a state says of its place in the log; no two replicas need have the same bytes there.
+const TABLE_APPLIED: u8 = 0x01;
+
+/// A group, and the replica that speaks for it.
+pub struct Group {
+    pub speaker: Replica,
+    pub report: GroupReport,
+    /// Tables in which replicas differ that should not.
+    pub differences: Vec<String>,
+}
+
+/// A checksum of each table.
+type Digest = BTreeMap<(&'static str, u8), u64>;
+
+struct Candidate {
+    disk: String,
+    replica: Replica,
+    read: Result<Option<Read>>,
+}
+
+struct Read {
+    applied: Position,
+    digest: Digest,
+}
+
+/// Looks at the replicas of `group` on all disks. `None`: nothing of it can be read.
+pub fn look(disks: &[Disk], group: u64) -> Result<Option<Group>> {
+    let mut found = Vec::new();
+    for disk in disks {
+        let replicas = disk.database.iter().flat_map(|database| &database.replicas);
+        let own = replicas.filter(|replica| replica.group() == group);
+        found.extend(own.map(|replica| (disk.directory(), replica.clone())));
+    }
+    // Older replicas of a group that was formed anew count no more.
+    let epoch = found.iter().map(|(_, replica)| replica.group_epoch()).max();
+    let (mut current, stale): (Vec<_>, Vec<_>) = found
+        .into_iter()
+        .partition(|(_, replica)| Some(replica.group_epoch()) == epoch);
+    // What the newest log has is what the others will get.
+    current.sort_by_key(|(_, replica)| std::cmp::Reverse(replica.log_end));
+    let mut newest = None;
+    for (_, replica) in &current {
+        if newest.is_none() && catch_up(replica, replica).is_ok() {
+            newest = Some(replica.clone());
+        }
+    }
+    let Some(newest) = newest else {
+        return Ok(None);
+    };
+    let candidates: Vec<Candidate> = current
+        .into_iter()
+        .map(|(disk, replica)| Candidate {
+            disk,
+            read: read(&replica, &newest),
+            replica,
+        })
+        .collect();
+    let Some(speaker) = speaker(&candidates) else {
+        return Ok(None);
+    };
+    let mut group = report(group, speaker, &candidates)?;
+    group
+        .report
+        .replicas
+        .extend(stale.into_iter().map(|(disk, _)| ReplicaReport {
+            disk,
+            state: ReplicaState::Stale,
+            applied: None,
+            problem: None,
+        }));
+    Ok(Some(group))
+}
+
+/// The first that could be read to its end and has applied most.
+fn speaker(candidates: &[Candidate]) -> Option<(&Candidate, &Read)> {
+    let readable = candidates.iter().rev().filter_map(|candidate| {
+        let read = candidate.read.as_ref().ok()?.as_ref()?;
+        Some((candidate, read))
+    });
+    readable.max_by_key(|(_, read)| read.applied)
+}
+
+fn report(group: u64, (speaker, told): (&Candidate, &Read), all: &[Candidate]) -> Result<Group> {
+    let mut differences = Vec::new();
+    let mut reports = Vec::new();
+    for Candidate { disk, read, .. } in all {
+        let (state, applied, problem) = match read {
+            Ok(Some(read)) if read.applied != told.applied => {
+                (ReplicaState::Behind, Some(read.applied.index), None)
+            }
+            Ok(Some(read)) if read.digest == told.digest => {
+                (ReplicaState::Equal, Some(read.applied.index), None)
+            }
+            Ok(Some(read)) => {
+                let what = differing(&told.digest, &read.digest);
+                differences.push(format!("group {group} on {disk}: {what}"));
+                (ReplicaState::Differs, Some(read.applied.index), Some(what))
+            }
+            Ok(None) => (ReplicaState::Behind, None, None),
+            Err(error) => (ReplicaState::Unreadable, None, Some(error.to_string())),
+        };
+        reports.push(ReplicaReport {
+            disk: disk.clone(),
+            state,
+            applied,
+            problem,
+        });
+    }
+    Ok(Group {
+        speaker: speaker.replica.clone(),
+        report: GroupReport {
+            group,
+            voters: speaker.replica.voters()?.len() as u64,
+            applied: told.applied.index,
+            replicas: reports,
+        },
+        differences,
+    })
+}
+
+/// `None`: it has applied nothing yet.
+fn read(replica: &Replica, newest: &Replica) -> Result<Option<Read>> {
+    let Some(applied) = catch_up(replica, newest)? else {
+        return Ok(None);
+    };
+    let digest = digest(replica)?;
+    Ok(Some(Read { applied, digest }))
+}
+
+/// Reads every row of the state, and so checks it.
+fn digest(replica: &Replica) -> Result<Digest> {
+    let StateId(state) = replica.state();
+    let mut sums: BTreeMap<(&'static str, u8), Xxh3> = BTreeMap::new();
+    for (family, name) in [(Family::State, "state"), (Family::Values, "values")] {
+        let mut rows = Scan::new(replica.db(), family, &state.to_be_bytes());
+        while let Some((key, value)) = rows.next()? {
+            let table = match family {
+                Family::State => *key
+                    .first()
+                    .ok_or_else(|| Error::Corrupt("a key of the metadata has no table".into()))?,
+                _ => 0,
+            };
+            if (family, table) == (Family::State, TABLE_APPLIED) {
+                continue;
+            }
+            let sum = sums.entry((name, table)).or_default();
+            for part in [&key, &value] {
+                sum.update(&(part.len() as u64).to_le_bytes());
+                sum.update(part);
+            }
+        }
+    }
+    Ok(sums
+        .into_iter()
+        .map(|(table, sum)| (table, sum.digest()))
+        .collect())
+}
+
+fn differing(one: &Digest, other: &Digest) -> String {
+    let tables: Vec<String> = one
+        .keys()
+        .chain(other.keys().filter(|table| !one.contains_key(table)))
+        .filter(|table| one.get(table) != other.get(table))
+        .map(|(family, table)| format!("{family} {table:02x}"))
+        .collect();
+    format!("other rows than the others in {}", tables.join(", "))
+}

@@ -1,0 +1,128 @@
+//! Checks a stopped store from outside, with a reader of its own: what `drystone fsck` shows.
+//!
+//! It holds the disks' locks and changes nothing on them. Databases are opened as copies, which
+//! share the files that never change; what the log has beyond the state is applied to the copy, as
+//! a start would. Then every row is read and every shard, block by block, against FORMAT.md. Shards
+//! are read and keys are taken apart by code of its own, so that a fault of the store's readers
+//! does not hide itself here; records are decoded by the store's.
+
+mod census;
+mod damage;
+mod disk;
+mod group;
+mod keys;
+pub mod report;
+mod rules;
+mod scan;
+mod shard;
+
+use std::io;
+use std::path::PathBuf;
+
+use self::disk::Disk;
+use self::group::Group;
+use self::report::{DiskReport, Report, Verdict};
+use self::rules::Problems;
+use crate::db::{DbError, DbShared};
+use crate::disk::identity::{self, IdentityError};
+use crate::error;
+
+/// The groups by their numbers in FORMAT.md.
+const SYSTEM_GROUP: u64 = 0;
+const OBJECT_GROUP: u64 = 1;
+
+/// Why a store could not be looked at.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error(transparent)]
+    Directories(#[from] IdentityError),
+    #[error("no disk of a store is among the directories: {0}")]
+    NoDisk(String),
+    #[error("no disk has metadata that can be read: {0}")]
+    NoMetadata(String),
+    #[error("{0}")]
+    Rows(#[from] error::Error),
+    #[error("{0}")]
+    Database(#[from] DbError),
+    #[error("temporary files: {0}")]
+    Scratch(#[from] io::Error),
+}
+
+/// Checks the store on `directories`. Damaged keys and contradictions are named up to `limit`.
+pub fn check(directories: &[PathBuf], limit: usize) -> Result<Report, Error> {
+    let (settled, unusable) = identity::hold(directories)?;
+    let unusable: Vec<String> = unusable.iter().map(ToString::to_string).collect();
+    if settled.is_empty() {
+        return Err(Error::NoDisk(unusable.join("; ")));
+    }
+    let shared = DbShared::new()?;
+    let disks = settled
+        .into_iter()
+        .map(|settled| Disk::open(settled, &shared))
+        .collect::<io::Result<Vec<Disk>>>()?;
+    let reports = disk_reports(&disks, unusable);
+    let groups = (
+        group::look(&disks, SYSTEM_GROUP)?,
+        group::look(&disks, OBJECT_GROUP)?,
+    );
+    let (Some(system), Some(objects)) = groups else {
+        let problems = reports.iter().filter_map(|disk| disk.problem.clone());
+        return Err(Error::NoMetadata(problems.collect::<Vec<_>>().join("; ")));
+    };
+    Ok(check_store(&disks, reports, system, objects, limit)?)
+}
+
+fn disk_reports(disks: &[Disk], unusable: Vec<String>) -> Vec<DiskReport> {
+    let known = disks.iter().map(|disk| DiskReport {
+        directory: disk.directory(),
+        id: Some(disk.id().to_string()),
+        problem: disk.database.as_ref().err().map(ToString::to_string),
+    });
+    let others = unusable.into_iter().map(|problem| DiskReport {
+        directory: problem.split(": ").next().unwrap_or_default().to_owned(),
+        id: None,
+        problem: Some(problem),
+    });
+    known.chain(others).collect()
+}
+
+fn check_store(
+    disks: &[Disk],
+    reports: Vec<DiskReport>,
+    system: Group,
+    objects: Group,
+    limit: usize,
+) -> error::Result<Report> {
+    let mut problems = Problems::new(limit);
+    for difference in system.differences.iter().chain(&objects.differences) {
+        problems.add(|| difference.clone());
+    }
+    let replica = &objects.speaker;
+    let mut rows = rules::check(replica, &mut problems)?;
+    rules::check_names(&system.speaker, &rows, &mut problems)?;
+    let mut report = Report {
+        verdict: Verdict::Whole,
+        disks: reports,
+        groups: vec![system.report, objects.report],
+        buckets: rows.buckets.len() as u64,
+        objects: Default::default(),
+        versions: Default::default(),
+        delete_markers: 0,
+        uploads: 0,
+        parts: Default::default(),
+        writes: Default::default(),
+        geometries: Default::default(),
+        shards: Default::default(),
+        files: Default::default(),
+        heal_queue: rules::check_heals(replica, &mut problems)?,
+        damaged: Vec::new(),
+        damaged_count: 0,
+        problems: Vec::new(),
+        problem_count: 0,
+    };
+    let harmed = census::take(disks, replica, &mut rows, &mut problems, &mut report)?;
+    damage::name(replica, &rows, harmed, limit, &mut report)?;
+    problems.hand_over(&mut report);
+    report.verdict = report.judge();
+    Ok(report)
+}

@@ -1,0 +1,171 @@
+//! Replicas as they lie on the disks of a stopped store, for those who check one from outside.
+//!
+//! Works on databases that nobody else uses, best on copies ([`Db::open_copy`]): [`catch_up`]
+//! applies what a start would apply. It decides nothing of its own; a log is as long as it is.
+
+use std::sync::Arc;
+
+use rocksdb::{Direction, IteratorMode, WriteBatch};
+
+use super::raft_log::{RaftLog, entry_key};
+use super::raft_types::{Entry, LogId, ReplicaId, decode_entry};
+use super::replica::{ReplicaRow, encode_applied, replica_rows};
+use super::snapshot::{put_applied, put_membership, read_applied};
+use super::state_machine::State;
+use crate::db::{Db, DbError, Family, StateId};
+use crate::error::{Error, Result};
+use crate::types::DiskId;
+
+/// A place in a group's log; of two, the later one is greater.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Position {
+    pub term: u64,
+    pub leader: u64,
+    pub index: u64,
+}
+
+impl Position {
+    fn of(id: LogId) -> Position {
+        Position {
+            term: id.leader_id.term,
+            leader: id.leader_id.node_id.0,
+            index: id.index,
+        }
+    }
+}
+
+/// A replica on a disk.
+#[derive(Clone)]
+pub struct Replica {
+    db: Arc<Db>,
+    id: ReplicaId,
+    row: ReplicaRow,
+    /// Where its log ends, if it has any.
+    pub log_end: Option<Position>,
+}
+
+impl Replica {
+    pub fn group(&self) -> u64 {
+        self.row.group.0
+    }
+
+    /// How often its group was formed anew.
+    pub fn group_epoch(&self) -> u64 {
+        self.row.epoch
+    }
+
+    pub fn state(&self) -> StateId {
+        self.row.state
+    }
+
+    pub fn db(&self) -> &Arc<Db> {
+        &self.db
+    }
+
+    /// Its log's entries from `start` on.
+    fn entries(&self, start: u64) -> impl Iterator<Item = Result<Entry, DbError>> + '_ {
+        let (first, end) = (entry_key(self.id, start), entry_key(self.id, u64::MAX));
+        let mode = IteratorMode::From(&first, Direction::Forward);
+        let rows = self
+            .db
+            .rocks()
+            .iterator_cf(self.db.family(Family::Log), mode);
+        rows.map(|row| row.map_err(|e| self.db.failed(e)))
+            .take_while(move |row| {
+                row.as_ref().is_ok_and(|(key, _)| key[..] < end[..]) || row.is_err()
+            })
+            .map(|row| {
+                let (key, value) = row?;
+                let entry = decode_entry(self.id, &value);
+                entry
+                    .filter(|entry| *key == *entry_key(self.id, entry.log_id.index))
+                    .ok_or_else(|| self.db.corrupt(format!("log entry {key:02x?}")))
+            })
+    }
+
+    fn entry(&self, index: u64) -> Result<Option<LogId>, DbError> {
+        let entry = self.entries(index).next().transpose()?;
+        Ok(entry
+            .map(|entry| entry.log_id)
+            .filter(|id| id.index == index))
+    }
+
+    /// The state's last applied entry.
+    pub fn applied(&self) -> Result<Option<Position>, DbError> {
+        Ok(self.read_applied()?.0.map(Position::of))
+    }
+
+    /// The voters that the state knows of, and the disks they sit on.
+    pub fn voters(&self) -> Result<Vec<(u64, DiskId)>, DbError> {
+        let stored = self.read_applied()?.1;
+        let membership = stored.membership();
+        let seat = |voter: ReplicaId| Some((voter.0, membership.get_node(&voter)?.disk));
+        Ok(membership.voter_ids().filter_map(seat).collect())
+    }
+
+    fn read_applied(
+        &self,
+    ) -> Result<(Option<LogId>, super::raft_types::StoredMembership), DbError> {
+        let get = |key: &[u8]| {
+            let row = self.db.rocks().get_cf(self.db.family(Family::State), key);
+            row.map_err(|e| self.db.failed(e))
+        };
+        read_applied(&self.db, self.row.state, get)
+    }
+}
+
+/// The replicas that a disk has.
+pub fn replicas(db: &Arc<Db>) -> Result<Vec<Replica>, DbError> {
+    let replica = |(id, row)| {
+        let log = RaftLog::open(db.clone(), id, Arc::default())?;
+        Ok(Replica {
+            db: db.clone(),
+            id,
+            row,
+            log_end: log.last_log_id().map(Position::of),
+        })
+    };
+    replica_rows(db)?.into_iter().map(replica).collect()
+}
+
+/// Applies what the replica's log has beyond its state, as far as `newest`, the log that a start
+/// would keep, says the same. Gives the last applied entry.
+pub fn catch_up(replica: &Replica, newest: &Replica) -> Result<Option<Position>> {
+    let (applied, _) = replica.read_applied()?;
+    let mut next = applied.map_or(0, |id| id.index + 1);
+    let tables = State::new(replica.db.clone(), replica.row.state);
+    for entry in replica.entries(next) {
+        let entry = entry?;
+        let id = entry.log_id;
+        if id.index != next {
+            return Err(Error::Corrupt(format!("log entry {next} is missing")));
+        }
+        // An entry that the newest log has dropped already was committed.
+        let same = newest.entry(id.index)?.is_none_or(|other| other == id);
+        if !same || Some(Position::of(id)) > newest.log_end {
+            break;
+        }
+        apply(replica, &tables, entry)?;
+        next += 1;
+    }
+    Ok(replica.applied()?)
+}
+
+fn apply(replica: &Replica, tables: &State, entry: Entry) -> Result<()> {
+    let (db, id) = (&replica.db, entry.log_id);
+    let mut batch = WriteBatch::default();
+    put_applied(db, &mut batch, replica.row.state, Some(&id));
+    match entry.payload {
+        openraft::EntryPayload::Normal(proposal) => {
+            // Refused or not: a replica that takes its place among the others says the same.
+            let _ = tables.apply(id.index, proposal.command(), &encode_applied(&id))?;
+            return Ok(());
+        }
+        openraft::EntryPayload::Membership(membership) => {
+            let stored = super::raft_types::StoredMembership::new(Some(id), membership);
+            put_membership(db, &mut batch, replica.row.state, &stored);
+        }
+        openraft::EntryPayload::Blank => {}
+    }
+    Ok(db.write_unsynced(batch)?)
+}
