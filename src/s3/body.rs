@@ -91,6 +91,16 @@ impl VerifiedBody {
         }
     }
 
+    /// Also takes what the default checksum of a whole object is made from, whichever algorithm
+    /// its part was sent with. To be said before the first byte is read.
+    #[must_use]
+    pub fn with_crc64nvme(mut self) -> VerifiedBody {
+        if let State::Reading(digester) = &mut self.state {
+            digester.take_crc64nvme();
+        }
+        self
+    }
+
     fn new(
         headers: &HeaderMap,
         payload: Payload,
@@ -200,10 +210,7 @@ impl VerifiedBody {
         };
         let digests = digester.finish().await?;
         self.expected.verify(&digests)?;
-        self.state = State::Done(Digest {
-            md5: digests.md5,
-            checksum: digests.checksum,
-        });
+        self.state = State::Done(digests.kept());
         Ok(())
     }
 
@@ -453,10 +460,7 @@ impl Body for HashingBody {
             }
             (None, Some(digester)) => {
                 let digests = digester.finish().await.map_err(body)?;
-                self.digest = Some(Digest {
-                    md5: digests.md5,
-                    checksum: digests.checksum,
-                });
+                self.digest = Some(digests.kept());
             }
             (_, None) => {}
         }

@@ -12,13 +12,11 @@ use crate::s3::error::{Code, S3Error};
 use crate::s3::xml::Writer;
 
 /// Stored with an object whose client sent no checksum of its own.
-pub const DEFAULT_ALGORITHM: ChecksumAlgorithm = ChecksumAlgorithm::Crc64Nvme;
+pub const DEFAULT_ALGORITHM: ChecksumAlgorithm = drystone_storage::checksum::DEFAULT.0;
 
 const PREFIX: &str = "x-amz-checksum-";
 /// Headers with the prefix that hold no value.
 const NO_VALUE: [&str; 3] = ["algorithm", "type", "mode"];
-/// AWS's newer algorithms.
-const NOT_YET: [&str; 6] = ["md5", "sha512", "xxhash64", "xxhash3", "xxhash128", "crc64"];
 
 /// A checksum that a request declares for its body.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,6 +46,11 @@ pub fn header_name(algorithm: ChecksumAlgorithm) -> HeaderName {
         ChecksumAlgorithm::Crc64Nvme => "x-amz-checksum-crc64nvme",
         ChecksumAlgorithm::Sha1 => "x-amz-checksum-sha1",
         ChecksumAlgorithm::Sha256 => "x-amz-checksum-sha256",
+        ChecksumAlgorithm::Md5 => "x-amz-checksum-md5",
+        ChecksumAlgorithm::Sha512 => "x-amz-checksum-sha512",
+        ChecksumAlgorithm::XxHash3 => "x-amz-checksum-xxhash3",
+        ChecksumAlgorithm::XxHash64 => "x-amz-checksum-xxhash64",
+        ChecksumAlgorithm::XxHash128 => "x-amz-checksum-xxhash128",
     })
 }
 
@@ -127,9 +130,6 @@ fn declared_trailer(headers: &HeaderMap) -> Result<Option<Declared>, S3Error> {
 }
 
 fn algorithm_of_header(suffix: &str) -> Result<ChecksumAlgorithm, S3Error> {
-    if NOT_YET.contains(&suffix) {
-        return Err(S3Error::not_implemented(&format!("{PREFIX}{suffix}")));
-    }
     suffix.parse().map_err(|_| {
         invalid("The algorithm type you specified in x-amz-checksum- header is invalid.")
     })
@@ -208,27 +208,33 @@ pub fn for_upload(
 
 /// Checks a part against its upload, and gives the algorithm to take. Parts of a composite
 /// checksum must bring their own, since the client has to name them at completion. An upload that
-/// was asked for none takes what comes: AWS refuses, and breaks clients that add one by default.
+/// was asked for none takes what comes, and the object gets the default one.
 pub fn for_part(
     upload: Option<(ChecksumAlgorithm, ChecksumType)>,
     declared: Option<&Declared>,
 ) -> Result<ChecksumAlgorithm, S3Error> {
     let sent = declared.map(Declared::algorithm);
-    let mismatch = |expected: ChecksumAlgorithm| {
-        let actual = sent.map_or("null", ChecksumAlgorithm::name);
-        invalid(format!(
-            "Checksum Type mismatch occurred, expected checksum Type: {}, actual checksum \
-             Type: {}",
-            expected.name().to_ascii_lowercase(),
-            actual.to_ascii_lowercase()
-        ))
-    };
     match (upload, sent) {
         (None, sent) => Ok(sent.unwrap_or(DEFAULT_ALGORITHM)),
-        (Some((expected, _)), Some(sent)) if sent != expected => Err(mismatch(expected)),
-        (Some((expected, ChecksumType::Composite)), None) => Err(mismatch(expected)),
+        (Some((expected, _)), Some(sent)) if sent != expected => {
+            Err(mismatch(Some(expected), Some(sent)))
+        }
+        (Some((expected, ChecksumType::Composite)), None) => Err(mismatch(Some(expected), sent)),
         (Some((expected, _)), _) => Ok(expected),
     }
+}
+
+/// A request's checksum is of another algorithm than the upload's.
+pub fn mismatch(expected: Option<ChecksumAlgorithm>, actual: Option<ChecksumAlgorithm>) -> S3Error {
+    let lower = |algorithm: Option<ChecksumAlgorithm>| {
+        let name = algorithm.map_or("null", ChecksumAlgorithm::name);
+        name.to_ascii_lowercase()
+    };
+    invalid(format!(
+        "Checksum Type mismatch occurred, expected checksum Type: {}, actual checksum Type: {}",
+        lower(expected),
+        lower(actual)
+    ))
 }
 
 /// `x-amz-checksum-mode: ENABLED`.
@@ -271,16 +277,14 @@ pub fn algorithm(text: &str) -> Result<ChecksumAlgorithm, S3Error> {
 }
 
 fn algorithm_named(text: &str, header: &str) -> Result<ChecksumAlgorithm, S3Error> {
-    if NOT_YET.contains(&text.to_ascii_lowercase().as_str()) {
-        return Err(S3Error::not_implemented(&format!("{header} {text}")));
-    }
     text.parse().map_err(|_| match header {
         "x-amz-sdk-checksum-algorithm" => {
             invalid("Value for x-amz-sdk-checksum-algorithm header is invalid.")
         }
         _ => invalid(
             "Checksum algorithm provided is unsupported. Please try again with any of the valid \
-             types: [CRC32, CRC32C, CRC64NVME, SHA1, SHA256]",
+             types: [CRC32, CRC32C, CRC64NVME, MD5, SHA1, SHA256, SHA512, XXHASH128, XXHASH3, \
+             XXHASH64]",
         ),
     })
 }
@@ -398,10 +402,6 @@ mod tests {
         assert!(refused(declared(&foreign)).contains("x-amz-trailer"));
         let unknown = headers(&[("x-amz-checksum-crc16", "AQI=")]);
         assert!(refused(declared(&unknown)).contains("algorithm type"));
-        let newer = headers(&[("x-amz-checksum-sha512", "AQI=")]);
-        let error = declared(&newer).unwrap_err();
-        assert_eq!(error.code(), Code::NotImplemented);
-        assert!(error.text().contains("x-amz-checksum-sha512"));
     }
 
     #[test]
@@ -434,7 +434,13 @@ mod tests {
         );
         assert!(refused(ask("", "COMPOSITE")).contains("can only be used with"));
         assert!(refused(ask("CRC32", "HALF")).contains("x-amz-checksum-type"));
-        assert!(refused(ask("ADLER", "")).contains("[CRC32, CRC32C, CRC64NVME, SHA1, SHA256]"));
+        for algorithm in ["MD5", "sha512", "XXHASH3", "XXHASH64", "XXHASH128"] {
+            assert_eq!(ask(algorithm, "").unwrap().unwrap().1, Composite);
+            assert!(refused(ask(algorithm, "FULL_OBJECT")).contains("cannot be used"));
+        }
+        let every = "[CRC32, CRC32C, CRC64NVME, MD5, SHA1, SHA256, SHA512, XXHASH128, XXHASH3, \
+                     XXHASH64]";
+        assert!(refused(ask("ADLER", "")).contains(every));
     }
 
     #[test]

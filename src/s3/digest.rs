@@ -7,12 +7,13 @@
 
 use bytes::Bytes;
 use drystone_storage::checksum::Hasher;
-use drystone_storage::types::{Checksum, ChecksumAlgorithm};
+use drystone_storage::types::{Checksum, ChecksumAlgorithm, ChecksumType, Digest};
 use md5::Md5;
 use sha2::{Digest as _, Sha256};
 use tokio::task::JoinHandle;
 
 use crate::auth::streaming::SignatureChain;
+use crate::s3::checksum::DEFAULT_ALGORITHM;
 use crate::s3::error::{Code, S3Error};
 
 /// Handed to a blocking thread once this much is there.
@@ -37,8 +38,20 @@ pub struct Digests {
     pub md5: [u8; 16],
     pub sha256: Option<[u8; 32]>,
     pub checksum: Option<Checksum>,
+    pub crc64nvme: Option<u64>,
     /// Stands after the last chunk: at the trailer's signature.
     pub chain: Option<SignatureChain>,
+}
+
+impl Digests {
+    /// What storage keeps of them.
+    pub fn kept(&self) -> Digest {
+        Digest {
+            md5: self.md5,
+            checksum: self.checksum.clone(),
+            crc64nvme: self.crc64nvme,
+        }
+    }
 }
 
 pub struct Digester {
@@ -59,25 +72,45 @@ struct Hashes {
     md5: Md5,
     sha256: Option<Sha256>,
     checksum: Option<Hasher>,
+    /// Its value is in `md5` or `sha256`.
+    shared: Option<ChecksumAlgorithm>,
+    crc64nvme: Option<Hasher>,
     chain: Option<(SignatureChain, Sha256)>,
     failed: Option<S3Error>,
 }
 
 impl Digester {
     pub fn new(wanted: Wanted) -> Digester {
-        // A SHA-256 that is also the checksum is taken once.
-        let is_checksum = wanted.checksum == Some(ChecksumAlgorithm::Sha256);
+        // An MD5 or SHA-256 that is also the checksum is taken once.
+        let is_shared = |algorithm: &ChecksumAlgorithm| match algorithm {
+            ChecksumAlgorithm::Md5 => true,
+            ChecksumAlgorithm::Sha256 => wanted.sha256,
+            _ => false,
+        };
+        let shared = wanted.checksum.filter(is_shared);
+        let own = wanted.checksum.filter(|_| shared.is_none());
         Digester {
             hashes: Some(Box::new(Hashes {
                 md5: Md5::new(),
-                sha256: (wanted.sha256 && !is_checksum).then(Sha256::new),
-                checksum: wanted.checksum.map(Hasher::new),
+                sha256: wanted.sha256.then(Sha256::new),
+                checksum: own.map(Hasher::new),
+                shared,
+                crc64nvme: None,
                 chain: wanted.chain.map(|chain| (chain, Sha256::new())),
                 failed: None,
             })),
             running: None,
             batch: Vec::new(),
             batch_bytes: 0,
+        }
+    }
+
+    /// Takes CRC64NVME beside a checksum of another algorithm. Nothing may have been given yet.
+    pub fn take_crc64nvme(&mut self) {
+        let hashes = self.hashes.as_mut();
+        let hashes = hashes.expect("no batch runs before the first piece");
+        if hashes.checksum.as_ref().map(Hasher::algorithm) != Some(DEFAULT_ALGORITHM) {
+            hashes.crc64nvme = Some(Hasher::new(DEFAULT_ALGORITHM));
         }
     }
 
@@ -159,6 +192,9 @@ impl Hashes {
         if let Some(checksum) = &mut self.checksum {
             checksum.update(piece);
         }
+        if let Some(crc) = &mut self.crc64nvme {
+            crc.update(piece);
+        }
         if let Some((_, chunk)) = &mut self.chain {
             chunk.update(piece);
         }
@@ -177,18 +213,22 @@ impl Hashes {
         if let Some(error) = self.failed {
             return Err(error);
         }
-        let checksum = self.checksum.map(Hasher::finish);
-        let shared = checksum
-            .as_ref()
-            .filter(|checksum| checksum.algorithm == ChecksumAlgorithm::Sha256)
-            .and_then(|checksum| checksum.value.as_slice().try_into().ok());
+        let md5: [u8; 16] = self.md5.finalize().into();
+        let sha256: Option<[u8; 32]> = self.sha256.map(|sha256| sha256.finalize().into());
+        let shared = self.shared.map(|algorithm| Checksum {
+            algorithm,
+            kind: ChecksumType::FullObject,
+            value: match sha256 {
+                Some(sha256) if algorithm == ChecksumAlgorithm::Sha256 => sha256.to_vec(),
+                _ => md5.to_vec(),
+            },
+        });
+        let crc = self.crc64nvme.map(|crc| crc.finish().value);
         Ok(Digests {
-            md5: self.md5.finalize().into(),
-            sha256: self
-                .sha256
-                .map(|sha256| sha256.finalize().into())
-                .or(shared),
-            checksum,
+            md5,
+            sha256,
+            checksum: self.checksum.map(Hasher::finish).or(shared),
+            crc64nvme: crc.and_then(|crc| crc.try_into().ok().map(u64::from_be_bytes)),
             chain: self.chain.map(|(chain, _)| chain),
         })
     }

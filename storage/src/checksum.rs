@@ -9,17 +9,24 @@ use std::str::FromStr;
 use crc_fast::CrcAlgorithm;
 use md5::Md5;
 use sha1::Sha1;
-use sha2::{Digest as _, Sha256};
+use sha2::{Digest as _, Sha256, Sha512};
+use xxhash_rust::xxh3::Xxh3Default;
+use xxhash_rust::xxh64::Xxh64;
 
-use crate::types::{Checksum, ChecksumAlgorithm, ChecksumType, ETag};
+use crate::types::{Checksum, ChecksumAlgorithm, ChecksumType, ETag, UploadedPart};
 
 impl ChecksumAlgorithm {
-    pub const ALL: [ChecksumAlgorithm; 5] = [
+    pub const ALL: [ChecksumAlgorithm; 10] = [
         ChecksumAlgorithm::Crc32,
         ChecksumAlgorithm::Crc32c,
         ChecksumAlgorithm::Crc64Nvme,
         ChecksumAlgorithm::Sha1,
         ChecksumAlgorithm::Sha256,
+        ChecksumAlgorithm::Md5,
+        ChecksumAlgorithm::Sha512,
+        ChecksumAlgorithm::XxHash3,
+        ChecksumAlgorithm::XxHash64,
+        ChecksumAlgorithm::XxHash128,
     ];
 
     /// As S3 writes it in documents and headers.
@@ -30,6 +37,11 @@ impl ChecksumAlgorithm {
             ChecksumAlgorithm::Crc64Nvme => "CRC64NVME",
             ChecksumAlgorithm::Sha1 => "SHA1",
             ChecksumAlgorithm::Sha256 => "SHA256",
+            ChecksumAlgorithm::Md5 => "MD5",
+            ChecksumAlgorithm::Sha512 => "SHA512",
+            ChecksumAlgorithm::XxHash3 => "XXHASH3",
+            ChecksumAlgorithm::XxHash64 => "XXHASH64",
+            ChecksumAlgorithm::XxHash128 => "XXHASH128",
         }
     }
 
@@ -37,9 +49,13 @@ impl ChecksumAlgorithm {
     pub fn value_len(self) -> usize {
         match self {
             ChecksumAlgorithm::Crc32 | ChecksumAlgorithm::Crc32c => 4,
-            ChecksumAlgorithm::Crc64Nvme => 8,
+            ChecksumAlgorithm::Crc64Nvme
+            | ChecksumAlgorithm::XxHash3
+            | ChecksumAlgorithm::XxHash64 => 8,
+            ChecksumAlgorithm::Md5 | ChecksumAlgorithm::XxHash128 => 16,
             ChecksumAlgorithm::Sha1 => 20,
             ChecksumAlgorithm::Sha256 => 32,
+            ChecksumAlgorithm::Sha512 => 64,
         }
     }
 
@@ -65,7 +81,7 @@ impl ChecksumAlgorithm {
             ChecksumAlgorithm::Crc32 => Some(CrcAlgorithm::Crc32IsoHdlc),
             ChecksumAlgorithm::Crc32c => Some(CrcAlgorithm::Crc32Iscsi),
             ChecksumAlgorithm::Crc64Nvme => Some(CrcAlgorithm::Crc64Nvme),
-            ChecksumAlgorithm::Sha1 | ChecksumAlgorithm::Sha256 => None,
+            _ => None,
         }
     }
 }
@@ -102,6 +118,10 @@ impl ChecksumType {
     }
 }
 
+/// What an object gets whose client asked for none.
+pub const DEFAULT: (ChecksumAlgorithm, ChecksumType) =
+    (ChecksumAlgorithm::Crc64Nvme, ChecksumType::FullObject);
+
 /// A checksum being taken.
 pub struct Hasher {
     algorithm: ChecksumAlgorithm,
@@ -112,14 +132,26 @@ enum State {
     Crc(crc_fast::Digest),
     Sha1(Sha1),
     Sha256(Sha256),
+    Md5(Md5),
+    Sha512(Sha512),
+    /// Both lengths of XXH3 come of one state.
+    XxHash3(Box<Xxh3Default>),
+    XxHash64(Xxh64),
 }
 
 impl Hasher {
     pub fn new(algorithm: ChecksumAlgorithm) -> Hasher {
-        let state = match (algorithm, algorithm.crc()) {
-            (_, Some(crc)) => State::Crc(crc_fast::Digest::new(crc)),
-            (ChecksumAlgorithm::Sha1, _) => State::Sha1(Sha1::new()),
-            (_, None) => State::Sha256(Sha256::new()),
+        use ChecksumAlgorithm as A;
+        let state = match algorithm {
+            A::Crc32 => State::Crc(crc_fast::Digest::new(CrcAlgorithm::Crc32IsoHdlc)),
+            A::Crc32c => State::Crc(crc_fast::Digest::new(CrcAlgorithm::Crc32Iscsi)),
+            A::Crc64Nvme => State::Crc(crc_fast::Digest::new(CrcAlgorithm::Crc64Nvme)),
+            A::Sha1 => State::Sha1(Sha1::new()),
+            A::Sha256 => State::Sha256(Sha256::new()),
+            A::Md5 => State::Md5(Md5::new()),
+            A::Sha512 => State::Sha512(Sha512::new()),
+            A::XxHash3 | A::XxHash128 => State::XxHash3(Box::new(Xxh3Default::new())),
+            A::XxHash64 => State::XxHash64(Xxh64::new(0)),
         };
         Hasher { algorithm, state }
     }
@@ -133,6 +165,10 @@ impl Hasher {
             State::Crc(crc) => crc.update(bytes),
             State::Sha1(sha) => sha.update(bytes),
             State::Sha256(sha) => sha.update(bytes),
+            State::Md5(md5) => md5.update(bytes),
+            State::Sha512(sha) => sha.update(bytes),
+            State::XxHash3(hash) => hash.update(bytes),
+            State::XxHash64(hash) => hash.update(bytes),
         }
     }
 
@@ -142,6 +178,13 @@ impl Hasher {
             State::Crc(crc) => crc_value(self.algorithm, crc.finalize()),
             State::Sha1(sha) => sha.finalize().to_vec(),
             State::Sha256(sha) => sha.finalize().to_vec(),
+            State::Md5(md5) => md5.finalize().to_vec(),
+            State::Sha512(sha) => sha.finalize().to_vec(),
+            State::XxHash3(hash) if self.algorithm == ChecksumAlgorithm::XxHash3 => {
+                hash.digest().to_be_bytes().to_vec()
+            }
+            State::XxHash3(hash) => hash.digest128().to_be_bytes().to_vec(),
+            State::XxHash64(hash) => hash.digest().to_be_bytes().to_vec(),
         };
         Checksum {
             algorithm: self.algorithm,
@@ -202,6 +245,41 @@ pub fn combine(
     })
 }
 
+/// The checksum of an object made of these parts: of the algorithm and type that its upload was
+/// begun with, and the default one without. `None` unless each part has a value for it.
+pub fn of_parts<'a>(
+    wanted: Option<(ChecksumAlgorithm, ChecksumType)>,
+    parts: impl IntoIterator<Item = &'a UploadedPart>,
+) -> Option<Checksum> {
+    let (algorithm, kind) = wanted.unwrap_or(DEFAULT);
+    let own = parts.into_iter().map(|part| {
+        let own = in_object(wanted, part.checksum.as_ref(), part.crc64nvme)?;
+        (own.algorithm == algorithm).then_some((own.value, part.size))
+    });
+    let own: Vec<(Vec<u8>, u64)> = own.collect::<Option<_>>()?;
+    let values: Vec<PartValue<'_>> = own
+        .iter()
+        .map(|(value, size)| PartValue { value, size: *size })
+        .collect();
+    combine(algorithm, kind, &values)
+}
+
+/// A part's checksum as the finished object has it: of the algorithm that the object's own is of.
+pub fn in_object(
+    wanted: Option<(ChecksumAlgorithm, ChecksumType)>,
+    checksum: Option<&Checksum>,
+    crc64nvme: Option<u64>,
+) -> Option<Checksum> {
+    match (wanted, crc64nvme) {
+        (None, Some(crc)) => Some(Checksum {
+            algorithm: DEFAULT.0,
+            kind: ChecksumType::FullObject,
+            value: crc.to_be_bytes().to_vec(),
+        }),
+        _ => checksum.cloned(),
+    }
+}
+
 /// The ETag of an object made of parts with these MD5s.
 pub fn multipart_etag(parts: impl IntoIterator<Item = [u8; 16]>) -> ETag {
     let mut hasher = Md5::new();
@@ -252,6 +330,11 @@ mod tests {
             "ae8b14860a799888",
             "f7c3bc1d808e04732adf679965ccc34ca7ae3441",
             "15e2b0d3c33891ebb0f1ef609ec419420c20e320ce94c65fbc8c3312448eb225",
+            "25f9e794323b453885f5181f1b624d0b",
+            "d9e6762dd1c8eaf6d61b3c6192fc408d4d6d5f1176d0c29169bc24e71c3f274ad27fcd5811b313d681f7e55ec02d73d499c95455b6b5bb503acf574fba8ffe85",
+            "72dcb18b67a17dff",
+            "8cb841db40e6ae83",
+            "33119477ede5dcd5e9716427681d5860",
         ];
         let of_nothing = [
             "00000000",
@@ -259,6 +342,11 @@ mod tests {
             "0000000000000000",
             "da39a3ee5e6b4b0d3255bfef95601890afd80709",
             "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855",
+            "d41d8cd98f00b204e9800998ecf8427e",
+            "cf83e1357eefb8bdf1542850d66d8007d620e4050b5715dc83f4a921d36ce9ce47d0d13c5d85f2b0ff8318d2877eec2f63b931bd47417a81a538327af927da3e",
+            "2d06800538d394c2",
+            "ef46db3751d8e999",
+            "99aa06d3014798d86001c324468d497f",
         ];
         for (i, algorithm) in ChecksumAlgorithm::ALL.into_iter().enumerate() {
             let nine = checksum(algorithm, b"123456789");
@@ -275,7 +363,7 @@ mod tests {
             assert_eq!(algorithm.name().parse(), Ok(algorithm));
             assert_eq!(algorithm.name().to_lowercase().parse(), Ok(algorithm));
         }
-        for wrong in ["", "CRC", "CRC64", "MD5", "SHA-256", " SHA1"] {
+        for wrong in ["", "CRC", "CRC64", "MD-5", "SHA-256", " SHA1", "XXH3"] {
             assert_eq!(wrong.parse::<ChecksumAlgorithm>(), Err(UnknownAlgorithm));
         }
     }

@@ -4,7 +4,7 @@
 //! the chosen parts' names from the upload to a list that the new version names: no byte is read
 //! or copied, whatever the size.
 
-use crate::checksum::{self, PartValue};
+use crate::checksum;
 use crate::error::{Error, Refusal, Result};
 use crate::meta::command::{Change, ChosenPart};
 use crate::meta::view::StoredPart;
@@ -13,10 +13,7 @@ use crate::put::written;
 use crate::store::{
     Body, CompleteUpload, CompletedPart, CreateUpload, PART_SIZE_MIN_BYTES, Written,
 };
-use crate::types::{
-    BucketId, Checksum, ChecksumAlgorithm, ChecksumType, ETag, Upload, UploadId, UploadedPart,
-    WriteId,
-};
+use crate::types::{BucketId, Checksum, ETag, Upload, UploadId, UploadedPart, WriteId};
 
 /// A part replaced while its upload is being completed makes the completion look again; past so
 /// many times the client is told to retry.
@@ -85,6 +82,7 @@ impl Node {
             },
             modified: self.env.now(),
             checksum: digest.checksum.clone(),
+            crc64nvme: digest.crc64nvme,
         };
         let change = Change::PutPart {
             bucket,
@@ -197,7 +195,6 @@ fn choose(
     uploaded: Vec<Option<StoredPart>>,
 ) -> Result<(Vec<ChosenPart>, Option<Checksum>), Refusal> {
     let mut chosen = Vec::with_capacity(request.parts.len());
-    let mut sums = Vec::with_capacity(request.parts.len());
     for (place, (named, found)) in request.parts.iter().zip(&uploaded).enumerate() {
         let found = found.as_ref().filter(|found| matches(named, &found.part));
         let found = found.ok_or(Refusal::InvalidPart {
@@ -218,7 +215,6 @@ fn choose(
             write_id,
             size,
         });
-        sums.push((found.part.checksum.clone(), size));
     }
     let total: u64 = chosen.iter().map(|part| part.size).sum();
     if request.size.is_some_and(|size| size != total) {
@@ -227,7 +223,8 @@ fn choose(
             total,
         });
     }
-    let checksum = whole_checksum(upload.checksum, &sums);
+    let taken = uploaded.iter().flatten().map(|found| &found.part);
+    let checksum = checksum::of_parts(upload.checksum, taken);
     if let Some(named) = &request.checksum
         && !checksum.as_ref().is_some_and(|own| same_sum(own, named))
     {
@@ -256,23 +253,4 @@ fn matches(named: &CompletedPart, part: &UploadedPart) -> bool {
         (None, _) => true,
     };
     named.etag == part.etag && checksum_fits
-}
-
-/// The object's checksum from its parts', where every part has one of the upload's algorithm.
-fn whole_checksum(
-    kind: Option<(ChecksumAlgorithm, ChecksumType)>,
-    parts: &[(Option<Checksum>, u64)],
-) -> Option<Checksum> {
-    let (algorithm, kind) = kind?;
-    let values: Vec<PartValue<'_>> = parts
-        .iter()
-        .map(|(sum, size)| {
-            let sum = sum.as_ref().filter(|sum| sum.algorithm == algorithm)?;
-            Some(PartValue {
-                value: &sum.value,
-                size: *size,
-            })
-        })
-        .collect::<Option<_>>()?;
-    checksum::combine(algorithm, kind, &values)
 }

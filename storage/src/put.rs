@@ -195,6 +195,7 @@ mod tests {
             Digest {
                 md5: Md5::digest(b"").into(),
                 checksum: None,
+                crc64nvme: None,
             }
         }
 

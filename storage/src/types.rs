@@ -175,6 +175,12 @@ pub enum ChecksumAlgorithm {
     Crc64Nvme,
     Sha1,
     Sha256,
+    Md5,
+    Sha512,
+    /// The 64-bit XXH3.
+    XxHash3,
+    XxHash64,
+    XxHash128,
 }
 
 /// Of what a multipart object's checksum is taken.
@@ -199,6 +205,9 @@ pub struct Checksum {
 pub struct Digest {
     pub md5: [u8; 16],
     pub checksum: Option<Checksum>,
+    /// Taken beside a `checksum` of another algorithm, where the bytes are a part of what gets the
+    /// default checksum as a whole.
+    pub crc64nvme: Option<u64>,
 }
 
 /// Headers kept with an object and returned as they came, by lower-case header name
@@ -307,7 +316,10 @@ pub struct UploadedPart {
     pub size: u64,
     pub etag: ETag,
     pub modified: Timestamp,
+    /// As the client asked for it.
     pub checksum: Option<Checksum>,
+    /// See [`Digest`].
+    pub crc64nvme: Option<u64>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

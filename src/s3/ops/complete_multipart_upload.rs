@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use drystone_storage::checksum::DEFAULT;
 use drystone_storage::error::{Error, Refusal};
 use drystone_storage::store::{CompleteUpload, CompletedPart, PART_NUMBER_MAX, Written};
 use drystone_storage::types::{Checksum, ChecksumAlgorithm, ChecksumType, ETag, Upload, UploadId};
@@ -9,7 +10,7 @@ use http::{HeaderMap, HeaderValue, header};
 
 use crate::s3::checksum;
 use crate::s3::error::{Code, S3Error};
-use crate::s3::ops::multipart::{bad_part_number, checksum_mismatch, parse_part_number, upload_id};
+use crate::s3::ops::multipart::{bad_part_number, parse_part_number, upload_id};
 use crate::s3::paging::Encoding;
 use crate::s3::precondition;
 use crate::s3::request::Request;
@@ -44,12 +45,14 @@ pub async fn handle(server: Arc<Server>, mut request: Request) -> Result<Respons
         condition: precondition::of_write(&request)?,
     };
     let algorithm = asked.checksum.as_ref().map(|checksum| checksum.algorithm);
+    let size = asked.size;
     let completed = store.complete_upload(bucket.id, asked).await;
     completed
         .map(|written| answer(&request, &written))
         .map_err(|error| match error {
             Error::Refused(Refusal::InvalidPart { number }) => invalid_part(&named, number, id),
             Error::Refused(Refusal::ChecksumMismatch) => bad_digest(algorithm),
+            Error::Refused(Refusal::SizeMismatch { total, .. }) => other_size(size, total),
             other => other.into(),
         })
 }
@@ -60,7 +63,7 @@ struct NamedPart {
     number: u16,
     /// As it came.
     etag: String,
-    checksum: Option<(ChecksumAlgorithm, String)>,
+    checksum: Option<Checksum>,
 }
 
 fn malformed() -> S3Error {
@@ -82,23 +85,43 @@ fn read_part(part: &Element) -> Result<NamedPart, S3Error> {
     }
     let number = part.child_text("PartNumber").ok_or_else(malformed)?.trim();
     let etag = part.child_text("ETag").ok_or_else(malformed)?.trim();
-    let mut checksums = part.children.iter().filter_map(|child| {
-        let algorithm = child.name.strip_prefix("Checksum")?;
-        Some((algorithm.parse().ok()?, child.text.trim().to_owned()))
-    });
-    let checksum = checksums.next();
-    if checksums.next().is_some() {
-        return Err(malformed());
-    }
     let number = match number.parse::<i64>() {
+        Ok(..=0) => {
+            let message = "PartNumber must be >= 1";
+            return Err(S3Error::invalid_argument(message, "PartNumber", number));
+        }
         Ok(_) => parse_part_number(number).ok_or_else(|| bad_part_number(number))?,
         Err(_) => return Err(malformed()),
     };
     Ok(NamedPart {
         number,
         etag: etag.to_owned(),
-        checksum,
+        checksum: read_checksum(part)?,
     })
+}
+
+fn read_checksum(part: &Element) -> Result<Option<Checksum>, S3Error> {
+    let named = part.children.iter().filter_map(|child| {
+        let algorithm: ChecksumAlgorithm = child.name.strip_prefix("Checksum")?.parse().ok()?;
+        Some((algorithm, child.text.trim()))
+    });
+    let named: Vec<_> = named.filter(|(_, text)| !text.is_empty()).collect();
+    let invalid = |value: String| {
+        let message = "Invalid Base64 or multiple checksums present in request";
+        S3Error::invalid_argument(message, "Checksum", value)
+    };
+    match named.as_slice() {
+        [] => Ok(None),
+        // Of a part there is but the checksum of all its bytes.
+        [(algorithm, text)] => match checksum::parse_value(*algorithm, text) {
+            None => Err(invalid((*text).to_owned())),
+            found => Ok(found),
+        },
+        several => {
+            let pair = |(algorithm, text): &(_, _)| format!("{algorithm}:{text};");
+            Err(invalid(several.iter().map(pair).collect()))
+        }
+    }
 }
 
 fn check_order(parts: &[NamedPart], upload: UploadId) -> Result<(), S3Error> {
@@ -124,8 +147,12 @@ fn check_part_checksums(parts: &[NamedPart], upload: &Upload) -> Result<(), S3Er
                     part.number
                 )));
             }
-            Some((named, _)) if *named != algorithm => {
-                return Err(invalid_part(parts, part.number, upload.id));
+            Some(named) if named.algorithm != algorithm => {
+                return Err(S3Error::new(Code::BadDigest).message(format!(
+                    "The {} you specified for part {} did not match what we received.",
+                    named.algorithm.name().to_ascii_lowercase(),
+                    part.number
+                )));
             }
             _ => {}
         }
@@ -133,7 +160,7 @@ fn check_part_checksums(parts: &[NamedPart], upload: &Upload) -> Result<(), S3Er
     Ok(())
 }
 
-/// The parts as the store compares them. What can't be the ETag or checksum of any part matches
+/// The parts as the store compares them. What can't be the ETag of any part matches
 /// none: of an upload that is there such a part is invalid.
 fn matchable(
     parts: &[NamedPart],
@@ -141,19 +168,10 @@ fn matchable(
     upload: UploadId,
 ) -> Result<Vec<CompletedPart>, S3Error> {
     let part = |named: &NamedPart| {
-        let checksum = match &named.checksum {
-            None => None,
-            Some((algorithm, text)) => Some(Checksum {
-                algorithm: *algorithm,
-                // Of a part there is but one kind; the store compares the rest.
-                kind: ChecksumType::FullObject,
-                value: checksum::decode(*algorithm, text)?,
-            }),
-        };
         Some(CompletedPart {
             number: named.number,
             etag: part_etag(&named.etag)?,
-            checksum,
+            checksum: named.checksum.clone(),
         })
     };
     let matchable = |named| {
@@ -182,8 +200,15 @@ fn invalid_part(parts: &[NamedPart], number: u16, upload: UploadId) -> S3Error {
 fn bad_digest(algorithm: Option<ChecksumAlgorithm>) -> S3Error {
     let name = algorithm.map_or("checksum", ChecksumAlgorithm::name);
     S3Error::new(Code::BadDigest).message(format!(
-        "The {} you specified did not match the calculated checksum.",
-        name.to_ascii_lowercase()
+        "The {name} you specified did not match the calculated checksum."
+    ))
+}
+
+fn other_size(said: Option<u64>, total: u64) -> S3Error {
+    S3Error::new(Code::InvalidRequest).message(format!(
+        "The provided 'x-amz-mp-object-size' header value {} does not match what was computed: \
+         {total}",
+        said.unwrap_or_default()
     ))
 }
 
@@ -202,14 +227,17 @@ fn object_checksum(
     upload: Option<&Upload>,
     parts: usize,
 ) -> Result<Option<Checksum>, S3Error> {
-    let of_upload = upload.and_then(|upload| upload.checksum);
-    if let (Some(text), Some((_, kind))) = (request.header("x-amz-checksum-type"), of_upload)
-        && !text.eq_ignore_ascii_case(kind.name())
+    // An upload that was begun without has the default.
+    let of_upload = upload.map(|upload| upload.checksum.unwrap_or(DEFAULT));
+    let kind = checksum::requested_type(&request.headers)?;
+    if let (Some(kind), Some((_, expected))) = (kind, of_upload)
+        && kind != expected
     {
+        let begun_with = upload.and_then(|upload| upload.checksum);
         return Err(S3Error::new(Code::InvalidRequest).message(format!(
             "The upload was created using the {} checksum mode. The complete request must use \
              the same checksum mode.",
-            kind.name()
+            begun_with.map_or("null", |(_, kind)| kind.name())
         )));
     }
     let (algorithm, text) = match declared {
@@ -222,11 +250,10 @@ fn object_checksum(
             ));
         }
     };
-    if upload.is_some() && of_upload.map(|(algorithm, _)| algorithm) != Some(algorithm) {
-        return Err(checksum_mismatch(
-            of_upload.map(|(algorithm, _)| algorithm),
-            algorithm,
-        ));
+    if of_upload.is_some_and(|(expected, _)| expected != algorithm) {
+        let begun_with = upload.and_then(|upload| upload.checksum);
+        let expected = begun_with.map(|(algorithm, _)| algorithm);
+        return Err(checksum::mismatch(expected, Some(algorithm)));
     }
     // `value-parts` is how a composite one is written.
     let (value, composite) = match text.rsplit_once('-') {
@@ -253,10 +280,17 @@ fn object_size(request: &Request) -> Result<Option<u64>, S3Error> {
     let Some(text) = request.header("x-amz-mp-object-size") else {
         return Ok(None);
     };
-    text.parse().map(Some).map_err(|_| {
-        let message = "Value for x-amz-mp-object-size header is invalid.";
+    let invalid = |how: &str| {
+        let message = format!("Value for x-amz-mp-object-size header is {how}: '{text}'");
         S3Error::new(Code::InvalidRequest).message(message)
-    })
+    };
+    match text.parse::<i128>() {
+        Ok(size) if size < 0 => Err(invalid("less than zero")),
+        Ok(size) => u64::try_from(size)
+            .map(Some)
+            .map_err(|_| invalid("invalid")),
+        Err(_) => Err(invalid("invalid")),
+    }
 }
 
 fn answer(request: &Request, written: &Written) -> Response {
@@ -266,8 +300,7 @@ fn answer(request: &Request, written: &Written) -> Response {
     xml.text("Key", &request.key);
     xml.text("ETag", &format!("\"{}\"", written.etag));
     if let Some(checksum) = &written.checksum {
-        let element = format!("Checksum{}", checksum.algorithm);
-        xml.text(&element, &checksum::display(checksum, written.etag.parts));
+        checksum::write(&mut xml, checksum, written.etag.parts);
         xml.text("ChecksumType", checksum.kind.name());
     }
     xml.close("CompleteMultipartUploadResult");
@@ -276,15 +309,20 @@ fn answer(request: &Request, written: &Written) -> Response {
     response
 }
 
-/// The object's URL, as the client addressed it.
+/// The object's URL, as the client addressed it; a proxy that took TLS off says so.
 fn location(request: &Request) -> String {
+    let forwarded = request.header("x-forwarded-proto").unwrap_or_default();
+    let scheme = match forwarded.eq_ignore_ascii_case("https") {
+        true => "https",
+        false => "http",
+    };
     let host = request.header(header::HOST.as_str()).unwrap_or_default();
     let key = Encoding::Url.apply(&request.key).replace('+', "%20");
     let bucket = &request.bucket_name;
     let by_host = host.strip_prefix(bucket.as_str());
     if by_host.is_some_and(|rest| rest.starts_with('.')) {
-        format!("http://{host}/{key}")
+        format!("{scheme}://{host}/{key}")
     } else {
-        format!("http://{host}/{bucket}/{key}")
+        format!("{scheme}://{host}/{bucket}/{key}")
     }
 }

@@ -187,8 +187,7 @@ fn answer(source: &OpenSource, written: &Written) -> Response {
     xml.text("LastModified", &response::iso_date(written.modified));
     xml.text("ETag", &format!("\"{}\"", written.etag));
     if let Some(checksum) = &written.checksum {
-        let element = format!("Checksum{}", checksum.algorithm.name());
-        xml.text(&element, &checksum::display(checksum, written.etag.parts));
+        checksum::write(&mut xml, checksum, written.etag.parts);
         xml.text("ChecksumType", checksum.kind.name());
     }
     xml.close("CopyObjectResult");

@@ -75,17 +75,10 @@ pub async fn open(server: &Server, request: &Request) -> Result<Opened, S3Error>
         .store
         .open_object(bucket.id, &request.key, version)
         .await?;
-    let (version, object) = (handle.version(), handle.object());
-    match precondition::check(&request.headers, &READ, object.etag, version.modified) {
-        Verdict::Holds => {}
-        Verdict::Failed(name) => return Err(precondition::failed(name)),
-        Verdict::NotModified(_) => {
-            let mut response = response::empty(StatusCode::NOT_MODIFIED);
-            let headers = response.headers_mut();
-            attributes::show_validators(headers, version, object, bucket.versioning);
-            return Ok(Opened::NotModified(response));
-        }
+    if let Some(answer) = unwanted(request, handle.as_ref())? {
+        return Ok(Opened::NotModified(answer));
     }
+    let (version, object) = (handle.version(), handle.object());
     let selection = match part {
         Some(number) => select_part(handle.as_ref(), number).await?,
         None => select_range(request, handle.as_ref())?,
@@ -109,6 +102,21 @@ pub async fn open(server: &Server, request: &Request) -> Result<Opened, S3Error>
         handle,
         response,
     })
+}
+
+/// The answer, where the request's conditions say that the version found is not wanted.
+pub fn unwanted(request: &Request, handle: &dyn ObjectHandle) -> Result<Option<Response>, S3Error> {
+    let (version, object) = (handle.version(), handle.object());
+    match precondition::check(&request.headers, &READ, object.etag, version.modified) {
+        Verdict::Holds => Ok(None),
+        Verdict::Failed(name) => Err(precondition::failed(name)),
+        Verdict::NotModified(_) => {
+            let mut response = response::empty(StatusCode::NOT_MODIFIED);
+            let versioning = request.bucket().versioning;
+            attributes::show_validators(response.headers_mut(), version, object, versioning);
+            Ok(Some(response))
+        }
+    }
 }
 
 fn overrides(request: &Request) -> Result<HeaderMap, S3Error> {

@@ -9,6 +9,7 @@ use http::header;
 use crate::s3::attributes;
 use crate::s3::checksum;
 use crate::s3::error::{Code, S3Error};
+use crate::s3::ops::get_object;
 use crate::s3::paging;
 use crate::s3::request::Request;
 use crate::s3::response::{self, Response, X_AMZ_VERSION_ID};
@@ -33,6 +34,9 @@ pub async fn handle(server: Arc<Server>, request: Request) -> Result<Response, S
         .store
         .open_object(bucket.id, &request.key, version)
         .await?;
+    if let Some(answer) = get_object::unwanted(&request, handle.as_ref())? {
+        return Ok(answer);
+    }
     let (version, object) = (handle.version(), handle.object());
     let mut xml = Writer::document("GetObjectAttributesResponse");
     if wants("ETag") {
@@ -40,8 +44,7 @@ pub async fn handle(server: Arc<Server>, request: Request) -> Result<Response, S
     }
     if let Some(checksum) = object.checksum.as_ref().filter(|_| wants("Checksum")) {
         xml.open("Checksum");
-        let element = format!("Checksum{}", checksum.algorithm.name());
-        xml.text(&element, &checksum::display(checksum, object.etag.parts));
+        checksum::write(&mut xml, checksum, object.etag.parts);
         xml.text("ChecksumType", checksum.kind.name());
         xml.close("Checksum");
     }
@@ -84,16 +87,15 @@ fn asked(request: &Request) -> Result<Vec<String>, S3Error> {
              either missing or empty",
         ));
     }
-    match asked
+    if asked
         .iter()
-        .find(|name| !ATTRIBUTES.contains(&name.as_str()))
+        .all(|asked| ATTRIBUTES.contains(&asked.as_str()))
     {
-        Some(unknown) => {
-            let message = "Invalid attribute name specified.";
-            Err(S3Error::invalid_argument(message, name, unknown.as_str()))
-        }
-        None => Ok(asked),
+        return Ok(asked);
     }
+    let message = "Invalid attribute name specified.";
+    let sent = request.header(name).unwrap_or_default();
+    Err(S3Error::invalid_argument(message, name, sent))
 }
 
 async fn write_parts(
@@ -121,8 +123,7 @@ async fn write_parts(
         xml.value("PartNumber", part.number);
         xml.value("Size", part.size);
         if let Some(checksum) = &part.checksum {
-            let element = format!("Checksum{}", checksum.algorithm.name());
-            xml.text(&element, &checksum::display(checksum, 0));
+            checksum::write(xml, checksum, 0);
         }
         xml.close("Part");
     }

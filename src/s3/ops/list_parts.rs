@@ -58,8 +58,7 @@ fn write_part(xml: &mut Writer, part: &UploadedPart) {
     xml.text("ETag", &format!("\"{}\"", part.etag));
     xml.value("Size", part.size);
     if let Some(checksum) = &part.checksum {
-        let element = format!("Checksum{}", checksum.algorithm);
-        xml.text(&element, &checksum::display(checksum, 0));
+        checksum::write(xml, checksum, 0);
     }
     xml.close("Part");
 }

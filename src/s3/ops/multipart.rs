@@ -1,7 +1,7 @@
 //! What the multipart operations read alike.
 
 use drystone_storage::store::PART_NUMBER_MAX;
-use drystone_storage::types::{ChecksumAlgorithm, UploadId};
+use drystone_storage::types::UploadId;
 
 use crate::s3::error::{Code, S3Error};
 use crate::s3::request::Request;
@@ -30,18 +30,4 @@ pub fn bad_part_number(text: &str) -> S3Error {
         "partNumber",
         text,
     )
-}
-
-/// A request's checksum is of another algorithm than the upload's.
-pub fn checksum_mismatch(
-    expected: Option<ChecksumAlgorithm>,
-    actual: ChecksumAlgorithm,
-) -> S3Error {
-    let lower = |algorithm: ChecksumAlgorithm| algorithm.name().to_ascii_lowercase();
-    let expected = expected.map_or_else(|| "null".to_owned(), lower);
-    S3Error::new(Code::InvalidRequest).message(format!(
-        "Checksum Type mismatch occurred, expected checksum Type: {expected}, actual checksum \
-         Type: {}",
-        lower(actual)
-    ))
 }

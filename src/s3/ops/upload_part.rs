@@ -21,6 +21,9 @@ pub async fn handle(server: Arc<Server>, mut request: Request) -> Result<Respons
     let declared = checksum::declared(&request.headers)?;
     let algorithm = checksum::for_part(upload.checksum, declared.as_ref())?;
     let mut body = request.take_stream(algorithm)?;
+    if upload.checksum.is_none() {
+        body = body.with_crc64nvme();
+    }
     let part = server
         .store
         .upload_part(bucket, &request.key, id, number, &mut body)

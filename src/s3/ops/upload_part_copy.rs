@@ -42,8 +42,7 @@ pub async fn handle(server: Arc<Server>, request: Request) -> Result<Response, S
     xml.text("LastModified", &iso_date(part.modified));
     xml.text("ETag", &format!("\"{}\"", part.etag));
     if let Some(checksum) = &part.checksum {
-        let element = format!("Checksum{}", checksum.algorithm);
-        xml.text(&element, &checksum::display(checksum, 0));
+        checksum::write(&mut xml, checksum, 0);
     }
     xml.close("CopyPartResult");
     let mut response = response::xml(xml);

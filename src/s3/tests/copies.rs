@@ -283,10 +283,19 @@ async fn s_16_attributes_by_choice() {
         Some("5d41402abc4b2a76b9719d911017c592")
     );
     assert_eq!(all.child_text("ObjectSize"), Some("5"));
+    let unknown = ask("ETag,Size").send().await.xml("Error");
+    assert_eq!(unknown.child_text("Code"), Some("InvalidArgument"));
     assert_eq!(
-        ask("Size").error().await,
-        (400, "InvalidArgument".to_owned())
+        unknown.child_text("ArgumentName"),
+        Some("x-amz-object-attributes")
     );
+    assert_eq!(unknown.child_text("ArgumentValue"), Some("ETag,Size"));
+    let etag = "\"5d41402abc4b2a76b9719d911017c592\"";
+    let same = ask("ETag").header("if-none-match", etag).send().await;
+    assert_eq!((same.status.as_u16(), same.header("etag")), (304, etag));
+    assert!(same.bytes().is_empty());
+    let other = ask("ETag").header("if-match", "\"x\"").error().await;
+    assert_eq!(other, (412, "PreconditionFailed".to_owned()));
     let none = world.call("GET /bkt/src?attributes").error().await;
     assert_eq!(none, (400, "InvalidRequest".to_owned()));
 }

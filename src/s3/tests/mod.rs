@@ -1,6 +1,7 @@
 //! Whole requests against a server over the reference store.
 
 mod buckets;
+mod checksums;
 mod copies;
 mod listings;
 mod multipart;

@@ -324,6 +324,7 @@ pub struct UploadPartRow {
     pub etag: ETag,
     pub checksum: Option<Checksum>,
     pub modified: Timestamp,
+    pub crc64nvme: Option<u64>,
 }
 
 /// What a finished upload became, for whoever asks to finish it again.
@@ -567,8 +568,9 @@ mod tests {
                 etag: ETAG,
                 checksum: None,
                 modified: MODIFIED,
+                crc64nvme: Some(300),
             },
-            "01aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaac02eeeeeeeeeeeeeeeeeeeeeeeeeeeeeeee020003",
+            "01aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaac02eeeeeeeeeeeeeeeeeeeeeeeeeeeeeeee02000301ac02",
         );
         pinned(
             &FinishedRow {

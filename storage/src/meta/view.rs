@@ -496,6 +496,7 @@ fn stored_part(number: u16, row: UploadPartRow) -> StoredPart {
             etag: row.etag,
             modified: row.modified,
             checksum: row.checksum,
+            crc64nvme: row.crc64nvme,
         },
         write_id: row.write_id,
     }

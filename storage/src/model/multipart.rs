@@ -7,13 +7,10 @@ use bytes::Bytes;
 
 use super::bucket::{BucketState, NewVersion, Stored};
 use super::{Stamp, total_len};
-use crate::checksum::{PartValue, combine, multipart_etag};
+use crate::checksum::{self, multipart_etag};
 use crate::error::Refusal;
 use crate::store::{CompleteUpload, CompletedPart, CreateUpload, PART_SIZE_MIN_BYTES, Written};
-use crate::types::{
-    Checksum, ChecksumAlgorithm, ChecksumType, Digest, ETag, ObjectPart, Order, Upload, UploadId,
-    UploadedPart,
-};
+use crate::types::{Checksum, Digest, ETag, ObjectPart, Order, Upload, UploadId, UploadedPart};
 
 type Result<T> = std::result::Result<T, Refusal>;
 
@@ -52,6 +49,7 @@ impl UploadState {
             },
             modified: stamp.now,
             checksum: digest.checksum,
+            crc64nvme: digest.crc64nvme,
         };
         let part = Part {
             info: info.clone(),
@@ -100,25 +98,6 @@ fn is_or_unnamed(named: &Option<Checksum>, found: &Option<Checksum>) -> bool {
     named.is_none() || named.as_ref().map(value) == found.as_ref().map(value)
 }
 
-/// The checksum of the whole, where every part has one of the upload's algorithm.
-fn whole_checksum(
-    wanted: Option<(ChecksumAlgorithm, ChecksumType)>,
-    parts: &[&Part],
-) -> Option<Checksum> {
-    let (algorithm, kind) = wanted?;
-    let values: Option<Vec<PartValue<'_>>> = parts
-        .iter()
-        .map(|part| {
-            let sum = part.info.checksum.as_ref();
-            Some(PartValue {
-                value: &sum.filter(|sum| sum.algorithm == algorithm)?.value,
-                size: part.info.size,
-            })
-        })
-        .collect();
-    combine(algorithm, kind, &values?)
-}
-
 fn assemble(upload: &UploadState, parts: &[&Part]) -> Stored {
     let mut offset = 0;
     let mut listed = Vec::new();
@@ -127,7 +106,11 @@ fn assemble(upload: &UploadState, parts: &[&Part]) -> Stored {
             number: part.info.number,
             offset,
             size: part.info.size,
-            checksum: part.info.checksum.clone(),
+            checksum: checksum::in_object(
+                upload.info.checksum,
+                part.info.checksum.as_ref(),
+                part.info.crc64nvme,
+            ),
         });
         offset += part.info.size;
     }
@@ -135,7 +118,7 @@ fn assemble(upload: &UploadState, parts: &[&Part]) -> Stored {
         write_id: upload.info.id.0,
         size: offset,
         etag: multipart_etag(parts.iter().map(|part| part.info.etag.md5)),
-        checksum: whole_checksum(upload.info.checksum, parts),
+        checksum: checksum::of_parts(upload.info.checksum, parts.iter().map(|part| &part.info)),
         data: parts.iter().flat_map(|part| part.data.clone()).collect(),
         parts: listed,
     }

@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use drystone_storage::checksum::Hasher;
+use drystone_storage::checksum::checksum;
 use drystone_storage::error::{Error, Result};
 use drystone_storage::store::{Body, ObjectHandle, ObjectStore, PutObject, Written};
 use drystone_storage::types::{
@@ -29,6 +29,7 @@ impl TestBody {
             digest: Digest {
                 md5: Md5::digest(&rest).into(),
                 checksum: None,
+                crc64nvme: None,
             },
             rest,
             interrupted: false,
@@ -36,11 +37,14 @@ impl TestBody {
     }
 
     pub fn with_checksum(mut self, algorithm: Option<ChecksumAlgorithm>) -> TestBody {
-        self.digest.checksum = algorithm.map(|algorithm| {
-            let mut hasher = Hasher::new(algorithm);
-            hasher.update(&self.rest);
-            hasher.finish()
-        });
+        self.digest.checksum = algorithm.map(|algorithm| checksum(algorithm, &self.rest));
+        self
+    }
+
+    /// As the front end does for a part of an upload that was begun without an algorithm.
+    pub fn with_crc64nvme(mut self) -> TestBody {
+        let crc = checksum(ChecksumAlgorithm::Crc64Nvme, &self.rest).value;
+        self.digest.crc64nvme = crc.try_into().ok().map(u64::from_be_bytes);
         self
     }
 

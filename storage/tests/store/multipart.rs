@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use drystone_storage::checksum::{PartValue, checksum, combine, multipart_etag};
+use drystone_storage::checksum::{DEFAULT, PartValue, checksum, combine, multipart_etag};
 use drystone_storage::error::{Error, Precondition, Refusal, Result};
 use drystone_storage::store::{
     CompleteUpload, CompletedPart, CreateUpload, ETagCondition, ObjectStore, PART_SIZE_MIN_BYTES,
@@ -440,6 +440,39 @@ pub async fn s_21_what_is_set_at_create_holds_at_completion(store: Arc<dyn Objec
     assert_eq!(read_all(&*handle).await, b"");
 }
 
+/// Parts of an upload that was begun without an algorithm may have any: the whole has the default.
+async fn s_18_the_default_checksum_of_the_whole(
+    store: &dyn ObjectStore,
+    bucket: BucketId,
+    bytes: &[Bytes; 2],
+) {
+    let upload = start(store, bucket, "k").await;
+    let mut parts = Vec::new();
+    for (number, algorithm) in [(1, ChecksumAlgorithm::Sha1), (2, DEFAULT.0)] {
+        let bytes = bytes[usize::from(number) - 1].clone();
+        let mut body = TestBody::new(bytes).with_checksum(Some(algorithm));
+        if algorithm != DEFAULT.0 {
+            body = body.with_crc64nvme();
+        }
+        let put = store.upload_part(bucket, "k", upload.id, number, &mut body);
+        let part = put.await.unwrap();
+        parts.push(CompletedPart {
+            number,
+            etag: part.etag,
+            checksum: part.checksum,
+        });
+    }
+    let request = completion(&upload, &parts);
+    let written = store.complete_upload(bucket, request).await.unwrap();
+    let crc = |bytes: &[u8]| Some(checksum(DEFAULT.0, bytes));
+    assert_eq!(written.checksum, crc(&bytes.concat()));
+    let handle = store.open_object(bucket, "k", LATEST).await.unwrap();
+    for number in [1, 2] {
+        let part = handle.part(number).await.unwrap().unwrap();
+        assert_eq!(part.checksum, crc(&bytes[usize::from(number) - 1]));
+    }
+}
+
 pub async fn s_18_checksums_of_the_whole(store: Arc<dyn ObjectStore>) {
     let store = &*store;
     let bucket = create(store, "stones").await;
@@ -480,6 +513,7 @@ pub async fn s_18_checksums_of_the_whole(store: Arc<dyn ObjectStore>) {
             assert_eq!(listed.checksum, parts[1].checksum);
         }
     }
+    s_18_the_default_checksum_of_the_whole(store, bucket, &bytes).await;
     // A part without one: the whole has none either.
     let kind = (ChecksumAlgorithm::Crc32, ChecksumType::FullObject);
     let upload = start_with(store, bucket, "k", Some(kind)).await;

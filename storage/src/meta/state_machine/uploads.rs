@@ -1,6 +1,7 @@
 //! Multipart uploads: begun, given parts, finished or aborted.
 
 use super::{Reply, Rows, Step};
+use crate::checksum::in_object;
 use crate::error::{Refusal, Result};
 use crate::meta::command::{Change, ChosenPart};
 use crate::meta::keys;
@@ -73,6 +74,7 @@ impl<'a> Step<'a> {
             },
             checksum: digest.checksum.clone(),
             modified: self.time,
+            crc64nvme: digest.crc64nvme,
         };
         self.txn.put(part_key, &row);
         Ok(Reply::Done)
@@ -97,12 +99,15 @@ impl<'a> Step<'a> {
         let Some(at) = self.txn.upload_at(*bucket, key, *upload)? else {
             return self.completed_before(*bucket, key, *upload, &numbers, *etag);
         };
-        let UploadRow { attributes, .. } =
-            self.txn.owed(&self.keys.upload(*bucket, key, at.order))?;
+        let UploadRow {
+            attributes,
+            checksum: wanted,
+            ..
+        } = self.txn.owed(&self.keys.upload(*bucket, key, at.order))?;
         let chosen = self.chosen_parts(*upload, parts)?;
         self.check(*bucket, key, condition)?;
 
-        let size = self.put_part_list(upload.0, chosen);
+        let size = self.put_part_list(upload.0, wanted, chosen);
         let count = numbers.len() as u32;
         self.put_data(upload.0, *bucket, size, DataKind::Parts { count });
         self.drop_upload(*bucket, key, at.order, *upload, &numbers)?;
@@ -172,14 +177,19 @@ impl<'a> Step<'a> {
 
     /// Writes the list and gives the size of it all. The parts' references pass from the upload
     /// to the list, so their counts stay.
-    fn put_part_list(&mut self, list: WriteId, chosen: Vec<(u16, UploadPartRow)>) -> u64 {
+    fn put_part_list(
+        &mut self,
+        list: WriteId,
+        wanted: Option<(ChecksumAlgorithm, ChecksumType)>,
+        chosen: Vec<(u16, UploadPartRow)>,
+    ) -> u64 {
         let mut offset = 0;
         for (number, part) in chosen {
             let row = PartRow {
                 write_id: part.write_id,
                 size: part.size,
                 etag: part.etag,
-                checksum: part.checksum,
+                checksum: in_object(wanted, part.checksum.as_ref(), part.crc64nvme),
             };
             self.put_part_row(list, offset, number, &row);
             offset += row.size;

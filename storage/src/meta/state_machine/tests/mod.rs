@@ -229,6 +229,7 @@ fn digest(size: u64) -> Digest {
     Digest {
         md5: [size as u8; 16],
         checksum: None,
+        crc64nvme: None,
     }
 }
 
