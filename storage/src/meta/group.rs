@@ -13,10 +13,11 @@ use openraft::async_runtime::watch::WatchReceiver as _;
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
 use super::command::{Command, Reply};
-use super::members::{Leader, Member, Members};
+use super::members::{Leader, Member, Members, Place};
 use super::raft_types::{Proposal, ReplicaId};
 use super::replica::GroupId;
 use super::view::View;
+use crate::db::Db;
 use crate::error::{Error, Result};
 use crate::types::DiskId;
 
@@ -74,10 +75,7 @@ impl Group {
     pub(super) fn new(members: Arc<Members>) -> Group {
         let (rounds, waiting) = mpsc::channel(READERS_WAITING_MAX);
         let closing = watch::Sender::new(false);
-        for member in members.alive() {
-            tokio::spawn(member.keep_log_short(closing.subscribe()));
-        }
-        tokio::spawn(members.clone().watch(closing.subscribe()));
+        members.look_after(&closing.subscribe());
         tokio::spawn(run_rounds(members.clone(), waiting));
         Group(Arc::new(Inner {
             members,
@@ -123,8 +121,9 @@ impl Group {
             let state = shared.row().state;
             let result = read(&shared.state().view());
             drop(permit);
-            // A replica that lost its leadership may have been given another state meanwhile.
-            (shared.row().state == state).then_some(result)
+            // A replica that lost its leadership may have been given another state meanwhile, or
+            // have been dropped.
+            shared.has(state).then_some(result)
         });
         match result.await {
             Ok(Some(result)) => result,
@@ -196,6 +195,14 @@ impl Group {
             // The other groups' replicas on it hear of it, too.
             member.shared.db.corrupt("the disk is gone");
         }
+    }
+
+    /// A disk that can bear replicas from now on: it joined, came back with another database, or
+    /// took the place of a lost one. If the group lacks a voter, it gets one there.
+    #[allow(dead_code, reason = "for disks that join a running store")]
+    pub fn add_disk(&self, disk: DiskId, db: Arc<Db>) {
+        let meter = self.0.members.router.meter(disk);
+        self.0.members.add_place(Place { disk, db, meter });
     }
 
     /// Ends the group's replicas. Their databases stay open.

@@ -16,7 +16,7 @@ use openraft::metrics::RaftServerMetrics;
 use openraft::raft::TransferLeaderRequest;
 use openraft::type_config::alias::WatchReceiverOf;
 use openraft::{Config, SnapshotPolicy};
-use tokio::sync::watch;
+use tokio::sync::{Mutex, watch};
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::network::{Connector, Handle, Router};
@@ -69,13 +69,19 @@ fn config(group: GroupId) -> Config {
     config.validate().expect("the settings fit together")
 }
 
-/// A replica and what it runs on.
-pub struct Seated {
+/// A disk that can bear replicas.
+#[derive(Clone)]
+pub struct Place {
     pub disk: DiskId,
     pub db: Arc<Db>,
+    pub meter: Arc<LogMeter>,
+}
+
+/// A replica and what it runs on.
+pub struct Seated {
+    pub place: Place,
     pub replica: ReplicaId,
     pub row: ReplicaRow,
-    pub meter: Arc<LogMeter>,
 }
 
 /// A running replica.
@@ -86,16 +92,16 @@ pub struct Member {
     pub shared: Arc<Shared>,
     log: RaftLog,
     meter: Arc<LogMeter>,
+    /// Its sender is gone once the state machine is.
+    applying: watch::Receiver<()>,
 }
 
 impl Member {
     async fn start(seated: Seated, router: &Arc<Router>) -> Result<Arc<Member>> {
         let Seated {
-            disk,
-            db,
+            place: Place { disk, db, meter },
             replica,
             row,
-            meter,
         } = seated;
         let opened = {
             let (db, for_log) = (db.clone(), meter.clone());
@@ -107,6 +113,7 @@ impl Member {
             })
         };
         let (log, shared, applier) = opened.await?;
+        let applying = applier.running();
         let connector = Connector(Arc::downgrade(router));
         let config = Arc::new(config(row.group));
         let raft = Handle::new(replica, config, connector, log.clone(), applier).await;
@@ -119,7 +126,19 @@ impl Member {
             shared,
             log,
             meter,
+            applying,
         }))
+    }
+
+    /// Ends it. Nothing of it reads or writes its rows any more when this returns, but readers
+    /// of its state, who look afterwards whether it was retired.
+    pub async fn end(&self) {
+        self.shared.retire();
+        if let Err(error) = self.raft.shutdown().await {
+            tracing::warn!(%error, replica = %self.replica, "replica ended badly");
+        }
+        let mut applying = self.applying.clone();
+        while applying.changed().await.is_ok() {}
     }
 
     fn leads(&self) -> Option<u64> {
@@ -208,17 +227,35 @@ pub struct Leader {
 pub struct Members {
     pub group: GroupId,
     pub(super) router: Arc<Router>,
+    /// Voters at most.
+    pub voters_max: usize,
+    /// Held by who changes the membership.
+    pub change: Mutex<()>,
+    /// How often the group was formed anew.
+    epoch: u64,
+    places: RwLock<Vec<Place>>,
     alive: RwLock<Vec<Arc<Member>>>,
+    /// Counts what came and went of `places` and `alive`.
+    changes: watch::Sender<u64>,
     leader: watch::Sender<Option<Leader>>,
     /// How often another one came to lead, since the process began.
-    changes: AtomicU64,
+    leaders: AtomicU64,
+}
+
+/// What a group is started with.
+pub struct Roster {
+    pub group: GroupId,
+    pub epoch: u64,
+    pub voters_max: usize,
+    pub places: Vec<Place>,
+    pub seats: Vec<Seated>,
 }
 
 impl Members {
     /// Starts the replicas of a group. One that cannot start is left out and logged.
-    pub async fn start(group: GroupId, router: Arc<Router>, seats: Vec<Seated>) -> Arc<Members> {
-        let started = seats.into_iter().map(|seated| {
-            let (disk, router) = (seated.disk, router.clone());
+    pub async fn start(router: Arc<Router>, roster: Roster) -> Arc<Members> {
+        let started = roster.seats.into_iter().map(|seated| {
+            let (disk, router) = (seated.place.disk, router.clone());
             async move {
                 let member = Member::start(seated, &router).await;
                 member.inspect_err(|error| tracing::error!(%error, %disk, "replica does not start"))
@@ -226,12 +263,70 @@ impl Members {
         });
         let started = futures_util::future::join_all(started).await;
         Arc::new(Members {
-            group,
+            group: roster.group,
             router,
+            voters_max: roster.voters_max,
+            change: Mutex::default(),
+            epoch: roster.epoch,
+            places: RwLock::new(roster.places),
             alive: RwLock::new(started.into_iter().flatten().collect()),
+            changes: watch::Sender::new(0),
             leader: watch::Sender::new(None),
-            changes: AtomicU64::new(0),
+            leaders: AtomicU64::new(0),
         })
+    }
+
+    /// Starts all that looks after the members, until `closing` changes or its sender is gone.
+    pub fn look_after(self: &Arc<Self>, closing: &watch::Receiver<bool>) {
+        for member in self.alive() {
+            tokio::spawn(member.keep_log_short(closing.clone()));
+        }
+        tokio::spawn(self.clone().watch(closing.clone()));
+        tokio::spawn(self.clone().keep_voters(closing.clone()));
+    }
+
+    /// A disk that can bear replicas from now on, also one that takes the place of one of its id.
+    #[allow(dead_code, reason = "for disks that join a running store")]
+    pub fn add_place(&self, place: Place) {
+        let mut places = self.places.write().unwrap_or_else(PoisonError::into_inner);
+        if let Some(old) = places.iter().find(|old| old.disk == place.disk)
+            && !Arc::ptr_eq(&old.db, &place.db)
+        {
+            old.db.corrupt("the disk was replaced");
+        }
+        places.retain(|old| old.disk != place.disk);
+        places.push(place);
+        drop(places);
+        self.changed();
+    }
+
+    pub fn places(&self) -> Vec<Place> {
+        let places = self.places.read().unwrap_or_else(PoisonError::into_inner);
+        places.clone()
+    }
+
+    pub fn epoch(&self) -> u64 {
+        self.epoch
+    }
+
+    /// Starts a replica beside the others.
+    pub async fn admit(&self, seated: Seated, closing: &watch::Receiver<bool>) -> Result<()> {
+        let member = Member::start(seated, &self.router).await?;
+        let mut alive = self.alive.write().unwrap_or_else(PoisonError::into_inner);
+        alive.push(member.clone());
+        drop(alive);
+        tokio::spawn(member.keep_log_short(closing.clone()));
+        self.changed();
+        Ok(())
+    }
+
+    /// Changes with each replica and disk that comes or goes.
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.changes.subscribe()
+    }
+
+    fn changed(&self) {
+        self.changes.send_modify(|changes| *changes += 1);
     }
 
     pub fn alive(&self) -> Vec<Arc<Member>> {
@@ -247,7 +342,7 @@ impl Members {
     }
 
     pub fn leader_changes_count(&self) -> u64 {
-        self.changes.load(Ordering::Relaxed)
+        self.leaders.load(Ordering::Relaxed)
     }
 
     pub fn member(&self, replica: ReplicaId) -> Option<Arc<Member>> {
@@ -312,7 +407,9 @@ impl Members {
     pub async fn watch(self: Arc<Self>, mut closing: watch::Receiver<bool>) {
         // The start has made the first replica stand already.
         let mut election = Election::due(Instant::now() + ELECTION_PAUSE);
+        let mut changes = self.changes();
         loop {
+            changes.borrow_and_update();
             let mut watched: Vec<_> = self.alive().into_iter().map(Watched::new).collect();
             let buried = watched
                 .iter_mut()
@@ -326,8 +423,10 @@ impl Members {
                 continue;
             }
             if watched.is_empty() {
-                self.leader.send_replace(None);
-                return;
+                tokio::select! {
+                    _ = closing.changed() => return,
+                    _ = changes.changed() => continue,
+                }
             }
             let leads = self.leader.borrow().is_some();
             if leads {
@@ -342,6 +441,7 @@ impl Members {
             tokio::select! {
                 _ = closing.changed() => return,
                 _ = changed => {}
+                _ = changes.changed() => {}
                 () = sleep_until(election.next), if election.tries_left > 0 => {}
             }
         }
@@ -351,15 +451,23 @@ impl Members {
     fn bury(&self, member: &Arc<Member>) -> bool {
         tracing::error!(group = self.group.0, replica = %member.replica, disk = %member.disk,
             "replica is lost");
-        self.router.remove(member.replica);
-        let mut alive = self.alive.write().unwrap_or_else(PoisonError::into_inner);
-        alive.retain(|other| other.replica != member.replica);
-        drop(alive);
-        let raft = member.raft.clone();
-        tokio::spawn(async move { raft.shutdown().await });
+        if let Some(member) = self.take_out(member.replica) {
+            tokio::spawn(async move { member.end().await });
+        }
         self.leader
             .borrow()
             .is_some_and(|leader| leader.replica == member.replica)
+    }
+
+    /// Whoever takes it out ends it.
+    pub fn take_out(&self, replica: ReplicaId) -> Option<Arc<Member>> {
+        self.router.remove(replica);
+        let mut alive = self.alive.write().unwrap_or_else(PoisonError::into_inner);
+        let at = alive.iter().position(|member| member.replica == replica);
+        let member = at.map(|at| alive.swap_remove(at));
+        drop(alive);
+        self.changed();
+        member
     }
 
     fn publish_leader(&self) {
@@ -375,7 +483,7 @@ impl Members {
         self.leader.send_if_modified(|current| {
             let changed = *current != leader;
             if changed && leader.is_some() {
-                self.changes.fetch_add(1, Ordering::Relaxed);
+                self.leaders.fetch_add(1, Ordering::Relaxed);
             }
             *current = leader;
             changed
@@ -388,9 +496,7 @@ impl Members {
         self.leader.send_replace(None);
         for member in alive {
             self.router.remove(member.replica);
-            if let Err(error) = member.raft.shutdown().await {
-                tracing::warn!(%error, replica = %member.replica, "replica ended badly");
-            }
+            member.end().await;
         }
     }
 }

@@ -17,3 +17,4 @@ pub mod start;
 mod state_machine;
 mod txn;
 pub mod view;
+mod voters;

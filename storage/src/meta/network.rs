@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 use std::future::Future;
-use std::sync::{Arc, PoisonError, RwLock, Weak};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
 
 use futures_util::{Stream, StreamExt as _, future, stream};
 use openraft::Raft;
@@ -18,10 +18,12 @@ use openraft::raft::{
 };
 use openraft::{OptionalSend, type_config::alias::VoteOf};
 
+use super::raft_log::LogMeter;
 use super::raft_types::{ReplicaId, Seat, Snapshot, Types};
 use super::replica::Applier;
 use super::snapshot::{self, SnapshotData};
 use crate::db::Db;
+use crate::types::DiskId;
 
 /// What runs one replica.
 pub type Handle = Raft<Types, Applier>;
@@ -29,6 +31,8 @@ pub type Handle = Raft<Types, Applier>;
 /// The replicas of one process, of all groups.
 pub struct Router {
     replicas: RwLock<HashMap<ReplicaId, Target>>,
+    /// What all replicas of a disk append is counted together.
+    meters: Mutex<HashMap<DiskId, Arc<LogMeter>>>,
     #[cfg(test)]
     pub unreachable: std::sync::atomic::AtomicU64,
 }
@@ -43,6 +47,7 @@ impl Router {
     pub fn new() -> Arc<Router> {
         Arc::new(Router {
             replicas: RwLock::default(),
+            meters: Mutex::default(),
             #[cfg(test)]
             unreachable: Default::default(),
         })
@@ -61,6 +66,11 @@ impl Router {
             .write()
             .unwrap_or_else(PoisonError::into_inner)
             .remove(&id);
+    }
+
+    pub fn meter(&self, disk: DiskId) -> Arc<LogMeter> {
+        let mut meters = self.meters.lock().unwrap_or_else(PoisonError::into_inner);
+        meters.entry(disk).or_default().clone()
     }
 
     fn get(&self, id: ReplicaId) -> Option<Target> {

@@ -42,6 +42,12 @@ type LeaderId = <Types as openraft::RaftTypeConfig>::LeaderId;
 )]
 pub struct ReplicaId(pub u64);
 
+impl ReplicaId {
+    pub fn random() -> ReplicaId {
+        ReplicaId(rand::random_range(1..u64::MAX))
+    }
+}
+
 impl fmt::Display for ReplicaId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:016x}", self.0)

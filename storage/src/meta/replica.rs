@@ -5,21 +5,23 @@
 //! back under its id.
 
 use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use futures_util::{Stream, StreamExt as _};
 use openraft::storage::{EntryResponder, RaftStateMachine};
 use openraft::{EntryPayload, OptionalSend, RaftSnapshotBuilder};
 use rocksdb::{Direction, IteratorMode, WriteBatch};
+use tokio::sync::watch;
 
-use super::raft_log::{RaftLog, run_blocking};
+use super::raft_log::{RaftLog, delete_log, run_blocking};
 use super::raft_types::{
     Answer, LOG_ID_BYTES, LogId, ReplicaId, Snapshot, SnapshotMeta, StoredMembership, Types,
     encode_log_id, seal, split_log_id, split_u64, unseal,
 };
 use super::snapshot::{
-    self, ReceiveError, STATE_FAMILIES, SnapshotData, put_applied, put_membership, read_applied,
-    switch_state,
+    self, ReceiveError, STATE_FAMILIES, SnapshotData, delete_state, put_applied, put_membership,
+    read_applied, switch_state,
 };
 use super::state_machine::State;
 use crate::db::{Db, DbError, Family, StateId, log_tag};
@@ -61,6 +63,23 @@ pub fn put_replica_row(db: &Db, batch: &mut WriteBatch, replica: ReplicaId, row:
         replica_key(replica),
         seal(replica.0, bytes),
     );
+}
+
+/// Takes away all that a replica has, after it has ended.
+///
+/// Power goes after the batch: its state is named by no row, and the next start removes it.
+pub async fn delete_replica(
+    db: &Arc<Db>,
+    replica: ReplicaId,
+    row: ReplicaRow,
+) -> Result<(), DbError> {
+    db.synced(|batch| {
+        delete_replica_row(db, batch, replica);
+        delete_log(db, batch, replica);
+    })
+    .await?;
+    let db = db.clone();
+    run_blocking(move || delete_state(&db, row.state)).await
 }
 
 pub fn delete_replica_row(db: &Db, batch: &mut WriteBatch, replica: ReplicaId) {
@@ -118,6 +137,8 @@ pub struct Shared {
     pub replica: ReplicaId,
     /// Which state is in use; a snapshot from the leader replaces it.
     current: RwLock<(ReplicaRow, State)>,
+    /// The replica has ended, and its state may be gone.
+    retired: AtomicBool,
 }
 
 impl Shared {
@@ -127,7 +148,17 @@ impl Shared {
             db,
             replica,
             current: RwLock::new((row, tables)),
+            retired: AtomicBool::new(false),
         }
+    }
+
+    pub fn retire(&self) {
+        self.retired.store(true, Ordering::SeqCst);
+    }
+
+    /// Whether `state` is in use: asked after a read of it, which else was of nothing.
+    pub fn has(&self, state: StateId) -> bool {
+        !self.retired.load(Ordering::SeqCst) && self.row().state == state
     }
 
     pub fn state(&self) -> State {
@@ -152,6 +183,8 @@ pub struct Applier {
     log: RaftLog,
     applied: Option<LogId>,
     membership: StoredMembership,
+    /// Gone with this.
+    running: watch::Sender<()>,
 }
 
 impl Applier {
@@ -172,7 +205,13 @@ impl Applier {
             log,
             applied,
             membership,
+            running: watch::Sender::new(()),
         })
+    }
+
+    /// Its `changed` ends with an error once this is gone.
+    pub fn running(&self) -> watch::Receiver<()> {
+        self.running.subscribe()
     }
 
     /// Applies what is committed and at hand. Blocks.

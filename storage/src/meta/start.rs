@@ -6,9 +6,9 @@ use std::sync::Arc;
 use futures_util::future::try_join_all;
 
 use super::group::Group;
-use super::members::{Members, Seated};
+use super::members::{Members, Place, Roster, Seated};
 use super::network::Router;
-use super::raft_log::{LogMeter, RaftLog, delete_log, run_blocking};
+use super::raft_log::{RaftLog, delete_log, run_blocking};
 use super::raft_types::{ReplicaId, Seat};
 use super::replica::{
     GroupId, OBJECT_GROUP, ReplicaRow, SYSTEM_GROUP, delete_replica_row, put_replica_row,
@@ -30,13 +30,22 @@ pub struct OpenDisk {
     pub db: Arc<Db>,
 }
 
+impl OpenDisk {
+    fn place(&self, router: &Router) -> Place {
+        Place {
+            disk: self.id,
+            db: self.db.clone(),
+            meter: router.meter(self.id),
+        }
+    }
+}
+
 /// Whether replicas may be made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Start {
     /// The disks are new, or their birth was cut before group 0 had committed its record.
-    /// Metadata is to survive the loss of `losses` disks.
-    Birth { losses: usize },
-    /// The replicas that the disks name, and no others.
+    Birth,
+    /// The replicas that the disks name.
     Again,
 }
 
@@ -47,44 +56,48 @@ pub struct Groups {
 }
 
 /// Starts the replicas that are on `disks` and has each group elect a leader at once. Returns
-/// before it leads ([`Group::ready`] waits for that), also when a majority is missing.
+/// before it leads ([`Group::ready`] waits for that), also when a majority is missing. Metadata is
+/// to survive the loss of `losses` disks.
 ///
-/// A voter on a disk that is not here stays unreachable; replacing it is the membership's part.
-pub async fn start_groups(disks: &[OpenDisk], start: Start) -> Result<Groups> {
+/// A voter on a disk that is not here stays unreachable, until `voters` gives another its place.
+pub async fn start_groups(disks: &[OpenDisk], start: Start, losses: usize) -> Result<Groups> {
     if disks.is_empty() {
         return Err(Error::Unavailable("no disk holds metadata".into()));
     }
     let mut found = try_join_all(disks.iter().map(find_replicas)).await?;
     let mut newborn = Vec::new();
-    if let Start::Birth { losses } = start {
+    let voters_max = (2 * losses + 1).min(VOTERS_MAX);
+    if start == Start::Birth {
         newborn = without_log(disks, &found).await?;
         // One log is enough: its replica may have been promised votes, and none is made anew.
         if newborn.len() == GROUPS.len() {
-            found = make_replicas(disks, &found, losses).await?;
+            found = make_replicas(disks, &found, voters_max).await?;
         }
     }
 
     let router = Router::new();
-    let meters: Vec<Arc<LogMeter>> = disks.iter().map(|_| Arc::default()).collect();
+    let places: Vec<Place> = disks.iter().map(|disk| disk.place(&router)).collect();
     let start_group = async |group| {
         let mut seats = Vec::new();
-        for ((disk, rows), meter) in disks.iter().zip(&found).zip(&meters) {
+        for (place, rows) in places.iter().zip(&found) {
             for (replica, row) in rows.iter().filter(|(_, row)| row.group == group) {
-                let (db, meter) = (disk.db.clone(), meter.clone());
                 seats.push(Seated {
-                    disk: disk.id,
-                    db,
+                    place: place.clone(),
                     replica: *replica,
                     row: *row,
-                    meter,
                 });
             }
         }
-        let voters: BTreeMap<_, _> = seats
-            .iter()
-            .map(|s| (s.replica, Seat { disk: s.disk }))
-            .collect();
-        let members = Members::start(group, router.clone(), seats).await;
+        let seat = |s: &Seated| (s.replica, Seat { disk: s.place.disk });
+        let voters: BTreeMap<_, _> = seats.iter().map(seat).collect();
+        let roster = Roster {
+            group,
+            epoch: 0,
+            voters_max,
+            places: places.clone(),
+            seats,
+        };
+        let members = Members::start(router.clone(), roster).await;
         let handle = Group::new(members.clone());
         if newborn.contains(&group) {
             members.initialize(voters).await?;
@@ -132,8 +145,8 @@ async fn without_log(disks: &[OpenDisk], found: &[Rows]) -> Result<Vec<GroupId>>
 ///
 /// Power goes before all disks have theirs: none has a log yet, and the next start makes all of
 /// them anew. After that: `initialize` is repeated for each group that has no log.
-async fn make_replicas(disks: &[OpenDisk], found: &[Rows], losses: usize) -> Result<Vec<Rows>> {
-    let voters = disks.len().min(2 * losses + 1).min(VOTERS_MAX);
+async fn make_replicas(disks: &[OpenDisk], found: &[Rows], voters_max: usize) -> Result<Vec<Rows>> {
+    let voters = disks.len().min(voters_max);
     let made = disks
         .iter()
         .zip(found)
@@ -149,7 +162,7 @@ async fn make_replicas(disks: &[OpenDisk], found: &[Rows], losses: usize) -> Res
                         epoch: 0,
                         state,
                     };
-                    rows.push((ReplicaId(rand::random_range(1..u64::MAX)), row));
+                    rows.push((ReplicaId::random(), row));
                 }
             }
             db.synced(|batch| {

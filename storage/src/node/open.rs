@@ -198,12 +198,8 @@ async fn start(ready: &[Ready], birth: bool, losses: usize) -> Result<Groups, Er
             db: disk.db.clone(),
         })
         .collect();
-    let start = if birth {
-        Start::Birth { losses }
-    } else {
-        Start::Again
-    };
-    start_groups(&disks, start).await
+    let start = if birth { Start::Birth } else { Start::Again };
+    start_groups(&disks, start, losses).await
 }
 
 /// Marks the disks that are not marked yet: at a birth all of them, later those that a cut birth

@@ -4,6 +4,7 @@
 
 mod log;
 mod members;
+mod voters;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -48,7 +49,15 @@ pub fn open_disks(dir: &Path, numbers: &[u8], create: bool) -> Vec<OpenDisk> {
                 let shared = shared.clone();
                 scope.spawn(move || OpenDisk {
                     id: DiskId([*n; 16]),
-                    db: open(&dir.join(n.to_string()), &shared).unwrap(),
+                    db: loop {
+                        // The last handle is gone before RocksDB lets go of its lock.
+                        match open(&dir.join(n.to_string()), &shared) {
+                            Err(e) if e.to_string().contains("lock hold") => {
+                                std::thread::sleep(Duration::from_millis(20));
+                            }
+                            opened => break opened.unwrap(),
+                        }
+                    },
                 })
             })
             .collect();
@@ -62,7 +71,7 @@ pub fn open_disks(dir: &Path, numbers: &[u8], create: bool) -> Vec<OpenDisk> {
 pub async fn newborn(dir: &Path, count: u8) -> (Vec<OpenDisk>, Groups) {
     let disks = open_disks(dir, &(0..count).collect::<Vec<_>>(), true);
     let losses = usize::from(count) / 2;
-    let groups = start_groups(&disks, Start::Birth { losses }).await.unwrap();
+    let groups = start_groups(&disks, Start::Birth, losses).await.unwrap();
     (disks, groups)
 }
 
