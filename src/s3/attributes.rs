@@ -7,12 +7,15 @@ use drystone_storage::types::{
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 
 use crate::s3::acl;
+use crate::s3::encoded_word;
 use crate::s3::error::{Code, S3Error};
 use crate::s3::request::{Query, Request};
 use crate::s3::response::{self, X_AMZ_VERSION_ID};
 use crate::s3::tags::{self, OBJECT_TAGS_MAX};
 
 const META_PREFIX: &str = "x-amz-meta-";
+/// How many of an object's own metadata have a name that no header can have.
+const X_AMZ_MISSING_META: HeaderName = HeaderName::from_static("x-amz-missing-meta");
 /// Names (without prefix) and values of an object's own metadata together.
 const META_BYTES_MAX: usize = 2 << 10;
 const DEFAULT_CONTENT_TYPE: &str = "binary/octet-stream";
@@ -151,9 +154,9 @@ pub fn user(headers: &HeaderMap) -> Result<UserMetadata, S3Error> {
         let Some(short) = name.as_str().strip_prefix(META_PREFIX) else {
             continue;
         };
-        let value = joined(headers, name).unwrap_or_default();
+        let value = encoded_word::decode(&joined(headers, name).unwrap_or_default());
         size += short.len() + value.len();
-        kept.push((short.to_owned(), value));
+        kept.push((short.to_owned(), value.into_bytes()));
     }
     if size > META_BYTES_MAX {
         return Err(S3Error::new(Code::MetadataTooLarge)
@@ -177,6 +180,10 @@ pub fn tags(headers: &HeaderMap) -> Result<Tags, S3Error> {
         )
     };
     let text = value.to_str().map_err(|_| invalid())?;
+    // Tags may not have one, and where it divides them something else was meant.
+    if text.contains(',') {
+        return Err(invalid());
+    }
     let pairs = Query::parse(text).map_err(|_| invalid())?;
     let mut set: Tags = pairs
         .iter()
@@ -204,11 +211,10 @@ pub fn storage_class(headers: &HeaderMap) -> Result<Option<String>, S3Error> {
         | "ONEZONE_IA"
         | "INTELLIGENT_TIERING"
         | "GLACIER_IR") => Ok(Some(class.to_owned())),
-        class @ ("GLACIER" | "DEEP_ARCHIVE" | "OUTPOSTS" | "SNOW" | "EXPRESS_ONEZONE"
-        | "FSX_OPENZFS" | "FSX_ONTAP") => {
+        class @ ("GLACIER" | "DEEP_ARCHIVE") => {
             Err(S3Error::not_implemented(&format!("Storage class {class}")))
         }
-        _ => Err(S3Error::new(Code::InvalidStorageClass)),
+        class => Err(S3Error::new(Code::InvalidStorageClass).with("StorageClassRequested", class)),
     }
 }
 
@@ -243,10 +249,16 @@ pub fn show(
             set(name, value.as_bytes());
         }
     }
+    let mut missing = 0;
     for (name, value) in &attributes.user {
-        if let Ok(name) = HeaderName::from_bytes(format!("{META_PREFIX}{name}").as_bytes()) {
-            set(name, value);
+        let value = String::from_utf8_lossy(value);
+        match HeaderName::from_bytes(format!("{META_PREFIX}{name}").as_bytes()) {
+            Ok(name) => set(name, encoded_word::encode(&value).as_bytes()),
+            Err(_) => missing += 1,
         }
+    }
+    if missing > 0 {
+        set(X_AMZ_MISSING_META, missing.to_string().as_bytes());
     }
     if !attributes.storage_class.is_empty() {
         set(
@@ -321,7 +333,7 @@ mod tests {
     }
 
     #[test]
-    fn s_10_metadata_keeps_its_bytes_and_joins_repeats() {
+    fn s_10_metadata_keeps_its_text_and_joins_repeats() {
         let kept = user(&headers(&[("x-amz-meta-A", "é"), ("x-amz-meta-a", "2")])).unwrap();
         assert_eq!(kept, [("a".to_owned(), "é,2".as_bytes().to_vec())]);
     }
@@ -333,6 +345,7 @@ mod tests {
         let expected = expected.map(|(key, value)| (key.to_owned(), value.to_owned()));
         assert_eq!(read("a=1+2&b&c=%C3%A9").unwrap(), expected);
         assert_eq!(read("a=1&a=2").unwrap_err().code(), Code::InvalidArgument);
+        assert_eq!(read("a=1,b=2").unwrap_err().code(), Code::InvalidArgument);
         assert_eq!(read("a=%ff").unwrap_err().code(), Code::InvalidArgument);
         let eleven: Vec<String> = (0..11).map(|n| format!("k{n}=v")).collect();
         assert!(read(&eleven.join("&")).is_err());
@@ -347,6 +360,10 @@ mod tests {
         assert_eq!(class("GLACIER").unwrap_err().code(), Code::NotImplemented);
         assert_eq!(
             class("glacier").unwrap_err().code(),
+            Code::InvalidStorageClass
+        );
+        assert_eq!(
+            class("OUTPOSTS").unwrap_err().code(),
             Code::InvalidStorageClass
         );
         assert_eq!(storage_class(&HeaderMap::new()).unwrap(), None);

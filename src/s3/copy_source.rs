@@ -2,7 +2,7 @@
 
 use drystone_storage::error::{Error, Refusal};
 use drystone_storage::store::ObjectHandle;
-use drystone_storage::types::{Bucket, VersionSelector, Versioning};
+use drystone_storage::types::{Bucket, VersionId, VersionSelector};
 use http::{HeaderMap, HeaderName};
 
 use crate::s3::error::{Code, S3Error};
@@ -31,25 +31,30 @@ pub struct OpenSource {
 }
 
 impl CopySource {
-    /// `bucket/key`, with or without a slash before it, encoded once; `?versionId=` may follow,
-    /// and means one only where it stands unencoded.
+    /// `bucket/key`, with or without a slash before it, encoded once as a form is (a `+` is a
+    /// space); `?versionId=` may follow, and means one only where it stands unencoded.
     pub fn read(headers: &HeaderMap) -> Result<CopySource, S3Error> {
         let value = headers
             .get("x-amz-copy-source")
             .map(|value| value.as_bytes());
-        let text = std::str::from_utf8(value.unwrap_or_default()).unwrap_or_default();
+        let value = value.unwrap_or_default();
+        let text = std::str::from_utf8(value).map_err(|_| invalid_encoding(value))?;
         let invalid = |message| S3Error::invalid_argument(message, "x-amz-copy-source", text);
         let (path, version) = match text.split_once("?versionId=") {
             Some((path, id)) => (path, parse_version(&decode_once(id)?)?),
             None => (text, VersionSelector::Latest),
         };
-        let path = decode_once(path).map_err(|_| invalid("Invalid copy source encoding."))?;
+        let path = decode_once(&path.replace('+', " ")).map_err(|_| invalid_encoding(value))?;
         let path = path.strip_prefix('/').unwrap_or(&path);
-        let (bucket, key) = path.split_once('/').unwrap_or((path, ""));
-        if bucket.is_empty() || key.is_empty() {
+        if path.is_empty() {
             return Err(invalid(
                 "Copy Source must mention the source bucket and key: sourcebucket/sourcekey",
             ));
+        }
+        let (bucket, key) = path.split_once('/').unwrap_or((path, ""));
+        if key.is_empty() {
+            let (name, message) = ("x-amz-copy-source", "Invalid copy source object key");
+            return Err(S3Error::invalid_argument(message, name, name));
         }
         if !names::is_bucket_name(bucket) {
             return Err(invalid("Invalid copy source bucket name"));
@@ -78,7 +83,8 @@ impl CopySource {
             .await;
         let handle = opened.map_err(|error| self.refused(error))?;
         let (etag, modified) = (handle.object().etag, handle.version().modified);
-        precondition::check(&request.headers, &COPY_SOURCE, etag, modified).or_failed()?;
+        let now = server.env.now();
+        precondition::check(&request.headers, &COPY_SOURCE, etag, modified, now).or_failed()?;
         Ok(OpenSource { bucket, handle })
     }
 
@@ -107,12 +113,17 @@ impl CopySource {
     }
 }
 
+fn invalid_encoding(value: &[u8]) -> S3Error {
+    let (name, message) = ("x-amz-copy-source", "Invalid copy source encoding.");
+    S3Error::invalid_argument(message, name, String::from_utf8_lossy(value))
+}
+
 impl OpenSource {
-    /// Says which version was read, where the bucket has versions.
+    /// Says which version was read. Of a `null` one S3 doesn't.
     pub fn show(&self, response: &mut Response) {
-        if self.bucket.versioning != Versioning::Off {
-            let id = self.handle.version().id.to_string();
-            response::set(response, X_AMZ_COPY_SOURCE_VERSION_ID, id);
+        let id = self.handle.version().id;
+        if id != VersionId::Null {
+            response::set(response, X_AMZ_COPY_SOURCE_VERSION_ID, id.to_string());
         }
     }
 }
@@ -126,11 +137,11 @@ mod tests {
     use super::CopySource;
     use crate::s3::error::S3Error;
 
-    fn read(value: &str) -> Result<CopySource, S3Error> {
+    fn read(value: impl AsRef<[u8]>) -> Result<CopySource, S3Error> {
         let mut headers = HeaderMap::new();
         headers.insert(
             "x-amz-copy-source",
-            HeaderValue::from_bytes(value.as_bytes()).unwrap(),
+            HeaderValue::from_bytes(value.as_ref()).unwrap(),
         );
         CopySource::read(&headers)
     }
@@ -144,8 +155,9 @@ mod tests {
             ("/bkt/k", "k", latest),
             ("bkt%2Fk", "k", latest),
             ("%2Fbkt%2Fa%2Fb", "a/b", latest),
-            ("bkt/a+b%2B%20c", "a+b+ c", latest),
+            ("bkt/a+b%2B%20c", "a b+ c", latest),
             ("bkt//k", "/k", latest),
+            ("bkt/%2F%2e%2e%5c", "/..\\", latest),
             ("bkt/../x", "../x", latest),
             ("bkt/%252e%252e", "%2e%2e", latest),
             ("bkt/a?b", "a?b", latest),
@@ -166,6 +178,7 @@ mod tests {
         for value in [
             "",
             "/",
+            "//k",
             "bkt",
             "bkt/",
             "/bkt",
@@ -179,5 +192,6 @@ mod tests {
         ] {
             assert_eq!(read(value).unwrap_err().status().as_u16(), 400, "{value}");
         }
+        assert_eq!(read(b"bkt/\xe9").unwrap_err().status().as_u16(), 400);
     }
 }

@@ -7,6 +7,7 @@ pub mod checksum;
 pub mod connection;
 pub mod copy_source;
 pub mod digest;
+pub mod encoded_word;
 pub mod error;
 pub mod health;
 pub mod names;

@@ -91,7 +91,7 @@ impl Encoding {
     /// From `encoding-type`.
     pub fn asked(value: Option<&str>) -> Result<Encoding, S3Error> {
         match value {
-            None | Some("") => Ok(Encoding::Plain),
+            None => Ok(Encoding::Plain),
             Some("url") => Ok(Encoding::Url),
             Some(other) => Err(S3Error::invalid_argument(
                 "Invalid Encoding Method specified in Request",
@@ -310,10 +310,12 @@ mod tests {
         }
         assert_eq!(Encoding::asked(None).unwrap(), Encoding::Plain);
         assert_eq!(Encoding::asked(Some("url")).unwrap(), Encoding::Url);
-        let error = Encoding::asked(Some("utf")).unwrap_err();
-        let message = "Invalid Encoding Method specified in Request";
-        let expected = (message.into(), "encoding-type".into(), "utf".into());
-        assert_eq!(refusal(&error), expected);
+        for value in ["utf", ""] {
+            let error = Encoding::asked(Some(value)).unwrap_err();
+            let message = "Invalid Encoding Method specified in Request";
+            let expected = (message.into(), "encoding-type".into(), value.into());
+            assert_eq!(refusal(&error), expected);
+        }
     }
 
     #[test]

@@ -11,7 +11,7 @@ use crate::s3::error::{Code, S3Error};
 use crate::s3::request::Request;
 use crate::s3::response::parse_http_date;
 
-/// Under which names the four conditions come.
+/// Under which names the four conditions come, as errors write them.
 #[derive(Debug)]
 pub struct Names {
     if_match: &'static str,
@@ -28,10 +28,10 @@ pub const READ: Names = Names {
 };
 
 pub const COPY_SOURCE: Names = Names {
-    if_match: "x-amz-copy-source-if-match",
-    if_none_match: "x-amz-copy-source-if-none-match",
-    if_modified_since: "x-amz-copy-source-if-modified-since",
-    if_unmodified_since: "x-amz-copy-source-if-unmodified-since",
+    if_match: "x-amz-copy-source-If-Match",
+    if_none_match: "x-amz-copy-source-If-None-Match",
+    if_modified_since: "x-amz-copy-source-If-Modified-Since",
+    if_unmodified_since: "x-amz-copy-source-If-Unmodified-Since",
 };
 
 /// What the conditions say about a version.
@@ -59,7 +59,13 @@ pub fn failed(condition: &'static str) -> S3Error {
 }
 
 /// RFC 9110, section 13.2.2: the ETag decides, and the date only where no ETag is given.
-pub fn check(headers: &HeaderMap, names: &Names, etag: ETag, modified: Timestamp) -> Verdict {
+pub fn check(
+    headers: &HeaderMap,
+    names: &Names,
+    etag: ETag,
+    modified: Timestamp,
+    now: Timestamp,
+) -> Verdict {
     let tags = |name: &str| header_tags(headers, name);
     // A date that can't be read is no condition.
     let date = |name: &str| parse_http_date(headers.get(name)?.to_str().ok()?);
@@ -77,6 +83,8 @@ pub fn check(headers: &HeaderMap, names: &Names, etag: ETag, modified: Timestamp
             return Verdict::NotModified(names.if_none_match);
         }
     } else if let Some(since) = date(names.if_modified_since)
+        // A date that is yet to come is no condition either.
+        && since.seconds() <= now.seconds()
         && modified.seconds() <= since.seconds()
     {
         return Verdict::NotModified(names.if_modified_since);
@@ -98,17 +106,42 @@ pub fn range_applies(headers: &HeaderMap, etag: ETag, modified: Timestamp) -> bo
     }
 }
 
-/// If-Match and If-None-Match of a PUT, a copy's target or a completion.
-pub fn of_write(request: &Request) -> Result<WriteCondition, S3Error> {
+/// If-Match with an ETag, or If-None-Match with a star, of a PUT, a copy's target or a completion:
+/// AWS takes one of the two, and no others.
+pub fn of_write(headers: &HeaderMap) -> Result<WriteCondition, S3Error> {
+    let if_match = header_tags(headers, "if-match");
+    let if_none_match = header_tags(headers, "if-none-match");
+    let refused = |header: &str, why: String| {
+        Err(S3Error::new(Code::NotImplemented)
+            .with("Header", header)
+            .with("additionalMessage", why))
+    };
+    let value_refused = |header: &str| {
+        let why = format!("We don't accept the provided value of {header} header for this API");
+        refused(header, why)
+    };
+    match (&if_match, &if_none_match) {
+        (Some(_), Some(_)) => {
+            let why = "Multiple conditional request headers present in the request";
+            return refused("If-Match,If-None-Match", why.to_owned());
+        }
+        (Some(ETagCondition::Any), None) => return value_refused("If-Match"),
+        (None, Some(ETagCondition::OneOf(_))) => return value_refused("If-None-Match"),
+        _ => {}
+    }
     Ok(WriteCondition {
-        if_match: header_tags(&request.headers, "if-match"),
-        if_none_match: header_tags(&request.headers, "if-none-match"),
+        if_match,
+        if_none_match,
         ..WriteCondition::default()
     })
 }
 
-/// If-Match of a DELETE, and its like for size and time.
+/// If-Match of a DELETE, and its like for size and time. They are about the current version, so
+/// AWS takes no If-Match where another is named.
 pub fn of_delete(request: &Request) -> Result<WriteCondition, S3Error> {
+    if request.query.has("versionId") && request.headers.contains_key("if-match") {
+        return Err(S3Error::new(Code::NotImplemented).with("Header", "If-Match"));
+    }
     let size = request.header("x-amz-if-match-size");
     let modified = request.header("x-amz-if-match-last-modified-time");
     let invalid = |name: &'static str, value: &str| {
@@ -177,12 +210,16 @@ mod tests {
     use drystone_storage::types::{ETag, Timestamp};
     use http::{HeaderMap, HeaderName, HeaderValue};
 
-    use super::{COPY_SOURCE, READ, Verdict, check, parse_tag, range_applies};
+    use super::{COPY_SOURCE, READ, Verdict, check, of_write, parse_tag, range_applies};
+    use crate::s3::error::Code;
 
     const TAG: &str = "\"0123456789abcdef0123456789abcdef\"";
     const OTHER: &str = "\"ffffffffffffffffffffffffffffffff\"";
     const AT: &str = "Sun, 06 Nov 1994 08:49:37 GMT";
     const BEFORE: &str = "Sun, 06 Nov 1994 08:49:36 GMT";
+    const AFTER: &str = "Sun, 06 Nov 1994 08:49:38 GMT";
+    const NOW: Timestamp = Timestamp(784_111_778_100);
+    const TO_COME: &str = "Sun, 06 Nov 1994 08:49:39 GMT";
 
     fn headers(pairs: &[(&str, &str)]) -> HeaderMap {
         let mut headers = HeaderMap::new();
@@ -195,7 +232,8 @@ mod tests {
 
     fn verdict(pairs: &[(&str, &str)]) -> Verdict {
         let modified = Timestamp(784_111_777_900);
-        check(&headers(pairs), &READ, parse_tag(TAG).unwrap(), modified)
+        let tag = parse_tag(TAG).unwrap();
+        check(&headers(pairs), &READ, tag, modified, NOW)
     }
 
     #[test]
@@ -223,6 +261,19 @@ mod tests {
             (&[(ius, "yesterday")], Verdict::Holds),
             (&[(ims, AT)], unmodified(ims)),
             (&[(ims, BEFORE)], Verdict::Holds),
+            (&[(ims, AFTER)], unmodified(ims)),
+            (&[(ims, TO_COME)], Verdict::Holds),
+            (&[(ims, "1994-11-06T08:49:37Z")], Verdict::Holds),
+            (&[(ius, TO_COME)], Verdict::Holds),
+            (
+                &[(im, "W/\"0123456789abcdef0123456789abcdef\"")],
+                Verdict::Holds,
+            ),
+            (
+                &[(inm, "W/\"0123456789abcdef0123456789abcdef\"")],
+                unmodified(inm),
+            ),
+            (&[(inm, &both)], unmodified(inm)),
             // The ETag decides, the date beside it nothing.
             (&[(im, TAG), (ius, BEFORE)], Verdict::Holds),
             (&[(inm, OTHER), (ims, AT)], Verdict::Holds),
@@ -242,8 +293,30 @@ mod tests {
             ("x-amz-copy-source-if-none-match", TAG),
             ("if-match", OTHER),
         ]);
-        let verdict = check(&pairs, &COPY_SOURCE, parse_tag(TAG).unwrap(), Timestamp(0));
+        let tag = parse_tag(TAG).unwrap();
+        let verdict = check(&pairs, &COPY_SOURCE, tag, Timestamp(0), NOW);
         assert_eq!(verdict.or_failed().unwrap_err().status().as_u16(), 412);
+    }
+
+    #[test]
+    fn s_17_a_write_takes_an_etag_or_a_star_as_aws_does() {
+        for pairs in [
+            &[("if-match", TAG)][..],
+            &[("if-match", "nonsense")],
+            &[("if-none-match", "*")],
+            &[],
+        ] {
+            assert!(of_write(&headers(pairs)).is_ok(), "{pairs:?}");
+        }
+        for pairs in [
+            &[("if-match", "*")][..],
+            &[("if-none-match", TAG)],
+            &[("if-none-match", "nonsense")],
+            &[("if-match", TAG), ("if-none-match", "*")],
+        ] {
+            let error = of_write(&headers(pairs)).unwrap_err();
+            assert_eq!(error.code(), Code::NotImplemented, "{pairs:?}");
+        }
     }
 
     #[test]

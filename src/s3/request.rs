@@ -162,8 +162,9 @@ pub fn check_expected_owner(
     };
     let is_account_id = |text: &[u8]| text.len() == 12 && text.iter().all(|c| c.is_ascii_digit());
     if !is_account_id(expected.as_bytes()) {
-        return Err(S3Error::new(Code::InvalidRequest).message(format!(
-            "The value of the {name} header must be an AWS account ID"
+        return Err(S3Error::new(Code::InvalidBucketOwnerAWSAccountID).message(format!(
+            "The value of the expected bucket owner parameter must be an AWS Account ID... [{}]",
+            String::from_utf8_lossy(expected.as_bytes())
         )));
     }
     if expected.as_bytes() != owner.0.as_bytes() {

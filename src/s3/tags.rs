@@ -14,11 +14,15 @@ const VALUE_LEN_MAX: usize = 256;
 
 /// Reads a `Tagging` document's root; at most `max` tags.
 pub fn read(root: &Element, max: usize) -> Result<Tags, S3Error> {
+    match root.children.as_slice() {
+        [set] if set.name == "TagSet" => read_set(set, max),
+        _ => Err(S3Error::new(Code::MalformedXML)),
+    }
+}
+
+/// Reads the element whose children are the tags; at most `max`.
+pub fn read_set(set: &Element, max: usize) -> Result<Tags, S3Error> {
     let malformed = || S3Error::new(Code::MalformedXML);
-    let set = match root.children.as_slice() {
-        [set] if set.name == "TagSet" => set,
-        _ => return Err(malformed()),
-    };
     let mut tags = Tags::new();
     for tag in &set.children {
         let (key, value) = match (tag.child_text("Key"), tag.child_text("Value")) {
@@ -52,8 +56,11 @@ pub fn check(tags: &Tags, max: usize) -> Result<(), S3Error> {
             return Err(error.with("TagKey", key).with("TagValue", value));
         }
         if key.to_ascii_lowercase().starts_with("aws:") {
-            let error = invalid("System tags cannot be added/updated by requester");
-            return Err(error.with("TagKey", key));
+            let message = match max {
+                OBJECT_TAGS_MAX => "Your TagKey cannot be prefixed with aws:",
+                _ => "System tags cannot be added/updated by requester",
+            };
+            return Err(invalid(message).with("TagKey", key));
         }
         if tags[..at].iter().any(|(earlier, _)| earlier == key) {
             let error = invalid("Cannot provide multiple Tags with the same key");

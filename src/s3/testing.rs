@@ -68,6 +68,7 @@ impl World {
             name: "bkt".to_owned(),
             owner: AccountId(format!("{:012}", 2)),
             location: String::new(),
+            settings: Vec::new(),
         };
         world.server.store.create_bucket(create).await.unwrap();
         world

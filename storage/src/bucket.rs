@@ -42,6 +42,7 @@ impl Node {
             name,
             owner,
             location,
+            settings,
         } = request;
         // A namesake whose deletion was cut half-way gives its name free first.
         match self.find_bucket(&name).await {
@@ -67,6 +68,7 @@ impl Node {
             name: name.clone(),
             owner,
             location,
+            settings,
         };
         let epoch = self.epochs.begin();
         self.objects.propose(self.command(&epoch, create)).await?;

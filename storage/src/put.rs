@@ -213,6 +213,7 @@ mod tests {
             name: "stones".into(),
             owner: AccountId(String::new()),
             location: String::new(),
+            settings: Vec::new(),
         };
         let bucket = node.create_bucket(bucket).await.unwrap().id;
         let bytes = Bytes::from(vec![7; 100_000]);

@@ -108,6 +108,8 @@ pub struct CreateBucket {
     pub name: String,
     pub owner: AccountId,
     pub location: String,
+    /// What it has from its first moment on.
+    pub settings: Vec<(BucketSetting, Vec<u8>)>,
 }
 
 #[derive(Clone, Debug)]

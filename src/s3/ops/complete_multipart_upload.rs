@@ -42,7 +42,7 @@ pub async fn handle(server: Arc<Server>, mut request: Request) -> Result<Respons
         parts: matchable(&named, upload.is_some(), id)?,
         checksum,
         size: object_size(&request)?,
-        condition: precondition::of_write(&request)?,
+        condition: precondition::of_write(&request.headers)?,
     };
     let algorithm = asked.checksum.as_ref().map(|checksum| checksum.algorithm);
     let size = asked.size;

@@ -17,7 +17,7 @@ use crate::s3::copy_source::{CopySource, OpenSource};
 use crate::s3::error::{Code, S3Error};
 use crate::s3::precondition;
 use crate::s3::request::Request;
-use crate::s3::response::{self, Response};
+use crate::s3::response::{self, Response, X_AMZ_VERSION_ID};
 use crate::s3::server::Server;
 use crate::s3::xml::Writer;
 
@@ -155,7 +155,7 @@ async fn write(
     let put = PutObject {
         key: request.key.clone(),
         attributes: merged(request, &object.attributes, wish)?,
-        condition: precondition::of_write(request)?,
+        condition: precondition::of_write(&request.headers)?,
     };
     let bucket = request.bucket().id;
     let has_checksum = |algorithm| {
@@ -192,7 +192,10 @@ fn answer(source: &OpenSource, written: &Written) -> Response {
     }
     xml.close("CopyObjectResult");
     let mut response = response::xml(xml);
-    response::set_written_version(&mut response, written.version_id);
+    // Unlike a PUT, a copy into a suspended bucket says that it is `null`.
+    if let Some(id) = written.version_id {
+        response::set(&mut response, X_AMZ_VERSION_ID, id.to_string());
+    }
     source.show(&mut response);
     response
 }

@@ -4,26 +4,30 @@ use std::sync::Arc;
 
 use drystone_storage::error::{Error, Refusal};
 use drystone_storage::store::CreateBucket;
-use http::{StatusCode, header};
+use drystone_storage::types::BucketSetting;
+use http::{HeaderName, StatusCode, header};
 
 use crate::s3::acl;
 use crate::s3::error::{Code, S3Error};
 use crate::s3::request::Request;
 use crate::s3::response::{self, Response};
 use crate::s3::server::Server;
+use crate::s3::tags::{self, BUCKET_TAGS_MAX};
 use crate::s3::xml;
 
 /// No region's name is longer.
 const LOCATION_LEN_MAX: usize = 64;
+const X_AMZ_BUCKET_ARN: HeaderName = HeaderName::from_static("x-amz-bucket-arn");
 
 pub async fn handle(server: Arc<Server>, mut request: Request) -> Result<Response, S3Error> {
     check_headers(&request)?;
-    let location = location(&request.take_document().await?.bytes)?;
+    let wish = read(&request.take_document().await?.bytes)?;
     let owner = request.account();
     let created = server.store.create_bucket(CreateBucket {
         name: request.bucket_name.clone(),
         owner: owner.clone(),
-        location,
+        location: wish.location,
+        settings: wish.settings,
     });
     let bucket = created.await.map_err(|error| match error {
         Error::Refused(Refusal::BucketExists { owner: of }) if of == owner => {
@@ -33,6 +37,8 @@ pub async fn handle(server: Arc<Server>, mut request: Request) -> Result<Respons
     })?;
     let mut response = response::empty(StatusCode::OK);
     response::set(&mut response, header::LOCATION, format!("/{}", bucket.name));
+    let arn = format!("arn:aws:s3:::{}", bucket.name);
+    response::set(&mut response, X_AMZ_BUCKET_ARN, arn);
     Ok(response)
 }
 
@@ -76,10 +82,18 @@ fn check_headers(request: &Request) -> Result<(), S3Error> {
     acl::check_headers(&request.headers).map(drop)
 }
 
-/// The location constraint in the request's document: any region is taken, as given.
-fn location(document: &[u8]) -> Result<String, S3Error> {
+/// What the request's document asks for.
+#[derive(Default)]
+struct Wish {
+    /// Any region is taken, as given.
+    location: String,
+    settings: Vec<(BucketSetting, Vec<u8>)>,
+}
+
+fn read(document: &[u8]) -> Result<Wish, S3Error> {
+    let mut wish = Wish::default();
     if document.is_empty() {
-        return Ok(String::new());
+        return Ok(wish);
     }
     let root = xml::parse(document, "CreateBucketConfiguration")?;
     let mut location = "";
@@ -89,7 +103,13 @@ fn location(document: &[u8]) -> Result<String, S3Error> {
             "Bucket" | "Location" => {
                 return Err(S3Error::not_implemented("Directory buckets"));
             }
-            "Tags" => return Err(S3Error::not_implemented("Tags at a bucket's creation")),
+            "Tags" => {
+                let tags = tags::read_set(child, BUCKET_TAGS_MAX)?;
+                if !tags.is_empty() {
+                    let document = tags::document(&tags).finish().into_bytes();
+                    wish.settings.push((BucketSetting::Tagging, document));
+                }
+            }
             _ => return Err(S3Error::new(Code::MalformedXML)),
         }
     }
@@ -98,5 +118,6 @@ fn location(document: &[u8]) -> Result<String, S3Error> {
         let error = S3Error::new(Code::InvalidLocationConstraint);
         return Err(error.with("LocationConstraint", location));
     }
-    Ok(location.to_owned())
+    location.clone_into(&mut wish.location);
+    Ok(wish)
 }

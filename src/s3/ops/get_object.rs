@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use drystone_storage::error::Error;
 use drystone_storage::store::{BodyReader, ObjectHandle, PART_NUMBER_MAX};
-use drystone_storage::types::{ByteRange, Checksum};
+use drystone_storage::types::{ByteRange, Checksum, Timestamp};
 use futures_util::stream;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 
@@ -75,7 +75,7 @@ pub async fn open(server: &Server, request: &Request) -> Result<Opened, S3Error>
         .store
         .open_object(bucket.id, &request.key, version)
         .await?;
-    if let Some(answer) = unwanted(request, handle.as_ref())? {
+    if let Some(answer) = unwanted(request, handle.as_ref(), server.env.now())? {
         return Ok(Opened::NotModified(answer));
     }
     let (version, object) = (handle.version(), handle.object());
@@ -105,9 +105,13 @@ pub async fn open(server: &Server, request: &Request) -> Result<Opened, S3Error>
 }
 
 /// The answer, where the request's conditions say that the version found is not wanted.
-pub fn unwanted(request: &Request, handle: &dyn ObjectHandle) -> Result<Option<Response>, S3Error> {
+pub fn unwanted(
+    request: &Request,
+    handle: &dyn ObjectHandle,
+    now: Timestamp,
+) -> Result<Option<Response>, S3Error> {
     let (version, object) = (handle.version(), handle.object());
-    match precondition::check(&request.headers, &READ, object.etag, version.modified) {
+    match precondition::check(&request.headers, &READ, object.etag, version.modified, now) {
         Verdict::Holds => Ok(None),
         Verdict::Failed(name) => Err(precondition::failed(name)),
         Verdict::NotModified(_) => {
@@ -131,8 +135,11 @@ fn overrides(request: &Request) -> Result<HeaderMap, S3Error> {
             ));
         }
         // A line break in it would be a header of the client's own making.
-        let value = HeaderValue::from_bytes(value.as_bytes()).map_err(|_| {
-            S3Error::invalid_argument("Header value cannot be represented", parameter, value)
+        let latin1: Option<Vec<u8>> = value.chars().map(|c| u8::try_from(c).ok()).collect();
+        let represented = latin1.and_then(|bytes| HeaderValue::from_bytes(&bytes).ok());
+        let value = represented.ok_or_else(|| {
+            let message = "Header value cannot be represented using ISO-8859-1.";
+            S3Error::invalid_argument(message, parameter, value)
         })?;
         headers.insert(name, value);
     }

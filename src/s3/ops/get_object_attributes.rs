@@ -34,7 +34,7 @@ pub async fn handle(server: Arc<Server>, request: Request) -> Result<Response, S
         .store
         .open_object(bucket.id, &request.key, version)
         .await?;
-    if let Some(answer) = get_object::unwanted(&request, handle.as_ref())? {
+    if let Some(answer) = get_object::unwanted(&request, handle.as_ref(), server.env.now())? {
         return Ok(answer);
     }
     let (version, object) = (handle.version(), handle.object());

@@ -41,13 +41,13 @@ pub async fn handle(server: Arc<Server>, request: Request) -> Result<Response, S
     xml.text("KeyMarker", &encoding.apply(&asked.key_after));
     let marker = asked.upload_after.map(|id| id.to_string());
     xml.text("UploadIdMarker", &marker.unwrap_or_default());
-    if let Some((key, upload)) = next_markers(&page) {
-        xml.text("NextKeyMarker", &encoding.apply(&key));
-        if let Some(upload) = upload {
-            xml.value("NextUploadIdMarker", upload);
-        }
+    let (key, upload) = next_markers(&page).unwrap_or_default();
+    xml.text("NextKeyMarker", &encoding.apply(&key));
+    let upload = upload.map(|id| id.to_string()).unwrap_or_default();
+    xml.text("NextUploadIdMarker", &upload);
+    if !asked.prefix.is_empty() {
+        xml.text("Prefix", &encoding.apply(&asked.prefix));
     }
-    xml.text("Prefix", &encoding.apply(&asked.prefix));
     listing::write_delimiter(&mut xml, &asked.delimiter, encoding);
     xml.value("MaxUploads", asked.max);
     xml.value("IsTruncated", page.next.is_some());

@@ -94,6 +94,25 @@ async fn s_02_where_a_bucket_is_made_and_with_what() {
         world.call("GET /bad").error().await,
         code(404, "NoSuchBucket")
     );
+    let tags = "<CreateBucketConfiguration><LocationConstraint>x</LocationConstraint><Tags><Tag>\
+                <Key>a</Key><Value>1</Value></Tag></Tags></CreateBucketConfiguration>";
+    let made = world.call("PUT /tagged").body(tags).ok().await;
+    assert_eq!(made.header("x-amz-bucket-arn"), "arn:aws:s3:::tagged");
+    let kept = world.call("GET /tagged?tagging").ok().await;
+    assert!(
+        std::str::from_utf8(kept.bytes())
+            .unwrap()
+            .contains("<Key>a</Key><Value>1</Value>")
+    );
+    let none = "<CreateBucketConfiguration><Tags></Tags></CreateBucketConfiguration>";
+    world.call("PUT /untagged").body(none).ok().await;
+    assert_eq!(
+        world.call("GET /untagged?tagging").error().await,
+        code(404, "NoSuchTagSet")
+    );
+    let bad = tags.replace("<Key>a", "<Key>a,b");
+    let refused = world.call("PUT /bad").body(bad).error().await;
+    assert_eq!(refused, code(400, "InvalidTag"));
     let passes = world
         .call("PUT /good")
         .header("x-amz-acl", "private")

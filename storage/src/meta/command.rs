@@ -43,6 +43,7 @@ pub enum Change {
         name: String,
         owner: AccountId,
         location: String,
+        settings: Vec<(BucketSetting, Vec<u8>)>,
     },
     /// First step of a bucket's deletion: refused unless the bucket is empty; afterwards every
     /// command and read of the bucket finds `NoSuchBucket`.

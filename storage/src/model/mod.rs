@@ -128,7 +128,7 @@ impl ObjectStore for MemoryStore {
             created: stamp.now,
             location: request.location,
             versioning: Versioning::Off,
-            settings: Vec::new(),
+            settings: request.settings,
         };
         state
             .buckets

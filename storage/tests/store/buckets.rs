@@ -20,6 +20,7 @@ async fn create_for(store: &dyn ObjectStore, name: &str, owner: &str) -> Bucket 
         name: name.to_owned(),
         owner: AccountId(owner.to_owned()),
         location: "eu-central-1".to_owned(),
+        settings: Vec::new(),
     };
     store.create_bucket(request).await.unwrap()
 }
@@ -35,6 +36,7 @@ pub async fn s_02_a_name_is_taken_once(store: Arc<dyn ObjectStore>) {
             name: "stones".to_owned(),
             owner: AccountId(owner.to_owned()),
             location: String::new(),
+            settings: Vec::new(),
         };
         let taken = Refusal::BucketExists {
             owner: AccountId("111122223333".to_owned()),
@@ -154,6 +156,16 @@ pub async fn s_06_settings_and_accounts_are_kept_as_given(store: Arc<dyn ObjectS
         let found = store.bucket("stones").await.unwrap();
         assert_eq!(found.setting(tagging), document.as_deref());
     }
+
+    let with_tags = CreateBucket {
+        name: "pebbles".to_owned(),
+        owner: AccountId("111122223333".to_owned()),
+        location: String::new(),
+        settings: vec![(tagging, b"<c/>".to_vec())],
+    };
+    let made = store.create_bucket(with_tags).await.unwrap();
+    assert_eq!(made.setting(tagging), Some(b"<c/>".as_slice()));
+    assert_eq!(store.bucket("pebbles").await.unwrap(), made);
 
     let id = AccountId("111122223333".to_owned());
     assert_eq!(store.account(&id).await.unwrap(), None);

@@ -73,6 +73,7 @@ impl Step<'_> {
         name: &str,
         owner: &AccountId,
         location: &str,
+        settings: &[(BucketSetting, Vec<u8>)],
     ) -> Result<Reply> {
         let key = self.keys.bucket(id);
         match self.txn.row::<BucketRow>(&key)? {
@@ -92,6 +93,10 @@ impl Step<'_> {
             sealed: false,
         };
         self.txn.put(key, &row);
+        for (setting, document) in settings {
+            let key = self.keys.setting(id, *setting);
+            self.txn.put(key, &SettingRow(document.clone()));
+        }
         Ok(Reply::Done)
     }
 

@@ -134,7 +134,8 @@ impl<'a> Step<'a> {
                 name,
                 owner,
                 location,
-            } => self.create_bucket(*id, name, owner, location),
+                settings,
+            } => self.create_bucket(*id, name, owner, location, settings),
             Change::SealBucket { id } => self.seal_bucket(*id),
             Change::EmptyBucket { id, max } => self.empty_bucket(*id, *max as usize),
             Change::SetVersioning { bucket, versioning } => {

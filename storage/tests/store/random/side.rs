@@ -359,6 +359,7 @@ async fn create(store: &dyn ObjectStore) -> Result<BucketId> {
         name: "stones".to_owned(),
         owner: AccountId("111122223333".to_owned()),
         location: String::new(),
+        settings: Vec::new(),
     };
     Ok(store.create_bucket(request).await?.id)
 }

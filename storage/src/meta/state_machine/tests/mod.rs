@@ -71,6 +71,7 @@ impl Replica {
             name: "b".into(),
             owner: owner(),
             location: String::new(),
+            settings: Vec::new(),
         };
         replica.done(created);
         replica

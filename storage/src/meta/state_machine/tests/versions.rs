@@ -392,6 +392,7 @@ fn a_sealed_bucket_is_gone_and_only_an_empty_one_can_be_sealed() {
         name: "b".into(),
         owner: super::owner(),
         location: String::new(),
+        settings: Vec::new(),
     };
     assert_eq!(replica.propose(again), Err(Refusal::NoSuchBucket));
     assert_eq!(replica.state.view().sealed_buckets(9).unwrap()[0].0, B);
