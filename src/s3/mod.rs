@@ -10,6 +10,7 @@ pub mod digest;
 pub mod encoded_word;
 pub mod error;
 pub mod health;
+pub mod late;
 pub mod names;
 pub mod operation;
 pub mod ops;

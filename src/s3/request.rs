@@ -58,6 +58,8 @@ pub struct Request {
     pub bucket_name: String,
     /// Empty for an operation on service or bucket.
     pub key: String,
+    /// As it came: what errors call the resource.
+    pub path: String,
     pub query: Query,
     pub headers: HeaderMap,
     pub(super) bucket: Option<Bucket>,

@@ -29,6 +29,7 @@ use crate::auth::credentials::Credentials;
 use crate::auth::sigv2;
 use crate::iam::authorize::{Resource, authorize};
 use crate::s3::error::{Code, ErrorContext, S3Error};
+use crate::s3::late::Patience;
 use crate::s3::names;
 use crate::s3::operation::{Operation, Scope};
 use crate::s3::request::{Query, Request, check_expected_owner};
@@ -54,7 +55,9 @@ pub struct Server {
     /// Signature Version 2 is taken too.
     signature_v2: bool,
     pub env: Arc<dyn Env>,
-    host_id: String,
+    pub(super) host_id: String,
+    /// How long operations that take their time leave a client without a word.
+    pub(super) patience: Patience,
     requests: Semaphore,
 }
 
@@ -78,6 +81,7 @@ impl Server {
             signature_v2,
             host_id: BASE64.encode([env.random(), env.random()].concat()),
             env,
+            patience: Patience::DEFAULT,
             requests: Semaphore::new(REQUESTS_MAX),
         }
     }
@@ -167,6 +171,7 @@ impl Server {
             identity: who.identity,
             bucket_name: target.bucket,
             key: target.key,
+            path: parts.uri.path().to_owned(),
             query,
             headers: parts.headers,
             bucket: None,

@@ -74,6 +74,13 @@ impl World {
         world
     }
 
+    /// Makes every operation that may be late be so.
+    pub fn without_patience(mut self) -> World {
+        let server = Arc::get_mut(&mut self.server).unwrap();
+        server.patience.before = std::time::Duration::ZERO;
+        self
+    }
+
     /// A request by alice: `METHOD target`.
     pub fn call(&self, line: &str) -> Call<'_> {
         let (method, target) = line.split_once(' ').unwrap();

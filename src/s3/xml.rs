@@ -147,6 +147,9 @@ fn resolve(reference: &BytesRef<'_>) -> Result<String, S3Error> {
     Ok(text.to_owned())
 }
 
+/// What every document begins with.
+pub const DECLARATION: &str = "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n";
+
 /// Builds a document, element by element.
 #[derive(Debug)]
 pub struct Writer {
@@ -163,7 +166,7 @@ impl Writer {
     /// Begins with the XML declaration.
     pub fn new() -> Writer {
         Writer {
-            out: "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n".to_owned(),
+            out: DECLARATION.to_owned(),
         }
     }
 

@@ -10,6 +10,7 @@ use http::{HeaderMap, HeaderValue, header};
 
 use crate::s3::checksum;
 use crate::s3::error::{Code, S3Error};
+use crate::s3::late;
 use crate::s3::ops::multipart::{bad_part_number, parse_part_number, upload_id};
 use crate::s3::paging::Encoding;
 use crate::s3::precondition;
@@ -24,6 +25,17 @@ pub async fn handle(server: Arc<Server>, mut request: Request) -> Result<Respons
     let declared = take_checksums(&mut request.headers);
     let named = read_parts(&request.take_document().await?.bytes)?;
     check_order(&named, id)?;
+    let finish = |server, request| finish(server, request, id, declared, named);
+    late::answer(server, request, finish).await
+}
+
+async fn finish(
+    server: Arc<Server>,
+    request: Arc<Request>,
+    id: UploadId,
+    declared: Vec<(ChecksumAlgorithm, HeaderValue)>,
+    named: Vec<NamedPart>,
+) -> Result<Response, S3Error> {
     let (bucket, key) = (request.bucket(), request.key.as_str());
     let store = &*server.store;
     // One that was completed is gone from here, and its completion may be repeated.

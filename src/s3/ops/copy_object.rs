@@ -15,6 +15,7 @@ use crate::s3::body::HashingBody;
 use crate::s3::checksum::{self, DEFAULT_ALGORITHM};
 use crate::s3::copy_source::{CopySource, OpenSource};
 use crate::s3::error::{Code, S3Error};
+use crate::s3::late;
 use crate::s3::precondition;
 use crate::s3::request::Request;
 use crate::s3::response::{self, Response, X_AMZ_VERSION_ID};
@@ -40,6 +41,10 @@ struct Wish {
 }
 
 pub async fn handle(server: Arc<Server>, request: Request) -> Result<Response, S3Error> {
+    late::answer(server, request, copy).await
+}
+
+async fn copy(server: Arc<Server>, request: Arc<Request>) -> Result<Response, S3Error> {
     let source = CopySource::read(&request.headers)?;
     attributes::check_supported(&request.headers)?;
     acl::check_headers(&request.headers)?;

@@ -9,6 +9,7 @@ use crate::s3::body::HashingBody;
 use crate::s3::checksum;
 use crate::s3::copy_source::CopySource;
 use crate::s3::error::{Code, S3Error};
+use crate::s3::late;
 use crate::s3::ops::multipart::{part_number, upload_id};
 use crate::s3::request::Request;
 use crate::s3::response::{self, Response, iso_date};
@@ -19,6 +20,10 @@ use crate::s3::xml::Writer;
 const RANGED_SOURCE_BYTES_MIN: u64 = 5 << 20;
 
 pub async fn handle(server: Arc<Server>, request: Request) -> Result<Response, S3Error> {
+    late::answer(server, request, copy).await
+}
+
+async fn copy(server: Arc<Server>, request: Arc<Request>) -> Result<Response, S3Error> {
     let number = part_number(&request)?;
     let id = upload_id(&request)?;
     let bucket = request.bucket().id;

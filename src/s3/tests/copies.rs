@@ -262,6 +262,55 @@ async fn s_18_a_copy_may_ask_for_another_checksum() {
 }
 
 #[tokio::test]
+async fn s_22_late_answers_tell_their_outcome_in_the_document() {
+    let world = world().await.without_patience();
+    let create = world.call("POST /bkt/dst?uploads").ok().await;
+    let create = create.xml("InitiateMultipartUploadResult");
+    let upload = create.child_text("UploadId").unwrap();
+    let part = format!("PUT /bkt/dst?partNumber=1&uploadId={upload}");
+    let complete = format!("POST /bkt/dst?uploadId={upload}");
+    let named = |etag: &str| {
+        let part = format!("<Part><PartNumber>1</PartNumber><ETag>{etag}</ETag></Part>");
+        format!("<CompleteMultipartUpload>{part}</CompleteMultipartUpload>")
+    };
+    let etag = "5d41402abc4b2a76b9719d911017c592";
+    for (line, source, document, root) in [
+        ("PUT /bkt/dst", "bkt/src", String::new(), "CopyObjectResult"),
+        ("PUT /bkt/dst", "bkt/none", String::new(), "NoSuchKey"),
+        (part.as_str(), "bkt/none", String::new(), "NoSuchKey"),
+        (part.as_str(), "bkt/src", String::new(), "CopyPartResult"),
+        (complete.as_str(), "", named(&"f".repeat(32)), "InvalidPart"),
+        (
+            complete.as_str(),
+            "",
+            named(etag),
+            "CompleteMultipartUploadResult",
+        ),
+    ] {
+        let call = world.call(line).body(document);
+        let answer = match source {
+            "" => call.ok().await,
+            source => call.header("x-amz-copy-source", source).ok().await,
+        };
+        assert_eq!(answer.header("content-type"), "application/xml");
+        assert_eq!(answer.header("x-amz-request-id").len(), 16);
+        if root.ends_with("Result") {
+            assert!(answer.xml(root).child_text("ETag").is_some());
+            continue;
+        }
+        let error = answer.xml("Error");
+        assert_eq!(error.child_text("Code"), Some(root));
+        assert_eq!(error.child_text("Resource"), Some("/bkt/dst"));
+        let id = answer.header("x-amz-request-id");
+        assert_eq!(error.child_text("RequestId"), Some(id));
+    }
+    // What is wrong with the document itself is said by the status: the clock starts behind it.
+    let malformed = world.call(&complete).body("<No/>").error().await;
+    assert_eq!(malformed, (400, "MalformedXML".to_owned()));
+    assert_eq!(world.call("GET /bkt/dst").ok().await.bytes(), b"hello");
+}
+
+#[tokio::test]
 async fn s_16_attributes_by_choice() {
     let world = world().await;
     let ask = |names: &'static str| {
