@@ -54,8 +54,9 @@ debian() {
   [ "$(id -u)" -eq 0 ] || { say "needs root"; return 1; }
   command -v debootstrap >/dev/null || install_packages debootstrap
   rm -rf "$trixie"
-  debootstrap --variant=minbase \
-    --include=ca-certificates,awscli,minio-client,restic,docker-registry trixie "$trixie"
+  debootstrap --variant=minbase trixie "$trixie" &&
+    chroot "$trixie" env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends \
+      awscli ca-certificates docker-registry minio-client restic
 }
 
 # loader NAME WORD…: a command that runs a program of the unpacked Debian with its own libraries.
