@@ -156,7 +156,7 @@ impl Verifier<'_> {
 }
 
 /// The Authorization header; an empty one is none.
-fn authorization(headers: &HeaderMap) -> Result<Option<&str>, S3Error> {
+pub(super) fn authorization(headers: &HeaderMap) -> Result<Option<&str>, S3Error> {
     let mut values = headers.get_all(http::header::AUTHORIZATION).iter();
     let Some(value) = values.next() else {
         return Ok(None);
@@ -322,7 +322,7 @@ fn verify(
     }
 }
 
-fn does_not_match(access_key: &str, provided: &str, string_to_sign: &[u8]) -> S3Error {
+pub(super) fn does_not_match(access_key: &str, provided: &str, string_to_sign: &[u8]) -> S3Error {
     S3Error::new(Code::SignatureDoesNotMatch)
         .with("AWSAccessKeyId", access_key)
         .with("StringToSign", String::from_utf8_lossy(string_to_sign))
@@ -330,7 +330,7 @@ fn does_not_match(access_key: &str, provided: &str, string_to_sign: &[u8]) -> S3
         .with("StringToSignBytes", spaced_hex(string_to_sign))
 }
 
-fn unknown_key(access_key: &str) -> S3Error {
+pub(super) fn unknown_key(access_key: &str) -> S3Error {
     S3Error::new(Code::InvalidAccessKeyId).with("AWSAccessKeyId", access_key)
 }
 
@@ -418,7 +418,7 @@ pub(super) fn ecdsa_not_implemented() -> S3Error {
     S3Error::new(Code::NotImplemented).message("AWS4-ECDSA-P256-SHA256 is not implemented")
 }
 
-fn two_mechanisms(header: &str) -> S3Error {
+pub(super) fn two_mechanisms(header: &str) -> S3Error {
     S3Error::new(Code::InvalidArgument)
         .message(
             "Only one auth mechanism allowed; only the X-Amz-Algorithm query parameter, Signature \
@@ -428,7 +428,7 @@ fn two_mechanisms(header: &str) -> S3Error {
         .with("ArgumentValue", header)
 }
 
-fn v2_not_supported() -> S3Error {
+pub(super) fn v2_not_supported() -> S3Error {
     S3Error::new(Code::InvalidRequest).message(
         "The authorization mechanism you have provided is not supported. Please use \
          AWS4-HMAC-SHA256.",

@@ -2,6 +2,7 @@
 
 pub mod authenticate;
 pub mod credentials;
+mod form;
 mod presigned;
 pub mod sign;
 pub mod sigv2;

@@ -1,9 +1,11 @@
 //! The client's side of Signature Version 4: signs requests, URLs and `aws-chunked` bodies; and of
-//! Version 2: requests and URLs.
+//! Version 2: requests and URLs. Of both: policies of forms.
 //!
 //! For the command line's client verbs and for tests. It shares the canonical request with the
 //! server; that both are right is proved by AWS's published examples.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
 use drystone_storage::types::Timestamp;
 use http::request::Parts;
 use http::{HeaderName, HeaderValue, Uri};
@@ -165,6 +167,26 @@ impl Signer {
         Ok(out)
     }
 
+    /// Signs a form's policy; gives the fields to send with it. The policy must name the first
+    /// three, by their values, as [`Signer::policy_fields`] gives them.
+    pub fn sign_policy(&self, policy: &str) -> Vec<(&'static str, String)> {
+        let encoded = BASE64.encode(policy);
+        let mut fields = self.policy_fields();
+        fields.push(("x-amz-signature", self.key.sign(&encoded)));
+        fields.push(("policy", encoded));
+        fields
+    }
+
+    /// What a form says of its signature.
+    pub fn policy_fields(&self) -> Vec<(&'static str, String)> {
+        let credential = format!("{}/{}", self.scope.access_key, self.scope);
+        vec![
+            ("x-amz-algorithm", ALGORITHM.to_owned()),
+            ("x-amz-credential", credential),
+            ("x-amz-date", self.date.as_str().to_owned()),
+        ]
+    }
+
     fn signature(&self, parts: &Parts, signed_headers: &str, payload_hash: &str) -> String {
         let canonical = sigv4::canonical_request(parts, signed_headers, payload_hash);
         self.key
@@ -202,6 +224,16 @@ impl SignerV2 {
             HeaderValue::from_str(&authorization)?,
         );
         Ok(())
+    }
+
+    /// Signs a form's policy; gives the fields to send with it.
+    pub fn sign_policy(&self, policy: &str) -> Vec<(&'static str, String)> {
+        let encoded = BASE64.encode(policy);
+        vec![
+            ("AWSAccessKeyId", self.access_key.clone()),
+            ("signature", sigv2::sign(&self.secret, encoded.as_bytes())),
+            ("policy", encoded),
+        ]
     }
 
     /// Puts the signature into the query: a URL that is good until a time in seconds.

@@ -58,6 +58,21 @@ fn broken(error: axum::Error) -> S3Error {
     }
 }
 
+/// The next bytes of a request's body as the client sent them; `None` at the end.
+pub(super) async fn next_data(source: &mut Source) -> Result<Option<Bytes>, S3Error> {
+    loop {
+        match source.frame().await {
+            None => return Ok(None),
+            Some(Err(error)) => return Err(broken(error)),
+            Some(Ok(frame)) => match frame.into_data() {
+                Ok(data) if !data.is_empty() => return Ok(Some(data)),
+                // HTTP's own trailers mean nothing to S3.
+                _ => {}
+            },
+        }
+    }
+}
+
 /// What the digests are compared with.
 struct Expected {
     md5: Option<[u8; 16]>,
@@ -99,6 +114,15 @@ impl VerifiedBody {
             digester.take_crc64nvme();
         }
         self
+    }
+
+    /// The file of a form, whose length shows at its end. `headers`: the form's fields as such.
+    pub fn for_file(
+        headers: &HeaderMap,
+        algorithm: ChecksumAlgorithm,
+        source: Source,
+    ) -> Result<VerifiedBody, S3Error> {
+        VerifiedBody::new(headers, Payload::Unsigned, Some(algorithm), source)
     }
 
     fn new(
@@ -149,7 +173,7 @@ impl VerifiedBody {
                 }
                 continue;
             }
-            let Some(input) = self.receive().await? else {
+            let Some(input) = next_data(&mut self.source).await? else {
                 let last = match &mut self.framing {
                     Framing::Chunked(decoder) => decoder.finish()?,
                     Framing::Raw => None,
@@ -162,21 +186,6 @@ impl VerifiedBody {
             match &mut self.framing {
                 Framing::Chunked(decoder) => decoder.push(input),
                 Framing::Raw => return self.take(Event::Data(input)).await,
-            }
-        }
-    }
-
-    /// The next bytes as the client sent them; `None` at the end.
-    async fn receive(&mut self) -> Result<Option<Bytes>, S3Error> {
-        loop {
-            match self.source.frame().await {
-                None => return Ok(None),
-                Some(Err(error)) => return Err(broken(error)),
-                Some(Ok(frame)) => match frame.into_data() {
-                    Ok(data) if !data.is_empty() => return Ok(Some(data)),
-                    // HTTP's own trailers mean nothing to S3.
-                    _ => {}
-                },
             }
         }
     }

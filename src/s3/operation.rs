@@ -54,6 +54,8 @@ pub enum BodyKind {
     Document(usize),
     /// An object's or a part's bytes.
     Stream,
+    /// A form, which bears the request's credentials, its parameters and an object's bytes.
+    Form,
 }
 
 /// Most settings.
@@ -64,6 +66,7 @@ const KIB_2048: BodyKind = BodyKind::Document(2 << 20);
 const KIB_4096: BodyKind = BodyKind::Document(4 << 20);
 const NOTHING: BodyKind = BodyKind::Nothing;
 const STREAM: BodyKind = BodyKind::Stream;
+const FORM: BodyKind = BodyKind::Form;
 
 #[derive(Debug)]
 pub struct Operation {
@@ -312,7 +315,7 @@ operations! {
     HeadBucket HEAD Bucket [] "s3:ListBucket" NOTHING head_bucket::handle;
     CreateBucket PUT Bucket [] "s3:CreateBucket" KIB_1024 create_bucket::handle;
     DeleteBucket DELETE Bucket [] "s3:DeleteBucket" NOTHING delete_bucket::handle;
-    PostObject POST Bucket [] "s3:PutObject" STREAM missing::handle;
+    PostObject POST Bucket [] "s3:PutObject" FORM post_object::handle;
 
     GetObjectAcl GET Object [Key("acl")]
         "s3:GetObjectAcl" / "s3:GetObjectVersionAcl" NOTHING absent::read_acl;

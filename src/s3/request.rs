@@ -7,16 +7,19 @@ use std::sync::{Mutex, PoisonError};
 
 use axum::body::Body as Source;
 use drystone_storage::types::{AccountId, Bucket, ChecksumAlgorithm, VersionSelector};
-use http::HeaderMap;
+use http::{HeaderMap, HeaderName, header};
 
 use crate::auth::authenticate::{Identity, Payload};
 use crate::auth::credentials::Principal;
 use crate::iam::authorize::{Resource, authorize};
 use crate::s3::body::{self, SmallBody, VerifiedBody};
 use crate::s3::error::{Code, S3Error};
+use crate::s3::form::Fields;
 use crate::s3::operation::{BodyKind, Operation};
 use crate::s3::route;
 use crate::s3::xml::{self, Element};
+
+pub(super) const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 
 /// The parameters behind the question mark, decoded once, in their order.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -62,6 +65,8 @@ pub struct Request {
     pub path: String,
     pub query: Query,
     pub headers: HeaderMap,
+    /// A form's fields. Its headers are those that the fields stand for.
+    pub(super) form: Option<Fields>,
     pub(super) bucket: Option<Bucket>,
     /// Locked by nobody: it makes a request with its body something that threads may share.
     pub(super) body: Mutex<Option<(Payload, Source)>>,
@@ -92,6 +97,24 @@ impl Request {
         self.headers.get(name).and_then(|value| value.to_str().ok())
     }
 
+    /// The object's URL, as the client addressed it; a proxy that took TLS off says so. `key` is
+    /// encoded already.
+    pub fn url_of(&self, key: &str) -> String {
+        let forwarded = self.header(X_FORWARDED_PROTO.as_str()).unwrap_or_default();
+        let scheme = match forwarded.eq_ignore_ascii_case("https") {
+            true => "https",
+            false => "http",
+        };
+        let host = self.header(header::HOST.as_str()).unwrap_or_default();
+        let bucket = &self.bucket_name;
+        let by_host = host.strip_prefix(bucket.as_str());
+        if by_host.is_some_and(|rest| rest.starts_with('.')) {
+            format!("{scheme}://{host}/{key}")
+        } else {
+            format!("{scheme}://{host}/{bucket}/{key}")
+        }
+    }
+
     /// The version that `versionId` names, or the latest.
     pub fn version(&self) -> Result<VersionSelector, S3Error> {
         match self.query.get("versionId") {
@@ -105,6 +128,12 @@ impl Request {
     pub fn take_stream(&mut self, algorithm: ChecksumAlgorithm) -> Result<VerifiedBody, S3Error> {
         let (payload, source) = self.take();
         VerifiedBody::for_object(&self.headers, payload, algorithm, source)
+    }
+
+    /// The file of a form as an object's body.
+    pub fn take_file(&mut self, algorithm: ChecksumAlgorithm) -> Result<VerifiedBody, S3Error> {
+        let (_, source) = self.take();
+        VerifiedBody::for_file(&self.headers, algorithm, source)
     }
 
     /// The whole body, verified, where the operation takes a document.

@@ -1,8 +1,9 @@
 //! The order of a request: limits → route → authenticate → bucket row → authorise → handler.
 //!
-//! Nothing touches the body before the handler, so a client that waits for `100 Continue` gets it
-//! only once it may write; whoever is refused before gets the answer, and then the connection is
-//! closed. A handler that panics answers 500 and harms nobody else.
+//! Nothing touches the body before the handler, but for a form's fields, which say who sent it. So
+//! a client that waits for `100 Continue` gets it only once it may write; whoever is refused before
+//! gets the answer, and then the connection is closed. A handler that panics answers 500 and harms
+//! nobody else.
 
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
@@ -24,15 +25,17 @@ use http_body::{Body as _, Frame, SizeHint};
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, Sleep, sleep};
 
-use crate::auth::authenticate::Verifier;
+use crate::auth::authenticate::{Authenticated, Identity, Payload, Verifier};
 use crate::auth::credentials::Credentials;
 use crate::auth::sigv2;
 use crate::iam::authorize::{Resource, authorize};
 use crate::s3::error::{Code, ErrorContext, S3Error};
+use crate::s3::form::Form;
 use crate::s3::late::Patience;
 use crate::s3::names;
-use crate::s3::operation::{Operation, Scope};
-use crate::s3::request::{Query, Request, check_expected_owner};
+use crate::s3::operation::{BodyKind, Operation, Scope};
+use crate::s3::post_policy::Policy;
+use crate::s3::request::{Query, Request, X_FORWARDED_PROTO, check_expected_owner};
 use crate::s3::response::{Body, Response, X_AMZ_ID_2, X_AMZ_REQUEST_ID};
 use crate::s3::route::{self, Target};
 
@@ -44,6 +47,15 @@ const REQUESTS_MAX: usize = 4096;
 const SERVER: &str = "S3";
 /// A body that brings nothing for so long ends its request.
 const BODY_IDLE_MAX: Duration = Duration::from_secs(60);
+
+/// Headers that count beside a form's fields. Its other parameters must not stand in headers, where
+/// no policy covers them.
+const KEPT_BESIDE_A_FORM: [HeaderName; 4] = [
+    header::HOST,
+    header::IF_MATCH,
+    header::IF_NONE_MATCH,
+    X_FORWARDED_PROTO,
+];
 
 /// What handlers work with.
 pub struct Server {
@@ -144,9 +156,9 @@ impl Server {
     /// The order of a request.
     async fn steps(
         self: Arc<Server>,
-        target: Target,
+        mut target: Target,
         mut parts: Parts,
-        source: Source,
+        mut source: Source,
         id: String,
     ) -> Result<Response, S3Error> {
         sigv2::take_headers_from_link(&mut parts);
@@ -164,7 +176,16 @@ impl Server {
             domains: &self.domains,
             signature_v2: self.signature_v2,
         };
-        let who = verifier.authenticate(&parts, self.env.now())?;
+        let mut fields = None;
+        let who = match operation.body {
+            BodyKind::Form => {
+                let mut form = Form::receive(&parts.headers, source).await?;
+                let who = self.admit_form(verifier, &mut form, &mut target, &mut parts)?;
+                (fields, source) = form.into_file();
+                who
+            }
+            _ => verifier.authenticate(&parts, self.env.now())?,
+        };
         let mut request = Request {
             operation,
             id,
@@ -174,11 +195,41 @@ impl Server {
             path: parts.uri.path().to_owned(),
             query,
             headers: parts.headers,
+            form: fields,
             bucket: None,
             body: Mutex::new(Some((who.payload, source))),
         };
         self.admit(&mut request).await?;
         (operation.handler)(self, request).await
+    }
+
+    /// Verifies who signed a form, and that what it asks for is what was signed. From here on it
+    /// is like a PUT of its file: its key is the target's, its fields are the headers.
+    fn admit_form(
+        &self,
+        verifier: Verifier<'_>,
+        form: &mut Form,
+        target: &mut Target,
+        parts: &mut Parts,
+    ) -> Result<Authenticated, S3Error> {
+        target.key = form.fields.key()?.to_owned();
+        let identity = verifier.authenticate_form(parts, &form.fields)?;
+        if let (Identity::Principal(_), Some(policy)) = (&identity, form.fields.get("policy")) {
+            let policy = Policy::parse(policy)?;
+            let length = policy.check(&form.fields, &target.bucket, self.env.now())?;
+            form.allowed_len = length;
+        }
+        let mut headers = form.fields.headers()?;
+        for name in KEPT_BESIDE_A_FORM {
+            if let Some(value) = parts.headers.remove(&name) {
+                headers.insert(name, value);
+            }
+        }
+        parts.headers = headers;
+        Ok(Authenticated {
+            identity,
+            payload: Payload::Unsigned,
+        })
     }
 
     /// Finds the bucket and asks whether the caller may.
@@ -195,7 +246,7 @@ impl Server {
         let resource = Resource::Bucket {
             owner: &bucket.owner,
             name: &bucket.name,
-            key: (operation.scope == Scope::Object).then_some(request.key.as_str()),
+            key: Some(request.key.as_str()).filter(|key| !key.is_empty()),
         };
         authorize(&request.identity, action, resource)?;
         check_expected_owner(

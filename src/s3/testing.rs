@@ -15,7 +15,7 @@ use crate::auth::sign::Signer;
 use crate::s3::server::Server;
 use crate::s3::xml::{self, Element};
 
-const REGION: &str = "us-east-1";
+pub const REGION: &str = "us-east-1";
 /// Each with an account of its own; the first is the operator.
 pub const USERS: [&str; 3] = ["root", "alice", "bob"];
 
@@ -97,7 +97,7 @@ impl World {
     }
 }
 
-fn secret(user: &str) -> Secret {
+pub fn secret(user: &str) -> Secret {
     Secret::from(format!("{user}-secret"))
 }
 

@@ -77,6 +77,11 @@ fn boto3_on_four_disks() {
 }
 
 #[test]
+fn s_15_w_06_boto3_forms_on_one_disk() {
+    round("boto3_forms", "boto3", 1);
+}
+
+#[test]
 fn s3cmd_on_four_disks() {
     round("s3cmd", "s3cmd", 4);
 }

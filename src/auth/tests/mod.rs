@@ -15,6 +15,7 @@ use super::sigv4::{self, AmzDate, EMPTY_SHA256, Scope, SigningKey};
 use crate::s3::error::{Code, S3Error};
 
 mod examples;
+mod form;
 mod presigned;
 mod sigv2;
 

@@ -157,8 +157,8 @@ codes! {
         "The XML you provided was not well-formed or did not validate against our published \
          schema";
     MaxMessageLengthExceeded BAD_REQUEST "Your request was too big.";
-    MaxPostPreDataLengthExceededError BAD_REQUEST
-        "Your POST request fields preceding the upload file were too large.";
+    MaxPostPreDataLengthExceeded BAD_REQUEST
+        "Your POST request fields preceeding the upload file was too large.";
     MetadataTooLarge BAD_REQUEST "Your metadata headers exceed the maximum allowed metadata size";
     MethodNotAllowed METHOD_NOT_ALLOWED
         "The specified method is not allowed against this resource.";

@@ -6,7 +6,7 @@ use drystone_storage::checksum::DEFAULT;
 use drystone_storage::error::{Error, Refusal};
 use drystone_storage::store::{CompleteUpload, CompletedPart, PART_NUMBER_MAX, Written};
 use drystone_storage::types::{Checksum, ChecksumAlgorithm, ChecksumType, ETag, Upload, UploadId};
-use http::{HeaderMap, HeaderValue, header};
+use http::{HeaderMap, HeaderValue};
 
 use crate::s3::checksum;
 use crate::s3::error::{Code, S3Error};
@@ -323,18 +323,5 @@ fn answer(request: &Request, written: &Written) -> Response {
 
 /// The object's URL, as the client addressed it; a proxy that took TLS off says so.
 fn location(request: &Request) -> String {
-    let forwarded = request.header("x-forwarded-proto").unwrap_or_default();
-    let scheme = match forwarded.eq_ignore_ascii_case("https") {
-        true => "https",
-        false => "http",
-    };
-    let host = request.header(header::HOST.as_str()).unwrap_or_default();
-    let key = Encoding::Url.apply(&request.key).replace('+', "%20");
-    let bucket = &request.bucket_name;
-    let by_host = host.strip_prefix(bucket.as_str());
-    if by_host.is_some_and(|rest| rest.starts_with('.')) {
-        format!("{scheme}://{host}/{key}")
-    } else {
-        format!("{scheme}://{host}/{bucket}/{key}")
-    }
+    request.url_of(&Encoding::Url.apply(&request.key).replace('+', "%20"))
 }

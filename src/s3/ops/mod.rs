@@ -28,6 +28,7 @@ pub mod list_parts;
 pub mod listing;
 pub mod missing;
 pub mod multipart;
+pub mod post_object;
 pub mod put_bucket_tagging;
 pub mod put_bucket_versioning;
 pub mod put_object;

@@ -3,6 +3,7 @@
 mod buckets;
 mod checksums;
 mod copies;
+mod forms;
 mod listings;
 mod multipart;
 mod objects;

@@ -1,0 +1,348 @@
+//! POST forms: an upload as a browser sends it, its parameters in fields before the file.
+//!
+//! [`Form::receive`] takes the fields, up to the file's first byte. From there on the file is a
+//! body like another: it yields the file's bytes alone, and an error where the form is broken,
+//! where it is not as long as it may be, or where the request ends before the form does. Who sent
+//! it (`auth::form`) and what its policy allows (`post_policy`) is decided in between.
+
+mod multipart;
+
+use std::ops::RangeInclusive;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use axum::BoxError;
+use axum::body::{Body as Source, Bytes};
+use drystone_storage::store::PART_SIZE_MAX_BYTES;
+use http::{HeaderMap, HeaderName, HeaderValue, header};
+use http_body::Frame;
+
+use self::multipart::{Event, Reader};
+use crate::s3::body;
+use crate::s3::error::{Code, S3Error};
+use crate::s3::names;
+
+/// Everything before the file's first byte, as AWS bounds it. It bounds the number of fields too.
+const FIELDS_BYTES_MAX: u64 = 20 << 10;
+/// What may stand behind the file; nobody looks at it.
+const REST_BYTES_MAX: u64 = 1 << 20;
+
+const FILENAME: &str = "${filename}";
+const META_PREFIX: &str = "x-amz-meta-";
+
+/// Fields that stand for headers of a PUT, beside those that begin with `x-amz-`.
+const HEADERS: [&str; 7] = [
+    "cache-control",
+    "content-disposition",
+    "content-encoding",
+    "content-language",
+    "content-md5",
+    "content-type",
+    "expires",
+];
+/// Fields with that beginning that stand for none: they are the signature's own.
+const SIGNATURE: [&str; 5] = [
+    "x-amz-algorithm",
+    "x-amz-credential",
+    "x-amz-date",
+    "x-amz-security-token",
+    "x-amz-signature",
+];
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Field {
+    /// As sent.
+    pub name: String,
+    /// In lower case: names are compared without regard to it.
+    pub lower: String,
+    pub value: String,
+}
+
+/// A form's fields in their order. Values of one name are joined by commas: what a policy is held
+/// against is what counts.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Fields(Vec<Field>);
+
+impl Fields {
+    /// `name` is in lower case.
+    pub fn get(&self, name: &str) -> Option<&str> {
+        let found = self.0.iter().find(|field| field.lower == name);
+        found.map(|field| field.value.as_str())
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = &Field> {
+        self.0.iter()
+    }
+
+    pub fn push(&mut self, name: &str, value: &str) {
+        let lower = name.to_ascii_lowercase();
+        match self.0.iter_mut().find(|field| field.lower == lower) {
+            Some(field) => {
+                field.value.push(',');
+                field.value.push_str(value);
+            }
+            None => self.0.push(Field {
+                name: name.to_owned(),
+                lower,
+                value: value.to_owned(),
+            }),
+        }
+    }
+
+    /// Puts the file's name, without any path, where the fields ask for it.
+    fn expand(&mut self, filename: &str) {
+        let name = filename.rsplit(['/', '\\']).next().unwrap_or_default();
+        for field in &mut self.0 {
+            if field.value.contains(FILENAME) {
+                field.value = field.value.replace(FILENAME, name);
+            }
+        }
+    }
+
+    /// The key to write to.
+    pub fn key(&self) -> Result<&str, S3Error> {
+        let key = self.get("key").ok_or_else(|| missing("key"))?;
+        if key.is_empty() {
+            let message = "User key must have a length greater than 0.";
+            return Err(S3Error::invalid_argument(message, "key", ""));
+        }
+        names::check_key(key)?;
+        Ok(key)
+    }
+
+    /// The fields as the headers of a PUT.
+    pub fn headers(&self) -> Result<HeaderMap, S3Error> {
+        let mut headers = HeaderMap::new();
+        for field in &self.0 {
+            let name = match field.lower.as_str() {
+                "acl" => "x-amz-acl",
+                // An algorithm beside no value promises one that never comes.
+                "x-amz-checksum-algorithm" => "x-amz-sdk-checksum-algorithm",
+                name if HEADERS.contains(&name) => name,
+                name if SIGNATURE.contains(&name) => continue,
+                name if name.starts_with("x-amz-") => name,
+                _ => continue,
+            };
+            let invalid = || {
+                let message = format!("The value of the field {} is not valid.", field.name);
+                S3Error::new(Code::InvalidArgument)
+                    .message(message)
+                    .with("ArgumentName", &field.name)
+                    .with("ArgumentValue", &field.value)
+            };
+            let name = HeaderName::from_bytes(name.as_bytes()).map_err(|_| invalid())?;
+            // An empty field is what a browser makes of a control that nobody filled in.
+            if field.value.is_empty() && !name.as_str().starts_with(META_PREFIX) {
+                continue;
+            }
+            let value = HeaderValue::from_bytes(field.value.as_bytes()).map_err(|_| invalid())?;
+            headers.append(name, value);
+        }
+        Ok(headers)
+    }
+}
+
+/// A field that must be there and is not, or stands behind the file, where nobody looks.
+pub fn missing(name: &'static str) -> S3Error {
+    let message = format!(
+        "Bucket POST must contain a field named '{name}'.  If it is specified, please check the \
+         order of the fields."
+    );
+    S3Error::invalid_argument(message, name, "")
+}
+
+/// A form whose fields are read and whose file is still to come.
+#[derive(Debug)]
+pub struct Form {
+    pub fields: Fields,
+    /// How long the file may be.
+    pub allowed_len: RangeInclusive<u64>,
+    source: Source,
+    reader: Reader,
+    /// How long the file is if nothing follows it.
+    proposed_len: Option<u64>,
+}
+
+impl Form {
+    /// Reads the fields of a request's body. All that comes behind the file is no field.
+    pub async fn receive(headers: &HeaderMap, mut source: Source) -> Result<Form, S3Error> {
+        let mut reader = Reader::new(content_type(headers)?)?;
+        let mut fields = Fields::default();
+        let mut open: Option<(String, Vec<u8>)> = None;
+        loop {
+            let event = reader.next_event()?;
+            check_fields_len(reader.consumed())?;
+            match event {
+                Some(Event::Part(part)) if part.name.eq_ignore_ascii_case("file") => {
+                    if let Some(name) = &part.filename {
+                        fields.expand(name);
+                    }
+                    let known = content_length(headers);
+                    let around = reader.consumed() + reader.ending_len();
+                    return Ok(Form {
+                        fields,
+                        allowed_len: 0..=PART_SIZE_MAX_BYTES,
+                        source,
+                        reader,
+                        proposed_len: known.map(|len| len.saturating_sub(around)),
+                    });
+                }
+                Some(Event::Part(part)) => open = Some((part.name, Vec::new())),
+                Some(Event::Data(data)) => {
+                    if let Some((_, value)) = &mut open {
+                        value.extend_from_slice(&data);
+                    }
+                }
+                Some(Event::PartEnd) => {
+                    if let Some((name, value)) = open.take() {
+                        let value = String::from_utf8(value).map_err(|_| multipart::malformed())?;
+                        fields.push(&name, &value);
+                    }
+                }
+                Some(Event::End) => return Err(no_file()),
+                None => {
+                    check_fields_len(reader.consumed() + reader.buffered())?;
+                    let Some(data) = body::next_data(&mut source).await? else {
+                        return Err(multipart::malformed());
+                    };
+                    reader.push(&data);
+                }
+            }
+        }
+    }
+
+    /// The file as a body of its own, beside the fields.
+    pub fn into_file(self) -> (Option<Fields>, Source) {
+        let (least, most) = self.allowed_len.into_inner();
+        let file = Source::new(File {
+            source: self.source,
+            reader: self.reader,
+            allowed_len: least..=most.min(PART_SIZE_MAX_BYTES),
+            proposed_len: self.proposed_len,
+            received: 0,
+            rest: None,
+        });
+        (Some(self.fields), file)
+    }
+}
+
+fn content_type(headers: &HeaderMap) -> Result<&str, S3Error> {
+    let value = headers.get(header::CONTENT_TYPE);
+    let text = value.and_then(|value| value.to_str().ok());
+    let kind = |text: &str| text.split(';').next().unwrap_or_default().trim().to_owned();
+    text.filter(|text| kind(text).eq_ignore_ascii_case("multipart/form-data"))
+        .ok_or_else(|| {
+            S3Error::new(Code::PreconditionFailed).with(
+                "Condition",
+                "Bucket POST must be of the enclosure-type multipart/form-data",
+            )
+        })
+}
+
+fn content_length(headers: &HeaderMap) -> Option<u64> {
+    headers
+        .get(header::CONTENT_LENGTH)?
+        .to_str()
+        .ok()?
+        .parse()
+        .ok()
+}
+
+fn check_fields_len(len: u64) -> Result<(), S3Error> {
+    // Two bytes stand in the reader before the first that came.
+    if len <= FIELDS_BYTES_MAX + 2 {
+        return Ok(());
+    }
+    Err(S3Error::new(Code::MaxPostPreDataLengthExceeded)
+        .with("MaxPostPreDataLengthBytes", FIELDS_BYTES_MAX.to_string()))
+}
+
+fn no_file() -> S3Error {
+    let message = "POST requires exactly one file upload per request.";
+    S3Error::invalid_argument(message, "file", "0")
+}
+
+/// The file's bytes on their way.
+struct File {
+    source: Source,
+    reader: Reader,
+    allowed_len: RangeInclusive<u64>,
+    proposed_len: Option<u64>,
+    received: u64,
+    /// How much came behind the file; `None` while that lasts.
+    rest: Option<u64>,
+}
+
+impl File {
+    /// Takes what the reader holds: some of the file, or its end, or nothing yet.
+    fn advance(&mut self) -> Result<Option<Bytes>, S3Error> {
+        match self.reader.next_event()? {
+            Some(Event::Data(data)) => {
+                self.received += data.len() as u64;
+                let most = *self.allowed_len.end();
+                if self.received > most {
+                    let proposed = self.proposed_len.unwrap_or_default().max(self.received);
+                    return Err(S3Error::new(Code::EntityTooLarge)
+                        .with("ProposedSize", proposed.to_string())
+                        .with("MaxSizeAllowed", most.to_string()));
+                }
+                Ok(Some(data))
+            }
+            Some(_) => {
+                let least = *self.allowed_len.start();
+                if self.received < least {
+                    return Err(S3Error::new(Code::EntityTooSmall)
+                        .with("ProposedSize", self.received.to_string())
+                        .with("MinSizeAllowed", least.to_string()));
+                }
+                self.rest = Some(self.reader.buffered());
+                Ok(None)
+            }
+            None => Ok(None),
+        }
+    }
+
+    fn take(&mut self, data: &[u8]) -> Result<(), S3Error> {
+        match &mut self.rest {
+            None => self.reader.push(data),
+            Some(rest) => *rest += data.len() as u64,
+        }
+        match self.rest {
+            Some(rest) if rest > REST_BYTES_MAX => Err(multipart::malformed()),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl http_body::Body for File {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        loop {
+            if self.rest.is_none() {
+                match self.advance() {
+                    Ok(Some(data)) => return Poll::Ready(Some(Ok(Frame::data(data)))),
+                    Err(error) => return Poll::Ready(Some(Err(error.into()))),
+                    Ok(None) => {}
+                }
+            }
+            let taken = match ready!(Pin::new(&mut self.source).poll_frame(cx)) {
+                // The request is at its end, and so must the file be.
+                None if self.rest.is_some() => return Poll::Ready(None),
+                None => Err(multipart::malformed().into()),
+                Some(Err(error)) => Err(BoxError::from(error)),
+                Some(Ok(frame)) => match frame.data_ref() {
+                    Some(data) => self.take(data).map_err(BoxError::from),
+                    None => Ok(()),
+                },
+            };
+            if let Err(error) = taken {
+                return Poll::Ready(Some(Err(error)));
+            }
+        }
+    }
+}
