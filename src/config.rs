@@ -15,6 +15,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 
+use drystone_storage::crash::CrashAt;
 pub use environment::Environment;
 pub use keys::{Keys, Secret};
 pub use users::User;
@@ -80,6 +81,8 @@ pub struct Storage {
     pub directories: Vec<PathBuf>,
     /// Geometry by storage class; a class without an entry goes by the number of disks.
     pub classes: BTreeMap<String, Geometry>,
+    /// Where the process cuts itself off: for tests.
+    pub crash_at: Option<CrashAt>,
 }
 
 /// Into how many data and parity shards a stripe is cut.
@@ -124,6 +127,9 @@ pub struct ServerLayer {
 pub struct StorageLayer {
     pub directories: Option<Vec<String>>,
     pub classes: Option<BTreeMap<String, String>>,
+    /// Told by the environment alone: a file outlives the test that it was made for.
+    #[serde(skip)]
+    pub crash_at: Option<CrashAt>,
 }
 
 /// File, environment and flags, in this order.
@@ -158,6 +164,7 @@ impl Layer {
             storage: StorageLayer {
                 directories: self.storage.directories.or(below.storage.directories),
                 classes: self.storage.classes.or(below.storage.classes),
+                crash_at: self.storage.crash_at.or(below.storage.crash_at),
             },
             warnings,
         }
@@ -201,6 +208,7 @@ impl Layer {
             storage: Storage {
                 directories,
                 classes: classes(self.storage.classes.unwrap_or_default())?,
+                crash_at: self.storage.crash_at,
             },
             warnings: self.warnings,
         })

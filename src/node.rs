@@ -10,6 +10,7 @@ use std::net::{SocketAddr, TcpListener, ToSocketAddrs as _};
 use std::sync::Arc;
 use std::time::Duration;
 
+use drystone_storage::crash::Crash;
 use drystone_storage::env::SystemEnv;
 use drystone_storage::error::Error as StorageError;
 use drystone_storage::node::{self as storage, OpenError, Options};
@@ -133,6 +134,7 @@ async fn open_store(config: &Config) -> Result<Arc<dyn ObjectStore>, OpenError> 
     options.classes = classes
         .map(|(class, geometry)| (class.clone(), (geometry.data, geometry.parity)))
         .collect();
+    options.crash = config.storage.crash_at.map(Crash::at).unwrap_or_default();
     Ok(storage::Node::open(options).await?)
 }
 

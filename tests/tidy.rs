@@ -51,6 +51,7 @@ const ENGINE_LAYERS: &[(&str, &[&str])] = &[
     ("model", &[]),
     ("store", &[]),
     ("checksum", &[]),
+    ("crash", &[]),
     ("env", &[]),
     ("error", &[]),
     ("measure", &[]),
@@ -61,11 +62,13 @@ const ENGINE_LAYERS: &[(&str, &[&str])] = &[
 const OPERATION: &[&str] = &["meta", "node", "quorum", "repair"];
 
 /// The words that everything may use.
-const ENGINE_WORDS: &[&str] = &["checksum", "env", "error", "measure", "store", "types"];
+const ENGINE_WORDS: &[&str] = &[
+    "checksum", "crash", "env", "error", "measure", "store", "types",
+];
 
 /// The public face of the engine: all that the front end may name of it.
 const ENGINE_FACE: &[&str] = &[
-    "checksum", "env", "error", "fsck", "measure", "model", "node", "store", "types",
+    "checksum", "crash", "env", "error", "fsck", "measure", "model", "node", "store", "types",
 ];
 
 struct Source {

@@ -45,6 +45,9 @@ fn show(config: &Config) {
     for (class, geometry) in &config.storage.classes {
         println!("storage class: {class} = {geometry}");
     }
+    if let Some(at) = config.storage.crash_at {
+        println!("cut off at: {at}");
+    }
     match &config.root {
         Some(keys) => println!("root: {}", keys.access_key),
         None => println!("root: keys are generated and kept"),

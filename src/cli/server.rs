@@ -134,7 +134,7 @@ async fn announce(config: &Config, node: &Node) -> Result<(), Error> {
         "Status:         {} Online, {} Offline.",
         health.disks_online, health.disks_offline
     );
-    let ready = serde_json::json!({
+    let mut ready = serde_json::json!({
         "event": "ready",
         "address": address.to_string(),
         "port": address.port(),
@@ -142,6 +142,9 @@ async fn announce(config: &Config, node: &Node) -> Result<(), Error> {
         "version": product::VERSION,
         "disks": config.storage.directories.len(),
     });
+    if let Some(at) = config.storage.crash_at {
+        ready["crash_at"] = at.to_string().into();
+    }
     let mut out = io::stdout().lock();
     writeln!(out, "{ready}")
         .and_then(|()| out.flush())

@@ -26,11 +26,12 @@ const SIGNATURE_V2: Variable = Variable("SIGNATURE_V2", &[]);
 const VOLUMES: Variable = Variable("VOLUMES", &["MINIO_VOLUMES"]);
 const KEYS_FILE: Variable = Variable("KEYS_FILE", &[]);
 const PORT_FILE: Variable = Variable("PORT_FILE", &[]);
+const CRASH_AT: Variable = Variable("CRASH_AT", &[]);
 const CONFIG: Variable = Variable("CONFIG", &[]);
 const LOG: Variable = Variable("LOG", &[]);
 const LOG_FORMAT: Variable = Variable("LOG_FORMAT", &[]);
 
-const PLAIN: [&Variable; 10] = [
+const PLAIN: [&Variable; 11] = [
     &ADDRESS,
     &REGION,
     &DOMAIN,
@@ -38,6 +39,7 @@ const PLAIN: [&Variable; 10] = [
     &VOLUMES,
     &KEYS_FILE,
     &PORT_FILE,
+    &CRASH_AT,
     &CONFIG,
     &LOG,
     &LOG_FORMAT,
@@ -101,6 +103,16 @@ impl Environment {
         layer.storage.directories = self
             .plain(&VOLUMES)
             .map(|(_, list)| list.split_whitespace().map(str::to_owned).collect());
+        layer.storage.crash_at = self
+            .plain(&CRASH_AT)
+            .map(|(name, value)| {
+                let parsed = value.parse::<drystone_storage::crash::CrashAt>();
+                parsed.map_err(|error| Error::Variable {
+                    name,
+                    message: error.to_string(),
+                })
+            })
+            .transpose()?;
         Ok(layer)
     }
 

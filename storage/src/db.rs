@@ -32,6 +32,7 @@ use rocksdb::{
 };
 use tokio::sync::{Notify, watch};
 
+use crate::crash::{Crash, DiskPoint};
 use crate::error::Error;
 use crate::measure::Histogram;
 
@@ -124,6 +125,7 @@ pub struct DbShared {
     env: Env,
     cache: Cache,
     write_buffers: WriteBufferManager,
+    crash: Crash,
 }
 
 impl DbShared {
@@ -136,7 +138,13 @@ impl DbShared {
             env,
             cache: Cache::new_lru_cache(BLOCK_CACHE_BYTES),
             write_buffers: WriteBufferManager::new_write_buffer_manager(WRITE_BUFFERS_BYTES, false),
+            crash: Crash::default(),
         })
+    }
+
+    /// All that goes through these databases passes its crash points here.
+    pub fn with_crash(self, crash: Crash) -> DbShared {
+        DbShared { crash, ..self }
     }
 }
 
@@ -159,6 +167,7 @@ struct Core {
     taken: Notify,
     failure: watch::Sender<Option<DbError>>,
     syncs: Histogram,
+    crash: Crash,
     #[cfg(test)]
     options: Options,
     #[cfg(test)]
@@ -248,6 +257,7 @@ impl Db {
             taken: Notify::new(),
             failure: watch::Sender::new(None),
             syncs: Histogram::default(),
+            crash: shared.crash.clone(),
             #[cfg(test)]
             options,
             #[cfg(test)]
@@ -261,6 +271,11 @@ impl Db {
             core,
             log_thread: Mutex::new(Some(thread.map_err(io)?)),
         }))
+    }
+
+    /// Where a test may cut off what uses this database.
+    pub fn crash(&self) -> &Crash {
+        &self.core.crash
     }
 
     /// RocksDB itself, for reads and snapshots. An error from it belongs to [`Db::failed`].
@@ -420,6 +435,7 @@ impl Core {
             return Err(failure.clone());
         }
         self.write(batch)?;
+        self.crash.pass_disk(DiskPoint::LogWritten);
         // Taken before the sync, which may cover more but never less.
         let bound = self.rocks.latest_sequence_number();
         #[cfg(test)]
@@ -429,6 +445,7 @@ impl Core {
         self.rocks
             .flush_wal(true)
             .map_err(|e| self.fail(e.into_string()))?;
+        self.crash.pass_disk(DiskPoint::LogSynced);
         self.syncs.add(began.elapsed());
         // Not synced itself: a power cut may leave an older bound, which promises less.
         let written = self.synced_file.write_all_at(&encode_bound(bound), 0);

@@ -11,6 +11,7 @@
 
 mod bucket;
 pub mod checksum;
+pub mod crash;
 mod db;
 mod delete;
 mod disk;

@@ -7,8 +7,10 @@ mod bench;
 mod clients;
 mod command_line;
 mod crash;
+mod crash_points;
 mod fsck;
 mod lost_disks;
-mod s3;
 mod server;
 mod starting;
+
+use drystone_examiner::s3;

@@ -130,7 +130,7 @@ impl Server {
     }
 
     pub fn client(&self) -> Client {
-        Client::new(self.port, ACCESS_KEY, SECRET_KEY)
+        client(&self.ready)
     }
 
     pub fn endpoint(&self) -> String {
@@ -235,8 +235,25 @@ pub fn arguments(disks: &Disks) -> Vec<String> {
     ]
 }
 
+/// Of the server that said so of itself.
+pub fn client(ready: &Value) -> Client {
+    Client::new(port(ready), ACCESS_KEY, SECRET_KEY)
+}
+
 /// Starts a server and waits for its ready line.
 pub fn start(disks: &Disks, variables: &[(&str, &str)]) -> (Child, Value) {
+    let (mut child, ready) = try_start(disks, variables);
+    if let Some(ready) = ready {
+        return (child, ready);
+    }
+    let _ = child.kill();
+    let status = child.wait().unwrap();
+    let log = fs::read_to_string(disks.log()).unwrap();
+    panic!("the server did not get ready: {status}\n{log}");
+}
+
+/// Starts a server that may end before it is ready.
+pub fn try_start(disks: &Disks, variables: &[(&str, &str)]) -> (Child, Option<Value>) {
     let log = File::options()
         .create(true)
         .append(true)
@@ -251,15 +268,8 @@ pub fn start(disks: &Disks, variables: &[(&str, &str)]) -> (Child, Value) {
         .stdout(Stdio::piped())
         .stderr(log);
     let mut child = command.spawn().unwrap();
-    match ready_line(&mut child) {
-        Some(ready) => (child, ready),
-        None => {
-            let _ = child.kill();
-            let status = child.wait().unwrap();
-            let log = fs::read_to_string(disks.log()).unwrap();
-            panic!("the server did not get ready: {status}\n{log}");
-        }
-    }
+    let ready = ready_line(&mut child);
+    (child, ready)
 }
 
 pub fn ready_line(child: &mut Child) -> Option<Value> {

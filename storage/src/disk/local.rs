@@ -16,6 +16,7 @@ use bytes::Bytes;
 use rustix::io::Errno;
 use tokio::sync::{oneshot, watch};
 
+use crate::crash::{Crash, DiskPoint};
 use crate::db::{Db, DbError};
 use crate::disk::identity::{Settled, is_still, shard_folder, sync_folder};
 use crate::disk::io::Pool;
@@ -78,6 +79,7 @@ struct Inner {
     reserve: Reserve,
     pool: Pool,
     pending: Pending,
+    crash: Crash,
     state: watch::Sender<DiskState>,
     space: Mutex<Option<(Instant, Space)>>,
     confirmed: Mutex<Vec<ShardName>>,
@@ -90,6 +92,7 @@ impl LocalDisk {
     pub fn open(settled: Settled, db: Arc<Db>, reserve: Reserve) -> io::Result<LocalDisk> {
         let (id, dir) = (settled.identity.disk, settled.dir.clone());
         let failure = db.failure();
+        let crash = db.crash().clone();
         let inner = Arc::new(Inner {
             id,
             dir,
@@ -97,6 +100,7 @@ impl LocalDisk {
             reserve,
             pool: Pool::new()?,
             pending: Pending::new(db, id),
+            crash,
             state: watch::Sender::new(DiskState::Up),
             space: Mutex::default(),
             confirmed: Mutex::default(),
@@ -226,6 +230,7 @@ impl Inner {
 
     /// Unlinks the files and syncs their folders. Blocks.
     fn unlink(&self, shards: &[ShardName]) -> io::Result<()> {
+        self.crash.pass_disk(DiskPoint::ShardsLeaving);
         let mut folders = Vec::new();
         let mut absent = false;
         for shard in shards {
@@ -239,16 +244,32 @@ impl Inner {
         if absent && !is_still(&self.dir, self.id)? {
             return Err(io::ErrorKind::NotFound.into());
         }
+        self.crash.pass_disk(DiskPoint::ShardsUnlinked);
         folders.sort_unstable();
         folders.dedup();
         folders
             .into_iter()
-            .try_for_each(|folder| sync_folder(&shard_folder(&self.dir, folder)))
+            .try_for_each(|folder| sync_folder(&shard_folder(&self.dir, folder)))?;
+        self.crash.pass_disk(DiskPoint::ShardsRemoved);
+        Ok(())
+    }
+
+    /// Makes a shard that is written durable. Blocks.
+    fn seal(&self, writer: Writer, object_size: u64, folder: &Path) -> io::Result<u64> {
+        self.crash.pass_disk(DiskPoint::ShardWritten);
+        let checksum = writer.seal(object_size)?;
+        self.crash.pass_disk(DiskPoint::ShardSealed);
+        sync_folder(folder)?;
+        self.crash.pass_disk(DiskPoint::ShardDurable);
+        Ok(checksum)
     }
 
     /// Takes confirmed shards off the list. Blocks.
     fn flush_confirmed(&self) -> Result<(), DbError> {
         let confirmed = std::mem::take(&mut *self.lock_confirmed());
+        if !confirmed.is_empty() {
+            self.crash.pass_disk(DiskPoint::ListShrinking);
+        }
         self.pending.remove(&confirmed)
     }
 
@@ -335,9 +356,12 @@ impl Disk for LocalDisk {
         self.inner.writable()?;
         let added = self.inner.pending.add(&header).await;
         added.map_err(|e| self.inner.after_db(e))?;
+        self.inner.crash.pass_disk(DiskPoint::ShardListed);
         let inner = self.inner.clone();
         let made = self.inner.pool.run(move || {
-            Writer::create(&inner.path(&header.name), &header).map_err(|e| inner.after_write(e))
+            let made = Writer::create(&inner.path(&header.name), &header);
+            inner.crash.pass_disk(DiskPoint::ShardCreated);
+            made.map_err(|e| inner.after_write(e))
         });
         Ok(Box::new(LocalWriter {
             inner: self.inner.clone(),
@@ -473,7 +497,8 @@ impl ShardWriter for LocalWriter {
         let (inner, folder) = (self.inner.clone(), std::mem::take(&mut self.folder));
         let sealed = self.inner.pool.run(move || {
             let began = Instant::now();
-            let sealed = seal(writer, object_size, &folder).map_err(|e| inner.after_write(e));
+            let sealed = inner.seal(writer, object_size, &folder);
+            let sealed = sealed.map_err(|e| inner.after_write(e));
             inner.syncs.add(began.elapsed());
             sealed
         });
@@ -482,12 +507,6 @@ impl ShardWriter for LocalWriter {
         self.inner.writable()?;
         Ok(checksum)
     }
-}
-
-fn seal(writer: Writer, object_size: u64, folder: &Path) -> io::Result<u64> {
-    let checksum = writer.seal(object_size)?;
-    sync_folder(folder)?;
-    Ok(checksum)
 }
 
 struct LocalReader {

@@ -6,6 +6,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::crash::CommandKind;
 use crate::error::Refusal;
 use crate::store::{Deleted, WriteCondition};
 use crate::types::{
@@ -137,6 +138,34 @@ pub enum Change {
     ForgetGarbage { entries: Vec<(Epoch, WriteId)> },
     /// A reader met a damaged or missing shard.
     QueueHeal { entries: Vec<HealEntry> },
+}
+
+impl Change {
+    pub fn kind(&self) -> CommandKind {
+        match self {
+            Change::PutAccount(_) => CommandKind::PutAccount,
+            Change::ReserveBucket { .. } => CommandKind::ReserveBucket,
+            Change::ActivateBucket { .. } => CommandKind::ActivateBucket,
+            Change::ReleaseBucket { .. } => CommandKind::ReleaseBucket,
+            Change::CreateBucket { .. } => CommandKind::CreateBucket,
+            Change::SealBucket { .. } => CommandKind::SealBucket,
+            Change::EmptyBucket { .. } => CommandKind::EmptyBucket,
+            Change::SetVersioning { .. } => CommandKind::SetVersioning,
+            Change::PutBucketSetting { .. } => CommandKind::PutBucketSetting,
+            Change::PutObject { .. } => CommandKind::PutObject,
+            Change::LinkObject { .. } => CommandKind::LinkObject,
+            Change::DeleteObjects { .. } => CommandKind::DeleteObjects,
+            Change::PutTags { .. } => CommandKind::PutTags,
+            Change::CreateUpload { .. } => CommandKind::CreateUpload,
+            Change::PutPart { .. } => CommandKind::PutPart,
+            Change::CompleteUpload { .. } => CommandKind::CompleteUpload,
+            Change::AbortUpload { .. } => CommandKind::AbortUpload,
+            Change::RaiseEpoch { .. } => CommandKind::RaiseEpoch,
+            Change::RaiseFloor { .. } => CommandKind::RaiseFloor,
+            Change::ForgetGarbage { .. } => CommandKind::ForgetGarbage,
+            Change::QueueHeal { .. } => CommandKind::QueueHeal,
+        }
+    }
 }
 
 /// Bytes that were written for this command and are named by nothing yet.

@@ -17,6 +17,7 @@ use super::members::{Leader, Member, Members, Place};
 use super::raft_types::{Proposal, ReplicaId};
 use super::replica::GroupId;
 use super::view::View;
+use crate::crash::{Point, Step};
 use crate::db::Db;
 use crate::error::{Error, Result};
 use crate::types::DiskId;
@@ -220,13 +221,19 @@ impl Inner {
     }
 
     async fn drive(&self, proposal: Proposal) -> Result<Reply> {
+        let kind = proposal.command().change.kind();
         let driven = tokio::time::timeout(PROPOSE_DEADLINE, async {
             let mut leaders = self.members.leader_changes();
             loop {
                 let (leader, member) = wait_for_leader(&self.members, &mut leaders).await?;
+                let crash = member.shared.db.crash();
+                crash.pass(Point::Command(kind, Step::Proposing));
                 match member.raft.client_write(proposal.clone()).await {
                     Ok(written) => match written.data.0 {
-                        Some(outcome) => return Ok(outcome?),
+                        Some(outcome) => {
+                            crash.pass(Point::Command(kind, Step::Answered));
+                            return Ok(outcome?);
+                        }
                         None => unreachable!("a command's entry answers with its outcome"),
                     },
                     Err(error) => {

@@ -17,7 +17,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use futures_util::{Stream, StreamExt as _, TryStreamExt as _, stream};
 use openraft::storage::{IOFlushed, LogState, RaftLogStorage};
-use openraft::{LogIdOptionExt as _, OptionalSend, RaftLogReader};
+use openraft::{EntryPayload, LogIdOptionExt as _, OptionalSend, RaftLogReader};
 use rocksdb::{Direction, IteratorMode, ReadOptions, WriteBatch};
 use tokio::sync::watch;
 
@@ -25,6 +25,7 @@ use super::raft_types::{
     Entry, LogId, ReplicaId, Types, Vote, decode_entry, decode_vote, encode_entry, encode_log_id,
     encode_vote, seal, split_log_id, unseal,
 };
+use crate::crash::{Point, Step};
 use crate::db::{Db, DbError, Family, log_tag};
 
 /// Entries of a replica that stay in memory after they are written.
@@ -404,12 +405,19 @@ impl RaftLogStorage<Types> for RaftLog {
         I: IntoIterator<Item = Entry> + OptionalSend,
         I::IntoIter: OptionalSend,
     {
+        let crash = self.0.db.crash().clone();
+        let mut kinds = Vec::new();
         let mut rows = Vec::new();
         let mut bytes = 0;
         let mut next = 0;
         {
             let mut memory = self.0.memory();
             for entry in entries {
+                if crash.is_armed()
+                    && let EntryPayload::Normal(proposal) = &entry.payload
+                {
+                    kinds.push(proposal.command().change.kind());
+                }
                 let row = encode_entry(self.0.replica, &entry);
                 next = entry.log_id.index + 1;
                 bytes += row.len();
@@ -423,6 +431,9 @@ impl RaftLogStorage<Types> for RaftLog {
         let inner = self.0.clone();
         let written = move |result: Result<(), DbError>| {
             if result.is_ok() {
+                for kind in kinds {
+                    crash.pass(Point::Command(kind, Step::Logged));
+                }
                 let mut memory = inner.memory();
                 memory.written = memory.written.max(next);
                 memory.trim();

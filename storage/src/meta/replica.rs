@@ -24,6 +24,7 @@ use super::snapshot::{
     read_applied, switch_state,
 };
 use super::state_machine::State;
+use crate::crash::{Point, Step};
 use crate::db::{Db, DbError, Family, StateId, log_tag};
 
 /// Committed entries that are applied without giving the thread back.
@@ -234,7 +235,10 @@ impl Applier {
                 }
                 EntryPayload::Normal(proposal) => {
                     owed = None;
-                    let outcome = tables.apply(id.index, proposal.command(), &encode_applied(&id));
+                    let command = proposal.command();
+                    let outcome = tables.apply(id.index, command, &encode_applied(&id));
+                    let kind = command.change.kind();
+                    db.crash().pass(Point::Command(kind, Step::Applied));
                     // Whatever it is, going on would make this replica another than the others.
                     Some(outcome.map_err(|e| db.corrupt(e.to_string()))?)
                 }

@@ -16,6 +16,7 @@ use tokio::task::spawn_blocking;
 
 use super::upkeep::{self, Upkeep};
 use super::{Names, Node};
+use crate::crash::Crash;
 use crate::db::{Db, DbError, DbShared};
 use crate::disk::Disk;
 use crate::disk::identity::{self, Found, IdentityError, Settled};
@@ -43,6 +44,8 @@ pub struct Options {
     pub classes: BTreeMap<String, (u8, u8)>,
     pub env: Arc<dyn Env>,
     pub gc_every: Duration,
+    /// Where a test cuts this node off.
+    pub crash: Crash,
 }
 
 impl Options {
@@ -52,6 +55,7 @@ impl Options {
             classes: BTreeMap::new(),
             env: Arc::new(SystemEnv),
             gc_every: GC_EVERY,
+            crash: Crash::default(),
         }
     }
 }
@@ -96,7 +100,7 @@ impl Node {
         for error in &lost {
             tracing::error!(%error, "a disk is lost");
         }
-        let mut ready = open_databases(disks, birth).await?;
+        let mut ready = open_databases(disks, birth, &options.crash).await?;
         let up = ready.len();
         let groups = start(&ready, birth, classes.losses()).await?;
         let majority =
@@ -158,8 +162,13 @@ async fn settle(options: &Options) -> Result<Found, OpenError> {
 }
 
 /// Opens all at once. After the birth, a disk whose database does not open is a lost one.
-async fn open_databases(disks: Vec<Settled>, birth: bool) -> Result<Vec<Ready>, OpenError> {
+async fn open_databases(
+    disks: Vec<Settled>,
+    birth: bool,
+    crash: &Crash,
+) -> Result<Vec<Ready>, OpenError> {
     let shared = DbShared::new().map_err(Error::from)?;
+    let shared = shared.with_crash(crash.clone());
     let opened = join_all(disks.into_iter().map(|settled| {
         let shared = shared.clone();
         spawn_blocking(move || {

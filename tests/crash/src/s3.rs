@@ -31,10 +31,33 @@ pub struct Client {
 #[derive(Debug)]
 pub struct Answer {
     pub status: u16,
+    /// By lower-case name.
+    pub headers: BTreeMap<String, String>,
     pub body: Vec<u8>,
 }
 
+/// A request in full; [`Client::send`] takes the usual parts of one.
+#[derive(Clone, Debug, Default)]
+pub struct Request<'a> {
+    pub method: &'a str,
+    /// Not yet percent-encoded.
+    pub path: &'a str,
+    pub query: &'a [(&'a str, String)],
+    /// Names in lower case. All are signed.
+    pub headers: &'a [(&'a str, &'a str)],
+    pub body: &'a [u8],
+}
+
 impl Answer {
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name).map(String::as_str)
+    }
+
+    /// Without its quotes.
+    pub fn etag(&self) -> Option<String> {
+        self.header("etag").map(|etag| etag.replace('"', ""))
+    }
+
     pub fn text(&self) -> String {
         String::from_utf8_lossy(&self.body).into_owned()
     }
@@ -101,10 +124,16 @@ impl Client {
         query: &[(&str, String)],
         body: &[u8],
     ) -> io::Result<Answer> {
-        self.send_with(method, path, query, &[], body)
+        self.call(&Request {
+            method,
+            path,
+            query,
+            body,
+            ..Request::default()
+        })
     }
 
-    /// With headers beyond those that every request has: their names in lower case, signed too.
+    /// With headers beyond those that every request has.
     pub fn send_with(
         &self,
         method: &str,
@@ -113,18 +142,32 @@ impl Client {
         headers: &[(&str, &str)],
         body: &[u8],
     ) -> io::Result<Answer> {
+        self.call(&Request {
+            method,
+            path,
+            query,
+            headers,
+            body,
+        })
+    }
+
+    pub fn call(&self, request: &Request) -> io::Result<Answer> {
         let mut stream = connect(self.port)?;
-        let head = self.head(method, path, query, headers, body);
-        stream.write_all(head.as_bytes())?;
+        stream.write_all(self.head(request).as_bytes())?;
         // A server that refuses may answer and close before it has taken the body.
-        let written = stream.write_all(body);
-        read_answer(stream, method).map_err(|error| written.err().unwrap_or(error))
+        let written = stream.write_all(request.body);
+        read_answer(stream, request.method).map_err(|error| written.err().unwrap_or(error))
     }
 
     /// Sends a PUT but for the last byte of its body.
     pub fn begin_put(&self, path: &str, body: &[u8]) -> Begun {
         let mut stream = connect(self.port).unwrap();
-        let head = self.head("PUT", path, &[], &[], body);
+        let head = self.head(&Request {
+            method: "PUT",
+            path,
+            body,
+            ..Request::default()
+        });
         stream.write_all(head.as_bytes()).unwrap();
         let (last, first) = body.split_last().unwrap();
         stream.write_all(first).unwrap();
@@ -134,58 +177,53 @@ impl Client {
         }
     }
 
-    fn head(
-        &self,
-        method: &str,
-        path: &str,
-        query: &[(&str, String)],
-        headers: &[(&str, &str)],
-        body: &[u8],
-    ) -> String {
-        let host = format!("127.0.0.1:{}", self.port);
-        let path = utf8_percent_encode(path, PATH).to_string();
-        let query = canonical_query(query);
+    /// Request line and headers, signed by SigV4.
+    fn head(&self, request: &Request) -> String {
+        let path = utf8_percent_encode(request.path, PATH).to_string();
+        let query = canonical_query(request.query);
         let date = OffsetDateTime::now_utc()
             .format(format_description!(
                 "[year][month][day]T[hour][minute][second]Z"
             ))
             .unwrap();
-        let hash = hex::encode(Sha256::digest(body));
-        let mut signed = BTreeMap::from([
+        let hash = hex::encode(Sha256::digest(request.body));
+        let mut headers: BTreeMap<&str, &str> = BTreeMap::new();
+        headers.extend(request.headers.iter().copied());
+        let host = format!("127.0.0.1:{}", self.port);
+        headers.extend([
             ("host", host.as_str()),
             ("x-amz-date", &date),
             ("x-amz-content-sha256", &hash),
         ]);
-        signed.extend(headers.iter().copied());
-        let authorization = self.sign(method, &path, &query, &signed);
-        let lines: String = signed
+        let target = format!("{path}\n{query}");
+        let authorization = self.sign(request.method, &target, &headers, &date, &hash);
+        let mark = if query.is_empty() { "" } else { "?" };
+        let lines: String = headers
             .iter()
             .map(|(name, value)| format!("{name}: {value}\r\n"))
             .collect();
-        let mark = if query.is_empty() { "" } else { "?" };
         format!(
-            "{method} {path}{mark}{query} HTTP/1.1\r\n{lines}Connection: close\r\n\
+            "{} {path}{mark}{query} HTTP/1.1\r\n{lines}Connection: close\r\n\
              Authorization: {authorization}\r\nContent-Length: {}\r\n\r\n",
-            body.len()
+            request.method,
+            request.body.len()
         )
     }
 
-    /// SigV4 over these headers.
     fn sign(
         &self,
         method: &str,
-        path: &str,
-        query: &str,
+        target: &str,
         headers: &BTreeMap<&str, &str>,
+        date: &str,
+        hash: &str,
     ) -> String {
-        let (date, hash) = (headers["x-amz-date"], headers["x-amz-content-sha256"]);
-        let names: Vec<&str> = headers.keys().copied().collect();
-        let names = names.join(";");
-        let lines: String = headers
+        let names = headers.keys().copied().collect::<Vec<_>>().join(";");
+        let headers: String = headers
             .iter()
             .map(|(name, value)| format!("{name}:{value}\n"))
             .collect();
-        let request = format!("{method}\n{path}\n{query}\n{lines}\n{names}\n{hash}");
+        let request = format!("{method}\n{target}\n{headers}\n{names}\n{hash}");
         let scope = format!("{}/{REGION}/s3/aws4_request", &date[..8]);
         let request = hex::encode(Sha256::digest(request));
         let text = format!("AWS4-HMAC-SHA256\n{date}\n{scope}\n{request}");
@@ -260,7 +298,11 @@ fn read_answer(stream: TcpStream, method: &str) -> io::Result<Answer> {
         }
         None => read_chunks(&mut reader)?,
     };
-    Ok(Answer { status, body })
+    Ok(Answer {
+        status,
+        headers,
+        body,
+    })
 }
 
 fn read_line(reader: &mut impl io::BufRead) -> io::Result<String> {

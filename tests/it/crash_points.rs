@@ -1,0 +1,542 @@
+//! Every crash point, one after the other: the server cuts itself off there, starts again, and is
+//! asked whether what it acknowledged is whole and what it did not is old or new.
+//!
+//! A lane is a store on disks of its own. Each round starts it with the next point armed, checks
+//! what the last cut left, and goes on a tour through every kind of change until the server is
+//! gone. At the end everything is deleted, and nothing may be left on the disks.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::os::unix::process::ExitStatusExt as _;
+use std::process::Child;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::s3::{Answer, Client, Request};
+use drystone_storage::crash::{CommandKind, CrashAt, Point, Step};
+use rand::rngs::StdRng;
+use rand::{Rng as _, SeedableRng as _};
+
+use crate::server::{self, Disks, eventually};
+
+const LANES: usize = 4;
+/// Names up to which passing of a point that is passed several times it is cut at.
+const NTH_VARIABLE: &str = "DRYSTONE_TEST_CRASH_NTH";
+/// Upkeep that no request waits for passes its points within this.
+const PATIENCE: Duration = Duration::from_secs(30);
+const SIGABRT: i32 = 6;
+
+const INLINE: usize = 3_000;
+const SHARDED: usize = 60_000;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Object {
+    seed: u64,
+    size: usize,
+    /// The value of its one tag.
+    tag: Option<u64>,
+}
+
+impl Object {
+    fn new(seed: u64, size: usize) -> Object {
+        Object {
+            seed,
+            size,
+            tag: None,
+        }
+    }
+
+    fn body(self) -> Vec<u8> {
+        let mut body = vec![0; self.size];
+        StdRng::seed_from_u64(self.seed).fill_bytes(&mut body);
+        body
+    }
+}
+
+/// What may be there: one state, or the old and the new one of a change without an answer.
+#[derive(Clone, Debug)]
+struct Allowed<T>(Vec<T>);
+
+impl<T: Clone + PartialEq + std::fmt::Debug + Default> Default for Allowed<T> {
+    fn default() -> Self {
+        Allowed(vec![T::default()])
+    }
+}
+
+impl<T: Clone + PartialEq + std::fmt::Debug> Allowed<T> {
+    /// What was found is what holds from now on.
+    #[track_caller]
+    fn settle(&mut self, what: &str, found: T) {
+        assert!(
+            self.0.contains(&found),
+            "{what} is {found:?}; allowed: {:?}",
+            self.0
+        );
+        self.0 = vec![found];
+    }
+}
+
+/// What the lane was told.
+#[derive(Default)]
+struct Told {
+    /// By path.
+    objects: BTreeMap<String, Allowed<Option<Object>>>,
+    /// Versions of `/kept/k`.
+    versions: Allowed<usize>,
+    /// The bucket `/passing`: whether it is versioned and its tag, if it is there.
+    passing: Allowed<Option<(bool, Option<u64>)>>,
+    /// An upload that was acknowledged, the path it is for, and whether its part was.
+    upload: Option<(String, String, bool)>,
+}
+
+struct Lane {
+    disks: Disks,
+    told: Told,
+    child: Option<Child>,
+    client: Client,
+    seeds: u64,
+}
+
+/// `Err`: the server is gone.
+type Alive = io::Result<()>;
+
+fn put(
+    path: &str,
+    query: &[(&str, String)],
+    body: &[u8],
+) -> impl Fn(&Client) -> io::Result<Answer> {
+    move |client| client.send("PUT", path, query, body)
+}
+
+impl Lane {
+    fn new() -> Lane {
+        Lane {
+            disks: Disks::fresh(4),
+            told: Told::default(),
+            child: None,
+            client: Client::new(0, "", ""),
+            seeds: 0,
+        }
+    }
+
+    fn seed(&mut self) -> u64 {
+        self.seeds += 1;
+        self.seeds
+    }
+
+    /// Whether it got ready.
+    fn start(&mut self, at: Option<CrashAt>) -> bool {
+        let at = at.map(|at| at.to_string());
+        let variables: Vec<_> = at
+            .iter()
+            .map(|at| ("DRYSTONE_CRASH_AT", at.as_str()))
+            .collect();
+        let (mut child, ready) = server::try_start(&self.disks, &variables);
+        let Some(ready) = ready else {
+            self.ended(&mut child);
+            return false;
+        };
+        assert_eq!(ready["crash_at"].as_str(), at.as_deref());
+        self.client = server::client(&ready);
+        self.child = Some(child);
+        true
+    }
+
+    /// The process has cut itself off, and nothing else has ended it.
+    fn ended(&self, child: &mut Child) {
+        let status = server::wait(child);
+        assert_eq!(status.signal(), Some(SIGABRT), "{status}\n{}", self.log());
+    }
+
+    fn log(&self) -> String {
+        let log = std::fs::read_to_string(self.disks.log()).unwrap_or_default();
+        let lines: Vec<&str> = log.lines().collect();
+        lines[lines.len().saturating_sub(30)..].join("\n")
+    }
+
+    /// Cuts at `at`, wherever in its life the server passes it.
+    fn cut(&mut self, at: CrashAt) {
+        if matches!(at.point, Point::Command(CommandKind::PutAccount, _)) {
+            // Only a store's birth does it.
+            (self.disks, self.told) = (Disks::fresh(4), Told::default());
+        }
+        if !self.start(Some(at)) {
+            return;
+        }
+        let lived = self.audit().and_then(|()| self.tour());
+        let mut child = self.child.take().unwrap();
+        if lived.is_ok() && !self.ends_by_itself(&mut child) {
+            let _ = child.kill();
+            panic!("{at} was not reached");
+        }
+        self.ended(&mut child);
+    }
+
+    /// What no request passes, upkeep does: damage gives it work.
+    fn ends_by_itself(&self, child: &mut Child) -> bool {
+        for disk in [1, 2] {
+            for file in self.disks.shard_files(disk) {
+                // Heal or gc may be faster.
+                let _ = std::fs::remove_file(file);
+            }
+        }
+        for path in self.told.objects.keys() {
+            let _ = self.client.get(path);
+        }
+        let start = Instant::now();
+        while start.elapsed() < PATIENCE {
+            if child.try_wait().unwrap().is_some() {
+                return true;
+            }
+            thread::sleep(Duration::from_millis(20));
+        }
+        false
+    }
+
+    fn audit(&mut self) -> Alive {
+        let mut found = BTreeMap::new();
+        for (path, allowed) in &mut self.told.objects {
+            let object = look(&self.client, path, &allowed.0)?;
+            allowed.settle(path, object);
+            found.insert(path.clone(), object);
+        }
+        for bucket in ["tour", "kept"] {
+            let query = [("list-type", "2".to_owned())];
+            let page = self
+                .client
+                .send("GET", &format!("/{bucket}"), &query, b"")?;
+            if page.status == 404 {
+                // Its creation was cut off.
+                assert!(
+                    found.values().all(Option::is_none),
+                    "bucket {bucket} is gone"
+                );
+                continue;
+            }
+            let listed = page.expect(200).all("Key");
+            let prefix = format!("/{bucket}/");
+            let there = found.iter().filter(|(_, object)| object.is_some());
+            let keys = there.filter_map(|(path, _)| path.strip_prefix(&prefix));
+            assert_eq!(listed, keys.collect::<Vec<_>>(), "bucket {bucket}");
+        }
+        let query = [("versions", String::new())];
+        let page = self.client.send("GET", "/kept", &query, b"")?;
+        self.told
+            .versions
+            .settle("versions", page.all("VersionId").len());
+        self.audit_passing()?;
+        self.audit_upload(&found)
+    }
+
+    fn audit_passing(&mut self) -> Alive {
+        let ask = |query: &str| {
+            self.client
+                .send("GET", "/passing", &[(query, String::new())], b"")
+        };
+        let versioning = ask("versioning")?;
+        let state = match versioning.status {
+            404 => None,
+            _ => {
+                let versioned = versioning.expect(200).text().contains("Enabled");
+                let tag = ask("tagging")?.all("Value").pop();
+                Some((versioned, tag.map(|tag| tag.parse().unwrap())))
+            }
+        };
+        self.told.passing.settle("bucket passing", state);
+        Ok(())
+    }
+
+    /// An upload that was acknowledged and not ended is there, with its part.
+    fn audit_upload(&self, found: &BTreeMap<String, Option<Object>>) -> Alive {
+        let Some((id, path, has_part)) = &self.told.upload else {
+            return Ok(());
+        };
+        if found.get(path).is_some_and(Option::is_some) {
+            return Ok(());
+        }
+        let query = [("uploadId", id.clone())];
+        let parts = self.client.send("GET", path, &query, b"")?.expect(200);
+        let count = parts.all("PartNumber").len();
+        assert!(count <= 1 && (count == 1 || !has_part), "{count} parts");
+        Ok(())
+    }
+
+    /// Asks for a change of an object; fails the test if it is refused.
+    fn change(
+        &mut self,
+        path: &str,
+        next: Option<Object>,
+        ask: impl Fn(&Client) -> io::Result<Answer>,
+    ) -> io::Result<Answer> {
+        let allowed = self.told.objects.entry(path.to_owned()).or_default();
+        allowed.0.push(next);
+        let answer = ask(&self.client)?;
+        assert!(answer.status < 300, "{path}: {}", answer.text());
+        allowed.0 = vec![next];
+        Ok(answer)
+    }
+
+    /// Every kind of change a client can ask for.
+    fn tour(&mut self) -> Alive {
+        self.client.put("/tour", b"")?;
+        self.client.put("/kept", b"")?;
+        let versioned = versioning_document();
+        self.client
+            .send("PUT", "/kept", &[("versioning", String::new())], &versioned)?
+            .expect(200);
+        for size in [INLINE, SHARDED, SHARDED] {
+            let object = Object::new(self.seed(), size);
+            self.change("/tour/a", Some(object), put("/tour/a", &[], &object.body()))?;
+        }
+        self.keep_a_version()?;
+        self.copies()?;
+        self.change("/tour/a", None, |client| {
+            client.send("DELETE", "/tour/a", &[], b"")
+        })?;
+        self.uploads()?;
+        self.a_passing_bucket()
+    }
+
+    fn keep_a_version(&mut self) -> Alive {
+        let object = Object::new(self.seed(), SHARDED);
+        let before = self.told.versions.0[0];
+        self.told.versions.0.push(before + 1);
+        self.change("/kept/k", Some(object), put("/kept/k", &[], &object.body()))?;
+        self.told.versions.0 = vec![before + 1];
+        Ok(())
+    }
+
+    /// By a link within the bucket, by bytes into the other; and a tag.
+    fn copies(&mut self) -> Alive {
+        let source = self.told.objects["/tour/a"].0[0].unwrap();
+        let from = [("x-amz-copy-source", "/tour/a")];
+        for path in ["/tour/linked", "/kept/copied"] {
+            let request = Request {
+                method: "PUT",
+                path,
+                headers: &from,
+                ..Request::default()
+            };
+            if path == "/kept/copied" {
+                let before = self.told.versions.0[0];
+                self.told.versions.0.push(before + 1);
+            }
+            self.change(path, Some(source), |client| client.call(&request))?;
+            let now = *self.told.versions.0.last().unwrap();
+            self.told.versions.0 = vec![now];
+        }
+        let tag = Some(self.seed());
+        let next = Object { tag, ..source };
+        let document = tag_document(tag.unwrap());
+        let query = [("tagging", String::new())];
+        let ask = put("/tour/linked", &query, &document);
+        self.change("/tour/linked", Some(next), ask)?;
+        Ok(())
+    }
+
+    /// One upload that is completed and one that is aborted.
+    fn uploads(&mut self) -> Alive {
+        for (path, completes) in [("/tour/parts", true), ("/tour/dropped", false)] {
+            if completes {
+                self.change(path, None, |client| client.send("DELETE", path, &[], b""))?;
+            }
+            let query = [("uploads", String::new())];
+            let id = self.client.send("POST", path, &query, b"")?.expect(200);
+            let id = id.all("UploadId").pop().unwrap();
+            self.told.upload = Some((id.clone(), path.to_owned(), false));
+            let object = Object::new(self.seed(), SHARDED);
+            let query = [("partNumber", "1".to_owned()), ("uploadId", id.clone())];
+            // The second takes the place of the first.
+            for body in [Object::new(self.seed(), SHARDED).body(), object.body()] {
+                let part = self.client.send("PUT", path, &query, &body)?.expect(200);
+                self.told.upload = Some((id.clone(), path.to_owned(), true));
+                let etag = part.etag().unwrap();
+                if completes && body == object.body() {
+                    let document = format!(
+                        "<CompleteMultipartUpload><Part><PartNumber>1</PartNumber>\
+                         <ETag>{etag}</ETag></Part></CompleteMultipartUpload>"
+                    );
+                    self.change(path, Some(object), |client| {
+                        client.send("POST", path, &query[1..], document.as_bytes())
+                    })?;
+                    self.told.upload = None;
+                }
+            }
+            if !completes {
+                self.told.upload = None;
+                self.client
+                    .send("DELETE", path, &query[1..], b"")?
+                    .expect(204);
+            }
+        }
+        Ok(())
+    }
+
+    /// A bucket that is made, set up and deleted.
+    fn a_passing_bucket(&mut self) -> Alive {
+        let tag = self.seed();
+        let (versioning, tagging) = (versioning_document(), tag_document(tag));
+        let setting = |name| [(name, String::new())];
+        let steps: [(&str, &[(&str, String)], &[u8], _); 4] = [
+            ("PUT", &[], b"", Some((false, None))),
+            (
+                "PUT",
+                &setting("versioning"),
+                &versioning,
+                Some((true, None)),
+            ),
+            (
+                "PUT",
+                &setting("tagging"),
+                &tagging,
+                Some((true, Some(tag))),
+            ),
+            ("DELETE", &[], b"", None),
+        ];
+        // One that an earlier cut has left.
+        if self.told.passing.0[0].is_some() {
+            self.told.passing.0.push(None);
+            self.client
+                .send("DELETE", "/passing", &[], b"")?
+                .expect(204);
+            self.told.passing.0 = vec![None];
+        }
+        for (method, query, body, next) in steps {
+            self.told.passing.0.push(next);
+            let answer = self.client.send(method, "/passing", query, body)?;
+            assert!(answer.status < 300, "{}", answer.text());
+            self.told.passing.0 = vec![next];
+        }
+        Ok(())
+    }
+
+    /// With everything deleted, what a start leaves would be left for ever.
+    fn nothing_is_left(&mut self) {
+        assert!(self.start(None), "{}", self.log());
+        self.audit().unwrap();
+        for path in self
+            .told
+            .objects
+            .keys()
+            .filter(|path| path.starts_with("/tour"))
+        {
+            self.client
+                .send("DELETE", path, &[], b"")
+                .unwrap()
+                .expect(204);
+        }
+        let query = [("versions", String::new())];
+        let page = self.client.send("GET", "/kept", &query, b"").unwrap();
+        for (key, version) in page.all("Key").iter().zip(page.all("VersionId")) {
+            let query = [("versionId", version)];
+            let path = format!("/kept/{key}");
+            self.client
+                .send("DELETE", &path, &query, b"")
+                .unwrap()
+                .expect(204);
+        }
+        let query = [("uploads", String::new())];
+        let page = self.client.send("GET", "/tour", &query, b"").unwrap();
+        for (key, id) in page.all("Key").iter().zip(page.all("UploadId")) {
+            let (path, query) = (format!("/tour/{key}"), [("uploadId", id)]);
+            self.client
+                .send("DELETE", &path, &query, b"")
+                .unwrap()
+                .expect(204);
+        }
+        self.child.take().unwrap().kill().unwrap();
+        assert!(self.start(None), "{}", self.log());
+        let shards = || (1..=4).map(|disk| self.disks.shard_files(disk).len());
+        eventually("no shard is left", || shards().sum::<usize>() == 0);
+        self.child.take().unwrap().kill().unwrap();
+    }
+}
+
+impl Drop for Lane {
+    fn drop(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+/// What is at the path; one of the objects allowed, byte by byte.
+fn look(client: &Client, path: &str, allowed: &[Option<Object>]) -> io::Result<Option<Object>> {
+    let answer = client.get(path)?;
+    if answer.status == 404 {
+        return Ok(None);
+    }
+    let body = answer.expect(200).body;
+    let tags = client.send("GET", path, &[("tagging", String::new())], b"")?;
+    let tag = tags.expect(200).all("Value").pop();
+    let tag = tag.map(|tag| tag.parse().unwrap());
+    let whole = allowed
+        .iter()
+        .flatten()
+        .find(|object| object.body() == body);
+    let object = whole.unwrap_or_else(|| panic!("{path} has bytes that nobody wrote last"));
+    Ok(Some(Object { tag, ..*object }))
+}
+
+fn versioning_document() -> Vec<u8> {
+    b"<VersioningConfiguration><Status>Enabled</Status></VersioningConfiguration>".to_vec()
+}
+
+fn tag_document(value: u64) -> Vec<u8> {
+    format!("<Tagging><TagSet><Tag><Key>k</Key><Value>{value}</Value></Tag></TagSet></Tagging>")
+        .into_bytes()
+}
+
+/// Each point once. Those that each disk passes are cut at more than one of them.
+fn places() -> Vec<CrashAt> {
+    let most = std::env::var(NTH_VARIABLE).ok();
+    Point::all()
+        .flat_map(|point| {
+            let nths: Vec<u32> = match (point, &most) {
+                (Point::Command(_, Step::Proposing | Step::Answered), _) => vec![1],
+                (_, Some(most)) => (1..=most.parse().unwrap()).collect(),
+                (Point::Command(CommandKind::PutObject, Step::Logged), None) => vec![1, 3],
+                _ => vec![1],
+            };
+            nths.into_iter().map(move |nth| CrashAt { point, nth })
+        })
+        .collect()
+}
+
+#[test]
+fn f_01_every_crash_point_is_reached_and_leaves_old_or_new() {
+    let places = places();
+    thread::scope(|scope| {
+        for lane_number in 0..LANES {
+            let own: Vec<CrashAt> = places
+                .iter()
+                .copied()
+                .skip(lane_number)
+                .step_by(LANES)
+                .collect();
+            scope.spawn(move || {
+                let mut lane = Lane::new();
+                for at in own {
+                    println!("lane {lane_number}: {at}");
+                    lane.cut(at);
+                }
+                lane.nothing_is_left();
+            });
+        }
+    });
+}
+
+#[test]
+fn an_unknown_crash_point_is_told_before_anything_is_touched() {
+    let disks = Disks::fresh(1);
+    let output = server::command()
+        .args(server::arguments(&disks))
+        .env("DRYSTONE_CRASH_AT", "put-object.nowhere")
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(text.contains("no crash point"), "{text}");
+    assert!(!disks.path(1).exists());
+}
