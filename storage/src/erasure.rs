@@ -230,6 +230,26 @@ impl Codec {
     }
 }
 
+impl Codec {
+    /// Rebuilds the chunk (or block) of one rank, data or parity, from any k that are there.
+    pub fn reconstruct_rank(
+        &self,
+        mut row: Vec<Option<Vec<u8>>>,
+        rank: usize,
+    ) -> Result<Vec<u8>, TooFewChunks> {
+        assert_eq!(row.len(), self.geometry.total());
+        if row[rank].is_none() {
+            let code = self.code.as_ref().ok_or(TooFewChunks)?;
+            let rebuilt = match rank < self.geometry.data() {
+                true => code.reconstruct_data(&mut row),
+                false => code.reconstruct(&mut row),
+            };
+            rebuilt.map_err(|_| TooFewChunks)?;
+        }
+        row[rank].take().ok_or(TooFewChunks)
+    }
+}
+
 /// A code for each geometry in use, made once.
 #[derive(Default)]
 pub struct Codecs {

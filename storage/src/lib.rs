@@ -26,6 +26,7 @@ mod meta;
 pub mod model;
 mod multipart;
 pub mod node;
+pub mod operator;
 mod placement;
 mod put;
 mod quorum;

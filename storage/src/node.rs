@@ -2,6 +2,7 @@
 
 mod measures;
 mod open;
+mod operate;
 mod upkeep;
 
 use std::collections::HashMap;
@@ -20,6 +21,7 @@ use crate::meta::group::Group;
 use crate::quorum::Shards;
 use crate::repair::epochs::{EpochGuard, Epochs};
 use crate::repair::gc::Counts;
+use crate::repair::heal::Healer;
 use crate::store::{
     Body, CompleteUpload, CreateBucket, CreateUpload, DeleteObject, Deleted, Health, ListBuckets,
     ListObjects, ListUploads, ListVersions, ObjectHandle, ObjectPage, ObjectStore, PutObject,
@@ -46,6 +48,7 @@ pub struct Node {
     lost_at_start: usize,
     /// What gc of the objects' group has done.
     collected: Arc<Counts>,
+    pub(crate) healer: Arc<Healer>,
     upkeep: Upkeep,
 }
 

@@ -12,7 +12,7 @@
 use bytes::{Bytes, BytesMut};
 
 use crate::error::{Error, Refusal, Result};
-use crate::meta::command::{Change, NewData, Place, Reply};
+use crate::meta::command::{Change, NewData, Place, Reply, ShardPlace};
 use crate::node::Node;
 use crate::repair::epochs::EpochGuard;
 use crate::store::{Body, ObjectHandle, PutObject, Written};
@@ -108,17 +108,26 @@ impl Node {
     ) -> Result<Reply> {
         let command = self.command(&epoch, change);
         let (objects, shards) = (self.objects.clone(), self.shards.clone());
+        let healer = self.healer.clone();
         let commit = tokio::spawn(async move {
             let answer = objects.propose(command).await;
             if let Place::Shards(set) = &data.place {
                 match &answer {
-                    Ok(_) => shards.confirm(data.write_id, set),
+                    Ok(_) => {
+                        shards.confirm(data.write_id, set);
+                        if set.shards.iter().any(|place| place.missing) {
+                            healer.wake();
+                        }
+                    }
                     // Refused so, a command may still have been carried out before: the same
                     // one under another leader, or another one with these bytes.
                     Err(Error::Refused(Refusal::EpochBelowFloor | Refusal::Conflict)) => {}
                     // Surely not named and never will be: no need to wait for gc.
                     // What a disk keeps all the same is on its list.
-                    Err(Error::Refused(_)) => drop(shards.remove(data.write_id, set).await),
+                    Err(Error::Refused(_)) => {
+                        let all = (0..).zip(set.shards.iter().map(ShardPlace::at));
+                        shards.remove(data.write_id, all).await;
+                    }
                     // Unknown: the disks' lists keep them until gc can ask.
                     Err(_) => {}
                 }

@@ -168,16 +168,22 @@ impl Inner {
         }
     }
 
-    /// Sees whether the directory is still this disk. Blocks.
-    fn check(&self) {
+    /// Sees whether the directory is still this disk; an error says that it could not be seen.
+    /// Blocks.
+    fn check(&self) -> io::Result<()> {
         match is_still(&self.dir, self.id) {
             Ok(true) => {}
             Ok(false) => self.leave(DiskState::Lost("its identity is gone".into())),
             Err(e) if is_scarcity(&e) => {
                 tracing::warn!(disk = %self.id, error = %e, "disk could not be checked");
+                return Err(e);
             }
-            Err(e) => self.leave(DiskState::Failed(e.to_string().into())),
+            Err(e) => {
+                self.leave(DiskState::Failed(e.to_string().into()));
+                return Err(e);
+            }
         }
+        Ok(())
     }
 
     /// What a failed write, creation or sync means for the disk. Blocks.
@@ -191,7 +197,7 @@ impl Inner {
         }
         if error.kind() == io::ErrorKind::NotFound {
             // The folders were made with the disk: without them it is not the disk any more.
-            self.check();
+            drop(self.check());
             self.leave(DiskState::Lost("a folder of shards is missing".into()));
         } else {
             self.leave(DiskState::Failed(error.to_string().into()));
@@ -199,12 +205,14 @@ impl Inner {
         self.writable().err().unwrap_or(DiskError::Io(error))
     }
 
-    /// What a failed read means. Blocks.
+    /// What a failed read means: a shard is missing only where the disk is surely itself. Blocks.
     fn after_read(&self, error: DiskError) -> DiskError {
         match error {
             DiskError::Io(e) if e.kind() == io::ErrorKind::NotFound => {
-                self.check();
-                self.readable().err().unwrap_or(DiskError::Missing)
+                let checked = self.check();
+                let down = self.readable().err();
+                down.or(checked.err().map(DiskError::Io))
+                    .unwrap_or(DiskError::Missing)
             }
             DiskError::Io(e) if !is_scarcity(&e) => DiskError::Corrupt(e.to_string()),
             other => other,
@@ -523,6 +531,16 @@ impl ShardReader for LocalReader {
             .inner
             .pool
             .run(move || reader.read(blocks).map_err(|e| inner.after_read(e.into())));
+        read.await?
+    }
+
+    async fn seal(&self) -> Result<u64, DiskError> {
+        self.inner.readable()?;
+        let (inner, reader) = (self.inner.clone(), self.reader.clone());
+        let read = self
+            .inner
+            .pool
+            .run(move || reader.footer().map_err(|e| inner.after_read(e)));
         read.await?
     }
 }

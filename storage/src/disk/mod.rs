@@ -186,6 +186,9 @@ pub trait ShardWriter: Send {
 pub trait ShardReader: Send + Sync {
     /// Blocks that do not verify are marked; an error means that none could be read.
     async fn read(&self, blocks: Range<u64>) -> Result<Blocks, DiskError>;
+
+    /// The checksum over the whole shard as its footer has it, which must verify.
+    async fn seal(&self) -> Result<u64, DiskError>;
 }
 
 /// Adjacent blocks of a shard, as read.

@@ -207,6 +207,24 @@ impl Reader {
         Ok(Reader { file, name, len })
     }
 
+    /// The shard's checksum, from a footer that verifies.
+    pub fn footer(&self) -> Result<u64, DiskError> {
+        let mut footer = [0; FOOTER_LEN];
+        let at = file_len(self.len) - FOOTER_LEN as u64;
+        self.file.read_exact_at(&mut footer, at)?;
+        let number = |at: usize| {
+            let bytes = footer[at..at + 8].try_into().expect("8 bytes");
+            u64::from_le_bytes(bytes)
+        };
+        let whole = footer[24..32] == FOOTER_MAGIC
+            && number(32) == xxh3_64(&footer[..32])
+            && number(8) == self.len;
+        match whole {
+            true => Ok(number(16)),
+            false => Err(DiskError::Corrupt("footer does not verify".into())),
+        }
+    }
+
     /// Reads blocks in one system call and verifies each.
     pub fn read(&self, blocks: Range<u64>) -> io::Result<Blocks> {
         assert!(

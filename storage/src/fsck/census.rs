@@ -126,7 +126,14 @@ fn garbage(replica: &Replica) -> Result<HashSet<(DiskId, ShardName)>> {
         let (_, rest) = keys::number(&row)?;
         let (write_id, _) = keys::write_id(rest)?;
         let row: GarbageRow = decode(&row, &value)?;
-        garbage.extend(names(write_id, &row.shards));
+        garbage.extend(row.shards.iter().map(|shard| {
+            let name = ShardName {
+                write_id,
+                rank: shard.rank,
+                generation: shard.at.generation,
+            };
+            (shard.at.disk, name)
+        }));
     }
     Ok(garbage)
 }

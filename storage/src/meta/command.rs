@@ -138,6 +138,35 @@ pub enum Change {
     ForgetGarbage { entries: Vec<(Epoch, WriteId)> },
     /// A reader met a damaged or missing shard.
     QueueHeal { entries: Vec<HealEntry> },
+
+    // Object groups: what heal and scrub change.
+    /// Names a shard that was made anew in place of the old one. Refused unless the row still has
+    /// the old one.
+    SwapShard(Swap),
+    /// These shards were queued and turned out to be whole where they are.
+    SettleHeals { entries: Vec<(HealEntry, ShardAt)> },
+    /// The disk never comes back: what is committed with a shard on it owes that one to heal.
+    ExpelDisk { disk: DiskId },
+    /// Looks at the next `max` data rows and queues what they have on an expelled disk.
+    QueueDisk { disk: DiskId, max: u32 },
+}
+
+/// Where a shard is, by which heal swaps it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ShardAt {
+    pub disk: DiskId,
+    pub generation: u32,
+}
+
+/// One shard made anew.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Swap {
+    pub write_id: WriteId,
+    pub rank: u8,
+    pub from: ShardAt,
+    pub to: ShardAt,
+    /// Of the new one.
+    pub checksum: u64,
 }
 
 impl Change {
@@ -208,6 +237,15 @@ pub struct ShardPlace {
     pub missing: bool,
 }
 
+impl ShardPlace {
+    pub fn at(&self) -> ShardAt {
+        ShardAt {
+            disk: self.disk,
+            generation: self.generation,
+        }
+    }
+}
+
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DeleteKey {
     pub key: String,
@@ -224,7 +262,7 @@ pub struct ChosenPart {
     pub size: u64,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct HealEntry {
     pub write_id: WriteId,
     pub rank: u8,
@@ -263,6 +301,11 @@ pub enum Reply {
     Epochs {
         epoch: Epoch,
         floor: Epoch,
+    },
+    /// To `QueueDisk`: so many shards were queued, and whether rows are left to look at.
+    Queued {
+        shards: u32,
+        more: bool,
     },
 }
 

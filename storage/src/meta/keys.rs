@@ -36,6 +36,7 @@ enum Table {
     Finished = 0x2b,
     Garbage = 0x30,
     Heal = 0x31,
+    Expelled = 0x32,
 }
 
 /// From `from` on, up to but without `to`.
@@ -217,6 +218,10 @@ impl Keys {
         self.key(Table::Data, &[&id.0])
     }
 
+    pub fn all_data(self) -> KeyRange {
+        KeyRange::of_prefix(self.key(Table::Data, &[]))
+    }
+
     pub fn part(self, list: WriteId, offset: u64, number: u16) -> Vec<u8> {
         self.key(
             Table::Parts,
@@ -294,9 +299,12 @@ impl Keys {
         KeyRange::of_prefix(self.key(Table::Heal, &[&id.0]))
     }
 
-    #[cfg(test)]
     pub fn heals(self) -> KeyRange {
         KeyRange::of_prefix(self.key(Table::Heal, &[]))
+    }
+
+    pub fn expelled(self) -> Vec<u8> {
+        self.key(Table::Expelled, &[])
     }
 }
 
@@ -395,8 +403,12 @@ pub fn parse_garbage(row: &[u8]) -> Result<(Epoch, WriteId)> {
     Ok((Epoch(epoch), WriteId(array(row, HEAD_LEN + 8)?)))
 }
 
+/// The write id of a `data` row.
+pub fn parse_data(row: &[u8]) -> Result<WriteId> {
+    Ok(WriteId(array(row, HEAD_LEN)?))
+}
+
 /// Write id and rank of a `heal` row.
-#[cfg(test)]
 pub fn parse_heal(row: &[u8]) -> Result<(WriteId, u8)> {
     let [rank] = array(row, HEAD_LEN + 16)?;
     Ok((WriteId(array(row, HEAD_LEN)?), rank))

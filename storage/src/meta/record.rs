@@ -8,11 +8,12 @@
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use super::command::{Outcome, Reply, ShardSet};
+use super::command::{Outcome, Reply, ShardAt, ShardSet};
 use crate::store::ListedObject;
 use crate::types::{
-    AccountId, Attributes, BucketId, Checksum, ChecksumAlgorithm, ChecksumType, ETag, Epoch,
-    ObjectVersion, Order, Timestamp, Upload, UploadId, Version, VersionId, Versioning, WriteId,
+    AccountId, Attributes, BucketId, Checksum, ChecksumAlgorithm, ChecksumType, DiskId, ETag,
+    Epoch, ObjectVersion, Order, Timestamp, Upload, UploadId, Version, VersionId, Versioning,
+    WriteId,
 };
 
 /// The bytes are no record that this program knows.
@@ -104,6 +105,7 @@ first_version!(
     FinishedRow,
     GarbageRow,
     HealRow,
+    ExpelledRow,
 );
 
 /// The group's epoch and its floor.
@@ -341,13 +343,56 @@ pub struct FinishedRow {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GarbageRow {
     pub bucket: BucketId,
-    pub shards: ShardSet,
+    pub shards: Vec<GarbageShard>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GarbageShard {
+    pub rank: u8,
+    pub at: ShardAt,
+}
+
+impl GarbageShard {
+    pub fn all_of(set: &ShardSet) -> Vec<GarbageShard> {
+        let shards = (0..).zip(&set.shards);
+        shards
+            .map(|(rank, place)| GarbageShard {
+                rank,
+                at: place.at(),
+            })
+            .collect()
+    }
 }
 
 /// A shard that has to be made anew.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HealRow {
     pub bucket: BucketId,
+    pub since: Timestamp,
+}
+
+/// The disks that never come back.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExpelledRow(pub Vec<ExpelledDisk>);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExpelledDisk {
+    pub disk: DiskId,
+    /// How far the data rows have been looked at for shards on it.
+    pub looked: Looked,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Looked {
+    Nowhere,
+    UpTo(WriteId),
+    Everywhere,
+}
+
+impl ExpelledRow {
+    pub fn has(&self, disk: DiskId) -> bool {
+        self.0.iter().any(|expelled| expelled.disk == disk)
+    }
 }
 
 #[cfg(test)]
@@ -590,11 +635,31 @@ mod tests {
         pinned(
             &GarbageRow {
                 bucket: BUCKET,
-                shards: shards(),
+                shards: GarbageShard::all_of(&shards()),
             },
-            "01050100808008015301dddddddddddddddddddddddddddddddd03ac0201",
+            "01050100dddddddddddddddddddddddddddddddd03",
         );
-        pinned(&HealRow { bucket: BUCKET }, "0105");
+        pinned(
+            &HealRow {
+                bucket: BUCKET,
+                since: MODIFIED,
+            },
+            "010503",
+        );
+        let expelled = |looked| ExpelledDisk {
+            disk: DiskId([0xdd; 16]),
+            looked,
+        };
+        pinned(
+            &ExpelledRow(vec![
+                expelled(Looked::Nowhere),
+                expelled(Looked::UpTo(WRITE)),
+                expelled(Looked::Everywhere),
+            ]),
+            "0103dddddddddddddddddddddddddddddddd00\
+             dddddddddddddddddddddddddddddddd01aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\
+             dddddddddddddddddddddddddddddddd02",
+        );
     }
 
     #[test]

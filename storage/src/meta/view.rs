@@ -5,26 +5,25 @@
 //! needs it and for no other. Pages are as long as their `max` says; callers bound it.
 
 mod list;
+mod upkeep;
 
 use rocksdb::{DBRawIterator, Snapshot};
 
-#[cfg(test)]
-use super::command::HealEntry;
 use super::keys::{self, KeyRange, Keys};
 use super::record::{
-    AccountRow, BucketRow, EpochsRow, GarbageRow, NameRow, NameState, OffsetRow, PartRow,
-    SettingRow, UploadPartRow, UploadRow, VersionRow,
+    AccountRow, BucketRow, EpochsRow, NameRow, NameState, OffsetRow, PartRow, SettingRow,
+    UploadPartRow, UploadRow, VersionRow,
 };
 pub use super::record::{DataKind, DataRow};
 pub use super::txn::Rows;
 use super::txn::{Row, bounded, decode, failed};
 use crate::db::{Db, Family};
 use crate::error::{Error, Refusal, Result};
-use crate::meta::command::ShardSet;
 use crate::types::{
-    Account, AccountId, Bucket, BucketId, Checksum, DiskId, ETag, Epoch, ObjectPart, Order, Upload,
+    Account, AccountId, Bucket, BucketId, Checksum, ETag, Epoch, ObjectPart, Order, Upload,
     UploadId, UploadedPart, Version, VersionSelector, Versioning, WriteId,
 };
+pub use upkeep::Owed;
 
 pub struct View<'a> {
     db: &'a Db,
@@ -70,15 +69,6 @@ impl Part {
 pub struct StoredPart {
     pub part: UploadedPart,
     pub write_id: WriteId,
-}
-
-/// Shards that nothing names any more.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Garbage {
-    pub epoch: Epoch,
-    pub write_id: WriteId,
-    pub bucket: BucketId,
-    pub shards: ShardSet,
 }
 
 /// The group's epoch and its floor.
@@ -301,70 +291,6 @@ impl View<'_> {
         let value = self.snapshot.get_cf(values, self.keys.value(id));
         let value = value.map_err(|error| failed(self.db, error))?;
         value.ok_or_else(|| Error::Corrupt(format!("inline value {id} is missing")))
-    }
-
-    /// Whether a shard of this write id, of this rank and on this disk, may still be read: the data
-    /// row names it, or it went into `garbage` in an epoch that is not yet below the floor.
-    pub fn refers_to(&self, id: WriteId, rank: u8, disk: DiskId) -> Result<bool> {
-        let on_disk = |shards: &ShardSet| {
-            let shard = shards.shards.get(usize::from(rank));
-            shard.is_some_and(|shard| shard.disk == disk)
-        };
-        if let Some(row) = self.data_row(id)? {
-            return Ok(matches!(&row.kind, DataKind::Shards(shards) if on_disk(shards)));
-        }
-        let Epochs { epoch, floor } = self.epochs()?;
-        for epoch in floor.0..=epoch.0 {
-            let row: Option<GarbageRow> = self.row(&self.keys.garbage(Epoch(epoch), id))?;
-            if row.is_some_and(|row| on_disk(&row.shards)) {
-                return Ok(true);
-            }
-        }
-        Ok(false)
-    }
-
-    /// Up to `max` garbage rows of epochs below `below` that come after `after`, oldest first.
-    pub fn garbage(
-        &self,
-        after: Option<(Epoch, WriteId)>,
-        below: Epoch,
-        max: usize,
-    ) -> Result<Vec<Garbage>> {
-        let mut range = self.keys.garbage_below(below);
-        if let Some((epoch, id)) = after {
-            range = range.starting_at(keys::successor(&self.keys.garbage(epoch, id)));
-        }
-        let rows = self.scan(&range, max)?;
-        let garbage = rows.iter().map(|(key, value)| {
-            let (epoch, write_id) = keys::parse_garbage(key)?;
-            let GarbageRow { bucket, shards } = decode(key, value)?;
-            Ok(Garbage {
-                epoch,
-                write_id,
-                bucket,
-                shards,
-            })
-        });
-        garbage.collect()
-    }
-
-    /// Up to `max` entries of the heal queue above `after`.
-    #[cfg(test)]
-    pub fn heals(
-        &self,
-        after: Option<crate::meta::command::HealEntry>,
-        max: usize,
-    ) -> Result<Vec<crate::meta::command::HealEntry>> {
-        let mut range = self.keys.heals();
-        if let Some(HealEntry { write_id, rank }) = after {
-            range = range.starting_at(keys::successor(&self.keys.heal(write_id, rank)));
-        }
-        let rows = self.scan(&range, max)?;
-        let entries = rows.iter().map(|(key, _)| {
-            let (write_id, rank) = keys::parse_heal(key)?;
-            Ok(HealEntry { write_id, rank })
-        });
-        entries.collect()
     }
 }
 

@@ -26,8 +26,9 @@ use crate::erasure::Geometry;
 use crate::error::Error;
 use crate::meta::group::Group;
 use crate::meta::start::{Groups, OpenDisk, Start, start_groups};
-use crate::quorum::{Classes, DAMAGE_QUEUE_LEN_MAX, Shards};
+use crate::quorum::{Classes, DAMAGE_QUEUE_LEN_MAX, Pace, Shards};
 use crate::repair::epochs::Epochs;
+use crate::repair::heal::Healer;
 
 const DEFAULT_CLASS: &str = "STANDARD";
 /// The part of a disk's directory that holds its database.
@@ -115,6 +116,13 @@ impl Node {
         let shards = Arc::new(Shards::new(disks, classes, damage));
         let epochs = epochs_of(&groups.objects).await?;
         let system_epochs = epochs_of(&groups.system).await?;
+        let healer = Arc::new(Healer::new(
+            options.env.clone(),
+            groups.objects.clone(),
+            epochs.clone(),
+            shards.clone(),
+            Arc::new(Pace::new(0, false)),
+        ));
         let node = Arc::new(Node {
             env: options.env,
             system: groups.system,
@@ -126,6 +134,7 @@ impl Node {
             databases,
             lost_at_start: given - up,
             collected: Arc::default(),
+            healer,
             upkeep: Upkeep::default(),
         });
         node.finish_deletions().await?;

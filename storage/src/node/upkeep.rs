@@ -64,6 +64,8 @@ pub(super) fn start(
     ] {
         node.upkeep.run(collect(collector, gc_every));
     }
+    let healer = node.healer.clone();
+    node.upkeep.run(async move { healer.run().await });
     for disk in node.shards.disks() {
         node.upkeep.run(watch(
             disk.clone(),
@@ -122,7 +124,9 @@ impl Node {
             .collect();
         let epoch = self.epochs.begin();
         let command = self.command(&epoch, Change::QueueHeal { entries });
-        self.objects.propose(command).await.map(drop)
+        self.objects.propose(command).await?;
+        self.healer.wake();
+        Ok(())
     }
 
     pub(super) async fn look(&self) -> Health {

@@ -4,27 +4,31 @@
 //! module what is promised. Here are the disks, the geometry of each storage class, and the
 //! upkeep of shards that gc asks for. What shards mean is the metadata's.
 
+mod heal;
+mod pace;
 mod read;
 #[cfg(test)]
 mod tests;
 mod write;
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures_util::future::join_all;
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 
 use crate::disk::{BLOCK_SIZE_BYTES, Disk, DiskError, ShardName, Space};
 use crate::erasure::{Codecs, Geometry, Layout};
 use crate::error::{Error, Result};
-use crate::meta::command::{ShardPlace, ShardSet};
+use crate::meta::command::{ShardAt, ShardPlace, ShardSet};
 use crate::placement::{self, Candidate};
 use crate::store::{Body, BodyReader};
 use crate::types::{BucketId, ByteRange, DiskId, Epoch, WriteId};
 
+pub use self::heal::{Examined, Owing, Unhealed};
+pub use self::pace::{Pace, Paused};
 pub use crate::disk::Unconfirmed;
 
 /// A disk that does not answer within this time misses its part in a read or write.
@@ -75,11 +79,43 @@ pub enum Removed {
 
 /// The disks of a node and what is written and read on them.
 pub struct Shards {
-    disks: Vec<Arc<dyn Disk>>,
+    roster: RwLock<Arc<Roster>>,
     classes: Classes,
     codecs: Codecs,
     suspects: Arc<Suspects>,
     damage: mpsc::Sender<DamageReport>,
+    /// Places for rebuilds, by disk.
+    rebuilds: Mutex<HashMap<DiskId, Arc<Semaphore>>>,
+}
+
+/// The disks of the moment. Who reads and writes takes a copy.
+#[derive(Clone, Default)]
+struct Roster {
+    disks: Vec<Arc<dyn Disk>>,
+    /// Those that never come back: what was on them is missing, not away.
+    gone: HashSet<DiskId>,
+}
+
+impl Roster {
+    fn disk(&self, id: DiskId) -> Option<&Arc<dyn Disk>> {
+        self.disks.iter().find(|disk| disk.id() == id)
+    }
+
+    fn holder(&self, id: DiskId) -> Holder {
+        match self.disk(id) {
+            _ if self.gone.contains(&id) => Holder::Gone,
+            Some(disk) => Holder::Here(disk.clone()),
+            None => Holder::Away,
+        }
+    }
+}
+
+/// Who has a shard.
+enum Holder {
+    Here(Arc<dyn Disk>),
+    /// It may come back, with the shard.
+    Away,
+    Gone,
 }
 
 impl Shards {
@@ -89,17 +125,57 @@ impl Shards {
         classes: Classes,
         damage: mpsc::Sender<DamageReport>,
     ) -> Shards {
+        let gone = HashSet::new();
         Shards {
-            disks,
+            roster: RwLock::new(Arc::new(Roster { disks, gone })),
             classes,
             codecs: Codecs::default(),
             suspects: Arc::default(),
             damage,
+            rebuilds: Mutex::default(),
         }
     }
 
-    pub fn disks(&self) -> &[Arc<dyn Disk>] {
-        &self.disks
+    fn rebuild_places(&self, disk: DiskId) -> Arc<Semaphore> {
+        let mut places = self.rebuilds.lock().unwrap_or_else(PoisonError::into_inner);
+        let places = places.entry(disk);
+        places
+            .or_insert_with(|| Arc::new(Semaphore::new(heal::REBUILDS_PER_DISK_MAX)))
+            .clone()
+    }
+
+    pub fn disks(&self) -> Vec<Arc<dyn Disk>> {
+        self.roster().disks.clone()
+    }
+
+    fn roster(&self) -> Arc<Roster> {
+        let roster = self.roster.read().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(&roster)
+    }
+
+    fn change_roster(&self, change: impl FnOnce(&mut Roster)) {
+        let mut roster = self.roster.write().unwrap_or_else(PoisonError::into_inner);
+        let mut changed = Roster::clone(&roster);
+        change(&mut changed);
+        *roster = Arc::new(changed);
+    }
+
+    /// From now on the disk takes shards.
+    pub fn add_disk(&self, disk: Arc<dyn Disk>) {
+        self.change_roster(|roster| roster.disks.push(disk));
+    }
+
+    /// From now on the disk is not asked for anything: it never comes back.
+    pub fn expel_disk(&self, id: DiskId) {
+        self.change_roster(|roster| {
+            roster.disks.retain(|disk| disk.id() != id);
+            roster.gone.insert(id);
+        });
+    }
+
+    /// How many disks were expelled: what gc passed by on their account is due again.
+    pub fn gone_count(&self) -> usize {
+        self.roster().gone.len()
     }
 
     pub fn default_geometry(&self) -> Geometry {
@@ -108,7 +184,8 @@ impl Shards {
 
     /// Whether enough disks are up for a write of the default class.
     pub fn can_write(&self) -> bool {
-        let up = self.disks.iter().filter(|d| d.state().borrow().is_up());
+        let roster = self.roster();
+        let up = roster.disks.iter().filter(|d| d.state().borrow().is_up());
         self.classes.default.fit(up.count()).is_some()
     }
 
@@ -148,38 +225,52 @@ impl Shards {
         set: &ShardSet,
         range: ByteRange,
     ) -> Result<Box<dyn BodyReader>> {
-        let geometry = Geometry::new(set.data_shards, set.parity_shards)
-            .filter(|geometry| geometry.total() == set.shards.len())
-            .filter(|_| set.chunk_size.is_multiple_of(BLOCK_SIZE_BYTES));
-        let layout = geometry.and_then(|g| Layout::new(g, set.chunk_size, size));
-        let layout = layout.ok_or_else(|| {
-            Error::Corrupt(format!("the data row of {write_id} has no valid geometry"))
-        })?;
-        let disks = set.shards.iter().map(|place| self.disk(place.disk));
-        let source = read::Source::new(
-            read::Wanted {
-                write_id,
-                bucket,
-                layout,
-            },
-            set.shards.iter().zip(disks),
-            self.codecs.get(layout.geometry()),
-            Arc::clone(&self.suspects),
-            self.damage.clone(),
-        );
+        let wanted = read::Wanted {
+            write_id,
+            bucket,
+            layout: layout_of(write_id, size, set)?,
+        };
+        let source = self.source(wanted, set, None);
         Ok(Box::new(read::Reader::open(source, range).await?))
     }
 
-    /// Removes all shards of a write.
-    pub async fn remove(&self, write_id: WriteId, set: &ShardSet) -> Removed {
-        let removals = named(write_id, set).map(|(place, name)| async move {
-            let disk = self.disk(place.disk);
-            match disk.filter(|disk| disk.state().borrow().is_up()) {
-                Some(disk) => match within_deadline(disk.remove(vec![name])).await {
-                    Ok(()) => Removed::All,
-                    Err(_) => Removed::Failed,
-                },
-                None => Removed::ButAway,
+    /// The shards of a set as a reader's source, without the one of rank `without`.
+    fn source(&self, wanted: read::Wanted, set: &ShardSet, without: Option<u8>) -> read::Source {
+        let roster = self.roster();
+        let holder = |(place, rank): (&ShardPlace, u8)| match without == Some(rank) {
+            true => Holder::Gone,
+            false => roster.holder(place.disk),
+        };
+        let holders = set.shards.iter().zip(0..).map(holder);
+        read::Source::new(
+            wanted,
+            set.shards.iter().zip(holders),
+            self.codecs.get(wanted.layout.geometry()),
+            Arc::clone(&self.suspects),
+            self.damage.clone(),
+        )
+    }
+
+    /// Removes shards of a write.
+    pub async fn remove(
+        &self,
+        write_id: WriteId,
+        shards: impl IntoIterator<Item = (u8, ShardAt)>,
+    ) -> Removed {
+        let roster = self.roster();
+        let removals = shards.into_iter().map(|(rank, at)| {
+            let (holder, name) = (roster.holder(at.disk), shard_name(write_id, rank, at));
+            async move {
+                match holder {
+                    Holder::Here(disk) if disk.state().borrow().is_up() => {
+                        match within_deadline(disk.remove(vec![name])).await {
+                            Ok(()) => Removed::All,
+                            Err(_) => Removed::Failed,
+                        }
+                    }
+                    Holder::Here(_) | Holder::Away => Removed::ButAway,
+                    Holder::Gone => Removed::All,
+                }
             }
         });
         let removed = join_all(removals).await.into_iter().max();
@@ -188,17 +279,25 @@ impl Shards {
 
     /// Takes the shards of a committed write off the lists of unconfirmed ones, some time later.
     pub fn confirm(&self, write_id: WriteId, set: &ShardSet) {
-        for (place, name) in named(write_id, set).filter(|(place, _)| !place.missing) {
-            if let Some(disk) = self.disk(place.disk) {
-                disk.confirm(&[name]);
-            }
+        for (rank, place) in (0..).zip(&set.shards).filter(|(_, place)| !place.missing) {
+            self.confirm_shard(write_id, rank, place.at());
+        }
+    }
+
+    /// The same for one shard.
+    pub fn confirm_shard(&self, write_id: WriteId, rank: u8, at: ShardAt) {
+        if let Some(disk) = self.roster().disk(at.disk) {
+            disk.confirm(&[shard_name(write_id, rank, at)]);
         }
     }
 
     /// Up to `max` unconfirmed shards below the epoch, of all disks that are up.
     pub async fn unconfirmed(&self, below: Epoch, max: usize) -> Result<Vec<Unconfirmed>> {
         let mut entries = Vec::new();
-        for disk in self.disks.iter().filter(|d| d.state().borrow().is_up()) {
+        for disk in self.disks() {
+            if !disk.state().borrow().is_up() {
+                continue;
+            }
             let room = max - entries.len();
             match within_deadline(disk.unconfirmed(below, room)).await {
                 Ok(more) => entries.extend(more),
@@ -227,17 +326,16 @@ impl Shards {
         Ok(())
     }
 
-    fn by_disk(&self, entries: &[Unconfirmed]) -> Vec<(&Arc<dyn Disk>, Vec<ShardName>)> {
+    fn by_disk(&self, entries: &[Unconfirmed]) -> Vec<(Arc<dyn Disk>, Vec<ShardName>)> {
         let names = |disk: &Arc<dyn Disk>| -> Vec<ShardName> {
             let own = entries.iter().filter(|entry| entry.disk == disk.id());
             own.map(Unconfirmed::name).collect()
         };
-        let lists = self.disks.iter().map(|disk| (disk, names(disk)));
+        let lists = self.disks().into_iter().map(|disk| {
+            let names = names(&disk);
+            (disk, names)
+        });
         lists.filter(|(_, names)| !names.is_empty()).collect()
-    }
-
-    fn disk(&self, id: DiskId) -> Option<&Arc<dyn Disk>> {
-        self.disks.iter().find(|disk| disk.id() == id)
     }
 
     /// Fails when one of `disks`, which hold metadata, has nothing left above its reserve: every
@@ -254,8 +352,8 @@ impl Shards {
     }
 
     /// The disks that are up and not suspect, and their space.
-    async fn spaces(&self) -> Vec<(&Arc<dyn Disk>, Space)> {
-        let spaces = self.disks.iter().map(|disk| async move {
+    async fn spaces(&self) -> Vec<(Arc<dyn Disk>, Space)> {
+        let spaces = self.disks().into_iter().map(|disk| async move {
             if self.suspects.contains(disk.id()) {
                 return None;
             }
@@ -273,7 +371,7 @@ impl Shards {
         let up = self.spaces().await;
         let wanted = self.classes.geometry(class);
         let geometry = wanted.fit(up.len()).ok_or_else(|| {
-            let (up, of) = (up.len(), self.disks.len());
+            let (up, of) = (up.len(), self.disks().len());
             Error::Unavailable(format!("{up} of {of} disks are up"))
         })?;
         let shard = hint.unwrap_or(1).div_ceil(geometry.data() as u64);
@@ -292,7 +390,8 @@ impl Shards {
             )));
         }
         let order = placement::order(write_id, &candidates);
-        let disks = order.into_iter().filter_map(|id| self.disk(id).cloned());
+        let disk = |id| up.iter().find(|(disk, _)| disk.id() == id);
+        let disks = order.into_iter().filter_map(|id| Some(disk(id)?.0.clone()));
         Ok(write::Plan {
             geometry,
             disks: disks.collect(),
@@ -301,16 +400,21 @@ impl Shards {
     }
 }
 
-fn named(write_id: WriteId, set: &ShardSet) -> impl Iterator<Item = (&ShardPlace, ShardName)> {
-    set.shards.iter().zip(0..).map(move |(place, rank)| {
-        let generation = place.generation;
-        let name = ShardName {
-            write_id,
-            rank,
-            generation,
-        };
-        (place, name)
-    })
+fn shard_name(write_id: WriteId, rank: u8, at: ShardAt) -> ShardName {
+    ShardName {
+        write_id,
+        rank,
+        generation: at.generation,
+    }
+}
+
+fn layout_of(write_id: WriteId, size: u64, set: &ShardSet) -> Result<Layout> {
+    let geometry = Geometry::new(set.data_shards, set.parity_shards)
+        .filter(|geometry| geometry.total() == set.shards.len())
+        .filter(|_| set.chunk_size.is_multiple_of(BLOCK_SIZE_BYTES));
+    let layout = geometry.and_then(|g| Layout::new(g, set.chunk_size, size));
+    layout
+        .ok_or_else(|| Error::Corrupt(format!("the data row of {write_id} has no valid geometry")))
 }
 
 /// An answer that comes too late is an i/o error; what was asked may still happen.

@@ -22,7 +22,7 @@ use crate::disk::{
 use crate::erasure::{Codec, Layout, Piece};
 use crate::error::{Error, Result};
 use crate::meta::command::ShardPlace;
-use crate::quorum::{DamageReport, Suspects, is_late, within_deadline};
+use crate::quorum::{DamageReport, Holder, Suspects, is_late, within_deadline};
 use crate::store::BodyReader;
 use crate::types::{BucketId, ByteRange, WriteId};
 
@@ -38,7 +38,7 @@ pub(super) struct Wanted {
 }
 
 impl Wanted {
-    fn shape(&self) -> ShardShape {
+    pub fn shape(&self) -> ShardShape {
         let geometry = self.layout.geometry();
         ShardShape {
             bucket: self.bucket,
@@ -74,7 +74,7 @@ struct Rank {
 impl Source {
     pub fn new<'a>(
         wanted: Wanted,
-        places: impl Iterator<Item = (&'a ShardPlace, Option<&'a Arc<dyn Disk>>)>,
+        places: impl Iterator<Item = (&'a ShardPlace, Holder)>,
         codec: Arc<Codec>,
         suspects: Arc<Suspects>,
         damage: mpsc::Sender<DamageReport>,
@@ -82,15 +82,19 @@ impl Source {
         let mut unanswered = false;
         let ranks: Vec<Rank> = places
             .zip(0..)
-            .map(|((place, disk), rank)| {
-                unanswered |= disk.is_none();
+            .map(|((place, holder), rank)| {
+                unanswered |= matches!(holder, Holder::Away);
+                let disk = match holder {
+                    Holder::Here(disk) if !place.missing => Some(disk),
+                    Holder::Here(_) | Holder::Away | Holder::Gone => None,
+                };
                 Rank {
                     name: ShardName {
                         write_id: wanted.write_id,
                         rank,
                         generation: place.generation,
                     },
-                    disk: disk.filter(|_| !place.missing).cloned(),
+                    disk,
                     reader: None,
                     late: suspects.contains(place.disk),
                     reported: false,
@@ -197,6 +201,22 @@ impl Source {
             }
         }
         Ok(rebuilt)
+    }
+
+    /// These rows of blocks, each with as many as the code takes.
+    pub async fn rows(&mut self, range: Range<u64>) -> Result<Vec<Vec<Option<Vec<u8>>>>> {
+        let nothing = vec![None; self.ranks.len()];
+        let mut rows: HashMap<u64, Vec<Option<Bytes>>> =
+            range.clone().map(|row| (row, nothing.clone())).collect();
+        self.read_more(range.clone(), &mut rows).await?;
+        let owned = |row: Vec<Option<Bytes>>| -> Vec<Option<Vec<u8>>> {
+            row.into_iter()
+                .map(|block| block.map(|b| b.to_vec()))
+                .collect()
+        };
+        Ok(range
+            .filter_map(|row| rows.remove(&row).map(owned))
+            .collect())
     }
 
     /// Reads rows of blocks from further shards until each of `rows` has as many as it takes.

@@ -100,7 +100,12 @@ impl Bench {
     /// The file of a write's shard.
     fn file(&self, of: &(WriteId, ShardSet), rank: usize) -> PathBuf {
         let id = of.1.shards[rank].disk;
-        let disk = self.shards.disks.iter().position(|d| d.id() == id).unwrap();
+        let disk = self
+            .shards
+            .disks()
+            .iter()
+            .position(|d| d.id() == id)
+            .unwrap();
         shard_folder(&self.dir(disk), of.0.0[0]).join(format!("{}.{rank:02x}.0", of.0))
     }
 
@@ -329,12 +334,12 @@ async fn a_disk_that_fails_on_the_way_leaves_a_set_that_can_lose_one_more() {
     let object = bytes(40 * CHUNK);
     let mut body = TestBody::watched(&object, |given| {
         if given > object.len() / 2 {
-            bench.shards.disks[2].fail("as a test");
+            bench.shards.disks()[2].fail("as a test");
         }
         Ok(())
     });
     let (write_id, _, set) = bench.write_body(&mut body).await.unwrap();
-    let missing = |place: &ShardPlace| place.missing && place.disk == bench.shards.disks[2].id();
+    let missing = |place: &ShardPlace| place.missing && place.disk == bench.shards.disks()[2].id();
     assert_eq!(set.shards.iter().filter(|place| missing(place)).count(), 1);
     let written = (write_id, set);
     let left = (0..4)
@@ -352,7 +357,7 @@ async fn a_write_that_could_not_lose_one_more_disk_fails() {
         if given > object.len() / 2 {
             [1, 2]
                 .iter()
-                .for_each(|n| bench.shards.disks[*n].fail("as a test"));
+                .for_each(|n| bench.shards.disks()[*n].fail("as a test"));
         }
         Ok(())
     });
@@ -370,7 +375,7 @@ async fn a_spare_disk_stands_in_while_the_bytes_are_at_hand() {
     for disk in 0..2 {
         let mut body = TestBody::watched(&object, |given| {
             if given > object.len() / 2 {
-                bench.shards.disks[disk].fail("as a test");
+                bench.shards.disks()[disk].fail("as a test");
             }
             Ok(())
         });
@@ -387,7 +392,7 @@ async fn a_spare_disk_stands_in_while_the_bytes_are_at_hand() {
 #[tokio::test]
 async fn one_disk_left_of_several_takes_no_writes() {
     let bench = Bench::new(2);
-    bench.shards.disks[0].fail("as a test");
+    bench.shards.disks()[0].fail("as a test");
     let failed = bench.write_body(&mut TestBody::new(&bytes(9000))).await;
     assert!(matches!(failed, Err(Error::Unavailable(_))));
     assert!(!bench.shards.can_write());
@@ -417,7 +422,7 @@ async fn f_08_below_the_reserve_a_write_is_refused_as_full() {
     let bench = Bench::with(2, Geometry::default_for(2), reserve);
     let failed = bench.write_body(&mut TestBody::new(&bytes(9000))).await;
     assert!(matches!(failed, Err(Error::Full(_))), "{failed:?}");
-    let disk = bench.shards.disks[1].id();
+    let disk = bench.shards.disks()[1].id();
     let failed = bench.shards.room_for_metadata(&[disk]).await;
     assert!(matches!(failed, Err(Error::Full(_))), "{failed:?}");
     bench.shards.room_for_metadata(&[]).await.unwrap();
@@ -471,10 +476,13 @@ async fn what_a_failed_body_left_is_found_and_dropped_as_orphans() {
     assert_eq!(files, 4, "those of the write that was kept");
     bench.assert_reads_back(&kept, &object).await;
 
-    let remove = || bench.shards.remove(kept.0, &kept.1);
+    let remove = || {
+        let all = (0..).zip(kept.1.shards.iter().map(ShardPlace::at));
+        bench.shards.remove(kept.0, all)
+    };
     assert_eq!(remove().await, Removed::All);
     assert_eq!(remove().await, Removed::All, "again");
-    bench.shards.disks[3].fail("as a test");
+    bench.shards.disks()[3].fail("as a test");
     assert_eq!(remove().await, Removed::ButAway);
 }
 

@@ -19,7 +19,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::env::Env;
 use crate::error::Result;
-use crate::meta::command::{Change, Command, Reply};
+use crate::meta::command::{Change, Command, Reply, ShardAt};
 use crate::meta::group::Group;
 use crate::quorum::{Removed, Shards, Unconfirmed};
 use crate::repair::epochs::Epochs;
@@ -112,7 +112,8 @@ impl Collector {
             after = Some((last.epoch, last.write_id));
             let mut gone = Vec::with_capacity(rows.len());
             for row in rows {
-                match shards.remove(row.write_id, &row.shards).await {
+                let garbage = row.shards.iter().map(|shard| (shard.rank, shard.at));
+                match shards.remove(row.write_id, garbage).await {
                     Removed::All => gone.push((row.epoch, row.write_id)),
                     Removed::ButAway => {}
                     Removed::Failed => failed = true,
@@ -139,7 +140,11 @@ impl Collector {
                 .read(move |view| {
                     let mut split = (Vec::new(), Vec::new());
                     for entry in entries {
-                        let named = view.refers_to(entry.write_id, entry.rank, entry.disk)?;
+                        let at = ShardAt {
+                            disk: entry.disk,
+                            generation: entry.generation,
+                        };
+                        let named = view.refers_to(entry.write_id, entry.rank, at)?;
                         if named { &mut split.0 } else { &mut split.1 }.push(entry);
                     }
                     Ok(split)

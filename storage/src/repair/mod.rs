@@ -1,5 +1,6 @@
 //! Upkeep: the epochs that say what may still be in use, and the removal of what is not.
-//! (Heal, scrub and rebalance take their places here.)
+//! What is damaged or missing is made anew by heal.
 
 pub mod epochs;
 pub mod gc;
+pub mod heal;

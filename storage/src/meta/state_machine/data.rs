@@ -7,7 +7,7 @@ use super::{Rows, Step};
 use crate::error::{Refusal, Result};
 use crate::meta::command::{NewData, Place, ShardSet};
 use crate::meta::keys;
-use crate::meta::record::{DataKind, DataRow, GarbageRow, HealRow, OffsetRow, PartRow};
+use crate::meta::record::{DataKind, DataRow, GarbageRow, GarbageShard, OffsetRow, PartRow};
 use crate::meta::txn::decode;
 use crate::types::{BucketId, WriteId};
 
@@ -24,7 +24,7 @@ impl<'a> Step<'a> {
                 DataKind::Inline
             }
             Place::Shards(shards) => {
-                self.owe_missing(bucket, data.write_id, shards);
+                self.owe_missing(bucket, data.write_id, shards)?;
                 DataKind::Shards(shards.clone())
             }
         };
@@ -43,12 +43,15 @@ impl<'a> Step<'a> {
         self.txn.put(self.keys.data(id), &row);
     }
 
-    fn owe_missing(&mut self, bucket: BucketId, id: WriteId, shards: &ShardSet) {
+    /// What was not written, and what was, but on a disk that has been expelled meanwhile.
+    fn owe_missing(&mut self, bucket: BucketId, id: WriteId, shards: &ShardSet) -> Result<()> {
+        let expelled = self.expelled()?;
         for (rank, shard) in (0..).zip(&shards.shards) {
-            if shard.missing {
-                self.txn.put(self.keys.heal(id, rank), &HealRow { bucket });
+            if shard.missing || expelled.has(shard.disk) {
+                self.owe(bucket, id, rank)?;
             }
         }
+        Ok(())
     }
 
     /// One more reference to bytes of the same bucket.
@@ -79,12 +82,28 @@ impl<'a> Step<'a> {
                 for (heal, _) in self.txn.scan(&self.keys.heals_of(id), usize::MAX)? {
                     self.txn.delete(heal);
                 }
-                let bucket = row.bucket;
-                let garbage = self.keys.garbage(self.epochs.epoch, id);
-                self.txn.put(garbage, &GarbageRow { bucket, shards });
+                self.discard_shards(row.bucket, id, GarbageShard::all_of(&shards))?;
             }
             DataKind::Parts { .. } => self.release_parts(id)?,
         }
+        Ok(())
+    }
+
+    /// Shards that lost their name, beside those of this write that did so before in this epoch.
+    pub(super) fn discard_shards(
+        &mut self,
+        bucket: BucketId,
+        id: WriteId,
+        shards: Vec<GarbageShard>,
+    ) -> Result<()> {
+        let key = self.keys.garbage(self.epochs.epoch, id);
+        let row: Option<GarbageRow> = self.txn.row(&key)?;
+        let mut row = row.unwrap_or_else(|| GarbageRow {
+            bucket,
+            shards: Vec::new(),
+        });
+        row.shards.extend(shards);
+        self.txn.put(key, &row);
         Ok(())
     }
 

@@ -11,6 +11,7 @@
 
 mod buckets;
 mod data;
+mod heal;
 #[cfg(test)]
 mod tests;
 mod upkeep;
@@ -119,6 +120,9 @@ impl<'a> Step<'a> {
             Change::RaiseFloor { to } => Some(self.raise_floor(*to)),
             Change::ForgetGarbage { entries } => Some(self.forget_garbage(entries)),
             Change::QueueHeal { entries } => Some(self.queue_heal(entries)),
+            Change::SettleHeals { entries } => Some(self.settle_heals(entries)),
+            Change::ExpelDisk { disk } => Some(self.expel_disk(*disk)),
+            Change::QueueDisk { disk, max } => Some(self.queue_disk(*disk, *max as usize)),
             _ => None,
         }
     }
@@ -169,10 +173,14 @@ impl<'a> Step<'a> {
                 key,
                 upload,
             } => self.abort_upload(*bucket, key, *upload),
+            Change::SwapShard(swap) => self.swap_shard(swap),
             Change::RaiseEpoch { .. }
             | Change::RaiseFloor { .. }
             | Change::ForgetGarbage { .. }
-            | Change::QueueHeal { .. } => unreachable!("done by upkeep"),
+            | Change::QueueHeal { .. }
+            | Change::SettleHeals { .. }
+            | Change::ExpelDisk { .. }
+            | Change::QueueDisk { .. } => unreachable!("done by upkeep"),
         }
     }
 }

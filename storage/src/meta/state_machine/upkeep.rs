@@ -1,9 +1,7 @@
-//! What a group does for itself: epochs, garbage, the heal queue. Each can be done again.
+//! What a group does for itself: epochs and garbage. Each can be done again.
 
-use super::{Reply, Rows, Step};
+use super::{Reply, Step};
 use crate::error::Result;
-use crate::meta::command::HealEntry;
-use crate::meta::record::{DataKind, HealRow};
 use crate::types::{Epoch, WriteId};
 
 impl Step<'_> {
@@ -36,24 +34,6 @@ impl Step<'_> {
     pub(super) fn forget_garbage(&mut self, entries: &[(Epoch, WriteId)]) -> Result<Reply> {
         for (epoch, id) in entries {
             self.txn.delete(self.keys.garbage(*epoch, *id));
-        }
-        Ok(Reply::Done)
-    }
-
-    /// Only shards that a data row still names are healed.
-    pub(super) fn queue_heal(&mut self, entries: &[HealEntry]) -> Result<Reply> {
-        for entry in entries {
-            let Some(row) = self.txn.data_row(entry.write_id)? else {
-                continue;
-            };
-            let named = match &row.kind {
-                DataKind::Shards(shards) => usize::from(entry.rank) < shards.shards.len(),
-                DataKind::Inline | DataKind::Parts { .. } => false,
-            };
-            if named {
-                let key = self.keys.heal(entry.write_id, entry.rank);
-                self.txn.put(key, &HealRow { bucket: row.bucket });
-            }
         }
         Ok(Reply::Done)
     }

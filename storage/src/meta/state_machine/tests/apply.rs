@@ -3,7 +3,7 @@
 use super::{B, Replica, Reply, id, owner};
 use crate::db::{Db, DbShared, Family, StateId};
 use crate::error::{Error, Refusal};
-use crate::meta::command::{Change, Command, HealEntry};
+use crate::meta::command::{Change, Command, HealEntry, ShardAt};
 use crate::meta::snapshot::delete_state;
 use crate::meta::state_machine::State;
 use crate::meta::txn::Rows;
@@ -102,6 +102,13 @@ fn commands_below_the_floor_are_refused_and_their_answers_forgotten() {
     );
 }
 
+fn at(disk: u8) -> ShardAt {
+    ShardAt {
+        disk: DiskId([disk; 16]),
+        generation: 0,
+    }
+}
+
 #[test]
 fn last_references_go_into_garbage_of_the_epoch_that_is() {
     let mut replica = Replica::new();
@@ -125,14 +132,14 @@ fn last_references_go_into_garbage_of_the_epoch_that_is() {
     let garbage = view.garbage(None, Epoch(6), 9).unwrap();
     assert_eq!((garbage[0].epoch, garbage[0].bucket), (Epoch(5), B));
     // Still read by who began before; not on another disk.
-    assert!(view.refers_to(write_id, 1, DiskId([1; 16])).unwrap());
-    assert!(!view.refers_to(write_id, 1, DiskId([2; 16])).unwrap());
+    assert!(view.refers_to(write_id, 1, at(1)).unwrap());
+    assert!(!view.refers_to(write_id, 1, at(2)).unwrap());
     drop(view);
     assert!(replica.propose(Change::RaiseEpoch { to: Epoch(6) }).is_ok());
     assert!(replica.propose(Change::RaiseFloor { to: Epoch(6) }).is_ok());
     let refers = |replica: &Replica| {
         let view = replica.state.view();
-        view.refers_to(write_id, 1, DiskId([1; 16])).unwrap()
+        view.refers_to(write_id, 1, at(1)).unwrap()
     };
     assert!(!refers(&replica));
     replica.done(Change::ForgetGarbage {
@@ -153,10 +160,10 @@ fn only_shards_that_are_named_are_queued_for_healing() {
             .put_data("k", data, WriteCondition::default())
             .is_ok()
     );
-    let entries = vec![named.clone(), entry(named.write_id, 3), entry(id(999), 0)];
+    let entries = vec![named, entry(named.write_id, 3), entry(id(999), 0)];
     replica.done(Change::QueueHeal { entries });
     let queue = replica.state.view().heals(None, 9).unwrap();
-    assert_eq!(queue, [named.clone(), entry(named.write_id, 2)]);
+    assert_eq!(queue, [named, entry(named.write_id, 2)]);
 }
 
 #[test]

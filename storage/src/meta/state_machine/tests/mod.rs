@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod apply;
+mod heal;
 mod invariants;
 mod listing;
 mod random;

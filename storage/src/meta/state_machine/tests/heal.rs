@@ -1,0 +1,241 @@
+//! Swaps and their fences, the queue, and disks that never come back.
+
+use super::{B, Replica, id};
+use crate::error::Refusal;
+use crate::meta::command::{Change, HealEntry, NewData, Reply, ShardAt, Swap};
+use crate::meta::record::GarbageShard;
+use crate::meta::view::DataKind;
+use crate::store::WriteCondition;
+use crate::types::{DiskId, Epoch, Timestamp, WriteId};
+
+const FRESH: DiskId = DiskId([9; 16]);
+
+fn at(disk: DiskId, generation: u32) -> ShardAt {
+    ShardAt { disk, generation }
+}
+
+impl Replica {
+    fn sharded_object(&mut self, key: &str) -> NewData {
+        let data = self.sharded(70);
+        let put = self.put_data(key, data.clone(), WriteCondition::default());
+        assert!(put.is_ok());
+        data
+    }
+
+    fn place(&self, id: WriteId, rank: usize) -> (ShardAt, u64, bool) {
+        match self.state.view().data(id).unwrap().unwrap().kind {
+            DataKind::Shards(set) => {
+                let place = &set.shards[rank];
+                (place.at(), place.checksum, place.missing)
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn queue(&self) -> Vec<HealEntry> {
+        self.state.view().heals(None, 99).unwrap()
+    }
+
+    fn garbage(&self) -> Vec<GarbageShard> {
+        let view = self.state.view();
+        let rows = view.garbage(None, Epoch(u64::MAX), 99).unwrap();
+        rows.into_iter().flat_map(|row| row.shards).collect()
+    }
+
+    fn swap(&self, id: WriteId, rank: u8, to: ShardAt) -> Swap {
+        Swap {
+            write_id: id,
+            rank,
+            from: self.place(id, usize::from(rank)).0,
+            to,
+            checksum: 77,
+        }
+    }
+}
+
+#[test]
+fn r_12_a_swap_names_the_new_shard_and_gives_the_old_one_to_gc_in_one_step() {
+    let mut replica = Replica::new();
+    let data = replica.sharded_object("k");
+    let owed = HealEntry {
+        write_id: data.write_id,
+        rank: 2,
+    };
+    assert_eq!(replica.queue(), [owed]);
+    let swap = replica.swap(data.write_id, 2, at(FRESH, 1));
+    let command = replica.command(Change::SwapShard(swap));
+    assert_eq!(replica.apply(&command), Ok(Reply::Done));
+    // The same command again, as after a leader's death.
+    assert_eq!(replica.apply(&command), Ok(Reply::Done));
+    assert_eq!(replica.place(data.write_id, 2), (at(FRESH, 1), 77, false));
+    assert_eq!(replica.queue(), []);
+    let old = GarbageShard {
+        rank: 2,
+        at: swap.from,
+    };
+    assert_eq!(replica.garbage(), [old]);
+    let view = replica.state.view();
+    let refers = |at| view.refers_to(data.write_id, 2, at).unwrap();
+    assert!(refers(swap.to) && refers(swap.from), "readers may have it");
+    assert!(!refers(at(FRESH, 2)), "another try's file is an orphan");
+    drop(view);
+    // A deletion in the same epoch adds the new ones to the garbage.
+    replica.delete("k", None);
+    let garbage = replica.garbage();
+    assert_eq!(garbage.len(), 1 + 3);
+    assert!(
+        garbage.contains(&old)
+            && garbage.contains(&GarbageShard {
+                rank: 2,
+                at: swap.to
+            })
+    );
+    replica.check();
+}
+
+#[test]
+fn f_24_a_swap_that_comes_too_late_changes_nothing() {
+    let mut replica = Replica::new();
+    let data = replica.sharded_object("k");
+    let refused = Err(Refusal::Conflict);
+    let late = replica.swap(data.write_id, 2, at(FRESH, 1));
+    // Another heal was faster.
+    let faster = replica.swap(data.write_id, 2, at(DiskId([8; 16]), 1));
+    replica.done(Change::SwapShard(faster));
+    assert_eq!(replica.propose(Change::SwapShard(late)), refused);
+    assert_eq!(replica.place(data.write_id, 2).0, faster.to);
+    // A disk that has another shard of the same write.
+    let (other, ..) = replica.place(data.write_id, 0);
+    let doubled = replica.swap(data.write_id, 1, at(other.disk, 1));
+    assert_eq!(replica.propose(Change::SwapShard(doubled)), refused);
+    // No such rank.
+    let rank = Swap { rank: 3, ..late };
+    assert_eq!(replica.propose(Change::SwapShard(rank)), refused);
+    // Deleted meanwhile, and overwritten.
+    let before = replica.swap(data.write_id, 1, at(FRESH, 1));
+    replica.sharded_object("k");
+    assert_eq!(replica.propose(Change::SwapShard(before)), refused);
+    // Its epoch has passed: gc may have taken the new shard.
+    let data = replica.sharded_object("k");
+    let slow = replica.swap(data.write_id, 1, at(FRESH, 1));
+    let slow = replica.command(Change::SwapShard(slow));
+    for change in [
+        Change::RaiseEpoch { to: Epoch(3) },
+        Change::RaiseFloor { to: Epoch(3) },
+    ] {
+        assert!(replica.propose(change).is_ok());
+    }
+    assert_eq!(replica.apply(&slow), Err(Refusal::EpochBelowFloor));
+    replica.check();
+}
+
+#[test]
+fn b_12_an_entry_is_settled_only_while_its_shard_is_the_one_that_was_seen() {
+    let mut replica = Replica::new();
+    let data = replica.sharded_object("k");
+    let entry = |rank| HealEntry {
+        write_id: data.write_id,
+        rank,
+    };
+    let entries = (0..3).map(entry).collect();
+    replica.done(Change::QueueHeal { entries });
+    let seen = |replica: &Replica, rank| (entry(rank), replica.place(data.write_id, rank.into()).0);
+    let all: Vec<_> = (0..3).map(|rank| seen(&replica, rank)).collect();
+    // Rank 0 moved since, rank 2 was never written.
+    let swap = replica.swap(data.write_id, 0, at(FRESH, 1));
+    replica.done(Change::SwapShard(swap));
+    replica.done(Change::QueueHeal {
+        entries: vec![entry(0)],
+    });
+    replica.done(Change::SettleHeals { entries: all });
+    assert_eq!(replica.queue(), [entry(0), entry(2)]);
+    let now = vec![seen(&replica, 0)];
+    replica.done(Change::SettleHeals { entries: now });
+    assert_eq!(replica.queue(), [entry(2)]);
+}
+
+#[test]
+fn b_16_all_that_an_expelled_disk_has_is_queued_in_steps_that_a_cut_does_not_undo() {
+    let mut replica = Replica::new();
+    for n in 0..5 {
+        replica.sharded_object(&format!("k{n}"));
+    }
+    replica.put("inline");
+    let disk = DiskId([0; 16]);
+    let step = Change::QueueDisk { disk, max: 2 };
+    let queued = |shards, more| Ok(Reply::Queued { shards, more });
+    assert_eq!(
+        replica.propose(step.clone()),
+        queued(0, false),
+        "not expelled"
+    );
+    assert_eq!(replica.state.view().expelled().unwrap(), []);
+    replica.done(Change::ExpelDisk { disk });
+    replica.done(Change::ExpelDisk { disk });
+    assert_eq!(replica.state.view().expelled().unwrap(), [(disk, false)]);
+    let before = replica.queue().len();
+    // Six rows of data, of which one is inline.
+    let mut shards = 0;
+    for more in [true, true, true, false] {
+        match replica.propose(step.clone()) {
+            Ok(Reply::Queued { shards: n, more: m }) if m == more => shards += n,
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!(shards, 5);
+    assert_eq!(replica.queue().len(), before + 5);
+    assert_eq!(replica.state.view().expelled().unwrap(), [(disk, true)]);
+    assert_eq!(replica.propose(step), queued(0, false));
+    // A writer that was on its way with a shard there owes it; nobody moves one there.
+    let late = replica.sharded_object("late");
+    let owed = HealEntry {
+        write_id: late.write_id,
+        rank: 0,
+    };
+    assert!(replica.queue().contains(&owed));
+    replica.done(Change::SettleHeals {
+        entries: vec![(owed, at(disk, 0))],
+    });
+    assert!(replica.queue().contains(&owed), "it is not whole there");
+    let swap = replica.swap(late.write_id, 1, at(disk, 1));
+    let refused = replica.propose(Change::SwapShard(swap));
+    assert_eq!(refused, Err(Refusal::Conflict));
+    replica.check();
+}
+
+#[test]
+fn r_23_the_queue_tells_how_much_waits_and_since_when() {
+    let mut replica = Replica::new();
+    let data = replica.sharded_object("a");
+    let entry = HealEntry {
+        write_id: data.write_id,
+        rank: 0,
+    };
+    let first = replica.state.view().queue(9).unwrap();
+    assert_eq!((first.shards, first.writes, first.more), (1, 1, false));
+    // Queued again, it keeps its time.
+    replica.sharded_object("b");
+    replica.done(Change::QueueHeal {
+        entries: vec![entry, HealEntry { rank: 2, ..entry }],
+    });
+    let queue = replica.state.view().queue(9).unwrap();
+    assert_eq!((queue.shards, queue.writes, queue.more), (3, 2, false));
+    assert_eq!(queue.oldest, first.oldest);
+    assert!(queue.oldest > Some(Timestamp(0)));
+    assert!(replica.state.view().queue(2).unwrap().more);
+    assert_eq!(
+        replica
+            .state
+            .view()
+            .owed_shard(entry)
+            .unwrap()
+            .unwrap()
+            .bucket,
+        B
+    );
+    let nobody = HealEntry {
+        write_id: id(999),
+        rank: 0,
+    };
+    assert!(replica.state.view().owed_shard(nobody).unwrap().is_none());
+}

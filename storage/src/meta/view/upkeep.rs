@@ -1,0 +1,160 @@
+//! What gc, heal and scrub read: garbage, the heal queue, and whether a shard still has a name.
+
+use super::{Epochs, View};
+use crate::error::Result;
+use crate::meta::command::{HealEntry, ShardAt, ShardSet};
+use crate::meta::keys;
+use crate::meta::record::{
+    DataKind, DataRow, ExpelledRow, GarbageRow, GarbageShard, HealRow, Looked, Record as _,
+};
+use crate::meta::txn::{Rows as _, decode};
+use crate::types::{BucketId, DiskId, Epoch, Timestamp, WriteId};
+
+/// Shards that nothing names any more.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Garbage {
+    pub epoch: Epoch,
+    pub write_id: WriteId,
+    pub bucket: BucketId,
+    pub shards: Vec<GarbageShard>,
+}
+
+/// A shard in the heal queue, and the write that it is of.
+#[derive(Clone, Debug)]
+pub struct Owed {
+    pub entry: HealEntry,
+    pub bucket: BucketId,
+    pub size: u64,
+    pub set: ShardSet,
+}
+
+/// How much waits in the heal queue.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Queue {
+    pub shards: u64,
+    /// Writes that have at least one of them.
+    pub writes: u64,
+    /// When the one that waits longest was queued.
+    pub oldest: Option<Timestamp>,
+    /// It was not counted to its end.
+    pub more: bool,
+}
+
+impl View<'_> {
+    /// Whether this shard may still be read: the data row names it, or it went into `garbage` in an
+    /// epoch that is not yet below the floor.
+    pub fn refers_to(&self, id: WriteId, rank: u8, at: ShardAt) -> Result<bool> {
+        if let Some(row) = self.data_row(id)?
+            && let DataKind::Shards(set) = &row.kind
+            && set
+                .shards
+                .get(usize::from(rank))
+                .is_some_and(|place| place.at() == at)
+        {
+            return Ok(true);
+        }
+        let shard = GarbageShard { rank, at };
+        let Epochs { epoch, floor } = self.epochs()?;
+        for epoch in floor.0..=epoch.0 {
+            let row: Option<GarbageRow> = self.row(&self.keys.garbage(Epoch(epoch), id))?;
+            if row.is_some_and(|row| row.shards.contains(&shard)) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Up to `max` garbage rows of epochs below `below` that come after `after`, oldest first.
+    pub fn garbage(
+        &self,
+        after: Option<(Epoch, WriteId)>,
+        below: Epoch,
+        max: usize,
+    ) -> Result<Vec<Garbage>> {
+        let mut range = self.keys.garbage_below(below);
+        if let Some((epoch, id)) = after {
+            range = range.starting_at(keys::successor(&self.keys.garbage(epoch, id)));
+        }
+        let rows = self.scan(&range, max)?;
+        let garbage = rows.iter().map(|(key, value)| {
+            let (epoch, write_id) = keys::parse_garbage(key)?;
+            let GarbageRow { bucket, shards } = decode(key, value)?;
+            Ok(Garbage {
+                epoch,
+                write_id,
+                bucket,
+                shards,
+            })
+        });
+        garbage.collect()
+    }
+
+    /// Up to `max` entries of the heal queue above `after`.
+    pub fn heals(&self, after: Option<HealEntry>, max: usize) -> Result<Vec<HealEntry>> {
+        let mut range = self.keys.heals();
+        if let Some(HealEntry { write_id, rank }) = after {
+            range = range.starting_at(keys::successor(&self.keys.heal(write_id, rank)));
+        }
+        let rows = self.scan(&range, max)?;
+        let entries = rows.iter().map(|(key, _)| {
+            let (write_id, rank) = keys::parse_heal(key)?;
+            Ok(HealEntry { write_id, rank })
+        });
+        entries.collect()
+    }
+
+    /// What a heal of this entry has to know. `None`: its data row is gone or does not decode,
+    /// which costs that write alone.
+    pub fn owed_shard(&self, entry: HealEntry) -> Result<Option<Owed>> {
+        let HealEntry { write_id, rank } = entry;
+        let Some(row) = self.raw(&self.keys.data(write_id))? else {
+            return Ok(None);
+        };
+        let Ok(row) = DataRow::decode(&row) else {
+            tracing::error!(%write_id, "a data row does not decode: it is not healed");
+            return Ok(None);
+        };
+        Ok(match row.kind {
+            DataKind::Shards(set) if usize::from(rank) < set.shards.len() => Some(Owed {
+                entry,
+                bucket: row.bucket,
+                size: row.size,
+                set,
+            }),
+            DataKind::Shards(_) | DataKind::Inline | DataKind::Parts { .. } => None,
+        })
+    }
+
+    /// Counts the heal queue, up to `max` rows of it.
+    pub fn queue(&self, max: usize) -> Result<Queue> {
+        let mut queue = Queue::default();
+        let mut rows = self.rows(&self.keys.heals());
+        let mut last = None;
+        rows.seek_to_first();
+        while let Some((key, value)) = rows.item() {
+            if queue.shards as usize >= max {
+                queue.more = true;
+                break;
+            }
+            let (write_id, _) = keys::parse_heal(key)?;
+            queue.shards += 1;
+            queue.writes += u64::from(last.replace(write_id) != Some(write_id));
+            // A row that does not decode is healed all the same.
+            if let Ok(HealRow { since, .. }) = HealRow::decode(value) {
+                queue.oldest = Some(queue.oldest.map_or(since, |oldest| oldest.min(since)));
+            }
+            rows.next();
+        }
+        self.ended(&rows)?;
+        Ok(queue)
+    }
+
+    /// The disks that never come back, and whether all that they had is queued.
+    pub fn expelled(&self) -> Result<Vec<(DiskId, bool)>> {
+        let row: ExpelledRow = self.row(&self.keys.expelled())?.unwrap_or_default();
+        let disks = row.0.into_iter();
+        Ok(disks
+            .map(|entry| (entry.disk, entry.looked == Looked::Everywhere))
+            .collect())
+    }
+}

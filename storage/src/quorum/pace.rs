@@ -1,0 +1,101 @@
+//! How fast background work may go: bytes a second, and not at all while it is paused.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep_until};
+
+/// Work that is told to pause gives up what it holds and begins it anew later.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("paused")]
+pub struct Paused;
+
+pub struct Pace {
+    /// Bytes a second; 0 is as fast as it goes.
+    rate: AtomicU64,
+    /// When the bytes taken so far are used up.
+    free_at: Mutex<Instant>,
+    paused: watch::Sender<bool>,
+}
+
+impl Pace {
+    pub fn new(rate: u64, paused: bool) -> Pace {
+        Pace {
+            rate: AtomicU64::new(rate),
+            free_at: Mutex::new(Instant::now()),
+            paused: watch::Sender::new(paused),
+        }
+    }
+
+    pub fn set(&self, rate: u64, paused: bool) {
+        self.rate.store(rate, Ordering::Relaxed);
+        self.paused.send_replace(paused);
+    }
+
+    pub fn is_paused(&self) -> bool {
+        *self.paused.borrow()
+    }
+
+    /// Waits until `bytes` more may be read or written.
+    pub async fn take(&self, bytes: u64) -> Result<(), Paused> {
+        let mut paused = self.paused.subscribe();
+        if *paused.borrow_and_update() {
+            return Err(Paused);
+        }
+        let rate = self.rate.load(Ordering::Relaxed);
+        let start = {
+            let mut free_at = self.free_at.lock().unwrap_or_else(PoisonError::into_inner);
+            let start = Instant::now().max(*free_at);
+            // A rate taken back later does not undo this: one piece is small.
+            let cost = bytes
+                .saturating_mul(1_000_000)
+                .checked_div(rate)
+                .unwrap_or(0);
+            *free_at = start + Duration::from_micros(cost);
+            start
+        };
+        tokio::select! {
+            () = sleep_until(start) => Ok(()),
+            _ = paused.wait_for(|paused| *paused) => Err(Paused),
+        }
+    }
+
+    /// Waits until it is not paused.
+    pub async fn resumed(&self) {
+        // An error means that the sender is gone, which is this.
+        drop(self.paused.subscribe().wait_for(|paused| !*paused).await);
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn bytes_wait_for_their_turn_and_a_pause_ends_the_waiting() {
+        // The second piece is due in a day.
+        let pace = Arc::new(Pace::new(1, false));
+        pace.take(86_400).await.unwrap();
+        let waiting = tokio::spawn({
+            let pace = pace.clone();
+            async move { pace.take(1).await }
+        });
+        tokio::task::yield_now().await;
+        assert!(!waiting.is_finished());
+        pace.set(1, true);
+        assert_eq!(waiting.await.unwrap(), Err(Paused));
+        assert_eq!(pace.take(1).await, Err(Paused));
+        let resumed = tokio::spawn({
+            let pace = pace.clone();
+            async move { pace.resumed().await }
+        });
+        Pace::set(&pace, 0, false);
+        resumed.await.unwrap();
+        assert!(!pace.is_paused());
+    }
+}

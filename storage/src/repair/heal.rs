@@ -1,0 +1,412 @@
+//! Heal: makes shards anew that the queue says may not be what their rows say.
+//!
+//! The queue is the metadata's: rows come with what causes them and go with what settles them, in
+//! the same batch. The healer goes through it in rounds, woken by whoever adds to it:
+//!
+//! 1. A look at the shard. Whole: the row is taken off. On a disk that is away: the row waits, for
+//!    offline is not missing. Not decided: the row waits and is tried again.
+//! 2. A new shard, noted in its disk's list of unconfirmed ones before its file can exist, made
+//!    from k others, synced and read back. Power goes here: gc asks the metadata, finds that
+//!    nothing names it, and removes it below the floor.
+//! 3. One command swaps the reference, if the row still has the old shard; the old one goes into
+//!    garbage and the queue's row goes, in the same batch. Refused, the new shard is an orphan.
+//!    Power goes here: as with a PUT, gc confirms what is named.
+//!
+//! Nothing is removed by heal but what it made itself. Fewer than k good shards: the row stays, is
+//! counted as lost, and is tried again, as a disk may still come back.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use futures_util::StreamExt as _;
+use futures_util::stream;
+use tokio::sync::Notify;
+use tokio::time::{Instant, sleep, sleep_until};
+
+use crate::env::Env;
+use crate::error::{Error, Refusal, Result};
+use crate::meta::command::{Change, Command, HealEntry, ShardAt, ShardPlace, Swap};
+use crate::meta::group::Group;
+use crate::meta::view::Owed;
+use crate::quorum::{Examined, Owing, Pace, Paused, Shards, Unhealed};
+use crate::repair::epochs::{EpochGuard, Epochs};
+use crate::types::WriteId;
+
+/// Rows of the queue that are looked at in one step.
+const PAGE_LEN: usize = 256;
+/// Writes that are healed at once: so many reads at most are under way on one disk.
+const WRITES_AT_ONCE: usize = 8;
+/// A shard that failed is tried again after this, then after twice as long, and so on.
+const RETRY_AFTER: Duration = Duration::from_secs(5);
+const RETRY_AFTER_MAX: Duration = Duration::from_secs(3600);
+/// Failures that are remembered; past it a shard is tried in every round.
+const FAILURES_LEN_MAX: usize = 100_000;
+
+/// What heal has done since the process began.
+#[derive(Default)]
+pub struct Counts {
+    pub healed: AtomicU64,
+    pub failed: AtomicU64,
+    /// Queued, and found whole.
+    pub whole: AtomicU64,
+    pub bytes: AtomicU64,
+}
+
+/// What the last round left in the queue.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Left {
+    /// Their disks are away.
+    pub waiting: u64,
+    /// There is no disk to put them on.
+    pub no_disk: u64,
+    /// Fewer good shards are left than it takes.
+    pub lost: u64,
+    /// Tried again later.
+    pub failed: u64,
+}
+
+struct Failure {
+    after: Duration,
+    due: Instant,
+    kind: Outcome,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Outcome {
+    Healed,
+    Whole(ShardAt),
+    Waiting,
+    NoDisk,
+    Lost,
+    Failed,
+}
+
+pub struct Healer {
+    env: Arc<dyn Env>,
+    objects: Group,
+    epochs: Arc<Epochs>,
+    shards: Arc<Shards>,
+    pace: Arc<Pace>,
+    queued: Notify,
+    failures: Mutex<HashMap<HealEntry, Failure>>,
+    left: Mutex<Left>,
+    pub counts: Counts,
+}
+
+impl Healer {
+    pub fn new(
+        env: Arc<dyn Env>,
+        objects: Group,
+        epochs: Arc<Epochs>,
+        shards: Arc<Shards>,
+        pace: Arc<Pace>,
+    ) -> Healer {
+        Healer {
+            env,
+            objects,
+            epochs,
+            shards,
+            pace,
+            queued: Notify::new(),
+            failures: Mutex::default(),
+            left: Mutex::default(),
+            counts: Counts::default(),
+        }
+    }
+
+    /// The queue has got more, or what it has may have become possible.
+    pub fn wake(&self) {
+        self.queued.notify_one();
+    }
+
+    /// Bytes a second, or 0 for as fast as it goes; or not at all.
+    pub fn set_pace(&self, rate: u64, paused: bool) {
+        self.pace.set(rate, paused);
+        self.wake();
+    }
+
+    pub fn is_paused(&self) -> bool {
+        self.pace.is_paused()
+    }
+
+    /// A disk came or went: what failed or waited is tried at once.
+    pub fn wake_all(&self) {
+        lock(&self.failures).clear();
+        self.wake();
+    }
+
+    /// What the last round could not heal.
+    pub fn left(&self) -> Left {
+        *lock(&self.left)
+    }
+
+    /// One round after the other, for as long as this is polled.
+    pub async fn run(&self) {
+        loop {
+            self.pace.resumed().await;
+            let begun = Instant::now();
+            let due = match self.round().await {
+                Ok(left) => {
+                    *lock(&self.left) = left;
+                    self.next_due()
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "heal did not finish its round");
+                    Some(Instant::now() + RETRY_AFTER)
+                }
+            };
+            // A long queue that can only wait is not gone through without a rest.
+            sleep(begun.elapsed()).await;
+            let retry = async {
+                match due {
+                    Some(due) => sleep_until(due).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                () = self.queued.notified() => {}
+                () = retry => {}
+            }
+        }
+    }
+
+    /// Goes through the queue once.
+    async fn round(&self) -> Result<Left> {
+        let (mut left, mut after) = (Left::default(), None);
+        loop {
+            let page: Vec<(HealEntry, Option<Owed>)> = self
+                .objects
+                .read(move |view| {
+                    let entries = view.heals(after, PAGE_LEN)?;
+                    let owed = |entry| Ok((entry, view.owed_shard(entry)?));
+                    entries.into_iter().map(owed).collect()
+                })
+                .await?;
+            let Some((last, _)) = page.last() else {
+                return Ok(left);
+            };
+            after = Some(*last);
+            if self.pace.is_paused() {
+                return Ok(left);
+            }
+            let writes = by_write(page.into_iter().filter_map(|(_, owed)| owed));
+            let healed = stream::iter(writes).map(|writes| self.heal_write(writes));
+            let mut healed = healed.buffer_unordered(WRITES_AT_ONCE);
+            let mut whole = Vec::new();
+            while let Some(outcomes) = healed.next().await {
+                for (entry, outcome) in outcomes {
+                    self.note(entry, outcome, &mut left, &mut whole);
+                }
+            }
+            if !whole.is_empty() {
+                self.settle(whole).await?;
+            }
+        }
+    }
+
+    fn note(
+        &self,
+        entry: HealEntry,
+        outcome: Outcome,
+        left: &mut Left,
+        whole: &mut Vec<(HealEntry, ShardAt)>,
+    ) {
+        match outcome {
+            Outcome::Healed => {}
+            Outcome::Whole(at) => whole.push((entry, at)),
+            Outcome::Waiting => left.waiting += 1,
+            Outcome::NoDisk => left.no_disk += 1,
+            Outcome::Lost => left.lost += 1,
+            Outcome::Failed => left.failed += 1,
+        }
+    }
+
+    /// The shards of one write, one after the other: each must know where the last one went.
+    async fn heal_write(&self, mut owed: Vec<Owed>) -> Vec<(HealEntry, Outcome)> {
+        let mut outcomes = Vec::with_capacity(owed.len());
+        for n in 0..owed.len() {
+            let entry = owed[n].entry;
+            if let Some(kind) = self.not_yet_due(entry) {
+                outcomes.push((entry, kind));
+                continue;
+            }
+            let outcome = match self.heal_shard(&owed[n]).await {
+                Ok((outcome, None)) => outcome,
+                Ok((outcome, Some(place))) => {
+                    for other in &mut owed {
+                        other.set.shards[usize::from(entry.rank)] = place.clone();
+                    }
+                    outcome
+                }
+                Err(Paused) => break,
+            };
+            self.remember(entry, outcome);
+            outcomes.push((entry, outcome));
+        }
+        outcomes
+    }
+
+    async fn heal_shard(&self, owed: &Owed) -> Result<(Outcome, Option<ShardPlace>), Paused> {
+        let HealEntry { write_id, rank } = owed.entry;
+        let shard = Owing {
+            write_id,
+            bucket: owed.bucket,
+            size: owed.size,
+            set: &owed.set,
+            rank,
+        };
+        let place = &owed.set.shards[usize::from(rank)];
+        let why = match self.shards.examine(shard, &self.pace).await? {
+            Examined::Whole => return Ok((Outcome::Whole(place.at()), None)),
+            Examined::Away => return Ok((Outcome::Waiting, None)),
+            Examined::Unknown(why) => {
+                tracing::info!(%write_id, rank, why, "a shard could not be looked at");
+                return Ok((Outcome::Failed, None));
+            }
+            Examined::Damaged(why) => why,
+        };
+        let epoch = self.epochs.begin();
+        let rebuilt = match self.shards.rebuild(shard, epoch.epoch(), &self.pace).await {
+            Ok(rebuilt) => rebuilt,
+            Err(Unhealed::Paused(paused)) => return Err(paused),
+            Err(Unhealed::Lost(error)) => {
+                tracing::error!(%write_id, rank, error, "too little is left to make a shard anew");
+                return Ok((Outcome::Lost, None));
+            }
+            Err(Unhealed::NoDisk) => return Ok((Outcome::NoDisk, None)),
+            Err(error) => {
+                tracing::warn!(%write_id, rank, %error, "a shard was not made anew");
+                return Ok((Outcome::Failed, None));
+            }
+        };
+        let swap = Swap {
+            write_id,
+            rank,
+            from: place.at(),
+            to: rebuilt.at,
+            checksum: rebuilt.checksum,
+        };
+        let outcome = self.swap(swap, epoch).await;
+        if outcome != Outcome::Healed {
+            return Ok((outcome, None));
+        }
+        tracing::debug!(%write_id, rank, why, disk = %rebuilt.at.disk, "a shard was made anew");
+        let bytes = owed.size / u64::from(owed.set.data_shards.max(1));
+        self.counts.bytes.fetch_add(bytes, Ordering::Relaxed);
+        let place = ShardPlace {
+            disk: rebuilt.at.disk,
+            generation: rebuilt.at.generation,
+            checksum: rebuilt.checksum,
+            missing: false,
+        };
+        Ok((outcome, Some(place)))
+    }
+
+    /// Driven to its end whatever becomes of this.
+    async fn swap(&self, swap: Swap, epoch: EpochGuard) -> Outcome {
+        let command = self.command(&epoch, Change::SwapShard(swap));
+        let answer = self.objects.propose(command).await;
+        // Until here gc must not take the new shard for an orphan.
+        drop(epoch);
+        let Swap { write_id, rank, .. } = swap;
+        match answer {
+            Ok(_) => {
+                self.shards.confirm_shard(write_id, rank, swap.to);
+                Outcome::Healed
+            }
+            // Overwritten, deleted or healed by another meanwhile: gc takes the new one.
+            Err(Error::Refused(Refusal::Conflict)) => {
+                tracing::info!(%write_id, rank, "a shard changed while it was made anew");
+                Outcome::Failed
+            }
+            // Unknown: the disk's list keeps it until gc can ask.
+            Err(error) => {
+                tracing::warn!(%write_id, rank, %error, "a shard made anew is not named");
+                Outcome::Failed
+            }
+        }
+    }
+
+    async fn settle(&self, entries: Vec<(HealEntry, ShardAt)>) -> Result<()> {
+        let count = entries.len() as u64;
+        self.counts.whole.fetch_add(count, Ordering::Relaxed);
+        let epoch = self.epochs.begin();
+        let command = self.command(&epoch, Change::SettleHeals { entries });
+        self.objects.propose(command).await.map(drop)
+    }
+
+    fn command(&self, epoch: &EpochGuard, change: Change) -> Command {
+        Command {
+            request: self.env.write_id(),
+            epoch: epoch.epoch(),
+            time: self.env.now(),
+            change,
+        }
+    }
+
+    /// What came of it last, while it is too early to try again.
+    fn not_yet_due(&self, entry: HealEntry) -> Option<Outcome> {
+        let failures = lock(&self.failures);
+        let failure = failures.get(&entry)?;
+        (failure.due > Instant::now()).then_some(failure.kind)
+    }
+
+    fn remember(&self, entry: HealEntry, outcome: Outcome) {
+        let mut failures = lock(&self.failures);
+        match outcome {
+            Outcome::Healed | Outcome::Whole(_) => {
+                failures.remove(&entry);
+                if outcome == Outcome::Healed {
+                    self.counts.healed.fetch_add(1, Ordering::Relaxed);
+                }
+            }
+            // Nothing but a disk changes these, and that wakes all.
+            Outcome::Waiting | Outcome::NoDisk => {}
+            Outcome::Lost | Outcome::Failed => {
+                self.counts.failed.fetch_add(1, Ordering::Relaxed);
+                let before = failures.get(&entry).map(|failure| failure.after);
+                let after = before.map_or(RETRY_AFTER, |after| (2 * after).min(RETRY_AFTER_MAX));
+                let failure = Failure {
+                    after,
+                    due: Instant::now() + after,
+                    kind: outcome,
+                };
+                if failures.len() < FAILURES_LEN_MAX || before.is_some() {
+                    failures.insert(entry, failure);
+                }
+            }
+        }
+    }
+
+    fn next_due(&self) -> Option<Instant> {
+        lock(&self.failures)
+            .values()
+            .map(|failure| failure.due)
+            .min()
+    }
+}
+
+/// Rows of one write follow each other in the queue.
+fn by_write(owed: impl Iterator<Item = Owed>) -> Vec<Vec<Owed>> {
+    let mut writes: Vec<Vec<Owed>> = Vec::new();
+    let mut last: Option<WriteId> = None;
+    for owed in owed {
+        match writes.last_mut() {
+            Some(write) if last == Some(owed.entry.write_id) => write.push(owed),
+            _ => {
+                last = Some(owed.entry.write_id);
+                writes.push(vec![owed]);
+            }
+        }
+    }
+    writes
+}
+
+fn lock<T>(slot: &Mutex<T>) -> MutexGuard<'_, T> {
+    slot.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests;
