@@ -72,6 +72,7 @@ impl Store {
             name: "stones".into(),
             owner: AccountId(String::new()),
             location: String::new(),
+            settings: Default::default(),
         };
         let bucket = node.create_bucket(bucket).await.unwrap().id;
         Store {
