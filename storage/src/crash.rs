@@ -58,6 +58,10 @@ named! {
         RaiseFloor = "raise-floor",
         ForgetGarbage = "forget-garbage",
         QueueHeal = "queue-heal",
+        SwapShard = "swap-shard",
+        SettleHeals = "settle-heals",
+        ExpelDisk = "expel-disk",
+        QueueDisk = "queue-disk",
     }
 }
 

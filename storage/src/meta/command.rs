@@ -193,6 +193,10 @@ impl Change {
             Change::RaiseFloor { .. } => CommandKind::RaiseFloor,
             Change::ForgetGarbage { .. } => CommandKind::ForgetGarbage,
             Change::QueueHeal { .. } => CommandKind::QueueHeal,
+            Change::SwapShard(_) => CommandKind::SwapShard,
+            Change::SettleHeals { .. } => CommandKind::SettleHeals,
+            Change::ExpelDisk { .. } => CommandKind::ExpelDisk,
+            Change::QueueDisk { .. } => CommandKind::QueueDisk,
         }
     }
 }
