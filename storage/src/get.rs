@@ -258,3 +258,82 @@ impl BodyReader for Reader {
         piece
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::store::PART_SIZE_MAX_BYTES;
+    use crate::types::ETag;
+
+    fn set() -> ShardSet {
+        ShardSet {
+            data_shards: 1,
+            parity_shards: 0,
+            chunk_size: 1,
+            class: String::new(),
+            shards: Vec::new(),
+        }
+    }
+
+    /// The largest object there can be: 10,000 parts of 5 GiB, 48.8 TiB.
+    fn largest() -> Content {
+        let parts = (1..=PART_NUMBER_MAX).map(|number| PartContent {
+            part: Part {
+                number,
+                offset: u64::from(number - 1) * PART_SIZE_MAX_BYTES,
+                size: PART_SIZE_MAX_BYTES,
+                etag: ETag {
+                    md5: [0; 16],
+                    parts: 0,
+                },
+                checksum: None,
+                write_id: WriteId(u128::from(number).to_be_bytes()),
+            },
+            content: Content::Shards(set()),
+        });
+        Content::Parts(parts.collect())
+    }
+
+    /// Part number and range within it, of all that a range is read from.
+    fn segments(content: &Content, start: u64, end: u64) -> Vec<(u128, u64, u64)> {
+        let mut found = Segments::new();
+        let size = u64::from(PART_NUMBER_MAX) * PART_SIZE_MAX_BYTES;
+        content.segments(WriteId([0; 16]), size, ByteRange { start, end }, &mut found);
+        let within = found.into_iter().map(|segment| match segment {
+            Segment::Shards {
+                write_id, range, ..
+            } => (u128::from_be_bytes(write_id.0), range.start, range.end),
+            Segment::Inline(_) => panic!("no part lies in the metadata"),
+        });
+        within.collect()
+    }
+
+    #[test]
+    fn f_35_ranges_of_the_largest_object_fall_into_their_parts() {
+        let content = largest();
+        let part = PART_SIZE_MAX_BYTES;
+        let end = u64::from(PART_NUMBER_MAX) * part;
+        assert_eq!(segments(&content, 0, 1), [(1, 0, 1)]);
+        assert_eq!(segments(&content, 0, part), [(1, 0, part)]);
+        assert_eq!(
+            segments(&content, part - 1, part + 1),
+            [(1, part - 1, part), (2, 0, 1)]
+        );
+        // Past 100 GiB, past 2^32 and at the very end.
+        for number in [1_u64, 20, 21, 4_000, 9_999] {
+            let edge = number * part;
+            let expected = [
+                (u128::from(number), part - 2, part),
+                (u128::from(number) + 1, 0, 3),
+            ];
+            assert_eq!(segments(&content, edge - 2, edge + 3), expected);
+        }
+        let last = u128::from(PART_NUMBER_MAX);
+        assert_eq!(segments(&content, end - 1, end), [(last, part - 1, part)]);
+        assert_eq!(segments(&content, end - part, end), [(last, 0, part)]);
+        let all = segments(&content, 1, end - 1);
+        assert_eq!(all.len(), usize::from(PART_NUMBER_MAX));
+        assert_eq!((all[0], all[9_999]), ((1, 1, part), (last, 0, part - 1)));
+    }
+}

@@ -13,6 +13,7 @@ mod listing;
 mod losses;
 mod multipart;
 mod objects;
+mod races;
 mod random;
 mod subject;
 mod versions;
@@ -95,5 +96,11 @@ suite! {
         s_18_checksums_of_the_whole
         b_27_the_part_that_was_acknowledged_last_is_the_one
         b_42_a_read_that_is_given_up_and_asked_again_leaves_nothing_out
+        f_35_ranges_across_parts
+    }
+    races {
+        b_27_a_part_sent_again_while_its_upload_is_completed
+        b_28_completions_with_different_parts_and_an_abort
+        s_20_parts_in_parallel
     }
 }

@@ -23,7 +23,7 @@ use crate::versions::all_versions;
 pub const MIN: usize = PART_SIZE_MIN_BYTES as usize;
 const LATEST: VersionSelector = VersionSelector::Latest;
 
-async fn start(store: &dyn ObjectStore, bucket: BucketId, key: &str) -> Upload {
+pub async fn start(store: &dyn ObjectStore, bucket: BucketId, key: &str) -> Upload {
     start_with(store, bucket, key, None).await
 }
 
@@ -41,7 +41,7 @@ async fn start_with(
     store.create_upload(bucket, request).await.unwrap()
 }
 
-async fn part(
+pub async fn part(
     store: &dyn ObjectStore,
     bucket: BucketId,
     upload: &Upload,
@@ -610,4 +610,54 @@ pub async fn b_42_a_read_that_is_given_up_and_asked_again_leaves_nothing_out(
     }
     assert_eq!(found.len(), bytes.len());
     assert!(found == bytes);
+}
+
+/// Parts that end within, at and around blocks and stripes, and every range from one of these
+/// places to another.
+pub async fn f_35_ranges_across_parts(store: Arc<dyn ObjectStore>) {
+    const BLOCK: usize = 32 << 10;
+    const STRIPE: usize = 256 << 10;
+    let bucket = create(&*store, "stones").await;
+    let upload = start(&*store, bucket, "k").await;
+    let lens = [MIN, MIN + 1, MIN + BLOCK - 1, MIN + STRIPE + 1, 8 << 10, 1];
+    // Only the last part may be small, so the small ones are objects of their own.
+    for (round, lens) in [&lens[..4], &lens[..1], &lens[4..5], &lens[5..]]
+        .into_iter()
+        .enumerate()
+    {
+        let upload = match round {
+            0 => upload.clone(),
+            _ => start(&*store, bucket, "k").await,
+        };
+        let (mut whole, mut parts, mut edges) = (Vec::new(), Vec::new(), vec![0]);
+        for (number, len) in (1..).zip(lens) {
+            let bytes = pattern(u64::from(number) + round as u64, *len);
+            let start = whole.len();
+            whole.extend_from_slice(&bytes);
+            edges.extend([
+                start + BLOCK,
+                start + STRIPE,
+                start + MIN / STRIPE * STRIPE,
+                whole.len(),
+            ]);
+            parts.push(part(&*store, bucket, &upload, number, bytes).await);
+        }
+        let request = completion(&upload, &parts);
+        store.complete_upload(bucket, request).await.unwrap();
+        let handle = store.open_object(bucket, "k", LATEST).await.unwrap();
+        let around = edges
+            .iter()
+            .flat_map(|at| [at.saturating_sub(1), *at, at + 1]);
+        let mut cuts: Vec<usize> = around.filter(|cut| *cut <= whole.len()).collect();
+        cuts.sort_unstable();
+        cuts.dedup();
+        for (place, start) in cuts.iter().enumerate() {
+            // Long ranges are as many pieces of the same kind: a few are enough.
+            let near = cuts[place..].iter().skip(1).take(5);
+            for end in near.chain(cuts.last()).filter(|end| *end > start) {
+                let found = read(&*handle, *start as u64, *end as u64).await;
+                assert!(found == whole[*start..*end], "{start}..{end} of {lens:?}");
+            }
+        }
+    }
 }

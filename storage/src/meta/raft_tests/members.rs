@@ -283,3 +283,22 @@ async fn dropped_handles_end_everything() {
     drop(disks);
     eventually(|| weak.iter().all(|db| db.upgrade().is_none())).await;
 }
+
+/// The client went away with the commit under way.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn s_22_a_proposal_goes_on_without_its_caller() {
+    let dir = tempfile::tempdir().unwrap();
+    let (disks, groups) = newborn(dir.path(), 1).await;
+    groups.objects.ready().await.unwrap();
+    let mut proposal = Box::pin(groups.objects.propose(put("a", "x")));
+    assert!(futures_util::poll!(&mut proposal).is_pending());
+    drop(proposal);
+    // Whatever is committed meanwhile, the proposal is sooner or later.
+    let mut others = 0;
+    while name(&groups, "a").await.is_none() {
+        others += 1;
+        assert!(others < 10_000, "the proposal was lost");
+        groups.objects.propose(put("b", "y")).await.unwrap();
+    }
+    end(disks, groups).await;
+}

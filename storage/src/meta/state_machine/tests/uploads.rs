@@ -244,3 +244,33 @@ fn parts_of_an_upload_are_listed_by_number() {
     let chosen = view.chosen_parts(upload, &[10, 11]).unwrap();
     assert!(chosen[0].is_some() && chosen[1].is_none());
 }
+
+/// No byte is copied, so the largest object there can be is assembled at once.
+#[test]
+fn s_20_ten_thousand_parts_of_five_gibibytes() {
+    use crate::store::{PART_NUMBER_MAX, PART_SIZE_MAX_BYTES};
+    let mut replica = Replica::with(Versioning::Off);
+    let upload = replica.create_upload("k");
+    let parts: Vec<_> = (1..=PART_NUMBER_MAX)
+        .map(|number| replica.part("k", upload, number, PART_SIZE_MAX_BYTES))
+        .collect();
+    let whole = u64::from(PART_NUMBER_MAX) * PART_SIZE_MAX_BYTES;
+    let finished = replica.complete("k", upload, &parts, WriteCondition::default());
+    assert!(matches!(finished, Ok(Reply::Written { size, .. }) if size == whole));
+    let view = replica.state.view();
+    let list = upload.0;
+    for number in [1, 2, 21, 5_000, 9_999, 10_000] {
+        let part = view.part(list, number).unwrap().unwrap();
+        let offset = u64::from(number - 1) * PART_SIZE_MAX_BYTES;
+        assert_eq!(
+            (part.offset, part.write_id),
+            (offset, parts[usize::from(number) - 1].write_id)
+        );
+        for at in [offset, offset + PART_SIZE_MAX_BYTES - 1] {
+            assert_eq!(view.parts_at(list, at, 1).unwrap()[0].number, number);
+        }
+    }
+    assert_eq!(view.parts_at(list, whole, 1).unwrap(), []);
+    let page = view.parts(list, 9_000, 1000).unwrap();
+    assert_eq!((page.len(), page[999].number), (1000, 10_000));
+}
