@@ -209,3 +209,46 @@ async fn w_11_an_answer_without_continue_ends_the_connection() {
     );
     assert_eq!(world.call("PUT /bkt/k").ok().await.header("connection"), "");
 }
+
+/// A `100 Continue` goes out when a body is first asked for, so nobody may ask for one too large.
+#[tokio::test]
+async fn s_10_a_body_beyond_five_gibibytes_is_refused_before_it_is_asked_for() {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use drystone_storage::store::PART_SIZE_MAX_BYTES;
+
+    let world = World::with_bucket().await;
+    let create = world.call("POST /bkt/k?uploads").ok().await;
+    let create = create.xml("InitiateMultipartUploadResult");
+    let upload = create.child_text("UploadId").unwrap();
+    let part = format!("PUT /bkt/k?partNumber=1&uploadId={upload}");
+    for line in ["PUT /bkt/k", part.as_str()] {
+        for (length, code, is_asked_for) in [
+            (PART_SIZE_MAX_BYTES + 1, "EntityTooLarge", false),
+            (PART_SIZE_MAX_BYTES, "IncompleteBody", true),
+        ] {
+            let asked = Arc::new(AtomicBool::new(false));
+            let flag = asked.clone();
+            let pieces = futures_util::stream::poll_fn(move |_| {
+                flag.store(true, Ordering::Relaxed);
+                std::task::Poll::Ready(None::<Result<bytes::Bytes, std::io::Error>>)
+            });
+            let call = world
+                .call(line)
+                .header("content-length", length.to_string())
+                .header("expect", "100-continue");
+            let answer = call
+                .send_unsigned(axum::body::Body::from_stream(pieces))
+                .await;
+            let error = answer.xml("Error");
+            assert_eq!(error.child_text("Code"), Some(code), "{line}");
+            assert_eq!(asked.load(Ordering::Relaxed), is_asked_for);
+            if !is_asked_for {
+                assert_eq!(answer.header("connection"), "close");
+                assert_eq!(error.child_text("ProposedSize"), Some("5368709121"));
+                assert_eq!(error.child_text("MaxSizeAllowed"), Some("5368709120"));
+            }
+        }
+    }
+}
