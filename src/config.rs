@@ -70,6 +70,8 @@ pub struct Server {
     pub domains: Vec<String>,
     /// Whether Signature Version 2 is taken too: old clients send nothing else.
     pub signature_v2: bool,
+    /// Whether a signature over the host without its port is taken: git-annex sends nothing else.
+    pub portless_host: bool,
     /// Where generated root keys are kept.
     pub keys_file: Option<PathBuf>,
     /// Where the port is written once the server listens.
@@ -118,6 +120,7 @@ pub struct ServerLayer {
     pub region: Option<String>,
     pub domains: Option<Vec<String>>,
     pub signature_v2: Option<bool>,
+    pub portless_host: Option<bool>,
     pub keys_file: Option<PathBuf>,
     pub port_file: Option<PathBuf>,
 }
@@ -156,6 +159,7 @@ impl Layer {
                 region: self.server.region.or(below.server.region),
                 domains: self.server.domains.or(below.server.domains),
                 signature_v2: self.server.signature_v2.or(below.server.signature_v2),
+                portless_host: self.server.portless_host.or(below.server.portless_host),
                 keys_file: self.server.keys_file.or(below.server.keys_file),
                 port_file: self.server.port_file.or(below.server.port_file),
             },
@@ -199,6 +203,7 @@ impl Layer {
                     .map(checked_domain)
                     .collect::<Result<_, _>>()?,
                 signature_v2: self.server.signature_v2.unwrap_or(true),
+                portless_host: self.server.portless_host.unwrap_or(true),
                 keys_file: self.server.keys_file,
                 port_file: self.server.port_file,
             },

@@ -20,6 +20,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 use tokio::sync::oneshot;
 use tokio::time::sleep;
 
+use crate::auth::authenticate::Allowed;
 use crate::auth::credentials::{AccessKey, Credentials, DuplicateAccessKey, Principal};
 use crate::config::{Address, Config, Keys, User};
 use crate::s3::connection;
@@ -73,7 +74,10 @@ impl Node {
             credentials,
             config.server.region.clone(),
             &config.server.domains,
-            config.server.signature_v2,
+            Allowed {
+                signature_v2: config.server.signature_v2,
+                portless_host: config.server.portless_host,
+            },
             Arc::new(SystemEnv),
         );
         Ok(Node {

@@ -13,7 +13,7 @@ use http::HeaderMap;
 use http::request::Parts;
 
 use super::credentials::{Credentials, Principal};
-use super::presigned::QueryAuth;
+use super::presigned::{self, QueryAuth};
 use super::sigv2;
 use super::sigv4::{self, ALGORITHM, AmzDate, Scope, SigningKey, UNSIGNED_PAYLOAD};
 use super::streaming::SignatureChain;
@@ -83,8 +83,16 @@ pub struct Verifier<'a> {
     pub credentials: &'a Credentials,
     /// Names whose sub-domains are buckets, in lower case.
     pub domains: &'a [String],
-    /// Signature Version 2 is taken too.
+    pub also: Allowed,
+}
+
+/// What is taken though AWS might refuse it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Allowed {
+    /// Signature Version 2, which old clients send and some links have.
     pub signature_v2: bool,
+    /// A signature over the host without its port, as git-annex makes it.
+    pub portless_host: bool,
 }
 
 impl Verifier<'_> {
@@ -100,7 +108,7 @@ impl Verifier<'_> {
             None => query.is_v2(),
         };
         if is_v2 {
-            if !self.signature_v2 {
+            if !self.also.signature_v2 {
                 return Err(v2_not_supported());
             }
             let claim = match header {
@@ -121,11 +129,46 @@ impl Verifier<'_> {
         };
         let payload = PayloadKind::parse(&claim.payload_hash)?;
         check_signed_headers(parts, &claim)?;
-        let (principal, key) = verify(parts, &claim, self.credentials)?;
+        let (principal, key) = self.verify_v4(parts, &claim)?;
         Ok(Authenticated {
             identity: Identity::Principal(principal),
             payload: payload.with_signature(claim, key),
         })
+    }
+
+    fn verify_v4(
+        &self,
+        parts: &Parts,
+        claim: &Claim,
+    ) -> Result<(Arc<Principal>, SigningKey), S3Error> {
+        let access_key = &claim.scope.access_key;
+        let (secret, principal) = self.credentials.find(access_key);
+        let key = SigningKey::derive(secret, &claim.scope);
+        let text_for = |parts: &Parts| {
+            let signed_headers = &claim.signed_headers;
+            let canonical = sigv4::canonical_request(parts, signed_headers, &claim.payload_hash);
+            let text = sigv4::string_to_sign(&claim.date, &claim.scope, &canonical);
+            (canonical, text)
+        };
+        let matches = |text: &str| sigv4::same_signature(&key.sign(text), &claim.signature);
+        let (canonical, text) = text_for(parts);
+        let mut holds = matches(&text);
+        if let Some(parts) = with_portless_host(parts).filter(|_| self.also.portless_host && !holds)
+        {
+            holds = matches(&text_for(&parts).1);
+            if holds {
+                tracing::info!(access_key, "the client signed its host without the port");
+            }
+        }
+        match principal {
+            Some(principal) if holds => Ok((principal.clone(), key)),
+            Some(_) => Err(
+                does_not_match(access_key, &claim.signature, text.as_bytes())
+                    .with("CanonicalRequest", String::from_utf8_lossy(&canonical))
+                    .with("CanonicalRequestBytes", spaced_hex(&canonical)),
+            ),
+            None => Err(unknown_key(access_key)),
+        }
     }
 
     fn verify_v2(&self, parts: &Parts, claim: &sigv2::Claim) -> Result<Authenticated, S3Error> {
@@ -153,6 +196,19 @@ impl Verifier<'_> {
             None => Err(unknown_key(&claim.access_key)),
         }
     }
+}
+
+/// The request as a client signs it that leaves the port out of the host; `None` where it has none.
+fn with_portless_host(parts: &Parts) -> Option<Parts> {
+    let host = parts.headers.get(http::header::HOST)?.to_str().ok()?;
+    let (name, port) = host.rsplit_once(':')?;
+    if port.is_empty() || !port.bytes().all(|byte| byte.is_ascii_digit()) {
+        return None;
+    }
+    let name = http::HeaderValue::from_str(name).ok()?;
+    let mut parts = parts.clone();
+    parts.headers.insert(http::header::HOST, name);
+    Some(parts)
 }
 
 /// The Authorization header; an empty one is none.
@@ -277,10 +333,19 @@ fn header_date(headers: &HeaderMap) -> Result<AmzDate, S3Error> {
 /// and the date of a header signature stands in the string to sign.
 fn check_signed_headers(parts: &Parts, claim: &Claim) -> Result<(), S3Error> {
     let signed = |name: &str| claim.signed_headers.split(';').any(|listed| listed == name);
-    let is_bound = |name: &str| {
-        let used_as_date = parts.headers.contains_key(http::header::AUTHORIZATION);
-        name == CONTENT_SHA256 || (name == "x-amz-date" && used_as_date)
+    let by_header = parts.headers.contains_key(http::header::AUTHORIZATION);
+    // What came in a link's query is signed with it, if it is what counts.
+    let hoisted = match by_header {
+        true => Vec::new(),
+        false => presigned::headers_of_link(parts),
     };
+    let in_link = |name: &str| {
+        let of_name = hoisted.iter().filter(|(hoisted, _)| hoisted == name);
+        let values = parts.headers.get_all(name).iter();
+        of_name.map(|(_, value)| value).eq(values)
+    };
+    let is_bound =
+        |name: &str| name == CONTENT_SHA256 || (name == "x-amz-date" && by_header) || in_link(name);
     let mut unsigned: Vec<&str> = parts
         .headers
         .keys()
@@ -297,29 +362,6 @@ fn check_signed_headers(parts: &Parts, claim: &Claim) -> Result<(), S3Error> {
     Err(S3Error::new(Code::AccessDenied)
         .message("There were headers present in the request which were not signed")
         .with("HeadersNotSigned", unsigned.join(", ")))
-}
-
-fn verify(
-    parts: &Parts,
-    claim: &Claim,
-    credentials: &Credentials,
-) -> Result<(Arc<Principal>, SigningKey), S3Error> {
-    let (secret, principal) = credentials.find(&claim.scope.access_key);
-    let canonical = sigv4::canonical_request(parts, &claim.signed_headers, &claim.payload_hash);
-    let string_to_sign = sigv4::string_to_sign(&claim.date, &claim.scope, &canonical);
-    let key = SigningKey::derive(secret, &claim.scope);
-    let matches = sigv4::same_signature(&key.sign(&string_to_sign), &claim.signature);
-    match principal {
-        Some(principal) if matches => Ok((principal.clone(), key)),
-        Some(_) => Err(does_not_match(
-            &claim.scope.access_key,
-            &claim.signature,
-            string_to_sign.as_bytes(),
-        )
-        .with("CanonicalRequest", String::from_utf8_lossy(&canonical))
-        .with("CanonicalRequestBytes", spaced_hex(&canonical))),
-        None => Err(unknown_key(&claim.scope.access_key)),
-    }
 }
 
 pub(super) fn does_not_match(access_key: &str, provided: &str, string_to_sign: &[u8]) -> S3Error {

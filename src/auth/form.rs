@@ -39,7 +39,7 @@ impl Verifier<'_> {
             (true, true) => return Err(two_mechanisms("")),
             (is_v4, _) => (if is_v4 { &OF_V4 } else { &OF_V2 }, is_v4),
         };
-        if !is_v4 && !self.signature_v2 {
+        if !is_v4 && !self.also.signature_v2 {
             return Err(v2_not_supported());
         }
         let absent = names.iter().chain(&["Policy"]);

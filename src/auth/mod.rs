@@ -3,7 +3,7 @@
 pub mod authenticate;
 pub mod credentials;
 mod form;
-mod presigned;
+pub mod presigned;
 pub mod sign;
 pub mod sigv2;
 pub mod sigv4;

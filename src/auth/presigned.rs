@@ -1,10 +1,12 @@
 //! Credentials in the query: presigned URLs.
 //!
 //! Reads and checks the parameters (what is particular to Signature Version 2 is in `sigv2`); the
-//! signature itself is verified by `authenticate`.
+//! signature itself is verified by `authenticate`. Clients also put headers into a link's query, so
+//! that whoever holds it need not send them: [`take_headers_from_link`].
 
 use drystone_storage::types::Timestamp;
 use http::request::Parts;
+use http::{HeaderName, HeaderValue};
 
 use super::authenticate::{Claim, MAX_SKEW_MS};
 use super::sigv2;
@@ -17,6 +19,71 @@ const EXPIRES_SECONDS_MAX: i64 = 7 * 24 * 3600;
 const REQUIRED: &str = "Query-string authentication version 4 requires the X-Amz-Algorithm, \
      X-Amz-Credential, X-Amz-Signature, X-Amz-Date, X-Amz-SignedHeaders, and X-Amz-Expires \
      parameters.";
+
+/// Parameters of a link that are its signature's own, in lower case.
+const SIGNATURE: [&str; 8] = [
+    "x-amz-algorithm",
+    "x-amz-content-sha256",
+    "x-amz-credential",
+    "x-amz-date",
+    "x-amz-expires",
+    "x-amz-security-token",
+    "x-amz-signature",
+    "x-amz-signedheaders",
+];
+
+/// What the JavaScript SDK puts into every link for an upload, as nothing is known yet of what will
+/// be uploaded: the checksums of no bytes. S3 doesn't hold the upload to them.
+const CHECKSUMS_OF_NOTHING: [(&str, &str); 6] = [
+    ("x-amz-checksum-crc32", "AAAAAA=="),
+    ("x-amz-checksum-crc32c", "AAAAAA=="),
+    ("x-amz-checksum-crc64nvme", "AAAAAAAAAAA="),
+    ("x-amz-checksum-md5", "1B2M2Y8AsgTpgAmY7PhCfg=="),
+    ("x-amz-checksum-sha1", "2jmj7l5rSw0yVb/vlWAYkK/YBwk="),
+    (
+        "x-amz-checksum-sha256",
+        "47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=",
+    ),
+];
+
+/// From here on the `x-amz-*` parameters of a link are headers, and obeyed. One that is sent as a
+/// header too counts as such.
+pub fn take_headers_from_link(parts: &mut Parts) {
+    let auth = QueryAuth::read(parts);
+    let given = match (auth.is_v4(), auth.is_v2()) {
+        (true, _) => headers_of_link(parts),
+        (false, true) => sigv2::headers_of_link(parts),
+        (false, false) => return,
+    };
+    let sent = parts.headers.clone();
+    for (name, value) in given {
+        if !sent.contains_key(&name) {
+            parts.headers.append(name, value);
+        }
+    }
+}
+
+/// The headers in the query of a link by Version 4. There they are signed as parameters; their
+/// names come in any case.
+pub(super) fn headers_of_link(parts: &Parts) -> Vec<(HeaderName, HeaderValue)> {
+    let is_header = |name: &str| {
+        // It says no more than the name of the checksum beside it, which may not count.
+        let repeats = name == "x-amz-sdk-checksum-algorithm";
+        name.starts_with("x-amz-") && !SIGNATURE.contains(&name) && !repeats
+    };
+    sigv2::parameters(parts)
+        .map(|(name, value)| (name.to_ascii_lowercase(), value.unwrap_or_default()))
+        .filter(|(name, _)| is_header(name))
+        .filter(|(name, value)| {
+            let of_nothing = |(of, sum): &(&str, &str)| of == name && sum.as_bytes() == *value;
+            !CHECKSUMS_OF_NOTHING.iter().any(of_nothing)
+        })
+        .filter_map(|(name, value)| {
+            let name = HeaderName::from_bytes(name.as_bytes()).ok()?;
+            Some((name, HeaderValue::from_bytes(&value).ok()?))
+        })
+        .collect()
+}
 
 /// The parameters that have to do with authentication, decoded.
 #[derive(Debug, Default)]

@@ -178,29 +178,21 @@ fn is_signed(name: &str) -> bool {
     SIGNED_PARAMETERS.binary_search(&name).is_ok()
 }
 
-/// Clients put the `x-amz-*` headers that they sign for a link into its query, in lower case. From
-/// here on they are headers: signed, and obeyed. One that is sent as a header too counts as such.
-pub fn take_headers_from_link(parts: &mut Parts) {
-    let is_link = parameters(parts).any(|(name, _)| name == "AWSAccessKeyId");
-    if !is_link {
-        return;
-    }
-    let given: Vec<_> = parameters(parts)
+/// The `x-amz-*` headers that clients put into a link's query, in lower case, where they are signed
+/// as headers. What is no header cannot be signed as one: the signature won't match.
+pub(super) fn headers_of_link(parts: &Parts) -> Vec<(HeaderName, HeaderValue)> {
+    parameters(parts)
         .filter(|(name, _)| name.starts_with(AMZ_PREFIX))
         .filter_map(|(name, value)| {
-            // What is no header cannot be signed as one: the signature won't match.
             let name = HeaderName::from_bytes(name.as_bytes()).ok()?;
             let value = HeaderValue::from_bytes(&value.unwrap_or_default()).ok()?;
-            (!parts.headers.contains_key(&name)).then_some((name, value))
+            Some((name, value))
         })
-        .collect();
-    for (name, value) in given {
-        parts.headers.append(name, value);
-    }
+        .collect()
 }
 
 /// Names and values of the query, decoded; `None` for a name that stands alone.
-fn parameters(parts: &Parts) -> impl Iterator<Item = (String, Option<Vec<u8>>)> {
+pub(super) fn parameters(parts: &Parts) -> impl Iterator<Item = (String, Option<Vec<u8>>)> {
     let raw = parts.uri.query().unwrap_or_default().split('&');
     raw.filter(|parameter| !parameter.is_empty())
         .map(|parameter| {

@@ -39,6 +39,11 @@ fn show(config: &Config) {
         "signatures: {}",
         taken[usize::from(config.server.signature_v2)]
     );
+    let hosts = ["with its port alone", "with or without its port"];
+    println!(
+        "signed host: {}",
+        hosts[usize::from(config.server.portless_host)]
+    );
     for directory in &config.storage.directories {
         println!("disk: {}", directory.display());
     }

@@ -23,6 +23,7 @@ const ADDRESS: Variable = Variable("ADDRESS", &["MINIO_ADDRESS"]);
 const REGION: Variable = Variable("REGION", &["MINIO_REGION", "MINIO_SITE_REGION"]);
 const DOMAIN: Variable = Variable("DOMAIN", &["MINIO_DOMAIN"]);
 const SIGNATURE_V2: Variable = Variable("SIGNATURE_V2", &[]);
+const PORTLESS_HOST: Variable = Variable("PORTLESS_HOST", &[]);
 const VOLUMES: Variable = Variable("VOLUMES", &["MINIO_VOLUMES"]);
 const KEYS_FILE: Variable = Variable("KEYS_FILE", &[]);
 const PORT_FILE: Variable = Variable("PORT_FILE", &[]);
@@ -31,11 +32,12 @@ const CONFIG: Variable = Variable("CONFIG", &[]);
 const LOG: Variable = Variable("LOG", &[]);
 const LOG_FORMAT: Variable = Variable("LOG_FORMAT", &[]);
 
-const PLAIN: [&Variable; 11] = [
+const PLAIN: [&Variable; 12] = [
     &ADDRESS,
     &REGION,
     &DOMAIN,
     &SIGNATURE_V2,
+    &PORTLESS_HOST,
     &VOLUMES,
     &KEYS_FILE,
     &PORT_FILE,
@@ -89,15 +91,8 @@ impl Environment {
                 .map(str::to_owned)
                 .collect()
         });
-        layer.server.signature_v2 = self
-            .plain(&SIGNATURE_V2)
-            .map(|(name, value)| {
-                value.parse().map_err(|_| Error::Variable {
-                    name,
-                    message: "expected true or false".to_owned(),
-                })
-            })
-            .transpose()?;
+        layer.server.signature_v2 = self.switch(&SIGNATURE_V2)?;
+        layer.server.portless_host = self.switch(&PORTLESS_HOST)?;
         layer.server.keys_file = self.path(&KEYS_FILE);
         layer.server.port_file = self.path(&PORT_FILE);
         layer.storage.directories = self
@@ -114,6 +109,16 @@ impl Environment {
             })
             .transpose()?;
         Ok(layer)
+    }
+
+    fn switch(&self, variable: &Variable) -> Result<Option<bool>, Error> {
+        let parse = |(name, value): (String, &str)| {
+            value.parse().map_err(|_| Error::Variable {
+                name,
+                message: "expected true or false".to_owned(),
+            })
+        };
+        self.plain(variable).map(parse).transpose()
     }
 
     /// A variable and the name it was found by. Set to nothing is not set: start scripts do that.

@@ -29,6 +29,7 @@ address = "127.0.0.1:9010"
 region = "eu-north-1"
 domains = ["s3.example.org", "S3.local"]
 signature_v2 = false
+portless_host = false
 
 [root]
 user = "operator"
@@ -59,7 +60,7 @@ REDUCED_REDUNDANCY = "3+1"
 fn a_whole_file_is_read() {
     let config = with_file(WHOLE).unwrap();
     assert_eq!(config.server.address.to_string(), "127.0.0.1:9010");
-    assert!(!config.server.signature_v2);
+    assert!(!config.server.signature_v2 && !config.server.portless_host);
     assert_eq!(config.server.domains, ["s3.example.org", "s3.local"]);
     assert_eq!(config.storage.directories.len(), 4);
     assert_eq!(
@@ -98,11 +99,12 @@ fn flags_win_over_environment_and_that_over_the_file() {
         ("DRYSTONE_REGION", "from-environment"),
         ("MINIO_REGION", "from-alias"),
         ("DRYSTONE_SIGNATURE_V2", "true"),
+        ("DRYSTONE_PORTLESS_HOST", "true"),
     ]);
     let config = load(None, &environment, flags("127.0.0.1:2")).unwrap();
     assert_eq!(config.server.address.port, 2);
     assert_eq!(config.server.region, "from-environment");
-    assert!(config.server.signature_v2);
+    assert!(config.server.signature_v2 && config.server.portless_host);
     assert_eq!(config.storage.directories, [PathBuf::from("/data")]);
     assert_eq!(config.root.unwrap().access_key, "operator");
 }

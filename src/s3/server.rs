@@ -25,9 +25,9 @@ use http_body::{Body as _, Frame, SizeHint};
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, Sleep, sleep};
 
-use crate::auth::authenticate::{Authenticated, Identity, Payload, Verifier};
+use crate::auth::authenticate::{Allowed, Authenticated, Identity, Payload, Verifier};
 use crate::auth::credentials::Credentials;
-use crate::auth::sigv2;
+use crate::auth::presigned;
 use crate::iam::authorize::{Resource, authorize};
 use crate::s3::error::{Code, ErrorContext, S3Error};
 use crate::s3::form::Form;
@@ -64,8 +64,7 @@ pub struct Server {
     pub region: String,
     /// Names whose sub-domains are buckets, in lower case.
     pub domains: Vec<String>,
-    /// Signature Version 2 is taken too.
-    signature_v2: bool,
+    also: Allowed,
     pub env: Arc<dyn Env>,
     pub(super) host_id: String,
     /// How long operations that take their time leave a client without a word.
@@ -79,7 +78,7 @@ impl Server {
         credentials: Credentials,
         region: String,
         domains: &[String],
-        signature_v2: bool,
+        also: Allowed,
         env: Arc<dyn Env>,
     ) -> Server {
         Server {
@@ -90,7 +89,7 @@ impl Server {
                 .iter()
                 .map(|domain| domain.to_ascii_lowercase())
                 .collect(),
-            signature_v2,
+            also,
             host_id: BASE64.encode([env.random(), env.random()].concat()),
             env,
             patience: Patience::DEFAULT,
@@ -161,7 +160,7 @@ impl Server {
         mut source: Source,
         id: String,
     ) -> Result<Response, S3Error> {
-        sigv2::take_headers_from_link(&mut parts);
+        presigned::take_headers_from_link(&mut parts);
         check_limits(&parts.headers)?;
         if parts.method == Method::OPTIONS {
             // A preflight bears no credentials, and no bucket can have CORS rules yet.
@@ -174,7 +173,7 @@ impl Server {
         let verifier = Verifier {
             credentials: &self.credentials,
             domains: &self.domains,
-            signature_v2: self.signature_v2,
+            also: self.also,
         };
         let mut fields = None;
         let who = match operation.body {

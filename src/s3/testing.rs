@@ -10,6 +10,7 @@ use drystone_storage::store::{CreateBucket, ObjectStore as _};
 use drystone_storage::types::{Account, AccountId};
 use http::{HeaderMap, HeaderName, HeaderValue, Request, StatusCode};
 
+use crate::auth::authenticate::Allowed;
 use crate::auth::credentials::{AccessKey, Credentials, Principal, Secret};
 use crate::auth::sign::Signer;
 use crate::s3::server::Server;
@@ -53,7 +54,10 @@ impl World {
             credentials,
             REGION.to_owned(),
             &domains,
-            true,
+            Allowed {
+                signature_v2: true,
+                portless_host: true,
+            },
             env,
         );
         World {

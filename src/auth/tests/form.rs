@@ -42,7 +42,10 @@ fn check_on(
     let verifier = Verifier {
         credentials: &credentials(),
         domains: &[],
-        signature_v2,
+        also: Allowed {
+            signature_v2,
+            portless_host: false,
+        },
     };
     verifier.authenticate_form(parts, &fields)
 }

@@ -8,7 +8,7 @@ use drystone_storage::types::{Account, AccountId, Timestamp};
 use http::request::Parts;
 use http::{HeaderName, HeaderValue, Request, Uri};
 
-use super::authenticate::{Authenticated, Identity, Payload, Verifier};
+use super::authenticate::{Allowed, Authenticated, Identity, Payload, Verifier};
 use super::credentials::{AccessKey, Credentials, Principal, Secret};
 use super::sign::Signer;
 use super::sigv4::{self, AmzDate, EMPTY_SHA256, Scope, SigningKey};
@@ -16,6 +16,7 @@ use crate::s3::error::{Code, S3Error};
 
 mod examples;
 mod form;
+mod hosts;
 mod presigned;
 mod sigv2;
 
@@ -76,7 +77,10 @@ fn authenticate(parts: &Parts, now: Timestamp) -> Result<Authenticated, S3Error>
     let verifier = Verifier {
         credentials: &credentials(),
         domains: &["s3.amazonaws.com".to_owned()],
-        signature_v2: true,
+        also: Allowed {
+            signature_v2: true,
+            portless_host: true,
+        },
     };
     verifier.authenticate(parts, now)
 }

@@ -1,6 +1,7 @@
 //! Credentials in the query.
 
 use super::*;
+use crate::auth::presigned::take_headers_from_link;
 
 #[test]
 fn a_03_a_credential_in_the_query_alone_is_none() {
@@ -126,4 +127,65 @@ fn s_40_query_errors_say_what_aws_says() {
         assert_eq!(error.code(), Code::AuthorizationQueryParametersError);
         assert_eq!(error.text(), text);
     }
+}
+
+#[test]
+fn a_08_a_09_a_link_carries_headers_in_its_query() {
+    let made = presigned(
+        "PUT",
+        "/k?x-amz-acl=private&X-Amz-Meta-A=a%20b&x-amz-storage-class=STANDARD",
+        &[],
+    );
+    let take = |sent: &[(&str, &str)]| {
+        let mut parts = made.clone();
+        sent.iter()
+            .for_each(|(name, value)| set(&mut parts, name, value));
+        take_headers_from_link(&mut parts);
+        parts
+    };
+    let parts = take(&[]);
+    check(&parts).unwrap();
+    assert_eq!(parts.headers["x-amz-acl"], "private");
+    assert_eq!(parts.headers["x-amz-meta-a"], "a b");
+    // Sent once more it is the same; changed or added it is not signed.
+    check(&take(&[("x-amz-acl", "private")])).unwrap();
+    for (name, value) in [
+        ("x-amz-acl", "public-read"),
+        ("x-amz-meta-a", "a c"),
+        ("x-amz-tagging", "a=b"),
+        ("x-amz-copy-source", "/b/k"),
+    ] {
+        let error = check(&take(&[(name, value)])).unwrap_err();
+        assert_eq!(error.code(), Code::AccessDenied);
+        assert_eq!(error.element("HeadersNotSigned"), Some(name));
+    }
+    let mut added = edit(&made, "?", "?x-amz-tagging=a&");
+    take_headers_from_link(&mut added);
+    assert_eq!(code(&added), Code::SignatureDoesNotMatch);
+    // In a request that is no link such parameters are none of our business.
+    let mut plain = request("PUT", "/k?x-amz-acl=private", &[]);
+    take_headers_from_link(&mut plain);
+    assert!(!plain.headers.contains_key("x-amz-acl"));
+    signer().sign_body(&mut plain, b"").unwrap();
+    set(&mut plain, "x-amz-acl", "private");
+    assert_eq!(code(&plain), Code::AccessDenied);
+}
+
+#[test]
+fn w_01_a_link_with_the_checksum_of_nothing_takes_anything() {
+    let link = |sum: &str| {
+        let query = format!("/k?x-amz-checksum-crc32={sum}&x-amz-sdk-checksum-algorithm=CRC32");
+        let mut parts = presigned("PUT", &query, &[]);
+        take_headers_from_link(&mut parts);
+        check(&parts).unwrap();
+        parts.headers
+    };
+    // As the JavaScript SDK makes them by default.
+    let of_nothing = link("AAAAAA%3D%3D");
+    assert!(
+        !of_nothing
+            .keys()
+            .any(|name| name.as_str().contains("checksum"))
+    );
+    assert_eq!(link("AAAAAQ%3D%3D")["x-amz-checksum-crc32"], "AAAAAQ==");
 }

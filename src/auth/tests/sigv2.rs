@@ -4,8 +4,8 @@ use http::Method;
 use http::header::CONTENT_ENCODING;
 
 use super::*;
+use crate::auth::presigned::take_headers_from_link;
 use crate::auth::sign::SignerV2;
-use crate::auth::sigv2::take_headers_from_link;
 
 /// Method, target, headers, the published time and the published signature.
 type Example = (
@@ -330,7 +330,10 @@ fn a_17_switched_off_it_is_no_mechanism() {
     let verifier = Verifier {
         credentials: &credentials(),
         domains: &[],
-        signature_v2: false,
+        also: Allowed {
+            signature_v2: false,
+            portless_host: false,
+        },
     };
     let half = plain("GET", "/k?AWSAccessKeyId=x", &[]);
     for parts in [signed("GET", "/k", &[]), link("GET", "/k", &[]), half] {

@@ -11,7 +11,7 @@ use http::{HeaderName, HeaderValue, Request};
 use proptest::prelude::*;
 
 use super::*;
-use crate::auth::authenticate::Verifier;
+use crate::auth::authenticate::{Allowed, Verifier};
 use crate::auth::credentials::{AccessKey, Credentials, Principal, Secret};
 use crate::auth::sign::Signer;
 
@@ -113,7 +113,10 @@ impl Sent {
         let verifier = Verifier {
             credentials: &credentials,
             domains: &[],
-            signature_v2: false,
+            also: Allowed {
+                signature_v2: false,
+                portless_host: false,
+            },
         };
         verifier.authenticate(&self.parts, NOW).unwrap().payload
     }
