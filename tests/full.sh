@@ -1,7 +1,6 @@
 #!/usr/bin/env bash
-# What does not fit into CI: twenty kills in the midst of uploads, crash points on
-# each disk in turn, and the benchmarks. The last
-# result stands in tests/FULL.md.
+# What does not fit into CI: a hundred rounds of each race, twenty kills in the midst of uploads,
+# crash points on each disk in turn, and the benchmarks. The last result stands in tests/FULL.md.
 set -euo pipefail
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -11,6 +10,8 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 require_linux
 require_cargo
 install_build_packages
+say "== a hundred rounds of each race"
+DRYSTONE_TEST_RACES=100 cargo test --locked --package drystone-storage --test store -- b_27 b_28 b_30 b_31
 say "== twenty kills"
 DRYSTONE_TEST_KILLS=20 cargo test --locked --workspace --test it -- --nocapture kill
 say "== every crash point, up to its fourth passing"

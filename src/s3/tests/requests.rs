@@ -1,5 +1,6 @@
 //! What every request goes through, whatever it asks for.
 
+use crate::s3::operation::{Mark, OPERATIONS, Operation, Scope};
 use crate::s3::testing::World;
 
 #[tokio::test]
@@ -77,44 +78,6 @@ async fn a_22_names_that_no_bucket_has() {
 }
 
 #[tokio::test]
-async fn a_20_odd_keys_name_themselves_and_nothing_else() {
-    let world = World::with_bucket().await;
-    let keys = [
-        "../x",
-        "a/../../b/x",
-        "%2e%2e%2fy",
-        "..%5c",
-        "%5C..%5C",
-        "a//b",
-        "/x",
-        ".",
-        "..",
-        "a/./b",
-        "a/",
-        "a.",
-        "a%20",
-        "%00",
-        "%01",
-        "e%CC%81",
-        "%C3%A9",
-        "%E2%80%AE",
-        "%EF%BF%BE",
-        "%26%3C%3E%22'",
-    ];
-    for (number, key) in keys.iter().enumerate() {
-        world
-            .call(&format!("PUT /bkt/{key}"))
-            .body(number.to_string())
-            .ok()
-            .await;
-    }
-    for (number, key) in keys.iter().enumerate() {
-        let got = world.call(&format!("GET /bkt/{key}")).ok().await;
-        assert_eq!(got.bytes(), number.to_string().as_bytes(), "{key}");
-    }
-}
-
-#[tokio::test]
 async fn s_05_a_bucket_in_the_host() {
     let world = World::with_bucket().await;
     world.call("PUT /bkt/k").body("x").ok().await;
@@ -172,6 +135,74 @@ async fn expected_owners_and_what_is_not_there() {
     assert_eq!(allowed.header("allow"), "GET, PUT");
     let preflight = world.call("OPTIONS /bkt/k").by("").error().await;
     assert_eq!(preflight, (403, "AccessForbidden".to_owned()));
+}
+
+/// A request line for an operation, as its row recognises it, and the header that it needs.
+fn line_of(operation: &Operation) -> (String, Option<&'static str>) {
+    let path = match operation.scope {
+        Scope::Object => "/bkt/k",
+        _ => "/bkt",
+    };
+    let (mut query, mut header) = (Vec::new(), None);
+    for mark in operation.marks {
+        match mark {
+            Mark::Key(key) => query.push(key.to_string()),
+            Mark::KeyIs(key, value) => query.push(format!("{key}={value}")),
+            Mark::Header(name) => header = Some(*name),
+        }
+    }
+    let line = format!("{} {path}?{}", operation.method, query.join("&"));
+    (line, header)
+}
+
+#[tokio::test]
+async fn s_10_the_expected_owner_is_checked_by_every_operation_on_a_bucket() {
+    let world = World::with_bucket().await;
+    world.call("PUT /bkt/k").body("x").ok().await;
+    let mut checked = 0;
+    // A form has its fields where others have headers.
+    let of_headers =
+        |operation: &&Operation| operation.needs_bucket() && operation.name != "PostObject";
+    for operation in OPERATIONS.iter().filter(of_headers) {
+        let (line, header) = line_of(operation);
+        for (owner, status, code) in [
+            ("000000000003", 403, "AccessDenied"),
+            ("22222", 400, "InvalidBucketOwnerAWSAccountID"),
+            ("00000000000x", 400, "InvalidBucketOwnerAWSAccountID"),
+        ] {
+            let mut call = world
+                .call(&line)
+                .header("x-amz-expected-bucket-owner", owner);
+            if let Some(name) = header {
+                call = call.header(name, "bkt/k");
+            }
+            let code = if line.starts_with("HEAD") { "" } else { code };
+            let error = call.error().await;
+            assert_eq!(
+                error,
+                (status, code.to_owned()),
+                "{}: {owner}",
+                operation.name
+            );
+        }
+        checked += 1;
+    }
+    assert!(checked > 80, "{checked} operations");
+    // Nothing was done by any of them.
+    assert_eq!(world.call("GET /bkt/k").ok().await.bytes(), b"x");
+    let copy = |owner: &'static str| {
+        let copy = world
+            .call("PUT /bkt/copy")
+            .header("x-amz-copy-source", "bkt/k");
+        copy.header("x-amz-source-expected-bucket-owner", owner)
+    };
+    copy("000000000002").ok().await;
+    assert_eq!(
+        copy("000000000003").error().await,
+        (403, "AccessDenied".to_owned())
+    );
+    let malformed = (400, "InvalidBucketOwnerAWSAccountID".to_owned());
+    assert_eq!(copy("alice").error().await, malformed);
 }
 
 #[tokio::test]

@@ -204,15 +204,11 @@ async fn race(
     bucket: BucketId,
     key: &str,
     len: usize,
-    condition: WriteCondition,
 ) -> Vec<(Vec<u8>, Result<drystone_storage::store::Written>)> {
     let tasks: Vec<_> = (0..RACERS)
         .map(|racer| {
             let (store, bytes) = (store.clone(), pattern(racer, len));
-            let request = PutObject {
-                condition: condition.clone(),
-                ..request(key)
-            };
+            let request = request(key);
             tokio::spawn(async move {
                 let mut body = TestBody::new(bytes.clone());
                 let answer = store.put_object(bucket, request, &mut body).await;
@@ -227,29 +223,13 @@ async fn race(
     answers
 }
 
-pub async fn s_17_of_racing_creators_one_wins(store: Arc<dyn ObjectStore>) {
-    let bucket = create(&*store, "stones").await;
-    let create_only = if_none_match(Some(ETagCondition::Any));
-    for (key, len) in [("inline", 50), ("shards", 50_000)] {
-        let answers = race(&store, bucket, key, len, create_only.clone()).await;
-        let (won, lost): (Vec<_>, Vec<_>) =
-            answers.into_iter().partition(|(_, answer)| answer.is_ok());
-        assert_eq!(won.len(), 1);
-        for (_, answer) in lost {
-            let why = Refusal::PreconditionFailed(Precondition::IfNoneMatch);
-            assert_eq!(refusal(answer), Some(why));
-        }
-        assert_eq!(get(&*store, bucket, key).await, won[0].0);
-    }
-}
-
 pub async fn b_31_of_racing_writers_the_last_is_the_latest_everywhere(store: Arc<dyn ObjectStore>) {
     let bucket = create(&*store, "stones").await;
     store
         .set_versioning(bucket, Versioning::Enabled)
         .await
         .unwrap();
-    let answers = race(&store, bucket, "k", 100, WriteCondition::default()).await;
+    let answers = race(&store, bucket, "k", 100).await;
     let latest = store
         .open_object(bucket, "k", VersionSelector::Latest)
         .await

@@ -20,12 +20,14 @@ use tokio::runtime::Runtime;
 use crate::body::{TestBody, get, pattern, put, read_all, request};
 use crate::buckets::create;
 use crate::objects::delete;
+use crate::versions::all_objects;
 
 const LATEST: VersionSelector = VersionSelector::Latest;
 const BUCKET: &str = "stones";
 const DISKS: usize = 4;
 const WRITERS: usize = 16;
 const BEGIN_TRIES: usize = 20;
+const LISTINGS: usize = 40;
 /// Every so many writes one is too large to lie in the metadata.
 const LARGE_EVERY: u64 = 25;
 
@@ -299,6 +301,46 @@ fn f_14_a_disk_that_was_away_comes_back() {
     life.cut();
     let life = Life::begin(&directories);
     check(&life, &ledger);
+    life.close();
+}
+
+/// Once elsewhere a listing showed what the disk knew that happened to be asked.
+#[test]
+fn b_35_listings_are_alike_while_a_disk_is_stale() {
+    let root = tempfile::tempdir().unwrap();
+    let (life, directories) = newborn(root.path());
+    let bucket = life.bucket();
+    let each = async |life: &Life, keys: &[&str], removed: bool| {
+        let store = &*life.node;
+        for key in keys {
+            match removed {
+                true => drop(
+                    store
+                        .delete_object(bucket, delete(key, LATEST))
+                        .await
+                        .unwrap(),
+                ),
+                false => drop(put(store, bucket, key, "x").await),
+            }
+        }
+    };
+    let old = ["a", "b/1", "b/2", "c", "d"];
+    life.runtime.block_on(each(&life, &old, false));
+    life.close();
+
+    let away = root.path().join("away");
+    fs::rename(&directories[1], &away).unwrap();
+    let life = Life::begin(&directories);
+    life.runtime.block_on(each(&life, &["a", "b/2", "d"], true));
+    life.runtime.block_on(each(&life, &["b/3", "e"], false));
+    life.close();
+
+    fs::rename(&away, &directories[1]).unwrap();
+    let life = Life::begin(&directories);
+    for _ in 0..LISTINGS {
+        let listed = life.runtime.block_on(all_objects(&*life.node, bucket));
+        assert_eq!(listed, ["b/1", "b/3", "c", "e"]);
+    }
     life.close();
 }
 

@@ -9,8 +9,10 @@
 mod body;
 mod buckets;
 mod conditions;
+mod contests;
 mod listing;
 mod losses;
+mod moving;
 mod multipart;
 mod objects;
 mod races;
@@ -66,8 +68,12 @@ suite! {
     conditions {
         s_17_conditions_on_writes
         s_17_conditions_on_deletes
-        s_17_of_racing_creators_one_wins
         b_31_of_racing_writers_the_last_is_the_latest_everywhere
+    }
+    contests {
+        b_30_of_racing_creators_one_wins_and_its_bytes_are_read
+        b_30_of_racing_changes_to_one_state_one_wins
+        b_31_no_increment_of_a_counter_is_lost
     }
     versions {
         s_30_versions_stack_up_and_are_promoted
@@ -84,6 +90,11 @@ suite! {
         b_34_markers_between_the_keys_end_no_page_early
         s_30_version_listings_go_on_after_any_marker
         s_20_upload_listings_go_on_after_any_marker
+    }
+    moving {
+        s_14_what_stays_is_listed_once_whatever_is_written
+        s_30_versions_that_stay_are_listed_once_whatever_is_written
+        b_36_uploads_of_another_bucket_are_not_listed
     }
     multipart {
         s_11_an_open_multipart_object_stays_as_it_was
