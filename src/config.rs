@@ -27,6 +27,11 @@ pub const DEFAULT_REGION: &str = "us-east-1";
 pub const DIRECTORIES_LEN_MAX: usize = 256;
 /// A stripe has at most this many shards.
 pub const SHARDS_MAX: u8 = 32;
+/// More are never in work at once.
+const REQUESTS_MAX: usize = 65_536;
+/// Less would not do for a few large uploads.
+const MEMORY_BYTES_MIN: u64 = 16 << 20;
+const METRICS_TOKEN_LEN_MIN: usize = 16;
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -72,6 +77,13 @@ pub struct Server {
     pub signature_v2: bool,
     /// Whether a signature over the host without its port is taken: git-annex sends nothing else.
     pub portless_host: bool,
+    /// Requests in work at once; otherwise by the machine.
+    pub requests: Option<usize>,
+    /// What they may hold together; otherwise a part of the machine's memory.
+    pub memory_bytes: Option<u64>,
+    pub metrics: Metrics,
+    /// The bearer token for the metrics; otherwise made from root's secret.
+    pub metrics_token: Option<Secret>,
     /// Where generated root keys are kept.
     pub keys_file: Option<PathBuf>,
     /// Where the port is written once the server listens.
@@ -85,6 +97,31 @@ pub struct Storage {
     pub classes: BTreeMap<String, Geometry>,
     /// Where the process cuts itself off: for tests.
     pub crash_at: Option<CrashAt>,
+}
+
+/// Who may read the metrics.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Metrics {
+    /// Whoever sends the token.
+    Token,
+    Public,
+    /// There are none.
+    Off,
+}
+
+impl FromStr for Metrics {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Metrics, Error> {
+        match text {
+            "token" => Ok(Metrics::Token),
+            "public" => Ok(Metrics::Public),
+            "off" => Ok(Metrics::Off),
+            _ => invalid(format!(
+                "metrics {text:?}: expected \"token\", \"public\" or \"off\""
+            )),
+        }
+    }
 }
 
 /// Into how many data and parity shards a stripe is cut.
@@ -121,6 +158,10 @@ pub struct ServerLayer {
     pub domains: Option<Vec<String>>,
     pub signature_v2: Option<bool>,
     pub portless_host: Option<bool>,
+    pub requests: Option<usize>,
+    pub memory: Option<String>,
+    pub metrics: Option<String>,
+    pub metrics_token: Option<Secret>,
     pub keys_file: Option<PathBuf>,
     pub port_file: Option<PathBuf>,
 }
@@ -160,6 +201,10 @@ impl Layer {
                 domains: self.server.domains.or(below.server.domains),
                 signature_v2: self.server.signature_v2.or(below.server.signature_v2),
                 portless_host: self.server.portless_host.or(below.server.portless_host),
+                requests: self.server.requests.or(below.server.requests),
+                memory: self.server.memory.or(below.server.memory),
+                metrics: self.server.metrics.or(below.server.metrics),
+                metrics_token: self.server.metrics_token.or(below.server.metrics_token),
                 keys_file: self.server.keys_file.or(below.server.keys_file),
                 port_file: self.server.port_file.or(below.server.port_file),
             },
@@ -204,6 +249,13 @@ impl Layer {
                     .collect::<Result<_, _>>()?,
                 signature_v2: self.server.signature_v2.unwrap_or(true),
                 portless_host: self.server.portless_host.unwrap_or(true),
+                requests: self.server.requests.map(checked_requests).transpose()?,
+                memory_bytes: self.server.memory.map(checked_memory).transpose()?,
+                metrics: self
+                    .server
+                    .metrics
+                    .map_or(Ok(Metrics::Token), |s| s.parse())?,
+                metrics_token: self.server.metrics_token.map(checked_token).transpose()?,
                 keys_file: self.server.keys_file,
                 port_file: self.server.port_file,
             },
@@ -300,6 +352,39 @@ fn checked_region(region: String) -> Result<String, Error> {
         ));
     }
     Ok(region)
+}
+
+fn checked_requests(requests: usize) -> Result<usize, Error> {
+    match requests {
+        1..=REQUESTS_MAX => Ok(requests),
+        _ => invalid(format!("requests: expected 1 to {REQUESTS_MAX}")),
+    }
+}
+
+/// A number of bytes, perhaps with a unit.
+fn checked_memory(text: String) -> Result<u64, Error> {
+    let units = [("KiB", 10), ("MiB", 20), ("GiB", 30), ("", 0)];
+    let parsed = units.iter().find_map(|(unit, shift)| {
+        let number: u64 = text.strip_suffix(unit)?.trim().parse().ok()?;
+        number.checked_mul(1 << shift)
+    });
+    match parsed.filter(|bytes| *bytes >= MEMORY_BYTES_MIN) {
+        Some(bytes) => Ok(bytes),
+        None => invalid(format!(
+            "memory {text:?}: expected 16MiB or more, such as 512MiB or 4GiB"
+        )),
+    }
+}
+
+fn checked_token(token: Secret) -> Result<Secret, Error> {
+    let text = token.expose();
+    let plain = text.bytes().all(|byte| byte.is_ascii_graphic());
+    match plain && text.len() >= METRICS_TOKEN_LEN_MIN {
+        true => Ok(token),
+        false => invalid(format!(
+            "metrics_token: expected at least {METRICS_TOKEN_LEN_MIN} characters without spaces"
+        )),
+    }
 }
 
 fn checked_domain(domain: String) -> Result<String, Error> {

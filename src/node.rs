@@ -4,6 +4,8 @@
 //! disks, the accounts, the server. The order of an end: no new connections, the requests under
 //! way, the disks.
 
+mod machine;
+
 use std::future::Future;
 use std::io;
 use std::net::{SocketAddr, TcpListener, ToSocketAddrs as _};
@@ -22,8 +24,9 @@ use tokio::time::sleep;
 
 use crate::auth::authenticate::Allowed;
 use crate::auth::credentials::{AccessKey, Credentials, DuplicateAccessKey, Principal};
-use crate::config::{Address, Config, Keys, User};
+use crate::config::{Address, Config, Keys, Server as Settings, User};
 use crate::s3::connection;
+use crate::s3::limits::Limits;
 use crate::s3::server::Server;
 
 /// Connections that wait to be accepted.
@@ -79,6 +82,7 @@ impl Node {
                 portless_host: config.server.portless_host,
             },
             Arc::new(SystemEnv),
+            limits(&config.server),
         );
         Ok(Node {
             address,
@@ -114,6 +118,20 @@ impl Node {
         }
         store.close().await;
     }
+}
+
+/// By the machine, unless the configuration says otherwise.
+fn limits(config: &Settings) -> Limits {
+    let mut limits = Limits::of(machine::memory_bytes(), machine::descriptors());
+    limits.requests = config.requests.unwrap_or(limits.requests);
+    limits.memory_bytes = config.memory_bytes.unwrap_or(limits.memory_bytes);
+    tracing::info!(
+        connections = limits.connections,
+        requests = limits.requests,
+        memory_mib = limits.memory_bytes >> 20,
+        "limits"
+    );
+    limits
 }
 
 /// Root's and every user's keys.

@@ -24,6 +24,10 @@ const REGION: Variable = Variable("REGION", &["MINIO_REGION", "MINIO_SITE_REGION
 const DOMAIN: Variable = Variable("DOMAIN", &["MINIO_DOMAIN"]);
 const SIGNATURE_V2: Variable = Variable("SIGNATURE_V2", &[]);
 const PORTLESS_HOST: Variable = Variable("PORTLESS_HOST", &[]);
+const REQUESTS: Variable = Variable("REQUESTS", &[]);
+const MEMORY: Variable = Variable("MEMORY", &[]);
+const METRICS: Variable = Variable("METRICS", &["MINIO_PROMETHEUS_AUTH_TYPE"]);
+const METRICS_TOKEN: Variable = Variable("METRICS_TOKEN", &[]);
 const VOLUMES: Variable = Variable("VOLUMES", &["MINIO_VOLUMES"]);
 const KEYS_FILE: Variable = Variable("KEYS_FILE", &[]);
 const PORT_FILE: Variable = Variable("PORT_FILE", &[]);
@@ -32,12 +36,15 @@ const CONFIG: Variable = Variable("CONFIG", &[]);
 const LOG: Variable = Variable("LOG", &[]);
 const LOG_FORMAT: Variable = Variable("LOG_FORMAT", &[]);
 
-const PLAIN: [&Variable; 12] = [
+const PLAIN: [&Variable; 15] = [
     &ADDRESS,
     &REGION,
     &DOMAIN,
     &SIGNATURE_V2,
     &PORTLESS_HOST,
+    &REQUESTS,
+    &MEMORY,
+    &METRICS,
     &VOLUMES,
     &KEYS_FILE,
     &PORT_FILE,
@@ -46,7 +53,7 @@ const PLAIN: [&Variable; 12] = [
     &LOG,
     &LOG_FORMAT,
 ];
-const SECRET: [&Variable; 2] = [&ROOT_USER, &ROOT_PASSWORD];
+const SECRET: [&Variable; 3] = [&ROOT_USER, &ROOT_PASSWORD, &METRICS_TOKEN];
 
 /// The variables that may concern us, as they were at start.
 #[derive(Debug, Default)]
@@ -93,6 +100,22 @@ impl Environment {
         });
         layer.server.signature_v2 = self.switch(&SIGNATURE_V2)?;
         layer.server.portless_host = self.switch(&PORTLESS_HOST)?;
+        layer.server.requests = self
+            .plain(&REQUESTS)
+            .map(|(name, value)| {
+                value.parse().map_err(|_| Error::Variable {
+                    name,
+                    message: "expected a number".to_owned(),
+                })
+            })
+            .transpose()?;
+        layer.server.memory = self.plain(&MEMORY).map(owned);
+        // Where MinIO says `jwt`, a token is wanted.
+        layer.server.metrics = self.plain(&METRICS).map(|(_, value)| match value {
+            "jwt" => "token".to_owned(),
+            value => value.to_owned(),
+        });
+        layer.server.metrics_token = self.secret(&METRICS_TOKEN)?;
         layer.server.keys_file = self.path(&KEYS_FILE);
         layer.server.port_file = self.path(&PORT_FILE);
         layer.storage.directories = self

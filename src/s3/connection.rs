@@ -1,39 +1,40 @@
 //! Connections: accepted, bounded, served, and ended without cutting off an answer.
+//!
+//! Past the bound a few more are taken, which get probes and metrics answered and 503 for all
+//! else, so that a full server still tells that it is one. Past those, further ones wait to be
+//! accepted.
 
 use std::convert::Infallible;
 use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use axum::Router;
 use axum::body::Body;
-use futures_util::future::BoxFuture;
 use http::Request;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use socket2::SockRef;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
-use tower::ServiceExt as _;
 
+use crate::s3::admission;
+use crate::s3::error::S3Error;
+use crate::s3::gate::{self, Gate, Refusals};
+use crate::s3::head::HEADERS_LEN_MAX;
 use crate::s3::health;
 use crate::s3::response::Response;
 use crate::s3::server::Server;
+use crate::s3::traffic::Cut;
 
-/// Connections at once; further ones wait to be accepted.
-const CONNECTIONS_MAX: usize = 16_384;
-/// What a connection may buffer. A header section longer than this gets hyper's own 431; up to it
-/// the server answers as S3 does.
-const BUFFER_BYTES_MAX: usize = 128 << 10;
-/// As many as fit into S3's 8 KiB of headers, if they say anything.
-const HEADERS_LEN_MAX: usize = 1024;
-/// How long a client may take to send its headers, or stay idle between two requests.
-const HEADER_READ_MAX: Duration = Duration::from_secs(60);
+/// What a connection may buffer: a whole head, as hyper sees none in pieces.
+const BUFFER_BYTES_MAX: usize = 2 * gate::HEAD_BYTES_MAX;
 /// What is still read from a client that was refused before it had sent all, so that it sees the
 /// answer and no reset: this much, for so long.
 const LINGER_BYTES_MAX: usize = 4 << 20;
@@ -41,41 +42,44 @@ const LINGER_MAX: Duration = Duration::from_secs(2);
 /// After the system had no descriptor or memory for a connection.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Everything that is served: probes, and S3 behind every other path.
-pub fn router(server: Arc<Server>) -> Router {
-    let any = move |request: Request<Body>| {
-        let server = server.clone();
-        async move {
-            match health::answer(&server, request).await {
-                Ok(response) => response,
-                Err(request) => server.answer(request).await,
-            }
-        }
-    };
-    Router::new().fallback(any)
+/// What a connection is good for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Lane {
+    Open,
+    /// One past the bound.
+    Spare,
+}
+
+/// Answers whatever comes: probes, and S3 behind every other path.
+async fn answer(server: Arc<Server>, request: Request<Body>, lane: Lane) -> Response {
+    match health::answer(&server, request).await {
+        Ok(response) => response,
+        Err(_) if lane == Lane::Spare => server.refuse(admission::busy(), Cut::Busy),
+        Err(request) => server.answer(request).await,
+    }
 }
 
 /// Serves until `stop` ends, then lets what is under way finish.
 pub async fn serve(server: Arc<Server>, listener: TcpListener, stop: impl Future<Output = ()>) {
-    let router = router(server);
-    let permits = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let open = Arc::new(Semaphore::new(server.limits.connections));
+    let spare = Arc::new(Semaphore::new(server.limits.spare_connections));
     let (closing, closed) = watch::channel(false);
     let mut connections = JoinSet::new();
     let mut stop = pin!(stop);
     loop {
-        // The semaphore is never closed.
         let accept = async {
-            let permit = permits.clone().acquire_owned().await;
-            (permit, listener.accept().await)
+            let place = place(&open, &spare).await;
+            (place, listener.accept().await)
         };
         tokio::select! {
             () = &mut stop => break,
             Some(_) = connections.join_next() => {}
-            (permit, accepted) = accept => match accepted {
+            ((lane, permit), accepted) = accept => match accepted {
                 Ok((stream, _)) => {
-                    let (router, closed) = (router.clone(), closed.clone());
+                    let (server, closed) = (server.clone(), closed.clone());
                     connections.spawn(async move {
-                        drive(stream, router, closed).await;
+                        let _within = server.traffic.connections.enter();
+                        drive(stream, server, lane, closed).await;
                         drop(permit);
                     });
                 }
@@ -91,22 +95,51 @@ pub async fn serve(server: Arc<Server>, listener: TcpListener, stop: impl Future
     while connections.join_next().await.is_some() {}
 }
 
-async fn drive(stream: TcpStream, router: Router, mut closed: watch::Receiver<bool>) {
+/// Waits for a place for one more connection.
+async fn place(open: &Arc<Semaphore>, spare: &Arc<Semaphore>) -> (Lane, OwnedSemaphorePermit) {
+    if let Ok(permit) = open.clone().try_acquire_owned() {
+        return (Lane::Open, permit);
+    }
+    let (lane, permit) = tokio::select! {
+        biased;
+        permit = open.clone().acquire_owned() => (Lane::Open, permit),
+        permit = spare.clone().acquire_owned() => (Lane::Spare, permit),
+    };
+    (lane, permit.expect("nobody closes these"))
+}
+
+async fn drive(
+    stream: TcpStream,
+    server: Arc<Server>,
+    lane: Lane,
+    mut closed: watch::Receiver<bool>,
+) {
     // Answers are written whole; waiting for more would only delay them.
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "connection was gone at once");
         return;
     }
+    let limits = server.limits;
+    let refusals = Refusals::default();
+    let gate = Gate::new(stream, limits.head, limits.pace, refusals.clone());
+    let heads = AtomicU64::new(0);
+    let counted = server.clone();
     let service = service_fn(move |request: Request<Incoming>| {
-        let answer = router.clone().oneshot(request.map(Body::new));
-        Box::pin(answer) as BoxFuture<'static, Result<Response, Infallible>>
+        let number = heads.fetch_add(1, Ordering::Relaxed) + 1;
+        let (server, refused) = (server.clone(), refusals.of(number));
+        Box::pin(async move {
+            Ok::<_, Infallible>(match refused {
+                Some(code) => server.refuse(S3Error::new(code), Cut::BadHead),
+                None => answer(server, request.map(Body::new), lane).await,
+            })
+        })
     });
     let mut connection = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(HEADER_READ_MAX)
+        .header_read_timeout(limits.idle)
         .max_buf_size(BUFFER_BYTES_MAX)
         .max_headers(HEADERS_LEN_MAX)
-        .serve_connection(TokioIo::new(stream), service);
+        .serve_connection(TokioIo::new(gate), service);
     let mut draining = false;
     let ended = loop {
         let end = poll_fn(|cx| connection.poll_without_shutdown(cx));
@@ -121,7 +154,20 @@ async fn drive(stream: TcpStream, router: Router, mut closed: watch::Receiver<bo
     if let Err(error) = ended {
         tracing::debug!(%error, "connection ended early");
     }
-    linger(connection.into_parts().io.into_inner()).await;
+    let (stream, is_stalled) = connection.into_parts().io.into_inner().into_inner();
+    if is_stalled {
+        counted.traffic.cut(Cut::SlowReader);
+        reset(&stream);
+    } else {
+        linger(stream).await;
+    }
+}
+
+/// Has the system drop what the client has not taken, and tell it that the answer is not whole.
+fn reset(stream: &TcpStream) {
+    if let Err(error) = SockRef::from(stream).set_linger(Some(Duration::ZERO)) {
+        tracing::debug!(%error, "a connection is closed without a reset");
+    }
 }
 
 /// Ends our side first and reads on for a moment: bytes that arrive at a closed socket make the

@@ -1,6 +1,7 @@
 //! The S3 protocol over HTTP.
 
 pub mod acl;
+pub mod admission;
 pub mod attributes;
 pub mod body;
 pub mod checksum;
@@ -10,11 +11,15 @@ pub mod digest;
 pub mod encoded_word;
 pub mod error;
 pub mod form;
+pub mod gate;
+pub mod head;
 pub mod health;
 pub mod late;
+pub mod limits;
 pub mod names;
 pub mod operation;
 pub mod ops;
+pub mod pace;
 pub mod paging;
 pub mod post_policy;
 pub mod precondition;
@@ -24,6 +29,8 @@ pub mod response;
 pub mod route;
 pub mod server;
 pub mod tags;
+pub mod traffic;
+pub mod wire;
 pub mod xml;
 
 #[cfg(test)]

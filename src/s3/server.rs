@@ -6,14 +6,11 @@
 //! nobody else.
 
 use std::panic::AssertUnwindSafe;
-use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
-use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::Instant;
 
-use axum::BoxError;
-use axum::body::{Body as Source, Bytes};
+use axum::body::Body as Source;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use drystone_storage::env::Env;
@@ -21,32 +18,30 @@ use drystone_storage::store::ObjectStore;
 use futures_util::FutureExt as _;
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
-use http_body::{Body as _, Frame, SizeHint};
-use tokio::sync::Semaphore;
-use tokio::time::{Instant, Sleep, sleep};
+use http_body::Body as _;
 
 use crate::auth::authenticate::{Allowed, Authenticated, Identity, Payload, Verifier};
 use crate::auth::credentials::Credentials;
 use crate::auth::presigned;
 use crate::iam::authorize::{Resource, authorize};
+use crate::s3::admission::{self, Admission, Place};
 use crate::s3::error::{Code, ErrorContext, S3Error};
 use crate::s3::form::Form;
 use crate::s3::late::Patience;
+use crate::s3::limits::Limits;
 use crate::s3::names;
 use crate::s3::operation::{BodyKind, Operation, Scope};
 use crate::s3::post_policy::Policy;
 use crate::s3::request::{Query, Request, X_FORWARDED_PROTO, check_expected_owner};
 use crate::s3::response::{Body, Response, X_AMZ_ID_2, X_AMZ_REQUEST_ID};
 use crate::s3::route::{self, Target};
+use crate::s3::traffic::{Cut, Traffic};
+use crate::s3::wire::{Incoming, Outgoing};
 
 /// All headers' names and values together, as AWS bounds them.
 const HEADER_SECTION_BYTES_MAX: usize = 8 << 10;
-/// Requests in work; more get 503 SlowDown.
-const REQUESTS_MAX: usize = 4096;
 /// What answers. The product's name does not go over the wire.
 const SERVER: &str = "S3";
-/// A body that brings nothing for so long ends its request.
-const BODY_IDLE_MAX: Duration = Duration::from_secs(60);
 
 /// Headers that count beside a form's fields. Its other parameters must not stand in headers, where
 /// no policy covers them.
@@ -69,7 +64,16 @@ pub struct Server {
     pub(super) host_id: String,
     /// How long operations that take their time leave a client without a word.
     pub(super) patience: Patience,
-    requests: Semaphore,
+    pub limits: Limits,
+    pub admission: Admission,
+    pub traffic: Arc<Traffic>,
+}
+
+/// A request that the table has a row for.
+struct Asked {
+    target: Target,
+    query: Query,
+    operation: &'static Operation,
 }
 
 impl Server {
@@ -80,6 +84,7 @@ impl Server {
         domains: &[String],
         also: Allowed,
         env: Arc<dyn Env>,
+        limits: Limits,
     ) -> Server {
         Server {
             store,
@@ -93,93 +98,131 @@ impl Server {
             host_id: BASE64.encode([env.random(), env.random()].concat()),
             env,
             patience: Patience::DEFAULT,
-            requests: Semaphore::new(REQUESTS_MAX),
+            admission: Admission::new(&limits),
+            limits,
+            traffic: Arc::default(),
         }
     }
 
     /// Answers one request; never fails and never panics.
     pub async fn answer(self: Arc<Server>, request: http::Request<Source>) -> Response {
-        let id = hex::encode_upper(&self.env.random()[..8]);
-        let (parts, source) = request.into_parts();
-        let method = parts.method.clone();
-        let uri = parts.uri.clone();
+        let began = Instant::now();
+        let within = self.traffic.requests.enter();
+        let id = self.request_id();
+        let (mut parts, source) = request.into_parts();
+        let (method, uri) = (parts.method.clone(), parts.uri.clone());
         let never_continued = is_asked_to_continue(&parts.headers) && source.is_end_stream();
-        let (source, unread) = Incoming::watch(source);
-        let target = route::target(&parts.uri, &parts.headers, &self.domains);
+        let traffic = self.traffic.clone();
+        let (source, unread) = Incoming::watch(source, self.limits.pace, traffic.clone());
+        let target = route::target(&uri, &parts.headers, &self.domains);
         let place = target.as_ref().ok().cloned();
-        let result = match target {
-            Ok(target) => self.run(target, parts, source, &id).await,
+        let asked = target.and_then(|target| ask(target, &mut parts));
+        let operation = asked.as_ref().ok().map(|asked| asked.operation.name);
+        let result = match asked {
+            Ok(asked) => self.run(asked, parts, source, &id).await,
             Err(error) => Err(error),
         };
-        let mut response = result.unwrap_or_else(|error| {
-            tracing::debug!(request = %id, %method, resource = uri.path(), %error, "refused");
-            let query = Query::parse(uri.query().unwrap_or_default()).ok();
-            error.into_response(&ErrorContext {
-                bucket: place.as_ref().map_or("", |place| &place.bucket),
-                key: place.as_ref().map_or("", |place| &place.key),
-                query: query.as_ref(),
-                resource: uri.path(),
-                request_id: &id,
-                host_id: &self.host_id,
-            })
-        });
+        let (mut response, held) = match result {
+            Ok((response, held)) => (response, Some(held)),
+            Err(error) => {
+                tracing::debug!(request = %id, %method, resource = uri.path(), %error, "refused");
+                if error.code() == Code::SlowDown {
+                    self.traffic.cut(Cut::Busy);
+                }
+                let query = Query::parse(uri.query().unwrap_or_default()).ok();
+                let at = ErrorContext {
+                    bucket: place.as_ref().map_or("", |place| &place.bucket),
+                    key: place.as_ref().map_or("", |place| &place.key),
+                    query: query.as_ref(),
+                    resource: uri.path(),
+                    request_id: &id,
+                    host_id: &self.host_id,
+                };
+                (error.into_response(&at), None)
+            }
+        };
         if method == Method::HEAD && !response.status().is_success() {
             *response.body_mut() = Body::empty();
         }
         let closes = never_continued || unread.load(Ordering::Relaxed);
         self.finish(response.headers_mut(), &id, closes);
+        self.traffic
+            .answered(operation, response.status(), began.elapsed());
+        response.map(|body| Outgoing::watch(body, traffic, (held, within)))
+    }
+
+    /// Answers what never became a request: its head was no HTTP, or too much of it; or there is
+    /// no room for it. Ends the connection.
+    pub fn refuse(&self, error: S3Error, why: Cut) -> Response {
+        let id = self.request_id();
+        tracing::debug!(request = %id, %error, "refused unread");
+        let at = ErrorContext {
+            request_id: &id,
+            host_id: &self.host_id,
+            ..ErrorContext::default()
+        };
+        let mut response = error.into_response(&at);
+        self.finish(response.headers_mut(), &id, true);
+        self.traffic.cut(why);
         response
     }
 
-    /// Runs the request with a permit, and a panic in it becomes an error.
+    fn request_id(&self) -> String {
+        hex::encode_upper(&self.env.random()[..8])
+    }
+
+    /// Runs the request in its place, and a panic in it becomes an error.
     async fn run(
         self: &Arc<Server>,
-        target: Target,
+        asked: Asked,
         parts: Parts,
         source: Source,
         id: &str,
-    ) -> Result<Response, S3Error> {
-        let Ok(_permit) = self.requests.try_acquire() else {
-            return Err(S3Error::new(Code::SlowDown));
-        };
-        let steps = self.clone().steps(target, parts, source, id.to_owned());
-        match AssertUnwindSafe(steps).catch_unwind().await {
-            Ok(result) => result,
+    ) -> Result<(Response, Place), S3Error> {
+        let mut place = self.admission.enter().await?;
+        let reads = asked.operation.method == Method::GET;
+        let steps = self
+            .clone()
+            .steps(asked, parts, source, id.to_owned(), &mut place);
+        let response = match AssertUnwindSafe(steps).catch_unwind().await {
+            Ok(result) => result?,
             Err(_) => {
                 tracing::error!(request = %id, "handler panicked");
-                Err(S3Error::new(Code::InternalError))
+                return Err(S3Error::new(Code::InternalError));
             }
+        };
+        // What has changed something is answered without another wait.
+        if reads {
+            let bytes = admission::answer_bytes(answer_length(&response));
+            self.admission.reserve(&mut place, bytes).await?;
         }
+        Ok((response, place))
     }
 
-    /// The order of a request.
+    /// The order of a request, from where its operation is known.
     async fn steps(
         self: Arc<Server>,
-        mut target: Target,
+        mut asked: Asked,
         mut parts: Parts,
         mut source: Source,
         id: String,
+        place: &mut Place,
     ) -> Result<Response, S3Error> {
-        presigned::take_headers_from_link(&mut parts);
-        check_limits(&parts.headers)?;
-        if parts.method == Method::OPTIONS {
-            // A preflight bears no credentials, and no bucket can have CORS rules yet.
-            return Err(S3Error::new(Code::AccessForbidden));
-        }
-        let query = Query::parse(parts.uri.query().unwrap_or_default())?;
-        let scope = target.scope();
-        let operation = Operation::find(&parts.method, scope, &query, &parts.headers)
-            .ok_or_else(|| method_not_allowed(&parts.method, scope, &query))?;
+        let operation = asked.operation;
         let verifier = Verifier {
             credentials: &self.credentials,
             domains: &self.domains,
             also: self.also,
         };
+        let length = source.size_hint().exact();
+        let bytes = admission::body_bytes(operation.body, length);
+        self.admission.reserve(place, bytes).await?;
         let mut fields = None;
         let who = match operation.body {
             BodyKind::Form => {
                 let mut form = Form::receive(&parts.headers, source).await?;
-                let who = self.admit_form(verifier, &mut form, &mut target, &mut parts)?;
+                let target = &mut asked.target;
+                let who = self.admit_form(verifier, &mut form, target, &mut parts)?;
                 (fields, source) = form.into_file();
                 who
             }
@@ -189,10 +232,10 @@ impl Server {
             operation,
             id,
             identity: who.identity,
-            bucket_name: target.bucket,
-            key: target.key,
+            bucket_name: asked.target.bucket,
+            key: asked.target.key,
             path: parts.uri.path().to_owned(),
-            query,
+            query: asked.query,
             headers: parts.headers,
             form: fields,
             bucket: None,
@@ -276,6 +319,52 @@ impl Server {
     }
 }
 
+/// Finds what is asked for, without a look at who asks.
+fn ask(target: Target, parts: &mut Parts) -> Result<Asked, S3Error> {
+    presigned::take_headers_from_link(parts);
+    check_limits(&parts.headers)?;
+    if parts.method == Method::OPTIONS {
+        return Err(refuse_preflight(&parts.headers, target.scope()));
+    }
+    let query = Query::parse(parts.uri.query().unwrap_or_default())?;
+    let scope = target.scope();
+    let operation = Operation::find(&parts.method, scope, &query, &parts.headers)
+        .ok_or_else(|| method_not_allowed(&parts.method, scope, &query))?;
+    Ok(Asked {
+        target,
+        query,
+        operation,
+    })
+}
+
+/// A preflight bears no credentials, and no bucket can have CORS rules yet.
+fn refuse_preflight(headers: &HeaderMap, scope: Scope) -> S3Error {
+    if !headers.contains_key(header::ORIGIN) {
+        return S3Error::new(Code::BadRequest)
+            .message("Insufficient information. Origin request header needed.");
+    }
+    let text = |value: &HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
+    let method = headers.get(header::ACCESS_CONTROL_REQUEST_METHOD).map(text);
+    match method.as_deref() {
+        Some(method @ ("GET" | "PUT" | "HEAD" | "POST" | "DELETE")) => {
+            S3Error::new(Code::AccessForbidden)
+                .with("Method", method)
+                .with("ResourceType", resource_type(scope))
+        }
+        other => S3Error::new(Code::BadRequest).message(format!(
+            "Invalid Access-Control-Request-Method: {}",
+            other.unwrap_or("null")
+        )),
+    }
+}
+
+fn answer_length(response: &Response) -> u64 {
+    let declared = response.headers().get(header::CONTENT_LENGTH);
+    let declared = declared.and_then(|value| value.to_str().ok()?.parse().ok());
+    let exact = response.body().size_hint().exact();
+    exact.or(declared).unwrap_or(u64::MAX)
+}
+
 fn is_asked_to_continue(headers: &HeaderMap) -> bool {
     let expect = headers.get(header::EXPECT);
     expect.is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"))
@@ -291,75 +380,16 @@ fn check_limits(headers: &HeaderMap) -> Result<(), S3Error> {
 }
 
 fn method_not_allowed(method: &Method, scope: Scope, query: &Query) -> S3Error {
-    let resource_type = match scope {
-        Scope::Service => "SERVICE",
-        Scope::Bucket => "BUCKET",
-        Scope::Object => "OBJECT",
-    };
     S3Error::new(Code::MethodNotAllowed)
         .with("Method", method.as_str())
-        .with("ResourceType", resource_type)
+        .with("ResourceType", resource_type(scope))
         .header(header::ALLOW, Operation::methods(scope, query).join(", "))
 }
 
-/// A request's body as it comes off the wire: remembers whether it was read to its end, and ends
-/// in an error when nothing comes for too long.
-struct Incoming {
-    inner: Source,
-    unread: Arc<AtomicBool>,
-    idle: Option<Pin<Box<Sleep>>>,
-}
-
-impl Incoming {
-    fn watch(inner: Source) -> (Source, Arc<AtomicBool>) {
-        let unread = Arc::new(AtomicBool::new(!inner.is_end_stream()));
-        let incoming = Incoming {
-            inner,
-            unread: unread.clone(),
-            idle: None,
-        };
-        (Source::new(incoming), unread)
-    }
-}
-
-impl http_body::Body for Incoming {
-    type Data = Bytes;
-    type Error = BoxError;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        match Pin::new(&mut self.inner).poll_frame(cx) {
-            Poll::Ready(frame) => {
-                if let Some(idle) = &mut self.idle {
-                    idle.as_mut().reset(Instant::now() + BODY_IDLE_MAX);
-                }
-                if frame.is_none() || self.inner.is_end_stream() {
-                    self.unread.store(false, Ordering::Relaxed);
-                }
-                Poll::Ready(frame.map(|frame| frame.map_err(BoxError::from)))
-            }
-            Poll::Pending => {
-                let idle = self
-                    .idle
-                    .get_or_insert_with(|| Box::pin(sleep(BODY_IDLE_MAX)));
-                match idle.as_mut().poll(cx) {
-                    Poll::Pending => Poll::Pending,
-                    Poll::Ready(()) => {
-                        let error = S3Error::new(Code::RequestTimeout);
-                        Poll::Ready(Some(Err(BoxError::from(error))))
-                    }
-                }
-            }
-        }
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.inner.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.inner.size_hint()
+fn resource_type(scope: Scope) -> &'static str {
+    match scope {
+        Scope::Service => "SERVICE",
+        Scope::Bucket => "BUCKET",
+        Scope::Object => "OBJECT",
     }
 }

@@ -13,6 +13,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Request, StatusCode};
 use crate::auth::authenticate::Allowed;
 use crate::auth::credentials::{AccessKey, Credentials, Principal, Secret};
 use crate::auth::sign::Signer;
+use crate::s3::limits::Limits;
 use crate::s3::server::Server;
 use crate::s3::xml::{self, Element};
 
@@ -27,6 +28,11 @@ pub struct World {
 impl World {
     /// A store with the users' accounts and nothing in it.
     pub async fn new() -> World {
+        World::limited(Limits::default()).await
+    }
+
+    /// The same, within other limits.
+    pub async fn limited(limits: Limits) -> World {
         let env: Arc<dyn Env> = Arc::new(SystemEnv);
         let store = MemoryStore::new(env.clone());
         let mut keys = Vec::new();
@@ -59,6 +65,7 @@ impl World {
                 portless_host: true,
             },
             env,
+            limits,
         );
         World {
             server: Arc::new(server),
@@ -67,15 +74,18 @@ impl World {
 
     /// A store with alice's bucket `bkt`.
     pub async fn with_bucket() -> World {
-        let world = World::new().await;
+        World::new().await.and_bucket().await
+    }
+
+    pub async fn and_bucket(self) -> World {
         let create = CreateBucket {
             name: "bkt".to_owned(),
             owner: AccountId(format!("{:012}", 2)),
             location: String::new(),
             settings: Vec::new(),
         };
-        world.server.store.create_bucket(create).await.unwrap();
-        world
+        self.server.store.create_bucket(create).await.unwrap();
+        self
     }
 
     /// Makes every operation that may be late be so.
@@ -99,6 +109,16 @@ impl World {
             request,
         }
     }
+}
+
+/// The request line, the headers and the empty line.
+fn head(parts: &http::request::Parts) -> Vec<u8> {
+    let mut head = format!("{} {} HTTP/1.1\r\n", parts.method, parts.uri).into_bytes();
+    for (name, value) in &parts.headers {
+        head.extend([name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"].concat());
+    }
+    head.extend(b"\r\n");
+    head
 }
 
 pub fn secret(user: &str) -> Secret {
@@ -145,7 +165,7 @@ impl<'a> Call<'a> {
         self.header("content-md5", digest).body(body.to_owned())
     }
 
-    pub async fn send(self) -> Answer {
+    fn sign(self) -> (http::request::Parts, Bytes) {
         let (mut parts, body) = self.request.into_parts();
         let length = HeaderValue::from(body.len());
         parts.headers.entry("content-length").or_insert(length);
@@ -154,8 +174,41 @@ impl<'a> Call<'a> {
             let signer = Signer::new(self.user, &secret(self.user), REGION, now).unwrap();
             signer.sign_body(&mut parts, &body).unwrap();
         }
+        (parts, body)
+    }
+
+    /// As it goes over the wire, signed.
+    pub fn raw(self) -> Vec<u8> {
+        let (parts, body) = self.sign();
+        [head(&parts), body.to_vec()].concat()
+    }
+
+    /// As awscli sends it over TLS: `aws-chunked` with a trailer, in HTTP's chunks of so many
+    /// bytes and one with an extension, without a length.
+    pub fn chunked(self, crc32: &str, chunk_len: usize) -> Vec<u8> {
+        let (mut parts, body) = self.request.into_parts();
+        let coding = HeaderValue::from_static("chunked");
+        parts.headers.insert("transfer-encoding", coding);
+        let signer = Signer::new(self.user, &secret(self.user), REGION, SystemEnv.now()).unwrap();
+        let trailer = (
+            HeaderName::from_static("x-amz-checksum-crc32"),
+            crc32.to_owned(),
+        );
+        let body = signer.sign_unsigned_chunks(&mut parts, &body, 8192, trailer);
+        let mut sent = head(&parts);
+        for chunk in body.unwrap().chunks(chunk_len) {
+            sent.extend(format!("{:X};x=y\r\n", chunk.len()).into_bytes());
+            sent.extend([chunk, b"\r\n"].concat());
+        }
+        sent.extend(b"0\r\nx-other: ignored\r\n\r\n");
+        sent
+    }
+
+    pub async fn send(self) -> Answer {
+        let world = self.world;
+        let (parts, body) = self.sign();
         let request = Request::from_parts(parts, Body::from(body));
-        Call::answer(self.world, request).await
+        Call::answer(world, request).await
     }
 
     /// Sends with a body that the signature doesn't cover, in place of the bytes given.

@@ -2,6 +2,7 @@
 
 mod buckets;
 mod checksums;
+mod connections;
 mod copies;
 mod forms;
 mod keys;

@@ -133,8 +133,6 @@ async fn expected_owners_and_what_is_not_there() {
     assert_eq!(method, (405, "MethodNotAllowed".to_owned()));
     let allowed = world.call("PATCH /bkt?versioning").send().await;
     assert_eq!(allowed.header("allow"), "GET, PUT");
-    let preflight = world.call("OPTIONS /bkt/k").by("").error().await;
-    assert_eq!(preflight, (403, "AccessForbidden".to_owned()));
 }
 
 /// A request line for an operation, as its row recognises it, and the header that it needs.
@@ -281,5 +279,38 @@ async fn s_10_a_body_beyond_five_gibibytes_is_refused_before_it_is_asked_for() {
                 assert_eq!(error.child_text("MaxSizeAllowed"), Some("5368709120"));
             }
         }
+    }
+}
+
+/// As AWS answers where a bucket has no CORS rules; it looks at neither bucket nor key.
+#[tokio::test]
+async fn a_58_no_origin_is_let_in() {
+    let world = World::with_bucket().await;
+    let preflight = |origin: &'static str, method: &'static str| {
+        let mut call = world.call("OPTIONS /bkt/k").by("");
+        for (name, value) in [
+            ("origin", origin),
+            ("access-control-request-method", method),
+        ] {
+            if !value.is_empty() {
+                call = call.header(name, value);
+            }
+        }
+        call
+    };
+    let answer = preflight("https://evil.test", "PUT").send().await;
+    assert_eq!(answer.status, 403);
+    let error = answer.xml("Error");
+    assert_eq!(error.child_text("Code"), Some("AccessForbidden"));
+    assert_eq!(error.child_text("Method"), Some("PUT"));
+    assert_eq!(error.child_text("ResourceType"), Some("OBJECT"));
+    assert_eq!(answer.header("access-control-allow-origin"), "");
+    for (origin, method) in [
+        ("", "PUT"),
+        ("https://a.test", ""),
+        ("https://a.test", "PATCH"),
+    ] {
+        let error = preflight(origin, method).error().await;
+        assert_eq!(error, (400, "BadRequest".to_owned()), "{origin} {method}");
     }
 }

@@ -1,0 +1,128 @@
+//! How slow a client may be, in either direction.
+//!
+//! Only the time spent waiting for the client counts: a disk that is slow, or a handler that
+//! isn't reading, is not the client's fault.
+
+use std::future::Future as _;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use tokio::time::{Instant, Sleep, sleep_until};
+
+/// At least so many bytes in so much time of waiting.
+#[derive(Clone, Copy, Debug)]
+pub struct Pace {
+    pub bytes: u64,
+    pub window: Duration,
+}
+
+/// Watches one direction of a connection or the body of one message.
+pub struct Watch {
+    tally: Tally,
+    alarm: Option<Pin<Box<Sleep>>>,
+}
+
+impl Watch {
+    pub fn new(pace: Pace) -> Watch {
+        Watch {
+            tally: Tally::new(pace),
+            alarm: None,
+        }
+    }
+
+    /// Something came or went.
+    pub fn moved(&mut self, bytes: usize) {
+        self.tally.moved(bytes, Instant::now);
+    }
+
+    /// Nothing can be done but wait for the client. Ready when it was too slow.
+    pub fn poll_too_slow(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.tally.since.is_none() {
+            let due = self.tally.wait(Instant::now());
+            match &mut self.alarm {
+                Some(alarm) => alarm.as_mut().reset(due),
+                None => self.alarm = Some(Box::pin(sleep_until(due))),
+            }
+        }
+        match &mut self.alarm {
+            Some(alarm) => alarm.as_mut().poll(cx),
+            None => Poll::Pending,
+        }
+    }
+}
+
+/// A watch's arithmetic.
+struct Tally {
+    pace: Pace,
+    /// Of this window: bytes that moved, and time spent waiting before `since`.
+    moved: u64,
+    waited: Duration,
+    /// Waiting since then.
+    since: Option<Instant>,
+}
+
+impl Tally {
+    fn new(pace: Pace) -> Tally {
+        Tally {
+            pace,
+            moved: 0,
+            waited: Duration::ZERO,
+            since: None,
+        }
+    }
+
+    fn moved(&mut self, bytes: usize, now: impl Fn() -> Instant) {
+        if let Some(since) = self.since.take() {
+            self.waited += now().duration_since(since);
+        }
+        self.moved += bytes as u64;
+        if self.moved >= self.pace.bytes {
+            self.moved = 0;
+            self.waited = Duration::ZERO;
+        }
+    }
+
+    /// When waiting has to end.
+    fn wait(&mut self, now: Instant) -> Instant {
+        self.since = Some(now);
+        now + self.pace.window.saturating_sub(self.waited)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PACE: Pace = Pace {
+        bytes: 100,
+        window: Duration::from_secs(10),
+    };
+
+    #[test]
+    fn a_60_drips_do_not_reset_the_clock_but_enough_bytes_do() {
+        let zero = Instant::now();
+        let at = |second| zero + Duration::from_secs(second);
+        let mut tally = Tally::new(PACE);
+        assert_eq!(tally.wait(at(0)), at(10));
+        tally.moved(1, || at(3));
+        assert_eq!(tally.wait(at(3)), at(10));
+        tally.moved(1, || at(9));
+        assert_eq!(tally.wait(at(9)), at(10));
+        tally.moved(98, || at(9));
+        assert_eq!(tally.wait(at(9)), at(19));
+        tally.moved(99, || at(20));
+        assert_eq!(tally.wait(at(20)), at(20));
+    }
+
+    #[test]
+    fn time_in_which_nobody_waits_for_the_client_is_not_the_clients() {
+        let zero = Instant::now();
+        let at = |second| zero + Duration::from_secs(second);
+        let mut tally = Tally::new(PACE);
+        assert_eq!(tally.wait(at(0)), at(10));
+        tally.moved(1, || at(5));
+        tally.moved(1, || at(3000));
+        assert_eq!(tally.wait(at(4000)), at(4005));
+    }
+}
