@@ -99,7 +99,11 @@ impl World {
     pub fn call(&self, line: &str) -> Call<'_> {
         let (method, target) = line.split_once(' ').unwrap();
         let builder = Request::builder().method(method).uri(target);
-        let mut request = builder.body(Bytes::new()).unwrap();
+        self.request(builder.body(Bytes::new()).unwrap())
+    }
+
+    /// Any request, by alice too.
+    pub fn request(&self, mut request: Request<Bytes>) -> Call<'_> {
         request
             .headers_mut()
             .insert("host", HeaderValue::from_static("s3.test:9000"));

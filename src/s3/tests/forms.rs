@@ -7,10 +7,10 @@ use crate::auth::sign::{Signer, SignerV2};
 use crate::s3::response::iso_date;
 use crate::s3::testing::{Answer, REGION, World, secret};
 
-const ALL: &str = r#"{"bucket": "bkt"}, ["starts-with", "$key", ""]"#;
+pub(super) const ALL: &str = r#"{"bucket": "bkt"}, ["starts-with", "$key", ""]"#;
 
 /// A form that is being made.
-struct Upload<'a> {
+pub(super) struct Upload<'a> {
     world: &'a World,
     line: &'a str,
     host: Option<&'static str>,
@@ -19,7 +19,7 @@ struct Upload<'a> {
     tail: String,
 }
 
-fn upload(world: &World) -> Upload<'_> {
+pub(super) fn upload(world: &World) -> Upload<'_> {
     Upload {
         world,
         line: "POST /bkt",
@@ -36,13 +36,13 @@ fn policy(conditions: &str, seconds: i64) -> String {
 }
 
 impl<'a> Upload<'a> {
-    fn field(mut self, name: &str, value: &str) -> Upload<'a> {
+    pub(super) fn field(mut self, name: &str, value: &str) -> Upload<'a> {
         self.fields.push((name.into(), value.into()));
         self
     }
 
     /// Signed by version 4, with what that adds to the conditions.
-    fn signed(mut self, conditions: &str) -> Upload<'a> {
+    pub(super) fn signed(mut self, conditions: &str) -> Upload<'a> {
         let signer = Signer::new("alice", &secret("alice"), REGION, SystemEnv.now()).unwrap();
         let own = signer.policy_fields();
         let own = own
@@ -67,7 +67,7 @@ impl<'a> Upload<'a> {
         self
     }
 
-    fn body(&self) -> Vec<u8> {
+    pub(super) fn body(&self) -> Vec<u8> {
         let mut body = Vec::new();
         for (name, value) in &self.fields {
             let part = format!(

@@ -5,6 +5,7 @@ mod checksums;
 mod connections;
 mod copies;
 mod forms;
+mod fuzz;
 mod keys;
 mod listings;
 mod multipart;
