@@ -15,6 +15,9 @@ use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 
+use hmac::{Hmac, KeyInit as _, Mac as _};
+use sha2::Sha256;
+
 use drystone_storage::crash::CrashAt;
 pub use environment::Environment;
 pub use keys::{Keys, Secret};
@@ -32,6 +35,8 @@ const REQUESTS_MAX: usize = 65_536;
 /// Less would not do for a few large uploads.
 const MEMORY_BYTES_MIN: u64 = 16 << 20;
 const METRICS_TOKEN_LEN_MIN: usize = 16;
+/// What the token for the metrics is made from, beside root's secret.
+const METRICS_TOKEN_LABEL: &[u8] = b"metrics token";
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -107,6 +112,16 @@ pub enum Metrics {
     Public,
     /// There are none.
     Off,
+}
+
+impl fmt::Display for Metrics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Metrics::Token => "token",
+            Metrics::Public => "public",
+            Metrics::Off => "off",
+        })
+    }
 }
 
 impl FromStr for Metrics {
@@ -269,6 +284,20 @@ impl Layer {
             },
             warnings: self.warnings,
         })
+    }
+}
+
+impl Server {
+    /// The bearer token for the metrics: the one that is set, or one made from root's secret,
+    /// which tells nothing of it.
+    pub fn metrics_token(&self, root: &Secret) -> Secret {
+        if let Some(token) = &self.metrics_token {
+            return token.clone();
+        }
+        let mac = Hmac::<Sha256>::new_from_slice(root.expose().as_bytes());
+        let mut mac = mac.expect("a key of any length is taken");
+        mac.update(METRICS_TOKEN_LABEL);
+        Secret::from(hex::encode(mac.finalize().into_bytes()))
     }
 }
 

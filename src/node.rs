@@ -24,9 +24,11 @@ use tokio::time::sleep;
 
 use crate::auth::authenticate::Allowed;
 use crate::auth::credentials::{AccessKey, Credentials, DuplicateAccessKey, Principal};
-use crate::config::{Address, Config, Keys, Server as Settings, User};
+use crate::config::{self, Address, Config, Keys, Secret, Server as Settings, User};
+use crate::product;
 use crate::s3::connection;
 use crate::s3::limits::Limits;
+use crate::s3::metrics::{Access, Metrics};
 use crate::s3::server::Server;
 
 /// Connections that wait to be accepted.
@@ -69,6 +71,7 @@ impl Node {
         let listener = listen(&config.server.address)?;
         let address = listener.local_addr().map_err(failed)?;
         let listener = tokio::net::TcpListener::from_std(listener).map_err(failed)?;
+        let secret = root.secret_key.clone();
         let credentials = credentials(config, root)?;
         let store = open_store(config).await?;
         register_accounts(config, store.as_ref()).await?;
@@ -84,6 +87,7 @@ impl Node {
             Arc::new(SystemEnv),
             limits(&config.server),
         );
+        let server = server.with_metrics(metrics(&config.server, &secret));
         Ok(Node {
             address,
             listener,
@@ -132,6 +136,18 @@ fn limits(config: &Settings) -> Limits {
         "limits"
     );
     limits
+}
+
+fn metrics(config: &Settings, root: &Secret) -> Metrics {
+    Metrics {
+        access: match config.metrics {
+            config::Metrics::Token => Access::Token(config.metrics_token(root)),
+            config::Metrics::Public => Access::Public,
+            config::Metrics::Off => Access::Off,
+        },
+        prefix: product::NAME,
+        version: product::VERSION,
+    }
 }
 
 /// Root's and every user's keys.

@@ -19,7 +19,7 @@ const FUNCTION_LINES_MAX: usize = 90;
 const FRONT_LAYERS: &[(&str, &[&str])] = &[
     ("main", &["cli"]),
     ("cli", &["config", "node", "product", "telemetry"]),
-    ("node", &["auth", "config", "s3"]),
+    ("node", &["auth", "config", "product", "s3"]),
     ("config", &["auth", "product"]),
     ("telemetry", &[]),
     ("product", &[]),

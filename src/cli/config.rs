@@ -44,6 +44,13 @@ fn show(config: &Config) {
         "signed host: {}",
         hosts[usize::from(config.server.portless_host)]
     );
+    if let Some(requests) = config.server.requests {
+        println!("requests: {requests}");
+    }
+    if let Some(bytes) = config.server.memory_bytes {
+        println!("memory: {bytes}");
+    }
+    println!("metrics: {}", config.server.metrics);
     for directory in &config.storage.directories {
         println!("disk: {}", directory.display());
     }

@@ -3,6 +3,7 @@
 //! Exit codes: 0 done; 1 it failed; 2 the command line or the configuration is wrong; 128 + signal
 //! when a second signal ended the process at once.
 
+mod admin;
 mod config;
 mod fsck;
 mod healthcheck;
@@ -33,6 +34,9 @@ enum Verb {
     /// Look at the configuration
     #[command(subcommand)]
     Config(config::Verb),
+    /// Operate a server
+    #[command(subcommand)]
+    Admin(admin::Verb),
     /// Ask a server on this machine whether it is ready; exit code 0 if so
     Healthcheck(healthcheck::Arguments),
     /// Check the disks of a stopped store: what is whole, degraded or lost, and what to do
@@ -84,6 +88,7 @@ pub fn main() -> ExitCode {
     match CommandLine::parse().verb {
         Verb::Server(arguments) => server::run(arguments, &environment),
         Verb::Config(verb) => config::run(verb, &environment),
+        Verb::Admin(verb) => admin::run(verb, &environment),
         Verb::Healthcheck(arguments) => healthcheck::run(arguments, &environment),
         Verb::Fsck(arguments) => fsck::run(arguments),
     }

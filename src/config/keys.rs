@@ -71,19 +71,22 @@ impl Keys {
         Ok(())
     }
 
+    /// The keys that are kept in the file.
+    pub fn load(path: &Path) -> io::Result<Keys> {
+        let text = fs::read_to_string(path)?;
+        if fs::metadata(path)?.mode() & 0o077 != 0 {
+            tracing::warn!(path = %path.display(), "keys file is readable by others");
+        }
+        parse(&text).ok_or_else(|| {
+            let message = format!("no {ACCESS_KEY_NAME}= and {SECRET_KEY_NAME}= in it");
+            io::Error::new(io::ErrorKind::InvalidData, message)
+        })
+    }
+
     /// The keys in the file, made and kept there when there is none. Tells whether they are new.
     pub fn load_or_generate(path: &Path) -> io::Result<(Keys, bool)> {
-        match fs::read_to_string(path) {
-            Ok(text) => {
-                if fs::metadata(path)?.mode() & 0o077 != 0 {
-                    tracing::warn!(path = %path.display(), "keys file is readable by others");
-                }
-                let keys = parse(&text).ok_or_else(|| {
-                    let message = format!("no {ACCESS_KEY_NAME}= and {SECRET_KEY_NAME}= in it");
-                    io::Error::new(io::ErrorKind::InvalidData, message)
-                })?;
-                Ok((keys, false))
-            }
+        match Keys::load(path) {
+            Ok(keys) => Ok((keys, false)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 let keys = Keys::generate();
                 keys.keep(path)?;

@@ -57,6 +57,51 @@ REDUCED_REDUNDANCY = "3+1"
 "#;
 
 #[test]
+fn bounds_and_metrics_are_read() {
+    let config = with_file(
+        "[server]\nrequests = 5\nmemory = \"512 MiB\"\nmetrics = \"public\"\n\
+         [storage]\ndirectories = [\"/d\"]",
+    );
+    let server = config.unwrap().server;
+    assert_eq!(server.requests, Some(5));
+    assert_eq!(server.memory_bytes, Some(512 << 20));
+    assert_eq!(server.metrics, Metrics::Public);
+    for (line, word) in [
+        ("requests = 0", "requests"),
+        ("memory = \"1MiB\"", "memory"),
+        ("memory = \"99999999999999GiB\"", "memory"),
+        ("memory = \"much\"", "memory"),
+        ("metrics = \"yes\"", "metrics"),
+        ("metrics_token = \"short\"", "metrics_token"),
+    ] {
+        let error = error_of(&format!("[server]\n{line}\n"));
+        assert!(error.contains(word), "{line}: {error}");
+    }
+    let variables = environment(&[
+        ("MINIO_PROMETHEUS_AUTH_TYPE", "jwt"),
+        ("DRYSTONE_REQUESTS", "7"),
+        ("DRYSTONE_METRICS_TOKEN", "a token of one's-own"),
+    ]);
+    let error = load(None, &variables, flags("127.0.0.1:0")).unwrap_err();
+    assert!(error.to_string().contains("metrics_token"), "{error}");
+}
+
+/// It is the same at every start, another for every secret, and not the secret.
+#[test]
+fn the_metrics_token_is_made_from_roots_secret() {
+    let server = with_file(WHOLE).unwrap().server;
+    let token = |secret: &str| {
+        server
+            .metrics_token(&Secret::from(secret))
+            .expose()
+            .to_owned()
+    };
+    assert_eq!(token("a"), token("a"));
+    assert_ne!(token("a"), token("b"));
+    assert_eq!(token("long enough").len(), 64);
+}
+
+#[test]
 fn a_whole_file_is_read() {
     let config = with_file(WHOLE).unwrap();
     assert_eq!(config.server.address.to_string(), "127.0.0.1:9010");

@@ -26,9 +26,11 @@ use tokio::time::{sleep, timeout};
 
 use crate::s3::admission;
 use crate::s3::error::S3Error;
+use crate::s3::foreign;
 use crate::s3::gate::{self, Gate, Refusals};
 use crate::s3::head::HEADERS_LEN_MAX;
 use crate::s3::health;
+use crate::s3::metrics;
 use crate::s3::response::Response;
 use crate::s3::server::Server;
 use crate::s3::traffic::Cut;
@@ -50,11 +52,19 @@ enum Lane {
     Spare,
 }
 
-/// Answers whatever comes: probes, and S3 behind every other path.
+/// Answers whatever comes: probes, metrics, what is MinIO's own, and S3 behind every other path.
 async fn answer(server: Arc<Server>, request: Request<Body>, lane: Lane) -> Response {
-    match health::answer(&server, request).await {
+    let answered = match health::answer(&server, request).await {
+        Ok(response) => Ok(response),
+        Err(request) => metrics::answer(&server, request).await,
+    };
+    let request = match answered {
+        Ok(response) => return response,
+        Err(_) if lane == Lane::Spare => return server.refuse(admission::busy(), Cut::Busy),
+        Err(request) => request,
+    };
+    match foreign::answer(&server, request).await {
         Ok(response) => response,
-        Err(_) if lane == Lane::Spare => server.refuse(admission::busy(), Cut::Busy),
         Err(request) => server.answer(request).await,
     }
 }

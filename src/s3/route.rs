@@ -54,6 +54,13 @@ pub fn host_bucket(
     Ok(bucket_of_host(&host, domains).map(str::to_owned))
 }
 
+/// Whether the query bears a signature, of either version.
+pub fn names_signature(uri: &Uri) -> bool {
+    let names = uri.query().unwrap_or_default().split('&');
+    let mut names = names.map(|pair| pair.split('=').next().unwrap_or_default());
+    names.any(|name| matches!(name, "X-Amz-Signature" | "Signature"))
+}
+
 /// Percent-decodes once. What isn't UTF-8 or no valid escape is nobody's key.
 pub fn decode_once(text: &str) -> Result<String, S3Error> {
     let mut bytes = Vec::with_capacity(text.len());

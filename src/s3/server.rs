@@ -14,6 +14,7 @@ use axum::body::Body as Source;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use drystone_storage::env::Env;
+use drystone_storage::measure::Measure;
 use drystone_storage::store::ObjectStore;
 use futures_util::FutureExt as _;
 use http::request::Parts;
@@ -29,6 +30,7 @@ use crate::s3::error::{Code, ErrorContext, S3Error};
 use crate::s3::form::Form;
 use crate::s3::late::Patience;
 use crate::s3::limits::Limits;
+use crate::s3::metrics::Metrics;
 use crate::s3::names;
 use crate::s3::operation::{BodyKind, Operation, Scope};
 use crate::s3::post_policy::Policy;
@@ -66,6 +68,7 @@ pub struct Server {
     pub(super) patience: Patience,
     pub limits: Limits,
     pub admission: Admission,
+    pub metrics: Metrics,
     pub traffic: Arc<Traffic>,
 }
 
@@ -99,9 +102,17 @@ impl Server {
             env,
             patience: Patience::DEFAULT,
             admission: Admission::new(&limits),
+            metrics: Metrics::OFF,
             limits,
             traffic: Arc::default(),
         }
+    }
+
+    /// Tells its measures; without this it does not.
+    #[must_use]
+    pub fn with_metrics(mut self, metrics: Metrics) -> Server {
+        self.metrics = metrics;
+        self
     }
 
     /// Answers one request; never fails and never panics.
@@ -165,6 +176,36 @@ impl Server {
         self.finish(response.headers_mut(), &id, true);
         self.traffic.cut(why);
         response
+    }
+
+    /// What the server itself counts and measures.
+    pub fn measures(&self) -> Vec<Measure> {
+        let mut measures = self.traffic.measures();
+        for (name, help, value) in [
+            (
+                "s3_requests_waiting",
+                "Requests that wait for a place or for memory.",
+                self.admission.waiting() as f64,
+            ),
+            (
+                "s3_request_places_free",
+                "So many more requests may be in work.",
+                self.admission.requests_free() as f64,
+            ),
+            (
+                "s3_request_memory_free_bytes",
+                "So much more may be held by requests in work.",
+                self.admission.memory_free_bytes() as f64,
+            ),
+        ] {
+            measures.push(Measure::gauge(name, help, value));
+        }
+        measures
+    }
+
+    /// For an answer that is no S3's: the ids that every answer bears.
+    pub fn ids(&self) -> (String, &str) {
+        (self.request_id(), &self.host_id)
     }
 
     fn request_id(&self) -> String {

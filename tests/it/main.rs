@@ -10,6 +10,7 @@ mod crash;
 mod crash_points;
 mod fsck;
 mod lost_disks;
+mod metrics;
 mod server;
 mod starting;
 

@@ -96,13 +96,17 @@ impl Disks {
 /// `drystone` with nothing of the caller's environment that could configure it.
 pub fn command() -> Command {
     let mut command = Command::new(BINARY);
+    without_settings(&mut command);
+    command
+}
+
+fn without_settings(command: &mut Command) {
     for (name, _) in std::env::vars_os() {
         let name = name.to_string_lossy().into_owned();
         if name.starts_with("DRYSTONE_") || name.starts_with("MINIO_") {
             command.env_remove(name);
         }
     }
-    command
 }
 
 pub struct Server {
@@ -121,6 +125,23 @@ impl Server {
 
     pub fn on(disks: Disks) -> Server {
         let (child, ready) = start(&disks, &[]);
+        Server {
+            port: port(&ready),
+            disks,
+            ready,
+            child,
+        }
+    }
+
+    /// On fresh disks, with no more than so many open files.
+    pub fn with_descriptors(count: usize, disks: usize) -> Server {
+        let disks = Disks::fresh(disks);
+        let mut command = Command::new("sh");
+        let script = format!("ulimit -n {count}; exec \"$0\" \"$@\"");
+        command.args(["-c", script.as_str(), BINARY]);
+        without_settings(&mut command);
+        let (child, ready) = run(command, &disks, &[]);
+        let ready = ready.expect("it gets ready");
         Server {
             port: port(&ready),
             disks,
@@ -254,12 +275,15 @@ pub fn start(disks: &Disks, variables: &[(&str, &str)]) -> (Child, Value) {
 
 /// Starts a server that may end before it is ready.
 pub fn try_start(disks: &Disks, variables: &[(&str, &str)]) -> (Child, Option<Value>) {
+    run(command(), disks, variables)
+}
+
+fn run(mut command: Command, disks: &Disks, variables: &[(&str, &str)]) -> (Child, Option<Value>) {
     let log = File::options()
         .create(true)
         .append(true)
         .open(disks.log())
         .unwrap();
-    let mut command = command();
     command
         .args(arguments(disks))
         .env("DRYSTONE_ROOT_USER", ACCESS_KEY)

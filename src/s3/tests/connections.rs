@@ -13,15 +13,18 @@ use crate::s3::pace::Pace;
 use crate::s3::testing::World;
 
 /// A world that listens; it stops with its owner.
-struct Listening {
-    world: World,
+pub struct Listening {
+    pub world: World,
     address: SocketAddr,
     task: JoinHandle<()>,
 }
 
 impl Listening {
-    async fn new(limits: Limits) -> Listening {
-        let world = World::limited(limits).await.and_bucket().await;
+    pub async fn new(limits: Limits) -> Listening {
+        Listening::to(World::limited(limits).await.and_bucket().await).await
+    }
+
+    pub async fn to(world: World) -> Listening {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let serve = connection::serve(world.server.clone(), listener, std::future::pending());
@@ -38,7 +41,7 @@ impl Listening {
     }
 
     /// Sends it all and reads until the server ends the connection.
-    async fn until_closed(&self, bytes: &[u8]) -> String {
+    pub async fn until_closed(&self, bytes: &[u8]) -> String {
         let mut stream = self.connect().await;
         // A server that refuses need not take it all.
         let _ = stream.write_all(bytes).await;
@@ -46,7 +49,7 @@ impl Listening {
     }
 
     /// As `until_closed`, with the client's side ended first.
-    async fn ended(&self, bytes: &[u8]) -> String {
+    pub async fn ended(&self, bytes: &[u8]) -> String {
         let mut stream = self.connect().await;
         let _ = stream.write_all(bytes).await;
         let _ = stream.shutdown().await;

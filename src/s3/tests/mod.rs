@@ -11,5 +11,6 @@ mod listings;
 mod multipart;
 mod objects;
 mod pages;
+mod paths;
 mod requests;
 mod versions;

@@ -1,0 +1,153 @@
+//! The metrics of a real server, read as Prometheus reads them.
+
+use std::collections::BTreeMap;
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+
+use crate::server::{ACCESS_KEY, SECRET_KEY, Server, command};
+
+/// Samples by their name and labels, as written.
+struct Scrape {
+    types: BTreeMap<String, String>,
+    samples: BTreeMap<String, f64>,
+}
+
+impl Scrape {
+    /// Takes nothing that promtool would not.
+    fn parse(text: &str) -> Scrape {
+        let mut scrape = Scrape {
+            types: BTreeMap::new(),
+            samples: BTreeMap::new(),
+        };
+        let mut family = String::new();
+        let mut helped = String::new();
+        for line in text.lines() {
+            if let Some(rest) = line.strip_prefix("# HELP ") {
+                let (name, help) = rest.split_once(' ').unwrap();
+                assert!(!help.is_empty(), "{line}");
+                helped = name.to_owned();
+            } else if let Some(rest) = line.strip_prefix("# TYPE ") {
+                let (name, kind) = rest.split_once(' ').unwrap();
+                assert_eq!(name, helped, "a type follows its help");
+                assert!(["counter", "gauge", "histogram"].contains(&kind), "{line}");
+                assert_eq!(kind == "counter", name.ends_with("_total"), "{line}");
+                let before = scrape.types.insert(name.to_owned(), kind.to_owned());
+                assert!(before.is_none(), "{name} is there twice");
+                family = name.to_owned();
+            } else {
+                scrape.sample(&family, line);
+            }
+        }
+        scrape
+    }
+
+    fn sample(&mut self, family: &str, line: &str) {
+        let (series, value) = line.rsplit_once(' ').unwrap();
+        let name = series.split('{').next().unwrap();
+        assert!(name.starts_with("drystone_"), "{line}");
+        let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
+        assert!(name.chars().all(plain), "{line}");
+        let ends: &[&str] = match self.types[family].as_str() {
+            "histogram" => &["_bucket", "_sum", "_count"],
+            _ => &[""],
+        };
+        let known = ends.iter().any(|end| format!("{family}{end}") == name);
+        assert!(known, "{line} is not of {family}");
+        if let Some((_, labels)) = series.split_once('{') {
+            for label in labels.strip_suffix('}').unwrap().split("\",") {
+                let (name, value) = label.split_once("=\"").unwrap();
+                assert!(name.chars().all(plain), "{line}");
+                assert!(!value.trim_end_matches('"').contains('"'), "{line}");
+            }
+        }
+        let value: f64 = value.parse().unwrap();
+        let before = self.samples.insert(series.to_owned(), value);
+        assert!(before.is_none(), "{series} is there twice");
+    }
+
+    #[track_caller]
+    fn value(&self, series: &str) -> f64 {
+        let value = self.samples.get(series);
+        *value.unwrap_or_else(|| panic!("no {series} in {:?}", self.samples.keys()))
+    }
+
+    fn sum(&self, name: &str) -> f64 {
+        let of_name = |series: &&String| series.split('{').next() == Some(name);
+        let series = self.samples.keys().filter(of_name);
+        series.map(|series| self.samples[series]).sum()
+    }
+}
+
+fn scrape(port: u16, token: &str) -> String {
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
+    let head = "GET /metrics HTTP/1.1\r\nHost: s\r\nConnection: close\r\n";
+    write!(stream, "{head}Authorization: Bearer {token}\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer
+}
+
+fn token() -> String {
+    let output = command()
+        .args(["admin", "metrics-token"])
+        .env("DRYSTONE_ROOT_USER", ACCESS_KEY)
+        .env("DRYSTONE_ROOT_PASSWORD", SECRET_KEY)
+        .output()
+        .unwrap();
+    assert!(output.status.success());
+    String::from_utf8(output.stdout).unwrap().trim().to_owned()
+}
+
+#[test]
+fn r_38_a_scrape_tells_of_requests_disks_and_metadata() {
+    let server = Server::fresh(4);
+    let client = server.client();
+    client.put("/bucket", b"").unwrap().expect(200);
+    for n in 0..3 {
+        let body = vec![7; 300_000];
+        client
+            .put(&format!("/bucket/{n}"), &body)
+            .unwrap()
+            .expect(200);
+    }
+    assert!(scrape(server.port, "wrong").starts_with("HTTP/1.1 403"));
+    let answer = scrape(server.port, &token());
+    let (head, text) = answer.split_once("\r\n\r\n").unwrap();
+    assert!(head.starts_with("HTTP/1.1 200"), "{head}");
+    assert!(text.ends_with('\n'));
+    let scrape = Scrape::parse(text);
+    let puts = "drystone_s3_requests_total{operation=\"PutObject\",status=\"2xx\"}";
+    assert_eq!(scrape.value(puts), 3.0);
+    assert_eq!(scrape.value("drystone_s3_received_bytes_total"), 900_000.0);
+    assert_eq!(scrape.value("drystone_disks{state=\"online\"}"), 4.0);
+    assert_eq!(scrape.value("drystone_disks{state=\"poisoned\"}"), 0.0);
+    assert_eq!(scrape.sum("drystone_disk_up"), 4.0);
+    assert!(scrape.sum("drystone_disk_free_bytes") > 0.0);
+    assert!(scrape.sum("drystone_disk_log_sync_seconds_count") > 0.0);
+    // Every shard of three objects was synced once.
+    assert_eq!(scrape.sum("drystone_disk_shard_sync_seconds_count"), 12.0);
+    let objects = "drystone_metadata_leader_changes_total{group=\"objects\"}";
+    assert!(scrape.value(objects) >= 1.0);
+    assert_eq!(scrape.value("drystone_metrics_incomplete"), 0.0);
+    assert!(!text.contains(SECRET_KEY), "A-56");
+}
+
+/// With few descriptors most are left to the disks: connections past the bound wait or get 503,
+/// and all is well once they are gone.
+#[test]
+fn f_26_few_descriptors_throttle_connections_and_the_server_recovers() {
+    let server = Server::with_descriptors(256, 4);
+    let client = server.client();
+    client.put("/bucket", b"").unwrap().expect(200);
+    let idle: Vec<TcpStream> = (0..200)
+        .filter_map(|_| TcpStream::connect(("127.0.0.1", server.port)).ok())
+        .collect();
+    assert!(idle.len() > 100, "{} connections", idle.len());
+    drop(idle);
+    crate::server::eventually("requests are served again", || {
+        let put = client.put("/bucket/k", &[1; 300_000]);
+        put.is_ok_and(|answer| answer.status == 200)
+    });
+    client.get("/bucket/k").unwrap().expect(200);
+    assert!(!server.log().contains("disk is down"), "{}", server.log());
+}
