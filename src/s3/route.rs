@@ -150,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn s_05_hosts_and_paths() {
+    fn s_05_w_20_hosts_and_paths() {
         for (host, uri, bucket, key) in [
             ("h:9000", "/", "", ""),
             ("h:9000", "/b", "b", ""),

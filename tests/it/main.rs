@@ -12,6 +12,7 @@ mod fsck;
 mod lost_disks;
 mod metrics;
 mod server;
+mod signing;
 mod starting;
 
 use drystone_examiner::s3;

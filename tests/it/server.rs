@@ -124,7 +124,12 @@ impl Server {
     }
 
     pub fn on(disks: Disks) -> Server {
-        let (child, ready) = start(&disks, &[]);
+        Server::configured(disks, &[])
+    }
+
+    /// With variables that its first start takes.
+    pub fn configured(disks: Disks, variables: &[(&str, &str)]) -> Server {
+        let (child, ready) = start(&disks, variables);
         Server {
             port: port(&ready),
             disks,
