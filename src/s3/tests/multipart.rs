@@ -22,15 +22,17 @@ pub fn part<'a>(world: &'a World, upload: &str, number: &str, body: Vec<u8>) -> 
 }
 
 pub fn complete<'a>(world: &'a World, upload: &str, parts: &[(&str, &str)]) -> Call<'a> {
+    let line = format!("POST /bkt/k?uploadId={upload}");
+    world.call(&line).body(named(parts))
+}
+
+fn named(parts: &[(&str, &str)]) -> String {
     let mut document = "<CompleteMultipartUpload>".to_owned();
     for (number, etag) in parts {
         let ends = "</ETag></Part>";
         document += &format!("<Part><PartNumber>{number}</PartNumber><ETag>{etag}{ends}");
     }
-    document += "</CompleteMultipartUpload>";
-    world
-        .call(&format!("POST /bkt/k?uploadId={upload}"))
-        .body(document)
+    document + "</CompleteMultipartUpload>"
 }
 
 pub fn big(byte: u8) -> Vec<u8> {
@@ -76,6 +78,13 @@ async fn s_20_s_21_an_upload_from_start_to_end_and_its_completion_again() {
         assert_eq!(root.child_text("Key"), Some("k"));
         results.push(root.child_text("ETag").unwrap().to_owned());
     }
+    // As the client addressed it, and by which scheme where a proxy took TLS off.
+    let line = format!("POST /k?uploadId={upload}");
+    let mut again = world.call(&line).header("x-forwarded-proto", "https");
+    again.set_host("bkt.s3.test");
+    let again = again.body(named(&parts));
+    let root = again.ok().await.xml("CompleteMultipartUploadResult");
+    assert_eq!(root.child_text("Location"), Some("https://bkt.s3.test/k"));
     assert_eq!(results[0], results[1]);
     assert!(results[0].ends_with("-2\""), "{results:?}");
     let got = world.call("GET /bkt/k").ok().await;

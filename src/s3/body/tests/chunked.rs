@@ -17,6 +17,30 @@ async fn w_01_w_02_unsigned_chunks_with_a_trailer() {
 }
 
 #[tokio::test]
+async fn s_18_every_algorithm_by_trailer() {
+    let data = noise(100_000);
+    for algorithm in ChecksumAlgorithm::ALL {
+        let right = compute::checksum(algorithm, &data);
+        let wrong = vec![7; algorithm.value_len()];
+        for (value, is_right) in [(&right.value, true), (&wrong, false)] {
+            let mut parts = put(&[]);
+            let trailer = (checksum::header_name(algorithm), BASE64.encode(value));
+            let wire = signer().sign_unsigned_chunks(&mut parts, &data, 65536, trailer);
+            let received = Sent {
+                parts,
+                wire: wire.unwrap(),
+            }
+            .receive(5000)
+            .await;
+            match is_right {
+                true => assert_eq!(received.unwrap().1.checksum, Some(right.clone())),
+                false => assert_eq!(received.unwrap_err().code(), Code::BadDigest),
+            }
+        }
+    }
+}
+
+#[tokio::test]
 async fn w_05_signed_chunks_across_small_reads() {
     let data = noise(150_000);
     for with_trailer in [false, true] {
