@@ -126,3 +126,5 @@ fn check_store(
     report.verdict = report.judge();
     Ok(report)
 }
+#[cfg(test)]
+mod tests;

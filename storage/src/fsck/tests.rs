@@ -1,0 +1,347 @@
+#![allow(clippy::unwrap_used)]
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use rocksdb::WriteBatch;
+
+use super::report::{Report, Verdict};
+use super::scan::{Scan, key, table};
+use super::{OBJECT_GROUP, check};
+use crate::db::{Db, DbShared, Family, StateId};
+use crate::error::Result;
+use crate::meta::inspect::replicas;
+use crate::meta::record::{
+    CurrentRow, DataKind, DataRow, GarbageRow, PartRow, Record, UsageRow, VersionRow,
+};
+use crate::node::{Node, Options};
+use crate::store::{Body, CreateBucket, CreateUpload, ObjectStore, PutObject};
+use crate::types::{AccountId, Digest, Order};
+
+struct Whole(Option<Bytes>);
+
+#[async_trait]
+impl Body for Whole {
+    async fn next(&mut self) -> Result<Option<Bytes>> {
+        Ok(self.0.take())
+    }
+
+    fn digest(&mut self) -> Digest {
+        Digest {
+            md5: [7; 16],
+            checksum: None,
+        }
+    }
+
+    fn size_hint(&self) -> Option<u64> {
+        None
+    }
+}
+
+fn body(len: usize) -> Whole {
+    Whole(Some(Bytes::from(vec![7; len])))
+}
+
+/// A stopped store on two disks with an inline object, one in shards, and an upload with a part.
+struct Stopped {
+    _root: tempfile::TempDir,
+    directories: Vec<PathBuf>,
+}
+
+impl Stopped {
+    async fn new() -> Stopped {
+        let root = tempfile::tempdir().unwrap();
+        let directories: Vec<_> = (0..2).map(|n| root.path().join(format!("{n}"))).collect();
+        let node = Node::open(Options::new(directories.clone())).await.unwrap();
+        let bucket = CreateBucket {
+            name: "stones".into(),
+            owner: AccountId(String::new()),
+            location: String::new(),
+        };
+        let bucket = node.create_bucket(bucket).await.unwrap().id;
+        for (key, len) in [("a", 100), ("b", 300_000)] {
+            let put = PutObject {
+                key: key.into(),
+                attributes: Default::default(),
+                condition: Default::default(),
+            };
+            node.put_object(bucket, put, &mut body(len)).await.unwrap();
+        }
+        let upload = CreateUpload {
+            key: "c".into(),
+            attributes: Default::default(),
+            checksum: None,
+        };
+        let upload = node.create_upload(bucket, upload).await.unwrap();
+        let mut part = body(300_000);
+        let put = node.upload_part(bucket, "c", upload.id, 1, &mut part);
+        put.await.unwrap();
+        node.close().await;
+        drop(node);
+        Stopped {
+            _root: root,
+            directories,
+        }
+    }
+
+    /// As soon as the last user of the disks has let go of them.
+    async fn check(&self) -> Report {
+        loop {
+            match check(&self.directories, 10) {
+                Err(super::Error::Directories(crate::disk::identity::IdentityError::Locked {
+                    ..
+                })) => tokio::time::sleep(Duration::from_millis(20)).await,
+                report => return report.unwrap(),
+            }
+        }
+    }
+
+    /// Writes what `change` gives into the states of the objects' group on the first `disks`.
+    fn write(&self, disks: usize, change: &dyn Fn(&Db, StateId) -> WriteBatch) {
+        let shared = DbShared::new().unwrap();
+        for directory in &self.directories[..disks] {
+            let db = Db::open(&directory.join("meta"), &shared).unwrap();
+            for replica in replicas(&db).unwrap() {
+                if replica.group() == OBJECT_GROUP {
+                    let batch = change(&db, replica.state());
+                    assert!(!batch.is_empty());
+                    db.write_unsynced(batch).unwrap();
+                }
+            }
+        }
+    }
+}
+
+type Change = fn(&Db, StateId) -> WriteBatch;
+
+/// The keys and records of a table.
+fn rows<R: Record>(db: &Db, state: StateId, table: u8) -> Vec<(Vec<u8>, R)> {
+    let mut rows = Scan::of_table(db, state, table, &[]);
+    let mut found = Vec::new();
+    while let Some((row, value)) = rows.next().unwrap() {
+        found.push((key(state, table, &row), R::decode(&value).unwrap()));
+    }
+    found
+}
+
+/// Changes each record of a table, or takes it away.
+fn each<R: Record>(
+    db: &Db,
+    state: StateId,
+    table: u8,
+    change: impl Fn(R) -> Option<R>,
+) -> WriteBatch {
+    let mut batch = WriteBatch::default();
+    let family = db.family(Family::State);
+    for (row, record) in rows::<R>(db, state, table) {
+        match change(record) {
+            Some(record) => batch.put_cf(family, row, record.encode()),
+            None => batch.delete_cf(family, row),
+        }
+    }
+    batch
+}
+
+/// What a state must not be, and a word of what is said of it.
+const CONTRADICTIONS: &[(&str, Change)] = &[
+    ("current is not the newest", |db, state| {
+        each::<CurrentRow>(db, state, table::CURRENT, |_| None)
+    }),
+    ("current is not the newest", |db, state| {
+        each::<CurrentRow>(db, state, table::CURRENT, |row| {
+            Some(CurrentRow {
+                order: Order(row.order.0 + 1),
+                ..row
+            })
+        })
+    }),
+    ("without any version", |db, state| {
+        let (mut row, record) = rows::<CurrentRow>(db, state, table::CURRENT).remove(0);
+        row.push(b'x');
+        let mut batch = WriteBatch::default();
+        batch.put_cf(db.family(Family::State), row, record.encode());
+        batch
+    }),
+    ("counts 2 references, has 1", |db, state| {
+        each::<DataRow>(db, state, table::DATA, |row| {
+            Some(DataRow { refs: 2, ..row })
+        })
+    }),
+    ("has 0", |db, state| {
+        let (row, record) = rows::<DataRow>(db, state, table::DATA).remove(0);
+        let mut batch = WriteBatch::default();
+        let row = [&row[..9], &[5; 16]].concat();
+        batch.put_cf(db.family(Family::State), row, record.encode());
+        batch
+    }),
+    ("differ in its size", |db, state| {
+        each::<VersionRow>(db, state, table::VERSIONS, |mut row| {
+            row.object.as_mut().unwrap().size += 1;
+            Some(row)
+        })
+    }),
+    ("counts UsageRow", |db, state| {
+        each::<UsageRow>(db, state, table::USAGE, |row| {
+            Some(UsageRow { objects: 9, ..row })
+        })
+    }),
+    ("is not found by its id", |db, state| {
+        each::<crate::meta::record::OrderRow>(db, state, table::IDS, |_| None)
+    }),
+    ("is not found by its id", |db, state| {
+        each::<crate::meta::record::UploadAt>(db, state, table::UPLOAD_IDS, |_| None)
+    }),
+    ("which is not there", |db, state| {
+        each::<crate::meta::record::UploadRow>(db, state, table::UPLOADS, |_| None)
+    }),
+    ("part list 0505", |db, state| {
+        let mut batch = WriteBatch::default();
+        let (_, version) = rows::<VersionRow>(db, state, table::VERSIONS).remove(0);
+        let part = PartRow {
+            write_id: version.object.unwrap().write_id,
+            size: 1,
+            etag: rows::<CurrentRow>(db, state, table::CURRENT)[0].1.etag,
+            checksum: None,
+        };
+        let row = key(
+            state,
+            table::PARTS,
+            &[[5; 16].as_slice(), &[0; 10]].concat(),
+        );
+        batch.put_cf(db.family(Family::State), row, part.encode());
+        batch
+    }),
+    ("is garbage", |db, state| {
+        let mut batch = WriteBatch::default();
+        for (row, record) in rows::<DataRow>(db, state, table::DATA) {
+            if let DataKind::Shards(shards) = record.kind {
+                let bucket = record.bucket;
+                let row = key(state, table::GARBAGE, &[&[0; 8], &row[9..]].concat());
+                let garbage = GarbageRow { bucket, shards };
+                batch.put_cf(db.family(Family::State), row, garbage.encode());
+            }
+        }
+        batch
+    }),
+    ("is owed and not queued", |db, state| {
+        each::<DataRow>(db, state, table::DATA, |mut row| {
+            if let DataKind::Shards(shards) = &mut row.kind {
+                shards.shards[0].missing = true;
+            }
+            Some(row)
+        })
+    }),
+    ("has no place", |db, state| {
+        each::<DataRow>(db, state, table::DATA, |mut row| {
+            if let DataKind::Shards(shards) = &mut row.kind {
+                shards.shards[0].disk = shards.shards[1].disk;
+            }
+            Some(row)
+        })
+    }),
+    ("its bucket is not there", |db, state| {
+        each::<crate::meta::record::BucketRow>(db, state, table::BUCKETS, |_| None)
+    }),
+    ("leads elsewhere", |db, state| {
+        each::<crate::meta::record::BucketRow>(db, state, table::BUCKETS, |row| {
+            let name = "sticks".into();
+            Some(crate::meta::record::BucketRow { name, ..row })
+        })
+    }),
+];
+
+/// All rows of a state, to put them back.
+fn copy(db: &Db, state: StateId) -> WriteBatch {
+    let mut batch = WriteBatch::default();
+    for family in [Family::State, Family::Values] {
+        let prefix = state.0.to_be_bytes();
+        let end = [&prefix[..], &[0xff]].concat();
+        batch.delete_range_cf(db.family(family), &prefix[..], &end[..]);
+        let mut rows = Scan::new(db, family, &prefix);
+        while let Some((row, value)) = rows.next().unwrap() {
+            batch.put_cf(db.family(family), [&prefix[..], &row].concat(), value);
+        }
+    }
+    batch
+}
+
+fn saved(directory: &Path) -> WriteBatch {
+    let db = Db::open(&directory.join("meta"), &DbShared::new().unwrap()).unwrap();
+    let replicas = replicas(&db).unwrap();
+    let own = replicas
+        .iter()
+        .find(|replica| replica.group() == OBJECT_GROUP);
+    copy(&db, own.unwrap().state())
+}
+
+#[tokio::test]
+async fn r_31_rows_that_contradict_each_other_are_told() {
+    let store = Stopped::new().await;
+    let report = store.check().await;
+    assert_eq!(report.verdict, Verdict::Whole, "{report:#?}");
+    let saved: Vec<WriteBatch> = store.directories.iter().map(|dir| saved(dir)).collect();
+    for (word, change) in CONTRADICTIONS {
+        store.write(2, change);
+        let report = store.check().await;
+        let told = report.problems.iter().any(|problem| problem.contains(word));
+        assert!(told, "{word}: {report:#?}");
+        assert!(report.verdict >= Verdict::Inconsistent, "{word}");
+        for (directory, saved) in store.directories.iter().zip(&saved) {
+            let db = Db::open(&directory.join("meta"), &DbShared::new().unwrap()).unwrap();
+            db.write_unsynced(WriteBatch::from_data(saved.data()))
+                .unwrap();
+        }
+    }
+    assert_eq!(store.check().await.verdict, Verdict::Whole);
+}
+
+#[tokio::test]
+async fn r_31_replicas_that_differ_are_told() {
+    let store = Stopped::new().await;
+    store.write(1, &|db, state| {
+        each::<UsageRow>(db, state, table::USAGE, |row| {
+            Some(UsageRow { objects: 9, ..row })
+        })
+    });
+    let report = store.check().await;
+    let differ = "other rows than the others in state 12";
+    let told = report
+        .problems
+        .iter()
+        .any(|problem| problem.contains(differ));
+    assert!(
+        told && report.verdict == Verdict::Inconsistent,
+        "{report:#?}"
+    );
+}
+
+#[tokio::test]
+async fn r_31_bytes_that_are_gone_from_the_metadata_are_lost() {
+    let changes: [(&str, Change); 2] = [
+        ("its inline bytes are not there", |db, state| {
+            let mut batch = WriteBatch::default();
+            let mut rows = Scan::new(db, Family::Values, &state.0.to_be_bytes());
+            while let Some((row, _)) = rows.next().unwrap() {
+                let row = [&state.0.to_be_bytes()[..], &row].concat();
+                batch.delete_cf(db.family(Family::Values), row);
+            }
+            batch
+        }),
+        ("no row says where its bytes are", |db, state| {
+            each::<DataRow>(db, state, table::DATA, |_| None)
+        }),
+    ];
+    for (reason, change) in changes {
+        let store = Stopped::new().await;
+        store.write(2, &change);
+        let report = store.check().await;
+        assert_eq!(report.verdict, Verdict::Lost, "{report:#?}");
+        let damaged = &report.damaged[0];
+        assert_eq!(
+            (damaged.bucket.as_str(), damaged.key.as_str()),
+            ("stones", "a")
+        );
+        assert_eq!(damaged.reasons, [reason]);
+    }
+}
