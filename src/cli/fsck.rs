@@ -115,7 +115,7 @@ fn show_groups(report: &Report) {
                 ReplicaState::Behind => "behind; the others bring it up to date",
                 ReplicaState::Differs => "differs from the others",
                 ReplicaState::Unreadable => "unreadable",
-                ReplicaState::Stale => "from before the metadata was formed anew",
+                ReplicaState::Stale => "left over from before others took its place",
             };
             let problem = replica.problem.as_deref().unwrap_or_default();
             println!("  {}: {what} {problem}", replica.disk);

@@ -181,6 +181,8 @@ impl From<Code> for S3Error {
 }
 
 /// What the client sees of a storage error. A new kind doesn't compile until someone decides.
+const DISKS_FULL: &str = "The disks are full. Delete objects or add disks, then try again.";
+
 impl From<Error> for S3Error {
     fn from(error: Error) -> S3Error {
         match error {
@@ -198,7 +200,8 @@ impl From<Error> for S3Error {
             }
             Error::Full(reason) => {
                 tracing::warn!(%reason, "disks full");
-                S3Error::new(Code::StorageFull)
+                // Not 507, which clients don't know and don't repeat.
+                S3Error::new(Code::ServiceUnavailable).message(DISKS_FULL)
             }
             Error::Expired => S3Error::new(Code::SlowDown),
             Error::Closing => S3Error::new(Code::ServiceUnavailable),

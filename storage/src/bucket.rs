@@ -55,6 +55,7 @@ impl Node {
             Err(Error::Refused(Refusal::NoSuchBucket)) => {}
             Err(error) => return Err(error),
         }
+        self.room_for_metadata().await?;
         let reserve = Change::ReserveBucket {
             name: name.clone(),
             owner: owner.clone(),
@@ -206,6 +207,9 @@ impl Node {
         setting: BucketSetting,
         document: Option<Vec<u8>>,
     ) -> Result<()> {
+        if document.is_some() {
+            self.room_for_metadata().await?;
+        }
         let epoch = self.epochs.begin();
         let change = Change::PutBucketSetting {
             bucket,

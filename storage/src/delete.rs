@@ -41,6 +41,9 @@ impl Node {
         version: VersionSelector,
         tags: Tags,
     ) -> Result<Option<VersionId>> {
+        if !tags.is_empty() {
+            self.room_for_metadata().await?;
+        }
         let epoch = self.epochs.begin();
         let change = Change::PutTags {
             bucket,

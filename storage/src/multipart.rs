@@ -25,6 +25,7 @@ impl Node {
         bucket: BucketId,
         request: CreateUpload,
     ) -> Result<Upload> {
+        self.room_for_metadata().await?;
         let epoch = self.epochs.begin();
         let upload = UploadId(self.env.write_id());
         let change = Change::CreateUpload {

@@ -49,6 +49,7 @@ impl Node {
         source: &dyn ObjectHandle,
         request: PutObject,
     ) -> Result<Written> {
+        self.room_for_metadata().await?;
         let epoch = self.epochs.begin();
         let object = source.object();
         let change = Change::LinkObject {
@@ -65,6 +66,13 @@ impl Node {
         written(self.objects.propose(self.command(&epoch, change)).await?)
     }
 
+    /// What adds rows asks this first; what takes rows away, or ends what was begun, does not.
+    pub(crate) async fn room_for_metadata(&self) -> Result<()> {
+        let voters = self.objects.status().voters;
+        let disks: Vec<_> = voters.iter().map(|voter| voter.disk).collect();
+        self.shards.room_for_metadata(&disks).await
+    }
+
     /// Reads a body to its end and puts it where its size says: into memory or onto the disks.
     pub(crate) async fn write_body(
         &self,
@@ -73,9 +81,7 @@ impl Node {
         class: &str,
         body: &mut dyn Body,
     ) -> Result<(NewData, Digest)> {
-        let voters = self.objects.status().voters;
-        let disks: Vec<_> = voters.iter().map(|voter| voter.disk).collect();
-        self.shards.room_for_metadata(&disks).await?;
+        self.room_for_metadata().await?;
         let write_id = self.env.write_id();
         let start = read_start(body).await?;
         let (size, place) = match start {

@@ -9,6 +9,7 @@ mod command_line;
 mod crash;
 mod crash_points;
 mod fsck;
+mod full_disks;
 mod lost_disks;
 mod metrics;
 mod server;

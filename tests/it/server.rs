@@ -43,6 +43,10 @@ impl Disks {
         self.folder.path().join(format!("disk{number}"))
     }
 
+    pub fn count(&self) -> usize {
+        self.count
+    }
+
     /// As on the command line.
     pub fn argument(&self) -> String {
         let folder = self.folder.path().display();

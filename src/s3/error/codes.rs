@@ -223,8 +223,6 @@ codes! {
         "The request signature we calculated does not match the signature you provided. Check \
          your key and signing method.";
     SlowDown SERVICE_UNAVAILABLE "Please reduce your request rate.";
-    StorageFull INSUFFICIENT_STORAGE
-        "The disks are full. Delete objects or add disks, then try again.";
     TemporaryRedirect TEMPORARY_REDIRECT
         "Please re-send this request to the specified temporary endpoint. Continue to use the \
          original request endpoint for future requests.";

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use rustix::fs::StatVfs;
 use rustix::io::Errno;
 use tokio::sync::{oneshot, watch};
 
@@ -60,10 +61,65 @@ impl Default for Reserve {
 impl Reserve {
     /// Of a disk too small for it, no more than this part.
     const SMALL_DISK_DIVISOR: u64 = 8;
+    /// But as much as the database's log and what it flushes and compacts may take at once, if
+    /// half of the disk allows it.
+    const DATABASE_BYTES: u64 = 128 << 20;
+    /// Names of files that shards leave free, as a part of all and at most. The database needs
+    /// one for each file that it flushes.
+    const INODES_DIVISOR: u64 = 20;
+    const INODES_MAX: u64 = 1000;
 
     fn of(self, total: u64) -> u64 {
-        let bytes = self.bytes.min(total / Self::SMALL_DISK_DIVISOR);
+        let small = total / Self::SMALL_DISK_DIVISOR;
+        let bytes = self
+            .bytes
+            .min(small.max(Self::DATABASE_BYTES.min(total / 2)));
         bytes.max(total / 100 * self.percent)
+    }
+
+    /// How much of the disk is left for whom.
+    fn look(self, stat: &StatVfs) -> Look {
+        let total = stat.f_blocks * stat.f_frsize;
+        let free = stat.f_bavail * stat.f_frsize;
+        let reserve = self.of(total);
+        let inodes = (stat.f_files / Self::INODES_DIVISOR).min(Self::INODES_MAX);
+        // Some file systems make inodes as they need them, and count none.
+        let files = |kept: u64| match stat.f_files {
+            0 => u64::MAX,
+            _ => stat.f_favail.saturating_sub(kept),
+        };
+        let room = |reserve: u64, kept: u64| match files(kept) {
+            0 => 0,
+            _ => free.saturating_sub(reserve),
+        };
+        Look {
+            at: Instant::now(),
+            space: Space {
+                total,
+                free,
+                above_reserve: room(reserve, inodes),
+                for_metadata: room(reserve / 2, inodes / 2),
+            },
+            bytes: 0,
+            files: files(inodes),
+        }
+    }
+}
+
+/// A look at the free space.
+#[derive(Clone, Copy)]
+struct Look {
+    at: Instant,
+    space: Space,
+    /// Taken by shards since.
+    bytes: u64,
+    /// Files that shards may still make.
+    files: u64,
+}
+
+impl Look {
+    fn is_fresh(&self) -> bool {
+        self.at.elapsed() < SPACE_FRESH_FOR
     }
 }
 
@@ -81,7 +137,7 @@ struct Inner {
     pending: Pending,
     crash: Crash,
     state: watch::Sender<DiskState>,
-    space: Mutex<Option<(Instant, Space)>>,
+    space: Mutex<Option<Look>>,
     confirmed: Mutex<Vec<ShardName>>,
     /// Of a shard's file and its folder, at the shard's end.
     syncs: Histogram,
@@ -189,7 +245,7 @@ impl Inner {
     /// What a failed write, creation or sync means for the disk. Blocks.
     fn after_write(&self, error: io::Error) -> DiskError {
         if is_full(&error) {
-            *self.space.lock().unwrap_or_else(PoisonError::into_inner) = None;
+            *self.lock_space() = None;
             return DiskError::Full;
         }
         if is_scarcity(&error) || error.kind() == io::ErrorKind::AlreadyExists {
@@ -224,16 +280,35 @@ impl Inner {
         shard_folder(&self.dir, name.write_id.0[0]).join(file)
     }
 
+    /// Blocks.
     fn look_at_space(&self) -> io::Result<Space> {
-        let stat = rustix::fs::statvfs(&self.dir)?;
-        let total = stat.f_blocks * stat.f_frsize;
-        let free = stat.f_bavail * stat.f_frsize;
-        let above_reserve = free.saturating_sub(self.reserve.of(total));
-        Ok(Space {
-            total,
-            free,
-            above_reserve,
-        })
+        let look = self.reserve.look(&rustix::fs::statvfs(&self.dir)?);
+        *self.lock_space() = Some(look);
+        Ok(look.space)
+    }
+
+    fn lock_space(&self) -> std::sync::MutexGuard<'_, Option<Look>> {
+        self.space.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Counts what a shard is about to take, and refuses what would go into the reserve: many
+    /// writes may have been let in by one look, and a body need not say how long it is. Blocks.
+    fn take_space(&self, bytes: u64, files: u64) -> Result<(), DiskError> {
+        let fits = |look: &mut Option<Look>| {
+            let look = look.as_mut().filter(|look| look.is_fresh())?;
+            look.bytes += bytes;
+            let fits = look.bytes <= look.space.above_reserve && files <= look.files;
+            look.files = look.files.saturating_sub(files);
+            Some(fits)
+        };
+        if fits(&mut self.lock_space()) == Some(true) {
+            return Ok(());
+        }
+        self.look_at_space()?;
+        match fits(&mut self.lock_space()) {
+            Some(false) => Err(DiskError::Full),
+            _ => Ok(()),
+        }
     }
 
     /// Unlinks the files and syncs their folders. Blocks.
@@ -339,25 +414,12 @@ impl Disk for LocalDisk {
 
     async fn space(&self) -> Result<Space, DiskError> {
         self.inner.writable()?;
-        let known = *self
-            .inner
-            .space
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        if let Some((at, space)) = known
-            && at.elapsed() < SPACE_FRESH_FOR
-        {
-            return Ok(space);
+        let known = *self.inner.lock_space();
+        if let Some(look) = known.filter(Look::is_fresh) {
+            return Ok(look.space);
         }
         let inner = self.inner.clone();
-        let space = self.inner.pool.run(move || inner.look_at_space()).await??;
-        let mut slot = self
-            .inner
-            .space
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        *slot = Some((Instant::now(), space));
-        Ok(space)
+        Ok(self.inner.pool.run(move || inner.look_at_space()).await??)
     }
 
     async fn create(&self, header: ShardHeader) -> Result<Box<dyn ShardWriter>, DiskError> {
@@ -367,6 +429,7 @@ impl Disk for LocalDisk {
         self.inner.crash.pass_disk(DiskPoint::ShardListed);
         let inner = self.inner.clone();
         let made = self.inner.pool.run(move || {
+            inner.take_space(0, 1)?;
             let made = Writer::create(&inner.path(&header.name), &header);
             inner.crash.pass_disk(DiskPoint::ShardCreated);
             made.map_err(|e| inner.after_write(e))
@@ -481,9 +544,11 @@ impl LocalWriter {
 impl ShardWriter for LocalWriter {
     async fn write(&mut self, chunks: Vec<Bytes>) -> Result<(), DiskError> {
         let mut writer = self.take()?;
-        self.unsynced += chunks.iter().map(|c| c.len() as u64).sum::<u64>();
+        let bytes = chunks.iter().map(|c| c.len() as u64).sum::<u64>();
+        self.unsynced += bytes;
         let inner = self.inner.clone();
         let appended = self.inner.pool.run(move || {
+            inner.take_space(bytes, 0)?;
             let appended = writer.append(&chunks);
             appended.map(|()| writer).map_err(|e| inner.after_write(e))
         });

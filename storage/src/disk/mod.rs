@@ -107,6 +107,9 @@ pub struct Space {
     pub free: u64,
     /// What of it may still be taken by shards.
     pub above_reserve: u64,
+    /// What new metadata may still take: half of the reserve too. The rest is for deletes, gc and
+    /// what the database needs to tidy up.
+    pub for_metadata: u64,
 }
 
 #[derive(Debug, thiserror::Error)]

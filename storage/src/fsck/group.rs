@@ -94,10 +94,18 @@ fn speaker(candidates: &[Candidate]) -> Option<(&Candidate, &Read)> {
 }
 
 fn report(group: u64, (speaker, told): (&Candidate, &Read), all: &[Candidate]) -> Result<Group> {
+    let voters = speaker.replica.voters()?;
     let mut differences = Vec::new();
     let mut reports = Vec::new();
-    for Candidate { disk, read, .. } in all {
+    for Candidate {
+        disk,
+        replica,
+        read,
+    } in all
+    {
+        let votes = voters.iter().any(|(voter, _)| *voter == replica.id());
         let (state, applied, problem) = match read {
+            _ if !votes => (ReplicaState::Stale, None, None),
             Ok(Some(read)) if read.applied != told.applied => {
                 (ReplicaState::Behind, Some(read.applied.index), None)
             }
@@ -123,7 +131,7 @@ fn report(group: u64, (speaker, told): (&Candidate, &Read), all: &[Candidate]) -
         speaker: speaker.replica.clone(),
         report: GroupReport {
             group,
-            voters: speaker.replica.voters()?.len() as u64,
+            voters: voters.len() as u64,
             applied: told.applied.index,
             replicas: reports,
         },

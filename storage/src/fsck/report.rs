@@ -110,7 +110,7 @@ pub enum ReplicaState {
     /// It has applied the same entries and come to other rows.
     Differs,
     Unreadable,
-    /// Of the group as it was before it was formed anew.
+    /// Of the group as it was before this one's voters were chosen; it counts no more.
     Stale,
 }
 

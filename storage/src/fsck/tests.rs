@@ -1,5 +1,6 @@
 #![allow(clippy::unwrap_used)]
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -13,7 +14,7 @@ use crate::db::{Db, DbShared, Family, StateId};
 use crate::error::Result;
 use crate::meta::inspect::replicas;
 use crate::meta::record::{
-    CurrentRow, DataKind, DataRow, GarbageRow, PartRow, Record, UsageRow, VersionRow,
+    CurrentRow, DataKind, DataRow, GarbageRow, GarbageShard, PartRow, Record, UsageRow, VersionRow,
 };
 use crate::node::{Node, Options};
 use crate::store::{Body, CreateBucket, CreateUpload, ObjectStore, PutObject};
@@ -31,6 +32,7 @@ impl Body for Whole {
         Digest {
             md5: [7; 16],
             checksum: None,
+            crc64nvme: None,
         }
     }
 
@@ -58,6 +60,7 @@ impl Stopped {
             name: "stones".into(),
             owner: AccountId(String::new()),
             location: String::new(),
+            settings: Vec::new(),
         };
         let bucket = node.create_bucket(bucket).await.unwrap().id;
         for (key, len) in [("a", 100), ("b", 300_000)] {
@@ -98,10 +101,9 @@ impl Stopped {
     }
 
     /// Writes what `change` gives into the states of the objects' group on the first `disks`.
-    fn write(&self, disks: usize, change: &dyn Fn(&Db, StateId) -> WriteBatch) {
-        let shared = DbShared::new().unwrap();
+    async fn write(&self, disks: usize, change: Change) {
         for directory in &self.directories[..disks] {
-            let db = Db::open(&directory.join("meta"), &shared).unwrap();
+            let db = database(directory).await;
             for replica in replicas(&db).unwrap() {
                 if replica.group() == OBJECT_GROUP {
                     let batch = change(&db, replica.state());
@@ -109,6 +111,19 @@ impl Stopped {
                     db.write_unsynced(batch).unwrap();
                 }
             }
+        }
+    }
+}
+
+/// As soon as the last user of the disk has let go of it.
+async fn database(directory: &Path) -> Arc<Db> {
+    let shared = DbShared::new().unwrap();
+    loop {
+        match Db::open(&directory.join("meta"), &shared) {
+            Err(error) if error.to_string().contains("lock hold by") => {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+            opened => return opened.unwrap(),
         }
     }
 }
@@ -218,6 +233,7 @@ const CONTRADICTIONS: &[(&str, Change)] = &[
             if let DataKind::Shards(shards) = record.kind {
                 let bucket = record.bucket;
                 let row = key(state, table::GARBAGE, &[&[0; 8], &row[9..]].concat());
+                let shards = GarbageShard::all_of(&shards);
                 let garbage = GarbageRow { bucket, shards };
                 batch.put_cf(db.family(Family::State), row, garbage.encode());
             }
@@ -266,8 +282,8 @@ fn copy(db: &Db, state: StateId) -> WriteBatch {
     batch
 }
 
-fn saved(directory: &Path) -> WriteBatch {
-    let db = Db::open(&directory.join("meta"), &DbShared::new().unwrap()).unwrap();
+async fn saved(directory: &Path) -> WriteBatch {
+    let db = database(directory).await;
     let replicas = replicas(&db).unwrap();
     let own = replicas
         .iter()
@@ -280,15 +296,18 @@ async fn r_31_rows_that_contradict_each_other_are_told() {
     let store = Stopped::new().await;
     let report = store.check().await;
     assert_eq!(report.verdict, Verdict::Whole, "{report:#?}");
-    let saved: Vec<WriteBatch> = store.directories.iter().map(|dir| saved(dir)).collect();
+    let mut all = Vec::new();
+    for directory in &store.directories {
+        all.push((directory, saved(directory).await));
+    }
     for (word, change) in CONTRADICTIONS {
-        store.write(2, change);
+        store.write(2, *change).await;
         let report = store.check().await;
         let told = report.problems.iter().any(|problem| problem.contains(word));
         assert!(told, "{word}: {report:#?}");
         assert!(report.verdict >= Verdict::Inconsistent, "{word}");
-        for (directory, saved) in store.directories.iter().zip(&saved) {
-            let db = Db::open(&directory.join("meta"), &DbShared::new().unwrap()).unwrap();
+        for (directory, saved) in &all {
+            let db = database(directory).await;
             db.write_unsynced(WriteBatch::from_data(saved.data()))
                 .unwrap();
         }
@@ -299,11 +318,12 @@ async fn r_31_rows_that_contradict_each_other_are_told() {
 #[tokio::test]
 async fn r_31_replicas_that_differ_are_told() {
     let store = Stopped::new().await;
-    store.write(1, &|db, state| {
+    let change: Change = |db, state| {
         each::<UsageRow>(db, state, table::USAGE, |row| {
             Some(UsageRow { objects: 9, ..row })
         })
-    });
+    };
+    store.write(1, change).await;
     let report = store.check().await;
     let differ = "other rows than the others in state 12";
     let told = report
@@ -334,7 +354,7 @@ async fn r_31_bytes_that_are_gone_from_the_metadata_are_lost() {
     ];
     for (reason, change) in changes {
         let store = Stopped::new().await;
-        store.write(2, &change);
+        store.write(2, change).await;
         let report = store.check().await;
         assert_eq!(report.verdict, Verdict::Lost, "{report:#?}");
         let damaged = &report.damaged[0];

@@ -45,6 +45,10 @@ pub struct Replica {
 }
 
 impl Replica {
+    pub fn id(&self) -> u64 {
+        self.id.0
+    }
+
     pub fn group(&self) -> u64 {
         self.row.group.0
     }

@@ -20,6 +20,9 @@ use crate::store::Health;
 /// Damage that one command puts into the heal queue.
 const DAMAGE_BATCH_LEN_MAX: usize = 256;
 
+/// Between two rounds of gc at least this much time goes, however full the disks are.
+const GC_PAUSE_MIN: Duration = Duration::from_secs(10);
+
 /// The tasks under way, ended with the store.
 #[derive(Default)]
 pub(super) struct Upkeep(Mutex<Vec<JoinHandle<()>>>);
@@ -86,16 +89,25 @@ pub(super) fn start(
     });
 }
 
-/// A round at once, for what the last process left, and then by the clock.
+/// A round at once, for what the last process left, and then by the clock; and sooner when disks
+/// have no room, as what was deleted may make some.
 async fn collect(collector: Collector, every: Duration) {
     let mut ticks = tokio::time::interval(every);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
-        ticks.tick().await;
+        tokio::select! {
+            _ = ticks.tick() => {}
+            () = wanted(&collector) => {}
+        }
         if let Err(error) = collector.round().await {
             tracing::warn!(%error, "gc did not finish its round");
         }
     }
+}
+
+async fn wanted(collector: &Collector) {
+    tokio::time::sleep(GC_PAUSE_MIN).await;
+    collector.wanted().await;
 }
 
 /// Ends the metadata replicas of a disk that is gone.

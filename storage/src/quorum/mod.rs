@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures_util::future::join_all;
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{Notify, Semaphore, mpsc};
 
 use crate::disk::{BLOCK_SIZE_BYTES, Disk, DiskError, ShardName, Space};
 use crate::erasure::{Codecs, Geometry, Layout};
@@ -86,6 +86,8 @@ pub struct Shards {
     damage: mpsc::Sender<DamageReport>,
     /// Places for rebuilds, by disk.
     rebuilds: Mutex<HashMap<DiskId, Arc<Semaphore>>>,
+    /// Something was refused for want of room.
+    starved: Notify,
 }
 
 /// The disks of the moment. Who reads and writes takes a copy.
@@ -133,6 +135,7 @@ impl Shards {
             suspects: Arc::default(),
             damage,
             rebuilds: Mutex::default(),
+            starved: Notify::new(),
         }
     }
 
@@ -182,6 +185,11 @@ impl Shards {
         self.classes.default
     }
 
+    /// Returns when something was refused for want of room since the last call.
+    pub async fn starved(&self) {
+        self.starved.notified().await;
+    }
+
     /// Whether enough disks are up for a write of the default class.
     pub fn can_write(&self) -> bool {
         let roster = self.roster();
@@ -212,8 +220,20 @@ impl Shards {
             codec,
             Arc::clone(&self.suspects),
         );
-        let size = write.stream(prefix, body).await?;
-        Ok((size, write.finish(size, class).await?))
+        let written = async {
+            let size = write.stream(prefix, body).await?;
+            Ok((size, write.finish(size, class).await?))
+        };
+        written.await.map_err(|error| match error {
+            Error::Full(why) => self.no_room(why),
+            other => other,
+        })
+    }
+
+    /// What a full disk makes of a write; gc hears of it.
+    fn no_room(&self, why: String) -> Error {
+        self.starved.notify_one();
+        Error::Full(why)
     }
 
     /// Opens a range of a write's bytes. See [`read`] for what is promised.
@@ -338,15 +358,16 @@ impl Shards {
         lists.filter(|(_, names)| !names.is_empty()).collect()
     }
 
-    /// Fails when one of `disks`, which hold metadata, has nothing left above its reserve: every
-    /// write adds rows to each of them, and one that is full is lost to the metadata (F-08).
+    /// Fails when one of `disks`, which hold metadata, has no room left for more of it: every write
+    /// adds rows to each of them, and one that is full is lost to the metadata (F-08). Half of its
+    /// reserve is still there for what makes room: deletes and gc.
     pub async fn room_for_metadata(&self, disks: &[DiskId]) -> Result<()> {
         let spaces = self.spaces().await;
         let full = spaces
             .iter()
-            .find(|(disk, space)| disks.contains(&disk.id()) && space.above_reserve == 0);
+            .find(|(disk, space)| disks.contains(&disk.id()) && space.for_metadata == 0);
         match full {
-            Some((disk, _)) => Err(Error::Full(format!("disk {} with metadata", disk.id()))),
+            Some((disk, _)) => Err(self.no_room(format!("disk {} with metadata", disk.id()))),
             None => Ok(()),
         }
     }
@@ -366,29 +387,34 @@ impl Shards {
         join_all(spaces).await.into_iter().flatten().collect()
     }
 
-    /// Decides geometry and disks of a write by what is up now.
+    /// Decides geometry and disks of a write by what is up now and has room. Disks that are full
+    /// are passed by as lost ones are: the write is as wide as the others allow.
     async fn plan(&self, write_id: WriteId, class: &str, hint: Option<u64>) -> Result<write::Plan> {
         let up = self.spaces().await;
         let wanted = self.classes.geometry(class);
-        let geometry = wanted.fit(up.len()).ok_or_else(|| {
+        let mut geometry = wanted.fit(up.len()).ok_or_else(|| {
             let (up, of) = (up.len(), self.disks().len());
             Error::Unavailable(format!("{up} of {of} disks are up"))
         })?;
-        let shard = hint.unwrap_or(1).div_ceil(geometry.data() as u64);
-        let candidates: Vec<Candidate> = up
-            .iter()
-            .filter(|(_, space)| space.above_reserve >= shard.max(1))
-            .map(|(disk, space)| Candidate {
-                disk: disk.id(),
-                weight: space.above_reserve,
-            })
-            .collect();
-        if candidates.len() < geometry.total() {
-            let (room, need) = (candidates.len(), geometry.total());
-            return Err(Error::Full(format!(
-                "{room} disks have room, {need} needed"
-            )));
-        }
+        let candidates = loop {
+            let shard = hint.unwrap_or(1).div_ceil(geometry.data() as u64);
+            let candidates: Vec<Candidate> = up
+                .iter()
+                .filter(|(_, space)| space.above_reserve >= shard.max(1))
+                .map(|(disk, space)| Candidate {
+                    disk: disk.id(),
+                    weight: space.above_reserve,
+                })
+                .collect();
+            if candidates.len() >= geometry.total() {
+                break candidates;
+            }
+            // Fewer shards are longer ones, for which fewer disks may have room.
+            geometry = wanted.fit(candidates.len()).ok_or_else(|| {
+                let (room, of) = (candidates.len(), self.disks().len());
+                self.no_room(format!("{room} of {of} disks have room"))
+            })?;
+        };
         let order = placement::order(write_id, &candidates);
         let disk = |id| up.iter().find(|(disk, _)| disk.id() == id);
         let disks = order.into_iter().filter_map(|id| Some(disk(id)?.0.clone()));

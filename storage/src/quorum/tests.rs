@@ -417,7 +417,7 @@ async fn a_single_disk_without_parity_serves_and_sees_damage() {
 async fn f_08_below_the_reserve_a_write_is_refused_as_full() {
     let reserve = Reserve {
         bytes: 0,
-        percent: 100,
+        percent: 200,
     };
     let bench = Bench::with(2, Geometry::default_for(2), reserve);
     let failed = bench.write_body(&mut TestBody::new(&bytes(9000))).await;

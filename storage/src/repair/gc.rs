@@ -66,6 +66,14 @@ impl Collector {
         }
     }
 
+    /// Returns when a write finds no room on the disks; never for a group without shards.
+    pub async fn wanted(&self) {
+        match &self.shards {
+            Some(shards) => shards.starved().await,
+            None => std::future::pending().await,
+        }
+    }
+
     /// One round. Interrupted anywhere, the next one goes on with what is left.
     pub async fn round(&self) -> Result<()> {
         let floor = self.raise().await?;

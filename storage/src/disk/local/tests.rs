@@ -7,6 +7,10 @@ use crate::env::SystemEnv;
 use crate::types::{BucketId, WriteId};
 
 fn open(dir: &Path) -> (LocalDisk, Arc<Db>) {
+    open_with(dir, Reserve::default())
+}
+
+fn open_with(dir: &Path, reserve: Reserve) -> (LocalDisk, Arc<Db>) {
     let mut found = settle(&[dir.to_owned()], &SystemEnv).unwrap();
     let mut disk = found.disks.remove(0);
     mark_born(&mut disk).unwrap();
@@ -15,7 +19,7 @@ fn open(dir: &Path) -> (LocalDisk, Arc<Db>) {
         true => Db::create(&path, &shared).unwrap(),
         false => Db::open(&path, &shared).unwrap(),
     };
-    let disk = LocalDisk::open(disk, db.clone(), Reserve::default()).unwrap();
+    let disk = LocalDisk::open(disk, db.clone(), reserve).unwrap();
     (disk, db)
 }
 
@@ -161,10 +165,63 @@ async fn r_03_a_failed_sync_ends_writing_and_f_08_a_full_disk_does_not() {
     assert!(matches!(&*disk.state().borrow(), DiskState::Failed(_)));
 }
 
+/// More than any disk has.
+const ALL: Reserve = Reserve {
+    bytes: 0,
+    percent: 200,
+};
+
+#[tokio::test]
+async fn r_19_shards_stay_out_of_the_reserve_however_many_were_let_in_at_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let (disk, _db) = open_with(dir.path(), ALL);
+    // As if a look had just found room for one.
+    let room_for_one = Look {
+        at: Instant::now() + Duration::from_secs(3600),
+        space: Space {
+            above_reserve: SIZE + 1,
+            ..Space::default()
+        },
+        bytes: 0,
+        files: 9,
+    };
+    *disk.inner.lock_space() = Some(room_for_one);
+    write(&disk, 1).await.unwrap();
+    assert!(matches!(write(&disk, 2).await, Err(DiskError::Full)));
+    assert!(
+        disk.state().borrow().is_up(),
+        "a full disk is none the worse"
+    );
+    assert!(read(&disk, 1).await.unwrap().is_some());
+    let names = [1, 2].map(|id| header(id).name);
+    disk.remove(names.to_vec()).await.unwrap();
+}
+
 #[test]
-fn the_reserve_leaves_room_on_small_disks() {
-    let reserve = Reserve::default();
-    assert_eq!(reserve.of(256 << 20), 32 << 20);
-    assert_eq!(reserve.of(20 << 30), 2 << 30);
-    assert_eq!(reserve.of(100 << 30), (100 << 30) / 100 * 5);
+fn r_19_the_reserve_suits_the_disk() {
+    let reserve = |total: u64| Reserve::default().of(total);
+    let (mib, gib) = (1 << 20, 1 << 30);
+    assert_eq!(reserve(128 * mib), 64 * mib);
+    assert_eq!(reserve(512 * mib), 128 * mib);
+    assert_eq!(reserve(4 * gib), gib / 2);
+    assert_eq!(reserve(20 * gib), 2 * gib);
+    assert_eq!(reserve(4000 * gib), 4000 * gib / 100 * 5);
+}
+
+#[test]
+fn f_09_the_last_inodes_are_kept_as_the_last_bytes_are() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut stat = rustix::fs::statvfs(dir.path()).unwrap();
+    (stat.f_blocks, stat.f_bavail, stat.f_frsize) = (1 << 20, 1 << 19, 4096);
+    let space = |stat: &StatVfs| Reserve::default().look(stat).space;
+    (stat.f_files, stat.f_favail) = (0, 0);
+    let counts_none = space(&stat);
+    assert!(counts_none.above_reserve > 0);
+    (stat.f_files, stat.f_favail) = (1000, 51);
+    assert_eq!(space(&stat), counts_none);
+    stat.f_favail = 50;
+    assert_eq!(space(&stat).above_reserve, 0);
+    assert_eq!(space(&stat).for_metadata, counts_none.for_metadata);
+    stat.f_favail = 25;
+    assert_eq!(space(&stat).for_metadata, 0);
 }

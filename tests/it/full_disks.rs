@@ -1,0 +1,343 @@
+//! Disks that are full, out of inodes or read-only: small file systems of their own, which need
+//! root to be mounted and are skipped by name elsewhere.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::Write as _;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use sha2::{Digest as _, Sha256};
+
+use crate::s3::{Answer, Client};
+use crate::server::{
+    ACCESS_KEY, Disks, SECRET_KEY, Server, arguments, command, eventually, ready_line_within,
+    skipped,
+};
+
+/// Of each disk; half of it is reserve.
+const DISK_BYTES: u64 = 192 << 20;
+const LARGE: usize = 8 << 20;
+
+fn run(program: &str, arguments: &[&str]) -> bool {
+    let output = Command::new(program).args(arguments).output();
+    output.is_ok_and(|output| output.status.success())
+}
+
+/// A server on ext4 file systems of its own, unmounted with it.
+struct Small {
+    /// `None` only while it is dropped.
+    server: Option<Server>,
+    acknowledged: BTreeMap<String, Vec<u8>>,
+}
+
+impl Small {
+    /// `None`, and a line that says so, where file systems can't be mounted.
+    fn new(disks: usize, mkfs: &[&str], what: &str) -> Option<Small> {
+        let disks = Disks::fresh(disks);
+        for number in 1..=disks.count() {
+            let (path, image) = (
+                disks.path(number),
+                disks.folder().join(format!("{number}.img")),
+            );
+            fs::create_dir(&path).unwrap();
+            File::create(&image).unwrap().set_len(DISK_BYTES).unwrap();
+            let (path, image) = (path.to_str().unwrap(), image.to_str().unwrap());
+            let mkfs = [mkfs, &["-q", "-m", "0", image]].concat();
+            let mounted = run("mkfs.ext4", &mkfs)
+                && run("mount", &["-o", "loop,errors=remount-ro", image, path]);
+            if !mounted {
+                unmount(&disks);
+                skipped(&format!("{what}: file systems can't be mounted here"));
+                return None;
+            }
+        }
+        let server = Server::on(disks);
+        server.client().put("/kept", b"").unwrap().expect(200);
+        Some(Small {
+            server: Some(server),
+            acknowledged: BTreeMap::new(),
+        })
+    }
+
+    fn server(&mut self) -> &mut Server {
+        self.server.as_mut().unwrap()
+    }
+
+    fn client(&mut self) -> Client {
+        self.server().client()
+    }
+
+    fn put(&mut self, key: &str, len: usize) -> Answer {
+        let body = vec![self.acknowledged.len() as u8; len];
+        let answer = self.client().put(&format!("/kept/{key}"), &body).unwrap();
+        if answer.status == 200 {
+            self.acknowledged.insert(key.to_owned(), body);
+        }
+        answer
+    }
+
+    fn delete(&mut self, key: &str) {
+        let path = format!("/kept/{key}");
+        let deleted = self.client().send("DELETE", &path, &[], b"");
+        deleted.unwrap().expect(204);
+        self.acknowledged.remove(key);
+    }
+
+    /// Puts objects until one is refused for want of room.
+    fn fill(&mut self, len: usize) {
+        for n in 0.. {
+            let answer = self.put(&format!("fill{len}/{n}"), len);
+            if answer.status != 200 {
+                return refused(&answer);
+            }
+        }
+    }
+
+    /// What was acknowledged, and nothing else, is listed and read.
+    fn check(&mut self) {
+        let client = self.client();
+        let keys: Vec<String> = self.acknowledged.keys().cloned().collect();
+        assert_eq!(client.list("kept"), keys);
+        for (key, body) in &self.acknowledged {
+            let answer = client.get(&format!("/kept/{key}")).unwrap().expect(200);
+            assert!(answer.body == *body, "{key} differs");
+        }
+    }
+
+    /// Leaves so many bytes free on a disk, by a file beside the store's.
+    fn ballast(&mut self, disk: usize, leave: u64) {
+        let path = self.server().disks.path(disk);
+        let mut file = File::create(path.join("ballast")).unwrap();
+        let block = vec![7; 1 << 20];
+        while free(&path) > leave && file.write_all(&block).is_ok() {
+            file.sync_all().unwrap();
+        }
+        // To the last byte.
+        while leave == 0 && file.write_all(&[7; 4096]).is_ok() {}
+    }
+
+    fn drop_ballast(&mut self, disk: usize) {
+        fs::remove_file(self.server().disks.path(disk).join("ballast")).unwrap();
+    }
+}
+
+impl Drop for Small {
+    fn drop(&mut self) {
+        if let Some(mut server) = self.server.take() {
+            server.kill();
+            unmount(&server.disks);
+        }
+    }
+}
+
+fn unmount(disks: &Disks) {
+    for number in 1..=disks.count() {
+        run("umount", &["-l", disks.path(number).to_str().unwrap()]);
+    }
+}
+
+fn free(path: &Path) -> u64 {
+    let output = Command::new("df")
+        .args(["--output=avail", "-B1"])
+        .arg(path)
+        .output();
+    let text = String::from_utf8(output.unwrap().stdout).unwrap();
+    text.lines().nth(1).unwrap().trim().parse().unwrap()
+}
+
+#[track_caller]
+fn refused(answer: &Answer) {
+    let told = answer.text();
+    assert_eq!(answer.status, 503, "{told}");
+    assert!(told.contains("<Code>ServiceUnavailable</Code>"), "{told}");
+    assert!(told.contains("The disks are full."), "{told}");
+}
+
+#[test]
+fn f_08_full_disks_refuse_what_adds_and_serve_the_rest() {
+    let Some(mut small) = Small::new(4, &[], "full disks") else {
+        return;
+    };
+    small.put("small", 4_000).expect(200);
+    small.fill(LARGE);
+    small.check();
+    // The reserve is for metadata: what lies in it goes on.
+    small.put("inline", 4_000).expect(200);
+    refused(&small.put("large", LARGE));
+    for disk in 1..=4 {
+        small.ballast(disk, 16 << 20);
+    }
+    eventually("metadata is refused too", || {
+        small.put("probe", 4_000).status == 503
+    });
+    let client = small.client();
+    let uploads = [("uploads", String::new())];
+    refused(&client.put("/another", b"").unwrap());
+    refused(&client.send("POST", "/kept/upload", &uploads, b"").unwrap());
+    let source = [("x-amz-copy-source", "/kept/small")];
+    refused(
+        &client
+            .send_with("PUT", "/kept/copy", &[], &source, b"")
+            .unwrap(),
+    );
+    small.check();
+    // What takes away goes on, and makes room without a restart.
+    small.delete("small");
+    for n in 0..4 {
+        small.delete(&format!("fill{LARGE}/{n}"));
+    }
+    small.check();
+    (1..=4).for_each(|disk| small.drop_ballast(disk));
+    let client = small.client();
+    eventually("there is room again", || {
+        client.put("/kept/again", &[7; LARGE]).unwrap().status == 200
+    });
+    small.acknowledged.insert("again".into(), vec![7; LARGE]);
+    small.check();
+    small.server().kill();
+    small.server().start_again();
+    small.check();
+    assert_eq!(census(&mut small)["versions"]["lost"], 0);
+}
+
+/// What `fsck` says of the store, which is stopped for it and started again.
+fn census(small: &mut Small) -> serde_json::Value {
+    let server = small.server();
+    server.stop();
+    let mut fsck = command();
+    fsck.args(["fsck", "--json"]).arg(server.disks.argument());
+    let report = serde_json::from_slice(&fsck.output().unwrap().stdout).unwrap();
+    server.start_again();
+    report
+}
+
+#[test]
+fn f_08_a_full_disk_among_others_is_passed_by() {
+    let Some(mut small) = Small::new(4, &[], "a full disk") else {
+        return;
+    };
+    small.put("before", LARGE).expect(200);
+    // Into the reserve, but not into the half of it that is for what makes room.
+    small.ballast(2, 70 << 20);
+    let (client, mut tries) = (small.client(), 0);
+    eventually("the look at the disk is fresh", || {
+        tries += 1;
+        let log = format!("/kept/try{tries}");
+        client.put(&log, &[7; LARGE]).unwrap().expect(200);
+        tries > 3
+    });
+    for n in 1..=tries {
+        small.acknowledged.insert(format!("try{n}"), vec![7; LARGE]);
+    }
+    small.put("after", LARGE).expect(200);
+    small.check();
+    let census = census(&mut small);
+    assert_eq!(census["verdict"], "whole", "{census:#}");
+    assert!(
+        census["geometries"]["2+1"].as_u64().unwrap() > 0,
+        "{census:#}"
+    );
+}
+
+#[test]
+fn f_09_disks_without_inodes_refuse_shards_and_serve_the_rest() {
+    let Some(mut small) = Small::new(4, &["-N", "512"], "inodes") else {
+        return;
+    };
+    small.fill(10_000);
+    small.check();
+    small.put("inline", 4_000).expect(200);
+    for n in 0..8 {
+        small.delete(&format!("fill10000/{n}"));
+    }
+    let client = small.client();
+    eventually("there is room again", || {
+        client.put("/kept/again", &[7; 10_000]).unwrap().status == 200
+    });
+    small.acknowledged.insert("again".into(), vec![7; 10_000]);
+    small.check();
+}
+
+#[test]
+fn b_58_disks_filled_to_the_last_byte_under_the_metadata_come_back() {
+    let Some(mut small) = Small::new(4, &[], "no byte left") else {
+        return;
+    };
+    for n in 0..20 {
+        small.put(&format!("kept{n}"), 4_000).expect(200);
+    }
+    (1..=4).for_each(|disk| small.ballast(disk, 0));
+    // Deletes are let in until the databases themselves have nowhere to write.
+    let failed = (0..100).any(|n| delete_many(&small.client(), n).status != 200);
+    assert!(failed, "the databases wrote on");
+    let log = small.server().log();
+    assert!(log.contains("disk's database failed"), "{log}");
+    small.server().kill();
+    // With no room to open in, a start says so and changes nothing.
+    start_and_kill(&small.server().disks);
+    (1..=4).for_each(|disk| small.drop_ballast(disk));
+    small.server().start_again();
+    small.check();
+    small.put("after", LARGE).expect(200);
+    small.check();
+}
+
+/// Deletes a thousand long keys that are not there: a megabyte of log.
+fn delete_many(client: &Client, round: usize) -> Answer {
+    let key = |n: usize| {
+        format!(
+            "<Object><Key>{round}/{n}/{}</Key></Object>",
+            "k".repeat(900)
+        )
+    };
+    let keys: String = (0..1000).map(key).collect();
+    let body = format!("<Delete><Quiet>true</Quiet>{keys}</Delete>");
+    let sum = BASE64_STANDARD.encode(Sha256::digest(&body));
+    let (query, headers) = (
+        [("delete", String::new())],
+        [("x-amz-checksum-sha256", &*sum)],
+    );
+    let answer = client.send_with("POST", "/kept", &query, &headers, body.as_bytes());
+    answer.unwrap()
+}
+
+/// Whatever comes of it.
+fn start_and_kill(disks: &Disks) {
+    let mut start = command();
+    start.args(arguments(disks));
+    start.env("DRYSTONE_ROOT_USER", ACCESS_KEY);
+    start.env("DRYSTONE_ROOT_PASSWORD", SECRET_KEY);
+    let log = File::options().append(true).open(disks.log()).unwrap();
+    let mut child = start.stdout(Stdio::piped()).stderr(log).spawn().unwrap();
+    ready_line_within(&mut child, Duration::from_secs(5));
+    child.kill().unwrap();
+    child.wait().unwrap();
+}
+
+#[test]
+fn f_09_a_disk_that_turns_read_only_serves_what_it_has() {
+    let Some(mut small) = Small::new(4, &[], "a read-only disk") else {
+        return;
+    };
+    small.put("before", LARGE).expect(200);
+    let source = Command::new("findmnt")
+        .args(["-n", "-o", "SOURCE"])
+        .arg(small.server().disks.path(3))
+        .output();
+    let source = String::from_utf8(source.unwrap().stdout).unwrap();
+    let device = source.trim().trim_start_matches("/dev/");
+    if fs::write(format!("/sys/fs/ext4/{device}/trigger_fs_error"), "1").is_err() {
+        return skipped("a read-only disk: errors of ext4 can't be triggered here");
+    }
+    for n in 0..8 {
+        small.put(&format!("after{n}"), LARGE).expect(200);
+        small.put(&format!("inline{n}"), 4_000).expect(200);
+    }
+    small.check();
+    let log = small.server().log();
+    assert!(log.contains("disk is down"), "{log}");
+}
