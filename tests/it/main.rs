@@ -8,12 +8,14 @@ mod clients;
 mod command_line;
 mod crash;
 mod crash_points;
+mod failing_disks;
 mod fsck;
 mod full_disks;
 mod lost_disks;
 mod metrics;
 mod server;
 mod signing;
+mod small_disks;
 mod starting;
 
 use drystone_examiner::s3;

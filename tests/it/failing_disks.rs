@@ -1,0 +1,213 @@
+//! Disks whose writes, syncs and reads fail under the server. System calls are made to fail by
+//! strace, whole disks by shutting down their file systems; where neither can be done, the tests
+//! are skipped by name.
+
+use std::fs;
+use std::io::{BufRead as _, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use crate::s3::Client;
+use crate::server::{Server, command, eventually, signal, skipped};
+use crate::small_disks::{LARGE, Small, run};
+
+/// Makes system calls of a running server fail.
+struct Strace {
+    child: Child,
+    log: PathBuf,
+}
+
+impl Strace {
+    /// `fault`: what to inject into calls on `paths`. `None` where processes can't be traced.
+    fn attach(server: &Server, fault: &str, paths: &[PathBuf], what: &str) -> Option<Strace> {
+        let log = server.disks.folder().join("strace");
+        let mut strace = Command::new("strace");
+        strace.args(["-f", "-y", "-e", "trace=fsync,fdatasync,writev,pwrite64"]);
+        strace
+            .args(["-e", &format!("inject={fault}"), "-o"])
+            .arg(&log);
+        for path in paths {
+            strace.arg("-P").arg(fs::canonicalize(path).unwrap());
+        }
+        strace.args(["-p", &server.pid().to_string()]);
+        let child = strace.stderr(Stdio::piped()).spawn();
+        let attached = child.ok().and_then(|mut child| {
+            let mut told = BufReader::new(child.stderr.take()?).lines();
+            let attached = told.any(|line| line.is_ok_and(|line| line.contains(" attached")));
+            // Else it would stop at what it says next.
+            std::thread::spawn(move || told.for_each(drop));
+            attached.then_some(child)
+        });
+        match attached {
+            Some(child) => Some(Strace { child, log }),
+            None => {
+                skipped(&format!("{what}: processes can't be traced here"));
+                None
+            }
+        }
+    }
+
+    /// Lets go of the server, and gives the calls that were traced.
+    fn detach(mut self) -> Vec<String> {
+        signal(self.child.id(), "INT");
+        self.child.wait().unwrap();
+        let text = fs::read_to_string(&self.log).unwrap();
+        let calls = text
+            .lines()
+            .filter(|line| line.contains("sync(") || line.contains("write"));
+        calls.map(str::to_owned).collect()
+    }
+}
+
+fn put(client: &Client, n: usize, len: usize) {
+    let path = format!("/kept/{n}-{len}");
+    client.put(&path, &vec![n as u8; len]).unwrap().expect(200);
+}
+
+fn check(client: &Client, numbers: std::ops::Range<usize>, len: usize) {
+    for n in numbers {
+        let answer = client.get(&format!("/kept/{n}-{len}")).unwrap().expect(200);
+        assert!(answer.body == vec![n as u8; len], "{n}");
+    }
+}
+
+/// Starts and stops until a check from outside finds nothing left to do.
+fn healed(server: &mut Server) {
+    eventually("everything is whole", || {
+        server.start_again();
+        // The server heals while it answers; how far it is, only a stop shows.
+        std::thread::sleep(std::time::Duration::from_secs(2));
+        server.stop();
+        let mut fsck = command();
+        let status = fsck
+            .arg("fsck")
+            .arg(server.disks.argument())
+            .stdout(Stdio::null());
+        status.status().unwrap().success()
+    });
+}
+
+fn newest_wal(disk: &Path) -> PathBuf {
+    let files = fs::read_dir(disk.join("meta/rocksdb")).unwrap();
+    let paths = files.map(|entry| entry.unwrap().path());
+    let wals = paths.filter(|path| path.extension().is_some_and(|extension| extension == "log"));
+    wals.max().unwrap()
+}
+
+#[test]
+fn b_66_f_11_a_failed_sync_of_the_log_is_not_repeated_and_costs_no_write() {
+    let mut server = Server::fresh(4);
+    let client = server.client();
+    client.put("/kept", b"").unwrap().expect(200);
+    let wal = newest_wal(&server.disks.path(2));
+    let fault = "fdatasync:error=EIO:when=1";
+    let what = "a failed sync of the log";
+    let Some(strace) = Strace::attach(&server, fault, &[wal], what) else {
+        return;
+    };
+    (0..10).for_each(|n| put(&client, n, 4_000));
+    eventually("the disk is down", || {
+        server.log().contains("disk's database failed")
+    });
+    (10..20).for_each(|n| put(&client, n, 100_000));
+    let calls = strace.detach();
+    let syncs = calls.iter().filter(|call| call.contains("sync("));
+    assert_eq!(syncs.count(), 1, "{calls:#?}");
+    assert!(
+        calls.iter().any(|call| call.contains("(INJECTED)")),
+        "{calls:#?}"
+    );
+    server.kill();
+    healed(&mut server);
+    server.start_again();
+    check(&server.client(), 0..10, 4_000);
+    check(&server.client(), 10..20, 100_000);
+}
+
+/// The first failure of this kind on a shard's file or folder ends writing to that disk, and heal
+/// makes its shard anew once the disk is back.
+fn a_failed_shard(fault: &str, what: &str) {
+    let mut server = Server::fresh(4);
+    let client = server.client();
+    client.put("/kept", b"").unwrap().expect(200);
+    (0..4).for_each(|n| put(&client, n, 100_000));
+    let shards = server.disks.path(3).join("shards");
+    let folders = fs::read_dir(shards)
+        .unwrap()
+        .map(|entry| entry.unwrap().path());
+    let folders: Vec<PathBuf> = folders.collect();
+    let Some(strace) = Strace::attach(&server, fault, &folders, what) else {
+        return;
+    };
+    (4..12).for_each(|n| put(&client, n, 100_000));
+    let log = server.log();
+    assert!(log.contains("disk is down"), "{log}");
+    let calls = strace.detach();
+    let failed = calls.iter().filter(|call| call.contains("(INJECTED)"));
+    assert_eq!(failed.count(), 1, "{calls:#?}");
+    check(&client, 0..12, 100_000);
+    server.kill();
+    healed(&mut server);
+    server.start_again();
+    check(&server.client(), 0..12, 100_000);
+}
+
+#[test]
+fn b_07_r_03_a_failed_sync_of_a_folder_ends_writing_and_is_healed() {
+    a_failed_shard("fsync:error=EIO:when=1", "a failed sync of a folder");
+}
+
+#[test]
+fn f_10_f_11_a_disk_whose_every_call_fails_costs_nothing_acknowledged() {
+    let Some(mut small) = Small::new(4, &[], "a failing disk") else {
+        return;
+    };
+    for n in 0..4 {
+        small.put(&format!("before{n}"), LARGE).expect(200);
+        small.put(&format!("small{n}"), 4_000).expect(200);
+    }
+    let path = small.server().disks.path(2);
+    if !run(
+        "xfs_io",
+        &["-F", "-x", "-c", "shutdown", path.to_str().unwrap()],
+    ) {
+        return skipped("a failing disk: the file system can't be shut down here");
+    }
+    small.check();
+    for n in 0..4 {
+        small.put(&format!("after{n}"), LARGE).expect(200);
+        small.put(&format!("inline{n}"), 4_000).expect(200);
+    }
+    small.check();
+    let log = small.server().log();
+    assert!(log.contains("disk is down"), "{log}");
+    // Without the disk, and then with it.
+    small.server().kill();
+    small.server().start_again();
+    small.check();
+    small.put("without", LARGE).expect(200);
+    small.server().kill();
+    small.mount_again(2);
+    healed(small.server());
+    small.server().start_again();
+    small.check();
+}
+
+#[test]
+fn f_09_a_folder_that_may_not_be_written_ends_writing_to_its_disk_alone() {
+    let Some(mut small) = Small::new(4, &[], "forbidden folders") else {
+        return;
+    };
+    let folders = small.server().disks.path(4).join("shards");
+    // Root may do everything, but not this.
+    if !run("chattr", &["-R", "+i", folders.to_str().unwrap()]) {
+        return skipped("forbidden folders: files can't be made immutable here");
+    }
+    for n in 0..6 {
+        small.put(&format!("after{n}"), LARGE).expect(200);
+    }
+    small.check();
+    let log = small.server().log();
+    assert!(log.contains("disk is down"), "{log}");
+    assert!(run("chattr", &["-R", "-i", folders.to_str().unwrap()]));
+}
