@@ -61,6 +61,8 @@ pub mod log_tag {
     pub const RAFT: u8 = 1;
     /// The disk's own list of shards that no commit has confirmed yet.
     pub const UNCONFIRMED: u8 = 2;
+    /// What the disk says of itself, and knows of the others of its store.
+    pub const WITNESS: u8 = 3;
 }
 
 /// Names one state on one disk: the first eight bytes, big-endian, of its keys in
@@ -96,6 +98,9 @@ pub enum DbError {
     /// A write, sync or read failed once; the database is not used any more.
     #[error("disk's database failed: {0}")]
     Failed(Arc<str>),
+    /// What was read is not what was written; the database is not used any more.
+    #[error("disk's database is damaged: {0}")]
+    Damaged(Arc<str>),
     /// What was synced is not there any more.
     #[error("disk's database lost synced writes: {found} of {synced}")]
     Shortened { synced: u64, found: u64 },
@@ -346,12 +351,22 @@ impl Db {
 
     /// Ends the use of this database because of `error`, and gives what to tell one's caller.
     pub fn failed(&self, error: rocksdb::Error) -> DbError {
-        self.core.fail(error.into_string())
+        let damaged = error.kind() == rocksdb::ErrorKind::Corruption;
+        let what = error.into_string().into();
+        self.core.end(match damaged {
+            true => DbError::Damaged(what),
+            false => DbError::Failed(what),
+        })
     }
 
     /// Ends the use of this database because something read from it is not what was written.
     pub fn corrupt(&self, what: impl Into<String>) -> DbError {
-        self.core.fail(what.into())
+        self.core.end(DbError::Damaged(what.into().into()))
+    }
+
+    /// Ends the use of this database, whose disk is gone.
+    pub fn give_up(&self, why: &str) -> DbError {
+        self.core.end(DbError::Failed(why.into()))
     }
 
     /// Becomes `Some` with the first failure, and stays so.
@@ -461,19 +476,23 @@ impl Core {
     }
 
     fn fail(&self, what: String) -> DbError {
+        self.end(DbError::Failed(what.into()))
+    }
+
+    fn end(&self, error: DbError) -> DbError {
         let first = self.failure.send_if_modified(|failure| {
             let first = failure.is_none();
             if first {
-                *failure = Some(DbError::Failed(what.clone().into()));
+                *failure = Some(error.clone());
             }
             first
         });
         if first {
             let path = self.rocks.path().display();
-            tracing::error!(error = %what, %path, "disk's database failed");
+            tracing::error!(%error, %path, "disk's database failed");
         }
         self.taken.notify_waiters();
-        DbError::Failed(what.into())
+        error
     }
 }
 

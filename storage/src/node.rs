@@ -1,5 +1,6 @@
 //! One process's store: opened (`open`), kept up (`upkeep`), and asked (here).
 
+mod databases;
 mod measures;
 mod open;
 mod operate;

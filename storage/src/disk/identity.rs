@@ -80,6 +80,13 @@ pub enum IdentityError {
     )]
     OtherStore { one: PathBuf, other: PathBuf },
     #[error(
+        "{} and {} each went on alone when other disks of the store were lost; start with the \
+         disks that went on with the one or with the other, never with both",
+        one.display(),
+        other.display()
+    )]
+    TwoHalves { one: PathBuf, other: PathBuf },
+    #[error(
         "{} is a copy of {}; start with one of the two",
         copy.display(),
         original.display()

@@ -276,7 +276,7 @@ impl Inner {
     }
 
     fn path(&self, name: &ShardName) -> PathBuf {
-        let file = format!("{}.{:02x}.{:x}", name.write_id, name.rank, name.generation);
+        let file = file_name(name);
         shard_folder(&self.dir, name.write_id.0[0]).join(file)
     }
 
@@ -366,6 +366,10 @@ impl Inner {
         self.leave(DiskState::Failed(error.to_string().into()));
         DiskError::Io(error.into())
     }
+}
+
+pub(super) fn file_name(name: &ShardName) -> String {
+    format!("{}.{:02x}.{:x}", name.write_id, name.rank, name.generation)
 }
 
 fn is_full(error: &io::Error) -> bool {

@@ -7,7 +7,7 @@
 pub mod identity;
 mod io;
 pub mod local;
-mod pending;
+pub mod pending;
 pub mod shard_file;
 
 use std::ops::Range;

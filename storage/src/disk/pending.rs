@@ -1,12 +1,17 @@
 //! A disk's list of shards not yet confirmed: what gc looks at instead of walking the disk.
 //!
-//! Lies in the disk's own RocksDB, so it is lost only together with the shards it tells of.
+//! Lies in the disk's own RocksDB. Where that is made anew, so is the list, from the files.
 
+use std::fs;
+use std::io;
+use std::path::Path;
 use std::sync::Arc;
 
 use rocksdb::{Direction, IteratorMode, WriteBatch};
 
 use crate::db::{Db, DbError, Family, log_tag};
+use crate::disk::identity::shard_folder;
+use crate::disk::local::file_name;
 use crate::disk::{ShardHeader, ShardName, Unconfirmed};
 use crate::types::{BucketId, DiskId, Epoch, WriteId};
 
@@ -70,6 +75,49 @@ impl Pending {
         }
         Ok(entries)
     }
+}
+
+/// Puts all shards that a disk has files of on the list, as of `epoch`, for a database that lost
+/// the list, or has an older one. gc then takes off what is named, and removes what is not. Gives
+/// how many. Blocks.
+///
+/// `epoch` is the current one: no write that is still on its way began later, so that the floor
+/// guards it as it does with the true one. Nothing reads the bucket of an entry but for people.
+///
+/// Durable when it returns. Power goes before: a part of the list, and the caller's next try.
+pub fn relist(dir: &Path, db: &Db, epoch: Epoch) -> io::Result<u64> {
+    let mut value = [0; VALUE_LEN];
+    value[..8].copy_from_slice(&epoch.0.to_le_bytes());
+    let mut count = 0;
+    for first in 0..=u8::MAX {
+        let mut batch = WriteBatch::default();
+        for file in fs::read_dir(shard_folder(dir, first))? {
+            let name = file?.file_name();
+            // What else may lie there is not the store's.
+            if let Some(name) = name.to_str().and_then(parse_name) {
+                batch.put_cf(db.family(Family::Log), encode_key(&name), value);
+                count += 1;
+            }
+        }
+        db.write_unsynced(batch)?;
+    }
+    db.flush(&[Family::Log])?;
+    Ok(count)
+}
+
+/// The shard that a file of this name holds.
+fn parse_name(file: &str) -> Option<ShardName> {
+    let mut parts = file.split('.');
+    let (id, rank, generation) = (parts.next()?, parts.next()?, parts.next()?);
+    let id = u128::from_str_radix(id, 16)
+        .ok()
+        .filter(|_| id.len() == 32)?;
+    let name = ShardName {
+        write_id: WriteId(id.to_be_bytes()),
+        rank: u8::from_str_radix(rank, 16).ok()?,
+        generation: u32::from_str_radix(generation, 16).ok()?,
+    };
+    (parts.next().is_none() && file_name(&name) == file).then_some(name)
 }
 
 fn encode_key(shard: &ShardName) -> [u8; KEY_LEN] {

@@ -73,10 +73,10 @@ pub struct VoterStatus {
 }
 
 impl Group {
-    pub(super) fn new(members: Arc<Members>) -> Group {
+    /// `closing` is what the members look at.
+    pub(super) fn new(members: Arc<Members>, closing: watch::Sender<bool>) -> Group {
         let (rounds, waiting) = mpsc::channel(READERS_WAITING_MAX);
-        let closing = watch::Sender::new(false);
-        members.look_after(&closing.subscribe());
+        members.look_after();
         tokio::spawn(run_rounds(members.clone(), waiting));
         Group(Arc::new(Inner {
             members,
@@ -194,16 +194,19 @@ impl Group {
             .filter(|member| member.disk == disk)
         {
             // The other groups' replicas on it hear of it, too.
-            member.shared.db.corrupt("the disk is gone");
+            member.shared.db.give_up("the disk is gone");
         }
     }
 
     /// A disk that can bear replicas from now on: it joined, came back with another database, or
     /// took the place of a lost one. If the group lacks a voter, it gets one there.
-    #[allow(dead_code, reason = "for disks that join a running store")]
     pub fn add_disk(&self, disk: DiskId, db: Arc<Db>) {
         let meter = self.0.members.router.meter(disk);
         self.0.members.add_place(Place { disk, db, meter });
+    }
+
+    pub(super) fn members(&self) -> &Arc<Members> {
+        &self.0.members
     }
 
     /// Ends the group's replicas. Their databases stay open.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use rocksdb::{Direction, IteratorMode, WriteBatch};
 
 use super::raft_log::{RaftLog, entry_key};
-use super::raft_types::{Entry, LogId, ReplicaId, decode_entry};
+use super::raft_types::{Entry, LogId, Membership, ReplicaId, decode_entry};
 use super::replica::{ReplicaRow, encode_applied, replica_rows};
 use super::snapshot::{put_applied, put_membership, read_applied};
 use super::state_machine::State;
@@ -25,7 +25,7 @@ pub struct Position {
 }
 
 impl Position {
-    fn of(id: LogId) -> Position {
+    pub(super) fn of(id: LogId) -> Position {
         Position {
             term: id.leader_id.term,
             leader: id.leader_id.node_id.0,
@@ -40,6 +40,8 @@ pub struct Replica {
     db: Arc<Db>,
     id: ReplicaId,
     row: ReplicaRow,
+    /// The term that it last voted in.
+    vote_term: u64,
     /// Where its log ends, if it has any.
     pub log_end: Option<Position>,
 }
@@ -64,6 +66,30 @@ impl Replica {
 
     pub fn db(&self) -> &Arc<Db> {
         &self.db
+    }
+
+    pub(super) fn replica(&self) -> ReplicaId {
+        self.id
+    }
+
+    pub(super) fn row(&self) -> ReplicaRow {
+        self.row
+    }
+
+    pub(super) fn vote_term(&self) -> u64 {
+        self.vote_term
+    }
+
+    /// The membership in force as far as this replica knows: the last in its log, applied or not.
+    pub(super) fn newest_membership(&self) -> Result<Membership, DbError> {
+        let (applied, stored) = self.read_applied()?;
+        let mut newest = stored.membership().clone();
+        for entry in self.entries(applied.map_or(0, |id| id.index + 1)) {
+            if let openraft::EntryPayload::Membership(membership) = entry?.payload {
+                newest = membership;
+            }
+        }
+        Ok(newest)
     }
 
     /// Its log's entries from `start` on.
@@ -107,7 +133,7 @@ impl Replica {
         Ok(membership.voter_ids().filter_map(seat).collect())
     }
 
-    fn read_applied(
+    pub(super) fn read_applied(
         &self,
     ) -> Result<(Option<LogId>, super::raft_types::StoredMembership), DbError> {
         let get = |key: &[u8]| {
@@ -126,6 +152,7 @@ pub fn replicas(db: &Arc<Db>) -> Result<Vec<Replica>, DbError> {
             db: db.clone(),
             id,
             row,
+            vote_term: log.vote().map_or(0, |vote| vote.leader_id.term),
             log_end: log.last_log_id().map(Position::of),
         })
     };

@@ -4,7 +4,7 @@
 //! the leader, the one with the longest log is made to stand for election by that event, without
 //! waiting for a timeout.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
@@ -21,8 +21,10 @@ use tokio::time::{Instant, sleep_until, timeout};
 
 use super::network::{Connector, Handle, Router};
 use super::raft_log::{LogMeter, RaftLog, run_blocking};
-use super::raft_types::{ReplicaId, Seat, Types};
+use super::raft_types::{LogId, ReplicaId, Seat, Types};
 use super::replica::{Applier, GroupId, ReplicaRow, Shared};
+use super::start::OpenDisk;
+use super::witness::ReformId;
 use crate::db::{Db, DbError};
 use crate::error::{Error, Result};
 use crate::types::DiskId;
@@ -75,6 +77,15 @@ pub struct Place {
     pub disk: DiskId,
     pub db: Arc<Db>,
     pub meter: Arc<LogMeter>,
+}
+
+impl Place {
+    pub fn open(&self) -> OpenDisk {
+        OpenDisk {
+            id: self.disk,
+            db: self.db.clone(),
+        }
+    }
 }
 
 /// A replica and what it runs on.
@@ -139,6 +150,17 @@ impl Member {
         }
         let mut applying = self.applying.clone();
         while applying.changed().await.is_ok() {}
+    }
+
+    pub fn last_log_id(&self) -> Option<LogId> {
+        self.log.last_log_id()
+    }
+
+    /// The voters that it knows of: one set, or two while they change.
+    pub fn configs(&self) -> Vec<BTreeSet<ReplicaId>> {
+        let metrics = self.raft.server_metrics();
+        let metrics = metrics.borrow_watched();
+        metrics.membership_config.get_joint_config().clone()
     }
 
     fn leads(&self) -> Option<u64> {
@@ -231,8 +253,10 @@ pub struct Members {
     pub voters_max: usize,
     /// Held by who changes the membership.
     pub change: Mutex<()>,
-    /// How often the group was formed anew.
-    epoch: u64,
+    /// Its receivers stop looking after the voters while it is true.
+    pub paused: watch::Sender<bool>,
+    standing: RwLock<Standing>,
+    closing: watch::Receiver<bool>,
     places: RwLock<Vec<Place>>,
     alive: RwLock<Vec<Arc<Member>>>,
     /// Counts what came and went of `places` and `alive`.
@@ -242,10 +266,27 @@ pub struct Members {
     leaders: AtomicU64,
 }
 
+/// Where the store stands in its life.
+#[derive(Clone, Debug, Default)]
+pub struct Standing {
+    /// The number of this start.
+    pub start: u64,
+    /// All times that the metadata was formed anew; their number is the groups' epoch.
+    pub reforms: Vec<ReformId>,
+}
+
+impl Standing {
+    pub fn epoch(&self) -> u64 {
+        self.reforms.len() as u64
+    }
+}
+
 /// What a group is started with.
 pub struct Roster {
     pub group: GroupId,
-    pub epoch: u64,
+    pub standing: Standing,
+    /// All that looks after the members ends when it changes or its sender is gone.
+    pub closing: watch::Receiver<bool>,
     pub voters_max: usize,
     pub places: Vec<Place>,
     pub seats: Vec<Seated>,
@@ -267,7 +308,9 @@ impl Members {
             router,
             voters_max: roster.voters_max,
             change: Mutex::default(),
-            epoch: roster.epoch,
+            paused: watch::Sender::new(false),
+            standing: RwLock::new(roster.standing),
+            closing: roster.closing,
             places: RwLock::new(roster.places),
             alive: RwLock::new(started.into_iter().flatten().collect()),
             changes: watch::Sender::new(0),
@@ -276,8 +319,9 @@ impl Members {
         })
     }
 
-    /// Starts all that looks after the members, until `closing` changes or its sender is gone.
-    pub fn look_after(self: &Arc<Self>, closing: &watch::Receiver<bool>) {
+    /// Starts all that looks after the members.
+    pub fn look_after(self: &Arc<Self>) {
+        let closing = &self.closing;
         for member in self.alive() {
             tokio::spawn(member.keep_log_short(closing.clone()));
         }
@@ -286,13 +330,12 @@ impl Members {
     }
 
     /// A disk that can bear replicas from now on, also one that takes the place of one of its id.
-    #[allow(dead_code, reason = "for disks that join a running store")]
     pub fn add_place(&self, place: Place) {
         let mut places = self.places.write().unwrap_or_else(PoisonError::into_inner);
         if let Some(old) = places.iter().find(|old| old.disk == place.disk)
             && !Arc::ptr_eq(&old.db, &place.db)
         {
-            old.db.corrupt("the disk was replaced");
+            old.db.give_up("the disk was replaced");
         }
         places.retain(|old| old.disk != place.disk);
         places.push(place);
@@ -305,17 +348,25 @@ impl Members {
         places.clone()
     }
 
-    pub fn epoch(&self) -> u64 {
-        self.epoch
+    pub fn standing(&self) -> Standing {
+        let standing = self.standing.read().unwrap_or_else(PoisonError::into_inner);
+        standing.clone()
+    }
+
+    pub fn stands(&self, standing: Standing) {
+        *self
+            .standing
+            .write()
+            .unwrap_or_else(PoisonError::into_inner) = standing;
     }
 
     /// Starts a replica beside the others.
-    pub async fn admit(&self, seated: Seated, closing: &watch::Receiver<bool>) -> Result<()> {
+    pub async fn admit(&self, seated: Seated) -> Result<()> {
         let member = Member::start(seated, &self.router).await?;
         let mut alive = self.alive.write().unwrap_or_else(PoisonError::into_inner);
         alive.push(member.clone());
         drop(alive);
-        tokio::spawn(member.keep_log_short(closing.clone()));
+        tokio::spawn(member.keep_log_short(self.closing.clone()));
         self.changed();
         Ok(())
     }

@@ -91,6 +91,20 @@ pub fn delete_log(db: &Db, batch: &mut WriteBatch, replica: ReplicaId) {
     batch.delete_range_cf(db.family(Family::Log), from, to);
 }
 
+/// The log of a new replica that begins where the log of another, which was applied, ended.
+pub fn put_beginning(
+    db: &Db,
+    batch: &mut WriteBatch,
+    replica: ReplicaId,
+    vote: &Vote,
+    applied: &LogId,
+) {
+    let cf = db.family(Family::Log);
+    let purged = seal(replica.0, encode_log_id(applied).to_vec());
+    batch.put_cf(cf, row_key(replica, VOTE), encode_vote(replica, vote));
+    batch.put_cf(cf, row_key(replica, PURGED), purged);
+}
+
 /// Cheap to clone: the log and its readers share all state.
 #[derive(Clone)]
 pub struct RaftLog(Arc<Inner>);
@@ -206,6 +220,10 @@ impl RaftLog {
 
     pub fn last_log_id(&self) -> Option<LogId> {
         self.0.memory().last
+    }
+
+    pub fn vote(&self) -> Option<Vote> {
+        self.0.memory().vote
     }
 
     pub fn purged(&self) -> Option<LogId> {

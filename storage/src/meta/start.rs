@@ -1,20 +1,30 @@
 //! Brings a node's groups to life: at its birth, and at every start after it.
+//!
+//! A start first looks at what the disks have ([`Look`]) and decides, touching nothing: which
+//! disks are to be trusted, whether a majority is here, whether the metadata must be formed anew.
+//! What refuses to start is as it was. Disks that are here but must not count, for they are older
+//! copies of themselves or of an epoch past, are *left over*: they come in only when the groups
+//! answer without them, and lose their replicas then ([`Started::take_in`]).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use futures_util::future::try_join_all;
+use futures_util::future::{join_all, try_join_all};
+use tokio::sync::watch;
 
 use super::group::Group;
-use super::members::{Members, Place, Roster, Seated};
+use super::inspect::Replica;
+use super::members::{Members, Place, Roster, Seated, Standing};
 use super::network::Router;
-use super::raft_log::{RaftLog, delete_log, run_blocking};
+use super::raft_log::{delete_log, run_blocking};
 use super::raft_types::{ReplicaId, Seat};
+use super::reform::{self, End, Past, Standstill, Strength, Survivors};
 use super::replica::{
-    GroupId, OBJECT_GROUP, ReplicaRow, SYSTEM_GROUP, delete_replica_row, put_replica_row,
-    replica_rows,
+    GroupId, OBJECT_GROUP, ReplicaRow, SYSTEM_GROUP, delete_replica, delete_replica_row,
+    put_replica_row, replica_rows,
 };
 use super::snapshot::{delete_unused_states, unused_state};
+use super::witness::{self, Trust, Witness};
 use crate::db::Db;
 use crate::error::{Error, Result};
 use crate::types::DiskId;
@@ -46,40 +56,351 @@ pub enum Start {
     /// The disks are new, or their birth was cut before group 0 had committed its record.
     Birth,
     /// The replicas that the disks name.
-    Again,
+    Again {
+        /// The metadata may be formed anew where a majority is missing: the disks that are not
+        /// here were waited for.
+        may_reform: bool,
+    },
 }
 
 /// A node's groups.
+#[derive(Clone)]
 pub struct Groups {
     pub system: Group,
     pub objects: Group,
 }
 
-/// Starts the replicas that are on `disks` and has each group elect a leader at once. Returns
-/// before it leads ([`Group::ready`] waits for that), also when a majority is missing. Metadata is
-/// to survive the loss of `losses` disks.
-///
-/// A voter on a disk that is not here stays unreachable, until `voters` gives another its place.
-pub async fn start_groups(disks: &[OpenDisk], start: Start, losses: usize) -> Result<Groups> {
-    if disks.is_empty() {
-        return Err(Error::Unavailable("no disk holds metadata".into()));
+/// What a start came to.
+pub struct Started {
+    pub groups: Groups,
+    standing: Standing,
+    leftovers: Vec<Leftover>,
+    /// Disks whose databases are damaged, and how: they are to get new ones.
+    pub damaged: Vec<(DiskId, String)>,
+}
+
+/// What must go once the groups answer without it.
+pub(super) struct Leftover {
+    disk: OpenDisk,
+    replicas: Vec<(ReplicaId, ReplicaRow)>,
+    /// The disk is in use but for these replicas.
+    in_use: bool,
+    stale: bool,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    #[error(transparent)]
+    Standstill(#[from] Standstill),
+    #[error(transparent)]
+    Store(#[from] Error),
+}
+
+/// What a disk has.
+#[derive(Clone)]
+pub(super) struct Look {
+    disk: OpenDisk,
+    witness: Witness,
+    replicas: Vec<(OpenDisk, Replica, End)>,
+}
+
+impl Look {
+    fn epoch(&self) -> u64 {
+        self.witness.own.as_ref().map_or(0, |own| own.epoch())
     }
-    let mut found = try_join_all(disks.iter().map(find_replicas)).await?;
-    let mut newborn = Vec::new();
-    let voters_max = (2 * losses + 1).min(VOTERS_MAX);
-    if start == Start::Birth {
-        newborn = without_log(disks, &found).await?;
-        // One log is enough: its replica may have been promised votes, and none is made anew.
-        if newborn.len() == GROUPS.len() {
-            found = make_replicas(disks, &found, voters_max).await?;
+}
+
+async fn look(disk: &OpenDisk) -> Result<Look> {
+    let (db, id) = (disk.db.clone(), disk.id);
+    let witness = run_blocking(move || witness::read(&db, id)).await?;
+    let replicas = reform::ends(disk).await?;
+    if witness.own.is_none() && !replicas.is_empty() {
+        return Err(disk.db.corrupt("its replicas are not its own").into());
+    }
+    Ok(Look {
+        disk: disk.clone(),
+        witness,
+        replicas,
+    })
+}
+
+fn survivors(looks: &[&Look]) -> Vec<Survivors> {
+    let of = |group: GroupId| {
+        let all = looks.iter().flat_map(|look| &look.replicas);
+        let of = all.filter(|(_, replica, _)| replica.group() == group.0);
+        of.cloned().collect()
+    };
+    let group = |group| Survivors {
+        replicas: of(group),
+    };
+    GROUPS.map(group).into()
+}
+
+/// What to do with the disks that are trusted.
+pub(super) struct Decision {
+    pub past: Past,
+    /// A majority is missing, or a reform was cut.
+    reform: bool,
+    trusts: BTreeMap<DiskId, Trust>,
+}
+
+impl Decision {
+    /// Whether the disk has prepared the reform that the others have declared after its own last.
+    fn is_late(&self, look: &Look) -> bool {
+        let next = self.past.reforms.get(look.epoch() as usize);
+        let own = look.witness.own.as_ref();
+        let preparing = own.and_then(|own| own.preparing.as_ref());
+        preparing.is_some_and(|preparing| Some(&preparing.id) == next)
+    }
+}
+
+fn decide(
+    looks: &[&Look],
+    present: &BTreeSet<DiskId>,
+    may_reform: bool,
+) -> Result<Decision, Standstill> {
+    let witnesses = looks
+        .iter()
+        .map(|look| (look.disk.id, look.witness.clone()));
+    let past = reform::past(&witnesses.collect(), present)?;
+    let epoch = past.reforms.len() as u64;
+    let mut reform = past.resumed.is_some();
+    for group in survivors(looks) {
+        match group.strength(epoch) {
+            _ if past.resumed.is_some() => {}
+            Strength::Majority => {}
+            Strength::Enough(_) => reform = true,
+            Strength::TooFew {
+                here,
+                needed,
+                voters,
+            } => {
+                return Err(Standstill::TooFew {
+                    here,
+                    needed,
+                    voters,
+                });
+            }
         }
     }
+    match reform && past.resumed.is_none() && !may_reform {
+        true => Err(Standstill::NoMajority),
+        false => Ok(Decision {
+            past,
+            reform,
+            trusts: BTreeMap::new(),
+        }),
+    }
+}
 
+/// Decides with the disks that deserve full trust, and where they are too few also with those
+/// that once failed to write: nothing was acknowledged after that, and a database that had lost
+/// what was synced before would not have opened. Gives the disks that count.
+fn decide_whom(
+    looks: &[Look],
+    present: &BTreeSet<DiskId>,
+    may_reform: bool,
+) -> Result<(Decision, Vec<DiskId>), Standstill> {
+    let witnesses = looks
+        .iter()
+        .map(|look| (look.disk.id, look.witness.clone()));
+    let trusts = witness::judge(&witnesses.collect());
+    let with = |least: &[Trust]| {
+        let counts = |look: &&Look| least.contains(&trusts[&look.disk.id]);
+        let trusted: Vec<_> = looks.iter().filter(counts).collect();
+        let decision = Decision {
+            trusts: trusts.clone(),
+            ..decide(&trusted, present, may_reform)?
+        };
+        Ok((decision, trusted.iter().map(|look| look.disk.id).collect()))
+    };
+    let poor = trusts.values().any(|trust| *trust == Trust::Poor);
+    match with(&[Trust::Full]) {
+        Err(Standstill::TooFew { .. }) if poor => {
+            let decided = with(&[Trust::Full, Trust::Poor]);
+            if decided.is_ok() {
+                tracing::warn!("disks that failed to write count, for want of others");
+            }
+            decided
+        }
+        decided => decided,
+    }
+}
+
+/// Looks, and forms the metadata anew where that must and may be.
+pub(super) async fn look_and_decide(
+    disks: &[OpenDisk],
+    damaged: &mut Vec<(DiskId, String)>,
+    may_reform: bool,
+) -> Result<(Vec<Look>, Decision, Vec<DiskId>), StartError> {
+    loop {
+        let mut looks = Vec::new();
+        for (disk, look) in disks.iter().zip(join_all(disks.iter().map(look)).await) {
+            match look {
+                Ok(look) => looks.push(look),
+                Err(_) if damaged.iter().any(|(id, _)| *id == disk.id) => {}
+                Err(error) => damaged.push((disk.id, error.to_string())),
+            }
+        }
+        let mut present: BTreeSet<_> = disks.iter().map(|disk| disk.id).collect();
+        present.extend(damaged.iter().map(|(disk, _)| *disk));
+        let (decision, counts) = decide_whom(&looks, &present, may_reform)?;
+        let trusted = |look: &&Look| counts.contains(&look.disk.id);
+        let late: Vec<_> = looks
+            .iter()
+            .filter(trusted)
+            .filter(|look| decision.is_late(look))
+            .collect();
+        if let Some(first) = late.first() {
+            // Cut while it was declared: what these disks have of it is as good as the others'.
+            let own = first
+                .witness
+                .own
+                .as_ref()
+                .map_or(0, |own| own.reforms.len());
+            let same = late.iter().filter(|look| look.epoch() == own as u64);
+            let disks: Vec<_> = same.map(|look| look.disk.clone()).collect();
+            reform::declare(&disks, &decision.past.reforms[..=own]).await?;
+            continue;
+        }
+        if !decision.reform {
+            for look in looks.iter().filter(|look| !trusted(look)) {
+                let trust = decision.trusts[&look.disk.id];
+                if matches!(trust, Trust::None | Trust::Poor) {
+                    let why = format!("its database is marked: {trust:?}");
+                    damaged.push((look.disk.id, why));
+                }
+            }
+            looks.retain(|look| damaged.iter().all(|(id, _)| *id != look.disk.id));
+            return Ok((looks, decision, counts));
+        }
+        let epoch = decision.past.reforms.len() as u64;
+        let takes_part =
+            |look: &&Look| trusted(look) && look.witness.own.is_some() && look.epoch() == epoch;
+        let parts: Vec<_> = looks.iter().filter(takes_part).collect();
+        let disks: Vec<_> = parts.iter().map(|look| look.disk.clone()).collect();
+        // A disk that fails on the way is found damaged by the next look, and the rest decides.
+        match reform::reform(&disks, &survivors(&parts), &decision.past).await {
+            Ok(reformed) => drop(reformed?),
+            Err(error)
+                if disks
+                    .iter()
+                    .any(|disk| disk.db.failure().borrow().is_some()) =>
+            {
+                tracing::error!(%error, "a disk failed while the metadata were formed anew");
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+/// Starts the replicas that are on `disks` and has each group elect a leader at once. Returns
+/// before it leads ([`Group::ready`] waits for that). Metadata is to survive the loss of `losses`
+/// disks. `damaged`: disks that are here, but whose databases do not open.
+///
+/// A voter on a disk that is not here stays unreachable, until `voters` gives another its place.
+pub async fn start_groups(
+    disks: &[OpenDisk],
+    mut damaged: Vec<(DiskId, String)>,
+    start: Start,
+    losses: usize,
+) -> Result<Started, StartError> {
+    if disks.is_empty() {
+        return Err(Error::Unavailable("no disk holds metadata".into()).into());
+    }
+    let voters_max = (2 * losses + 1).min(VOTERS_MAX);
+    let (standing, rows, newborn, leftovers) = match start {
+        Start::Birth => {
+            let mut found = try_join_all(disks.iter().map(find_replicas)).await?;
+            let newborn = without_log(disks).await?;
+            // One log is enough: its replica may have been promised votes, and none is made anew.
+            if newborn.len() == GROUPS.len() {
+                found = make_replicas(disks, &found, voters_max).await?;
+            }
+            let mut before = 0;
+            for disk in disks {
+                let own = witness::read_own(&disk.db, disk.id)
+                    .await
+                    .map_err(Error::from)?;
+                before = before.max(own.map_or(0, |own| own.start));
+            }
+            let standing = Standing {
+                start: before + 1,
+                reforms: Vec::new(),
+            };
+            let rows = disks.iter().cloned().zip(found).collect();
+            (standing, rows, newborn, Vec::new())
+        }
+        Start::Again { may_reform } => {
+            let (looks, decision, counts) =
+                look_and_decide(disks, &mut damaged, may_reform).await?;
+            let (standing, rows, leftovers) = divide(looks, decision.past, &counts);
+            (standing, rows, Vec::new(), leftovers)
+        }
+    };
+    let rows: Vec<(OpenDisk, Rows)> = rows;
+    let used: Vec<_> = rows.iter().map(|(disk, _)| disk.clone()).collect();
+    witness::stamp(&used, standing.start)
+        .await
+        .map_err(Error::from)?;
+    let groups = run(&rows, &newborn, voters_max, &standing).await?;
+    Ok(Started {
+        groups,
+        standing,
+        leftovers,
+        damaged,
+    })
+}
+
+/// Who starts with which replicas, and what is left over.
+pub(super) fn divide(
+    looks: Vec<Look>,
+    past: Past,
+    counts: &[DiskId],
+) -> (Standing, Vec<(OpenDisk, Rows)>, Vec<Leftover>) {
+    let starts = looks
+        .iter()
+        .filter_map(|look| Some(look.witness.own.as_ref()?.start));
+    let standing = Standing {
+        start: starts.max().unwrap_or(0) + 1,
+        reforms: past.reforms,
+    };
+    let (mut rows, mut leftovers) = (Vec::new(), Vec::new());
+    for look in looks {
+        let own = look.witness.own.as_ref();
+        let trusted = counts.contains(&look.disk.id);
+        let in_use = trusted && own.is_some_and(|own| own.reforms == standing.reforms);
+        let all = look
+            .replicas
+            .iter()
+            .map(|(_, replica, _)| (replica.replica(), replica.row()));
+        let (seats, replicas) = all.partition(|(_, row)| in_use && row.epoch == standing.epoch());
+        if in_use {
+            rows.push((look.disk.clone(), seats));
+        }
+        leftovers.push(Leftover {
+            disk: look.disk,
+            replicas,
+            in_use,
+            stale: !trusted,
+        });
+    }
+    leftovers.retain(|leftover| !leftover.in_use || !leftover.replicas.is_empty());
+    (standing, rows, leftovers)
+}
+
+/// Starts both groups from the replicas given.
+async fn run(
+    rows: &[(OpenDisk, Rows)],
+    newborn: &[GroupId],
+    voters_max: usize,
+    standing: &Standing,
+) -> Result<Groups> {
     let router = Router::new();
-    let places: Vec<Place> = disks.iter().map(|disk| disk.place(&router)).collect();
+    let places: Vec<Place> = rows.iter().map(|(disk, _)| disk.place(&router)).collect();
     let start_group = async |group| {
         let mut seats = Vec::new();
-        for (place, rows) in places.iter().zip(&found) {
+        for (place, (_, rows)) in places.iter().zip(rows) {
             for (replica, row) in rows.iter().filter(|(_, row)| row.group == group) {
                 seats.push(Seated {
                     place: place.clone(),
@@ -90,15 +411,17 @@ pub async fn start_groups(disks: &[OpenDisk], start: Start, losses: usize) -> Re
         }
         let seat = |s: &Seated| (s.replica, Seat { disk: s.place.disk });
         let voters: BTreeMap<_, _> = seats.iter().map(seat).collect();
+        let closing = watch::Sender::new(false);
         let roster = Roster {
             group,
-            epoch: 0,
+            standing: standing.clone(),
+            closing: closing.subscribe(),
             voters_max,
             places: places.clone(),
             seats,
         };
         let members = Members::start(router.clone(), roster).await;
-        let handle = Group::new(members.clone());
+        let handle = Group::new(members.clone(), closing);
         if newborn.contains(&group) {
             members.initialize(voters).await?;
         } else {
@@ -111,7 +434,66 @@ pub async fn start_groups(disks: &[OpenDisk], start: Start, losses: usize) -> Re
     Ok(Groups { system, objects })
 }
 
-type Rows = Vec<(ReplicaId, ReplicaRow)>;
+impl Started {
+    pub(super) fn of(groups: Groups, standing: Standing, leftovers: Vec<Leftover>) -> Started {
+        Started {
+            groups,
+            standing,
+            leftovers,
+            damaged: Vec::new(),
+        }
+    }
+
+    /// Disks that are older copies of themselves. Before they are taken in, whoever keeps lists of
+    /// what is on them must make these anew.
+    pub fn stale(&self) -> Vec<DiskId> {
+        let stale = self.leftovers.iter().filter(|leftover| leftover.stale);
+        stale.map(|leftover| leftover.disk.id).collect()
+    }
+
+    /// Takes in the disks that were left over, now that both groups answer without them.
+    ///
+    /// Power goes after their replicas are gone and before they are stamped: they are left over
+    /// once more, with nothing to lose.
+    pub async fn take_in(&mut self) -> Result<()> {
+        for Leftover {
+            disk,
+            replicas,
+            in_use,
+            ..
+        } in std::mem::take(&mut self.leftovers)
+        {
+            for (replica, row) in replicas {
+                tracing::warn!(disk = %disk.id, %replica, "dropping a replica of the past");
+                delete_replica(&disk.db, replica, row).await?;
+            }
+            if !in_use {
+                self.groups.join(&disk, &self.standing).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes in a disk with a new database.
+    pub async fn join(&self, disk: &OpenDisk) -> Result<()> {
+        self.groups.join(disk, &self.standing).await
+    }
+}
+
+impl Groups {
+    async fn join(&self, disk: &OpenDisk, standing: &Standing) -> Result<()> {
+        find_replicas(disk).await?;
+        witness::join(disk, standing).await?;
+        for group in [&self.system, &self.objects] {
+            group.add_disk(disk.id, disk.db.clone());
+        }
+        let places = self.objects.members().places();
+        let disks: Vec<_> = places.iter().map(Place::open).collect();
+        Ok(witness::stamp(&disks, standing.start).await?)
+    }
+}
+
+pub(super) type Rows = Vec<(ReplicaId, ReplicaRow)>;
 
 async fn find_replicas(disk: &OpenDisk) -> Result<Rows> {
     let db = disk.db.clone();
@@ -127,14 +509,12 @@ async fn find_replicas(disk: &OpenDisk) -> Result<Rows> {
 /// The groups of which no replica has a log yet.
 ///
 /// Power may go when the one group is initialized and the other is not: each is looked at alone.
-async fn without_log(disks: &[OpenDisk], found: &[Rows]) -> Result<Vec<GroupId>> {
+async fn without_log(disks: &[OpenDisk]) -> Result<Vec<GroupId>> {
     let mut newborn = Vec::from(GROUPS);
-    for (disk, rows) in disks.iter().zip(found) {
-        for (replica, row) in rows {
-            let (db, replica) = (disk.db.clone(), *replica);
-            let log = run_blocking(move || RaftLog::open(db, replica, Arc::default())).await?;
-            if log.last_log_id().is_some() {
-                newborn.retain(|group| *group != row.group);
+    for disk in disks {
+        for (_, replica, end) in reform::ends(disk).await? {
+            if end.last.is_some() {
+                newborn.retain(|group| group.0 != replica.group());
             }
         }
     }

@@ -26,6 +26,7 @@ use super::raft_log::run_blocking;
 use super::raft_types::{ReplicaId, Seat};
 use super::replica::{ReplicaRow, delete_replica, put_replica_row};
 use super::snapshot::unused_state;
+use super::witness;
 use crate::error::{Error, Result};
 use crate::types::DiskId;
 
@@ -122,13 +123,20 @@ impl Members {
     pub async fn keep_voters(self: Arc<Self>, mut closing: watch::Receiver<bool>) {
         let mut changes = self.changes();
         let mut leaders = self.leader_changes();
-        let run_until = closing.clone();
+        let mut paused = self.paused.subscribe();
         loop {
+            tokio::select! {
+                _ = closing.changed() => return,
+                unpaused = paused.wait_for(|paused| !paused) => {
+                    drop(unpaused);
+                }
+            }
             changes.borrow_and_update();
             leaders.borrow_and_update();
             let seated = tokio::select! {
                 _ = closing.changed() => return,
-                seated = self.seat_voters(&run_until) => seated,
+                seated = self.seat_voters() => seated,
+                _ = paused.changed() => continue,
             };
             if let Err(error) = &seated {
                 tracing::warn!(%error, group = self.group.0, "voters are not as they should be");
@@ -143,7 +151,7 @@ impl Members {
     }
 
     /// Ends when all is as it should be, or no replica here leads.
-    async fn seat_voters(&self, closing: &watch::Receiver<bool>) -> Result<()> {
+    async fn seat_voters(&self) -> Result<()> {
         let _only_one = self.change.lock().await;
         loop {
             let leader = *self.leader_changes().borrow();
@@ -167,7 +175,7 @@ impl Members {
                 }
                 Step::Drop(replica) => self.drop_replica(replica).await?,
                 Step::Add(disk) => {
-                    let made = self.make_replica(disk, closing).await?;
+                    let made = self.make_replica(disk).await?;
                     let seats = BTreeMap::from([(made, Seat { disk })]);
                     self.change_seats(&leader, ChangeMembers::AddNodes(seats))
                         .await?;
@@ -225,19 +233,20 @@ impl Members {
 
     /// Power goes after the row is written: a replica without a log, which the next start finds
     /// to be no member and drops.
-    async fn make_replica(
-        &self,
-        disk: DiskId,
-        closing: &watch::Receiver<bool>,
-    ) -> Result<ReplicaId> {
+    async fn make_replica(&self, disk: DiskId) -> Result<ReplicaId> {
         let place = self.usable().into_iter().find(|place| place.disk == disk);
         let place = place.ok_or_else(|| self.trouble("a disk went away"))?;
+        let standing = self.standing();
+        // It takes part from now on, and all know it, before it may vote.
+        witness::join(&place.open(), &standing).await?;
+        let others: Vec<_> = self.usable().iter().map(Place::open).collect();
+        witness::stamp(&others, standing.start).await?;
         let db = place.db.clone();
         let state = run_blocking(move || unused_state(&db)).await?;
         let replica = ReplicaId::random();
         let row = ReplicaRow {
             group: self.group,
-            epoch: self.epoch(),
+            epoch: standing.epoch(),
             state,
         };
         let db = &place.db;
@@ -248,7 +257,7 @@ impl Members {
             replica,
             row,
         };
-        self.admit(seated, closing).await?;
+        self.admit(seated).await?;
         Ok(replica)
     }
 

@@ -10,31 +10,33 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::future::join_all;
 use tokio::sync::mpsc;
 use tokio::task::spawn_blocking;
 
+use super::databases::{self, Broken, Ready};
 use super::upkeep::{self, Upkeep};
 use super::{Names, Node};
 use crate::crash::Crash;
-use crate::db::{Db, DbError, DbShared};
+use crate::db::{Db, DbShared};
 use crate::disk::Disk;
-use crate::disk::identity::{self, Found, IdentityError, Settled};
+use crate::disk::identity::{self, Found, IdentityError};
 use crate::disk::local::{LocalDisk, Reserve};
 use crate::env::{Env, SystemEnv};
 use crate::erasure::Geometry;
 use crate::error::Error;
 use crate::meta::group::Group;
-use crate::meta::start::{Groups, OpenDisk, Start, start_groups};
+use crate::meta::reform::Standstill;
+use crate::meta::start::{Groups, OpenDisk, Start, StartError, Started, start_groups};
 use crate::quorum::{Classes, DAMAGE_QUEUE_LEN_MAX, Pace, Shards};
 use crate::repair::epochs::Epochs;
 use crate::repair::heal::Healer;
+use crate::types::DiskId;
 
 const DEFAULT_CLASS: &str = "STANDARD";
-/// The part of a disk's directory that holds its database.
-const DATABASE: &str = "meta";
 /// Epochs are raised and garbage is removed this often.
 const GC_EVERY: Duration = Duration::from_secs(600);
+/// A machine's disks may come one after the other as it starts.
+const REFORM_AFTER: Duration = Duration::from_secs(10);
 
 /// How a store is opened.
 #[derive(Clone)]
@@ -45,6 +47,9 @@ pub struct Options {
     pub classes: BTreeMap<String, (u8, u8)>,
     pub env: Arc<dyn Env>,
     pub gc_every: Duration,
+    /// Disks that are not here are waited for so long before the metadata is formed anew without
+    /// them.
+    pub reform_after: Duration,
     /// Where a test cuts this node off.
     pub crash: Crash,
 }
@@ -56,6 +61,7 @@ impl Options {
             classes: BTreeMap::new(),
             env: Arc::new(SystemEnv),
             gc_every: GC_EVERY,
+            reform_after: REFORM_AFTER,
             crash: Crash::default(),
         }
     }
@@ -74,22 +80,16 @@ pub enum OpenError {
         parity: u8,
         disks: usize,
     },
-    #[error(
-        "the metadata has no majority: {up} of {given} disks are usable; bring the others back"
-    )]
+    #[error("{up} of {given} disks are usable: {source}")]
     NoMajority {
         up: usize,
         given: usize,
-        source: Error,
+        source: Standstill,
     },
     #[error(transparent)]
+    Metadata(Standstill),
+    #[error(transparent)]
     Store(#[from] Error),
-}
-
-/// A disk whose database is open.
-struct Ready {
-    settled: Settled,
-    db: Arc<Db>,
 }
 
 impl Node {
@@ -97,18 +97,10 @@ impl Node {
     pub async fn open(options: Options) -> Result<Arc<Node>, OpenError> {
         let given = options.directories.len();
         let classes = geometries(&options)?;
-        let Found { disks, lost, birth } = settle(&options).await?;
-        for error in &lost {
-            tracing::error!(%error, "a disk is lost");
-        }
-        let mut ready = open_databases(disks, birth, &options.crash).await?;
+        let shared = DbShared::new().map_err(Error::from)?;
+        let shared = shared.with_crash(options.crash.clone());
+        let (mut ready, groups, birth) = open_metadata(&options, &shared, classes.losses()).await?;
         let up = ready.len();
-        let groups = start(&ready, birth, classes.losses()).await?;
-        let majority =
-            async { futures_util::try_join!(groups.system.ready(), groups.objects.ready()) };
-        if let Err(source) = majority.await {
-            return Err(OpenError::NoMajority { up, given, source });
-        }
         ready = mark_born(ready, birth).await?;
         let databases: Vec<Arc<Db>> = ready.iter().map(|disk| disk.db.clone()).collect();
         let disks = open_disks(ready)?;
@@ -170,54 +162,125 @@ async fn settle(options: &Options) -> Result<Found, OpenError> {
     Ok(found.await.map_err(|_| Error::Closing)??)
 }
 
-/// Opens all at once. After the birth, a disk whose database does not open is a lost one.
-async fn open_databases(
-    disks: Vec<Settled>,
-    birth: bool,
-    crash: &Crash,
-) -> Result<Vec<Ready>, OpenError> {
-    let shared = DbShared::new().map_err(Error::from)?;
-    let shared = shared.with_crash(crash.clone());
-    let opened = join_all(disks.into_iter().map(|settled| {
-        let shared = shared.clone();
-        spawn_blocking(move || {
-            let dir = settled.dir.join(DATABASE);
-            let open = if birth { Db::create } else { Db::open };
-            let db = open(&dir, &shared);
-            (settled, db)
-        })
-    }));
-    let mut ready = Vec::new();
-    for opened in opened.await {
-        let (settled, db): (Settled, Result<Arc<Db>, DbError>) =
-            opened.map_err(|_| Error::Closing)?;
-        match db {
-            Ok(db) => ready.push(Ready { settled, db }),
-            Err(error) if birth => {
-                return Err(OpenError::Disk {
-                    dir: settled.dir,
-                    source: error.into(),
-                });
+/// The disks and groups of a store that answers. Says whether it is its first start.
+///
+/// Where a majority is missing, but the disks that are here could go on by themselves, those that
+/// are not are waited for once.
+async fn open_metadata(
+    options: &Options,
+    shared: &DbShared,
+    losses: usize,
+) -> Result<(Vec<Ready>, Groups, bool), OpenError> {
+    let given = options.directories.len();
+    let mut waited = false;
+    loop {
+        let Found { disks, lost, birth } = settle(options).await?;
+        for error in &lost {
+            tracing::error!(%error, "a disk is lost");
+        }
+        let (ready, broken) = databases::open_all(disks, birth, shared).await?;
+        let may_reform = waited || lost.is_empty();
+        let start = if birth {
+            Start::Birth
+        } else {
+            Start::Again { may_reform }
+        };
+        let started = start_groups(&open(&ready), damage(&broken), start, losses).await;
+        match started {
+            Ok(started) => {
+                let (ready, groups) = complete(ready, broken, started, shared).await?;
+                return Ok((ready, groups, birth));
             }
-            Err(error) => {
+            Err(StartError::Standstill(Standstill::NoMajority)) if !waited => {
+                tracing::error!(up = ready.len(), given, wait = ?options.reform_after,
+                    "most copies of the metadata are missing: waiting for their disks, and then \
+                     going on from the others alone");
+                drop((ready, broken));
+                tokio::time::sleep(options.reform_after).await;
+                waited = true;
+            }
+            Err(error) => return Err(refused(error, &ready, given)),
+        }
+    }
+}
+
+fn refused(error: StartError, ready: &[Ready], given: usize) -> OpenError {
+    match error {
+        StartError::Standstill(source @ Standstill::TooFew { .. }) => {
+            let up = ready.len();
+            OpenError::NoMajority { up, given, source }
+        }
+        StartError::Standstill(Standstill::TwoHalves { one, other }) => {
+            let dir = |disk| {
+                let is = |ready: &&Ready| ready.settled.identity.disk == disk;
+                let found = ready.iter().find(is);
+                found.map_or_else(PathBuf::new, |ready| ready.settled.dir.clone())
+            };
+            let (one, other) = (dir(one), dir(other));
+            OpenError::Directories(IdentityError::TwoHalves { one, other })
+        }
+        StartError::Standstill(standstill) => OpenError::Metadata(standstill),
+        StartError::Store(error) => OpenError::Store(error),
+    }
+}
+
+fn open(ready: &[Ready]) -> Vec<OpenDisk> {
+    let open = |ready: &Ready| OpenDisk {
+        id: ready.settled.identity.disk,
+        db: ready.db.clone(),
+    };
+    ready.iter().map(open).collect()
+}
+
+fn damage(broken: &[Broken]) -> Vec<(DiskId, String)> {
+    let damage = |broken: &Broken| (broken.settled.identity.disk, broken.why.clone());
+    broken.iter().map(damage).collect()
+}
+
+/// Once the groups answer: takes in the disks that they were to answer without.
+async fn complete(
+    ready: Vec<Ready>,
+    mut broken: Vec<Broken>,
+    mut started: Started,
+    shared: &DbShared,
+) -> Result<(Vec<Ready>, Groups), OpenError> {
+    let groups = started.groups.clone();
+    futures_util::try_join!(groups.system.ready(), groups.objects.ready())?;
+    let epoch = groups.objects.read(|view| view.epochs()).await?.epoch;
+    let (mut usable, mut databases) = (Vec::new(), Vec::new());
+    for Ready { settled, db } in ready {
+        let id = settled.identity.disk;
+        match started.damaged.iter().find(|(disk, _)| *disk == id) {
+            Some((_, why)) => {
+                let why = why.clone();
+                broken.push(Broken { settled, why });
+            }
+            None => usable.push(Ready { settled, db }),
+        }
+    }
+    let stale = started.stale();
+    for disk in usable
+        .iter()
+        .filter(|disk| stale.contains(&disk.settled.identity.disk))
+    {
+        tracing::warn!(dir = %disk.settled.dir.display(),
+            "a disk is an older copy of itself: its metadata is made anew");
+        databases::list_again(disk, epoch).await?;
+    }
+    started.take_in().await?;
+    for broken in broken {
+        match databases::replace(broken, shared, epoch).await {
+            Ok(disk) => databases.push(disk),
+            Err((settled, error)) => {
                 tracing::error!(%error, dir = %settled.dir.display(), "a disk is lost");
             }
         }
     }
-    Ok(ready)
-}
-
-/// `losses`: metadata survives what data survives.
-async fn start(ready: &[Ready], birth: bool, losses: usize) -> Result<Groups, Error> {
-    let disks: Vec<OpenDisk> = ready
-        .iter()
-        .map(|disk| OpenDisk {
-            id: disk.settled.identity.disk,
-            db: disk.db.clone(),
-        })
-        .collect();
-    let start = if birth { Start::Birth } else { Start::Again };
-    start_groups(&disks, start, losses).await
+    for disk in open(&databases) {
+        started.join(&disk).await?;
+    }
+    usable.extend(databases);
+    Ok((usable, groups))
 }
 
 /// Marks the disks that are not marked yet: at a birth all of them, later those that a cut birth

@@ -13,6 +13,7 @@ use super::Node;
 use crate::disk::{Disk, DiskState};
 use crate::error::{Error, Result};
 use crate::meta::command::{Change, HealEntry};
+use crate::meta::start::Groups;
 use crate::quorum::DamageReport;
 use crate::repair::gc::Collector;
 use crate::store::Health;
@@ -70,11 +71,11 @@ pub(super) fn start(
     let healer = node.healer.clone();
     node.upkeep.run(async move { healer.run().await });
     for disk in node.shards.disks() {
-        node.upkeep.run(watch(
-            disk.clone(),
-            node.system.clone(),
-            node.objects.clone(),
-        ));
+        let groups = Groups {
+            system: node.system.clone(),
+            objects: node.objects.clone(),
+        };
+        node.upkeep.run(watch(disk.clone(), groups));
     }
     let weak = Arc::downgrade(node);
     node.upkeep.run(async move {
@@ -110,20 +111,24 @@ async fn wanted(collector: &Collector) {
     collector.wanted().await;
 }
 
-/// Ends the metadata replicas of a disk that is gone.
-async fn watch(
-    disk: Arc<dyn Disk>,
-    system: crate::meta::group::Group,
-    objects: crate::meta::group::Group,
-) {
+/// Ends the metadata replicas of a disk that is gone, and sees that the metadata goes on.
+async fn watch(disk: Arc<dyn Disk>, groups: Groups) {
     let mut state = disk.state();
     let lost = state.wait_for(|state| matches!(state, DiskState::Lost(_) | DiskState::Failed(_)));
     let Ok(why) = lost.await.map(|state| state.clone()) else {
         return;
     };
     tracing::error!(disk = %disk.id(), ?why, "a disk is lost");
-    system.replica_lost(disk.id());
-    objects.replica_lost(disk.id());
+    if matches!(why, DiskState::Failed(_)) {
+        groups.mark(disk.id()).await;
+    }
+    groups.system.replica_lost(disk.id());
+    groups.objects.replica_lost(disk.id());
+    match groups.reform_if_lost().await {
+        Ok(true) => tracing::warn!("the metadata goes on from the disks that are left"),
+        Ok(false) => {}
+        Err(error) => tracing::error!(%error, "the metadata does not go on"),
+    }
 }
 
 impl Node {

@@ -4,6 +4,7 @@
 
 mod log;
 mod members;
+mod reform;
 mod voters;
 
 use std::path::Path;
@@ -13,7 +14,7 @@ use std::time::Duration;
 use rocksdb::WriteBatch;
 
 use super::command::{Change, Command};
-use super::start::{Groups, OpenDisk, Start, start_groups};
+use super::start::{Groups, OpenDisk, Start, StartError, start_groups};
 use crate::db::{Db, DbShared, Family, StateId};
 use crate::types::{Account, AccountId, DiskId, Epoch, Timestamp, WriteId};
 
@@ -68,10 +69,33 @@ pub fn open_disks(dir: &Path, numbers: &[u8], create: bool) -> Vec<OpenDisk> {
     })
 }
 
+pub async fn birth(disks: &[OpenDisk], losses: usize) -> Groups {
+    let started = start_groups(disks, Vec::new(), Start::Birth, losses).await;
+    started.map_err(|e| e.to_string()).unwrap().groups
+}
+
+/// With a majority. What is left over is taken in.
+pub async fn again(disks: &[OpenDisk], losses: usize) -> Groups {
+    start(disks, losses, false).await.unwrap()
+}
+
+pub async fn start(
+    disks: &[OpenDisk],
+    losses: usize,
+    may_reform: bool,
+) -> Result<Groups, StartError> {
+    let again = Start::Again { may_reform };
+    let mut started = start_groups(disks, Vec::new(), again, losses).await?;
+    started.groups.system.ready().await?;
+    started.groups.objects.ready().await?;
+    started.take_in().await?;
+    Ok(started.groups)
+}
+
 pub async fn newborn(dir: &Path, count: u8) -> (Vec<OpenDisk>, Groups) {
     let disks = open_disks(dir, &(0..count).collect::<Vec<_>>(), true);
     let losses = usize::from(count) / 2;
-    let groups = start_groups(&disks, Start::Birth, losses).await.unwrap();
+    let groups = birth(&disks, losses).await;
     (disks, groups)
 }
 

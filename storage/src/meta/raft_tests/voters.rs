@@ -27,7 +27,7 @@ async fn write(groups: &Groups, from: u32, to: u32) {
 async fn f_22_lost_voters_are_replaced_one_after_the_other_under_load() {
     let dir = tempfile::tempdir().unwrap();
     let disks = open_disks(dir.path(), &[0, 1, 2, 3, 4], true);
-    let groups = start_groups(&disks, Start::Birth, 1).await.unwrap();
+    let groups = birth(&disks, 1).await;
     groups.objects.ready().await.unwrap();
     assert_eq!(voters(&groups).len(), 3);
     let writer = {
@@ -65,7 +65,7 @@ async fn f_22_lost_voters_are_replaced_one_after_the_other_under_load() {
 
     // The lost disks come back with what they had: they are no voters, and keep no replica.
     let disks = open_disks(dir.path(), &[0, 1, 2, 3, 4], false);
-    let groups = start_groups(&disks, Start::Again, 1).await.unwrap();
+    let groups = again(&disks, 1).await;
     write(&groups, 300, 310).await;
     assert!(voters(&groups).iter().all(|disk| !lost.contains(disk)));
     let back = disks.iter().filter(|disk| lost.contains(&disk.id));

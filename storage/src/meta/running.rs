@@ -1,0 +1,169 @@
+//! What a running store does about disks that fail for good: it marks their databases on the
+//! other disks, and forms the metadata anew when no majority is left.
+//!
+//! All voters are this process's own disks, so whoever is not here is gone: nobody else can lead.
+//! The groups' handles stay; proposals and reads that are under way find the new leader.
+
+use tokio::sync::watch;
+
+use super::group::Group;
+use super::members::{Member, Members, Place, Seated};
+use super::raft_log::run_blocking;
+use super::start::{Groups, OpenDisk, StartError, Started, divide, look_and_decide};
+use super::witness::{self, Fault};
+use crate::db::DbError;
+use crate::error::Result;
+use crate::types::DiskId;
+
+/// Keeps a group's voters as they are while this lives.
+struct Paused<'a>(&'a watch::Sender<bool>);
+
+impl Drop for Paused<'_> {
+    fn drop(&mut self) {
+        self.0.send_replace(false);
+    }
+}
+
+impl Members {
+    fn pause(&self) -> Paused<'_> {
+        self.paused.send_replace(true);
+        Paused(&self.paused)
+    }
+
+    fn has_majority(&self) -> bool {
+        let mut alive = self.alive();
+        alive.retain(|member| member.shared.db.failure().borrow().is_none());
+        let newest = alive.iter().max_by_key(|member| member.last_log_id());
+        newest.is_some_and(|newest| {
+            newest.configs().iter().all(|config| {
+                let here = |id| alive.iter().any(|member| member.replica == id);
+                config.iter().filter(|id| here(**id)).count() > config.len() / 2
+            })
+        })
+    }
+
+    async fn stop(&self) {
+        for member in self.alive() {
+            if let Some(member) = self.take_out(member.replica) {
+                Member::end(&member).await;
+            }
+        }
+    }
+
+    fn healthy(&self) -> Vec<Place> {
+        let mut places = self.places();
+        places.retain(|place| place.db.failure().borrow().is_none());
+        places
+    }
+}
+
+impl Groups {
+    /// The disk's database is not to be used again: each other disk notes it, so that no restart
+    /// takes it for good (B-66).
+    ///
+    /// Power goes before any has: nothing was acknowledged by it since it failed, and what it
+    /// acknowledged before is there, or it would not open.
+    pub async fn mark(&self, disk: DiskId) {
+        let places = self.objects.members().places();
+        let failed = places.iter().find(|place| place.disk == disk);
+        let failure = failed.and_then(|place| place.db.failure().borrow().clone());
+        let fault = match failure {
+            Some(DbError::Damaged(_)) => Fault::Damaged,
+            _ => Fault::Unwritable,
+        };
+        for other in self.objects.members().healthy() {
+            let other = other.open();
+            if other.id != disk
+                && let Err(error) = mark_on(&other, disk, fault).await
+            {
+                tracing::warn!(%error, disk = %other.id, "a failed database is not marked here");
+            }
+        }
+    }
+
+    /// Forms both groups anew if one has lost its majority, as [`super::reform`] says. Says
+    /// whether it did.
+    ///
+    /// Power goes at any time: the next start finds what it would find of a reform of its own.
+    pub async fn reform_if_lost(&self) -> Result<bool, StartError> {
+        let (system, objects) = (self.system.members(), self.objects.members());
+        if system.has_majority() && objects.has_majority() {
+            return Ok(false);
+        }
+        let _paused = (system.pause(), objects.pause());
+        let _only_one = (system.change.lock().await, objects.change.lock().await);
+        if system.has_majority() && objects.has_majority() {
+            return Ok(false);
+        }
+        tracing::error!("the metadata has lost its majority");
+        system.stop().await;
+        objects.stop().await;
+        let before = objects.standing();
+        let open = |group: &Members| group.healthy().iter().map(Place::open).collect::<Vec<_>>();
+        let (looks, past, counts) =
+            match look_and_decide(&open(objects), &mut Vec::new(), true).await {
+                Ok((looks, decision, counts)) => (looks, decision.past, counts),
+                Err(error) => {
+                    // As they were: they refuse by themselves, and nothing is destroyed.
+                    self.go_on_as_before().await?;
+                    return Err(error);
+                }
+            };
+        let (standing, rows, leftovers) = divide(looks, past, &counts);
+        let used: Vec<_> = rows.iter().map(|(disk, _)| disk.clone()).collect();
+        let stamped = witness::stamp(&used, standing.start).await;
+        stamped.map_err(crate::error::Error::from)?;
+        for group in [&self.system, &self.objects] {
+            group.members().stands(standing.clone());
+            admit(group, &rows).await?;
+        }
+        self.system.ready().await?;
+        self.objects.ready().await?;
+        let anew = before.epoch() != standing.epoch();
+        let groups = self.clone();
+        Started::of(groups, standing, leftovers).take_in().await?;
+        Ok(anew)
+    }
+
+    async fn go_on_as_before(&self) -> Result<()> {
+        let mut rows = Vec::new();
+        for disk in self.objects.members().healthy().iter().map(Place::open) {
+            let db = disk.db.clone();
+            let found = run_blocking(move || super::replica::replica_rows(&db)).await?;
+            rows.push((disk, found));
+        }
+        admit(&self.system, &rows).await?;
+        admit(&self.objects, &rows).await
+    }
+}
+
+async fn mark_on(other: &OpenDisk, disk: DiskId, fault: Fault) -> Result<()> {
+    let (db, id) = (other.db.clone(), other.id);
+    let known = run_blocking(move || witness::read(&db, id)).await?.known;
+    if let Some(known) = known.get(&disk) {
+        witness::mark(other, disk, known.database, fault).await?;
+    }
+    Ok(())
+}
+
+/// Starts a group's replicas in `rows`, and has one stand for election.
+async fn admit(group: &Group, rows: &[(OpenDisk, super::start::Rows)]) -> Result<()> {
+    let members = group.members();
+    let places = members.places();
+    for (disk, rows) in rows {
+        let place = places.iter().find(|place| place.disk == disk.id);
+        for (replica, row) in rows.iter().filter(|(_, row)| row.group == members.group) {
+            let Some(place) = place.cloned() else {
+                continue;
+            };
+            let seated = Seated {
+                place,
+                replica: *replica,
+                row: *row,
+            };
+            members.admit(seated).await?;
+        }
+    }
+    members.elect_at_start().await;
+    Ok(())
+}

@@ -1,0 +1,145 @@
+//! The disks' databases: opened, and made anew where one is not to be trusted.
+//!
+//! A database that is damaged, or failed to write once, is replaced by a new one on the same disk:
+//! the shards beside it are as good as before. What is lost with it are its replicas, which the
+//! groups make again under new ids, and the list of unconfirmed shards, which is made from the
+//! files ([`crate::disk::pending::relist`]). It is replaced only when the groups answer without it.
+
+use std::fs;
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+
+use futures_util::future::join_all;
+use tokio::task::spawn_blocking;
+
+use super::open::OpenError;
+use crate::db::{Db, DbError, DbShared};
+use crate::disk::identity::{Settled, sync_folder};
+use crate::disk::pending::relist;
+use crate::error::Error;
+use crate::types::Epoch;
+
+/// The part of a disk's directory that holds its database; one being made; one that was replaced.
+const DATABASE: &str = "meta";
+const NEW_DATABASE: &str = "meta.new";
+const OLD_DATABASE: &str = "meta.old";
+
+/// A disk whose database is open.
+pub(super) struct Ready {
+    pub settled: Settled,
+    pub db: Arc<Db>,
+}
+
+/// A disk whose database is not to be used, and why.
+pub(super) struct Broken {
+    pub settled: Settled,
+    pub why: String,
+}
+
+/// Opens all at once. After the birth, a disk whose database does not open is to get another.
+pub(super) async fn open_all(
+    disks: Vec<Settled>,
+    birth: bool,
+    shared: &DbShared,
+) -> Result<(Vec<Ready>, Vec<Broken>), OpenError> {
+    let opened = join_all(disks.into_iter().map(|settled| {
+        let shared = shared.clone();
+        spawn_blocking(move || {
+            let dir = settled.dir.join(DATABASE);
+            let db = match birth {
+                true => Db::create(&dir, &shared),
+                false => finish_replacing(&settled.dir)
+                    .map_err(|e| DbError::Failed(e.to_string().into()))
+                    .and_then(|()| Db::open(&dir, &shared)),
+            };
+            (settled, db)
+        })
+    }));
+    let (mut ready, mut broken) = (Vec::new(), Vec::new());
+    for opened in opened.await {
+        let (settled, db) = opened.map_err(|_| Error::Closing)?;
+        match db {
+            Ok(db) => ready.push(Ready { settled, db }),
+            Err(error) if birth => {
+                return Err(OpenError::Disk {
+                    dir: settled.dir,
+                    source: error.into(),
+                });
+            }
+            Err(error) => {
+                tracing::error!(%error, dir = %settled.dir.display(),
+                    "a disk's database is not usable");
+                let why = error.to_string();
+                broken.push(Broken { settled, why });
+            }
+        }
+    }
+    Ok((ready, broken))
+}
+
+/// What a cut left of [`replace`]. A new database takes its name only once it is complete.
+fn finish_replacing(dir: &Path) -> io::Result<()> {
+    let [database, new, old] = [DATABASE, NEW_DATABASE, OLD_DATABASE].map(|name| dir.join(name));
+    if !database.exists() && old.exists() && new.exists() {
+        fs::rename(&new, &database)?;
+        sync_folder(dir)?;
+    }
+    if database.exists() {
+        remove(&new)?;
+        remove(&old)?;
+    }
+    Ok(())
+}
+
+fn remove(dir: &Path) -> io::Result<()> {
+    match fs::remove_dir_all(dir) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+        other => other,
+    }
+}
+
+/// Gives a disk a new database. Its shards are on the list as of `epoch`.
+///
+/// Power goes while the new one is made: the old one has the name still, and the next start does
+/// all of it again. Between the two renames: the next start does the second one. After them: the
+/// old one, set aside, goes at the next start.
+pub(super) async fn replace(
+    broken: Broken,
+    shared: &DbShared,
+    epoch: Epoch,
+) -> Result<Ready, (Settled, Error)> {
+    let Broken { settled, why } = broken;
+    let (dir, shared) = (settled.dir.clone(), shared.clone());
+    tracing::warn!(dir = %dir.display(), why, "making a disk's database anew");
+    let made = spawn_blocking(move || -> Result<Arc<Db>, Error> {
+        let [database, new, old] =
+            [DATABASE, NEW_DATABASE, OLD_DATABASE].map(|name| dir.join(name));
+        remove(&new)?;
+        let db = Db::create(&new, &shared)?;
+        let count = relist(&dir, &db, epoch)?;
+        db.close();
+        drop(db);
+        remove(&old)?;
+        if database.exists() {
+            fs::rename(&database, &old)?;
+        }
+        fs::rename(&new, &database)?;
+        sync_folder(&dir)?;
+        remove(&old)?;
+        tracing::info!(dir = %dir.display(), shards = count, "a disk has a new database");
+        Ok(Db::open(&database, &shared)?)
+    });
+    match made.await.unwrap_or(Err(Error::Closing)) {
+        Ok(db) => Ok(Ready { settled, db }),
+        Err(error) => Err((settled, error)),
+    }
+}
+
+/// Lists the shards of a disk whose database may lack some.
+pub(super) async fn list_again(disk: &Ready, epoch: Epoch) -> Result<(), Error> {
+    let (dir, db) = (disk.settled.dir.clone(), disk.db.clone());
+    let listed = spawn_blocking(move || relist(&dir, &db, epoch));
+    listed.await.map_err(|_| Error::Closing)??;
+    Ok(())
+}
