@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use crate::server::{ACCESS_KEY, SECRET_KEY, Server, command};
 
@@ -130,6 +132,43 @@ fn r_38_a_scrape_tells_of_requests_disks_and_metadata() {
     assert!(scrape.value(objects) >= 1.0);
     assert_eq!(scrape.value("drystone_metrics_incomplete"), 0.0);
     assert!(!text.contains(SECRET_KEY), "A-56");
+}
+
+/// More uploads at once than there is memory for: they wait or are told to come later, none hangs,
+/// all are there in the end, and the server stays within its budget.
+#[test]
+fn b_55_more_uploads_than_memory_wait_their_turn_and_all_are_served() {
+    const UPLOADS: usize = 48;
+    let server = Server::with(
+        &[("DRYSTONE_MEMORY", "24MiB"), ("DRYSTONE_REQUESTS", "8")],
+        4,
+    );
+    let client = server.client();
+    client.put("/bucket", b"").unwrap().expect(200);
+    let body = vec![3; 8 << 20];
+    let refused = AtomicUsize::new(0);
+    std::thread::scope(|scope| {
+        for n in 0..UPLOADS {
+            let (client, body, refused) = (&client, &body, &refused);
+            scope.spawn(move || {
+                let path = format!("/bucket/{n}");
+                loop {
+                    // A refusal may close the connection while the body is still on its way.
+                    match client.put(&path, body) {
+                        Ok(answer) if answer.status == 200 => return,
+                        Ok(answer) => assert_eq!(answer.status, 503, "{}", answer.text()),
+                        Err(_) => {}
+                    }
+                    refused.fetch_add(1, Ordering::Relaxed);
+                    std::thread::sleep(Duration::from_millis(200));
+                }
+            });
+        }
+    });
+    println!("{} refusals for {UPLOADS} uploads", refused.into_inner());
+    assert_eq!(client.list("bucket").len(), UPLOADS);
+    let peak = server.peak_memory_kib();
+    assert!(peak < 400 << 10, "{peak} KiB");
 }
 
 /// With few descriptors most are left to the disks: connections past the bound wait or get 503,

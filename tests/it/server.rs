@@ -142,6 +142,26 @@ impl Server {
         }
     }
 
+    /// On fresh disks, with these variables.
+    pub fn with(variables: &[(&str, &str)], disks: usize) -> Server {
+        let disks = Disks::fresh(disks);
+        let (child, ready) = start(&disks, variables);
+        Server {
+            port: port(&ready),
+            disks,
+            ready,
+            child,
+        }
+    }
+
+    /// The most memory that the process has had.
+    pub fn peak_memory_kib(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        let kib = line.unwrap().trim().strip_suffix(" kB").unwrap();
+        kib.parse().unwrap()
+    }
+
     /// On fresh disks, with no more than so many open files.
     pub fn with_descriptors(count: usize, disks: usize) -> Server {
         let disks = Disks::fresh(disks);

@@ -4,13 +4,18 @@
 //! place.
 
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use futures_util::future::join_all;
+use tokio::time::timeout;
 
 use super::Node;
 use crate::disk::{Disk, DiskState};
 use crate::measure::Measure;
 use crate::meta::group::Group;
+
+/// A disk that takes longer tells the rest without its space.
+const SPACE_MAX: Duration = Duration::from_secs(1);
 
 impl Node {
     pub(super) async fn measure(&self) -> Vec<Measure> {
@@ -44,7 +49,10 @@ impl Node {
                 Measure::gauge("disks", help, count as f64).label("state", state)
             })
             .collect();
-        let each = disks.iter().map(|disk| measure_disk(disk.as_ref()));
+        let each = disks.iter().map(|disk| {
+            let is_suspect = self.shards.is_suspect(disk.id());
+            measure_disk(disk.as_ref(), is_suspect)
+        });
         measures.extend(join_all(each).await.into_iter().flatten());
         measures
     }
@@ -79,13 +87,22 @@ impl Node {
     }
 }
 
-async fn measure_disk(disk: &dyn Disk) -> Vec<Measure> {
+async fn measure_disk(disk: &dyn Disk, is_suspect: bool) -> Vec<Measure> {
     let id = disk.id();
     let up = disk.state().borrow().is_up();
-    let help = "1 while the disk takes writes.";
-    let mut measures = vec![Measure::gauge("disk_up", help, f64::from(u8::from(up)))];
-    // A disk that is down has no space to tell of.
-    if let Ok(space) = disk.space().await {
+    let mut measures = Vec::new();
+    for (name, help, holds) in [
+        ("disk_up", "1 while the disk takes writes.", up),
+        (
+            "disk_suspect",
+            "1 while the disk is passed over, as it did not answer in time.",
+            is_suspect,
+        ),
+    ] {
+        measures.push(Measure::gauge(name, help, f64::from(u8::from(holds))));
+    }
+    // A disk that is down has no space to tell of, and one that hangs doesn't tell it.
+    if let Ok(Ok(space)) = timeout(SPACE_MAX, disk.space()).await {
         for (name, help, bytes) in [
             ("disk_total_bytes", "Size of the file system.", space.total),
             (

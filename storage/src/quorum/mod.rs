@@ -190,6 +190,11 @@ impl Shards {
         self.starved.notified().await;
     }
 
+    /// Whether the disk missed a deadline lately and is passed over.
+    pub fn is_suspect(&self, disk: DiskId) -> bool {
+        self.suspects.contains(disk)
+    }
+
     /// Whether enough disks are up for a write of the default class.
     pub fn can_write(&self) -> bool {
         let roster = self.roster();
