@@ -17,6 +17,8 @@ say "== twenty kills"
 DRYSTONE_TEST_KILLS=20 cargo test --locked --workspace --test it -- --nocapture kill
 say "== every crash point, up to its fourth passing"
 DRYSTONE_TEST_CRASH_NTH=4 cargo test --locked --workspace --test it -- --nocapture every_crash_point
+say "== every way of damage on any two of four and of six disks"
+DRYSTONE_TEST_DAMAGE=all cargo test --locked --workspace --test it -- --nocapture damaged_and_healed
 say "== fuzzing, a minute for each target"
 tests/fuzz.sh
 say "== benchmarks"

@@ -8,6 +8,7 @@ mod clients;
 mod command_line;
 mod crash;
 mod crash_points;
+mod damage;
 mod failing_disks;
 mod fsck;
 mod full_disks;

@@ -1,0 +1,296 @@
+//! Shards damaged in every way on as many disks as parity makes up for, under a running server:
+//! byte-exact reads, then healed to a full census, then the same on other disks. Damage beyond
+//! parity gives errors and never other bytes.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::PathBuf;
+use std::process::Stdio;
+
+use rand::rngs::StdRng;
+use rand::{RngExt as _, SeedableRng as _};
+
+use crate::s3::Client;
+use crate::server::{Server, command, eventually};
+
+/// `all`: every way on every combination of disks, in both geometries.
+const FORM_VARIABLE: &str = "DRYSTONE_TEST_DAMAGE";
+/// Two of each, so that files of one size can be swapped; from one stripe to many.
+const SIZES: [usize; 8] = [
+    9_000,
+    9_000,
+    300_001,
+    300_001,
+    1 << 20,
+    1 << 20,
+    5_000_000,
+    5_000_000,
+];
+const SEED: u64 = 41;
+
+/// A shard's file: what its name says of it.
+#[derive(Clone)]
+struct Shard {
+    path: PathBuf,
+    rank: usize,
+}
+
+fn shards(server: &Server, disk: usize) -> Vec<Shard> {
+    let mut files = server.disks.shard_files(disk);
+    files.sort();
+    let rank = |path: &PathBuf| {
+        let name = path.file_name().unwrap().to_str().unwrap();
+        usize::from_str_radix(name.split('.').nth(1).unwrap(), 16).unwrap()
+    };
+    let shard = |path| Shard {
+        rank: rank(&path),
+        path,
+    };
+    files.into_iter().map(shard).collect()
+}
+
+/// A way to damage the files of one disk.
+type Way = fn(&[PathBuf], &mut StdRng);
+
+fn each(files: &[PathBuf], mut change: impl FnMut(&mut Vec<u8>)) {
+    for file in files {
+        let mut bytes = fs::read(file).unwrap();
+        change(&mut bytes);
+        fs::write(file, bytes).unwrap();
+    }
+}
+
+/// Pairs of files of one size, which their contents trade.
+fn trade(files: &[PathBuf], one_way: bool) {
+    let mut by_size: BTreeMap<u64, Vec<&PathBuf>> = BTreeMap::new();
+    for file in files {
+        let size = fs::metadata(file).unwrap().len();
+        by_size.entry(size).or_default().push(file);
+    }
+    for pair in by_size.values().flat_map(|files| files.chunks_exact(2)) {
+        let contents = [fs::read(pair[0]).unwrap(), fs::read(pair[1]).unwrap()];
+        fs::write(pair[0], &contents[1]).unwrap();
+        if !one_way {
+            fs::write(pair[1], &contents[0]).unwrap();
+        }
+    }
+}
+
+/// F-03, F-04, F-07.
+const WAYS: &[(&str, Way)] = &[
+    ("removed", |files, _| {
+        files.iter().for_each(|file| fs::remove_file(file).unwrap());
+    }),
+    ("one bit of each", |files, random| {
+        each(files, |bytes| {
+            let at = random.random_range(0..bytes.len());
+            bytes[at] ^= 1 << random.random_range(0..8);
+        });
+    }),
+    ("swapped with another of the same size", |files, _| {
+        trade(files, false)
+    }),
+    ("emptied", |files, _| each(files, Vec::clear)),
+    ("cut short", |files, random| {
+        each(files, |bytes| {
+            let lost = random.random_range(512..4096);
+            bytes.truncate(bytes.len().saturating_sub(lost));
+        });
+    }),
+    ("zeroed in a sector", |files, random| {
+        each(files, |bytes| {
+            let from = random.random_range(0..bytes.len()) / 512 * 512;
+            let to = (from + 512).min(bytes.len());
+            bytes[from..to].fill(0);
+            // A sector that was zero before is no damage.
+            bytes[from] ^= 1;
+        });
+    }),
+    ("one bit of each header", |files, random| {
+        each(files, |bytes| bytes[random.random_range(0..64)] ^= 4);
+    }),
+    ("one bit of each block's checksum", |files, random| {
+        each(files, |bytes| bytes[64 + random.random_range(0..8)] ^= 4);
+    }),
+    ("another object's in its place", |files, _| {
+        trade(files, true)
+    }),
+];
+
+struct Store {
+    server: Server,
+    written: BTreeMap<String, Vec<u8>>,
+}
+
+impl Store {
+    fn new(disks: usize) -> Store {
+        let server = Server::fresh(disks);
+        let client = server.client();
+        client.put("/kept", b"").unwrap().expect(200);
+        let mut written = BTreeMap::new();
+        for (at, size) in SIZES.into_iter().enumerate() {
+            let mut body = vec![0; size];
+            StdRng::seed_from_u64(at as u64).fill(&mut body[..]);
+            client
+                .put(&format!("/kept/{at}"), &body)
+                .unwrap()
+                .expect(200);
+            written.insert(at.to_string(), body);
+        }
+        Store { server, written }
+    }
+
+    fn client(&self) -> Client {
+        self.server.client()
+    }
+
+    #[track_caller]
+    fn check(&self, what: &str) {
+        for (key, body) in &self.written {
+            let answer = self.client().get(&format!("/kept/{key}")).unwrap();
+            assert_eq!(answer.status, 200, "{what}: {key}: {}", answer.text());
+            assert!(answer.body == *body, "{what}: {key} differs");
+        }
+    }
+
+    /// Damages the shards of data on these disks: those that a read meets.
+    fn harm(&self, disks: &[usize], data: usize, way: Way, random: &mut StdRng) {
+        for disk in disks {
+            let shards = shards(&self.server, *disk);
+            let met = shards.into_iter().filter(|shard| shard.rank < data);
+            let files: Vec<PathBuf> = met.map(|shard| shard.path).collect();
+            way(&files, random);
+        }
+    }
+
+    /// Until a check from outside finds every shard where and as it should be.
+    #[track_caller]
+    fn heal(&mut self, what: &str) {
+        eventually(&format!("healed: {what}"), || {
+            // The server heals while it answers; how far it is, only a stop shows.
+            std::thread::sleep(std::time::Duration::from_millis(500));
+            self.server.stop();
+            let mut fsck = command();
+            fsck.arg("fsck").arg(self.server.disks.argument());
+            let whole = fsck.stdout(Stdio::null()).status().unwrap().success();
+            self.server.start_again();
+            whole
+        });
+    }
+}
+
+fn pairs(disks: usize) -> Vec<[usize; 2]> {
+    let all = (1..=disks).flat_map(|one| (one + 1..=disks).map(move |other| [one, other]));
+    all.collect()
+}
+
+/// Any two disks, then any other two, in each way.
+fn damaged_and_healed(disks: usize, data: usize, ways: &[(&str, Way)], all_pairs: bool) {
+    let mut store = Store::new(disks);
+    let mut random = StdRng::seed_from_u64(SEED);
+    let pairs = pairs(disks);
+    for (n, (name, way)) in ways.iter().enumerate() {
+        let some = [
+            pairs[n % pairs.len()],
+            pairs[pairs.len() - 1 - n % pairs.len()],
+        ];
+        for pair in if all_pairs { &pairs[..] } else { &some[..] } {
+            let what = format!("{name} on disks {pair:?} of {disks}");
+            store.harm(pair, data, *way, &mut random);
+            store.check(&what);
+            store.heal(&what);
+            store.check(&what);
+        }
+    }
+}
+
+fn is_whole_form() -> bool {
+    std::env::var(FORM_VARIABLE).is_ok_and(|form| form == "all")
+}
+
+#[test]
+fn f_04_f_07_shards_of_any_two_of_four_disks_damaged_and_healed() {
+    let whole = is_whole_form();
+    let ways = if whole { WAYS } else { &WAYS[..3] };
+    damaged_and_healed(4, 2, ways, whole);
+}
+
+#[test]
+fn f_04_f_07_shards_of_any_two_of_six_disks_damaged_and_healed() {
+    let whole = is_whole_form();
+    let ways = if whole { WAYS } else { &WAYS[1..2] };
+    damaged_and_healed(6, 4, ways, whole);
+}
+
+#[test]
+fn f_07_an_older_generation_in_the_place_of_a_healed_shard_is_not_served() {
+    let mut store = Store::new(4);
+    let saved: Vec<(Shard, Vec<u8>)> = shards(&store.server, 1)
+        .into_iter()
+        .map(|shard| (shard.clone(), fs::read(shard.path).unwrap()))
+        .collect();
+    let remove: Way = |files, _| files.iter().for_each(|file| fs::remove_file(file).unwrap());
+    store.harm(&[1], 2, remove, &mut StdRng::seed_from_u64(SEED));
+    store.check("removed");
+    store.heal("removed");
+    let mut replaced = 0;
+    for (shard, bytes) in saved.iter().filter(|(shard, _)| shard.rank < 2) {
+        let newer = shard.path.with_extension("1");
+        if newer.exists() {
+            fs::write(newer, bytes).unwrap();
+            replaced += 1;
+        }
+    }
+    assert!(
+        replaced > 0,
+        "nothing was healed onto the disk it was lost from"
+    );
+    store.check("an older generation");
+    store.heal("an older generation");
+    store.check("healed again");
+}
+
+/// All of it, or an error, or an answer that is visibly cut: never other bytes, never fewer with a
+/// clean end.
+fn refused_or_exact(client: &Client, key: &str, body: &[u8]) -> bool {
+    match client.get(&format!("/kept/{key}")) {
+        Err(_) => true,
+        Ok(answer) if answer.status == 200 => {
+            assert!(answer.body == body, "{key}: other bytes");
+            false
+        }
+        Ok(answer) => {
+            assert_eq!(answer.status / 100, 5, "{}", answer.text());
+            true
+        }
+    }
+}
+
+#[test]
+fn b_42_f_04_damage_beyond_parity_is_an_error_and_never_other_bytes() {
+    let store = Store::new(4);
+    let mut random = StdRng::seed_from_u64(SEED);
+    for disk in [1, 2, 3] {
+        let files = store.server.disks.shard_files(disk);
+        // In the last block of each, so that long answers have begun before it is met.
+        let way: Way = |files, _| {
+            each(files, |bytes| {
+                let at = bytes.len() - 50;
+                bytes[at] ^= 1;
+            });
+        };
+        way(&files, &mut random);
+    }
+    let client = store.client();
+    let refused = |(key, body): (&String, &Vec<u8>)| refused_or_exact(&client, key, body);
+    assert!(store.written.iter().all(refused));
+    // The server is none the worse.
+    client
+        .put("/kept/after", &[7; 100_000])
+        .unwrap()
+        .expect(200);
+    assert_eq!(
+        client.get("/kept/after").unwrap().expect(200).body,
+        [7; 100_000]
+    );
+}
