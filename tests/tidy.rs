@@ -71,6 +71,10 @@ const ENGINE_FACE: &[&str] = &[
     "checksum", "crash", "env", "error", "fsck", "measure", "model", "node", "store", "types",
 ];
 
+/// Tests of the conformance suite: collected, passing, and listed with a reason not to. A change
+/// here is a change of what clients can rely on.
+const CONFORMANCE: (usize, usize, usize) = (366, 0, 0);
+
 struct Source {
     /// From the repository's root.
     path: PathBuf,
@@ -401,6 +405,36 @@ fn no_module_is_a_place_for_anything() {
         if anything.contains(&stem) || anything.iter().any(|name| folder == *name) {
             problems.push(source.shown());
         }
+    }
+    check(problems);
+}
+
+/// Every test of the suite that was collected passes or says why not, and their numbers are known.
+#[test]
+fn the_conformance_lists_account_for_every_test() {
+    let read = |name| fs::read_to_string(format!("tests/conformance/{name}.txt")).unwrap();
+    let (passing, unsupported) = (read("passing"), read("unsupported"));
+    let passing: Vec<&str> = passing
+        .lines()
+        .filter(|line| !line.starts_with('#'))
+        .collect();
+    let mut problems = Vec::new();
+    let mut listed = Vec::new();
+    for line in unsupported.lines() {
+        match line.split_once('\t') {
+            Some((test, reason)) if !reason.trim().is_empty() => listed.push(test),
+            _ => problems.push(format!("unsupported.txt gives no reason: {line}")),
+        }
+    }
+    let named: BTreeSet<&str> = passing.iter().chain(&listed).copied().collect();
+    if named.len() != passing.len() + listed.len() {
+        problems.push("a test stands twice in the conformance lists".to_owned());
+    }
+    let counted = (named.len(), passing.len(), listed.len());
+    if counted != CONFORMANCE {
+        problems.push(format!(
+            "the conformance lists have {counted:?}, not {CONFORMANCE:?} tests"
+        ));
     }
     check(problems);
 }

@@ -298,6 +298,10 @@ pub fn show_validators(
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+    use drystone_storage::types::{
+        AccountId, Attributes, ETag, ObjectVersion, Timestamp, Version, VersionId, Versioning,
+        WriteId,
+    };
     use http::{HeaderMap, HeaderName, HeaderValue};
 
     use super::{check_supported, storage_class, system, tags, user};
@@ -336,6 +340,39 @@ mod tests {
     fn s_10_metadata_keeps_its_text_and_joins_repeats() {
         let kept = user(&headers(&[("x-amz-meta-A", "é"), ("x-amz-meta-a", "2")])).unwrap();
         assert_eq!(kept, [("a".to_owned(), "é,2".as_bytes().to_vec())]);
+    }
+
+    #[test]
+    fn s_10_metadata_that_no_header_can_name_is_counted() {
+        let object = ObjectVersion {
+            size: 0,
+            etag: ETag {
+                md5: [0; 16],
+                parts: 0,
+            },
+            checksum: None,
+            attributes: Attributes {
+                user: vec![
+                    ("a".to_owned(), b"1".to_vec()),
+                    ("\u{e9}".to_owned(), b"2".to_vec()),
+                    ("a b".to_owned(), b"3".to_vec()),
+                ],
+                ..Attributes::default()
+            },
+            write_id: WriteId([0; 16]),
+        };
+        let version = Version {
+            key: "k".to_owned(),
+            id: VersionId::Null,
+            is_latest: true,
+            modified: Timestamp(0),
+            owner: AccountId::default(),
+            object: Some(object.clone()),
+        };
+        let mut shown = HeaderMap::new();
+        super::show(&mut shown, &version, &object, Versioning::Off);
+        assert_eq!(shown["x-amz-missing-meta"], "2");
+        assert_eq!(shown["x-amz-meta-a"], "1");
     }
 
     #[test]

@@ -37,7 +37,7 @@ pub async fn handle(server: Arc<Server>, mut request: Request) -> Result<Respons
     })?;
     let mut response = response::empty(StatusCode::OK);
     response::set(&mut response, header::LOCATION, format!("/{}", bucket.name));
-    let arn = format!("arn:aws:s3:::{}", bucket.name);
+    let arn = response::bucket_arn(&bucket.name);
     response::set(&mut response, X_AMZ_BUCKET_ARN, arn);
     Ok(response)
 }

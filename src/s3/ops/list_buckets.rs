@@ -41,6 +41,7 @@ pub async fn handle(server: Arc<Server>, request: Request) -> Result<Response, S
         xml.text("Name", &bucket.name);
         xml.text("CreationDate", &iso_date(bucket.created));
         xml.text("BucketRegion", region_of(&server, bucket));
+        xml.text("BucketArn", &response::bucket_arn(&bucket.name));
         xml.close("Bucket");
     }
     xml.close("Buckets");

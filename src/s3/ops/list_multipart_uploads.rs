@@ -6,30 +6,27 @@ use drystone_storage::store::{ListUploads, UploadPage};
 use drystone_storage::types::{Upload, UploadId};
 
 use crate::s3::error::S3Error;
-use crate::s3::ops::listing::{self, Owners};
-use crate::s3::paging::{self, Encoding};
+use crate::s3::ops::listing::{self, Asked, Owners};
+use crate::s3::paging::Encoding;
 use crate::s3::request::Request;
 use crate::s3::response::{self, Response, iso_date};
 use crate::s3::server::Server;
 use crate::s3::xml::Writer;
 
 pub async fn handle(server: Arc<Server>, request: Request) -> Result<Response, S3Error> {
-    let encoding = Encoding::asked(request.query.get("encoding-type"))?;
-    let key_marker = request
-        .query
-        .get("key-marker")
-        .unwrap_or_default()
-        .to_owned();
+    let Asked {
+        encoding,
+        prefix,
+        delimiter,
+        max,
+    } = Asked::read(&request, "max-uploads")?;
+    let key_marker = listing::parameter(&request, "key-marker");
     let asked = ListUploads {
-        prefix: request.query.get("prefix").unwrap_or_default().to_owned(),
-        delimiter: request
-            .query
-            .get("delimiter")
-            .unwrap_or_default()
-            .to_owned(),
+        prefix,
+        delimiter,
         upload_after: upload_marker(&key_marker, request.query.get("upload-id-marker"))?,
         key_after: key_marker,
-        max: paging::page_len("max-uploads", request.query.get("max-uploads"))?,
+        max,
     };
     let bucket = request.bucket();
     let page = server.store.list_uploads(bucket.id, asked.clone()).await?;

@@ -6,30 +6,27 @@ use drystone_storage::store::ListVersions;
 use drystone_storage::types::{Version, VersionId};
 
 use crate::s3::error::S3Error;
-use crate::s3::ops::listing::{self, Owners};
-use crate::s3::paging::{self, Encoding};
+use crate::s3::ops::listing::{self, Asked, Owners};
+use crate::s3::paging::Encoding;
 use crate::s3::request::Request;
 use crate::s3::response::{self, Response, iso_date};
 use crate::s3::server::Server;
 use crate::s3::xml::Writer;
 
 pub async fn handle(server: Arc<Server>, request: Request) -> Result<Response, S3Error> {
-    let encoding = Encoding::asked(request.query.get("encoding-type"))?;
-    let key_marker = request
-        .query
-        .get("key-marker")
-        .unwrap_or_default()
-        .to_owned();
+    let Asked {
+        encoding,
+        prefix,
+        delimiter,
+        max,
+    } = Asked::read(&request, "max-keys")?;
+    let key_marker = listing::parameter(&request, "key-marker");
     let asked = ListVersions {
-        prefix: request.query.get("prefix").unwrap_or_default().to_owned(),
-        delimiter: request
-            .query
-            .get("delimiter")
-            .unwrap_or_default()
-            .to_owned(),
+        prefix,
+        delimiter,
         version_after: version_marker(&key_marker, request.query.get("version-id-marker"))?,
         key_after: key_marker,
-        max: paging::page_len("max-keys", request.query.get("max-keys"))?,
+        max,
     };
     let bucket = request.bucket();
     let page = server.store.list_versions(bucket.id, asked.clone()).await?;

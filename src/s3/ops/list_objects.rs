@@ -5,24 +5,24 @@ use std::sync::Arc;
 use drystone_storage::store::ListObjects;
 
 use crate::s3::error::S3Error;
-use crate::s3::ops::listing::{self, Owners};
-use crate::s3::paging::{self, Encoding};
+use crate::s3::ops::listing::{self, Asked, Owners};
 use crate::s3::request::Request;
 use crate::s3::response::{self, Response};
 use crate::s3::server::Server;
 use crate::s3::xml::Writer;
 
 pub async fn handle(server: Arc<Server>, request: Request) -> Result<Response, S3Error> {
-    let encoding = Encoding::asked(request.query.get("encoding-type"))?;
+    let Asked {
+        encoding,
+        prefix,
+        delimiter,
+        max,
+    } = Asked::read(&request, "max-keys")?;
     let asked = ListObjects {
-        prefix: request.query.get("prefix").unwrap_or_default().to_owned(),
-        delimiter: request
-            .query
-            .get("delimiter")
-            .unwrap_or_default()
-            .to_owned(),
-        after: request.query.get("marker").unwrap_or_default().to_owned(),
-        max: paging::page_len("max-keys", request.query.get("max-keys"))?,
+        prefix,
+        delimiter,
+        after: listing::parameter(&request, "marker"),
+        max,
     };
     let bucket = request.bucket();
     let page = server.store.list_objects(bucket.id, asked.clone()).await?;

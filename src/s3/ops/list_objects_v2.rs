@@ -5,16 +5,20 @@ use std::sync::Arc;
 use drystone_storage::store::ListObjects;
 
 use crate::s3::error::S3Error;
-use crate::s3::ops::listing::{self, Owners};
-use crate::s3::paging::{self, Encoding, TokenScope};
+use crate::s3::ops::listing::{self, Asked, Owners};
+use crate::s3::paging::{self, TokenScope};
 use crate::s3::request::Request;
 use crate::s3::response::{self, Response};
 use crate::s3::server::Server;
 use crate::s3::xml::Writer;
 
 pub async fn handle(server: Arc<Server>, request: Request) -> Result<Response, S3Error> {
-    let encoding = Encoding::asked(request.query.get("encoding-type"))?;
-    let max = paging::page_len("max-keys", request.query.get("max-keys"))?;
+    let Asked {
+        encoding,
+        prefix,
+        delimiter,
+        max,
+    } = Asked::read(&request, "max-keys")?;
     let bucket = request.bucket();
     let scope = TokenScope::Bucket(bucket.id.0);
     let start_after = request.query.get("start-after");
@@ -25,12 +29,8 @@ pub async fn handle(server: Arc<Server>, request: Request) -> Result<Response, S
         _ => start_after.unwrap_or_default().to_owned(),
     };
     let asked = ListObjects {
-        prefix: request.query.get("prefix").unwrap_or_default().to_owned(),
-        delimiter: request
-            .query
-            .get("delimiter")
-            .unwrap_or_default()
-            .to_owned(),
+        prefix,
+        delimiter,
         after,
         max,
     };

@@ -7,7 +7,8 @@ use drystone_storage::types::{Account, AccountId, ChecksumAlgorithm, ChecksumTyp
 
 use crate::s3::acl;
 use crate::s3::error::S3Error;
-use crate::s3::paging::Encoding;
+use crate::s3::paging::{self, Encoding};
+use crate::s3::request::Request;
 use crate::s3::response::iso_date;
 use crate::s3::xml::Writer;
 
@@ -16,6 +17,33 @@ pub const STANDARD: &str = "STANDARD";
 
 pub fn storage_class(class: &str) -> &str {
     if class.is_empty() { STANDARD } else { class }
+}
+
+/// What every listing of a bucket can be asked with.
+#[derive(Debug)]
+pub struct Asked {
+    pub encoding: Encoding,
+    pub prefix: String,
+    /// Empty for none.
+    pub delimiter: String,
+    pub max: usize,
+}
+
+impl Asked {
+    /// `max` is the query's name for the page's length.
+    pub fn read(request: &Request, max: &'static str) -> Result<Asked, S3Error> {
+        Ok(Asked {
+            encoding: Encoding::asked(request.query.get("encoding-type"))?,
+            prefix: parameter(request, "prefix"),
+            delimiter: parameter(request, "delimiter"),
+            max: paging::page_len(max, request.query.get(max))?,
+        })
+    }
+}
+
+/// A parameter's text; one that is absent is empty.
+pub fn parameter(request: &Request, name: &str) -> String {
+    request.query.get(name).unwrap_or_default().to_owned()
 }
 
 /// The accounts that one page names, each looked up once.

@@ -2,12 +2,14 @@
 
 mod buckets;
 mod checksums;
+mod conditions;
 mod connections;
 mod copies;
 mod forms;
 mod fuzz;
 mod keys;
 mod listings;
+mod metadata;
 mod multipart;
 mod objects;
 mod pages;
