@@ -5,19 +5,18 @@ use std::sync::Arc;
 use drystone_storage::error::{Error, Refusal};
 use drystone_storage::store::CreateBucket;
 use drystone_storage::types::BucketSetting;
-use http::{HeaderName, StatusCode, header};
+use http::{StatusCode, header};
 
 use crate::s3::acl;
 use crate::s3::error::{Code, S3Error};
 use crate::s3::request::Request;
-use crate::s3::response::{self, Response};
+use crate::s3::response::{self, Response, X_AMZ_BUCKET_ARN};
 use crate::s3::server::Server;
 use crate::s3::tags::{self, BUCKET_TAGS_MAX};
 use crate::s3::xml;
 
 /// No region's name is longer.
 const LOCATION_LEN_MAX: usize = 64;
-const X_AMZ_BUCKET_ARN: HeaderName = HeaderName::from_static("x-amz-bucket-arn");
 
 pub async fn handle(server: Arc<Server>, mut request: Request) -> Result<Response, S3Error> {
     check_headers(&request)?;

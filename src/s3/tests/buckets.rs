@@ -45,6 +45,10 @@ async fn s_02_where_a_bucket_is_made_and_with_what() {
         assert_eq!(location.xml("LocationConstraint").text, shown);
         let head = world.call(&format!("HEAD /{name}")).ok().await;
         assert_eq!(head.header("x-amz-bucket-region"), region);
+        assert_eq!(
+            head.header("x-amz-bucket-arn"),
+            format!("arn:aws:s3:::{name}")
+        );
     }
     for (body, expected) in [
         ("<X/>".to_owned(), "MalformedXML"),
