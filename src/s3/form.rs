@@ -211,18 +211,24 @@ impl Form {
         }
     }
 
-    /// The file as a body of its own, beside the fields.
-    pub fn into_file(self) -> (Option<Fields>, Source) {
+    /// The file as a body of its own, beside the fields. One that is surely too long is refused
+    /// before it has come.
+    pub fn into_file(self) -> Result<(Option<Fields>, Source), S3Error> {
         let (least, most) = self.allowed_len.into_inner();
+        let most = most.min(PART_SIZE_MAX_BYTES);
+        let proposed = self.proposed_len.unwrap_or_default();
+        if proposed > most + REST_BYTES_MAX {
+            return Err(too_large(proposed, most));
+        }
         let file = Source::new(File {
             source: self.source,
             reader: self.reader,
-            allowed_len: least..=most.min(PART_SIZE_MAX_BYTES),
+            allowed_len: least..=most,
             proposed_len: self.proposed_len,
             received: 0,
             rest: None,
         });
-        (Some(self.fields), file)
+        Ok((Some(self.fields), file))
     }
 }
 
@@ -257,6 +263,12 @@ fn check_fields_len(len: u64) -> Result<(), S3Error> {
         .with("MaxPostPreDataLengthBytes", FIELDS_BYTES_MAX.to_string()))
 }
 
+fn too_large(proposed: u64, most: u64) -> S3Error {
+    S3Error::new(Code::EntityTooLarge)
+        .with("ProposedSize", proposed.to_string())
+        .with("MaxSizeAllowed", most.to_string())
+}
+
 fn no_file() -> S3Error {
     let message = "POST requires exactly one file upload per request.";
     S3Error::invalid_argument(message, "file", "0")
@@ -282,9 +294,7 @@ impl File {
                 let most = *self.allowed_len.end();
                 if self.received > most {
                     let proposed = self.proposed_len.unwrap_or_default().max(self.received);
-                    return Err(S3Error::new(Code::EntityTooLarge)
-                        .with("ProposedSize", proposed.to_string())
-                        .with("MaxSizeAllowed", most.to_string()));
+                    return Err(too_large(proposed, most));
                 }
                 Ok(Some(data))
             }

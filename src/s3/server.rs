@@ -47,12 +47,15 @@ const SERVER: &str = "S3";
 
 /// Headers that count beside a form's fields. Its other parameters must not stand in headers, where
 /// no policy covers them.
-const KEPT_BESIDE_A_FORM: [HeaderName; 4] = [
+const KEPT_BESIDE_A_FORM: [HeaderName; 5] = [
     header::HOST,
     header::IF_MATCH,
     header::IF_NONE_MATCH,
+    EXPECTED_OWNER,
     X_FORWARDED_PROTO,
 ];
+
+const EXPECTED_OWNER: HeaderName = HeaderName::from_static("x-amz-expected-bucket-owner");
 
 /// What handlers work with.
 pub struct Server {
@@ -264,7 +267,7 @@ impl Server {
                 let mut form = Form::receive(&parts.headers, source).await?;
                 let target = &mut asked.target;
                 let who = self.admit_form(verifier, &mut form, target, &mut parts)?;
-                (fields, source) = form.into_file();
+                (fields, source) = form.into_file()?;
                 who
             }
             _ => verifier.authenticate(&parts, self.env.now())?,
@@ -332,11 +335,7 @@ impl Server {
             key: Some(request.key.as_str()).filter(|key| !key.is_empty()),
         };
         authorize(&request.identity, action, resource)?;
-        check_expected_owner(
-            &request.headers,
-            "x-amz-expected-bucket-owner",
-            &bucket.owner,
-        )?;
+        check_expected_owner(&request.headers, EXPECTED_OWNER.as_str(), &bucket.owner)?;
         request.bucket = Some(bucket);
         Ok(())
     }

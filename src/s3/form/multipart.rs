@@ -287,8 +287,11 @@ mod tests {
 
     const TYPE: &str = "multipart/form-data; boundary=bb";
 
-    /// Names, file names and bytes, of a body that comes in pieces of this size.
-    fn read_in(body: &[u8], size: usize) -> Result<Vec<(String, Option<String>, Vec<u8>)>, String> {
+    /// Name, file name and bytes.
+    type Read = (String, Option<String>, Vec<u8>);
+
+    /// The parts of a body that comes in pieces of this size.
+    fn read_in(body: &[u8], size: usize) -> Result<Vec<Read>, String> {
         let mut reader = Reader::new(TYPE).unwrap();
         let mut parts = Vec::new();
         let mut open: Option<(Part, Vec<u8>)> = None;
@@ -308,7 +311,7 @@ mod tests {
     }
 
     /// However the bytes are cut up, the outcome is one and the same.
-    fn read(body: &[u8]) -> Result<Vec<(String, Option<String>, Vec<u8>)>, String> {
+    fn read(body: &[u8]) -> Result<Vec<Read>, String> {
         let whole = read_in(body, body.len().max(1));
         for size in [1, 2, 3, 5, 7, 11] {
             assert_eq!(read_in(body, size), whole, "{size}");

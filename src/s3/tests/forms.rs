@@ -372,6 +372,14 @@ async fn a_15_a_file_is_as_long_as_the_policy_says() {
         let get = world.call("GET /bkt/k").error().await;
         assert_eq!(get.0, 404);
     }
+    // What cannot fit is refused before it has come.
+    let refused = world
+        .call("POST /bkt")
+        .by("")
+        .header("content-length", "2000000");
+    let refused = refused.header("content-type", "multipart/form-data; boundary=x");
+    let refused = refused.body(sized(3).body()).error().await;
+    assert_eq!(refused, (400, "EntityTooLarge".to_owned()));
     for len in [5, 10] {
         assert_eq!(sized(len).send().await.status, 204);
     }
@@ -431,6 +439,10 @@ async fn s_15_what_is_no_form_or_too_much_of_one() {
     let field = "--x\r\nContent-Disposition: form-data; name=a\r\n\r\n";
     let long = format!("{field}{}\r\n--x--", "x".repeat(21_000));
     assert_eq!(typed(form, &long).await, too_long);
+    // A line that begins like a delimiter neither ends the file nor belongs to it.
+    let alike = upload(&world).field("key", "k").signed(ALL);
+    let alike = alike.file(Some("f"), "a\r\n--xy\r\nb").error().await;
+    assert_eq!(alike.1, malformed.1);
     let mut no_file = upload(&world).field("key", "k").signed(ALL);
     no_file.file = None;
     let (_, code, message) = no_file.error().await;
@@ -516,9 +528,17 @@ async fn a_09_headers_beside_a_form_count_for_nothing() {
     assert!(!get.headers.contains_key("x-amz-meta-a"));
     assert!(!get.headers.contains_key("cache-control"));
     let body = upload(&world).field("key", "k").signed(ALL).body();
-    let again = world.call("POST /bkt").by("").header("if-none-match", "*");
-    let again = again
-        .header("content-type", "multipart/form-data; boundary=x")
-        .body(body);
-    assert_eq!(again.error().await, (412, "PreconditionFailed".to_owned()));
+    for (name, value, refusal) in [
+        ("if-none-match", "*", (412, "PreconditionFailed")),
+        (
+            "x-amz-expected-bucket-owner",
+            "000000000003",
+            (403, "AccessDenied"),
+        ),
+    ] {
+        let again = world.call("POST /bkt").by("").header(name, value);
+        let again = again.header("content-type", "multipart/form-data; boundary=x");
+        let (status, code) = again.body(body.clone()).error().await;
+        assert_eq!((status, code.as_str()), refusal);
+    }
 }
