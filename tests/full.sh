@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # What does not fit into CI: a hundred rounds of each race, twenty kills in the midst of uploads,
-# crash points on each disk in turn, a minute for each fuzz target, and the benchmarks. The last
+# crash points on each disk in turn, two hundred power cuts, a minute for each fuzz target, and the benchmarks. The last
 # result stands in tests/FULL.md.
 set -euo pipefail
 
@@ -19,6 +19,13 @@ say "== every crash point, up to its fourth passing"
 DRYSTONE_TEST_CRASH_NTH=4 cargo test --locked --workspace --test it -- --nocapture every_crash_point
 say "== every way of damage on any two of four and of six disks"
 DRYSTONE_TEST_DAMAGE=all cargo test --locked --workspace --test it -- --nocapture damaged_and_healed
+say "== two hundred power cuts, and each other fault for a while"
+build --workspace
+examiner=$CARGO_TARGET_DIR/debug/examiner
+"$examiner" power --rounds 200 || [ $? -eq 77 ]
+for nemesis in kill gone rot swap full clock; do
+  "$examiner" "$nemesis" --rounds 20 || [ $? -eq 77 ]
+done
 say "== fuzzing, a minute for each target"
 tests/fuzz.sh
 say "== benchmarks"

@@ -24,6 +24,16 @@ install_test_packages() {
   [ ${#missing[@]} -eq 0 ] || install_packages "${missing[@]}"
 }
 
+# What the examiner breaks a server with; only root can use it.
+install_fault_tools() {
+  [ "$(id -u)" -eq 0 ] || return 0
+  local missing=()
+  command -v mkfs.xfs >/dev/null && command -v xfs_io >/dev/null || missing+=(xfsprogs)
+  command -v faketime >/dev/null || missing+=(faketime)
+  command -v setpriv >/dev/null && command -v losetup >/dev/null || missing+=(util-linux mount)
+  [ ${#missing[@]} -eq 0 ] || install_packages "${missing[@]}"
+}
+
 # The pinned clients, in a virtual environment that is complete once `complete` lies in it.
 install_clients() {
   [ ! -e "$clients/complete" ] || return 0
@@ -59,6 +69,8 @@ if [ "$setup" -ne 0 ]; then
   [ "${CI:-}" != true ] || die "The clients cannot be installed, and CI skips nothing."
   say "Not every client could be installed; their tests are skipped by name."
 fi
+
+install_fault_tools || say "Not every fault can be had here; its tests are skipped by name."
 
 say "Building"
 build --workspace --tests

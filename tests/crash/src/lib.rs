@@ -7,4 +7,17 @@
 // An examiner that stumbles has not passed anyone: it may panic.
 #![allow(clippy::unwrap_used)]
 
+pub mod audit;
+mod cheap;
+pub mod checker;
+pub mod exam;
+pub mod history;
+pub mod linear;
+pub mod model;
+pub mod nemesis;
+pub mod rig;
 pub mod s3;
+pub mod subject;
+pub mod toy;
+pub mod value;
+pub mod workload;

@@ -4,9 +4,14 @@
 use std::collections::BTreeMap;
 use std::io::{self, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
 use hmac::{Hmac, KeyInit as _, Mac as _};
+use md5::Md5;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use sha2::{Digest as _, Sha256};
 use time::OffsetDateTime;
@@ -26,6 +31,8 @@ pub struct Client {
     port: u16,
     access_key: String,
     secret_key: String,
+    /// So many seconds is the server's clock off this machine's.
+    skew: Arc<AtomicI64>,
 }
 
 #[derive(Debug)]
@@ -87,7 +94,13 @@ impl Client {
             port,
             access_key: access_key.to_owned(),
             secret_key: secret_key.to_owned(),
+            skew: Arc::default(),
         }
+    }
+
+    /// Signs as of the time that a clock so many seconds off shows.
+    pub fn with_skew(self, skew: Arc<AtomicI64>) -> Client {
+        Client { skew, ..self }
     }
 
     pub fn put(&self, path: &str, body: &[u8]) -> io::Result<Answer> {
@@ -181,7 +194,8 @@ impl Client {
     fn head(&self, request: &Request) -> String {
         let path = utf8_percent_encode(request.path, PATH).to_string();
         let query = canonical_query(request.query);
-        let date = OffsetDateTime::now_utc()
+        let skew = time::Duration::seconds(self.skew.load(Ordering::Relaxed));
+        let date = (OffsetDateTime::now_utc() + skew)
             .format(format_description!(
                 "[year][month][day]T[hour][minute][second]Z"
             ))
@@ -276,6 +290,11 @@ fn canonical_query(query: &[(&str, String)]) -> String {
         .collect();
     pairs.sort();
     pairs.join("&")
+}
+
+/// The header's value, for requests that must have it.
+pub fn content_md5(body: &[u8]) -> String {
+    BASE64_STANDARD.encode(Md5::digest(body))
 }
 
 fn hmac(key: &[u8], text: &str) -> Vec<u8> {

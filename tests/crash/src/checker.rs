@@ -1,0 +1,409 @@
+//! From a history to a judgement: the cheap checks on everything, then each key by itself.
+//!
+//! A history is judged in windows. What a key was at a window's end, when nothing is under way
+//! and everything was read, is where its next window starts.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::time::Duration;
+
+use crate::cheap;
+use crate::history::{Entry, Event, Kind, Phase};
+use crate::linear::{self, NEVER, Op, Verdict};
+use crate::model::{Act, Condition, Name, State, Version};
+
+/// One key's window may take this long; more is a failed run.
+const KEY_LIMIT: Duration = Duration::from_secs(10);
+/// Of a key that failed, so many operations are shown.
+const SHOWN_LEN_MAX: usize = 60;
+
+type Key = (String, String);
+
+/// What a run did, and what is wrong with it.
+#[derive(Debug, Default)]
+pub struct Report {
+    pub ops: usize,
+    pub ok: usize,
+    pub info: usize,
+    pub fail: usize,
+    /// Operations on one key that were under way at once with another one.
+    pub overlaps: usize,
+    pub reads: usize,
+    pub faults: usize,
+    pub violations: Vec<String>,
+}
+
+impl Report {
+    pub fn add(&mut self, other: Report) {
+        self.ops += other.ops;
+        self.ok += other.ok;
+        self.info += other.info;
+        self.fail += other.fail;
+        self.overlaps += other.overlaps;
+        self.reads += other.reads;
+        self.faults += other.faults;
+        self.violations.extend(other.violations);
+    }
+
+    /// A run that tried nothing has shown nothing.
+    pub fn demand(&mut self, ops: usize, reads: usize, overlaps: usize, faults: usize) {
+        let seen = [self.ops, self.reads, self.overlaps, self.faults];
+        let names = ["operations", "reads", "overlaps", "faults"];
+        for ((seen, least), name) in seen
+            .into_iter()
+            .zip([ops, reads, overlaps, faults])
+            .zip(names)
+        {
+            if seen < least {
+                let text = format!("vacuous: {seen} {name}, at least {least} are needed");
+                self.violations.push(text);
+            }
+        }
+    }
+}
+
+/// One operation as it was recorded, both ends.
+pub struct Whole<'a> {
+    pub asked: &'a Event,
+    pub phase: Phase,
+    pub call: u64,
+    pub end: u64,
+    pub answer: &'a Event,
+}
+
+#[derive(Default)]
+pub struct Checker {
+    names: HashMap<String, Name>,
+    /// Entity tags that somebody asked to write, in all windows.
+    written: BTreeSet<String>,
+    versioned: BTreeSet<String>,
+    pub states: BTreeMap<Key, State>,
+}
+
+impl Checker {
+    pub fn new(versioned: &[&str]) -> Checker {
+        Checker {
+            versioned: versioned
+                .iter()
+                .map(|bucket| (*bucket).to_owned())
+                .collect(),
+            ..Checker::default()
+        }
+    }
+
+    fn name(&mut self, text: &str) -> Name {
+        let next = self.names.len() as Name + 1;
+        *self.names.entry(text.to_owned()).or_insert(next)
+    }
+
+    fn version(&mut self, entry: &Entry) -> Version {
+        Version {
+            etag: entry.etag.as_ref().map(|etag| self.name(etag)),
+            id: entry.version.as_ref().map(|id| self.name(id)),
+        }
+    }
+
+    /// Judges a whole history, window by window.
+    pub fn windows(&mut self, events: &[Event]) -> Report {
+        let mut report = Report::default();
+        let ends = |event: &Event| event.phase == Phase::WindowEnds;
+        for window in events.split_inclusive(ends) {
+            report.add(self.window(window));
+        }
+        report
+    }
+
+    /// Judges what was recorded since the last window.
+    pub fn window(&mut self, events: &[Event]) -> Report {
+        let wholes = pair(events);
+        let mut report = count(events, &wholes);
+        let asked = wholes.iter().filter_map(|whole| whole.asked.writes.clone());
+        self.written.extend(asked);
+        for whole in &wholes {
+            if let Some(wrong) = &whole.answer.wrong {
+                report.violations.push(format!("{}: {wrong}", show(whole)));
+            }
+        }
+        report
+            .violations
+            .extend(cheap::phantoms(&wholes, &self.written));
+        report.violations.extend(cheap::disorder(&wholes));
+        let mut keys: BTreeMap<Key, Vec<(Op, usize)>> = BTreeMap::new();
+        let known: Vec<Key> = self.states.keys().cloned().collect();
+        let own = wholes.iter().filter(|whole| !is_list(whole.asked.kind));
+        let own = own.map(|whole| (whole.asked.bucket.clone(), whole.asked.key.clone()));
+        for key in known.into_iter().chain(own) {
+            keys.entry(key).or_default();
+        }
+        for (at, whole) in wholes.iter().enumerate() {
+            self.distribute(at, whole, &mut keys, &mut report);
+        }
+        for (key, ops) in keys {
+            if !ops.is_empty() {
+                self.judge(key, &ops, &wholes, &mut report);
+            }
+        }
+        report
+    }
+
+    /// Gives an operation to the keys that it tells of.
+    fn distribute(
+        &mut self,
+        at: usize,
+        whole: &Whole<'_>,
+        keys: &mut BTreeMap<Key, Vec<(Op, usize)>>,
+        report: &mut Report,
+    ) {
+        let Event {
+            kind, bucket, key, ..
+        } = whole.asked;
+        if !is_list(*kind) {
+            if let Some(act) = self.act(whole) {
+                let key = (bucket.clone(), key.clone());
+                let op = Op {
+                    call: whole.call,
+                    end: whole.end,
+                    act,
+                    optional: whole.phase == Phase::Info,
+                };
+                keys.entry(key).or_default().push((op, at));
+            }
+            return;
+        }
+        let Some(entries) = whole
+            .answer
+            .entries
+            .as_ref()
+            .filter(|_| whole.phase == Phase::Ok)
+        else {
+            return;
+        };
+        let mut listed: BTreeMap<&str, Vec<Version>> = BTreeMap::new();
+        for entry in entries {
+            let version = self.version(entry);
+            listed.entry(&entry.key).or_default().push(version);
+        }
+        for name in listed.keys() {
+            if !keys.contains_key(&(bucket.clone(), (*name).to_owned())) {
+                let text = format!("{}: {name} is listed, and nobody wrote it", show(whole));
+                report.violations.push(text);
+            }
+        }
+        let own = keys
+            .iter_mut()
+            .filter(|(name, _)| name.0 == *bucket && name.1.starts_with(key));
+        for (name, ops) in own {
+            let versions = listed.remove(name.1.as_str()).unwrap_or_default();
+            let act = match kind {
+                Kind::ListVersions => Act::ReadAll(versions),
+                _ => Act::Read(versions.into_iter().next()),
+            };
+            let op = Op {
+                call: whole.call,
+                end: whole.end,
+                act,
+                optional: false,
+            };
+            ops.push((op, at));
+        }
+    }
+
+    /// What an operation did to its key or saw of it; `None` if it tells nothing.
+    fn act(&mut self, whole: &Whole<'_>) -> Option<Act> {
+        let Whole { asked, answer, .. } = whole;
+        let condition = match (&asked.if_match, asked.if_none_match) {
+            (Some(etag), _) => Condition::Match(self.name(etag)),
+            (None, true) => Condition::Absent,
+            (None, false) => Condition::None,
+        };
+        let seen = Entry {
+            key: String::new(),
+            etag: answer.etag.clone(),
+            version: answer.version.clone(),
+        };
+        let ok = whole.phase == Phase::Ok;
+        let status = answer.status.unwrap_or_default();
+        if whole.phase == Phase::Fail && matches!(asked.kind, Kind::Write | Kind::Delete) {
+            let refused = match (status, condition) {
+                (412, _) => condition,
+                (404, Condition::Match(_)) => Condition::Match(NEVER_WRITTEN),
+                _ => return None,
+            };
+            return Some(match refused {
+                // There was no current version at all.
+                Condition::Match(NEVER_WRITTEN) => Act::Read(None),
+                refused => Act::Refused(refused),
+            });
+        }
+        match asked.kind {
+            Kind::Write if whole.phase != Phase::Fail => {
+                let entry = Entry {
+                    etag: asked.writes.clone(),
+                    ..seen
+                };
+                Some(Act::Write(self.version(&entry), condition))
+            }
+            Kind::Delete if whole.phase != Phase::Fail => {
+                let id = answer.version.as_ref().map(|id| self.name(id));
+                Some(Act::Delete(id, condition))
+            }
+            Kind::DeleteVersion if whole.phase != Phase::Fail => {
+                let id = self.name(asked.version_in.as_ref()?);
+                Some(Act::DeleteVersion(id))
+            }
+            Kind::Get | Kind::Head if ok || status == 404 => {
+                let found = ok.then(|| self.version(&seen));
+                Some(match &asked.version_in {
+                    Some(id) => Act::ReadVersion(self.name(id), found),
+                    None => Act::Read(found),
+                })
+            }
+            _ => None,
+        }
+    }
+
+    fn judge(&mut self, key: Key, ops: &[(Op, usize)], wholes: &[Whole<'_>], report: &mut Report) {
+        let versioned = self.versioned.contains(&key.0);
+        let start = self.states.get(&key).cloned().unwrap_or_default();
+        let plain: Vec<Op> = ops.iter().map(|(op, _)| op.clone()).collect();
+        report.overlaps += cheap::overlaps(&plain);
+        if start.0.is_empty() {
+            let found = cheap::impossible(&plain, versioned);
+            report
+                .violations
+                .extend(found.map(|what| format!("{}/{}: {what}", key.0, key.1)));
+        }
+        match linear::check(&plain, &start, versioned, KEY_LIMIT) {
+            Verdict::Linearizable(end) => {
+                let end = last_look(&plain, versioned).unwrap_or(end);
+                self.states.insert(key, end);
+            }
+            verdict => {
+                let mut text = format!("{}/{}: {verdict:?}, from {start:?}", key.0, key.1);
+                for (op, at) in ops.iter().rev().take(SHOWN_LEN_MAX).rev() {
+                    text.push_str(&format!("\n    {:?} {}", op.act, show(&wholes[*at])));
+                }
+                report.violations.push(text);
+                if let Some(end) = last_look(&plain, versioned) {
+                    self.states.insert(key, end);
+                }
+            }
+        }
+    }
+}
+
+/// Stands for a tag in a condition that found no version at all.
+const NEVER_WRITTEN: Name = 0;
+
+fn is_list(kind: Kind) -> bool {
+    matches!(kind, Kind::List | Kind::ListVersions)
+}
+
+/// What the newest full look saw, if nothing was under way after it began.
+fn last_look(ops: &[Op], versioned: bool) -> Option<State> {
+    let look = ops.iter().rfind(|op| match op.act {
+        Act::ReadAll(_) => versioned,
+        Act::Read(_) => !versioned,
+        _ => false,
+    })?;
+    let changes = |op: &&Op| {
+        !matches!(
+            op.act,
+            Act::Read(_) | Act::ReadAll(_) | Act::ReadVersion(..)
+        )
+    };
+    if ops.iter().filter(changes).any(|op| op.end > look.call) {
+        return None;
+    }
+    Some(match &look.act {
+        Act::ReadAll(seen) => State(seen.iter().rev().cloned().collect()),
+        Act::Read(seen) => State(seen.iter().cloned().collect()),
+        _ => unreachable!("only looks were asked for"),
+    })
+}
+
+/// Both ends of each operation. One without an end is one without an answer.
+fn pair(events: &[Event]) -> Vec<Whole<'_>> {
+    let mut open: BTreeMap<u64, &Event> = BTreeMap::new();
+    let mut wholes = Vec::new();
+    let settled: Vec<u64> = events
+        .iter()
+        .filter(|event| event.phase == Phase::Settled)
+        .map(|event| event.time_ns)
+        .collect();
+    let late = |call: u64| {
+        settled
+            .iter()
+            .copied()
+            .find(|at| *at > call)
+            .unwrap_or(NEVER)
+    };
+    for event in events.iter().filter(|event| event.kind != Kind::Nemesis) {
+        if event.phase == Phase::Invoke {
+            open.insert(event.op, event);
+        } else if let Some(asked) = open.remove(&event.op) {
+            let end = match event.phase {
+                Phase::Info => late(asked.time_ns),
+                _ => event.time_ns,
+            };
+            wholes.push(Whole {
+                asked,
+                phase: event.phase,
+                call: asked.time_ns,
+                end,
+                answer: event,
+            });
+        }
+    }
+    wholes.extend(open.into_values().map(|asked| Whole {
+        asked,
+        phase: Phase::Info,
+        call: asked.time_ns,
+        end: late(asked.time_ns),
+        answer: asked,
+    }));
+    wholes.sort_by_key(|whole| whole.call);
+    wholes
+}
+
+fn count(events: &[Event], wholes: &[Whole<'_>]) -> Report {
+    let with = |phase| wholes.iter().filter(|whole| whole.phase == phase).count();
+    let is_read = |whole: &&Whole<'_>| {
+        whole.phase == Phase::Ok
+            && matches!(
+                whole.asked.kind,
+                Kind::Get | Kind::Head | Kind::List | Kind::ListVersions
+            )
+    };
+    let installed = |event: &&Event| event.phase == Phase::Installed;
+    Report {
+        ops: wholes.len(),
+        ok: with(Phase::Ok),
+        info: with(Phase::Info),
+        fail: with(Phase::Fail),
+        reads: wholes.iter().filter(is_read).count(),
+        faults: events.iter().filter(installed).count(),
+        ..Report::default()
+    }
+}
+
+pub fn show(whole: &Whole<'_>) -> String {
+    let Whole { asked, answer, .. } = whole;
+    format!(
+        "op {} client {} {:?} {}/{} {:?} status {:?} etag {:?} version {:?} at {}..{}",
+        asked.op,
+        asked.client,
+        asked.kind,
+        asked.bucket,
+        asked.key,
+        whole.phase,
+        answer.status,
+        answer.etag.as_ref().or(asked.writes.as_ref()),
+        answer.version.as_ref().or(asked.version_in.as_ref()),
+        whole.call / 1000,
+        if whole.end == NEVER {
+            0
+        } else {
+            whole.end / 1000
+        },
+    )
+}

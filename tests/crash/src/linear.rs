@@ -1,0 +1,233 @@
+//! Whether one key's operations can have happened one after the other: the search of Wing and
+//! Gong with Lowe's memory of what was tried.
+//!
+//! An operation takes effect at one moment between its call and its end. One without an answer
+//! may also never take effect, and has no end unless something settled it.
+
+use std::collections::HashSet;
+use std::time::{Duration, Instant};
+
+use crate::model::{Act, State};
+
+/// The end of what has none.
+pub const NEVER: u64 = u64::MAX;
+
+#[derive(Clone, Debug)]
+pub struct Op {
+    pub call: u64,
+    pub end: u64,
+    pub act: Act,
+    /// Without an answer: it may never have taken effect.
+    pub optional: bool,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// In some order; this is where that one ends.
+    Linearizable(State),
+    /// In none. How many operations the longest attempt had explained.
+    Violation { explained: usize },
+    /// The time was over: this counts as failed.
+    Unknown,
+}
+
+// What is tried first: what is sure, then what explains something that was seen.
+const SURE: u8 = 0;
+const SEEN: u8 = 1;
+const GIVEN_UP: u8 = 2;
+const UNSEEN: u8 = 3;
+
+/// The writes without an answer whose value somebody saw.
+fn observed(ops: &[Op]) -> HashSet<usize> {
+    let mut tags = HashSet::new();
+    for op in ops {
+        match &op.act {
+            Act::Read(Some(version)) | Act::ReadVersion(_, Some(version)) => {
+                tags.insert(version.etag);
+            }
+            Act::ReadAll(versions) => tags.extend(versions.iter().map(|version| version.etag)),
+            _ => {}
+        }
+    }
+    let written = |op: &Op| match &op.act {
+        Act::Write(version, _) => tags.contains(&version.etag),
+        _ => false,
+    };
+    (0..ops.len()).filter(|op| written(&ops[*op])).collect()
+}
+
+struct Node {
+    done: Vec<u64>,
+    state: State,
+    count: usize,
+}
+
+impl Node {
+    fn is_done(&self, op: usize) -> bool {
+        self.done[op / 64] & (1 << (op % 64)) != 0
+    }
+
+    fn with(&self, op: usize, state: State) -> Node {
+        let mut done = self.done.clone();
+        done[op / 64] |= 1 << (op % 64);
+        Node {
+            done,
+            state,
+            count: self.count + 1,
+        }
+    }
+}
+
+/// `ops` in any order.
+pub fn check(ops: &[Op], start: &State, versioned: bool, limit: Duration) -> Verdict {
+    let mut ops = ops.to_vec();
+    ops.sort_by_key(|op| op.call);
+    let seen = observed(&ops);
+    let began = Instant::now();
+    let mut tried: HashSet<(Vec<u64>, State)> = HashSet::new();
+    let mut explained = 0;
+    let mut stack = vec![Node {
+        done: vec![0; ops.len().div_ceil(64).max(1)],
+        state: start.clone(),
+        count: 0,
+    }];
+    while let Some(node) = stack.pop() {
+        if began.elapsed() > limit {
+            return Verdict::Unknown;
+        }
+        explained = explained.max(node.count);
+        let open = |op: &usize| !node.is_done(*op);
+        let left: Vec<usize> = (0..ops.len()).filter(open).collect();
+        if left.iter().all(|op| ops[*op].optional) {
+            return Verdict::Linearizable(node.state);
+        }
+        // Nothing may come before what ended before it began.
+        let first_end = left.iter().map(|op| ops[*op].end).min().unwrap_or(NEVER);
+        let mut next = Vec::new();
+        let mut discarded = false;
+        for op in left {
+            let Op {
+                call,
+                end,
+                act,
+                optional,
+            } = &ops[op];
+            if *call > first_end {
+                break;
+            }
+            let likely = if !optional {
+                SURE
+            } else if seen.contains(&op) {
+                SEEN
+            } else {
+                UNSEEN
+            };
+            if let Some(state) = node.state.after(act, versioned) {
+                next.push((likely, *end, node.with(op, state)));
+            }
+            // In which order they are given up makes no difference: one at a time.
+            if *optional && *end == first_end && !discarded {
+                discarded = true;
+                next.push((GIVEN_UP, *end, node.with(op, node.state.clone())));
+            }
+        }
+        next.sort_by_key(|(likely, end, _)| (*likely, *end));
+        // The last one put there is tried first.
+        for (_, _, node) in next.into_iter().rev() {
+            if tried.insert((node.done.clone(), node.state.clone())) {
+                stack.push(node);
+            }
+        }
+    }
+    Verdict::Violation { explained }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{Condition, Version};
+
+    const LIMIT: Duration = Duration::from_secs(10);
+
+    fn version(etag: u32) -> Version {
+        Version {
+            etag: Some(etag),
+            id: None,
+        }
+    }
+
+    fn op(call: u64, end: u64, act: Act) -> Op {
+        let optional = false;
+        Op {
+            call,
+            end,
+            act,
+            optional,
+        }
+    }
+
+    fn write(call: u64, end: u64, etag: u32) -> Op {
+        op(call, end, Act::Write(version(etag), Condition::None))
+    }
+
+    fn read(call: u64, end: u64, etag: u32) -> Op {
+        let seen = (etag > 0).then(|| version(etag));
+        op(call, end, Act::Read(seen))
+    }
+
+    fn unanswered(op: Op, end: u64) -> Op {
+        Op {
+            end,
+            optional: true,
+            ..op
+        }
+    }
+
+    fn verdict(ops: &[Op]) -> bool {
+        matches!(
+            check(ops, &State::default(), false, LIMIT),
+            Verdict::Linearizable(_)
+        )
+    }
+
+    #[test]
+    fn what_overlaps_may_come_in_any_order_and_what_does_not_may_not() {
+        assert!(verdict(&[write(1, 10, 1), write(2, 9, 2), read(11, 12, 1)]));
+        assert!(verdict(&[write(1, 10, 1), write(2, 9, 2), read(11, 12, 2)]));
+        assert!(!verdict(&[write(1, 2, 1), write(3, 4, 2), read(5, 6, 1)]));
+        assert!(verdict(&[write(1, 9, 1), read(2, 3, 0), read(4, 5, 1)]));
+        assert!(!verdict(&[write(1, 9, 1), read(2, 3, 1), read(4, 5, 0)]));
+    }
+
+    #[test]
+    fn what_has_no_answer_takes_effect_once_at_any_time_or_never() {
+        let lost = unanswered(write(1, 2, 1), NEVER);
+        assert!(verdict(&[lost.clone(), read(5, 6, 0), read(7, 8, 1)]));
+        assert!(verdict(&[lost.clone(), read(5, 6, 0)]));
+        let twice = [lost.clone(), read(3, 4, 1), write(5, 6, 2), read(7, 8, 1)];
+        assert!(!verdict(&twice));
+        let settled = unanswered(write(1, 2, 1), 6);
+        assert!(verdict(&[settled.clone(), read(5, 8, 0), read(9, 10, 0)]));
+        assert!(verdict(&[settled.clone(), read(5, 6, 1), read(9, 10, 1)]));
+        assert!(!verdict(&[settled, read(7, 8, 0), read(9, 10, 1)]));
+    }
+
+    #[test]
+    fn of_two_that_want_the_key_absent_one_is_refused() {
+        let create = |call, end, etag| {
+            let act = Act::Write(version(etag), Condition::Absent);
+            op(call, end, act)
+        };
+        let refused = op(2, 9, Act::Refused(Condition::Absent));
+        assert!(verdict(&[create(1, 10, 1), refused.clone()]));
+        assert!(!verdict(&[create(1, 10, 1), create(2, 9, 2)]));
+        assert!(!verdict(&[create(10, 11, 1), refused]));
+    }
+
+    #[test]
+    fn time_that_is_over_is_no_pass() {
+        let ops: Vec<Op> = (1..12).map(|n| write(n, 100, n as u32)).collect();
+        let none = check(&ops, &State::default(), false, Duration::ZERO);
+        assert_eq!(none, Verdict::Unknown);
+    }
+}

@@ -1,0 +1,193 @@
+//! What is done to the server: one kind of fault each.
+
+use std::fmt;
+use std::fs::{self, OpenOptions};
+use std::os::unix::fs::FileExt as _;
+use std::path::Path;
+use std::str::FromStr;
+
+use rand::RngExt as _;
+use rand::rngs::StdRng;
+use rand::seq::SliceRandom as _;
+
+use crate::rig::Rig;
+
+/// As many disks are damaged at most: the parity of four.
+const DAMAGED_MAX: usize = 2;
+const SKEW_MAX_S: i64 = 10 * 365 * 24 * 3600;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Nemesis {
+    /// SIGKILL.
+    Kill,
+    /// Power of all disks and the server.
+    Power,
+    /// One disk emptied, running or stopped.
+    Gone,
+    /// A bit flipped in every shard of two disks.
+    Rot,
+    /// Shards of two disks in each other's place.
+    Swap,
+    /// Disks without space, for a while.
+    Full,
+    /// The clock set back and forth.
+    Clock,
+}
+
+impl Nemesis {
+    pub const ALL: [Nemesis; 7] = [
+        Nemesis::Kill,
+        Nemesis::Power,
+        Nemesis::Gone,
+        Nemesis::Rot,
+        Nemesis::Swap,
+        Nemesis::Full,
+        Nemesis::Clock,
+    ];
+
+    fn name(self) -> &'static str {
+        match self {
+            Nemesis::Kill => "kill",
+            Nemesis::Power => "power",
+            Nemesis::Gone => "gone",
+            Nemesis::Rot => "rot",
+            Nemesis::Swap => "swap",
+            Nemesis::Full => "full",
+            Nemesis::Clock => "clock",
+        }
+    }
+
+    pub fn needs_file_systems(self) -> bool {
+        matches!(self, Nemesis::Power | Nemesis::Full)
+    }
+
+    /// The server lives on under the fault, and so does the load.
+    pub fn goes_on(self) -> bool {
+        !matches!(self, Nemesis::Kill | Nemesis::Power)
+    }
+
+    /// Redundancy may be lost for good where nothing has made it anew yet.
+    pub fn degrades(self) -> bool {
+        matches!(
+            self,
+            Nemesis::Gone | Nemesis::Rot | Nemesis::Swap | Nemesis::Full
+        )
+    }
+
+    /// Gives what was done, in words.
+    pub fn strike(self, rig: &mut Rig, round: u64, rng: &mut StdRng) -> String {
+        match self {
+            Nemesis::Kill => {
+                rig.kill();
+                "kill -9".to_owned()
+            }
+            Nemesis::Power => {
+                rig.cut_power();
+                "power cut of all disks".to_owned()
+            }
+            Nemesis::Gone => {
+                // Always the same: the others are all that is left.
+                if round.is_multiple_of(2) {
+                    rig.kill();
+                }
+                rig.empty(1);
+                "disk 1 emptied".to_owned()
+            }
+            Nemesis::Rot => {
+                let count = damage(rig, |files| files.iter().for_each(|file| flip(file, rng)));
+                format!("a bit flipped in {count} shards")
+            }
+            Nemesis::Swap => {
+                let count = damage(rig, |files| {
+                    files.shuffle(rng);
+                    files
+                        .chunks_exact(2)
+                        .for_each(|pair| swap(&pair[0], &pair[1]));
+                });
+                format!("{count} shards swapped")
+            }
+            Nemesis::Full => {
+                let first = rng.random_range(1..=rig.count);
+                for number in first..=rig.count {
+                    rig.fill(number, true);
+                }
+                format!("disks {first} to {} full", rig.count)
+            }
+            Nemesis::Clock => {
+                let skew = rng.random_range(-SKEW_MAX_S / 2..SKEW_MAX_S);
+                rig.set_clock(skew);
+                format!("clock set {skew} s off")
+            }
+        }
+    }
+
+    /// The fault is over; the server runs, started anew if it was one that ended it.
+    pub fn recover(self, rig: &mut Rig) -> Result<(), String> {
+        match self {
+            Nemesis::Full => {
+                for number in 1..=rig.count {
+                    rig.fill(number, false);
+                }
+            }
+            Nemesis::Kill | Nemesis::Power => {}
+            _ => rig.kill(),
+        }
+        rig.kill();
+        rig.start().map_err(|error| error.to_string())
+    }
+}
+
+impl fmt::Display for Nemesis {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl FromStr for Nemesis {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Nemesis, String> {
+        let found = Nemesis::ALL
+            .into_iter()
+            .find(|nemesis| nemesis.name() == text);
+        found.ok_or_else(|| format!("{text:?} is none of {:?}", Nemesis::ALL.map(Nemesis::name)))
+    }
+}
+
+fn damage(rig: &Rig, mut how: impl FnMut(&mut Vec<std::path::PathBuf>)) -> usize {
+    let mut count = 0;
+    for number in 1..=DAMAGED_MAX {
+        let mut files = rig.shard_files(number);
+        count += files.len();
+        how(&mut files);
+    }
+    count
+}
+
+/// gc may have removed the file meanwhile.
+fn flip(file: &Path, rng: &mut StdRng) {
+    let Ok(file) = OpenOptions::new().read(true).write(true).open(file) else {
+        return;
+    };
+    let len = file.metadata().map_or(0, |data| data.len());
+    let mut byte = [0];
+    if len == 0 {
+        return;
+    }
+    let at = rng.random_range(0..len);
+    if file.read_exact_at(&mut byte, at).is_ok() {
+        let _ = file.write_all_at(&[byte[0] ^ 1 << rng.random_range(0..8)], at);
+    }
+}
+
+fn swap(one: &Path, other: &Path) {
+    let (Ok(first), Ok(second)) = (fs::read(one), fs::read(other)) else {
+        return;
+    };
+    for (path, bytes) in [(one, second), (other, first)] {
+        let file = OpenOptions::new().write(true).truncate(true).open(path);
+        if let Ok(file) = file {
+            let _ = file.write_all_at(&bytes, 0);
+        }
+    }
+}
