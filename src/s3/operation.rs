@@ -89,6 +89,11 @@ impl Operation {
         self.actions[if names_version { last } else { 0 }]
     }
 
+    /// Reads an object's bytes itself and writes them anew, or may.
+    pub fn copies(&self) -> bool {
+        self.marks.contains(&Mark::Header("x-amz-copy-source"))
+    }
+
     /// The bucket must be there before the operation is thought of.
     pub fn needs_bucket(&self) -> bool {
         self.scope != Scope::Service && self.name != "CreateBucket"

@@ -259,7 +259,10 @@ impl Server {
             also: self.also,
         };
         let length = source.size_hint().exact();
-        let bytes = admission::body_bytes(operation.body, length);
+        let bytes = match operation.copies() {
+            true => admission::body_bytes(BodyKind::Stream, None),
+            false => admission::body_bytes(operation.body, length),
+        };
         self.admission.reserve(place, bytes).await?;
         let mut fields = None;
         let who = match operation.body {

@@ -314,3 +314,27 @@ async fn a_58_no_origin_is_let_in() {
         assert_eq!(error, (400, "BadRequest".to_owned()), "{origin} {method}");
     }
 }
+
+#[tokio::test]
+async fn a_27_no_header_of_an_answer_is_a_clients_own_making() {
+    let world = World::with_bucket().await;
+    world.call("PUT /bkt/k").body("x").ok().await;
+    for parameter in [
+        "response-cache-control",
+        "response-content-disposition",
+        "response-content-encoding",
+        "response-content-language",
+        "response-content-type",
+        "response-expires",
+    ] {
+        for value in ["a%0D%0AX-Evil:%20b", "a%0AX-Evil:%20b", "a%0DX", "a%00"] {
+            let line = format!("GET /bkt/k?{parameter}={value}");
+            let answer = world.call(&line).send().await;
+            assert_eq!(answer.status, 400, "{line}");
+            // Not by the reader of XML: a control character goes out as AWS sends it.
+            let text = String::from_utf8_lossy(answer.bytes());
+            assert!(text.contains("<Code>InvalidArgument</Code>"), "{text}");
+            assert_eq!(answer.header("x-evil"), "");
+        }
+    }
+}
