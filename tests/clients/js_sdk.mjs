@@ -52,6 +52,12 @@ assert.equal(await (await fetch(link)).text(), 'plain.txt')
 const put = await getSignedUrl(client, new PutObjectCommand({ Bucket, Key: 'by-link' }), { expiresIn: 60 })
 assert.equal((await fetch(put, { method: 'PUT', body: 'by link' })).status, 200)
 assert.equal((await body('by-link')).toString(), 'by link')
+// The link carries the headers in its query; whoever has it sends none of them.
+const described = { Bucket, Key: 'by-link', Metadata: { colour: 'grey' }, StorageClass: 'STANDARD_IA' }
+const bare = await getSignedUrl(client, new PutObjectCommand(described), { expiresIn: 60 })
+assert.equal((await fetch(bare, { method: 'PUT', body: 'by link' })).status, 200)
+const seen = await send(HeadObjectCommand, { Key: 'by-link' })
+assert.deepEqual([seen.Metadata, seen.StorageClass], [{ colour: 'grey' }, 'STANDARD_IA'])
 
 await send(PutBucketVersioningCommand, { VersioningConfiguration: { Status: 'Enabled' } })
 await send(PutObjectCommand, { Key: 'copy', Body: 'second' })
