@@ -366,6 +366,57 @@ async fn r_11_an_answer_that_is_not_taken_is_cut_off_and_lets_go() {
     assert!(read.is_err() || bytes.len() < size, "{} bytes", bytes.len());
 }
 
+/// Slow ones of every kind at once: others are served meanwhile, and all is given back.
+#[tokio::test]
+async fn a_60_many_slow_clients_hold_up_nobody_and_nothing_is_lost() {
+    let limits = Limits {
+        head: Duration::from_millis(200),
+        requests: 64,
+        ..hurried()
+    };
+    let listening = Listening::new(limits).await;
+    let body = vec![b'x'; 16 << 20];
+    listening.world.call("PUT /bkt/large").body(body).ok().await;
+    let get = listening.world.call("GET /bkt/large").raw();
+    let put = listening
+        .world
+        .call("PUT /bkt/k")
+        .body("x".repeat(100))
+        .raw();
+    let mut slow = Vec::new();
+    for n in 0..120 {
+        let bytes = match n % 4 {
+            0 => b"".as_slice(),
+            1 => b"GET / HT",
+            2 => &put[..put.len() - 1],
+            // Half a dozen that don't read, so that the test stays small.
+            _ if n < 24 => &get,
+            _ => b"G",
+        };
+        let mut stream = listening.connect().await;
+        stream.write_all(bytes).await.unwrap();
+        slow.push(stream);
+    }
+    let quick = listening.world.call("GET /bkt/none").raw();
+    for _ in 0..20 {
+        let mut stream = listening.connect().await;
+        stream.write_all(&quick).await.unwrap();
+        assert!(read_answer(&mut stream).await.0.starts_with("http/1.1 404"));
+    }
+    let server = &listening.world.server;
+    while server.traffic.requests.get() > 0 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    drop(slow);
+    while server.traffic.connections.get() > 0 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let memory = server.admission.memory_free_bytes();
+    assert_eq!(memory, limits.memory_bytes);
+    assert_eq!(server.admission.requests_free(), 64);
+    assert!(!listening.has("k").await);
+}
+
 #[tokio::test]
 async fn b_55_more_requests_than_places_get_503_and_none_hangs() {
     let limits = Limits {
