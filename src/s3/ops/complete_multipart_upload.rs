@@ -212,7 +212,8 @@ fn invalid_part(parts: &[NamedPart], number: u16, upload: UploadId) -> S3Error {
 fn bad_digest(algorithm: Option<ChecksumAlgorithm>) -> S3Error {
     let name = algorithm.map_or("checksum", ChecksumAlgorithm::name);
     S3Error::new(Code::BadDigest).message(format!(
-        "The {name} you specified did not match the calculated checksum."
+        "The {} you specified did not match the calculated checksum.",
+        name.to_ascii_lowercase()
     ))
 }
 
@@ -239,13 +240,11 @@ fn object_checksum(
     upload: Option<&Upload>,
     parts: usize,
 ) -> Result<Option<Checksum>, S3Error> {
-    // An upload that was begun without has the default.
-    let of_upload = upload.map(|upload| upload.checksum.unwrap_or(DEFAULT));
+    let begun_with = upload.and_then(|upload| upload.checksum);
     let kind = checksum::requested_type(&request.headers)?;
-    if let (Some(kind), Some((_, expected))) = (kind, of_upload)
-        && kind != expected
+    if let (Some(kind), Some(_)) = (kind, upload)
+        && begun_with.is_none_or(|(_, expected)| expected != kind)
     {
-        let begun_with = upload.and_then(|upload| upload.checksum);
         return Err(S3Error::new(Code::InvalidRequest).message(format!(
             "The upload was created using the {} checksum mode. The complete request must use \
              the same checksum mode.",
@@ -262,10 +261,13 @@ fn object_checksum(
             ));
         }
     };
+    // An upload that was begun without has the default, and can't be held to another.
+    let of_upload = upload.map(|_| begun_with.unwrap_or(DEFAULT));
     if of_upload.is_some_and(|(expected, _)| expected != algorithm) {
-        let begun_with = upload.and_then(|upload| upload.checksum);
-        let expected = begun_with.map(|(algorithm, _)| algorithm);
-        return Err(checksum::mismatch(expected, Some(algorithm)));
+        return Err(match begun_with {
+            Some((expected, _)) => bad_digest(Some(expected)),
+            None => checksum::mismatch(None, Some(algorithm)),
+        });
     }
     // `value-parts` is how a composite one is written.
     let (value, composite) = match text.rsplit_once('-') {

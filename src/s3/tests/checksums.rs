@@ -96,6 +96,11 @@ async fn s_20_checksums_of_parts_and_of_the_whole() {
         let other_type = finish(sha256, None).header("x-amz-checksum-type", kind);
         assert_eq!(other_type.error().await, code(400, "InvalidRequest"));
     }
+    let other = finish(sha256, None).header("x-amz-checksum-crc32", "AAAAAA==");
+    let other = other.send().await.xml("Error");
+    assert_eq!(other.child_text("Code"), Some("BadDigest"));
+    let message = "The sha256 you specified did not match the calculated checksum.";
+    assert_eq!(other.child_text("Message"), Some(message));
     let done = finish(sha256, Some(format!("{whole}-1"))).ok().await;
     let root = done.xml("CompleteMultipartUploadResult");
     assert_eq!(
@@ -118,12 +123,23 @@ async fn s_20_who_asks_for_no_checksum_may_send_parts_with_any() {
         ("x-amz-checksum-crc32", "y/Q5Jg=="),
         ("x-amz-checksum-crc64nvme", "AAAAAAAAAAA="),
         ("x-amz-checksum-type", "COMPOSITE"),
+        ("x-amz-checksum-type", "FULL_OBJECT"),
     ] {
         let refused = complete(&world, &upload, &[("1", &etag)]).header(name, value);
         assert_eq!(refused.error().await.0, 400, "{name}: {value}");
     }
-    let whole =
-        complete(&world, &upload, &[("1", &etag)]).header("x-amz-checksum-type", "FULL_OBJECT");
+    let listed = world
+        .call(&format!("GET /bkt/k?uploadId={upload}"))
+        .ok()
+        .await;
+    let listed = listed.xml("ListPartsResult");
+    let part = listed.child("Part").unwrap();
+    assert!(
+        part.children
+            .iter()
+            .all(|child| !child.name.starts_with("Checksum"))
+    );
+    let whole = complete(&world, &upload, &[("1", &etag)]);
     let done = whole
         .header("x-amz-checksum-crc64nvme", crc64nvme)
         .ok()
