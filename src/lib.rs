@@ -3,6 +3,7 @@
 //! `main → cli → node → s3`; handlers in `s3::ops` use `s3`, `auth`, `iam` and the public face of
 //! `drystone_storage`, nothing else. ARCHITECTURE.md has the map.
 
+pub mod admin;
 pub mod auth;
 pub mod cli;
 pub mod config;

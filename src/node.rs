@@ -22,6 +22,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 use tokio::sync::oneshot;
 use tokio::time::sleep;
 
+use crate::admin::Admin;
 use crate::auth::authenticate::Allowed;
 use crate::auth::credentials::{AccessKey, Credentials, DuplicateAccessKey, Principal};
 use crate::config::{self, Address, Config, Keys, Secret, Server as Settings, User};
@@ -75,6 +76,7 @@ impl Node {
         let credentials = credentials(config, root)?;
         let store = open_store(config).await?;
         register_accounts(config, store.as_ref()).await?;
+        let admin = Admin::new(store.clone());
         let server = Server::new(
             store,
             credentials,
@@ -88,6 +90,7 @@ impl Node {
             limits(&config.server),
         );
         let server = server.with_metrics(metrics(&config.server, &secret));
+        let server = server.with_beside(Arc::new(admin));
         Ok(Node {
             address,
             listener,
@@ -166,14 +169,14 @@ fn credentials(config: &Config, root: Keys) -> Result<Credentials, DuplicateAcce
     Credentials::new(std::iter::once(key(&config.root_user, root, true)).chain(users))
 }
 
-async fn open_store(config: &Config) -> Result<Arc<dyn ObjectStore>, OpenError> {
+async fn open_store(config: &Config) -> Result<Arc<storage::Node>, OpenError> {
     let mut options = Options::new(config.storage.directories.clone());
     let classes = config.storage.classes.iter();
     options.classes = classes
         .map(|(class, geometry)| (class.clone(), (geometry.data, geometry.parity)))
         .collect();
     options.crash = config.storage.crash_at.map(Crash::at).unwrap_or_default();
-    Ok(storage::Node::open(options).await?)
+    storage::Node::open(options).await
 }
 
 /// Every account of the configuration becomes known to the store, or is brought up to date.

@@ -18,8 +18,9 @@ const FUNCTION_LINES_MAX: usize = 90;
 /// For each module of `src`, the modules that it may name.
 const FRONT_LAYERS: &[(&str, &[&str])] = &[
     ("main", &["cli"]),
-    ("cli", &["config", "node", "product", "telemetry"]),
-    ("node", &["auth", "config", "product", "s3"]),
+    ("cli", &["auth", "config", "node", "product", "telemetry"]),
+    ("node", &["admin", "auth", "config", "product", "s3"]),
+    ("admin", &["auth", "s3"]),
     ("config", &["auth", "product"]),
     ("telemetry", &[]),
     ("product", &[]),
@@ -68,7 +69,8 @@ const ENGINE_WORDS: &[&str] = &[
 
 /// The public face of the engine: all that the front end may name of it.
 const ENGINE_FACE: &[&str] = &[
-    "checksum", "crash", "env", "error", "fsck", "measure", "model", "node", "store", "types",
+    "checksum", "crash", "env", "error", "fsck", "measure", "model", "node", "operator", "store",
+    "types",
 ];
 
 /// Tests of the conformance suite: collected, passing, and listed with a reason not to. A change

@@ -63,10 +63,18 @@ async fn answer(server: Arc<Server>, request: Request<Body>, lane: Lane) -> Resp
         Err(_) if lane == Lane::Spare => return server.refuse(admission::busy(), Cut::Busy),
         Err(request) => request,
     };
-    match foreign::answer(&server, request).await {
-        Ok(response) => response,
-        Err(request) => server.answer(request).await,
-    }
+    let request = match foreign::answer(&server, request).await {
+        Ok(response) => return response,
+        Err(request) => request,
+    };
+    let request = match &server.beside {
+        Some(beside) => match beside.answer(&server, request).await {
+            Ok(response) => return response,
+            Err(request) => request,
+        },
+        None => request,
+    };
+    server.answer(request).await
 }
 
 /// Serves until `stop` ends, then lets what is under way finish.

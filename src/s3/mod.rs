@@ -3,6 +3,7 @@
 pub mod acl;
 pub mod admission;
 pub mod attributes;
+pub mod beside;
 pub mod body;
 pub mod checksum;
 pub mod connection;
@@ -37,7 +38,7 @@ pub mod xml;
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
-mod testing;
+pub(crate) mod testing;
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests;

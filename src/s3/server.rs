@@ -26,6 +26,7 @@ use crate::auth::credentials::Credentials;
 use crate::auth::presigned;
 use crate::iam::authorize::{Resource, authorize};
 use crate::s3::admission::{self, Admission, Place};
+use crate::s3::beside::Beside;
 use crate::s3::error::{Code, ErrorContext, S3Error};
 use crate::s3::form::Form;
 use crate::s3::late::Patience;
@@ -73,6 +74,8 @@ pub struct Server {
     pub admission: Admission,
     pub metrics: Metrics,
     pub traffic: Arc<Traffic>,
+    /// What else is served on the port.
+    pub beside: Option<Arc<dyn Beside>>,
 }
 
 /// A request that the table has a row for.
@@ -108,6 +111,15 @@ impl Server {
             metrics: Metrics::OFF,
             limits,
             traffic: Arc::default(),
+            beside: None,
+        }
+    }
+
+    pub fn verifier(&self) -> Verifier<'_> {
+        Verifier {
+            credentials: &self.credentials,
+            domains: &self.domains,
+            also: self.also,
         }
     }
 
@@ -115,6 +127,11 @@ impl Server {
     #[must_use]
     pub fn with_metrics(mut self, metrics: Metrics) -> Server {
         self.metrics = metrics;
+        self
+    }
+
+    pub fn with_beside(mut self, beside: Arc<dyn Beside>) -> Server {
+        self.beside = Some(beside);
         self
     }
 
@@ -253,11 +270,7 @@ impl Server {
         place: &mut Place,
     ) -> Result<Response, S3Error> {
         let operation = asked.operation;
-        let verifier = Verifier {
-            credentials: &self.credentials,
-            domains: &self.domains,
-            also: self.also,
-        };
+        let verifier = self.verifier();
         let length = source.size_hint().exact();
         let bytes = match operation.copies() {
             true => admission::body_bytes(BodyKind::Stream, None),

@@ -1,25 +1,28 @@
 //! One process's store: opened (`open`), kept up (`upkeep`), and asked (here).
 
 mod databases;
+mod disks;
 mod measures;
 mod open;
 mod operate;
 mod upkeep;
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 
 pub use self::open::{OpenError, Options};
 use self::upkeep::Upkeep;
-use crate::db::Db;
+use crate::db::{Db, DbShared};
+use crate::disk::identity::Identity;
 use crate::env::Env;
 use crate::error::Result;
 use crate::measure::Measure;
 use crate::meta::command::{Change, Command};
 use crate::meta::group::Group;
 use crate::quorum::Shards;
+use crate::repair::disks::Disks;
 use crate::repair::epochs::{EpochGuard, Epochs};
 use crate::repair::gc::Counts;
 use crate::repair::heal::Healer;
@@ -29,8 +32,8 @@ use crate::store::{
     UploadPage, VersionPage, Written,
 };
 use crate::types::{
-    Account, AccountId, Bucket, BucketId, BucketSetting, Tags, Upload, UploadId, UploadedPart,
-    VersionId, VersionSelector, Versioning,
+    Account, AccountId, Bucket, BucketId, BucketSetting, DiskId, Tags, Upload, UploadId,
+    UploadedPart, VersionId, VersionSelector, Versioning,
 };
 
 /// One process's store: its disks, the metadata groups on them, and the upkeep of both.
@@ -44,9 +47,18 @@ pub struct Node {
     pub(crate) epochs: Arc<Epochs>,
     pub(crate) shards: Arc<Shards>,
     pub(crate) names: Names,
-    databases: Vec<Arc<Db>>,
-    /// Directories that should be disks and are not usable since the start.
-    lost_at_start: usize,
+    databases: Mutex<Vec<(DiskId, Arc<Db>)>>,
+    /// What databases of new disks share with the others.
+    db_shared: DbShared,
+    /// An identity of this store, for new disks.
+    template: Identity,
+    disks: Arc<Disks>,
+    /// Held by who replaces a disk.
+    replacing: tokio::sync::Mutex<()>,
+    /// Disks that were given and are not used, and why.
+    refused: Vec<String>,
+    /// What was wrong at the start with directories that are no disks, by directory.
+    lost: HashMap<String, String>,
     /// What gc of the objects' group has done.
     collected: Arc<Counts>,
     pub(crate) healer: Arc<Healer>,
@@ -62,6 +74,12 @@ impl Node {
             time: self.env.now(),
             change,
         }
+    }
+
+    fn databases(&self) -> MutexGuard<'_, Vec<(DiskId, Arc<Db>)>> {
+        self.databases
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn nonce(&self) -> u64 {

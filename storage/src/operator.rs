@@ -1,20 +1,56 @@
 //! What an operator asks of the store and tells it, beside the objects.
 
+use std::path::{Path, PathBuf};
+
 use async_trait::async_trait;
 use serde::Serialize;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// How the store is.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Status {
+    /// What is to be done, in sentences; empty when all is well.
+    pub advice: Vec<String>,
+    pub disks: Vec<DiskStatus>,
     pub heal: HealStatus,
+    /// So many voters of the metadata are here, of so many, of which so many must be.
+    pub metadata_voters_alive: usize,
+    pub metadata_voters: usize,
+    pub metadata_quorum: usize,
+}
+
+/// A disk that is or was of the store.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct DiskStatus {
+    pub id: String,
+    pub directory: PathBuf,
+    pub state: DiskState,
+    /// Why it is not up, as far as this process knows.
+    pub reason: Option<String>,
+    /// Milliseconds since 1970, UTC: since when it is up, away or gone.
+    pub since_ms: i64,
+    pub total_bytes: u64,
+    pub free_bytes: u64,
+    /// The disk that took its place.
+    pub replaced_by: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DiskState {
+    Up,
+    /// It does not answer, and what it has is not made anew: it may come back.
+    Away,
+    /// It never comes back.
+    Gone,
 }
 
 /// What has less redundancy than it should, and what becomes of it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct HealStatus {
     pub paused: bool,
+    pub bytes_per_second: u64,
     /// Shards in the queue. They may be damaged or missing, or on a disk that is away.
     pub queued_shards: u64,
     /// Objects and parts that have at least one of them.
@@ -34,6 +70,35 @@ pub struct HealStatus {
     pub healed_bytes: u64,
     /// Tries that failed since the process began.
     pub failures: u64,
+    /// A disk is gone and not all that it had is queued yet.
+    pub queueing: bool,
+}
+
+/// What an operator changes; what is `None` stays.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct UpkeepChange {
+    pub heal_paused: Option<bool>,
+    /// 0: as fast as it goes.
+    pub heal_bytes_per_second: Option<u64>,
+    /// How long a disk may be away before it is given up. 0: for ever.
+    pub gone_after_seconds: Option<u64>,
+}
+
+/// Why a disk was not replaced. Nothing was changed.
+#[derive(Debug, thiserror::Error)]
+pub enum ReplaceError {
+    #[error("no disk of the store is or was {0}")]
+    Unknown(String),
+    #[error("{0} is more than one disk; give more of its id")]
+    Ambiguous(String),
+    #[error("{} works: only a disk that is away or gone is replaced", .0.display())]
+    Works(PathBuf),
+    #[error("it was replaced already, by disk {0}")]
+    Replaced(String),
+    #[error("{0}")]
+    Directory(String),
+    #[error(transparent)]
+    Store(#[from] Error),
 }
 
 /// What an operator may do. Implemented by the store, beside
@@ -41,4 +106,12 @@ pub struct HealStatus {
 #[async_trait]
 pub trait Operator: Send + Sync + 'static {
     async fn status(&self) -> Result<Status>;
+
+    /// The disk `old`, named by its directory or the beginning of its id, never comes back. The
+    /// empty directory `new`, or the old one's, takes its place at once, and what the old one had
+    /// is made anew.
+    async fn replace_disk(&self, old: &str, new: Option<&Path>)
+    -> Result<DiskStatus, ReplaceError>;
+
+    async fn change_upkeep(&self, change: UpkeepChange) -> Result<()>;
 }

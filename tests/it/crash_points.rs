@@ -490,6 +490,10 @@ fn tag_document(value: u64) -> Vec<u8> {
 
 /// What no tour comes by: a disk that is replaced is another test's.
 const ELSEWHERE: &[CommandKind] = &[
+    CommandKind::RegisterDisks,
+    CommandKind::MarkAway,
+    CommandKind::ReplaceDisk,
+    CommandKind::SetUpkeep,
     CommandKind::SettleHeals,
     CommandKind::ExpelDisk,
     CommandKind::QueueDisk,

@@ -1,6 +1,9 @@
 //! `admin`: what the operator of a server asks and does.
 
+mod ask;
 mod metrics_token;
+mod operate;
+mod show;
 
 use std::process::ExitCode;
 
@@ -10,12 +13,23 @@ use crate::config::Environment;
 
 #[derive(Subcommand)]
 pub(super) enum Verb {
+    /// How the store is, and what is to be done
+    Status(operate::Reach),
+    /// Its disks
+    #[command(subcommand)]
+    Disk(operate::DiskVerb),
+    /// Making anew what was lost or damaged
+    #[command(subcommand)]
+    Heal(operate::HealVerb),
     /// Print the bearer token that GET /metrics wants; takes the arguments of `server`
     MetricsToken(super::ConfigArguments),
 }
 
 pub(super) fn run(verb: Verb, environment: &Environment) -> ExitCode {
     match verb {
+        Verb::Status(reach) => operate::status(&reach, environment),
+        Verb::Disk(verb) => operate::disk(&verb, environment),
+        Verb::Heal(verb) => operate::heal(&verb, environment),
         Verb::MetricsToken(arguments) => metrics_token::run(arguments, environment),
     }
 }

@@ -61,13 +61,14 @@ pub enum IdentityError {
     )]
     Foreign { dir: PathBuf },
     #[error(
-        "{}: its identity is damaged; leave it out, or give an empty directory once disks can be \
+        "{}: its identity is damaged; leave it out, or empty it and say `admin disk replace` \
          replaced",
         dir.display()
     )]
     Damaged { dir: PathBuf },
     #[error(
-        "{}: is empty, but the other directories hold a store; is its disk mounted?",
+        "{}: is empty, but the other directories hold a store; is its disk mounted? If it is to \
+         take the place of a lost one, say `admin disk replace`",
         dir.display()
     )]
     Empty { dir: PathBuf },
@@ -97,10 +98,32 @@ pub enum IdentityError {
          are given; give the same ones again"
     )]
     OtherBirth { expected: u32, given: usize },
+    #[error("{}: is a disk already; empty it first if nothing on it is needed", dir.display())]
+    Used { dir: PathBuf },
     #[error("{}: is in use by another process", dir.display())]
     Locked { dir: PathBuf },
     #[error("no directory was given")]
     None,
+}
+
+impl IdentityError {
+    /// The directory that is to blame, or one of them.
+    pub fn dir(&self) -> &Path {
+        match self {
+            IdentityError::Io { dir, .. }
+            | IdentityError::Twice { dir }
+            | IdentityError::Foreign { dir }
+            | IdentityError::Damaged { dir }
+            | IdentityError::Empty { dir }
+            | IdentityError::Missing { dir }
+            | IdentityError::Used { dir }
+            | IdentityError::Locked { dir }
+            | IdentityError::OtherStore { one: dir, .. }
+            | IdentityError::TwoHalves { one: dir, .. }
+            | IdentityError::Copy { copy: dir, .. } => dir,
+            IdentityError::OtherBirth { .. } | IdentityError::None => Path::new(""),
+        }
+    }
 }
 
 /// A directory whose identity is known, locked by this process while this lives.
@@ -193,6 +216,43 @@ pub fn hold(dirs: &[PathBuf]) -> Result<(Vec<Settled>, Vec<IdentityError>), Iden
         }
     }
     Ok((disks, lost))
+}
+
+/// Makes a disk of an empty directory for the store that `of` is a disk of. It is not born, and
+/// of no use, until the store has written down that it is its own; asked again before that, it
+/// gives the same disk.
+///
+/// Power goes here: an identity that the store does not know, which no start uses.
+pub fn adopt(dir: &Path, of: &Identity, env: &dyn Env) -> Result<Settled, IdentityError> {
+    let looked = look(dir).map_err(|source| at(dir, source))?;
+    let (dir, begun) = (dir.to_owned(), looked.identity());
+    let identity = match looked {
+        Look::Empty => Identity {
+            disk: DiskId(env.random()),
+            generation: 0,
+            born: false,
+            ..*of
+        },
+        Look::Disk(disk) if !disk.born && disk.cluster == of.cluster => disk,
+        Look::Disk(_) => return Err(IdentityError::Used { dir }),
+        Look::Missing => return Err(IdentityError::Missing { dir }),
+        Look::Foreign => return Err(IdentityError::Foreign { dir }),
+        Look::Damaged => return Err(IdentityError::Damaged { dir }),
+        Look::Unreadable(source) => return Err(at(&dir, source)),
+    };
+    let _lock = lock(&dir)?;
+    // Another process may have come in between the look and the lock.
+    let now = look(&dir).map_err(|source| at(&dir, source))?;
+    if now.identity() != begun {
+        return Err(IdentityError::Locked { dir });
+    }
+    write(&dir, &identity)?;
+    make_folders(std::slice::from_ref(&dir))?;
+    Ok(Settled {
+        dir,
+        identity,
+        _lock,
+    })
 }
 
 /// Marks a disk as born, once the metadata is committed.

@@ -31,11 +31,35 @@ pub enum Change {
     /// Inserts the account or replaces its names.
     PutAccount(Account),
     /// First step of a bucket's creation: takes the name and gives the bucket its id.
-    ReserveBucket { name: String, owner: AccountId },
+    ReserveBucket {
+        name: String,
+        owner: AccountId,
+    },
     /// Last step of a bucket's creation: the name is active.
-    ActivateBucket { name: String, id: BucketId },
+    ActivateBucket {
+        name: String,
+        id: BucketId,
+    },
     /// Last step of a bucket's deletion, or the end of a creation that failed: the name is free.
-    ReleaseBucket { name: String, id: BucketId },
+    ReleaseBucket {
+        name: String,
+        id: BucketId,
+    },
+    /// These disks are here, in these directories. What is gone stays gone.
+    RegisterDisks {
+        disks: Vec<(DiskId, String)>,
+    },
+    /// The disk does not answer and may come back.
+    MarkAway {
+        disk: DiskId,
+    },
+    /// The old disk never comes back; the new one, where there is one, is of the store from now
+    /// on. Refused if the old one was never known or the new one is known otherwise.
+    ReplaceDisk {
+        old: DiskId,
+        new: Option<(DiskId, String)>,
+    },
+    SetUpkeep(UpkeepSettings),
 
     // Object groups: a bucket and all that decides about its objects.
     /// Second step of a bucket's creation.
@@ -48,9 +72,14 @@ pub enum Change {
     },
     /// First step of a bucket's deletion: refused unless the bucket is empty; afterwards every
     /// command and read of the bucket finds `NoSuchBucket`.
-    SealBucket { id: BucketId },
+    SealBucket {
+        id: BucketId,
+    },
     /// Removes up to `max` rows of a sealed bucket. Answers whether any are left.
-    EmptyBucket { id: BucketId, max: u32 },
+    EmptyBucket {
+        id: BucketId,
+        max: u32,
+    },
     SetVersioning {
         bucket: BucketId,
         versioning: Versioning,
@@ -130,25 +159,66 @@ pub enum Change {
 
     // Every group: its own upkeep.
     /// Raises the epoch to `to` if it is below.
-    RaiseEpoch { to: Epoch },
+    RaiseEpoch {
+        to: Epoch,
+    },
     /// Raises the floor to `to` if it is below and not above the epoch; old answers are dropped.
-    RaiseFloor { to: Epoch },
+    RaiseFloor {
+        to: Epoch,
+    },
     /// The shards of these garbage rows are gone from the disks that could be reached; what could
     /// not is in those disks' own lists.
-    ForgetGarbage { entries: Vec<(Epoch, WriteId)> },
+    ForgetGarbage {
+        entries: Vec<(Epoch, WriteId)>,
+    },
     /// A reader met a damaged or missing shard.
-    QueueHeal { entries: Vec<HealEntry> },
+    QueueHeal {
+        entries: Vec<HealEntry>,
+    },
 
     // Object groups: what heal and scrub change.
     /// Names a shard that was made anew in place of the old one. Refused unless the row still has
     /// the old one.
     SwapShard(Swap),
     /// These shards were queued and turned out to be whole where they are.
-    SettleHeals { entries: Vec<(HealEntry, ShardAt)> },
+    SettleHeals {
+        entries: Vec<(HealEntry, ShardAt)>,
+    },
     /// The disk never comes back: what is committed with a shard on it owes that one to heal.
-    ExpelDisk { disk: DiskId },
+    ExpelDisk {
+        disk: DiskId,
+    },
     /// Looks at the next `max` data rows and queues what they have on an expelled disk.
-    QueueDisk { disk: DiskId, max: u32 },
+    QueueDisk {
+        disk: DiskId,
+        max: u32,
+    },
+}
+
+/// How the store keeps itself up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UpkeepSettings {
+    /// A disk that is away for longer is given up, if there is room to make its shards anew.
+    /// 0: never.
+    pub gone_after_seconds: u64,
+    pub heal_paused: bool,
+    /// 0: as fast as it goes.
+    pub heal_bytes_per_second: u64,
+    pub scrub_paused: bool,
+    /// Every shard is read again within this time. 0: never.
+    pub scrub_period_seconds: u64,
+}
+
+impl Default for UpkeepSettings {
+    fn default() -> UpkeepSettings {
+        UpkeepSettings {
+            gone_after_seconds: 3600,
+            heal_paused: false,
+            heal_bytes_per_second: 0,
+            scrub_paused: false,
+            scrub_period_seconds: 14 * 24 * 3600,
+        }
+    }
 }
 
 /// Where a shard is, by which heal swaps it.
@@ -176,6 +246,10 @@ impl Change {
             Change::ReserveBucket { .. } => CommandKind::ReserveBucket,
             Change::ActivateBucket { .. } => CommandKind::ActivateBucket,
             Change::ReleaseBucket { .. } => CommandKind::ReleaseBucket,
+            Change::RegisterDisks { .. } => CommandKind::RegisterDisks,
+            Change::MarkAway { .. } => CommandKind::MarkAway,
+            Change::ReplaceDisk { .. } => CommandKind::ReplaceDisk,
+            Change::SetUpkeep(_) => CommandKind::SetUpkeep,
             Change::CreateBucket { .. } => CommandKind::CreateBucket,
             Change::SealBucket { .. } => CommandKind::SealBucket,
             Change::EmptyBucket { .. } => CommandKind::EmptyBucket,

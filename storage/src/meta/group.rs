@@ -209,6 +209,11 @@ impl Group {
         &self.0.members
     }
 
+    /// The disk never comes back: the group lets go of its database and has no replica on it.
+    pub fn remove_disk(&self, disk: DiskId) {
+        self.0.members.remove_place(disk);
+    }
+
     /// Ends the group's replicas. Their databases stay open.
     pub async fn shutdown(&self) {
         self.0.closing.send_replace(true);

@@ -8,7 +8,7 @@
 use crate::db::StateId;
 use crate::error::{Error, Result};
 use crate::types::{
-    AccountId, BucketId, BucketSetting, Epoch, Order, UploadId, VersionId, WriteId,
+    AccountId, BucketId, BucketSetting, DiskId, Epoch, Order, UploadId, VersionId, WriteId,
 };
 
 /// The tables. A number is never given to another table.
@@ -21,6 +21,8 @@ enum Table {
     Counters = 0x08,
     Names = 0x09,
     Accounts = 0x0a,
+    Disks = 0x0b,
+    Upkeep = 0x0c,
     Buckets = 0x10,
     Settings = 0x11,
     Usage = 0x12,
@@ -161,6 +163,18 @@ impl Keys {
 
     pub fn account(self, id: &AccountId) -> Vec<u8> {
         self.key(Table::Accounts, &[id.0.as_bytes()])
+    }
+
+    pub fn disk(self, id: DiskId) -> Vec<u8> {
+        self.key(Table::Disks, &[&id.0])
+    }
+
+    pub fn disks(self) -> KeyRange {
+        KeyRange::of_prefix(self.key(Table::Disks, &[]))
+    }
+
+    pub fn upkeep(self) -> Vec<u8> {
+        self.key(Table::Upkeep, &[])
     }
 
     pub fn bucket(self, id: BucketId) -> Vec<u8> {
@@ -401,6 +415,10 @@ pub fn parse_number(row: &[u8]) -> Result<u16> {
 pub fn parse_garbage(row: &[u8]) -> Result<(Epoch, WriteId)> {
     let epoch = u64::from_be_bytes(array(row, HEAD_LEN)?);
     Ok((Epoch(epoch), WriteId(array(row, HEAD_LEN + 8)?)))
+}
+
+pub fn parse_disk(row: &[u8]) -> Result<DiskId> {
+    Ok(DiskId(array(row, HEAD_LEN)?))
 }
 
 /// The write id of a `data` row.

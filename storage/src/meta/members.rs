@@ -175,9 +175,12 @@ impl Member {
     /// Flushes the state and drops log whenever the disk's logs have grown enough.
     pub async fn keep_log_short(self: Arc<Self>, mut closing: watch::Receiver<bool>) {
         let mut full = self.meter.full();
+        // Its end must not wait for more log: whoever holds it holds the disk's database.
+        let mut applying = self.applying.clone();
         loop {
             tokio::select! {
                 _ = closing.changed() => return,
+                _ = applying.changed() => return,
                 _ = full.changed() => {}
             }
             if self.raft.trigger().snapshot().await.is_err() {
@@ -341,6 +344,19 @@ impl Members {
         places.push(place);
         drop(places);
         self.changed();
+    }
+
+    /// The disk bears none any more. Its database, if this holds it, has failed or is to be given
+    /// up.
+    pub fn remove_place(&self, disk: DiskId) {
+        let mut places = self.places.write().unwrap_or_else(PoisonError::into_inner);
+        let removed = places.iter().position(|place| place.disk == disk);
+        let removed = removed.map(|at| places.swap_remove(at));
+        drop(places);
+        if let Some(place) = removed {
+            place.db.give_up("the disk is gone");
+            self.changed();
+        }
     }
 
     pub fn places(&self) -> Vec<Place> {

@@ -8,7 +8,7 @@
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use super::command::{Outcome, Reply, ShardAt, ShardSet};
+use super::command::{Outcome, Reply, ShardAt, ShardSet, UpkeepSettings};
 use crate::store::ListedObject;
 use crate::types::{
     AccountId, Attributes, BucketId, Checksum, ChecksumAlgorithm, ChecksumType, DiskId, ETag,
@@ -106,6 +106,8 @@ first_version!(
     GarbageRow,
     HealRow,
     ExpelledRow,
+    DiskRow,
+    UpkeepRow,
 );
 
 /// The group's epoch and its floor.
@@ -154,6 +156,29 @@ pub struct BucketRow {
     /// Being deleted: for everyone but its deletion it is gone.
     pub sealed: bool,
 }
+
+/// A disk of the store, or one that was.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DiskRow {
+    /// Where it was seen last.
+    pub directory: String,
+    pub standing: Standing,
+    /// When it came to stand so.
+    pub since: Timestamp,
+    pub replaced_by: Option<DiskId>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Standing {
+    Up,
+    /// It may come back.
+    Away,
+    /// It never comes back; its id is never used again.
+    Gone,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UpkeepRow(pub UpkeepSettings);
 
 /// A bucket's setting, as the front end wrote it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -645,6 +670,22 @@ mod tests {
                 since: MODIFIED,
             },
             "010503",
+        );
+        pinned(
+            &DiskRow {
+                directory: "/d".into(),
+                standing: Standing::Gone,
+                since: MODIFIED,
+                replaced_by: Some(DiskId([0xdd; 16])),
+            },
+            "01022f64020301dddddddddddddddddddddddddddddddd",
+        );
+        pinned(
+            &UpkeepRow(UpkeepSettings {
+                heal_paused: true,
+                ..UpkeepSettings::default()
+            }),
+            "01901c01000080eb49",
         );
         let expelled = |looked| ExpelledDisk {
             disk: DiskId([0xdd; 16]),

@@ -481,6 +481,12 @@ impl Started {
 }
 
 impl Groups {
+    /// Takes in a disk that joins the running store, or took the place of another one.
+    pub async fn join_running(&self, disk: &OpenDisk) -> Result<()> {
+        let standing = self.objects.members().standing();
+        self.join(disk, &standing).await
+    }
+
     async fn join(&self, disk: &OpenDisk, standing: &Standing) -> Result<()> {
         find_replicas(disk).await?;
         witness::join(disk, standing).await?;

@@ -23,7 +23,7 @@ use crate::types::{
     Account, AccountId, Bucket, BucketId, Checksum, ETag, Epoch, ObjectPart, Order, Upload,
     UploadId, UploadedPart, Version, VersionSelector, Versioning, WriteId,
 };
-pub use upkeep::Owed;
+pub use upkeep::{DiskRow, Owed, Standing};
 
 pub struct View<'a> {
     db: &'a Db,

@@ -21,7 +21,7 @@ use crate::error::Error;
 use crate::types::Epoch;
 
 /// The part of a disk's directory that holds its database; one being made; one that was replaced.
-const DATABASE: &str = "meta";
+pub(super) const DATABASE: &str = "meta";
 const NEW_DATABASE: &str = "meta.new";
 const OLD_DATABASE: &str = "meta.old";
 

@@ -24,6 +24,7 @@ impl Node {
             measure_group(name, group, &mut measures);
         }
         self.measure_gc(&mut measures);
+        self.measure_heal(&mut measures).await;
         measures
     }
 
@@ -33,13 +34,12 @@ impl Node {
             let found = disks.iter().filter(|disk| wanted(&disk.state().borrow()));
             found.count()
         };
-        let lost = state(|state| matches!(state, DiskState::Lost(_))) + self.lost_at_start;
+        let failed = state(|state| matches!(state, DiskState::Failed(_)));
+        let here = state(DiskState::is_up) + failed;
+        let lost = self.disks_known().await.saturating_sub(here);
         let states = [
             ("online", state(DiskState::is_up)),
-            (
-                "poisoned",
-                state(|state| matches!(state, DiskState::Failed(_))),
-            ),
+            ("poisoned", failed),
             ("offline", lost),
         ];
         let mut measures: Vec<_> = states
@@ -55,6 +55,56 @@ impl Node {
         });
         measures.extend(join_all(each).await.into_iter().flatten());
         measures
+    }
+
+    async fn measure_heal(&self, measures: &mut Vec<Measure>) {
+        let Ok(heal) = self.heal_status().await else {
+            return;
+        };
+        for (name, help, count) in [
+            (
+                "heal_shards_healed_total",
+                "Shards that were made anew.",
+                heal.healed_shards,
+            ),
+            (
+                "heal_bytes_healed_total",
+                "Bytes of shards that were made anew.",
+                heal.healed_bytes,
+            ),
+            (
+                "heal_failures_total",
+                "Tries to make a shard anew that failed.",
+                heal.failures,
+            ),
+        ] {
+            measures.push(Measure::counter(name, help, count));
+        }
+        let age = heal.oldest_ms.map_or(0, |since| self.env.now().0 - since);
+        for (name, help, value) in [
+            (
+                "heal_queue_shards",
+                "Shards that may be damaged, missing, or on a disk that is away.",
+                heal.queued_shards as f64,
+            ),
+            (
+                "heal_below_redundancy_objects",
+                "Objects and parts that have a shard in the heal queue.",
+                heal.queued_writes as f64,
+            ),
+            (
+                "heal_oldest_unhealed_seconds",
+                "How long the shard that waits longest is in the heal queue.",
+                age.max(0) as f64 / 1000.0,
+            ),
+            (
+                "heal_lost_shards",
+                "Queued shards of objects that have too few good ones left to be read.",
+                heal.lost_shards as f64,
+            ),
+        ] {
+            measures.push(Measure::gauge(name, help, value));
+        }
     }
 
     fn measure_gc(&self, measures: &mut Vec<Measure>) {

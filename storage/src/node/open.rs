@@ -7,29 +7,34 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::sync::mpsc;
 use tokio::task::spawn_blocking;
 
 use super::databases::{self, Broken, Ready};
+use super::disks::{directory_named, directory_of};
 use super::upkeep::{self, Upkeep};
 use super::{Names, Node};
 use crate::crash::Crash;
-use crate::db::{Db, DbShared};
+use crate::db::DbShared;
 use crate::disk::Disk;
-use crate::disk::identity::{self, Found, IdentityError};
+use crate::disk::identity::{self, Found, Identity, IdentityError};
 use crate::disk::local::{LocalDisk, Reserve};
 use crate::env::{Env, SystemEnv};
 use crate::erasure::Geometry;
 use crate::error::Error;
+use crate::meta::command::Change;
 use crate::meta::group::Group;
 use crate::meta::reform::Standstill;
 use crate::meta::start::{Groups, OpenDisk, Start, StartError, Started, start_groups};
+use crate::meta::view::{DiskRow, Standing};
 use crate::quorum::{Classes, DAMAGE_QUEUE_LEN_MAX, Pace, Shards};
+use crate::repair::disks::Disks;
 use crate::repair::epochs::Epochs;
 use crate::repair::heal::Healer;
+use crate::repair::proposer::Proposer;
 use crate::types::DiskId;
 
 const DEFAULT_CLASS: &str = "STANDARD";
@@ -95,26 +100,44 @@ pub enum OpenError {
 impl Node {
     /// Returns once the store answers reads and writes.
     pub async fn open(options: Options) -> Result<Arc<Node>, OpenError> {
-        let given = options.directories.len();
         let classes = geometries(&options)?;
         let shared = DbShared::new().map_err(Error::from)?;
         let shared = shared.with_crash(options.crash.clone());
-        let (mut ready, groups, birth) = open_metadata(&options, &shared, classes.losses()).await?;
-        let up = ready.len();
+        let opened = open_metadata(&options, &shared, classes.losses()).await?;
+        let Opened {
+            mut ready,
+            groups,
+            birth,
+            lost,
+        } = opened;
+        let epochs = epochs_of(&groups.objects).await?;
+        let system_epochs = epochs_of(&groups.system).await?;
+        let proposer = |group: &Group, epochs: &Arc<Epochs>| Proposer {
+            env: options.env.clone(),
+            group: group.clone(),
+            epochs: epochs.clone(),
+        };
+        let system = proposer(&groups.system, &system_epochs);
+        let objects = proposer(&groups.objects, &epochs);
+        let mut refused = Vec::new();
+        ready = roll_call(ready, &groups, &system, &mut refused).await?;
+        let template = match ready.first() {
+            Some(first) => first.settled.identity,
+            None => return Err(Error::Unavailable("no disk is the store's".into()).into()),
+        };
         ready = mark_born(ready, birth).await?;
-        let databases: Vec<Arc<Db>> = ready.iter().map(|disk| disk.db.clone()).collect();
+        let databases = ready
+            .iter()
+            .map(|d| (d.settled.identity.disk, d.db.clone()));
+        let databases = Mutex::new(databases.collect());
         let disks = open_disks(ready)?;
         let (damage, damaged) = mpsc::channel(DAMAGE_QUEUE_LEN_MAX);
         let shards = Arc::new(Shards::new(disks, classes, damage));
-        let epochs = epochs_of(&groups.objects).await?;
-        let system_epochs = epochs_of(&groups.system).await?;
-        let healer = Arc::new(Healer::new(
-            options.env.clone(),
-            groups.objects.clone(),
-            epochs.clone(),
-            shards.clone(),
-            Arc::new(Pace::new(0, false)),
-        ));
+        let settings = groups.system.read(|view| view.upkeep_settings()).await?;
+        let pace = Pace::new(settings.heal_bytes_per_second, settings.heal_paused);
+        let healer = Healer::new(objects.clone(), shards.clone(), Arc::new(pace));
+        let healer = Arc::new(healer);
+        let disks = Disks::new(system, objects, shards.clone(), healer.clone());
         let node = Arc::new(Node {
             env: options.env,
             system: groups.system,
@@ -124,7 +147,18 @@ impl Node {
             shards,
             names: Names::default(),
             databases,
-            lost_at_start: given - up,
+            db_shared: shared,
+            template: Identity {
+                born: false,
+                ..template
+            },
+            disks: Arc::new(disks),
+            replacing: Default::default(),
+            refused,
+            lost: lost
+                .iter()
+                .map(|e| (directory_named(e.dir()), e.to_string()))
+                .collect(),
             collected: Arc::default(),
             healer,
             upkeep: Upkeep::default(),
@@ -162,7 +196,17 @@ async fn settle(options: &Options) -> Result<Found, OpenError> {
     Ok(found.await.map_err(|_| Error::Closing)??)
 }
 
-/// The disks and groups of a store that answers. Says whether it is its first start.
+/// The disks and groups of a store that answers.
+struct Opened {
+    ready: Vec<Ready>,
+    groups: Groups,
+    /// It is the store's first start.
+    birth: bool,
+    /// The directories that are no disks now, and why.
+    lost: Vec<IdentityError>,
+}
+
+/// Opens disks and groups until they answer.
 ///
 /// Where a majority is missing, but the disks that are here could go on by themselves, those that
 /// are not are waited for once.
@@ -170,7 +214,7 @@ async fn open_metadata(
     options: &Options,
     shared: &DbShared,
     losses: usize,
-) -> Result<(Vec<Ready>, Groups, bool), OpenError> {
+) -> Result<Opened, OpenError> {
     let given = options.directories.len();
     let mut waited = false;
     loop {
@@ -189,7 +233,12 @@ async fn open_metadata(
         match started {
             Ok(started) => {
                 let (ready, groups) = complete(ready, broken, started, shared).await?;
-                return Ok((ready, groups, birth));
+                return Ok(Opened {
+                    ready,
+                    groups,
+                    birth,
+                    lost,
+                });
             }
             Err(StartError::Standstill(Standstill::NoMajority)) if !waited => {
                 tracing::error!(up = ready.len(), given, wait = ?options.reform_after,
@@ -281,6 +330,57 @@ async fn complete(
     }
     usable.extend(databases);
     Ok((usable, groups))
+}
+
+/// Leaves out the disks that group 0 does not count among its own, and writes down the others.
+///
+/// Power goes before a birth's disks are written down: none is marked born, and the next start does
+/// it. So once there are rows, a disk without one that is not born was to replace another, and its
+/// making was cut before it was the store's.
+async fn roll_call(
+    ready: Vec<Ready>,
+    groups: &Groups,
+    system: &Proposer,
+    refused: &mut Vec<String>,
+) -> Result<Vec<Ready>, Error> {
+    let known: HashMap<DiskId, DiskRow> = {
+        let rows = groups.system.read(|view| view.disks()).await?;
+        rows.into_iter().collect()
+    };
+    let mut own = Vec::new();
+    for disk in ready {
+        let Identity { disk: id, born, .. } = disk.settled.identity;
+        let why = match known.get(&id) {
+            Some(row) if row.standing == Standing::Gone => {
+                "it was replaced or given up, and what it had was made anew: empty it to use it \
+                 again"
+            }
+            None if !known.is_empty() && !born => {
+                "it was to replace another disk and that was not finished: say it again"
+            }
+            _ => {
+                own.push(disk);
+                continue;
+            }
+        };
+        tracing::error!(disk = %id, dir = %disk.settled.dir.display(), why, "a disk is not used");
+        for group in [&groups.system, &groups.objects] {
+            group.remove_disk(id);
+        }
+        refused.push(format!("{}: {why}", disk.settled.dir.display()));
+    }
+    let here = own
+        .iter()
+        .map(|d| (d.settled.identity.disk, directory_of(&d.settled)));
+    let news = |(id, directory): &(DiskId, String)| {
+        let row = known.get(id);
+        !row.is_some_and(|row| row.standing == Standing::Up && row.directory == *directory)
+    };
+    let disks: Vec<_> = here.filter(news).collect();
+    if !disks.is_empty() {
+        system.propose(Change::RegisterDisks { disks }).await?;
+    }
+    Ok(own)
 }
 
 /// Marks the disks that are not marked yet: at a birth all of them, later those that a cut birth

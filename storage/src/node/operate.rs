@@ -1,32 +1,105 @@
 //! The node as its operator sees it.
 
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use async_trait::async_trait;
 
 use super::Node;
-use crate::error::Result;
-use crate::operator::{HealStatus, Operator, Status};
+use crate::disk::{Disk, DiskState as Here};
+use crate::error::{Error, Result};
+use crate::meta::command::Change;
+use crate::meta::view::{DiskRow, Standing};
+use crate::operator::{
+    DiskState, DiskStatus, HealStatus, Operator, ReplaceError, Status, UpkeepChange,
+};
+use crate::types::DiskId;
 
 /// Rows of the heal queue that are counted; past it there are "more".
-const QUEUE_COUNTED_MAX: usize = 1_000_000;
+const QUEUE_COUNTED_MAX: usize = 200_000;
 
 #[async_trait]
 impl Operator for Node {
     async fn status(&self) -> Result<Status> {
+        let (disks, heal) = (self.disk_statuses().await?, self.heal_status().await?);
+        let group = self.objects.status();
+        let alive = group.voters.iter().filter(|voter| voter.alive).count();
         Ok(Status {
-            heal: self.heal_status().await?,
+            advice: self.advice(&disks, &heal),
+            disks,
+            heal,
+            metadata_voters_alive: alive,
+            metadata_voters: group.voters.len(),
+            metadata_quorum: group.quorum,
         })
+    }
+
+    async fn replace_disk(
+        &self,
+        old: &str,
+        new: Option<&Path>,
+    ) -> Result<DiskStatus, ReplaceError> {
+        let id = self.replace(old, new).await?.to_string();
+        let disks = self.disk_statuses().await?;
+        let joined = disks.into_iter().find(|disk| disk.id == id);
+        Ok(joined.ok_or(Error::Closing)?)
+    }
+
+    async fn change_upkeep(&self, change: UpkeepChange) -> Result<()> {
+        let _one = self.replacing.lock().await;
+        let mut settings = self.disks.settings().await?;
+        let UpkeepChange {
+            heal_paused,
+            heal_bytes_per_second,
+            gone_after_seconds,
+        } = change;
+        settings.heal_paused = heal_paused.unwrap_or(settings.heal_paused);
+        settings.heal_bytes_per_second =
+            heal_bytes_per_second.unwrap_or(settings.heal_bytes_per_second);
+        settings.gone_after_seconds = gone_after_seconds.unwrap_or(settings.gone_after_seconds);
+        self.disks.change(Change::SetUpkeep(settings)).await?;
+        self.healer
+            .set_pace(settings.heal_bytes_per_second, settings.heal_paused);
+        self.disks.wake();
+        Ok(())
     }
 }
 
 impl Node {
-    async fn heal_status(&self) -> Result<HealStatus> {
-        let queue = self.objects.read(|view| view.queue(QUEUE_COUNTED_MAX));
-        let (queue, left) = (queue.await?, self.healer.left());
+    async fn disk_statuses(&self) -> Result<Vec<DiskStatus>> {
+        let here: HashMap<DiskId, Arc<dyn Disk>> = {
+            let disks = self.shards.disks().into_iter();
+            disks.map(|disk| (disk.id(), disk)).collect()
+        };
+        let mut statuses = Vec::new();
+        for (id, row) in self.disks.known().await? {
+            let lost = self.lost.get(&row.directory).cloned();
+            let mut status = disk_status(id, row, here.get(&id)).await;
+            if status.state == DiskState::Away {
+                status.reason = status.reason.or(lost);
+            }
+            statuses.push(status);
+        }
+        statuses.sort_by(|a, b| {
+            a.directory
+                .cmp(&b.directory)
+                .then(a.since_ms.cmp(&b.since_ms))
+        });
+        Ok(statuses)
+    }
+
+    pub(super) async fn heal_status(&self) -> Result<HealStatus> {
+        let look = self.objects.read(|view| {
+            let queueing = view.expelled()?.iter().any(|(_, done)| !done);
+            Ok((view.queue(QUEUE_COUNTED_MAX)?, queueing))
+        });
+        let ((queue, queueing), left) = (look.await?, self.healer.left());
         let counts = &self.healer.counts;
         Ok(HealStatus {
             paused: self.healer.is_paused(),
+            bytes_per_second: self.healer.rate(),
             queued_shards: queue.shards,
             queued_writes: queue.writes,
             queued_more: queue.more,
@@ -37,6 +110,83 @@ impl Node {
             healed_shards: counts.healed.load(Ordering::Relaxed),
             healed_bytes: counts.bytes.load(Ordering::Relaxed),
             failures: counts.failed.load(Ordering::Relaxed),
+            queueing,
         })
+    }
+
+    /// One sentence for each thing to be done.
+    fn advice(&self, disks: &[DiskStatus], heal: &HealStatus) -> Vec<String> {
+        let mut advice = Vec::new();
+        let writes = match heal.queued_more {
+            true => format!("more than {}", heal.queued_writes),
+            false => heal.queued_writes.to_string(),
+        };
+        for disk in disks.iter().filter(|disk| disk.state == DiskState::Away) {
+            let (id, dir) = (&disk.id, disk.directory.display());
+            let why = disk.reason.as_deref().unwrap_or("it is not there");
+            advice.push(format!(
+                "disk {id} ({dir}) does not answer ({why}): bring it back, or put an empty \
+                 directory in its place and say `admin disk replace {dir}`"
+            ));
+        }
+        let spent =
+            |disk: &&DiskStatus| disk.state == DiskState::Gone && disk.replaced_by.is_none();
+        for disk in disks.iter().filter(spent) {
+            let (id, dir) = (&disk.id, disk.directory.display());
+            advice.push(format!(
+                "disk {id} ({dir}) was given up: put an empty directory in its place and say \
+                 `admin disk replace {dir}`"
+            ));
+        }
+        if heal.lost_shards > 0 {
+            advice.push(format!(
+                "{} shards are of objects that have too few good ones left to be read: bring \
+                 back the disks that were lost",
+                heal.lost_shards
+            ));
+        }
+        if heal.no_disk_shards > 0 {
+            advice.push(format!(
+                "{} shards have no disk that they could be made anew on: {writes} objects have \
+                 less redundancy than they should until there is another disk",
+                heal.no_disk_shards
+            ));
+        }
+        if heal.paused && heal.queued_shards > 0 {
+            advice.push(format!(
+                "heal is paused and {writes} objects have less redundancy than they should: say \
+                 `admin heal resume`"
+            ));
+        }
+        advice.extend(self.refused.iter().cloned());
+        advice
+    }
+}
+
+async fn disk_status(id: DiskId, row: DiskRow, here: Option<&Arc<dyn Disk>>) -> DiskStatus {
+    let (mut total_bytes, mut free_bytes, mut reason) = (0, 0, None);
+    let mut state = match row.standing {
+        Standing::Up | Standing::Away => DiskState::Away,
+        Standing::Gone => DiskState::Gone,
+    };
+    if let Some(disk) = here {
+        let now = disk.state().borrow().clone();
+        match now {
+            Here::Up => state = DiskState::Up,
+            Here::Failed(why) | Here::Lost(why) => reason = Some(why.to_string()),
+        }
+        if let Ok(space) = disk.space().await {
+            (total_bytes, free_bytes) = (space.total, space.free);
+        }
+    }
+    DiskStatus {
+        id: id.to_string(),
+        directory: row.directory.into(),
+        state,
+        reason,
+        since_ms: row.since.0,
+        total_bytes,
+        free_bytes,
+        replaced_by: row.replaced_by.map(|by| by.to_string()),
     }
 }

@@ -14,9 +14,12 @@ use crate::disk::{Disk, DiskState};
 use crate::error::{Error, Result};
 use crate::meta::command::{Change, HealEntry};
 use crate::meta::start::Groups;
+use crate::meta::view::{DiskRow, Standing};
 use crate::quorum::DamageReport;
+use crate::repair::disks::Disks;
 use crate::repair::gc::Collector;
 use crate::store::Health;
+use crate::types::DiskId;
 
 /// Damage that one command puts into the heal queue.
 const DAMAGE_BATCH_LEN_MAX: usize = 256;
@@ -29,7 +32,7 @@ const GC_PAUSE_MIN: Duration = Duration::from_secs(10);
 pub(super) struct Upkeep(Mutex<Vec<JoinHandle<()>>>);
 
 impl Upkeep {
-    fn run(&self, task: impl Future<Output = ()> + Send + 'static) {
+    pub(super) fn run(&self, task: impl Future<Output = ()> + Send + 'static) {
         self.0
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
@@ -71,12 +74,11 @@ pub(super) fn start(
     let healer = node.healer.clone();
     node.upkeep.run(async move { healer.run().await });
     for disk in node.shards.disks() {
-        let groups = Groups {
-            system: node.system.clone(),
-            objects: node.objects.clone(),
-        };
-        node.upkeep.run(watch(disk.clone(), groups));
+        node.upkeep
+            .run(watch(disk.clone(), node.groups(), node.disks.clone()));
     }
+    let disks = node.disks.clone();
+    node.upkeep.run(async move { disks.run().await });
     let weak = Arc::downgrade(node);
     node.upkeep.run(async move {
         let mut reports = Vec::new();
@@ -112,7 +114,7 @@ async fn wanted(collector: &Collector) {
 }
 
 /// Ends the metadata replicas of a disk that is gone, and sees that the metadata goes on.
-async fn watch(disk: Arc<dyn Disk>, groups: Groups) {
+pub(super) async fn watch(disk: Arc<dyn Disk>, groups: Groups, disks: Arc<Disks>) {
     let mut state = disk.state();
     let lost = state.wait_for(|state| matches!(state, DiskState::Lost(_) | DiskState::Failed(_)));
     let Ok(why) = lost.await.map(|state| state.clone()) else {
@@ -129,6 +131,7 @@ async fn watch(disk: Arc<dyn Disk>, groups: Groups) {
         Ok(false) => {}
         Err(error) => tracing::error!(%error, "the metadata does not go on"),
     }
+    disks.wake();
 }
 
 impl Node {
@@ -146,6 +149,18 @@ impl Node {
         Ok(())
     }
 
+    /// How many disks the store should have. As far as they are here, if nobody can tell.
+    pub(super) async fn disks_known(&self) -> usize {
+        let here = self.shards.disks().len() + self.refused.len();
+        match self.disks.known().await {
+            Ok(known) => {
+                let gone = |(_, row): &&(DiskId, DiskRow)| row.standing == Standing::Gone;
+                known.len() - known.iter().filter(gone).count()
+            }
+            Err(_) => here,
+        }
+    }
+
     pub(super) async fn look(&self) -> Health {
         let disks = self.shards.disks();
         let online = disks
@@ -156,7 +171,7 @@ impl Node {
         let geometry = self.shards.default_geometry();
         Health {
             disks_online: online,
-            disks_offline: disks.len() - online + self.lost_at_start,
+            disks_offline: self.disks_known().await.saturating_sub(online),
             can_read,
             can_write: can_read && self.shards.can_write(),
             metadata_quorum: self.objects.status().quorum,
@@ -170,11 +185,11 @@ impl Node {
         self.upkeep.end().await;
         self.system.shutdown().await;
         self.objects.shutdown().await;
-        let databases = self.databases.clone();
+        let databases: Vec<_> = self.databases().drain(..).collect();
         let closed = join_all(
             databases
                 .into_iter()
-                .map(|db| tokio::task::spawn_blocking(move || db.close())),
+                .map(|(_, db)| tokio::task::spawn_blocking(move || db.close())),
         );
         if closed.await.iter().any(Result::<_, _>::is_err) {
             tracing::error!(error = %Error::Closing, "a database did not close");

@@ -168,6 +168,11 @@ impl Shards {
         self.change_roster(|roster| roster.disks.push(disk));
     }
 
+    /// The disk counts as away: nothing here holds it any more.
+    pub fn drop_disk(&self, id: DiskId) {
+        self.change_roster(|roster| roster.disks.retain(|disk| disk.id() != id));
+    }
+
     /// From now on the disk is not asked for anything: it never comes back.
     pub fn expel_disk(&self, id: DiskId) {
         self.change_roster(|roster| {

@@ -34,6 +34,10 @@ impl Pace {
         self.paused.send_replace(paused);
     }
 
+    pub fn rate(&self) -> u64 {
+        self.rate.load(Ordering::Relaxed)
+    }
+
     pub fn is_paused(&self) -> bool {
         *self.paused.borrow()
     }

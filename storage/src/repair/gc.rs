@@ -15,7 +15,7 @@
 //!    on its way with such a shard is refused at its commit, as its epoch is below the floor.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use crate::env::Env;
 use crate::error::Result;
@@ -45,6 +45,8 @@ pub struct Collector {
     shards: Option<Arc<Shards>>,
     /// Garbage below this epoch lies only on disks that are away. None is added below the floor.
     swept: AtomicU64,
+    /// Disks that were gone when it was so.
+    gone: AtomicUsize,
     counts: Arc<Counts>,
 }
 
@@ -62,6 +64,7 @@ impl Collector {
             epochs,
             shards,
             swept: AtomicU64::new(0),
+            gone: AtomicUsize::new(0),
             counts,
         }
     }
@@ -102,6 +105,10 @@ impl Collector {
     }
 
     async fn remove_garbage(&self, shards: &Shards, floor: Epoch) -> Result<()> {
+        let gone = shards.gone_count();
+        if self.gone.swap(gone, Ordering::Relaxed) != gone {
+            self.swept.store(0, Ordering::Relaxed);
+        }
         let swept = self.swept.load(Ordering::Relaxed);
         let last_swept = |epoch| (Epoch(epoch), WriteId([u8::MAX; 16]));
         let mut after = swept.checked_sub(1).map(last_swept);

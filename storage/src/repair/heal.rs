@@ -25,13 +25,12 @@ use futures_util::stream;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, sleep_until};
 
-use crate::env::Env;
 use crate::error::{Error, Refusal, Result};
-use crate::meta::command::{Change, Command, HealEntry, ShardAt, ShardPlace, Swap};
-use crate::meta::group::Group;
+use crate::meta::command::{Change, HealEntry, ShardAt, ShardPlace, Swap};
 use crate::meta::view::Owed;
 use crate::quorum::{Examined, Owing, Pace, Paused, Shards, Unhealed};
-use crate::repair::epochs::{EpochGuard, Epochs};
+use crate::repair::epochs::EpochGuard;
+use crate::repair::proposer::Proposer;
 use crate::types::WriteId;
 
 /// Rows of the queue that are looked at in one step.
@@ -84,9 +83,7 @@ enum Outcome {
 }
 
 pub struct Healer {
-    env: Arc<dyn Env>,
-    objects: Group,
-    epochs: Arc<Epochs>,
+    objects: Proposer,
     shards: Arc<Shards>,
     pace: Arc<Pace>,
     queued: Notify,
@@ -96,17 +93,9 @@ pub struct Healer {
 }
 
 impl Healer {
-    pub fn new(
-        env: Arc<dyn Env>,
-        objects: Group,
-        epochs: Arc<Epochs>,
-        shards: Arc<Shards>,
-        pace: Arc<Pace>,
-    ) -> Healer {
+    pub fn new(objects: Proposer, shards: Arc<Shards>, pace: Arc<Pace>) -> Healer {
         Healer {
-            env,
             objects,
-            epochs,
             shards,
             pace,
             queued: Notify::new(),
@@ -125,6 +114,10 @@ impl Healer {
     pub fn set_pace(&self, rate: u64, paused: bool) {
         self.pace.set(rate, paused);
         self.wake();
+    }
+
+    pub fn rate(&self) -> u64 {
+        self.pace.rate()
     }
 
     pub fn is_paused(&self) -> bool {
@@ -178,6 +171,7 @@ impl Healer {
         loop {
             let page: Vec<(HealEntry, Option<Owed>)> = self
                 .objects
+                .group
                 .read(move |view| {
                     let entries = view.heals(after, PAGE_LEN)?;
                     let owed = |entry| Ok((entry, view.owed_shard(entry)?));
@@ -267,7 +261,7 @@ impl Healer {
             }
             Examined::Damaged(why) => why,
         };
-        let epoch = self.epochs.begin();
+        let epoch = self.objects.epochs.begin();
         let rebuilt = match self.shards.rebuild(shard, epoch.epoch(), &self.pace).await {
             Ok(rebuilt) => rebuilt,
             Err(Unhealed::Paused(paused)) => return Err(paused),
@@ -306,8 +300,10 @@ impl Healer {
 
     /// Driven to its end whatever becomes of this.
     async fn swap(&self, swap: Swap, epoch: EpochGuard) -> Outcome {
-        let command = self.command(&epoch, Change::SwapShard(swap));
-        let answer = self.objects.propose(command).await;
+        let answer = self
+            .objects
+            .propose_in(&epoch, Change::SwapShard(swap))
+            .await;
         // Until here gc must not take the new shard for an orphan.
         drop(epoch);
         let Swap { write_id, rank, .. } = swap;
@@ -332,18 +328,8 @@ impl Healer {
     async fn settle(&self, entries: Vec<(HealEntry, ShardAt)>) -> Result<()> {
         let count = entries.len() as u64;
         self.counts.whole.fetch_add(count, Ordering::Relaxed);
-        let epoch = self.epochs.begin();
-        let command = self.command(&epoch, Change::SettleHeals { entries });
-        self.objects.propose(command).await.map(drop)
-    }
-
-    fn command(&self, epoch: &EpochGuard, change: Change) -> Command {
-        Command {
-            request: self.env.write_id(),
-            epoch: epoch.epoch(),
-            time: self.env.now(),
-            change,
-        }
+        let settled = self.objects.propose(Change::SettleHeals { entries });
+        settled.await.map(drop)
     }
 
     /// What came of it last, while it is too early to try again.

@@ -1,6 +1,8 @@
 //! Upkeep: the epochs that say what may still be in use, and the removal of what is not.
 //! What is damaged or missing is made anew by heal.
 
+pub mod disks;
 pub mod epochs;
 pub mod gc;
 pub mod heal;
+pub mod proposer;

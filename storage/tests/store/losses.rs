@@ -33,9 +33,9 @@ const REFORM_AFTER: Duration = Duration::from_millis(200);
 const LARGE_EVERY: u64 = 25;
 
 /// One life of a store: from its opening until it is cut off or closed.
-struct Life {
-    runtime: Runtime,
-    node: Arc<Node>,
+pub struct Life {
+    pub runtime: Runtime,
+    pub node: Arc<Node>,
 }
 
 fn runtime() -> Runtime {
@@ -49,12 +49,22 @@ fn runtime() -> Runtime {
 impl Life {
     /// With all disks that are there. Those of a life that was cut off come free a little later
     /// than it ends, as a process's would with it.
-    fn begin(directories: &[PathBuf]) -> Life {
+    pub fn begin(directories: &[PathBuf]) -> Life {
         Life::begin_with(directories, Duration::from_secs(600))
     }
 
-    fn begin_with(directories: &[PathBuf], gc_every: Duration) -> Life {
+    pub fn begin_with(directories: &[PathBuf], gc_every: Duration) -> Life {
         let there = directories.iter().filter(|dir| has_content(dir)).count();
+        Life::begin_when(directories, gc_every, there)
+    }
+
+    /// As `begin`, with so many disks that are there and not used.
+    pub fn begin_refusing(directories: &[PathBuf], refused: usize) -> Life {
+        let there = directories.iter().filter(|dir| has_content(dir)).count();
+        Life::begin_when(directories, Duration::from_secs(600), there - refused)
+    }
+
+    fn begin_when(directories: &[PathBuf], gc_every: Duration, there: usize) -> Life {
         for _ in 0..BEGIN_TRIES {
             let runtime = runtime();
             let options = Options {
@@ -77,17 +87,17 @@ impl Life {
     }
 
     /// As a kill would: nothing is closed.
-    fn cut(self) {
+    pub fn cut(self) {
         drop(self.node);
         self.runtime.shutdown_timeout(Duration::from_secs(20));
     }
 
-    fn close(self) {
+    pub fn close(self) {
         self.runtime.block_on(self.node.close());
         self.cut();
     }
 
-    fn bucket(&self) -> BucketId {
+    pub fn bucket(&self) -> BucketId {
         let found = self.runtime.block_on(self.node.bucket(BUCKET));
         found.unwrap().id
     }
@@ -101,7 +111,7 @@ fn directories(root: &Path) -> Vec<PathBuf> {
     (1..=DISKS).map(|n| root.join(format!("disk{n}"))).collect()
 }
 
-fn empty(directory: &Path) {
+pub fn empty(directory: &Path) {
     for entry in fs::read_dir(directory).unwrap() {
         let path = entry.unwrap().path();
         // The store may still be making files in it.
@@ -116,7 +126,7 @@ fn empty(directory: &Path) {
 
 /// What was written to each key: how often it was acknowledged, and how often it was tried.
 #[derive(Clone, Default)]
-struct Ledger(Arc<Mutex<BTreeMap<String, (u64, u64)>>>);
+pub struct Ledger(Arc<Mutex<BTreeMap<String, (u64, u64)>>>);
 
 fn content(key: &str, turn: u64) -> Vec<u8> {
     let len = match turn % LARGE_EVERY {
@@ -133,7 +143,7 @@ fn content(key: &str, turn: u64) -> Vec<u8> {
 
 impl Ledger {
     /// The next write of `key`; false when it was not acknowledged.
-    async fn write(&self, store: &dyn ObjectStore, bucket: BucketId, key: &str) -> bool {
+    pub async fn write(&self, store: &dyn ObjectStore, bucket: BucketId, key: &str) -> bool {
         let turn = {
             let mut keys = self.0.lock().unwrap();
             let (_, tried) = keys.entry(key.to_owned()).or_default();
@@ -184,14 +194,14 @@ impl Ledger {
 }
 
 /// Writers, each with some keys of its own, until `stop` or until each has done `turns`.
-struct Writers {
-    stop: Arc<AtomicBool>,
+pub struct Writers {
+    pub stop: Arc<AtomicBool>,
     refused: Arc<AtomicUsize>,
     tasks: Vec<tokio::task::JoinHandle<()>>,
 }
 
 impl Writers {
-    fn start(life: &Life, ledger: &Ledger, round: &str, turns: usize) -> Writers {
+    pub fn start(life: &Life, ledger: &Ledger, round: &str, turns: usize) -> Writers {
         let bucket = life.bucket();
         let stop = Arc::new(AtomicBool::new(false));
         let refused = Arc::new(AtomicUsize::new(0));
@@ -219,7 +229,7 @@ impl Writers {
     }
 
     /// How many writes were not acknowledged.
-    fn end(self, life: &Life) -> usize {
+    pub fn end(self, life: &Life) -> usize {
         life.runtime.block_on(async {
             for task in self.tasks {
                 task.await.unwrap();
@@ -229,14 +239,14 @@ impl Writers {
     }
 }
 
-fn newborn(root: &Path) -> (Life, Vec<PathBuf>) {
+pub fn newborn(root: &Path) -> (Life, Vec<PathBuf>) {
     let directories = directories(root);
     let life = Life::begin(&directories);
     life.runtime.block_on(create(&*life.node, BUCKET));
     (life, directories)
 }
 
-fn check(life: &Life, ledger: &Ledger) {
+pub fn check(life: &Life, ledger: &Ledger) {
     let bucket = life.bucket();
     life.runtime.block_on(ledger.check(&*life.node, bucket));
 }
@@ -533,7 +543,7 @@ fn b_17_the_garbage_of_a_disk_that_was_away_goes_when_it_is_back() {
     life.close();
 }
 
-fn until(mut so: impl FnMut() -> bool) {
+pub fn until(mut so: impl FnMut() -> bool) {
     for _ in 0..1000 {
         if so() {
             return;

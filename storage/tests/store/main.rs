@@ -17,6 +17,7 @@ mod multipart;
 mod objects;
 mod races;
 mod random;
+mod replaced;
 mod subject;
 mod versions;
 

@@ -11,6 +11,7 @@
 
 mod buckets;
 mod data;
+mod disks;
 mod heal;
 #[cfg(test)]
 mod tests;
@@ -133,6 +134,10 @@ impl<'a> Step<'a> {
             Change::ReserveBucket { name, owner } => self.reserve_bucket(name, owner),
             Change::ActivateBucket { name, id } => self.activate_bucket(name, *id),
             Change::ReleaseBucket { name, id } => self.release_bucket(name, *id),
+            Change::RegisterDisks { disks } => self.register_disks(disks),
+            Change::MarkAway { disk } => self.mark_away(*disk),
+            Change::ReplaceDisk { old, new } => self.replace_disk(*old, new.as_ref()),
+            Change::SetUpkeep(settings) => self.set_upkeep(*settings),
             Change::CreateBucket {
                 id,
                 name,

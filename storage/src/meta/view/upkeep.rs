@@ -2,11 +2,13 @@
 
 use super::{Epochs, View};
 use crate::error::Result;
-use crate::meta::command::{HealEntry, ShardAt, ShardSet};
+use crate::meta::command::{HealEntry, ShardAt, ShardSet, UpkeepSettings};
 use crate::meta::keys;
 use crate::meta::record::{
     DataKind, DataRow, ExpelledRow, GarbageRow, GarbageShard, HealRow, Looked, Record as _,
+    UpkeepRow,
 };
+pub use crate::meta::record::{DiskRow, Standing};
 use crate::meta::txn::{Rows as _, decode};
 use crate::types::{BucketId, DiskId, Epoch, Timestamp, WriteId};
 
@@ -147,6 +149,21 @@ impl View<'_> {
         }
         self.ended(&rows)?;
         Ok(queue)
+    }
+
+    /// Group 0: every disk that is or was of the store.
+    pub fn disks(&self) -> Result<Vec<(DiskId, DiskRow)>> {
+        let rows = self.scan(&self.keys.disks(), usize::MAX)?;
+        let disks = rows
+            .iter()
+            .map(|(key, value)| Ok((keys::parse_disk(key)?, decode(key, value)?)));
+        disks.collect()
+    }
+
+    /// Group 0: how the store keeps itself up.
+    pub fn upkeep_settings(&self) -> Result<UpkeepSettings> {
+        let row: Option<UpkeepRow> = self.row(&self.keys.upkeep())?;
+        Ok(row.map(|UpkeepRow(settings)| settings).unwrap_or_default())
     }
 
     /// The disks that never come back, and whether all that they had is queued.

@@ -1,0 +1,189 @@
+#![allow(clippy::unwrap_used)]
+
+use std::path::Path;
+use std::sync::Mutex;
+
+use axum::body::to_bytes;
+use drystone_storage::error::Result;
+use drystone_storage::operator::{DiskState, DiskStatus, HealStatus, Status};
+use http::HeaderValue;
+use serde_json::Value;
+
+use super::*;
+use crate::auth::sign::Signer;
+use crate::s3::testing::{REGION, World, secret};
+
+/// Remembers what it was told.
+#[derive(Default)]
+struct Told(Mutex<Vec<String>>);
+
+#[async_trait]
+impl Operator for Told {
+    async fn status(&self) -> Result<Status> {
+        Ok(Status {
+            advice: vec!["do it".into()],
+            disks: vec![disk()],
+            heal: HealStatus::default(),
+            metadata_voters_alive: 3,
+            metadata_voters: 4,
+            metadata_quorum: 3,
+        })
+    }
+
+    async fn replace_disk(
+        &self,
+        old: &str,
+        new: Option<&Path>,
+    ) -> Result<DiskStatus, ReplaceError> {
+        self.0
+            .lock()
+            .unwrap()
+            .push(format!("replace {old} {new:?}"));
+        match old {
+            "d1" => Ok(disk()),
+            _ => Err(ReplaceError::Unknown(old.to_owned())),
+        }
+    }
+
+    async fn change_upkeep(&self, change: UpkeepChange) -> Result<()> {
+        self.0.lock().unwrap().push(format!("{change:?}"));
+        Ok(())
+    }
+}
+
+fn disk() -> DiskStatus {
+    DiskStatus {
+        id: "0a".into(),
+        directory: "/d1".into(),
+        state: DiskState::Away,
+        reason: None,
+        since_ms: 1,
+        total_bytes: 2,
+        free_bytes: 3,
+        replaced_by: None,
+    }
+}
+
+fn request(line: &str, body: &str) -> Request<Body> {
+    let (method, path) = line.split_once(' ').unwrap();
+    let request = Request::builder().method(method).uri(path);
+    let request = request.header("host", "s3.test:9000");
+    request.body(Body::from(body.to_owned())).unwrap()
+}
+
+fn signed(user: &str, line: &str, body: &str) -> Request<Body> {
+    let (mut parts, sent) = request(line, body).into_parts();
+    let now = drystone_storage::env::Env::now(&drystone_storage::env::SystemEnv);
+    let signer = Signer::new(user, &secret(user), REGION, now).unwrap();
+    signer.sign_body(&mut parts, body.as_bytes()).unwrap();
+    Request::from_parts(parts, sent)
+}
+
+async fn ask(told: &Arc<Told>, request: Request<Body>) -> Option<(u16, Value)> {
+    let world = World::with_bucket().await;
+    let admin = Admin::new(told.clone());
+    let answer = admin.answer(&world.server, request).await.ok()?;
+    let status = answer.status().as_u16();
+    let body = to_bytes(answer.into_body(), 1 << 20).await.unwrap();
+    Some((status, serde_json::from_slice(&body).unwrap()))
+}
+
+#[tokio::test]
+async fn the_root_key_is_told_and_obeyed() {
+    let told = Arc::new(Told::default());
+    let (status, answer) = ask(&told, signed("root", "GET /_admin/v1/status", ""))
+        .await
+        .unwrap();
+    assert_eq!((status, answer["advice"][0].as_str()), (200, Some("do it")));
+    let (status, answer) = ask(&told, signed("root", "GET /_admin/v1/disks", ""))
+        .await
+        .unwrap();
+    assert_eq!(
+        (status, answer["disks"][0]["state"].as_str()),
+        (200, Some("away"))
+    );
+    let line = "POST /_admin/v1/disks/replace";
+    let replace = signed("root", line, r#"{"old":"d1","new":"/new"}"#);
+    assert_eq!(ask(&told, replace).await.unwrap().0, 200);
+    let unknown = ask(&told, signed("root", line, r#"{"old":"d2"}"#))
+        .await
+        .unwrap();
+    assert_eq!(
+        (unknown.0, unknown.1["error"]["code"].as_str()),
+        (404, Some("NoSuchDisk"))
+    );
+    let settings = signed(
+        "root",
+        "POST /_admin/v1/settings",
+        r#"{"heal_paused":true}"#,
+    );
+    assert_eq!(ask(&told, settings).await.unwrap().0, 200);
+    let told = told.0.lock().unwrap().clone();
+    assert_eq!(told[0], "replace d1 Some(\"/new\")");
+    assert!(told[2].contains("heal_paused: Some(true)"));
+}
+
+#[tokio::test]
+async fn a_40_nobody_else_is_told_or_obeyed_anything() {
+    let told = Arc::new(Told::default());
+    let line = "POST /_admin/v1/disks/replace";
+    let body = r#"{"old":"d1"}"#;
+    // Another key, a wrong secret, no signature, another body than was signed.
+    let mut forged = signed("root", line, body);
+    let header = forged.headers()["authorization"]
+        .to_str()
+        .unwrap()
+        .to_owned();
+    let header = HeaderValue::from_str(&header.replace("Signature=", "Signature=0")).unwrap();
+    forged.headers_mut().insert("authorization", header);
+    let mut swapped = signed("root", line, r#"{"old":"d2"}"#);
+    *swapped.body_mut() = Body::from(body);
+    let mut unsigned_body = request(line, body).into_parts();
+    let now = drystone_storage::env::Env::now(&drystone_storage::env::SystemEnv);
+    let signer = Signer::new("root", &secret("root"), REGION, now).unwrap();
+    signer
+        .sign(&mut unsigned_body.0, "UNSIGNED-PAYLOAD")
+        .unwrap();
+    let unsigned_body = Request::from_parts(unsigned_body.0, unsigned_body.1);
+    for (request, expected) in [
+        (signed("alice", line, body), 403),
+        (forged, 403),
+        (request(line, body), 403),
+        (request("GET /_admin/v1/status", ""), 403),
+        (request("GET /_admin/v1/nothing", ""), 403),
+        (unsigned_body, 403),
+        (swapped, 400),
+    ] {
+        let (status, answer) = ask(&told, request).await.unwrap();
+        assert_eq!(status, expected, "{answer}");
+    }
+    assert!(told.0.lock().unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn what_is_not_the_operators_is_left_to_s3() {
+    let told = Arc::new(Told::default());
+    for line in ["GET /bkt/_admin/v1/status", "GET /", "GET /_adminv1/status"] {
+        assert!(
+            ask(&told, signed("root", line, "")).await.is_none(),
+            "{line}"
+        );
+    }
+    let mut hosted = request("GET /_admin/v1/status", "");
+    let host = HeaderValue::from_static("bkt.s3.test:9000");
+    hosted.headers_mut().insert("host", host);
+    assert!(
+        ask(&told, hosted).await.is_none(),
+        "an object of the bucket"
+    );
+    for (line, body, status) in [
+        ("GET /_admin/v1/nothing", "", 404),
+        ("GET /_admin/v2/status", "", 404),
+        ("PUT /_admin/v1/status", "", 405),
+        ("POST /_admin/v1/settings", "{", 400),
+        ("POST /_admin/v1/settings", r#"{"heal_pause":true}"#, 400),
+    ] {
+        let (answered, answer) = ask(&told, signed("root", line, body)).await.unwrap();
+        assert_eq!(answered, status, "{line}: {answer}");
+    }
+}

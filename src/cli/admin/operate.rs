@@ -1,0 +1,192 @@
+//! What an operator asks a running server about its disks, and tells it to do.
+//!
+//! Endpoint and keys are the server's own: from flags, from the configuration it reads as well, or
+//! from the names that S3 clients read. Exit codes: 0 done, 1 refused or not reached.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{Args, Subcommand};
+use serde_json::{Value, json};
+
+use super::ask::{Endpoint, Server};
+use super::show;
+use crate::cli::{EXIT_FAILED, EXIT_USAGE, fail};
+use crate::config::{Environment, Keys, Layer, load};
+
+/// Which server, by which keys, and how its answer is shown.
+#[derive(Args)]
+pub(in crate::cli) struct Reach {
+    /// Where the server listens [default: its configured address, or AWS_ENDPOINT_URL]
+    #[arg(long, value_name = "URL")]
+    endpoint: Option<String>,
+
+    /// The file with the root keys, as the server keeps it beside its first disk
+    #[arg(long, value_name = "FILE")]
+    keys_file: Option<PathBuf>,
+
+    /// The server's TOML file
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+
+    /// Print the server's JSON instead of sentences
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Subcommand)]
+pub(in crate::cli) enum DiskVerb {
+    /// Every disk that is or was of the store
+    Ls(Reach),
+    /// An empty directory takes the place of a lost disk, whose shards are made anew
+    Replace {
+        /// The lost disk's directory, or the beginning of its id
+        old: String,
+        /// The empty directory [default: the lost disk's own]
+        new: Option<PathBuf>,
+        #[command(flatten)]
+        reach: Reach,
+    },
+    /// How long a disk may be away before it is given up
+    GiveUpAfter {
+        /// 3600 at first; 0 is never
+        seconds: u64,
+        #[command(flatten)]
+        reach: Reach,
+    },
+}
+
+#[derive(Subcommand)]
+pub(in crate::cli) enum HealVerb {
+    /// Make nothing anew until told to
+    Pause(Reach),
+    /// Go on
+    Resume(Reach),
+    /// How much heal may read and write
+    Rate {
+        /// 0 is as much as it can
+        bytes_per_second: u64,
+        #[command(flatten)]
+        reach: Reach,
+    },
+}
+
+pub(super) fn status(reach: &Reach, environment: &Environment) -> ExitCode {
+    ask(reach, environment, show::status, |server| {
+        server.get("status")
+    })
+}
+
+pub(super) fn disk(verb: &DiskVerb, environment: &Environment) -> ExitCode {
+    match verb {
+        DiskVerb::Ls(reach) => {
+            let show = |answer: &Value| show::disks(&answer["disks"]);
+            ask(reach, environment, show, |server| server.get("disks"))
+        }
+        DiskVerb::Replace { old, new, reach } => {
+            let new = new.as_ref().map(|new| absolute(new));
+            let body = json!({ "old": named(old), "new": new });
+            ask(reach, environment, show::replaced, |server| {
+                server.post("disks/replace", &body)
+            })
+        }
+        DiskVerb::GiveUpAfter { seconds, reach } => set(
+            reach,
+            environment,
+            &json!({ "gone_after_seconds": seconds }),
+        ),
+    }
+}
+
+pub(super) fn heal(verb: &HealVerb, environment: &Environment) -> ExitCode {
+    match verb {
+        HealVerb::Pause(reach) => set(reach, environment, &json!({ "heal_paused": true })),
+        HealVerb::Resume(reach) => set(reach, environment, &json!({ "heal_paused": false })),
+        HealVerb::Rate {
+            bytes_per_second,
+            reach,
+        } => {
+            let body = json!({ "heal_bytes_per_second": bytes_per_second });
+            set(reach, environment, &body)
+        }
+    }
+}
+
+fn set(reach: &Reach, environment: &Environment, settings: &Value) -> ExitCode {
+    ask(reach, environment, show::status, |server| {
+        server.post("settings", settings)
+    })
+}
+
+fn ask(
+    reach: &Reach,
+    environment: &Environment,
+    show: impl Fn(&Value),
+    ask: impl Fn(&Server) -> Result<Value, String>,
+) -> ExitCode {
+    let server = match find(reach, environment) {
+        Ok(server) => server,
+        Err(problem) => return fail(EXIT_USAGE, &problem),
+    };
+    match ask(&server) {
+        Err(problem) => return fail(EXIT_FAILED, &problem),
+        Ok(answer) if reach.json => println!("{answer}"),
+        Ok(answer) => show(&answer),
+    }
+    ExitCode::SUCCESS
+}
+
+/// A disk's id stays as it is; a directory is the one seen from here.
+fn named(old: &str) -> String {
+    let is_path = old.contains('/') || Path::new(old).exists();
+    match is_path {
+        true => absolute(Path::new(old)),
+        false => old.to_owned(),
+    }
+}
+
+fn absolute(path: &Path) -> String {
+    let absolute = std::path::absolute(path);
+    absolute.as_deref().unwrap_or(path).display().to_string()
+}
+
+fn find(arguments: &Reach, environment: &Environment) -> Result<Server, String> {
+    let mut flags = Layer::default();
+    flags.server.keys_file = arguments.keys_file.clone();
+    let config = load(arguments.config.clone(), environment, flags).map_err(|e| e.to_string())?;
+    let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
+    let given = arguments.endpoint.clone();
+    let endpoint = match given.or_else(|| variable("AWS_ENDPOINT_URL")) {
+        Some(url) => Endpoint::parse(&url)?,
+        None => Endpoint::of(&config.server.address),
+    };
+    let has_file = config.server.keys_file.is_some() || !config.storage.directories.is_empty();
+    let of_client = || {
+        let access_key = variable("AWS_ACCESS_KEY_ID")?;
+        let secret_key = variable("AWS_SECRET_ACCESS_KEY")?.into();
+        Some(Keys {
+            access_key,
+            secret_key,
+        })
+    };
+    let keys = match config
+        .root
+        .clone()
+        .filter(|_| arguments.keys_file.is_none())
+    {
+        Some(keys) => keys,
+        None if has_file => {
+            let path = config.keys_file();
+            Keys::load(&path).map_err(|error| format!("{}: {error}", path.display()))?
+        }
+        None => of_client().ok_or(
+            "no root keys: name their file with --keys-file, or set AWS_ACCESS_KEY_ID and \
+             AWS_SECRET_ACCESS_KEY",
+        )?,
+    };
+    Ok(Server {
+        endpoint,
+        keys,
+        region: config.server.region,
+    })
+}

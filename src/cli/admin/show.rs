@@ -1,0 +1,92 @@
+//! The server's answers, for a person.
+
+use serde_json::Value;
+
+pub(super) fn status(status: &Value) {
+    let heal = &status["heal"];
+    let number = |value: &Value| value.as_u64().unwrap_or_default();
+    let (objects, more) = (number(&heal["queued_writes"]), &heal["queued_more"]);
+    let advice = status["advice"].as_array();
+    let advice: Vec<&str> = advice
+        .into_iter()
+        .flatten()
+        .filter_map(Value::as_str)
+        .collect();
+    disks(&status["disks"]);
+    let alive = number(&status["metadata_voters_alive"]);
+    let (voters, quorum) = (
+        number(&status["metadata_voters"]),
+        number(&status["metadata_quorum"]),
+    );
+    println!("metadata: {alive} of {voters} copies are here, {quorum} are needed");
+    if objects == 0 {
+        println!("heal:     all objects have all their shards");
+    } else {
+        let than = if more == &Value::Bool(true) {
+            "more than "
+        } else {
+            ""
+        };
+        let state = match heal["paused"].as_bool() {
+            Some(true) => "paused",
+            _ => "under way",
+        };
+        println!(
+            "heal:     {than}{objects} objects have fewer shards than they should; {state}, {} \
+             shards made anew so far",
+            number(&heal["healed_shards"])
+        );
+    }
+    for sentence in &advice {
+        println!("to do:    {sentence}");
+    }
+    if advice.is_empty() && objects == 0 {
+        println!("All is well.");
+    }
+}
+
+pub(super) fn disks(disks: &Value) {
+    println!(
+        "{:<6} {:>9} {:>9}  {:<32}  DIRECTORY",
+        "STATE", "SIZE", "FREE", "ID"
+    );
+    for disk in disks.as_array().into_iter().flatten() {
+        let text = |name: &str| disk[name].as_str().unwrap_or_default();
+        let size = |name: &str| human(disk[name].as_u64().unwrap_or_default());
+        let reason = match disk["reason"].as_str() {
+            Some(reason) => format!("  ({reason})"),
+            None => String::new(),
+        };
+        println!(
+            "{:<6} {:>9} {:>9}  {:<32}  {}{reason}",
+            text("state"),
+            size("total_bytes"),
+            size("free_bytes"),
+            text("id"),
+            text("directory"),
+        );
+    }
+}
+
+pub(super) fn replaced(disk: &Value) {
+    let text = |name: &str| disk[name].as_str().unwrap_or_default();
+    println!(
+        "{} is disk {} of the store; what the lost one had is being made anew",
+        text("directory"),
+        text("id")
+    );
+    println!("If the server is started with another directory there, start it with this one now.");
+}
+
+fn human(bytes: u64) -> String {
+    const UNITS: [&str; 6] = ["B", "KiB", "MiB", "GiB", "TiB", "PiB"];
+    let (mut value, mut unit) = (bytes as f64, 0);
+    while value >= 1024.0 && unit + 1 < UNITS.len() {
+        value /= 1024.0;
+        unit += 1;
+    }
+    match bytes {
+        0 => "-".to_owned(),
+        _ => format!("{value:.1} {}", UNITS[unit]),
+    }
+}

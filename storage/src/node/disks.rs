@@ -1,0 +1,172 @@
+//! Disks that come and go while the store is open.
+//!
+//! Which disks are the store's stands in group 0. A directory takes the place of a lost disk in
+//! these steps:
+//!
+//! 1. Its identity, not born, its folders and its database. Power goes here: a disk that group 0
+//!    does not know; a start leaves it alone, and the same request goes on with it.
+//! 2. One command: the old disk is gone, the new one is up. Power goes here: a start finds it, if
+//!    its directory is given, and marks it born.
+//! 3. It is marked born and takes shards and replicas. What the old one had is queued for heal, in
+//!    steps that group 1 remembers (`repair::disks`).
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use tokio::task::spawn_blocking;
+
+use super::Node;
+use super::databases::DATABASE;
+use super::upkeep::watch;
+use crate::db::Db;
+use crate::disk::Disk;
+use crate::disk::identity::{self, Settled};
+use crate::disk::local::{LocalDisk, Reserve};
+use crate::error::{Error, Refusal, Result};
+use crate::meta::command::Change;
+use crate::meta::start::{Groups, OpenDisk};
+use crate::meta::view::{DiskRow, Standing};
+use crate::operator::ReplaceError;
+use crate::types::DiskId;
+
+/// Replicas and reads that use a lost disk's database end within this.
+const LET_GO_MAX: Duration = Duration::from_secs(15);
+
+impl Node {
+    /// Gives the new disk's id.
+    pub(super) async fn replace(
+        &self,
+        old: &str,
+        new: Option<&Path>,
+    ) -> Result<DiskId, ReplaceError> {
+        let _one = self.replacing.lock().await;
+        let known = self.disks.known().await?;
+        let (old, row) = find(&known, old)?;
+        let here = self.shards.disks();
+        if here
+            .iter()
+            .any(|disk| disk.id() == old && disk.state().borrow().is_up())
+        {
+            return Err(ReplaceError::Works(row.directory.into()));
+        }
+        if let Some(by) = row.replaced_by
+            && here.iter().any(|disk| disk.id() == by)
+        {
+            return Err(ReplaceError::Replaced(by.to_string()));
+        }
+        let directory = new.unwrap_or(Path::new(&row.directory)).to_owned();
+        let (template, env) = (self.template, self.env.clone());
+        let shared = self.db_shared.clone();
+        self.let_go(old).await?;
+        let made = spawn_blocking(move || {
+            let settled = identity::adopt(&directory, &template, env.as_ref());
+            let settled = settled.map_err(|e| ReplaceError::Directory(e.to_string()))?;
+            let db = Db::create(&settled.dir.join(DATABASE), &shared);
+            let db = db.map_err(|e| ReplaceError::Store(e.into()))?;
+            Ok::<_, ReplaceError>((settled, db))
+        });
+        let (settled, db) = made.await.map_err(|_| Error::Closing)??;
+        let disk = settled.identity.disk;
+        let new = Some((disk, directory_of(&settled)));
+        match self.disks.change(Change::ReplaceDisk { old, new }).await {
+            Ok(_) => {}
+            Err(Error::Refused(Refusal::Conflict)) => {
+                let what = format!("{}: is a disk of the store already", settled.dir.display());
+                return Err(ReplaceError::Directory(what));
+            }
+            Err(error) => return Err(error.into()),
+        }
+        tracing::info!(%old, new = %disk, dir = %settled.dir.display(), "a disk is replaced");
+        self.join(settled, db).await?;
+        self.shards.expel_disk(old);
+        self.disks.wake();
+        Ok(disk)
+    }
+
+    /// When this returns, nothing of this process has the disk's database, which may lie where the
+    /// new one's will, and which would remove the files there that it does not know.
+    async fn let_go(&self, disk: DiskId) -> Result<()> {
+        self.shards.drop_disk(disk);
+        for group in [&self.system, &self.objects] {
+            group.remove_disk(disk);
+        }
+        let held: Vec<_> = {
+            let mut databases = self.databases();
+            let (old, kept) = databases.drain(..).partition(|(id, _)| *id == disk);
+            *databases = kept;
+            old
+        };
+        let held: Vec<_> = held.iter().map(|(_, db)| db.failure()).collect();
+        // Its last sign of life goes when RocksDB has ended.
+        let ended = held
+            .into_iter()
+            .map(|mut failure| async move { while failure.changed().await.is_ok() {} });
+        let ended = tokio::time::timeout(LET_GO_MAX, join_all(ended)).await;
+        ended.map(drop).map_err(|_| {
+            Error::Unavailable("the lost disk's database is still in use: ask again".into())
+        })
+    }
+
+    pub(super) fn groups(&self) -> Groups {
+        Groups {
+            system: self.system.clone(),
+            objects: self.objects.clone(),
+        }
+    }
+
+    /// A disk that group 0 knows takes its part.
+    async fn join(&self, mut settled: Settled, db: Arc<Db>) -> Result<()> {
+        let id = settled.identity.disk;
+        let born = spawn_blocking(move || {
+            if let Err(error) = identity::mark_born(&mut settled) {
+                // The next start marks it.
+                tracing::warn!(%error, "a disk is not marked born");
+            }
+            settled
+        });
+        let settled = born.await.map_err(|_| Error::Closing)?;
+        let disk = LocalDisk::open(settled, db.clone(), Reserve::default())?;
+        let disk: Arc<dyn Disk> = Arc::new(disk);
+        let groups = self.groups();
+        groups
+            .join_running(&OpenDisk { id, db: db.clone() })
+            .await?;
+        let watch = watch(disk.clone(), groups, self.disks.clone());
+        self.upkeep.run(watch);
+        self.databases().push((id, db));
+        self.shards.add_disk(disk);
+        self.healer.wake_all();
+        Ok(())
+    }
+}
+
+/// How a disk's directory is written down.
+pub(super) fn directory_of(settled: &Settled) -> String {
+    directory_named(&settled.dir)
+}
+
+pub(super) fn directory_named(dir: &Path) -> String {
+    let absolute = std::path::absolute(dir);
+    absolute.as_deref().unwrap_or(dir).display().to_string()
+}
+
+/// The disk that an operator names: by directory the one that is not gone, or went last.
+fn find(known: &[(DiskId, DiskRow)], named: &str) -> Result<(DiskId, DiskRow), ReplaceError> {
+    let directory = std::path::absolute(named).map(|path| path.display().to_string());
+    let in_it = |row: &DiskRow| directory.as_ref().is_ok_and(|path| row.directory == *path);
+    let by_directory = known.iter().filter(|(_, row)| in_it(row));
+    let best = by_directory.max_by_key(|(_, row)| (row.standing != Standing::Gone, row.since));
+    if let Some((disk, row)) = best {
+        return Ok((*disk, row.clone()));
+    }
+    let mut by_id = known
+        .iter()
+        .filter(|(disk, _)| !named.is_empty() && disk.to_string().starts_with(named));
+    match (by_id.next(), by_id.next()) {
+        (Some((disk, row)), None) => Ok((*disk, row.clone())),
+        (Some(_), Some(_)) => Err(ReplaceError::Ambiguous(named.to_owned())),
+        (None, _) => Err(ReplaceError::Unknown(named.to_owned())),
+    }
+}

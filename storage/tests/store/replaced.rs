@@ -1,0 +1,263 @@
+//! Disks that are replaced while writers write: everything has its full redundancy again, as the
+//! census of a stopped store says.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use drystone_storage::error::Error;
+use drystone_storage::fsck::report::{Report, Verdict};
+use drystone_storage::operator::{DiskState, Operator as _, ReplaceError, Status, UpkeepChange};
+use drystone_storage::store::ObjectStore as _;
+
+use crate::losses::{Ledger, Life, Writers, check, empty, newborn, until};
+
+/// While a leader is lost, it may have to be asked again.
+fn asked<T>(mut ask: impl FnMut() -> Result<T, ReplaceError>) -> Result<T, ReplaceError> {
+    for _ in 0..100 {
+        match ask() {
+            Err(ReplaceError::Store(Error::Unavailable(_))) => {
+                std::thread::sleep(Duration::from_millis(50));
+            }
+            answer => return answer,
+        }
+    }
+    ask()
+}
+
+fn status(life: &Life) -> Status {
+    let status = || Ok(life.runtime.block_on(life.node.status())?);
+    asked(status).unwrap()
+}
+
+fn replace(life: &Life, old: &Path, new: Option<&Path>) -> Result<String, ReplaceError> {
+    let old = old.to_str().unwrap();
+    let replaced = asked(|| life.runtime.block_on(life.node.replace_disk(old, new)));
+    replaced.map(|disk| disk.id)
+}
+
+fn is_away(life: &Life, directory: &Path) -> bool {
+    let disks = status(life).disks;
+    let mut in_dir = disks.iter().filter(|disk| disk.directory == directory);
+    in_dir.any(|disk| disk.state == DiskState::Away)
+}
+
+/// Until nothing is left to be done.
+fn healed(life: &Life) {
+    until(|| {
+        let Status { heal, advice, .. } = status(life);
+        heal.queued_shards == 0 && !heal.queueing && advice.is_empty()
+    });
+    // All metadata groups have as many voters as they should.
+    until(|| {
+        let status = status(life);
+        status.metadata_voters_alive == 4
+    });
+}
+
+/// Of a store that was closed just now: its disks come free a little later.
+fn census(directories: &[PathBuf]) -> Report {
+    for _ in 0..100 {
+        match drystone_storage::fsck::check(directories, 20) {
+            Ok(report) => return report,
+            Err(error) if error.to_string().contains("in use") => {
+                std::thread::sleep(Duration::from_millis(50));
+            }
+            Err(error) => panic!("{error}"),
+        }
+    }
+    panic!("the disks are in use");
+}
+
+fn assert_whole(directories: &[PathBuf]) {
+    let report = census(directories);
+    assert_eq!(report.verdict, Verdict::Whole, "{report:#?}");
+}
+
+/// Disks named by their places, one after the other: the second only when the first is healed.
+fn replaced_under_load(disks: [usize; 2]) {
+    let root = tempfile::tempdir().unwrap();
+    let (life, directories) = newborn(root.path());
+    let ledger = Ledger::default();
+    for disk in disks {
+        let round = format!("round{disk}");
+        let writers = Writers::start(&life, &ledger, &round, 60);
+        std::thread::sleep(Duration::from_millis(300));
+        empty(&directories[disk]);
+        until(|| is_away(&life, &directories[disk]));
+        let new = replace(&life, &directories[disk], None).unwrap();
+        writers.end(&life);
+        let now = status(&life);
+        let of_dir = |state| {
+            let in_dir = now
+                .disks
+                .iter()
+                .filter(|d| d.directory == directories[disk]);
+            let ids: Vec<_> = in_dir
+                .filter(|d| d.state == state)
+                .map(|d| d.id.clone())
+                .collect();
+            ids
+        };
+        assert_eq!(of_dir(DiskState::Up), [new.clone()]);
+        assert_eq!(of_dir(DiskState::Gone).len(), 1);
+        healed(&life);
+        check(&life, &ledger);
+    }
+    let health = life.runtime.block_on(life.node.health());
+    assert_eq!((health.disks_online, health.disks_offline), (4, 0));
+    life.close();
+    assert_whole(&directories);
+    // And with all of them it is the same store.
+    let life = Life::begin(&directories);
+    check(&life, &ledger);
+    life.close();
+}
+
+#[test]
+fn b_12_f_14_disks_replaced_under_load_end_with_a_full_census() {
+    replaced_under_load([1, 3]);
+}
+
+#[test]
+fn b_12_f_14_the_first_disk_replaced_is_like_any_other() {
+    replaced_under_load([0, 2]);
+}
+
+#[test]
+fn f_24_a_heal_that_is_cut_off_again_and_again_goes_on_where_it_was() {
+    let root = tempfile::tempdir().unwrap();
+    let (mut life, directories) = newborn(root.path());
+    let ledger = Ledger::default();
+    Writers::start(&life, &ledger, "before", 40).end(&life);
+    empty(&directories[2]);
+    until(|| is_away(&life, &directories[2]));
+    replace(&life, &directories[2], None).unwrap();
+    for round in 0..4u64 {
+        std::thread::sleep(Duration::from_millis(20 + 60 * round));
+        life.cut();
+        life = Life::begin(&directories);
+    }
+    healed(&life);
+    check(&life, &ledger);
+    life.close();
+    // What cuts left is unconfirmed, and for gc to take.
+    let report = census(&directories);
+    assert_eq!(report.verdict, Verdict::Whole, "{report:#?}");
+}
+
+#[test]
+fn b_13_f_14_a_disk_that_was_replaced_is_refused_when_it_comes_back() {
+    let root = tempfile::tempdir().unwrap();
+    let (life, mut directories) = newborn(root.path());
+    let ledger = Ledger::default();
+    Writers::start(&life, &ledger, "before", 20).end(&life);
+    life.close();
+    // It is away, and another directory takes its place.
+    let old = directories[1].clone();
+    let away = root.path().join("away");
+    fs::rename(&old, &away).unwrap();
+    let life = Life::begin(&directories);
+    until(|| {
+        status(&life)
+            .disks
+            .iter()
+            .any(|disk| disk.state == DiskState::Away)
+    });
+    assert!(status(&life).advice[0].contains("admin disk replace"));
+    let new = root.path().join("new");
+    assert!(matches!(
+        replace(&life, &old, Some(&new)),
+        Err(ReplaceError::Directory(_))
+    ));
+    fs::create_dir(&new).unwrap();
+    replace(&life, &old, Some(&new)).unwrap();
+    assert!(matches!(
+        replace(&life, &old, Some(&new)),
+        Err(ReplaceError::Replaced(_) | ReplaceError::Directory(_))
+    ));
+    healed(&life);
+    // Written and deleted while it was away: it must bring nothing back.
+    Writers::start(&life, &ledger, "before", 5).end(&life);
+    life.close();
+
+    directories[1] = new;
+    let life = Life::begin(&directories);
+    check(&life, &ledger);
+    life.close();
+    assert_whole(&directories);
+
+    fs::rename(&away, &old).unwrap();
+    let given: Vec<PathBuf> = directories.iter().cloned().chain([old.clone()]).collect();
+    let life = Life::begin_refusing(&given, 1);
+    let status = status(&life);
+    let up = status
+        .disks
+        .iter()
+        .filter(|disk| disk.state == DiskState::Up);
+    assert_eq!(up.count(), 4);
+    assert!(
+        status
+            .advice
+            .iter()
+            .any(|advice| advice.contains("made anew")),
+        "{:?}",
+        status.advice
+    );
+    assert!(matches!(
+        replace(&life, &old, None),
+        Err(ReplaceError::Replaced(_) | ReplaceError::Directory(_))
+    ));
+    check(&life, &ledger);
+    life.close();
+}
+
+#[test]
+fn b_16_a_disk_is_given_up_by_time_only_where_that_costs_nothing() {
+    let root = tempfile::tempdir().unwrap();
+    let (life, directories) = newborn(root.path());
+    let ledger = Ledger::default();
+    Writers::start(&life, &ledger, "before", 10).end(&life);
+    let soon = UpkeepChange {
+        gone_after_seconds: Some(1),
+        ..UpkeepChange::default()
+    };
+    life.runtime
+        .block_on(life.node.change_upkeep(soon))
+        .unwrap();
+    empty(&directories[3]);
+    until(|| is_away(&life, &directories[3]));
+    std::thread::sleep(Duration::from_millis(2500));
+    // With three of four disks nothing could be made anew: it stays away.
+    assert_eq!(status(&life).disks[3].state, DiskState::Away);
+    check(&life, &ledger);
+    life.close();
+}
+
+#[test]
+fn f_14_what_works_is_not_replaced_and_what_is_not_empty_takes_no_place() {
+    let root = tempfile::tempdir().unwrap();
+    let (life, directories) = newborn(root.path());
+    assert!(matches!(
+        replace(&life, &directories[0], None),
+        Err(ReplaceError::Works(_))
+    ));
+    assert!(matches!(
+        replace(&life, Path::new("nobody"), None),
+        Err(ReplaceError::Unknown(_))
+    ));
+    empty(&directories[2]);
+    until(|| is_away(&life, &directories[2]));
+    let photos = root.path().join("photos");
+    fs::create_dir(&photos).unwrap();
+    fs::write(photos.join("cat"), b"x").unwrap();
+    for wrong in [&photos, &directories[1], &root.path().join("nowhere")] {
+        assert!(matches!(
+            replace(&life, &directories[2], Some(wrong)),
+            Err(ReplaceError::Directory(_))
+        ));
+    }
+    assert_eq!(fs::read_dir(&photos).unwrap().count(), 1);
+    assert_eq!(status(&life).disks[2].state, DiskState::Away);
+    life.close();
+}
