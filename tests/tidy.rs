@@ -51,6 +51,7 @@ const ENGINE_LAYERS: &[(&str, &[&str])] = &[
     ("db", &[]),
     ("model", &[]),
     ("store", &[]),
+    ("operator", &[]),
     ("checksum", &[]),
     ("crash", &[]),
     ("env", &[]),
