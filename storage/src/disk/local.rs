@@ -22,7 +22,7 @@ use crate::db::{Db, DbError};
 use crate::disk::identity::{Settled, is_still, shard_folder, sync_folder};
 use crate::disk::io::Pool;
 use crate::disk::pending::Pending;
-use crate::disk::shard_file::{Reader, Writer};
+use crate::disk::shard_file::{Reader, Writer, file_name};
 use crate::disk::{
     Blocks, Disk, DiskError, DiskState, ShardHeader, ShardName, ShardReader, ShardShape,
     ShardWriter, Space, Unconfirmed,
@@ -366,10 +366,6 @@ impl Inner {
         self.leave(DiskState::Failed(error.to_string().into()));
         DiskError::Io(error.into())
     }
-}
-
-pub(super) fn file_name(name: &ShardName) -> String {
-    format!("{}.{:02x}.{:x}", name.write_id, name.rank, name.generation)
 }
 
 fn is_full(error: &io::Error) -> bool {

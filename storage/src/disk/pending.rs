@@ -11,7 +11,7 @@ use rocksdb::{Direction, IteratorMode, WriteBatch};
 
 use crate::db::{Db, DbError, Family, log_tag};
 use crate::disk::identity::shard_folder;
-use crate::disk::local::file_name;
+use crate::disk::shard_file::file_name;
 use crate::disk::{ShardHeader, ShardName, Unconfirmed};
 use crate::types::{BucketId, DiskId, Epoch, WriteId};
 

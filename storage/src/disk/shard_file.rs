@@ -81,6 +81,11 @@ fn seed(write_id: WriteId, rank: u8, position: u64) -> u64 {
     xxh3_64(&name)
 }
 
+/// The name of a shard's file, in the folder of its write id's first byte.
+pub fn file_name(name: &ShardName) -> String {
+    format!("{}.{:02x}.{:x}", name.write_id, name.rank, name.generation)
+}
+
 /// A shard being written.
 pub struct Writer {
     file: Arc<File>,

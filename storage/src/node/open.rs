@@ -222,14 +222,21 @@ async fn open_metadata(
         for error in &lost {
             tracing::error!(%error, "a disk is lost");
         }
-        let (ready, broken) = databases::open_all(disks, birth, shared).await?;
+        let (mut ready, mut broken) = databases::open_all(disks, birth, shared).await?;
         let may_reform = waited || lost.is_empty();
         let start = if birth {
             Start::Birth
         } else {
             Start::Again { may_reform }
         };
-        let started = start_groups(&open(&ready), damage(&broken), start, losses).await;
+        // Each turn but the last finds another database that fails as it is used.
+        let started = loop {
+            let started = start_groups(&open(&ready), damage(&broken), start, losses).await;
+            match started {
+                Ok(started) if !answers(&started.groups, &mut ready, &mut broken).await? => {}
+                started => break started,
+            }
+        };
         match started {
             Ok(started) => {
                 let (ready, groups) = complete(ready, broken, started, shared).await?;
@@ -251,6 +258,39 @@ async fn open_metadata(
             Err(error) => return Err(refused(error, &ready, given)),
         }
     }
+}
+
+/// Waits until both groups answer. False: a database failed instead, as one does that is damaged
+/// where nobody looked before; it is marked, and all must be thought over without it.
+///
+/// Power goes before it is marked: the next start finds it so again.
+async fn answers(
+    groups: &Groups,
+    ready: &mut Vec<Ready>,
+    broken: &mut Vec<Broken>,
+) -> Result<bool, OpenError> {
+    let failures = ready.iter().map(|disk| {
+        let mut failure = disk.db.failure();
+        Box::pin(async move { failure.wait_for(Option::is_some).await.is_ok() })
+    });
+    let failure = futures_util::future::select_all(failures);
+    let both = async { futures_util::try_join!(groups.system.ready(), groups.objects.ready()) };
+    tokio::select! {
+        biased;
+        _ = failure => {}
+        answered = both => return Ok(answered.map(|_| true)?),
+    }
+    let is_failed = |disk: &Ready| disk.db.failure().borrow().is_some();
+    let failed: Vec<_> = ready.extract_if(.., |disk| is_failed(disk)).collect();
+    for Ready { settled, db } in failed {
+        groups.mark(settled.identity.disk).await;
+        let why = db.failure().borrow().as_ref().map(ToString::to_string);
+        let why = why.unwrap_or_default();
+        broken.push(Broken { settled, why });
+    }
+    groups.system.shutdown().await;
+    groups.objects.shutdown().await;
+    Ok(false)
 }
 
 fn refused(error: StartError, ready: &[Ready], given: usize) -> OpenError {
@@ -294,7 +334,6 @@ async fn complete(
     shared: &DbShared,
 ) -> Result<(Vec<Ready>, Groups), OpenError> {
     let groups = started.groups.clone();
-    futures_util::try_join!(groups.system.ready(), groups.objects.ready())?;
     let epoch = groups.objects.read(|view| view.epochs()).await?.epoch;
     let (mut usable, mut databases) = (Vec::new(), Vec::new());
     for Ready { settled, db } in ready {

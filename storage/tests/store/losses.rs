@@ -38,7 +38,7 @@ pub struct Life {
     pub node: Arc<Node>,
 }
 
-fn runtime() -> Runtime {
+pub fn runtime() -> Runtime {
     tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()

@@ -10,6 +10,7 @@ mod body;
 mod buckets;
 mod conditions;
 mod contests;
+mod damage;
 mod listing;
 mod losses;
 mod moving;
