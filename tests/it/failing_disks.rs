@@ -2,6 +2,7 @@
 //! strace, whole disks by shutting down their file systems; where neither can be done, the tests
 //! are skipped by name.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
@@ -18,14 +19,16 @@ struct Strace {
 }
 
 impl Strace {
-    /// `fault`: what to inject into calls on `paths`. `None` where processes can't be traced.
+    /// `fault`: what to inject, if anything, into calls on `paths`, or on any if there are none.
+    /// `None` where processes can't be traced.
     fn attach(server: &Server, fault: &str, paths: &[PathBuf], what: &str) -> Option<Strace> {
         let log = server.disks.folder().join("strace");
         let mut strace = Command::new("strace");
-        strace.args(["-f", "-y", "-e", "trace=fsync,fdatasync,writev,pwrite64"]);
-        strace
-            .args(["-e", &format!("inject={fault}"), "-o"])
-            .arg(&log);
+        let calls = "trace=fsync,fdatasync,sendto,sendmsg,write,writev";
+        strace.args(["-f", "-y", "-e", calls, "-o"]).arg(&log);
+        if !fault.is_empty() {
+            strace.args(["-e", &format!("inject={fault}")]);
+        }
         for path in paths {
             strace.arg("-P").arg(fs::canonicalize(path).unwrap());
         }
@@ -47,15 +50,24 @@ impl Strace {
         }
     }
 
-    /// Lets go of the server, and gives the calls that were traced.
+    /// Lets go of the server, and gives the calls that were traced, in the order of their ends.
     fn detach(mut self) -> Vec<String> {
         signal(self.child.id(), "INT");
         self.child.wait().unwrap();
         let text = fs::read_to_string(&self.log).unwrap();
-        let calls = text
-            .lines()
-            .filter(|line| line.contains("sync(") || line.contains("write"));
-        calls.map(str::to_owned).collect()
+        let (mut calls, mut begun) = (Vec::new(), BTreeMap::new());
+        for line in text.lines() {
+            let (thread, call) = line.split_once(' ').unwrap();
+            if let Some(call) = call.strip_suffix("<unfinished ...>") {
+                begun.insert(thread, call);
+            } else if let Some((_, end)) = call.split_once(" resumed>") {
+                let start = begun.remove(thread).unwrap_or_default();
+                calls.push(format!("{start}{end}"));
+            } else if call.contains("sync(") || call.contains("write") || call.contains("send") {
+                calls.push(call.to_owned());
+            }
+        }
+        calls
     }
 }
 
@@ -92,6 +104,50 @@ fn newest_wal(disk: &Path) -> PathBuf {
     let paths = files.map(|entry| entry.unwrap().path());
     let wals = paths.filter(|path| path.extension().is_some_and(|extension| extension == "log"));
     wals.max().unwrap()
+}
+
+/// B-01 acknowledged before anything was synced, B-02 forgot the folders, B-06 all disks but one.
+#[test]
+fn b_01_b_02_b_06_an_answer_follows_the_syncs_of_every_shard_its_folder_and_the_log() {
+    let server = Server::fresh(4);
+    let client = server.client();
+    client.put("/kept", b"").unwrap().expect(200);
+    let what = "the order of syncs and answer";
+    let Some(strace) = Strace::attach(&server, "", &[], what) else {
+        return;
+    };
+    put(&client, 1, 100_000);
+    let calls = strace.detach();
+    let answer = calls
+        .iter()
+        .position(|call| call.contains("\"HTTP/1.1 200 OK"));
+    let before = &calls[..answer.expect("the answer was traced")];
+    let synced = |call: &str, path: &Path| {
+        let path = fs::canonicalize(path).unwrap();
+        let done = call.ends_with("= 0") && call.contains("sync(");
+        done && call.contains(&format!("<{}>", path.display()))
+    };
+    for disk in 1..=4 {
+        let file = server.disks.shard_files(disk).remove(0);
+        let at = before.iter().position(|call| synced(call, &file));
+        let at = at.unwrap_or_else(|| panic!("{file:?} is not synced: {calls:#?}"));
+        let folder = file.parent().unwrap();
+        let folder = before[at..].iter().any(|call| synced(call, folder));
+        assert!(
+            folder,
+            "the folder of {file:?} is not synced after it: {calls:#?}"
+        );
+    }
+    // The command follows the shards, to the logs of a majority at least.
+    let last = before
+        .iter()
+        .rposition(|call| call.contains("/shards/"))
+        .unwrap();
+    let synced = |disk: &usize| {
+        let wal = newest_wal(&server.disks.path(*disk));
+        before[last..].iter().any(|call| synced(call, &wal))
+    };
+    assert!((1..=4).filter(synced).count() >= 3, "{calls:#?}");
 }
 
 #[test]

@@ -15,7 +15,7 @@ use crate::server::{
 use crate::small_disks::{LARGE, Small, refused};
 
 #[test]
-fn f_08_full_disks_refuse_what_adds_and_serve_the_rest() {
+fn b_57_f_08_full_disks_refuse_what_adds_and_serve_the_rest() {
     let Some(mut small) = Small::new(4, &[], "full disks") else {
         return;
     };
@@ -120,7 +120,7 @@ fn f_09_disks_without_inodes_refuse_shards_and_serve_the_rest() {
 }
 
 #[test]
-fn b_58_disks_filled_to_the_last_byte_under_the_metadata_come_back() {
+fn b_22_b_58_disks_filled_to_the_last_byte_under_the_metadata_come_back() {
     let Some(mut small) = Small::new(4, &[], "no byte left") else {
         return;
     };

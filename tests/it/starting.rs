@@ -123,7 +123,7 @@ fn sigterm_ends_it_and_nothing_is_lost() {
 }
 
 #[test]
-fn sigterm_lets_a_request_finish() {
+fn b_08_sigterm_lets_a_request_finish() {
     let mut server = Server::fresh(1);
     server.client().put("/kept", b"").unwrap().expect(200);
     let begun = server.client().begin_put("/kept/slow", b"slow");

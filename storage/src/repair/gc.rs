@@ -199,3 +199,6 @@ fn epochs(reply: Reply) -> (Epoch, Epoch) {
         other => unreachable!("a raise is answered by the epochs, not {other:?}"),
     }
 }
+
+#[cfg(test)]
+mod tests;

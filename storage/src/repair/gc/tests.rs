@@ -1,0 +1,296 @@
+#![allow(clippy::unwrap_used)]
+use std::fs;
+use std::path::PathBuf;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+
+use super::*;
+use crate::error::{Error, Refusal};
+use crate::node::{Node, Options};
+use crate::store::{
+    Body, BodyReader, CompleteUpload, CompletedPart, CreateBucket, CreateUpload, DeleteObject,
+    ObjectStore, PutObject,
+};
+use crate::types::{
+    AccountId, BucketId, ByteRange, Digest, UploadedPart, VersionSelector, WriteId,
+};
+
+/// Enough for several blocks, so that a reader has not all of it at once.
+const LEN: usize = 9_000_000;
+
+struct Whole(Option<Bytes>);
+
+#[async_trait]
+impl Body for Whole {
+    async fn next(&mut self) -> Result<Option<Bytes>> {
+        Ok(self.0.take())
+    }
+
+    fn digest(&mut self) -> Digest {
+        Digest {
+            md5: [7; 16],
+            checksum: None,
+            crc64nvme: None,
+        }
+    }
+
+    fn size_hint(&self) -> Option<u64> {
+        None
+    }
+}
+
+fn bytes(seed: u8) -> Bytes {
+    (0..LEN).map(|n| (n / 251) as u8 ^ seed).collect()
+}
+
+/// A store on two disks and a collector whose rounds are the test's.
+struct Bench {
+    _root: tempfile::TempDir,
+    directories: Vec<PathBuf>,
+    node: Arc<Node>,
+    bucket: BucketId,
+    collector: Collector,
+}
+
+impl Bench {
+    async fn new() -> Bench {
+        let root = tempfile::tempdir().unwrap();
+        let directories: Vec<_> = (0..2).map(|n| root.path().join(format!("{n}"))).collect();
+        let node = Node::open(Options::new(directories.clone())).await.unwrap();
+        let bucket = CreateBucket {
+            name: "stones".into(),
+            owner: AccountId(String::new()),
+            location: String::new(),
+            settings: Vec::new(),
+        };
+        let bucket = node.create_bucket(bucket).await.unwrap().id;
+        let collector = Collector::new(
+            node.env.clone(),
+            node.objects.clone(),
+            node.epochs.clone(),
+            Some(node.shards.clone()),
+            Arc::default(),
+        );
+        Bench {
+            _root: root,
+            directories,
+            node,
+            bucket,
+            collector,
+        }
+    }
+
+    fn request(key: &str) -> PutObject {
+        PutObject {
+            key: key.into(),
+            attributes: Default::default(),
+            condition: Default::default(),
+        }
+    }
+
+    async fn put(&self, key: &str, seed: u8) {
+        let mut body = Whole(Some(bytes(seed)));
+        let put = self
+            .node
+            .put_object(self.bucket, Bench::request(key), &mut body);
+        put.await.unwrap();
+    }
+
+    async fn reader(&self, key: &str) -> Result<Box<dyn BodyReader>> {
+        let latest = VersionSelector::Latest;
+        let handle = self.node.open_object(self.bucket, key, latest).await?;
+        let end = LEN as u64;
+        handle.read(ByteRange { start: 0, end }).await
+    }
+
+    async fn delete(&self, key: &str) {
+        let delete = DeleteObject {
+            key: key.into(),
+            version: VersionSelector::Latest,
+            condition: Default::default(),
+        };
+        self.node.delete_object(self.bucket, delete).await.unwrap();
+    }
+
+    async fn part(&self, key: &str, seed: u8) -> (crate::types::UploadId, UploadedPart) {
+        let upload = CreateUpload {
+            key: key.into(),
+            attributes: Default::default(),
+            checksum: None,
+        };
+        let upload = self
+            .node
+            .create_upload(self.bucket, upload)
+            .await
+            .unwrap()
+            .id;
+        let mut body = Whole(Some(bytes(seed)));
+        let put = self
+            .node
+            .upload_part(self.bucket, key, upload, 1, &mut body);
+        (upload, put.await.unwrap())
+    }
+
+    /// More rounds than any epoch lasts that nobody holds.
+    async fn collect(&self) {
+        for _ in 0..3 {
+            self.collector.round().await.unwrap();
+        }
+    }
+
+    fn files(&self) -> usize {
+        let folders = self.directories.iter().flat_map(|dir| {
+            let folders = fs::read_dir(dir.join("shards")).unwrap();
+            folders.map(|folder| folder.unwrap().path())
+        });
+        folders
+            .map(|folder| fs::read_dir(folder).unwrap().count())
+            .sum()
+    }
+}
+
+async fn rest(mut reader: Box<dyn BodyReader>, mut read: Vec<u8>) -> Vec<u8> {
+    while let Some(piece) = reader.next().await.unwrap() {
+        read.extend_from_slice(&piece);
+    }
+    read
+}
+
+#[tokio::test]
+async fn b_19_a_slow_reader_keeps_what_it_reads_and_no_longer() {
+    let bench = Bench::new().await;
+    bench.put("k", 1).await;
+    let mut reader = bench.reader("k").await.unwrap();
+    let first = reader.next().await.unwrap().unwrap();
+    assert!(first.len() < LEN);
+    bench.delete("k").await;
+    bench.collect().await;
+    assert_eq!(bench.files(), 2);
+    assert!(rest(reader, first.to_vec()).await == bytes(1));
+    bench.collect().await;
+    assert_eq!(bench.files(), 0);
+    bench.node.close().await;
+}
+
+#[tokio::test]
+async fn b_19_r_02_a_writer_slower_than_the_floor_is_refused_and_names_nothing() {
+    let bench = Bench::new().await;
+    let node = &bench.node;
+    let epoch = node.epochs.begin();
+    let mut body = Whole(Some(bytes(1)));
+    let written = node.write_body(&epoch, bench.bucket, "", &mut body).await;
+    let (data, digest) = written.unwrap();
+    // As if this process had not held its epoch: another one raises the floor past it.
+    let other = Collector {
+        epochs: Arc::new(Epochs::new(epoch.epoch())),
+        ..Collector::new(
+            node.env.clone(),
+            node.objects.clone(),
+            node.epochs.clone(),
+            Some(node.shards.clone()),
+            Arc::default(),
+        )
+    };
+    other.round().await.unwrap();
+    assert_eq!(bench.files(), 0, "unnamed and below the floor");
+    let change = Change::PutObject {
+        bucket: bench.bucket,
+        key: "k".into(),
+        attributes: Default::default(),
+        condition: Default::default(),
+        data: data.clone(),
+        digest,
+        nonce: 0,
+    };
+    let refused = node.commit_data(epoch, data, change).await;
+    assert!(
+        matches!(
+            refused,
+            Err(Error::Refused(Refusal::EpochBelowFloor) | Error::Expired)
+        ),
+        "{refused:?}"
+    );
+    let gone = bench.reader("k").await.map(drop);
+    assert!(matches!(gone, Err(Error::Refused(Refusal::NoSuchKey))));
+    node.close().await;
+}
+
+#[tokio::test]
+async fn b_20_a_copy_keeps_the_bytes_that_it_shares() {
+    let bench = Bench::new().await;
+    bench.put("k", 1).await;
+    let latest = VersionSelector::Latest;
+    let source = bench
+        .node
+        .open_object(bench.bucket, "k", latest)
+        .await
+        .unwrap();
+    let copy = Bench::request("copy");
+    let linked = bench.node.link_object(bench.bucket, source.as_ref(), copy);
+    linked.await.unwrap();
+    drop(source);
+    bench.delete("k").await;
+    bench.collect().await;
+    let reader = bench.reader("copy").await.unwrap();
+    assert!(rest(reader, Vec::new()).await == bytes(1));
+    bench.delete("copy").await;
+    bench.collect().await;
+    assert_eq!(bench.files(), 0);
+    bench.node.close().await;
+}
+
+#[tokio::test]
+async fn b_21_aborting_an_upload_takes_nothing_that_an_object_uses() {
+    let bench = Bench::new().await;
+    let (done, part) = bench.part("k", 1).await;
+    let complete = CompleteUpload {
+        key: "k".into(),
+        upload: done,
+        parts: vec![CompletedPart {
+            number: 1,
+            etag: part.etag,
+            checksum: None,
+        }],
+        checksum: None,
+        size: None,
+        condition: Default::default(),
+    };
+    bench
+        .node
+        .complete_upload(bench.bucket, complete)
+        .await
+        .unwrap();
+    let (given_up, _) = bench.part("k", 2).await;
+    assert_eq!(bench.files(), 4);
+    let abort = bench.node.abort_upload(bench.bucket, "k", given_up);
+    abort.await.unwrap();
+    // The one that became the object is no upload any more.
+    let gone = bench.node.abort_upload(bench.bucket, "k", done).await;
+    assert!(gone.is_err());
+    bench.collect().await;
+    assert_eq!(bench.files(), 2);
+    let reader = bench.reader("k").await.unwrap();
+    assert!(rest(reader, Vec::new()).await == bytes(1));
+    bench.node.close().await;
+}
+
+#[tokio::test]
+async fn b_05_a_garbage_row_stays_until_its_files_are_surely_gone() {
+    let bench = Bench::new().await;
+    bench.put("k", 1).await;
+    bench.delete("k").await;
+    let disk = &bench.node.shards.disks()[1];
+    disk.fail("as a test");
+    bench.collect().await;
+    assert_eq!(bench.files(), 1);
+    let most = Epoch(u64::MAX);
+    let rows = bench
+        .node
+        .objects
+        .read(move |view| view.garbage(None, most, 10));
+    let rows = rows.await.unwrap();
+    assert_eq!(rows.len(), 1);
+    assert_ne!(rows[0].write_id, WriteId([0; 16]));
+    bench.node.close().await;
+}
