@@ -465,6 +465,24 @@ fn ids_in_test_names_have_one_spelling() {
     check(problems);
 }
 
+/// Every test that `tests/FAULTS.md` names as a guard is there.
+#[test]
+fn the_guards_of_faults_exist() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let table = fs::read_to_string(root.join("tests/FAULTS.md")).unwrap();
+    let mut all: Vec<Source> = all();
+    all.extend(sources("storage/tests"));
+    let rows = table.lines().filter(|line| line.starts_with("| B-"));
+    let named = rows.flat_map(|row| row.split('`').skip(1).step_by(2));
+    let named: Vec<&str> = named.collect();
+    assert!(named.len() > 50, "the table is not where it is looked for");
+    let missing = named.into_iter().filter(|name| {
+        let test = format!("fn {name}(");
+        all.iter().all(|source| !source.text.contains(&test))
+    });
+    check(missing.map(str::to_owned).collect());
+}
+
 /// Rows of the operation table: name, and the module of `ops` that answers.
 fn operations() -> Vec<(String, String)> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));

@@ -435,7 +435,7 @@ mod tests {
     }
 
     #[test]
-    fn a_shard_is_never_overwritten() {
+    fn b_26_a_shard_is_never_overwritten() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("shard");
         write(&path, name(1, 0));
