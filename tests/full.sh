@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # What does not fit into CI: a hundred rounds of each race, twenty kills in the midst of uploads,
-# crash points on each disk in turn, two hundred power cuts, a minute for each fuzz target, and the benchmarks. The last
-# result stands in tests/FULL.md.
+# crash points on each disk in turn, two hundred power cuts, a minute for each fuzz target, and the
+# benchmarks. The last result stands in tests/FULL.md.
 set -euo pipefail
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -23,7 +23,7 @@ say "== two hundred power cuts, and each other fault for a while"
 build --workspace
 examiner=$CARGO_TARGET_DIR/debug/examiner
 "$examiner" power --rounds 200 || [ $? -eq 77 ]
-for nemesis in kill gone rot swap full clock; do
+for nemesis in kill point gone rot swap full clock; do
   "$examiner" "$nemesis" --rounds 20 || [ $? -eq 77 ]
 done
 say "== fuzzing, a minute for each target"

@@ -69,7 +69,8 @@ impl Exam {
             let began = Instant::now();
             let report = self.round(round);
             println!(
-                "round {round} of {}, seed {}: {} operations, {} without an answer, {} wrong, {:.1} s",
+                "round {round} of {}, seed {}: {} operations, {} without an answer, {} wrong, \
+                 {:.1} s",
                 self.plan.nemesis,
                 self.plan.seed,
                 report.ops,
@@ -137,7 +138,7 @@ impl Exam {
             self.work(round);
         }
         let mut violations = Vec::new();
-        if let Err(problem) = self.plan.nemesis.recover(&mut self.rig) {
+        if let Err(problem) = self.plan.nemesis.recover(&mut self.rig, &mut self.rng) {
             violations.push(format!("round {round}: no start: {problem}"));
         } else {
             violations.extend(self.audit(round).err());

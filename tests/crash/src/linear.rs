@@ -7,7 +7,7 @@
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
-use crate::model::{Act, State};
+use crate::model::{Act, Condition, State};
 
 /// The end of what has none.
 pub const NEVER: u64 = u64::MAX;
@@ -56,6 +56,36 @@ fn observed(ops: &[Op]) -> HashSet<usize> {
     (0..ops.len()).filter(|op| written(&ops[*op])).collect()
 }
 
+/// Versions that were written stay until they are deleted by their ids, and nobody was told the
+/// id of one without an answer: if no later look at all versions shows it, it never was.
+fn drop_unseen(ops: &mut Vec<Op>) {
+    let seen = observed(ops);
+    let looks = ops.iter().filter(|op| matches!(op.act, Act::ReadAll(_)));
+    let last_look = looks.map(|op| op.call).max().unwrap_or(0);
+    let mut at = 0..;
+    ops.retain(|op| {
+        let seen = at.next().is_some_and(|at| seen.contains(&at));
+        let is_write = matches!(op.act, Act::Write(..));
+        !(op.optional && is_write && !seen && op.end <= last_look)
+    });
+}
+
+/// Numbers that operations without an answer share which nobody can tell apart: the same act, or
+/// writes whose values nobody saw, with the same end.
+fn classes(ops: &[Op], seen: &HashSet<usize>) -> Vec<usize> {
+    let alike = |one: usize, other: usize| {
+        let unseen = |op: usize| {
+            let plain = matches!(ops[op].act, Act::Write(_, Condition::None));
+            plain && !seen.contains(&op)
+        };
+        let same = ops[one].act == ops[other].act || unseen(one) && unseen(other);
+        ops[one].optional && ops[other].optional && ops[one].end == ops[other].end && same
+    };
+    (0..ops.len())
+        .map(|op| (0..op).find(|first| alike(*first, op)).unwrap_or(op))
+        .collect()
+}
+
 struct Node {
     done: Vec<u64>,
     state: State,
@@ -82,7 +112,11 @@ impl Node {
 pub fn check(ops: &[Op], start: &State, versioned: bool, limit: Duration) -> Verdict {
     let mut ops = ops.to_vec();
     ops.sort_by_key(|op| op.call);
+    if versioned {
+        drop_unseen(&mut ops);
+    }
     let seen = observed(&ops);
+    let classes = classes(&ops, &seen);
     let began = Instant::now();
     let mut tried: HashSet<(Vec<u64>, State)> = HashSet::new();
     let mut explained = 0;
@@ -105,6 +139,7 @@ pub fn check(ops: &[Op], start: &State, versioned: bool, limit: Duration) -> Ver
         let first_end = left.iter().map(|op| ops[*op].end).min().unwrap_or(NEVER);
         let mut next = Vec::new();
         let mut discarded = false;
+        let mut offered = HashSet::new();
         for op in left {
             let Op {
                 call,
@@ -122,6 +157,10 @@ pub fn check(ops: &[Op], start: &State, versioned: bool, limit: Duration) -> Ver
             } else {
                 UNSEEN
             };
+            // Of those that are alike, the one that began first can do all that the others can.
+            if *optional && !offered.insert(classes[op]) {
+                continue;
+            }
             if let Some(state) = node.state.after(act, versioned) {
                 next.push((likely, *end, node.with(op, state)));
             }
@@ -145,7 +184,7 @@ pub fn check(ops: &[Op], start: &State, versioned: bool, limit: Duration) -> Ver
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Condition, Version};
+    use crate::model::Version;
 
     const LIMIT: Duration = Duration::from_secs(10);
 
@@ -222,6 +261,30 @@ mod tests {
         assert!(verdict(&[create(1, 10, 1), refused.clone()]));
         assert!(!verdict(&[create(1, 10, 1), create(2, 9, 2)]));
         assert!(!verdict(&[create(10, 11, 1), refused]));
+    }
+
+    #[test]
+    fn many_without_an_answer_are_judged_in_no_time() {
+        for versioned in [false, true] {
+            let mut ops = Vec::new();
+            for n in 1..60_u64 {
+                let lost = write(3 * n, NEVER, 100 + n as u32);
+                ops.push(unanswered(lost, 1000));
+                ops.push(write(3 * n, 3 * n + 5, n as u32));
+                let end = 3 * n + 5;
+                ops.push(op(3 * n, end, Act::Refused(Condition::Absent)));
+            }
+            ops.push(read(2000, 2001, 59));
+            let look = |newest: u32| (1..=newest).rev().map(version).collect();
+            if versioned {
+                ops.push(op(2002, 2003, Act::ReadAll(look(59))));
+            }
+            let start = State(vec![version(9999)]);
+            let begun = if versioned { State::default() } else { start };
+            ops[2].act = Act::Nothing;
+            let verdict = check(&ops, &begun, versioned, LIMIT);
+            assert!(matches!(verdict, Verdict::Linearizable(_)), "{verdict:?}");
+        }
     }
 
     #[test]

@@ -5,15 +5,37 @@ use std::fs::{self, OpenOptions};
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 use std::str::FromStr;
+use std::time::Duration;
 
 use rand::RngExt as _;
 use rand::rngs::StdRng;
-use rand::seq::SliceRandom as _;
+use rand::seq::{IndexedRandom as _, SliceRandom as _};
 
 use crate::rig::Rig;
 
 /// As many disks are damaged at most: the parity of four.
 const DAMAGED_MAX: usize = 2;
+/// A point that is not reached by then is passed over.
+const POINT_PATIENCE: Duration = Duration::from_secs(4);
+const POINT_NTH_MAX: u32 = 24;
+/// Those that requests pass; reading, and so the audit, passes none.
+const POINTS: [&str; 15] = [
+    "put-object.proposing",
+    "put-object.logged",
+    "put-object.applied",
+    "put-object.answered",
+    "link-object.logged",
+    "delete-objects.logged",
+    "delete-objects.answered",
+    "put-part.logged",
+    "complete-upload.logged",
+    "complete-upload.answered",
+    "shard.listed",
+    "shard.created",
+    "shard.written",
+    "shard.sealed",
+    "shard.durable",
+];
 const SKEW_MAX_S: i64 = 10 * 365 * 24 * 3600;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,6 +44,8 @@ pub enum Nemesis {
     Kill,
     /// Power of all disks and the server.
     Power,
+    /// The server cuts itself off at a step of a commit, and power goes right then.
+    Point,
     /// One disk emptied, running or stopped.
     Gone,
     /// A bit flipped in every shard of two disks.
@@ -35,9 +59,10 @@ pub enum Nemesis {
 }
 
 impl Nemesis {
-    pub const ALL: [Nemesis; 7] = [
+    pub const ALL: [Nemesis; 8] = [
         Nemesis::Kill,
         Nemesis::Power,
+        Nemesis::Point,
         Nemesis::Gone,
         Nemesis::Rot,
         Nemesis::Swap,
@@ -49,6 +74,7 @@ impl Nemesis {
         match self {
             Nemesis::Kill => "kill",
             Nemesis::Power => "power",
+            Nemesis::Point => "point",
             Nemesis::Gone => "gone",
             Nemesis::Rot => "rot",
             Nemesis::Swap => "swap",
@@ -58,12 +84,12 @@ impl Nemesis {
     }
 
     pub fn needs_file_systems(self) -> bool {
-        matches!(self, Nemesis::Power | Nemesis::Full)
+        matches!(self, Nemesis::Power | Nemesis::Point | Nemesis::Full)
     }
 
     /// The server lives on under the fault, and so does the load.
     pub fn goes_on(self) -> bool {
-        !matches!(self, Nemesis::Kill | Nemesis::Power)
+        !matches!(self, Nemesis::Kill | Nemesis::Power | Nemesis::Point)
     }
 
     /// Redundancy may be lost for good where nothing has made it anew yet.
@@ -84,6 +110,12 @@ impl Nemesis {
             Nemesis::Power => {
                 rig.cut_power();
                 "power cut of all disks".to_owned()
+            }
+            Nemesis::Point => {
+                let at = rig.armed().unwrap_or("no point yet").to_owned();
+                let died = rig.dies_within(POINT_PATIENCE);
+                rig.cut_power();
+                format!("power cut at {at}, reached: {died}")
             }
             Nemesis::Gone => {
                 // Always the same: the others are all that is left.
@@ -122,12 +154,16 @@ impl Nemesis {
     }
 
     /// The fault is over; the server runs, started anew if it was one that ended it.
-    pub fn recover(self, rig: &mut Rig) -> Result<(), String> {
+    pub fn recover(self, rig: &mut Rig, rng: &mut StdRng) -> Result<(), String> {
         match self {
             Nemesis::Full => {
                 for number in 1..=rig.count {
                     rig.fill(number, false);
                 }
+            }
+            Nemesis::Point => {
+                let point = POINTS.choose(rng).expect("there are points");
+                rig.arm(format!("{point}:{}", rng.random_range(1..=POINT_NTH_MAX)));
             }
             Nemesis::Kill | Nemesis::Power => {}
             _ => rig.kill(),

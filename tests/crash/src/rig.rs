@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, mpsc};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::Value as Json;
 
@@ -42,6 +42,8 @@ pub struct Rig {
     /// What the server's clock is told by.
     clock: Option<PathBuf>,
     skew: Arc<AtomicI64>,
+    /// Where the server is to cut itself off.
+    armed: Option<String>,
     child: Option<Child>,
     port: u16,
 }
@@ -129,6 +131,7 @@ impl Rig {
             disks,
             clock: None,
             skew: Arc::default(),
+            armed: None,
             child: None,
             port: 0,
         };
@@ -202,6 +205,9 @@ impl Rig {
             .env("DRYSTONE_ROOT_PASSWORD", SECRET_KEY)
             .stdout(Stdio::piped())
             .stderr(log);
+        if let Some(point) = &self.armed {
+            command.env("DRYSTONE_CRASH_AT", point);
+        }
         if let Some(library) = &self.clock {
             command
                 .env("LD_PRELOAD", library)
@@ -232,6 +238,28 @@ impl Rig {
         let lines: Vec<&str> = log.lines().collect();
         let tail = lines[lines.len().saturating_sub(40)..].join("\n");
         format!("the server's log ends:\n{tail}")
+    }
+
+    /// From the next start on.
+    pub fn arm(&mut self, point: String) {
+        self.armed = Some(point);
+    }
+
+    pub fn armed(&self) -> Option<&str> {
+        self.armed.as_deref()
+    }
+
+    /// Whether the server ends by itself.
+    pub fn dies_within(&mut self, patience: Duration) -> bool {
+        let began = Instant::now();
+        while began.elapsed() < patience {
+            let ended = self.child.as_mut().map(Child::try_wait);
+            if !matches!(ended, Some(Ok(None))) {
+                return true;
+            }
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        false
     }
 
     pub fn kill(&mut self) {

@@ -59,6 +59,11 @@ fn f_02_eight_power_cuts_half_of_them_calm() {
 }
 
 #[test]
+fn f_02_power_cuts_at_steps_of_commits() {
+    examine("point", 4);
+}
+
+#[test]
 fn f_14_a_disk_emptied_running_and_stopped() {
     examine("gone", 2);
 }
