@@ -40,14 +40,16 @@ enum Ask {
     ReplaceDisk,
     /// Changes what of [`Settings`] the body names.
     Settings,
+    BeginScrub,
 }
 
 /// By method and path; one row each.
-const ASKS: [(Method, &str, Ask); 4] = [
+const ASKS: [(Method, &str, Ask); 5] = [
     (Method::GET, "status", Ask::Status),
     (Method::GET, "disks", Ask::Disks),
     (Method::POST, "disks/replace", Ask::ReplaceDisk),
     (Method::POST, "settings", Ask::Settings),
+    (Method::POST, "scrub/start", Ask::BeginScrub),
 ];
 
 #[derive(Deserialize)]
@@ -65,6 +67,8 @@ struct Settings {
     heal_paused: Option<bool>,
     heal_bytes_per_second: Option<u64>,
     gone_after_seconds: Option<u64>,
+    scrub_paused: Option<bool>,
+    scrub_period_seconds: Option<u64>,
 }
 
 /// Why nothing was done.
@@ -160,16 +164,24 @@ impl Admin {
                 let replaced = self.operator.replace_disk(&old, new.as_deref());
                 Ok(document(StatusCode::OK, &replaced.await?))
             }
+            Ask::BeginScrub => {
+                self.operator.begin_scrub().await?;
+                Ok(document(StatusCode::OK, &self.operator.status().await?))
+            }
             Ask::Settings => {
                 let Settings {
                     heal_paused,
                     heal_bytes_per_second,
                     gone_after_seconds,
+                    scrub_paused,
+                    scrub_period_seconds,
                 } = parse(&body)?;
                 let change = UpkeepChange {
                     heal_paused,
                     heal_bytes_per_second,
                     gone_after_seconds,
+                    scrub_paused,
+                    scrub_period_seconds,
                 };
                 self.operator.change_upkeep(change).await?;
                 Ok(document(StatusCode::OK, &self.operator.status().await?))

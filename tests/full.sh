@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# What does not fit into CI: a hundred rounds of each race, twenty kills in the midst of uploads,
-# crash points on each disk in turn, two hundred power cuts, a minute for each fuzz target, and the
-# benchmarks. The last result stands in tests/FULL.md.
+# What does not fit into CI: a hundred rounds of each race, twenty kills in the midst of uploads, a
+# disk replaced under ten thousand objects, crash points on each disk in turn, two hundred power
+# cuts, a minute for each fuzz target, and the benchmarks. The last result stands in tests/FULL.md.
 set -euo pipefail
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -15,6 +15,8 @@ say "== a hundred rounds of each race"
 DRYSTONE_TEST_RACES=100 cargo test --locked --package drystone-storage --test store -- b_27 b_28 b_30 b_31
 say "== twenty kills"
 DRYSTONE_TEST_KILLS=20 cargo test --locked --workspace --test it -- --nocapture kill
+say "== ten thousand objects on 4+2, a disk replaced under load and with kills in the middle"
+DRYSTONE_TEST_OBJECTS=10000 cargo test --locked --workspace --test it -- --nocapture replaced_disks
 say "== every crash point, up to its fourth passing"
 DRYSTONE_TEST_CRASH_NTH=4 cargo test --locked --workspace --test it -- --nocapture every_crash_point
 say "== every way of damage on any two of four and of six disks"

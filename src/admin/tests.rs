@@ -5,7 +5,7 @@ use std::sync::Mutex;
 
 use axum::body::to_bytes;
 use drystone_storage::error::Result;
-use drystone_storage::operator::{DiskState, DiskStatus, HealStatus, Status};
+use drystone_storage::operator::{DiskState, DiskStatus, HealStatus, ScrubStatus, Status};
 use http::HeaderValue;
 use serde_json::Value;
 
@@ -24,6 +24,7 @@ impl Operator for Told {
             advice: vec!["do it".into()],
             disks: vec![disk()],
             heal: HealStatus::default(),
+            scrub: ScrubStatus::default(),
             metadata_voters_alive: 3,
             metadata_voters: 4,
             metadata_quorum: 3,
@@ -43,6 +44,11 @@ impl Operator for Told {
             "d1" => Ok(disk()),
             _ => Err(ReplaceError::Unknown(old.to_owned())),
         }
+    }
+
+    async fn begin_scrub(&self) -> Result<()> {
+        self.0.lock().unwrap().push("scrub".into());
+        Ok(())
     }
 
     async fn change_upkeep(&self, change: UpkeepChange) -> Result<()> {

@@ -66,6 +66,7 @@ named! {
         SettleHeals = "settle-heals",
         ExpelDisk = "expel-disk",
         QueueDisk = "queue-disk",
+        NoteScrub = "note-scrub",
     }
 }
 

@@ -26,6 +26,7 @@ use crate::repair::disks::Disks;
 use crate::repair::epochs::{EpochGuard, Epochs};
 use crate::repair::gc::Counts;
 use crate::repair::heal::Healer;
+use crate::repair::scrub::Scrubber;
 use crate::store::{
     Body, CompleteUpload, CreateBucket, CreateUpload, DeleteObject, Deleted, Health, ListBuckets,
     ListObjects, ListUploads, ListVersions, ObjectHandle, ObjectPage, ObjectStore, PutObject,
@@ -62,6 +63,7 @@ pub struct Node {
     /// What gc of the objects' group has done.
     collected: Arc<Counts>,
     pub(crate) healer: Arc<Healer>,
+    scrubber: Arc<Scrubber>,
     upkeep: Upkeep,
 }
 

@@ -14,6 +14,7 @@ pub struct Status {
     pub advice: Vec<String>,
     pub disks: Vec<DiskStatus>,
     pub heal: HealStatus,
+    pub scrub: ScrubStatus,
     /// So many voters of the metadata are here, of so many, of which so many must be.
     pub metadata_voters_alive: usize,
     pub metadata_voters: usize,
@@ -74,6 +75,21 @@ pub struct HealStatus {
     pub queueing: bool,
 }
 
+/// The pass of scrub that is under way, or the last one.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct ScrubStatus {
+    pub paused: bool,
+    /// Every shard is read again within this time. 0: never.
+    pub period_seconds: u64,
+    /// Milliseconds since 1970, UTC.
+    pub started_ms: Option<i64>,
+    pub finished_ms: Option<i64>,
+    /// How far it is, by the order of write ids, which are random.
+    pub percent: u8,
+    pub shards_read: u64,
+    pub findings: u64,
+}
+
 /// What an operator changes; what is `None` stays.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct UpkeepChange {
@@ -82,6 +98,8 @@ pub struct UpkeepChange {
     pub heal_bytes_per_second: Option<u64>,
     /// How long a disk may be away before it is given up. 0: for ever.
     pub gone_after_seconds: Option<u64>,
+    pub scrub_paused: Option<bool>,
+    pub scrub_period_seconds: Option<u64>,
 }
 
 /// Why a disk was not replaced. Nothing was changed.
@@ -114,4 +132,7 @@ pub trait Operator: Send + Sync + 'static {
     -> Result<DiskStatus, ReplaceError>;
 
     async fn change_upkeep(&self, change: UpkeepChange) -> Result<()>;
+
+    /// Begins to read every shard, now.
+    async fn begin_scrub(&self) -> Result<()>;
 }

@@ -504,7 +504,7 @@ fn tag_document(value: u64) -> Vec<u8> {
         .into_bytes()
 }
 
-/// What no tour comes by: a disk that is replaced is another test's.
+/// What no tour comes by: disks that are replaced, and scrub, are other tests'.
 const ELSEWHERE: &[CommandKind] = &[
     CommandKind::RegisterDisks,
     CommandKind::MarkAway,
@@ -513,6 +513,7 @@ const ELSEWHERE: &[CommandKind] = &[
     CommandKind::SettleHeals,
     CommandKind::ExpelDisk,
     CommandKind::QueueDisk,
+    CommandKind::NoteScrub,
 ];
 
 fn is_of(kind: CommandKind, point: Point) -> bool {

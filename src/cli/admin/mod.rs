@@ -21,6 +21,9 @@ pub(super) enum Verb {
     /// Making anew what was lost or damaged
     #[command(subcommand)]
     Heal(operate::HealVerb),
+    /// Reading every shard again, to find what has rotted
+    #[command(subcommand)]
+    Scrub(operate::ScrubVerb),
     /// Print the bearer token that GET /metrics wants; takes the arguments of `server`
     MetricsToken(super::ConfigArguments),
 }
@@ -30,6 +33,7 @@ pub(super) fn run(verb: Verb, environment: &Environment) -> ExitCode {
         Verb::Status(reach) => operate::status(&reach, environment),
         Verb::Disk(verb) => operate::disk(&verb, environment),
         Verb::Heal(verb) => operate::heal(&verb, environment),
+        Verb::Scrub(verb) => operate::scrub(&verb, environment),
         Verb::MetricsToken(arguments) => metrics_token::run(arguments, environment),
     }
 }

@@ -71,6 +71,45 @@ pub(in crate::cli) enum HealVerb {
     },
 }
 
+#[derive(Subcommand)]
+pub(in crate::cli) enum ScrubVerb {
+    /// How far it is
+    Status(Reach),
+    /// Begin with the first shard, now
+    Start(Reach),
+    /// Read nothing until told to
+    Pause(Reach),
+    /// Go on
+    Resume(Reach),
+    /// Within which time every shard is read again
+    Period {
+        /// 1209600 at first; 0 is never
+        seconds: u64,
+        #[command(flatten)]
+        reach: Reach,
+    },
+}
+
+pub(super) fn scrub(verb: &ScrubVerb, environment: &Environment) -> ExitCode {
+    let show = |answer: &Value| show::scrub(&answer["scrub"]);
+    let set = |reach: &Reach, body: Value| {
+        ask(reach, environment, show, |server| {
+            server.post("settings", &body)
+        })
+    };
+    match verb {
+        ScrubVerb::Status(reach) => ask(reach, environment, show, |server| server.get("status")),
+        ScrubVerb::Start(reach) => ask(reach, environment, show, |server| {
+            server.post("scrub/start", &json!({}))
+        }),
+        ScrubVerb::Pause(reach) => set(reach, json!({ "scrub_paused": true })),
+        ScrubVerb::Resume(reach) => set(reach, json!({ "scrub_paused": false })),
+        ScrubVerb::Period { seconds, reach } => {
+            set(reach, json!({ "scrub_period_seconds": seconds }))
+        }
+    }
+}
+
 pub(super) fn status(reach: &Reach, environment: &Environment) -> ExitCode {
     ask(reach, environment, show::status, |server| {
         server.get("status")

@@ -37,12 +37,28 @@ pub(super) fn status(status: &Value) {
             number(&heal["healed_shards"])
         );
     }
+    scrub(&status["scrub"]);
     for sentence in &advice {
         println!("to do:    {sentence}");
     }
     if advice.is_empty() && objects == 0 {
         println!("All is well.");
     }
+}
+
+pub(super) fn scrub(scrub: &Value) {
+    let number = |name: &str| scrub[name].as_u64().unwrap_or_default();
+    let state = match (scrub["paused"].as_bool(), scrub["finished_ms"].as_i64()) {
+        (Some(true), _) => "paused",
+        (_, Some(_)) => "the last pass has ended",
+        (_, None) => "under way",
+    };
+    println!(
+        "scrub:    {state}, {} % of all shards read ({}), {} not as they should be",
+        number("percent"),
+        number("shards_read"),
+        number("findings")
+    );
 }
 
 pub(super) fn disks(disks: &Value) {

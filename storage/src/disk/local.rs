@@ -5,6 +5,8 @@
 //! was emptied or has vanished, that its database failed, or that a write did, and says so in its
 //! state; it never comes back from that within the process.
 
+mod read;
+
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -17,6 +19,7 @@ use rustix::fs::StatVfs;
 use rustix::io::Errno;
 use tokio::sync::{oneshot, watch};
 
+use self::read::LocalReader;
 use crate::crash::{Crash, DiskPoint};
 use crate::db::{Db, DbError};
 use crate::disk::identity::{Settled, is_still, shard_folder, sync_folder};
@@ -24,8 +27,8 @@ use crate::disk::io::Pool;
 use crate::disk::pending::Pending;
 use crate::disk::shard_file::{Reader, Writer, file_name};
 use crate::disk::{
-    Blocks, Disk, DiskError, DiskState, ShardHeader, ShardName, ShardReader, ShardShape,
-    ShardWriter, Space, Unconfirmed,
+    Disk, DiskError, DiskState, ShardHeader, ShardName, ShardReader, ShardShape, ShardWriter,
+    Space, Unconfirmed,
 };
 use crate::measure::{Histogram, Measure};
 use crate::types::{DiskId, Epoch};
@@ -579,34 +582,6 @@ impl ShardWriter for LocalWriter {
         // A sync that failed elsewhere meanwhile may have been about this shard.
         self.inner.writable()?;
         Ok(checksum)
-    }
-}
-
-struct LocalReader {
-    inner: Arc<Inner>,
-    reader: Arc<Reader>,
-}
-
-#[async_trait]
-impl ShardReader for LocalReader {
-    async fn read(&self, blocks: std::ops::Range<u64>) -> Result<Blocks, DiskError> {
-        self.inner.readable()?;
-        let (inner, reader) = (self.inner.clone(), self.reader.clone());
-        let read = self
-            .inner
-            .pool
-            .run(move || reader.read(blocks).map_err(|e| inner.after_read(e.into())));
-        read.await?
-    }
-
-    async fn seal(&self) -> Result<u64, DiskError> {
-        self.inner.readable()?;
-        let (inner, reader) = (self.inner.clone(), self.reader.clone());
-        let read = self
-            .inner
-            .pool
-            .run(move || reader.footer().map_err(|e| inner.after_read(e)));
-        read.await?
     }
 }
 

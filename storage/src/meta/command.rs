@@ -193,6 +193,8 @@ pub enum Change {
         disk: DiskId,
         max: u32,
     },
+    /// How far scrub is.
+    NoteScrub(ScrubState),
 }
 
 /// How the store keeps itself up.
@@ -219,6 +221,18 @@ impl Default for UpkeepSettings {
             scrub_period_seconds: 14 * 24 * 3600,
         }
     }
+}
+
+/// One pass of scrub over all data rows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ScrubState {
+    pub started: Timestamp,
+    /// The last row whose shards were read.
+    pub after: Option<WriteId>,
+    /// Shards read in this pass, and how many of them were not what they should be.
+    pub shards: u64,
+    pub findings: u64,
+    pub finished: Option<Timestamp>,
 }
 
 /// Where a shard is, by which heal swaps it.
@@ -271,6 +285,7 @@ impl Change {
             Change::SettleHeals { .. } => CommandKind::SettleHeals,
             Change::ExpelDisk { .. } => CommandKind::ExpelDisk,
             Change::QueueDisk { .. } => CommandKind::QueueDisk,
+            Change::NoteScrub(_) => CommandKind::NoteScrub,
         }
     }
 }

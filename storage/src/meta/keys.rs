@@ -39,6 +39,7 @@ enum Table {
     Garbage = 0x30,
     Heal = 0x31,
     Expelled = 0x32,
+    Scrub = 0x33,
 }
 
 /// From `from` on, up to but without `to`.
@@ -315,6 +316,10 @@ impl Keys {
 
     pub fn heals(self) -> KeyRange {
         KeyRange::of_prefix(self.key(Table::Heal, &[]))
+    }
+
+    pub fn scrub(self) -> Vec<u8> {
+        self.key(Table::Scrub, &[])
     }
 
     pub fn expelled(self) -> Vec<u8> {

@@ -8,7 +8,7 @@
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use super::command::{Outcome, Reply, ShardAt, ShardSet, UpkeepSettings};
+use super::command::{Outcome, Reply, ScrubState, ShardAt, ShardSet, UpkeepSettings};
 use crate::store::ListedObject;
 use crate::types::{
     AccountId, Attributes, BucketId, Checksum, ChecksumAlgorithm, ChecksumType, DiskId, ETag,
@@ -108,6 +108,7 @@ first_version!(
     ExpelledRow,
     DiskRow,
     UpkeepRow,
+    ScrubRow,
 );
 
 /// The group's epoch and its floor.
@@ -179,6 +180,9 @@ pub enum Standing {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UpkeepRow(pub UpkeepSettings);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ScrubRow(pub ScrubState);
 
 /// A bucket's setting, as the front end wrote it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -685,7 +689,17 @@ mod tests {
                 heal_paused: true,
                 ..UpkeepSettings::default()
             }),
-            "01901c01000080eb49",
+            "01901c01000080ea49",
+        );
+        pinned(
+            &ScrubRow(ScrubState {
+                started: MODIFIED,
+                after: Some(WRITE),
+                shards: 300,
+                findings: 1,
+                finished: None,
+            }),
+            "010301aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaac020100",
         );
         let expelled = |looked| ExpelledDisk {
             disk: DiskId([0xdd; 16]),

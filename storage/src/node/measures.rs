@@ -80,6 +80,26 @@ impl Node {
         ] {
             measures.push(Measure::counter(name, help, count));
         }
+        let counts = &self.scrubber.counts;
+        for (name, help, count) in [
+            (
+                "scrub_shards_read_total",
+                "Shards that scrub has read.",
+                &counts.shards,
+            ),
+            (
+                "scrub_findings_total",
+                "Shards that scrub found damaged or missing.",
+                &counts.findings,
+            ),
+        ] {
+            measures.push(Measure::counter(name, help, count.load(Ordering::Relaxed)));
+        }
+        if let Ok(scrub) = self.scrub_status().await {
+            let help = "How far the pass of scrub is; 1 when the last one has ended.";
+            let ratio = f64::from(scrub.percent) / 100.0;
+            measures.push(Measure::gauge("scrub_pass_ratio", help, ratio));
+        }
         let age = heal.oldest_ms.map_or(0, |since| self.env.now().0 - since);
         for (name, help, value) in [
             (

@@ -35,6 +35,7 @@ use crate::repair::disks::Disks;
 use crate::repair::epochs::Epochs;
 use crate::repair::heal::Healer;
 use crate::repair::proposer::Proposer;
+use crate::repair::scrub::Scrubber;
 use crate::types::DiskId;
 
 const DEFAULT_CLASS: &str = "STANDARD";
@@ -137,6 +138,8 @@ impl Node {
         let pace = Pace::new(settings.heal_bytes_per_second, settings.heal_paused);
         let healer = Healer::new(objects.clone(), shards.clone(), Arc::new(pace));
         let healer = Arc::new(healer);
+        let of_scrub = (system.clone(), objects.clone());
+        let scrubber = Scrubber::new(of_scrub.0, of_scrub.1, shards.clone(), healer.clone());
         let disks = Disks::new(system, objects, shards.clone(), healer.clone());
         let node = Arc::new(Node {
             env: options.env,
@@ -161,6 +164,7 @@ impl Node {
                 .collect(),
             collected: Arc::default(),
             healer,
+            scrubber: Arc::new(scrubber),
             upkeep: Upkeep::default(),
         });
         node.finish_deletions().await?;

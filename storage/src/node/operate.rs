@@ -10,10 +10,10 @@ use async_trait::async_trait;
 use super::Node;
 use crate::disk::{Disk, DiskState as Here};
 use crate::error::{Error, Result};
-use crate::meta::command::Change;
+use crate::meta::command::{Change, ScrubState};
 use crate::meta::view::{DiskRow, Standing};
 use crate::operator::{
-    DiskState, DiskStatus, HealStatus, Operator, ReplaceError, Status, UpkeepChange,
+    DiskState, DiskStatus, HealStatus, Operator, ReplaceError, ScrubStatus, Status, UpkeepChange,
 };
 use crate::types::DiskId;
 
@@ -30,6 +30,7 @@ impl Operator for Node {
             advice: self.advice(&disks, &heal),
             disks,
             heal,
+            scrub: self.scrub_status().await?,
             metadata_voters_alive: alive,
             metadata_voters: group.voters.len(),
             metadata_quorum: group.quorum,
@@ -54,7 +55,12 @@ impl Operator for Node {
             heal_paused,
             heal_bytes_per_second,
             gone_after_seconds,
+            scrub_paused,
+            scrub_period_seconds,
         } = change;
+        settings.scrub_paused = scrub_paused.unwrap_or(settings.scrub_paused);
+        let period = scrub_period_seconds.unwrap_or(settings.scrub_period_seconds);
+        settings.scrub_period_seconds = period;
         settings.heal_paused = heal_paused.unwrap_or(settings.heal_paused);
         settings.heal_bytes_per_second =
             heal_bytes_per_second.unwrap_or(settings.heal_bytes_per_second);
@@ -62,8 +68,13 @@ impl Operator for Node {
         self.disks.change(Change::SetUpkeep(settings)).await?;
         self.healer
             .set_pace(settings.heal_bytes_per_second, settings.heal_paused);
+        self.scrubber.set_paused(settings.scrub_paused);
         self.disks.wake();
         Ok(())
+    }
+
+    async fn begin_scrub(&self) -> Result<()> {
+        self.scrubber.begin().await
     }
 }
 
@@ -111,6 +122,24 @@ impl Node {
             healed_bytes: counts.bytes.load(Ordering::Relaxed),
             failures: counts.failed.load(Ordering::Relaxed),
             queueing,
+        })
+    }
+
+    pub(super) async fn scrub_status(&self) -> Result<ScrubStatus> {
+        let (settings, state) = (self.disks.settings().await?, self.scrubber.state().await?);
+        let part = |state: &ScrubState| match (state.finished, state.after) {
+            (Some(_), _) => 100,
+            (None, Some(after)) => (u32::from(after.0[0]) * 100 / 256) as u8,
+            (None, None) => 0,
+        };
+        Ok(ScrubStatus {
+            paused: settings.scrub_paused,
+            period_seconds: settings.scrub_period_seconds,
+            started_ms: state.map(|state| state.started.0),
+            finished_ms: state.and_then(|state| state.finished).map(|at| at.0),
+            percent: state.as_ref().map_or(0, part),
+            shards_read: state.map_or(0, |state| state.shards),
+            findings: state.map_or(0, |state| state.findings),
         })
     }
 

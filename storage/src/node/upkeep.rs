@@ -77,6 +77,8 @@ pub(super) fn start(
         node.upkeep
             .run(watch(disk.clone(), node.groups(), node.disks.clone()));
     }
+    let scrubber = node.scrubber.clone();
+    node.upkeep.run(async move { scrubber.run().await });
     let disks = node.disks.clone();
     node.upkeep.run(async move { disks.run().await });
     let weak = Arc::downgrade(node);

@@ -6,3 +6,4 @@ pub mod epochs;
 pub mod gc;
 pub mod heal;
 pub mod proposer;
+pub mod scrub;

@@ -6,10 +6,10 @@
 
 use super::{Reply, Rows, Step};
 use crate::error::{Refusal, Result};
-use crate::meta::command::{HealEntry, ShardAt, ShardPlace, Swap};
+use crate::meta::command::{HealEntry, ScrubState, ShardAt, ShardPlace, Swap};
 use crate::meta::keys;
 use crate::meta::record::{
-    DataKind, DataRow, ExpelledDisk, ExpelledRow, GarbageShard, HealRow, Looked,
+    DataKind, DataRow, ExpelledDisk, ExpelledRow, GarbageShard, HealRow, Looked, ScrubRow,
 };
 use crate::meta::txn::decode;
 use crate::types::{BucketId, DiskId, WriteId};
@@ -85,6 +85,11 @@ impl Step<'_> {
         self.discard_shards(row.bucket, swap.write_id, vec![replaced])?;
         self.txn.put(self.keys.data(swap.write_id), &row);
         self.txn.delete(self.keys.heal(swap.write_id, swap.rank));
+        Ok(Reply::Done)
+    }
+
+    pub(super) fn note_scrub(&mut self, state: ScrubState) -> Result<Reply> {
+        self.txn.put(self.keys.scrub(), &ScrubRow(state));
         Ok(Reply::Done)
     }
 

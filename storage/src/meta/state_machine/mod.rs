@@ -124,6 +124,7 @@ impl<'a> Step<'a> {
             Change::SettleHeals { entries } => Some(self.settle_heals(entries)),
             Change::ExpelDisk { disk } => Some(self.expel_disk(*disk)),
             Change::QueueDisk { disk, max } => Some(self.queue_disk(*disk, *max as usize)),
+            Change::NoteScrub(state) => Some(self.note_scrub(*state)),
             _ => None,
         }
     }
@@ -185,7 +186,8 @@ impl<'a> Step<'a> {
             | Change::QueueHeal { .. }
             | Change::SettleHeals { .. }
             | Change::ExpelDisk { .. }
-            | Change::QueueDisk { .. } => unreachable!("done by upkeep"),
+            | Change::QueueDisk { .. }
+            | Change::NoteScrub(_) => unreachable!("done by upkeep"),
         }
     }
 }

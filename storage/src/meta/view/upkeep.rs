@@ -2,11 +2,11 @@
 
 use super::{Epochs, View};
 use crate::error::Result;
-use crate::meta::command::{HealEntry, ShardAt, ShardSet, UpkeepSettings};
+use crate::meta::command::{HealEntry, ScrubState, ShardAt, ShardSet, UpkeepSettings};
 use crate::meta::keys;
 use crate::meta::record::{
     DataKind, DataRow, ExpelledRow, GarbageRow, GarbageShard, HealRow, Looked, Record as _,
-    UpkeepRow,
+    ScrubRow, UpkeepRow,
 };
 pub use crate::meta::record::{DiskRow, Standing};
 use crate::meta::txn::{Rows as _, decode};
@@ -125,6 +125,34 @@ impl View<'_> {
             }),
             DataKind::Shards(_) | DataKind::Inline | DataKind::Parts { .. } => None,
         })
+    }
+
+    /// How far scrub is. What does not decode is as good as nothing: it begins anew (F-40).
+    pub fn scrub(&self) -> Option<ScrubState> {
+        let row: Result<Option<ScrubRow>> = self.row(&self.keys.scrub());
+        let row = row.inspect_err(|error| tracing::warn!(%error, "scrub begins from scratch"));
+        row.ok().flatten().map(|ScrubRow(state)| state)
+    }
+
+    /// Of up to `max` data rows after `after` those that have shards; and the last one looked at,
+    /// unless all have been. One that does not decode is passed by.
+    pub fn shard_sets(
+        &self,
+        after: Option<WriteId>,
+        max: usize,
+    ) -> Result<(Vec<Owed>, Option<WriteId>)> {
+        let mut range = self.keys.all_data();
+        if let Some(after) = after {
+            range = range.starting_at(keys::successor(&self.keys.data(after)));
+        }
+        let rows = self.scan(&range, max)?;
+        let (mut sets, mut last) = (Vec::new(), None);
+        for (key, _) in &rows {
+            let write_id = keys::parse_data(key)?;
+            last = Some(write_id);
+            sets.extend(self.owed_shard(HealEntry { write_id, rank: 0 })?);
+        }
+        Ok((sets, last.filter(|_| rows.len() == max)))
     }
 
     /// Counts the heal queue, up to `max` rows of it.

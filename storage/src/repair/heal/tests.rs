@@ -198,6 +198,10 @@ impl Store {
         self.node.status().await.unwrap().heal
     }
 
+    async fn scrub(&self) -> crate::operator::ScrubStatus {
+        self.node.status().await.unwrap().scrub
+    }
+
     async fn until(&self, so: impl Fn(&HealStatus) -> bool) -> HealStatus {
         for _ in 0..1500 {
             let heal = self.heal().await;
@@ -475,6 +479,38 @@ async fn f_24_a_try_that_was_cut_is_gone_over_by_the_next_and_its_file_by_gc() {
     // The try of that name has put it on the disk's list again.
     store.until_files(write_id, 2, 1).await;
     assert!(file.with_extension("2").exists());
+    store.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn r_22_scrub_finds_what_nobody_reads() {
+    let store = Store::new(4).await;
+    let object = bytes(300_000);
+    let (first, _) = store.put("a", &object).await;
+    let (second, _) = store.put("b", &object).await;
+    // Parity, which no healthy read touches: its last bytes, and all of it.
+    flip(&store.files(first, 3)[0], |len| len - 9);
+    fs::remove_file(&store.files(second, 2)[0]).unwrap();
+    assert!(store.get("a").await == object);
+    assert_eq!(store.heal().await.queued_shards, 0);
+    store.node.begin_scrub().await.unwrap();
+    store
+        .until(|heal| heal.healed_shards == 2 && heal.queued_shards == 0)
+        .await;
+    for _ in 0..1500 {
+        if store.scrub().await.finished_ms.is_some() {
+            break;
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+    let scrub = store.scrub().await;
+    assert_eq!(
+        (scrub.findings, scrub.shards_read, scrub.percent),
+        (2, 8, 100)
+    );
+    // Where it stands outlives the process.
+    let store = store.close().await.open().await;
+    assert_eq!(store.scrub().await, scrub);
     store.close().await;
 }
 

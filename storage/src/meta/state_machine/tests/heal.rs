@@ -1,9 +1,11 @@
 //! Swaps and their fences, the queue, and disks that never come back.
 
 use super::{B, Replica, id};
+use crate::db::Family;
 use crate::error::Refusal;
-use crate::meta::command::{Change, HealEntry, NewData, Reply, ShardAt, Swap};
+use crate::meta::command::{Change, HealEntry, NewData, Reply, ScrubState, ShardAt, Swap};
 use crate::meta::record::GarbageShard;
+use crate::meta::txn::Rows as _;
 use crate::meta::view::DataKind;
 use crate::store::WriteCondition;
 use crate::types::{DiskId, Epoch, Timestamp, WriteId};
@@ -201,6 +203,40 @@ fn b_16_all_that_an_expelled_disk_has_is_queued_in_steps_that_a_cut_does_not_und
     let refused = replica.propose(Change::SwapShard(swap));
     assert_eq!(refused, Err(Refusal::Conflict));
     replica.check();
+}
+
+#[test]
+fn f_40_a_poisoned_cursor_of_scrub_is_as_good_as_none() {
+    let mut replica = Replica::new();
+    assert_eq!(replica.state.view().scrub(), None);
+    let data = replica.sharded_object("k");
+    let state = ScrubState {
+        started: Timestamp(1),
+        after: Some(data.write_id),
+        shards: 2,
+        findings: 1,
+        finished: None,
+    };
+    replica.done(Change::NoteScrub(state));
+    assert_eq!(replica.state.view().scrub(), Some(state));
+    let view = replica.state.view();
+    let (rows, last) = view.shard_sets(None, 9).unwrap();
+    assert_eq!(
+        (rows.len(), rows[0].entry.write_id, last),
+        (1, data.write_id, None)
+    );
+    assert_eq!(view.shard_sets(None, 1).unwrap().1, Some(data.write_id));
+    assert!(
+        view.shard_sets(Some(data.write_id), 9)
+            .unwrap()
+            .0
+            .is_empty()
+    );
+    let key = view.keys().scrub();
+    drop(view);
+    let family = replica.db.family(Family::State);
+    replica.db.rocks().put_cf(family, key, b"poison").unwrap();
+    assert_eq!(replica.state.view().scrub(), None);
 }
 
 #[test]
