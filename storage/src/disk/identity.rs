@@ -22,11 +22,13 @@ use crate::env::Env;
 use crate::types::DiskId;
 
 const FILE: &str = "identity";
+/// The same again, for when a bit of the first has flipped.
+const COPY_FILE: &str = "identity.copy";
 const NEW_FILE: &str = "identity.new";
 const LOCK_FILE: &str = "lock";
 const SHARDS: &str = "shards";
 /// What an empty directory may hold: the file system's own, and what a cut birth leaves.
-const IN_EMPTY: [&str; 3] = ["lost+found", NEW_FILE, LOCK_FILE];
+const IN_EMPTY: [&str; 4] = ["lost+found", NEW_FILE, COPY_FILE, LOCK_FILE];
 
 const MAGIC: [u8; 8] = *b"\x89ecdisk\n";
 const VERSION: u16 = 1;
@@ -175,6 +177,7 @@ pub fn settle(dirs: &[PathBuf], env: &dyn Env) -> Result<Found, IdentityError> {
                 if self::look(&dir).ok().and_then(|look| look.identity()) != Some(identity) {
                     return Err(IdentityError::Locked { dir });
                 }
+                mend(&dir, &identity);
                 found.disks.push(Settled {
                     dir,
                     identity,
@@ -269,8 +272,8 @@ pub fn mark_born(disk: &mut Settled) -> Result<(), IdentityError> {
 /// Whether the directory still is the disk that it was. An error: it could not be asked.
 pub fn is_still(dir: &Path, disk: DiskId) -> io::Result<bool> {
     use io::ErrorKind::{NotADirectory, NotFound};
-    match fs::read(dir.join(FILE)) {
-        Ok(bytes) => Ok(decode(&bytes).is_some_and(|identity| identity.disk == disk)),
+    match read(dir) {
+        Ok(identity) => Ok(identity.is_some_and(|identity| identity.disk == disk)),
         Err(e) if matches!(e.kind(), NotADirectory | NotFound) => Ok(false),
         Err(e) => Err(e),
     }
@@ -316,9 +319,35 @@ impl Look {
     }
 }
 
+/// `None`: it is damaged, and its copy as well. The copy is of no use where the first is not even
+/// there: what was taken away is not to be found again in a corner.
+fn read(dir: &Path) -> io::Result<Option<Identity>> {
+    match decode(&fs::read(dir.join(FILE))?) {
+        Some(identity) => Ok(Some(identity)),
+        None => Ok(read_copy(dir)),
+    }
+}
+
+fn read_copy(dir: &Path) -> Option<Identity> {
+    decode(&fs::read(dir.join(COPY_FILE)).ok()?)
+}
+
+/// Writes a disk's identity again if it or its copy is not as it was read.
+fn mend(dir: &Path, identity: &Identity) {
+    let first = fs::read(dir.join(FILE)).ok();
+    let whole = first.and_then(|bytes| decode(&bytes)) == Some(*identity);
+    if whole && read_copy(dir) == Some(*identity) {
+        return;
+    }
+    match write(dir, identity) {
+        Ok(()) => tracing::warn!(dir = %dir.display(), "a disk's identity is written again"),
+        Err(error) => tracing::warn!(%error, "a disk's identity stays damaged"),
+    }
+}
+
 fn look(dir: &Path) -> io::Result<Look> {
-    match fs::read(dir.join(FILE)) {
-        Ok(bytes) => return Ok(decode(&bytes).map_or(Look::Damaged, Look::Disk)),
+    match read(dir) {
+        Ok(identity) => return Ok(identity.map_or(Look::Damaged, Look::Disk)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         // The path goes through a file, or the disk does not answer.
         Err(error) => return Err(error),
@@ -492,15 +521,18 @@ fn take(dir: &Path, file: File) -> Result<File, IdentityError> {
     }
 }
 
-/// Power goes before the rename: the old identity, or none, and `identity.new`, which the next
-/// writing replaces. After it: the new one, or the old one until the folder is synced.
+/// Power goes before the first rename: the old identity, or none, and `identity.new`, which the
+/// next writing replaces. After it: the new one, or the old one until the folder is synced; an
+/// older copy, which counts only where the first is damaged, is written again at the next start.
 fn write(dir: &Path, identity: &Identity) -> Result<(), IdentityError> {
     let write = || -> io::Result<()> {
-        let (new, name) = (dir.join(NEW_FILE), dir.join(FILE));
-        let mut file = File::create(&new)?;
-        file.write_all(&encode(identity))?;
-        file.sync_all()?;
-        fs::rename(new, name)?;
+        let new = dir.join(NEW_FILE);
+        for name in [FILE, COPY_FILE] {
+            let mut file = File::create(&new)?;
+            file.write_all(&encode(identity))?;
+            file.sync_all()?;
+            fs::rename(&new, dir.join(name))?;
+        }
         File::open(dir)?.sync_all()
     };
     write().map_err(|source| at(dir, source))
@@ -703,7 +735,17 @@ mod tests {
             flipped[bit / 8] ^= 1 << (bit % 8);
             assert_eq!(decode(&flipped), None, "bit {bit}");
         }
-        fs::write(dirs[0].join(FILE), &bytes[..50]).unwrap();
+        // One of the two is enough, and the other is made good.
+        for name in [FILE, COPY_FILE] {
+            fs::write(dirs[0].join(name), &bytes[..50]).unwrap();
+            assert!(is_still(&dirs[0], identity.disk).unwrap());
+            let found = settle(&dirs, &SystemEnv).unwrap();
+            assert_eq!(found.disks[0].identity, identity);
+            assert_eq!(fs::read(dirs[0].join(name)).unwrap(), bytes);
+        }
+        for name in [FILE, COPY_FILE] {
+            fs::write(dirs[0].join(name), &bytes[..50]).unwrap();
+        }
         assert!(!is_still(&dirs[0], identity.disk).unwrap());
         assert!(matches!(
             settle(&dirs, &SystemEnv).unwrap_err(),

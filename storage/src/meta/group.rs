@@ -6,6 +6,7 @@
 //! next, so that a round always begins after all its readers did.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use openraft::ReadPolicy;
@@ -182,6 +183,18 @@ impl Group {
     /// How often the group got another leader since the process began.
     pub fn leader_changes(&self) -> u64 {
         self.0.members.leader_changes_count()
+    }
+
+    /// How many replicas were lost, and how many made on a disk, since the process began.
+    pub fn replica_changes(&self) -> (u64, u64) {
+        let counts = &self.0.members.counts;
+        let count = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        (count(&counts.lost), count(&counts.made))
+    }
+
+    /// How often the group was formed anew from what was left of it.
+    pub fn epoch(&self) -> u64 {
+        self.0.members.standing().epoch()
     }
 
     /// The disk is gone: its replica ends at once, and if it led, another one stands.

@@ -267,6 +267,16 @@ pub struct Members {
     leader: watch::Sender<Option<Leader>>,
     /// How often another one came to lead, since the process began.
     leaders: AtomicU64,
+    pub counts: Counts,
+}
+
+/// What became of a group's replicas since the process began.
+#[derive(Default)]
+pub struct Counts {
+    /// Ended by their disk's failure.
+    pub lost: AtomicU64,
+    /// Made on a disk, under a new id.
+    pub made: AtomicU64,
 }
 
 /// Where the store stands in its life.
@@ -319,6 +329,7 @@ impl Members {
             changes: watch::Sender::new(0),
             leader: watch::Sender::new(None),
             leaders: AtomicU64::new(0),
+            counts: Counts::default(),
         })
     }
 
@@ -518,6 +529,7 @@ impl Members {
     fn bury(&self, member: &Arc<Member>) -> bool {
         tracing::error!(group = self.group.0, replica = %member.replica, disk = %member.disk,
             "replica is lost");
+        self.counts.lost.fetch_add(1, Ordering::Relaxed);
         if let Some(member) = self.take_out(member.replica) {
             tokio::spawn(async move { member.end().await });
         }

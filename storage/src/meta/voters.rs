@@ -14,6 +14,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use openraft::async_runtime::watch::WatchReceiver as _;
@@ -258,6 +259,7 @@ impl Members {
             row,
         };
         self.admit(seated).await?;
+        self.counts.made.fetch_add(1, Ordering::Relaxed);
         Ok(replica)
     }
 

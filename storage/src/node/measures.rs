@@ -198,12 +198,28 @@ async fn measure_disk(disk: &dyn Disk, is_suspect: bool) -> Vec<Measure> {
 
 fn measure_group(name: &'static str, group: &Group, measures: &mut Vec<Measure>) {
     let status = group.status();
+    let (lost, made) = group.replica_changes();
     let alive = status.voters.iter().filter(|voter| voter.alive).count();
     for measure in [
         Measure::counter(
             "metadata_leader_changes_total",
             "How often a metadata group got another leader.",
             group.leader_changes(),
+        ),
+        Measure::counter(
+            "metadata_replicas_lost_total",
+            "Metadata replicas that ended with their disk or its database.",
+            lost,
+        ),
+        Measure::counter(
+            "metadata_replicas_made_total",
+            "Metadata replicas made on a disk in place of a lost one, or for a disk that joined.",
+            made,
+        ),
+        Measure::gauge(
+            "metadata_epoch",
+            "How often the metadata was formed anew after most of its copies were lost.",
+            group.epoch() as f64,
         ),
         Measure::gauge(
             "metadata_voters_alive",
