@@ -10,14 +10,14 @@ use super::disk::Disk;
 use super::keys;
 use super::report::{Counts, FileCounts, Report, ShardCounts, State};
 use super::rules::{Problems, Rows};
-use super::scan::{Scan, decode, key, table};
+use super::scan::{Scan, decode, get, key, table};
 use super::shard::{Expected, Fault, verify};
 use crate::db::Family;
 use crate::disk::ShardName;
 use crate::error::Result;
 use crate::meta::command::ShardSet;
 use crate::meta::inspect::Replica;
-use crate::meta::record::{DataKind, DataRow, GarbageRow, HealRow};
+use crate::meta::record::{DataKind, DataRow, ExpelledRow, GarbageRow, HealRow};
 use crate::types::{DiskId, WriteId};
 
 /// Bytes that are not whole, and why.
@@ -55,7 +55,7 @@ struct Set {
 enum Found {
     Whole,
     Fault(Fault),
-    /// The disk was not given or its folder can't be read.
+    /// The disk was not given, is given up or its folder can't be read.
     Away,
     Owed,
 }
@@ -65,6 +65,8 @@ pub struct Census<'a> {
     replica: &'a Replica,
     problems: &'a mut Problems,
     garbage: HashSet<(DiskId, ShardName)>,
+    /// Disks that the store has given up: what is on them is for heal to make anew.
+    expelled: ExpelledRow,
     rows: &'a mut Rows,
     writes: Counts,
     shards: ShardCounts,
@@ -83,6 +85,8 @@ pub fn take(
 ) -> Result<HashMap<WriteId, Harm>> {
     let mut census = Census {
         garbage: garbage(replica)?,
+        expelled: get(replica.db(), &key(replica.state(), table::EXPELLED, &[]))?
+            .unwrap_or_default(),
         disks,
         replica,
         problems,
@@ -142,6 +146,10 @@ impl Census<'_> {
     fn folder(&mut self, first: u8) -> Result<()> {
         let mut files: Vec<Option<HashSet<ShardName>>> = Vec::new();
         for disk in self.disks {
+            if self.expelled.has(disk.id()) {
+                files.push(None);
+                continue;
+            }
             let listed = disk.folder(first);
             if let Ok((_, others)) = &listed {
                 self.files.unknown += others;
@@ -266,7 +274,7 @@ impl Census<'_> {
     fn owed(&mut self, write_id: WriteId, rank: usize) -> Result<()> {
         let row = [&write_id.0[..], &[rank as u8]].concat();
         let row = key(self.replica.state(), table::HEAL, &row);
-        if super::scan::get::<HealRow>(self.replica.db(), &row)?.is_none() {
+        if get::<HealRow>(self.replica.db(), &row)?.is_none() {
             self.problems
                 .add(|| format!("{write_id}: rank {rank} is owed and not queued"));
         }

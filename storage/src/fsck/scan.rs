@@ -22,6 +22,7 @@ pub mod table {
     pub const UPLOAD_PARTS: u8 = 0x2a;
     pub const GARBAGE: u8 = 0x30;
     pub const HEAL: u8 = 0x31;
+    pub const EXPELLED: u8 = 0x32;
 }
 
 /// A row's key in the family `state`.

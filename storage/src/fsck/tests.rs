@@ -14,7 +14,8 @@ use crate::db::{Db, DbShared, Family, StateId};
 use crate::error::Result;
 use crate::meta::inspect::replicas;
 use crate::meta::record::{
-    CurrentRow, DataKind, DataRow, GarbageRow, GarbageShard, PartRow, Record, UsageRow, VersionRow,
+    CurrentRow, DataKind, DataRow, ExpelledDisk, ExpelledRow, GarbageRow, GarbageShard, Looked,
+    PartRow, Record, UsageRow, VersionRow,
 };
 use crate::node::{Node, Options};
 use crate::store::{Body, CreateBucket, CreateUpload, ObjectStore, PutObject};
@@ -364,4 +365,28 @@ async fn r_31_bytes_that_are_gone_from_the_metadata_are_lost() {
         );
         assert_eq!(damaged.reasons, [reason]);
     }
+}
+
+#[tokio::test]
+async fn r_31_what_is_on_a_disk_that_was_given_up_is_not_there() {
+    let store = Stopped::new().await;
+    let change: Change = |db, state| {
+        let shards = rows::<DataRow>(db, state, table::DATA).into_iter();
+        let mut disks = shards.filter_map(|(_, row)| match row.kind {
+            DataKind::Shards(shards) => Some(shards.shards.iter().map(|at| at.disk).min()),
+            _ => None,
+        });
+        let disk = disks.next().flatten().unwrap();
+        let looked = Looked::Everywhere;
+        let expelled = ExpelledRow(vec![ExpelledDisk { disk, looked }]);
+        let mut batch = WriteBatch::default();
+        let row = key(state, table::EXPELLED, &[]);
+        batch.put_cf(db.family(Family::State), row, expelled.encode());
+        batch
+    };
+    store.write(2, change).await;
+    let report = store.check().await;
+    assert_eq!(report.verdict, Verdict::Degraded, "{report:#?}");
+    assert_eq!((report.shards.away, report.shards.whole), (2, 2));
+    assert_eq!(report.files.unknown, 0);
 }
