@@ -19,7 +19,7 @@ use crate::subject::Remote;
 use crate::workload::{Known, PLAIN, Run, VERSIONED, Worker};
 
 pub const CLIENTS: u64 = 8;
-/// Keys of earlier rounds that an audit reads whole; lists and versions are read of all.
+/// Keys of earlier rounds that the audit of a round reads whole; lists and versions are read of all.
 const OLDER_READ: usize = 30;
 /// Operations of the one client before a calm cut.
 const CALM_OPS: u32 = 12;
@@ -86,6 +86,7 @@ impl Exam {
             }
         }
         if total.violations.is_empty() {
+            total.add(self.read_everything());
             total.violations.extend(self.census());
         }
         let rounds = self.plan.rounds as usize;
@@ -141,13 +142,26 @@ impl Exam {
         if let Err(problem) = self.plan.nemesis.recover(&mut self.rig, &mut self.rng) {
             violations.push(format!("round {round}: no start: {problem}"));
         } else {
-            violations.extend(self.audit(round).err());
+            violations.extend(self.audit(round, OLDER_READ).err());
         }
+        self.judge(violations)
+    }
+
+    /// What has been recorded since the last judgement, and what went wrong besides.
+    fn judge(&mut self, violations: Vec<String>) -> Report {
         self.history.nemesis(Phase::WindowEnds, "");
         let events = self.history.take();
         let mut report = self.checker.window(&events);
         report.violations.extend(violations);
         report
+    }
+
+    /// After an end and a start as an operator makes them, every key of all rounds.
+    fn read_everything(&mut self) -> Report {
+        self.rig.stop();
+        let started = self.rig.start().map_err(|error| error.to_string());
+        let read = started.and_then(|()| self.audit(self.plan.rounds, usize::MAX));
+        self.judge(read.err().into_iter().collect())
     }
 
     fn strike(&mut self, round: u64) {
@@ -202,10 +216,10 @@ impl Exam {
         worker.put(bucket, &format!("r{round}/last"), None, false);
     }
 
-    fn audit(&mut self, round: u64) -> Result<(), String> {
+    fn audit(&mut self, round: u64, older_read: usize) -> Result<(), String> {
         let remote = Remote(self.rig.client());
         let older: Vec<(String, String)> = self.checker.states.keys().cloned().collect();
-        let older: Vec<_> = older.sample(&mut self.rng, OLDER_READ).cloned().collect();
+        let older: Vec<_> = older.sample(&mut self.rng, older_read).cloned().collect();
         audit(&self.run_of(), &remote, older, round)
     }
 
