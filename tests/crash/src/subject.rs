@@ -185,8 +185,13 @@ impl Remote {
         let query = [("uploadId", upload.to_owned())];
         let mut reply = self.call("POST", path, &query, headers, document.as_bytes())?;
         // A completion that fails late says so in the body of a 200.
-        if let Some(code) = element(&reply.body, "Code").pop() {
-            reply.status = 500;
+        if reply.status == 200
+            && let Some(code) = element(&reply.body, "Code").pop()
+        {
+            reply.status = match code.as_str() {
+                "PreconditionFailed" => 412,
+                _ => 500,
+            };
             reply.code = code;
         }
         reply.etag = element(&reply.body, "ETag").pop();
