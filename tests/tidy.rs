@@ -33,7 +33,9 @@ const FRONT_LAYERS: &[(&str, &[&str])] = &[
 const ENGINE_LAYERS: &[(&str, &[&str])] = &[
     (
         "node",
-        &["db", "disk", "erasure", "meta", "quorum", "repair"],
+        &[
+            "db", "disk", "erasure", "meta", "operator", "quorum", "repair",
+        ],
     ),
     ("put", OPERATION),
     ("get", OPERATION),

@@ -99,7 +99,7 @@ fn replaced_under_load(disks: [usize; 2]) {
                 .collect();
             ids
         };
-        assert_eq!(of_dir(DiskState::Up), [new.clone()]);
+        assert_eq!(of_dir(DiskState::Up), std::slice::from_ref(&new));
         assert_eq!(of_dir(DiskState::Gone).len(), 1);
         healed(&life);
         check(&life, &ledger);
