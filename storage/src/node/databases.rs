@@ -143,3 +143,85 @@ pub(super) async fn list_again(disk: &Ready, epoch: Epoch) -> Result<(), Error> 
     listed.await.map_err(|_| Error::Closing)??;
     Ok(())
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::node::{Node, Options};
+    use crate::store::ObjectStore as _;
+    use crate::types::{Account, AccountId};
+
+    fn account(name: &str) -> Account {
+        Account {
+            id: AccountId(name.into()),
+            canonical_id: String::new(),
+            display_name: name.into(),
+        }
+    }
+
+    /// Once its fsync failed, and the restarted process took the same log under the same id.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn b_66_a_database_that_failed_is_made_anew_at_the_next_start() {
+        let root = tempfile::tempdir().unwrap();
+        let directories: Vec<_> = (0..4).map(|n| root.path().join(format!("{n}"))).collect();
+        let options = Options::new(directories.clone());
+        let node = Node::open(options.clone()).await.unwrap();
+        node.put_account(account("a")).await.unwrap();
+        let failing = {
+            let databases = node.databases.lock().unwrap();
+            let found = databases.iter().find(|(_, db)| {
+                let dir = directories[2].join(DATABASE);
+                db.rocks().path().starts_with(dir)
+            });
+            let (id, db) = found.unwrap();
+            db.break_disk();
+            *id
+        };
+        for n in 0..20 {
+            node.put_account(account(&n.to_string())).await.unwrap();
+        }
+        // The others have noted it once the disk is known to be down.
+        let disks = node.shards.disks();
+        let disk = disks.iter().find(|disk| disk.id() == failing).unwrap();
+        let down = async {
+            disk.state().wait_for(|state| !state.is_up()).await.unwrap();
+            while node.system.status().voters.iter().all(|voter| voter.alive) {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(20), down)
+            .await
+            .unwrap();
+        node.close().await;
+        drop(disks);
+        drop(node);
+
+        let node = loop {
+            match Node::open(options.clone()).await {
+                Ok(node) if node.health().await.disks_offline == 0 => break node,
+                Ok(node) => node.close().await,
+                Err(_) => {}
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        };
+        let whole = async {
+            while node.system.status().voters.iter().any(|voter| !voter.alive) {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(20), whole)
+            .await
+            .unwrap();
+        assert_eq!(node.system.status().voters.len(), 4);
+        // One replica of each group was made: on the disk whose database is another.
+        assert_eq!(node.system.replica_changes().1, 1);
+        for n in 0..20 {
+            let id = AccountId(n.to_string());
+            assert!(node.account(&id).await.unwrap().is_some());
+        }
+        node.close().await;
+    }
+}
