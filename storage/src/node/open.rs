@@ -227,7 +227,8 @@ async fn open_metadata(
             tracing::error!(%error, "a disk is lost");
         }
         let (mut ready, mut broken) = databases::open_all(disks, birth, shared).await?;
-        let may_reform = waited || lost.is_empty();
+        // Where it is only for databases that are damaged, waiting brings nothing.
+        let may_reform = waited || (lost.is_empty() && !broken.is_empty());
         let start = if birth {
             Start::Birth
         } else {
