@@ -98,6 +98,8 @@ impl Exam {
     fn calm_rounds(&self) -> usize {
         match self.plan.nemesis {
             Nemesis::Power => self.plan.rounds as usize / 2,
+            // They end at their point, be it the first request's.
+            Nemesis::Point => self.plan.rounds as usize,
             _ => 0,
         }
     }
@@ -131,6 +133,7 @@ impl Exam {
     }
 
     fn round(&mut self, round: u64) -> Report {
+        self.plan.nemesis.prepare(&mut self.rig, &mut self.rng);
         let calm = self.plan.nemesis == Nemesis::Power && round.is_multiple_of(2);
         if calm {
             self.work_calmly(round);
@@ -139,7 +142,7 @@ impl Exam {
             self.work(round);
         }
         let mut violations = Vec::new();
-        if let Err(problem) = self.plan.nemesis.recover(&mut self.rig, &mut self.rng) {
+        if let Err(problem) = self.plan.nemesis.recover(&mut self.rig) {
             violations.push(format!("round {round}: no start: {problem}"));
         } else {
             violations.extend(self.audit(round, OLDER_READ).err());

@@ -18,7 +18,7 @@ const DAMAGED_MAX: usize = 2;
 /// A point that is not reached by then is passed over.
 const POINT_PATIENCE: Duration = Duration::from_secs(4);
 const POINT_NTH_MAX: u32 = 24;
-/// Those that requests pass; reading, and so the audit, passes none.
+/// Those that requests pass.
 const POINTS: [&str; 15] = [
     "put-object.proposing",
     "put-object.logged",
@@ -100,6 +100,20 @@ impl Nemesis {
         )
     }
 
+    /// Before the load of a round.
+    pub fn prepare(self, rig: &mut Rig, rng: &mut StdRng) {
+        if self == Nemesis::Point {
+            rig.kill();
+            let point = POINTS.choose(rng).expect("there are points");
+            rig.arm(Some(format!(
+                "{point}:{}",
+                rng.random_range(1..=POINT_NTH_MAX)
+            )));
+            // Upkeep passes points, too: it may be cut before it is ready.
+            let _ = rig.start();
+        }
+    }
+
     /// Gives what was done, in words.
     pub fn strike(self, rig: &mut Rig, round: u64, rng: &mut StdRng) -> String {
         match self {
@@ -154,17 +168,14 @@ impl Nemesis {
     }
 
     /// The fault is over; the server runs, started anew if it was one that ended it.
-    pub fn recover(self, rig: &mut Rig, rng: &mut StdRng) -> Result<(), String> {
+    pub fn recover(self, rig: &mut Rig) -> Result<(), String> {
         match self {
             Nemesis::Full => {
                 for number in 1..=rig.count {
                     rig.fill(number, false);
                 }
             }
-            Nemesis::Point => {
-                let point = POINTS.choose(rng).expect("there are points");
-                rig.arm(format!("{point}:{}", rng.random_range(1..=POINT_NTH_MAX)));
-            }
+            Nemesis::Point => rig.arm(None),
             Nemesis::Kill | Nemesis::Power => {}
             _ => rig.kill(),
         }

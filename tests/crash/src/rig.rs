@@ -241,8 +241,8 @@ impl Rig {
     }
 
     /// From the next start on.
-    pub fn arm(&mut self, point: String) {
-        self.armed = Some(point);
+    pub fn arm(&mut self, point: Option<String>) {
+        self.armed = point;
     }
 
     pub fn armed(&self) -> Option<&str> {
