@@ -177,15 +177,15 @@ pub fn read(db: &Db, disk: DiskId) -> Result<Witness, DbError> {
         };
         let (kind, ids) = rest.split_first().ok_or_else(bad)?;
         let id = |at: usize| -> Option<[u8; 16]> { ids.get(at..at + 16)?.try_into().ok() };
-        match kind {
-            &OWN => witness.own = Some(decode(disk, &value).ok_or_else(bad)?),
-            &KNOWN => {
+        match *kind {
+            OWN => witness.own = Some(decode(disk, &value).ok_or_else(bad)?),
+            KNOWN => {
                 let of = DiskId(id(0).ok_or_else(bad)?);
                 witness
                     .known
                     .insert(of, decode(disk, &value).ok_or_else(bad)?);
             }
-            &MARK => {
+            MARK => {
                 let (of, database) = id(0).zip(id(16)).ok_or_else(bad)?;
                 let fault = decode(disk, &value).ok_or_else(bad)?;
                 witness.marks.insert((DiskId(of), database), fault);
