@@ -235,8 +235,11 @@ fn f_07_an_older_generation_in_the_place_of_a_healed_shard_is_not_served() {
     store.heal("removed");
     let mut replaced = 0;
     for (shard, bytes) in saved.iter().filter(|(shard, _)| shard.rank < 2) {
-        let newer = shard.path.with_extension("1");
-        if newer.exists() {
+        let entries = fs::read_dir(shard.path.parent().unwrap()).unwrap();
+        let others = entries.map(|entry| entry.unwrap().path());
+        let is_newer =
+            |other: &PathBuf| other.file_stem() == shard.path.file_stem() && *other != shard.path;
+        for newer in others.filter(is_newer) {
             fs::write(newer, bytes).unwrap();
             replaced += 1;
         }

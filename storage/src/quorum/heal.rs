@@ -26,8 +26,6 @@ use crate::types::{BucketId, DiskId, Epoch, WriteId};
 const STEP_BLOCKS: u64 = 32;
 /// Shards made anew at once on one disk.
 pub const REBUILDS_PER_DISK_MAX: usize = 2;
-/// Names that are tried for the new shard: an earlier try that was cut may have left its file.
-const GENERATIONS_TRIED: u32 = 16;
 
 /// A shard to be looked at or made anew.
 #[derive(Clone, Copy, Debug)]
@@ -244,24 +242,16 @@ fn steps(shard_len: u64) -> impl Iterator<Item = Range<u64>> {
     starts.map(move |start| start..(start + STEP_BLOCKS).min(end))
 }
 
-/// Begins the shard under its next generation that has no file on the disk yet.
+/// Begins the shard under a name that no try before this one can have had: gc, who takes what such
+/// a try has left on the disk's list, goes by names.
 async fn create(
     disk: &dyn Disk,
     mut header: ShardHeader,
 ) -> Result<(ShardName, Box<dyn ShardWriter>), DiskError> {
-    let first = header.name.generation + 1;
-    let mut refused = DiskError::Full;
-    for generation in first..first + GENERATIONS_TRIED {
-        header.name.generation = generation;
-        match within_deadline(disk.create(header)).await {
-            Ok(writer) => return Ok((header.name, writer)),
-            Err(DiskError::Io(e)) if e.kind() == std::io::ErrorKind::AlreadyExists => {
-                refused = DiskError::Io(e);
-            }
-            Err(error) => return Err(error),
-        }
-    }
-    Err(refused)
+    let drawn = rand::random_range(1..u32::MAX);
+    header.name.generation = drawn + u32::from(drawn == header.name.generation);
+    let writer = within_deadline(disk.create(header)).await?;
+    Ok((header.name, writer))
 }
 
 enum Verify {

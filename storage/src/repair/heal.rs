@@ -40,6 +40,10 @@ const WRITES_AT_ONCE: usize = 8;
 /// A shard that failed is tried again after this, then after twice as long, and so on.
 const RETRY_AFTER: Duration = Duration::from_secs(5);
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(3600);
+/// What finds no disk is tried again after this, as one may be passed over only for a while, or
+/// come to have room; and after so many times as long as all of the queue took.
+const NO_DISK_AFTER: Duration = Duration::from_secs(60);
+const NO_DISK_REST: u32 = 20;
 /// Failures that are remembered; past it a shard is tried in every round.
 const FAILURES_LEN_MAX: usize = 100_000;
 
@@ -143,7 +147,7 @@ impl Healer {
             let due = match self.round().await {
                 Ok(left) => {
                     *lock(&self.left) = left;
-                    self.next_due()
+                    self.next_due(begun, left)
                 }
                 Err(error) => {
                     tracing::warn!(%error, "heal did not finish its round");
@@ -348,7 +352,7 @@ impl Healer {
                     self.counts.healed.fetch_add(1, Ordering::Relaxed);
                 }
             }
-            // Nothing but a disk changes these, and that wakes all.
+            // A disk that comes back wakes all. What found none is due with all others like it.
             Outcome::Waiting | Outcome::NoDisk => {}
             Outcome::Lost | Outcome::Failed => {
                 self.counts.failed.fetch_add(1, Ordering::Relaxed);
@@ -366,11 +370,15 @@ impl Healer {
         }
     }
 
-    fn next_due(&self) -> Option<Instant> {
-        lock(&self.failures)
-            .values()
-            .map(|failure| failure.due)
-            .min()
+    /// When the next round is due, after one that began at `begun`.
+    fn next_due(&self, begun: Instant, left: Left) -> Option<Instant> {
+        let mut failures = lock(&self.failures);
+        // Due before the round and not tried in it: the row has left the queue.
+        failures.retain(|_, failure| failure.due > begun);
+        let retry = failures.values().map(|failure| failure.due).min();
+        let rest = NO_DISK_AFTER.max(begun.elapsed() * NO_DISK_REST);
+        let no_disk = (left.no_disk > 0).then(|| Instant::now() + rest);
+        retry.into_iter().chain(no_disk).min()
     }
 }
 
