@@ -17,7 +17,7 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::error::Result;
 use crate::meta::command::{Change, Reply, UpkeepSettings};
-use crate::meta::view::{DiskRow, Standing};
+use crate::meta::view::{DiskRow, Standing, View};
 use crate::quorum::Shards;
 use crate::repair::heal::Healer;
 use crate::repair::proposer::Proposer;
@@ -115,7 +115,7 @@ impl Disks {
                 Standing::Away => away.push((*disk, row.since.0)),
             }
         }
-        self.give_up(&known, &away, up.len()).await
+        self.give_up(&known, &away, up).await
     }
 
     fn up(&self) -> Vec<DiskId> {
@@ -158,7 +158,7 @@ impl Disks {
         &self,
         known: &[(DiskId, DiskRow)],
         away: &[(DiskId, i64)],
-        up: usize,
+        up: Vec<DiskId>,
     ) -> Result<Option<Instant>> {
         self.lock_missed()
             .retain(|disk, _| away.iter().any(|(other, _)| other == disk));
@@ -175,7 +175,7 @@ impl Disks {
             let due = by_clock.max(missed + after.min(MISSED_AT_LEAST));
             let due = if due > now {
                 due
-            } else if self.costs_nothing(known, away.len(), up).await? {
+            } else if self.costs_nothing(known, away.len(), &up).await? {
                 tracing::error!(%disk, "a disk is away for so long that it is given up");
                 let (old, new) = (*disk, None);
                 self.change(Change::ReplaceDisk { old, new }).await?;
@@ -195,7 +195,7 @@ impl Disks {
         &self,
         known: &[(DiskId, DiskRow)],
         away: usize,
-        up: usize,
+        up: &[DiskId],
     ) -> Result<bool> {
         let geometry = self.shards.default_geometry();
         let gone = known
@@ -208,7 +208,26 @@ impl Disks {
                 if queue.shards > 0 { gone } else { 0 }
             }
         };
-        Ok(away + unhealed <= geometry.parity() && up >= geometry.total())
+        if away + unhealed > geometry.parity() || up.len() < geometry.total() {
+            return Ok(false);
+        }
+        self.is_all_readable_on(up).await
+    }
+
+    /// A class may have less parity than the default, and what was written while few disks were up
+    /// has less than its class.
+    async fn is_all_readable_on(&self, disks: &[DiskId]) -> Result<bool> {
+        let mut after = None;
+        loop {
+            let disks = disks.to_vec();
+            let step =
+                move |view: &View<'_>| view.is_readable_on(&disks, after, STEP_ROWS as usize);
+            match self.objects.group.read(step).await? {
+                (false, _) => return Ok(false),
+                (true, None) => return Ok(true),
+                (true, last) => after = last,
+            }
+        }
     }
 
     fn lock_missed(&self) -> std::sync::MutexGuard<'_, HashMap<DiskId, Instant>> {

@@ -7,10 +7,13 @@ use std::time::Duration;
 
 use drystone_storage::error::Error;
 use drystone_storage::fsck::report::{Report, Verdict};
+use drystone_storage::node::{Node, Options};
 use drystone_storage::operator::{DiskState, Operator as _, ReplaceError, Status, UpkeepChange};
 use drystone_storage::store::ObjectStore as _;
 
-use crate::losses::{Ledger, Life, Writers, check, empty, newborn, until};
+use crate::body::{TestBody, pattern, request};
+use crate::buckets::create;
+use crate::losses::{Ledger, Life, Writers, check, empty, newborn, runtime, until};
 
 /// While a leader is lost, it may have to be asked again.
 fn asked<T>(mut ask: impl FnMut() -> Result<T, ReplaceError>) -> Result<T, ReplaceError> {
@@ -231,6 +234,43 @@ fn b_16_a_disk_is_given_up_by_time_only_where_that_costs_nothing() {
     // With three of four disks nothing could be made anew: it stays away.
     assert_eq!(status(&life).disks[3].state, DiskState::Away);
     check(&life, &ledger);
+    life.close();
+}
+
+/// Found by reading: only the parity of the default class was looked at.
+#[test]
+fn b_16_a_disk_that_alone_has_an_object_is_not_given_up_by_time() {
+    let root = tempfile::tempdir().unwrap();
+    let directories: Vec<PathBuf> = (0..3)
+        .map(|n| root.path().join(format!("disk{n}")))
+        .collect();
+    let mut options = Options::new(directories.clone());
+    options.classes.insert("STANDARD".into(), (1, 1));
+    options.classes.insert("ONEZONE_IA".into(), (1, 0));
+    let runtime = runtime();
+    let node = runtime.block_on(Node::open(options)).unwrap();
+    let life = Life { runtime, node };
+    life.runtime.block_on(async {
+        let bucket = create(&*life.node, "stones").await;
+        for n in 0..12 {
+            let mut request = request(&n.to_string());
+            request.attributes.storage_class = "ONEZONE_IA".into();
+            let mut body = TestBody::new(pattern(n, 50_000));
+            let put = life.node.put_object(bucket, request, &mut body);
+            put.await.unwrap();
+        }
+    });
+    let soon = UpkeepChange {
+        gone_after_seconds: Some(1),
+        ..UpkeepChange::default()
+    };
+    life.runtime
+        .block_on(life.node.change_upkeep(soon))
+        .unwrap();
+    fs::rename(&directories[2], root.path().join("away")).unwrap();
+    until(|| is_away(&life, &directories[2]));
+    std::thread::sleep(Duration::from_millis(2500));
+    assert!(is_away(&life, &directories[2]));
     life.close();
 }
 

@@ -155,6 +155,32 @@ impl View<'_> {
         Ok((sets, last.filter(|_| rows.len() == max)))
     }
 
+    /// Whether the bytes of up to `max` data rows after `after` can each be read from these disks
+    /// alone, as far as the metadata know; and the last row looked at, unless all have been.
+    pub fn is_readable_on(
+        &self,
+        disks: &[DiskId],
+        after: Option<WriteId>,
+        max: usize,
+    ) -> Result<(bool, Option<WriteId>)> {
+        let (sets, last) = self.shard_sets(after, max)?;
+        for Owed { entry, set, .. } in sets {
+            let mut good = 0;
+            for (rank, _) in (0..)
+                .zip(&set.shards)
+                .filter(|(_, place)| disks.contains(&place.disk))
+            {
+                // What was not written is in the queue as well.
+                let heal = self.keys.heal(entry.write_id, rank);
+                good += u8::from(self.raw(&heal)?.is_none());
+            }
+            if good < set.data_shards {
+                return Ok((false, last));
+            }
+        }
+        Ok((true, last))
+    }
+
     /// Counts the heal queue, up to `max` rows of it.
     pub fn queue(&self, max: usize) -> Result<Queue> {
         let mut queue = Queue::default();
