@@ -125,6 +125,15 @@ impl Groups {
         Ok(anew)
     }
 
+    /// Takes in a disk that joins the running store, or took the place of another one. Never beside
+    /// a reform: each would write over what the other says of a disk.
+    pub async fn join_running(&self, disk: &OpenDisk) -> Result<()> {
+        let (system, objects) = (self.system.members(), self.objects.members());
+        let _paused = (system.pause(), objects.pause());
+        let _only_one = (system.change.lock().await, objects.change.lock().await);
+        self.join(disk, &objects.standing()).await
+    }
+
     async fn go_on_as_before(&self) -> Result<()> {
         let mut rows = Vec::new();
         for disk in self.objects.members().healthy().iter().map(Place::open) {

@@ -41,6 +41,10 @@ pub struct OpenDisk {
 }
 
 impl OpenDisk {
+    pub(super) fn has_failed(&self) -> bool {
+        self.db.failure().borrow().is_some()
+    }
+
     fn place(&self, router: &Router) -> Place {
         Place {
             disk: self.id,
@@ -111,6 +115,10 @@ impl Look {
 }
 
 async fn look(disk: &OpenDisk) -> Result<Look> {
+    // It can still be read, and would fail again where it failed before.
+    if let Some(failure) = disk.db.failure().borrow().clone() {
+        return Err(failure.into());
+    }
     let (db, id) = (disk.db.clone(), disk.id);
     let witness = run_blocking(move || witness::read(&db, id)).await?;
     let replicas = reform::ends(disk).await?;
@@ -282,11 +290,7 @@ pub(super) async fn look_and_decide(
         // A disk that fails on the way is found damaged by the next look, and the rest decides.
         match reform::reform(&disks, &survivors(&parts), &decision.past).await {
             Ok(reformed) => drop(reformed?),
-            Err(error)
-                if disks
-                    .iter()
-                    .any(|disk| disk.db.failure().borrow().is_some()) =>
-            {
+            Err(error) if disks.iter().any(OpenDisk::has_failed) => {
                 tracing::error!(%error, "a disk failed while the metadata were formed anew");
             }
             Err(error) => return Err(error.into()),
@@ -309,7 +313,7 @@ pub async fn start_groups(
         return Err(Error::Unavailable("no disk holds metadata".into()).into());
     }
     let voters_max = (2 * losses + 1).min(VOTERS_MAX);
-    let (standing, rows, newborn, leftovers) = match start {
+    let (standing, rows, newborn, leftovers): (_, Vec<(OpenDisk, Rows)>, _, _) = match start {
         Start::Birth => {
             let mut found = try_join_all(disks.iter().map(find_replicas)).await?;
             let newborn = without_log(disks).await?;
@@ -328,21 +332,25 @@ pub async fn start_groups(
                 start: before + 1,
                 reforms: Vec::new(),
             };
+            take_part(disks, standing.start).await?;
             let rows = disks.iter().cloned().zip(found).collect();
             (standing, rows, newborn, Vec::new())
         }
-        Start::Again { may_reform } => {
+        Start::Again { may_reform } => loop {
             let (looks, decision, counts) =
                 look_and_decide(disks, &mut damaged, may_reform).await?;
             let (standing, rows, leftovers) = divide(looks, decision.past, &counts);
-            (standing, rows, Vec::new(), leftovers)
-        }
+            let used: Vec<_> = rows.iter().map(|(disk, _)| disk.clone()).collect();
+            match take_part(&used, standing.start).await {
+                Ok(()) => break (standing, rows, Vec::new(), leftovers),
+                // The next look finds it, and the others go on.
+                Err(error) if used.iter().any(OpenDisk::has_failed) => {
+                    tracing::error!(%error, "a disk failed as the store started");
+                }
+                Err(error) => return Err(error.into()),
+            }
+        },
     };
-    let rows: Vec<(OpenDisk, Rows)> = rows;
-    let used: Vec<_> = rows.iter().map(|(disk, _)| disk.clone()).collect();
-    witness::stamp(&used, standing.start)
-        .await
-        .map_err(Error::from)?;
     let groups = run(&rows, &newborn, voters_max, &standing).await?;
     Ok(Started {
         groups,
@@ -387,6 +395,13 @@ pub(super) fn divide(
     }
     leftovers.retain(|leftover| !leftover.in_use || !leftover.replicas.is_empty());
     (standing, rows, leftovers)
+}
+
+/// Readies the databases of the disks that take part in a start: what transfers and dropped
+/// replicas have left in them goes, and they are stamped.
+async fn take_part(disks: &[OpenDisk], start: u64) -> Result<()> {
+    try_join_all(disks.iter().map(find_replicas)).await?;
+    Ok(witness::stamp(disks, start).await?)
 }
 
 /// Starts both groups from the replicas given.
@@ -451,43 +466,55 @@ impl Started {
         stale.map(|leftover| leftover.disk.id).collect()
     }
 
+    /// These are not taken in. The next start finds them as they are.
+    pub fn leave_out(&mut self, disks: &[DiskId]) {
+        self.leftovers
+            .retain(|leftover| !disks.contains(&leftover.disk.id));
+    }
+
     /// Takes in the disks that were left over, now that both groups answer without them.
     ///
     /// Power goes after their replicas are gone and before they are stamped: they are left over
     /// once more, with nothing to lose.
     pub async fn take_in(&mut self) -> Result<()> {
-        for Leftover {
-            disk,
-            replicas,
-            in_use,
-            ..
-        } in std::mem::take(&mut self.leftovers)
-        {
-            for (replica, row) in replicas {
-                tracing::warn!(disk = %disk.id, %replica, "dropping a replica of the past");
-                delete_replica(&disk.db, replica, row).await?;
-            }
-            if !in_use {
-                self.groups.join(&disk, &self.standing).await?;
-            }
+        for leftover in std::mem::take(&mut self.leftovers) {
+            let disk = leftover.disk.clone();
+            unless_failed(&disk, self.take_in_one(leftover).await)?;
         }
         Ok(())
     }
 
+    async fn take_in_one(&self, leftover: Leftover) -> Result<()> {
+        let disk = &leftover.disk;
+        for (replica, row) in leftover.replicas {
+            tracing::warn!(disk = %disk.id, %replica, "dropping a replica of the past");
+            delete_replica(&disk.db, replica, row).await?;
+        }
+        match leftover.in_use {
+            true => Ok(()),
+            false => self.groups.join(disk, &self.standing).await,
+        }
+    }
+
     /// Takes in a disk with a new database.
     pub async fn join(&self, disk: &OpenDisk) -> Result<()> {
-        self.groups.join(disk, &self.standing).await
+        unless_failed(disk, self.groups.join(disk, &self.standing).await)
+    }
+}
+
+/// A disk that fails on the way takes no part; the store goes on without it.
+fn unless_failed(disk: &OpenDisk, taken: Result<()>) -> Result<()> {
+    match taken {
+        Err(error) if disk.has_failed() => {
+            tracing::error!(%error, disk = %disk.id, "a disk failed as it was taken in");
+            Ok(())
+        }
+        taken => taken,
     }
 }
 
 impl Groups {
-    /// Takes in a disk that joins the running store, or took the place of another one.
-    pub async fn join_running(&self, disk: &OpenDisk) -> Result<()> {
-        let standing = self.objects.members().standing();
-        self.join(disk, &standing).await
-    }
-
-    async fn join(&self, disk: &OpenDisk, standing: &Standing) -> Result<()> {
+    pub(super) async fn join(&self, disk: &OpenDisk, standing: &Standing) -> Result<()> {
         find_replicas(disk).await?;
         witness::join(disk, standing).await?;
         for group in [&self.system, &self.objects] {

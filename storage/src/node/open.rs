@@ -351,15 +351,20 @@ async fn complete(
             None => usable.push(Ready { settled, db }),
         }
     }
-    let stale = started.stale();
+    let (stale, mut unlisted) = (started.stale(), Vec::new());
     for disk in usable
         .iter()
         .filter(|disk| stale.contains(&disk.settled.identity.disk))
     {
         tracing::warn!(dir = %disk.settled.dir.display(),
             "a disk is an older copy of itself: its metadata is made anew");
-        databases::list_again(disk, epoch).await?;
+        if let Err(error) = databases::list_again(disk, epoch).await {
+            tracing::error!(%error, dir = %disk.settled.dir.display(), "a disk is lost");
+            unlisted.push(disk.settled.identity.disk);
+        }
     }
+    usable.retain(|disk| !unlisted.contains(&disk.settled.identity.disk));
+    started.leave_out(&unlisted);
     started.take_in().await?;
     for broken in broken {
         match databases::replace(broken, shared, epoch).await {
@@ -513,5 +518,43 @@ mod tests {
             }
         };
         assert!(!found.birth && !directories[0].exists());
+    }
+
+    async fn reopened(options: &Options) -> Arc<Node> {
+        loop {
+            // What is still under way in the last one holds locks.
+            tokio::time::sleep(Duration::from_millis(200)).await;
+            match Node::open(options.clone()).await {
+                Err(OpenError::Directories(IdentityError::Locked { .. })) => {}
+                opened => return opened.unwrap(),
+            }
+        }
+    }
+
+    /// Found by reading: as its files could not be listed, no start came to its end.
+    #[tokio::test]
+    async fn f_14_an_older_copy_that_lacks_folders_costs_its_disk_and_no_more() {
+        let root = tempfile::tempdir().unwrap();
+        let directories: Vec<_> = (0..4).map(|n| root.path().join(format!("{n}"))).collect();
+        let options = Options::new(directories.clone());
+        let copy = root.path().join("copy");
+        for _ in 0..2 {
+            let node = reopened(&options).await;
+            node.close().await;
+            drop(node);
+            if !copy.exists() {
+                let mut cp = std::process::Command::new("cp");
+                cp.arg("-r").arg(&directories[1]).arg(&copy);
+                assert!(cp.status().unwrap().success());
+            }
+        }
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        fs::remove_dir_all(&directories[1]).unwrap();
+        fs::rename(&copy, &directories[1]).unwrap();
+        fs::remove_dir(directories[1].join("shards/07")).unwrap();
+        let node = reopened(&options).await;
+        let health = node.health().await;
+        assert_eq!((health.disks_online, health.can_write), (3, true));
+        node.close().await;
     }
 }

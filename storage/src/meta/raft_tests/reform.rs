@@ -3,6 +3,7 @@
 use std::fs;
 
 use super::*;
+use crate::meta::keys::Keys;
 use crate::meta::reform::{self, Standstill};
 use crate::meta::replica::replica_rows;
 use crate::meta::start::{StartError, Started};
@@ -417,5 +418,89 @@ async fn b_66_a_database_that_failed_to_write_is_not_taken_again() {
     let disks = open_disks(dir.path(), &[1, 2], false);
     let groups = start(&disks, 2, true).await.unwrap();
     check(&groups, 40).await;
+    end(disks, groups).await;
+}
+
+/// Found by reading: the stamp of one disk that could be read and not be written stopped each
+/// start of the store.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn f_09_a_disk_that_fails_as_the_store_starts_is_left_out() {
+    let dir = tempfile::tempdir().unwrap();
+    stopped(dir.path(), 4).await;
+    let disks = open_disks(dir.path(), &ALL, false);
+    disks[1].db.break_disk();
+    let again = Start::Again { may_reform: false };
+    let started = start_groups(&disks, Vec::new(), again, 2).await;
+    let Started {
+        groups, damaged, ..
+    } = started.map_err(|e| e.to_string()).unwrap();
+    let left_out: Vec<_> = damaged.iter().map(|(disk, _)| *disk).collect();
+    assert_eq!(left_out, [disks[1].id]);
+    groups.objects.ready().await.unwrap();
+    check(&groups, 100).await;
+    write(&groups, 100, 110).await;
+    end(disks, groups).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn f_09_a_disk_that_fails_as_it_comes_back_stops_nobody() {
+    let dir = tempfile::tempdir().unwrap();
+    stopped(dir.path(), 4).await;
+    let disks = open_disks(dir.path(), &[0, 1], false);
+    let groups = start(&disks, 2, true).await.unwrap();
+    end(disks, groups).await;
+    let disks = open_disks(dir.path(), &ALL, false);
+    let again = Start::Again { may_reform: false };
+    let started = start_groups(&disks, Vec::new(), again, 2).await;
+    let mut started = started.map_err(|e| e.to_string()).unwrap();
+    started.groups.objects.ready().await.unwrap();
+    started.groups.system.ready().await.unwrap();
+    disks[2].db.break_disk();
+    started.take_in().await.unwrap();
+    let groups = started.groups.clone();
+    drop(started);
+    eventually(|| voters(&groups) == 3).await;
+    check(&groups, 100).await;
+    end(disks, groups).await;
+}
+
+/// Found by reading: it was asked to take part again and again, without a pause.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn f_09_a_disk_that_fails_in_a_reform_takes_no_further_part() {
+    let dir = tempfile::tempdir().unwrap();
+    stopped(dir.path(), 4).await;
+    let disks = open_disks(dir.path(), &[0, 1], false);
+    disks[1].db.break_disk();
+    let standstill = tokio::time::timeout(Duration::from_secs(20), refused(disks, true)).await;
+    let (here, needed, voters) = (1, 2, 4);
+    assert_eq!(
+        standstill.unwrap(),
+        Standstill::TooFew {
+            here,
+            needed,
+            voters
+        }
+    );
+    // Nothing was rewritten, and it was only prepared: both go on.
+    let disks = open_disks(dir.path(), &[0, 1], false);
+    let groups = start(&disks, 2, true).await.unwrap();
+    check(&groups, 100).await;
+    end(disks, groups).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn f_22_what_a_cut_transfer_left_goes_at_the_next_start() {
+    let dir = tempfile::tempdir().unwrap();
+    stopped(dir.path(), 4).await;
+    let disks = open_disks(dir.path(), &ALL, false);
+    let left = Keys(StateId(7)).epochs();
+    let state = |n: usize| disks[n].db.family(Family::State);
+    let mut batch = WriteBatch::default();
+    batch.put_cf(state(2), &left, b"of no replica");
+    disks[2].db.write_unsynced(batch).unwrap();
+    let groups = again(&disks, 2).await;
+    let found = disks[2].db.rocks().get_cf(state(2), &left).unwrap();
+    assert_eq!(found, None);
+    check(&groups, 100).await;
     end(disks, groups).await;
 }
