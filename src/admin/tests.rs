@@ -166,6 +166,51 @@ async fn a_40_nobody_else_is_told_or_obeyed_anything() {
     assert!(told.0.lock().unwrap().is_empty());
 }
 
+/// However the way there is written, it leads to the same gate or to none.
+#[tokio::test]
+async fn a_31_no_spelling_of_a_path_leads_around_the_gate() {
+    let told = Arc::new(Told::default());
+    let body = r#"{"old":"d1"}"#;
+    for path in [
+        "/_admin/v1/disks/replace",
+        "/_Admin/v1/disks/replace",
+        "//_admin/v1/disks/replace",
+        "/%5fadmin/v1/disks/replace",
+        "/%255fadmin/v1/disks/replace",
+        "/_admin./v1/disks/replace",
+        "/_admin/..;/_admin/v1/disks/replace",
+        "/_admin/v1/./disks/replace",
+        "/_admin/v1/status/../disks/replace",
+        "/_admin/v1/disks/replace/",
+        "/_admin/v1/disks%2freplace",
+        "/x/../_admin/v1/disks/replace",
+    ] {
+        for user in ["alice", ""] {
+            let line = format!("POST {path}");
+            let request = match user {
+                "" => request(&line, body),
+                user => signed(user, &line, body),
+            };
+            let status = ask(&told, request).await.map(|(status, _)| status);
+            assert!(
+                matches!(status, None | Some(403 | 404)),
+                "{path}: {status:?}"
+            );
+        }
+    }
+    for name in [
+        "x-http-method-override",
+        "x-http-method",
+        "x-method-override",
+    ] {
+        let mut overridden = signed("root", "GET /_admin/v1/disks/replace", body);
+        let post = HeaderValue::from_static("POST");
+        overridden.headers_mut().insert(name, post);
+        assert_eq!(ask(&told, overridden).await.unwrap().0, 405, "{name}");
+    }
+    assert!(told.0.lock().unwrap().is_empty());
+}
+
 #[tokio::test]
 async fn what_is_not_the_operators_is_left_to_s3() {
     let told = Arc::new(Told::default());

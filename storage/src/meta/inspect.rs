@@ -163,9 +163,9 @@ pub fn replicas(db: &Arc<Db>) -> Result<Vec<Replica>, DbError> {
 /// would keep, says the same. Gives the last applied entry.
 pub fn catch_up(replica: &Replica, newest: &Replica) -> Result<Option<Position>> {
     let (applied, _) = replica.read_applied()?;
-    let mut next = applied.map_or(0, |id| id.index + 1);
+    let first = applied.map_or(0, |id| id.index + 1);
     let tables = State::new(replica.db.clone(), replica.row.state);
-    for entry in replica.entries(next) {
+    for (next, entry) in (first..).zip(replica.entries(first)) {
         let entry = entry?;
         let id = entry.log_id;
         if id.index != next {
@@ -177,7 +177,6 @@ pub fn catch_up(replica: &Replica, newest: &Replica) -> Result<Option<Position>>
             break;
         }
         apply(replica, &tables, entry)?;
-        next += 1;
     }
     Ok(replica.applied()?)
 }
