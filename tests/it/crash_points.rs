@@ -344,9 +344,12 @@ impl Lane {
             let now = *self.told.versions.0.last().unwrap();
             self.told.versions.0 = vec![now];
         }
-        let tag = Some(self.seed());
-        let next = Object { tag, ..source };
-        let document = tag_document(tag.unwrap());
+        let tag = self.seed();
+        let next = Object {
+            tag: Some(tag),
+            ..source
+        };
+        let document = tag_document(tag);
         let query = [("tagging", String::new())];
         let ask = put("/tour/linked", &query, &document);
         self.change("/tour/linked", Some(next), ask)?;
@@ -396,7 +399,8 @@ impl Lane {
         let tag = self.seed();
         let (versioning, tagging) = (versioning_document(), tag_document(tag));
         let setting = |name| [(name, String::new())];
-        let steps: [(&str, &[(&str, String)], &[u8], _); 4] = [
+        type Query<'a> = &'a [(&'a str, String)];
+        let steps: [(&str, Query<'_>, &[u8], _); 4] = [
             ("PUT", &[], b"", Some((false, None))),
             (
                 "PUT",

@@ -168,7 +168,8 @@ fn flip(file: &Path, at: usize) {
 
 #[test]
 fn r_31_damage_within_parity_is_degraded() {
-    let kinds: [(&str, fn(&Path)); 5] = [
+    type Harm = fn(&Path);
+    let kinds: [(&str, Harm); 5] = [
         ("missing", |file| fs::remove_file(file).unwrap()),
         ("damaged", |file| flip(file, 20)),
         ("damaged", |file| flip(file, 100)),

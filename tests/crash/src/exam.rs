@@ -19,7 +19,7 @@ use crate::subject::Remote;
 use crate::workload::{Known, PLAIN, Run, VERSIONED, Worker};
 
 pub const CLIENTS: u64 = 8;
-/// Keys of earlier rounds that the audit of a round reads whole; lists and versions are read of all.
+/// Keys of earlier rounds that a round's audit reads whole; lists and versions are read of all.
 const OLDER_READ: usize = 30;
 /// Operations of the one client before a calm cut.
 const CALM_OPS: u32 = 12;
