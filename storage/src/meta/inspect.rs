@@ -42,7 +42,7 @@ pub struct Replica {
     row: ReplicaRow,
     /// The term that it last voted in.
     vote_term: u64,
-    /// Where its log ends, if it has any.
+    /// Where its log ends, if it has any: what its state has applied counts as logged.
     pub log_end: Option<Position>,
 }
 
@@ -148,13 +148,16 @@ impl Replica {
 pub fn replicas(db: &Arc<Db>) -> Result<Vec<Replica>, DbError> {
     let replica = |(id, row)| {
         let log = RaftLog::open(db.clone(), id, Arc::default())?;
-        Ok(Replica {
+        let mut replica = Replica {
             db: db.clone(),
             id,
             row,
             vote_term: log.vote().map_or(0, |vote| vote.leader_id.term),
             log_end: log.last_log_id().map(Position::of),
-        })
+        };
+        // Power went after a transferred state was taken in, before the log gave way to it.
+        replica.log_end = replica.log_end.max(replica.applied()?);
+        Ok(replica)
     };
     replica_rows(db)?.into_iter().map(replica).collect()
 }
@@ -198,4 +201,35 @@ fn apply(replica: &Replica, tables: &State, entry: Entry) -> Result<()> {
         openraft::EntryPayload::Blank => {}
     }
     Ok(db.write_unsynced(batch)?)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::super::raft_types::split_log_id;
+    use super::super::replica::{OBJECT_GROUP, put_replica_row};
+    use super::*;
+    use crate::db::DbShared;
+
+    #[tokio::test]
+    async fn f_23_a_state_that_is_ahead_of_its_log_counts_whole() {
+        let dir = tempfile::tempdir().unwrap();
+        let db = Db::create(dir.path(), &DbShared::new().unwrap()).unwrap();
+        let row = ReplicaRow {
+            group: OBJECT_GROUP,
+            epoch: 0,
+            state: StateId(7),
+        };
+        let bytes: Vec<u8> = [3u64, 1, 50].iter().flat_map(|n| n.to_be_bytes()).collect();
+        let (id, _) = split_log_id(&bytes).unwrap();
+        db.synced(|batch| {
+            put_replica_row(&db, batch, ReplicaId(9), &row);
+            put_applied(&db, batch, row.state, Some(&id));
+        })
+        .await
+        .unwrap();
+        let replica = replicas(&db).unwrap().pop().unwrap();
+        assert_eq!(replica.log_end, Some(Position::of(id)));
+        assert_eq!(catch_up(&replica, &replica).unwrap(), replica.log_end);
+    }
 }

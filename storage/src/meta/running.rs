@@ -134,6 +134,22 @@ impl Groups {
         self.join(disk, &objects.standing()).await
     }
 
+    /// Notes on all disks that they are here under a number above all before, so that a copy that
+    /// was made of a disk till now is known for older (F-14), not only one from an earlier start.
+    ///
+    /// Power goes within: as within the stamps of a start.
+    pub async fn note_presence(&self) -> Result<()> {
+        let (system, objects) = (self.system.members(), self.objects.members());
+        let _only_one = (system.change.lock().await, objects.change.lock().await);
+        let mut standing = objects.standing();
+        standing.start += 1;
+        let here: Vec<_> = objects.healthy().iter().map(Place::open).collect();
+        witness::stamp(&here, standing.start).await?;
+        system.stands(standing.clone());
+        objects.stands(standing);
+        Ok(())
+    }
+
     async fn go_on_as_before(&self) -> Result<()> {
         let mut rows = Vec::new();
         for disk in self.objects.members().healthy().iter().map(Place::open) {

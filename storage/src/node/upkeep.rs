@@ -27,6 +27,10 @@ const DAMAGE_BATCH_LEN_MAX: usize = 256;
 /// Between two rounds of gc at least this much time goes, however full the disks are.
 const GC_PAUSE_MIN: Duration = Duration::from_secs(10);
 
+/// So often the disks note that they are all here: a copy of one that is older than this is known
+/// for what it is.
+const PRESENCE_EVERY: Duration = Duration::from_secs(3600);
+
 /// The tasks under way, ended with the store.
 #[derive(Default)]
 pub(super) struct Upkeep(Mutex<Vec<JoinHandle<()>>>);
@@ -81,6 +85,7 @@ pub(super) fn start(
     node.upkeep.run(async move { scrubber.run().await });
     let disks = node.disks.clone();
     node.upkeep.run(async move { disks.run().await });
+    node.upkeep.run(note_presence(node.groups()));
     let weak = Arc::downgrade(node);
     node.upkeep.run(async move {
         let mut reports = Vec::new();
@@ -106,6 +111,16 @@ async fn collect(collector: Collector, every: Duration) {
         }
         if let Err(error) = collector.round().await {
             tracing::warn!(%error, "gc did not finish its round");
+        }
+    }
+}
+
+async fn note_presence(groups: Groups) {
+    loop {
+        // The start has noted it.
+        tokio::time::sleep(PRESENCE_EVERY).await;
+        if let Err(error) = groups.note_presence().await {
+            tracing::warn!(%error, "the disks do not note that they are here");
         }
     }
 }
@@ -185,6 +200,9 @@ impl Node {
     /// Requests are over: the tasks end, then the groups, then the databases are written out.
     pub(super) async fn stop(&self) {
         self.upkeep.end().await;
+        if let Err(error) = self.groups().note_presence().await {
+            tracing::warn!(%error, "the disks do not note that they were here");
+        }
         self.system.shutdown().await;
         self.objects.shutdown().await;
         let databases: Vec<_> = self.databases().drain(..).collect();

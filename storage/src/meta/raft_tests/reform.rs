@@ -366,6 +366,32 @@ async fn f_14_b_67_an_older_copy_of_a_disk_never_votes() {
     end(disks, groups).await;
 }
 
+/// A copy made while the store ran, put in place after it had ended.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn f_14_a_copy_of_this_very_run_is_older_once_presence_was_noted() {
+    let dir = tempfile::tempdir().unwrap();
+    let (disks, groups) = newborn(dir.path(), 4).await;
+    write(&groups, 0, 50).await;
+    let image = dir.path().join("image");
+    copy_dir(&dir.path().join("1"), &image);
+    write(&groups, 50, 100).await;
+    groups.note_presence().await.unwrap();
+    end(disks, groups).await;
+
+    swap(dir.path(), 1, &image);
+    let disks = open_disks(dir.path(), &ALL, false);
+    let old = replica_rows(&disks[1].db).unwrap();
+    let groups = again(&disks, 2).await;
+    check(&groups, 100).await;
+    eventually(|| voters(&groups) == 4).await;
+    let new = replica_rows(&disks[1].db).unwrap();
+    assert!(
+        old.iter()
+            .all(|(id, _)| new.iter().all(|(other, _)| other != id))
+    );
+    end(disks, groups).await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn f_14_disks_that_were_away_count_as_before() {
     let dir = tempfile::tempdir().unwrap();
