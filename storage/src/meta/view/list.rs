@@ -7,7 +7,7 @@
 use super::{View, decode};
 use crate::error::Result;
 use crate::meta::keys::{self, KeyRange};
-use crate::meta::record::{CurrentRow, UploadAt, UploadRow, VersionRow};
+use crate::meta::record::{CurrentRow, Record, UploadAt, UploadRow, VersionRow};
 use crate::meta::txn::Rows;
 use crate::store::{ListObjects, ListUploads, ListVersions, ObjectPage, UploadPage, VersionPage};
 use crate::types::{BucketId, Order};
@@ -24,6 +24,15 @@ fn common_prefix<'k>(key: &'k str, prefix: &str, delimiter: &str) -> Option<&'k 
 /// Above every key that begins with `prefix`, as a string can say it.
 fn past(range: KeyRange) -> Vec<u8> {
     range.to
+}
+
+/// A row that does not decode costs its own entry, not the page: a check from outside
+/// tells of it, and so does each request for what it was.
+fn whole<R: Record>(row: &[u8], value: &[u8]) -> Option<R> {
+    let decoded = decode(row, value);
+    decoded
+        .inspect_err(|error| tracing::error!(%error, "an entry is left out of a listing"))
+        .ok()
 }
 
 impl View<'_> {
@@ -63,8 +72,9 @@ impl View<'_> {
                 rows.seek(past(self.keys.currents(bucket, &last)));
             } else {
                 last = key.to_owned();
-                let current: CurrentRow = decode(row, value)?;
-                page.objects.push(current.into_listed(last.clone()));
+                if let Some(current) = whole::<CurrentRow>(row, value) {
+                    page.objects.push(current.into_listed(last.clone()));
+                }
                 rows.next();
             }
         }
@@ -115,10 +125,11 @@ impl View<'_> {
                 newest = Some(order);
                 key_before.clone_from(&key);
             }
-            let version: VersionRow = decode(row, value)?;
-            last = Some((key.clone(), Some(version.id)));
-            let version = version.into_version(key, newest == Some(order));
-            page.versions.push(version);
+            if let Some(version) = whole::<VersionRow>(row, value) {
+                last = Some((key.clone(), Some(version.id)));
+                let version = version.into_version(key, newest == Some(order));
+                page.versions.push(version);
+            }
             rows.next();
         }
         self.ended(&rows)?;
@@ -174,9 +185,10 @@ impl View<'_> {
                 last = Some((given, None));
                 continue;
             }
-            let upload: UploadRow = decode(row, value)?;
-            last = Some((key.clone(), Some(upload.id)));
-            page.uploads.push(upload.into_upload(key));
+            if let Some(upload) = whole::<UploadRow>(row, value) {
+                last = Some((key.clone(), Some(upload.id)));
+                page.uploads.push(upload.into_upload(key));
+            }
             rows.next();
         }
         self.ended(&rows)?;

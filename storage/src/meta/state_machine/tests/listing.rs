@@ -1,7 +1,8 @@
 //! Pages of objects and versions, against listing all and filtering.
 
 use super::{B, Replica};
-use crate::store::{ListObjects, ListVersions};
+use crate::db::Family;
+use crate::store::{ListObjects, ListUploads, ListVersions};
 use crate::types::{VersionId, Versioning};
 
 /// An object's key or a common prefix.
@@ -97,6 +98,40 @@ fn text(entry: &Entry) -> &str {
     match entry {
         Entry::Key(text) | Entry::Prefix(text) => text,
     }
+}
+
+#[test]
+fn b_11_r_15_a_row_that_does_not_decode_costs_its_own_entry_alone() {
+    let mut replica = Replica::with(Versioning::Enabled);
+    for key in ["a", "spoilt", "z"] {
+        replica.put(key);
+        replica.create_upload(key);
+    }
+    let (rocks, family) = (replica.db.rocks(), replica.db.family(Family::State));
+    let rows = rocks.iterator_cf(family, rocksdb::IteratorMode::Start);
+    let rows: Vec<_> = rows.map(|row| row.unwrap().0).collect();
+    let spoilt = |key: &&Box<[u8]>| key.windows(6).any(|part| part == b"spoilt");
+    for key in rows.iter().filter(spoilt) {
+        rocks.put_cf(family, key, [0xff]).unwrap();
+    }
+    let left = ["a", "z"];
+    for max in [1, 2, 10] {
+        let keys: Vec<_> = replica.list("", "", "", max);
+        assert_eq!(keys, left.map(|key| Entry::Key(key.into())));
+        let versions = replica.list_versions("", max);
+        let keys: Vec<_> = versions.iter().map(|(key, ..)| key).collect();
+        assert_eq!(keys, left);
+    }
+    let request = ListUploads {
+        prefix: String::new(),
+        delimiter: String::new(),
+        key_after: String::new(),
+        upload_after: None,
+        max: 10,
+    };
+    let page = replica.state.view().list_uploads(B, &request).unwrap();
+    let keys: Vec<_> = page.uploads.iter().map(|upload| &upload.key).collect();
+    assert_eq!(keys, left);
 }
 
 #[test]
