@@ -6,6 +6,8 @@
 //! state; it never comes back from that within the process.
 
 mod read;
+mod reserve;
+mod walk;
 
 use std::fs::{self, File};
 use std::io;
@@ -15,11 +17,12 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use rustix::fs::StatVfs;
 use rustix::io::Errno;
 use tokio::sync::{oneshot, watch};
 
 use self::read::LocalReader;
+use self::reserve::Look;
+pub use self::reserve::Reserve;
 use crate::crash::{Crash, DiskPoint};
 use crate::db::{Db, DbError};
 use crate::disk::identity::{Settled, is_still, shard_folder, sync_folder};
@@ -35,8 +38,6 @@ use crate::types::{DiskId, Epoch};
 
 /// How often a disk looks whether its directory is still itself.
 const CHECK_EVERY: Duration = Duration::from_secs(2);
-/// How long a look at the free space is good for.
-const SPACE_FRESH_FOR: Duration = Duration::from_secs(1);
 /// Bytes after which a shard being written is synced beside the writing, so that little is left
 /// for the sync at its end.
 const SYNC_EVERY_BYTES: u64 = 32 << 20;
@@ -44,87 +45,6 @@ const SYNC_EVERY_BYTES: u64 = 32 << 20;
 const CONFIRM_BATCH_LEN: usize = 64;
 /// Past this the list keeps them, and gc confirms them once more.
 const CONFIRM_LEN_MAX: usize = 16 << 10;
-
-/// Space on a disk that shards leave free: for metadata, and for a way out.
-#[derive(Clone, Copy, Debug)]
-pub struct Reserve {
-    pub bytes: u64,
-    pub percent: u64,
-}
-
-impl Default for Reserve {
-    fn default() -> Reserve {
-        Reserve {
-            bytes: 2 << 30,
-            percent: 5,
-        }
-    }
-}
-
-impl Reserve {
-    /// Of a disk too small for it, no more than this part.
-    const SMALL_DISK_DIVISOR: u64 = 8;
-    /// But as much as the database's log and what it flushes and compacts may take at once, if
-    /// half of the disk allows it.
-    const DATABASE_BYTES: u64 = 128 << 20;
-    /// Names of files that shards leave free, as a part of all and at most. The database needs
-    /// one for each file that it flushes.
-    const INODES_DIVISOR: u64 = 20;
-    const INODES_MAX: u64 = 1000;
-
-    fn of(self, total: u64) -> u64 {
-        let small = total / Self::SMALL_DISK_DIVISOR;
-        let bytes = self
-            .bytes
-            .min(small.max(Self::DATABASE_BYTES.min(total / 2)));
-        bytes.max(total / 100 * self.percent)
-    }
-
-    /// How much of the disk is left for whom.
-    fn look(self, stat: &StatVfs) -> Look {
-        let total = stat.f_blocks * stat.f_frsize;
-        let free = stat.f_bavail * stat.f_frsize;
-        let reserve = self.of(total);
-        let inodes = (stat.f_files / Self::INODES_DIVISOR).min(Self::INODES_MAX);
-        // Some file systems make inodes as they need them, and count none.
-        let files = |kept: u64| match stat.f_files {
-            0 => u64::MAX,
-            _ => stat.f_favail.saturating_sub(kept),
-        };
-        let room = |reserve: u64, kept: u64| match files(kept) {
-            0 => 0,
-            _ => free.saturating_sub(reserve),
-        };
-        Look {
-            at: Instant::now(),
-            space: Space {
-                total,
-                free,
-                above_reserve: room(reserve, inodes),
-                for_metadata: room(reserve / 2, inodes / 2),
-            },
-            bytes: 0,
-            files: files(inodes),
-        }
-    }
-}
-
-/// A look at the free space.
-#[derive(Clone, Copy)]
-struct Look {
-    at: Instant,
-    space: Space,
-    /// Taken by shards since.
-    bytes: u64,
-    /// Files that shards may still make.
-    files: u64,
-}
-
-impl Look {
-    fn is_fresh(&self) -> bool {
-        self.at.elapsed() < SPACE_FRESH_FOR
-    }
-}
 
 pub struct LocalDisk {
     inner: Arc<Inner>,
@@ -482,6 +402,14 @@ impl Disk for LocalDisk {
                 .map_err(|e| inner.after_db(e))
         });
         listed.await?
+    }
+
+    async fn unlisted(&self, folder: u8) -> Result<Vec<ShardName>, DiskError> {
+        self.find_unlisted(folder).await
+    }
+
+    async fn list_again(&self, shards: Vec<ShardName>, epoch: Epoch) -> Result<(), DiskError> {
+        self.put_on_list(shards, epoch).await
     }
 
     fn confirm(&self, shards: &[ShardName]) {

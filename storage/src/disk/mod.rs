@@ -170,6 +170,13 @@ pub trait Disk: Send + Sync + 'static {
     /// Up to `max` shards whose epoch lies below `below`, without those confirmed so far.
     async fn unconfirmed(&self, below: Epoch, max: usize) -> Result<Vec<Unconfirmed>, DiskError>;
 
+    /// The shards that have a file in one of the disk's folders and are not on the list: confirmed
+    /// ones, and strays.
+    async fn unlisted(&self, folder: u8) -> Result<Vec<ShardName>, DiskError>;
+
+    /// Puts shards that `unlisted` gave on the list, as of `epoch`, which began later.
+    async fn list_again(&self, shards: Vec<ShardName>, epoch: Epoch) -> Result<(), DiskError>;
+
     /// Takes shards off the list, some time later: one that stays on it is met by gc again.
     fn confirm(&self, shards: &[ShardName]);
 }

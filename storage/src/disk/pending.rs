@@ -42,6 +42,34 @@ impl Pending {
             .await
     }
 
+    /// Those of `shards` that are not on the list. Blocks.
+    pub fn without_listed(&self, mut shards: Vec<ShardName>) -> Result<Vec<ShardName>, DbError> {
+        let family = self.db.family(Family::Log);
+        let keys: Vec<_> = shards.iter().map(|s| (family, encode_key(s))).collect();
+        let mut rows = self.db.rocks().multi_get_cf(keys).into_iter();
+        let mut failed = None;
+        shards.retain(|_| match rows.next() {
+            Some(Ok(row)) => row.is_none(),
+            Some(Err(e)) => {
+                failed = Some(e);
+                false
+            }
+            None => false,
+        });
+        failed.map_or(Ok(shards), |e| Err(self.db.failed(e)))
+    }
+
+    /// Puts shards that have files on the list, as of `epoch`; see [`relist`]. Without a sync: one
+    /// that is lost is found again by the next walk. Blocks.
+    pub fn add_again(&self, shards: &[ShardName], epoch: Epoch) -> Result<(), DbError> {
+        let mut batch = WriteBatch::default();
+        for shard in shards {
+            let family = self.db.family(Family::Log);
+            batch.put_cf(family, encode_key(shard), value_again(epoch));
+        }
+        self.db.write_unsynced(batch)
+    }
+
     /// Without a sync: an entry that comes back after a power cut is confirmed once more.
     pub fn remove(&self, shards: &[ShardName]) -> Result<(), DbError> {
         if shards.is_empty() {
@@ -86,8 +114,6 @@ impl Pending {
 ///
 /// Durable when it returns. Power goes before: a part of the list, and the caller's next try.
 pub fn relist(dir: &Path, db: &Db, epoch: Epoch) -> io::Result<u64> {
-    let mut value = [0; VALUE_LEN];
-    value[..8].copy_from_slice(&epoch.0.to_le_bytes());
     let mut count = 0;
     for first in 0..=u8::MAX {
         let mut batch = WriteBatch::default();
@@ -95,7 +121,11 @@ pub fn relist(dir: &Path, db: &Db, epoch: Epoch) -> io::Result<u64> {
             let name = file?.file_name();
             // What else may lie there is not the store's.
             if let Some(name) = name.to_str().and_then(parse_name) {
-                batch.put_cf(db.family(Family::Log), encode_key(&name), value);
+                batch.put_cf(
+                    db.family(Family::Log),
+                    encode_key(&name),
+                    value_again(epoch),
+                );
                 count += 1;
             }
         }
@@ -106,7 +136,7 @@ pub fn relist(dir: &Path, db: &Db, epoch: Epoch) -> io::Result<u64> {
 }
 
 /// The shard that a file of this name holds.
-fn parse_name(file: &str) -> Option<ShardName> {
+pub fn parse_name(file: &str) -> Option<ShardName> {
     let mut parts = file.split('.');
     let (id, rank, generation) = (parts.next()?, parts.next()?, parts.next()?);
     let id = u128::from_str_radix(id, 16)
@@ -127,6 +157,13 @@ fn encode_key(shard: &ShardName) -> [u8; KEY_LEN] {
     key[17] = shard.rank;
     key[18..].copy_from_slice(&shard.generation.to_be_bytes());
     key
+}
+
+/// Nobody knows the bucket any more.
+fn value_again(epoch: Epoch) -> [u8; VALUE_LEN] {
+    let mut value = [0; VALUE_LEN];
+    value[..8].copy_from_slice(&epoch.0.to_le_bytes());
+    value
 }
 
 fn encode_value(shard: &ShardHeader) -> [u8; VALUE_LEN] {

@@ -19,7 +19,7 @@ use bytes::Bytes;
 use futures_util::future::join_all;
 use tokio::sync::{Notify, Semaphore, mpsc};
 
-use crate::disk::{BLOCK_SIZE_BYTES, Disk, DiskError, ShardName, Space};
+use crate::disk::{BLOCK_SIZE_BYTES, Disk, DiskError, Space};
 use crate::erasure::{Codecs, Geometry, Layout};
 use crate::error::{Error, Result};
 use crate::meta::command::{ShardAt, ShardPlace, ShardSet};
@@ -29,7 +29,7 @@ use crate::types::{BucketId, ByteRange, DiskId, Epoch, WriteId};
 
 pub use self::heal::{Examined, Owing, Unhealed};
 pub use self::pace::{Pace, Paused};
-pub use crate::disk::Unconfirmed;
+pub use crate::disk::{ShardName, Unconfirmed};
 
 /// A disk that does not answer within this time misses its part in a read or write.
 const DEADLINE: Duration = Duration::from_secs(20);
@@ -335,6 +335,28 @@ impl Shards {
             }
         }
         Ok(entries)
+    }
+
+    /// The shards in one of a disk's folders that are not on its list; none of a disk that is not
+    /// up.
+    pub async fn unlisted(&self, disk: DiskId, folder: u8) -> Result<Vec<ShardName>> {
+        let roster = self.roster();
+        let disk = roster.disk(disk);
+        let Some(disk) = disk.filter(|disk| disk.state().borrow().is_up()) else {
+            return Ok(Vec::new());
+        };
+        let found = within_deadline(disk.unlisted(folder)).await;
+        found.map_err(|e| Error::Unavailable(format!("disk {}: {e}", disk.id())))
+    }
+
+    /// Puts shards back on a disk's list of unconfirmed ones, as of `epoch`.
+    pub async fn list_again(&self, on: DiskId, shards: Vec<ShardName>, epoch: Epoch) -> Result<()> {
+        let roster = self.roster();
+        let Some(disk) = roster.disk(on) else {
+            return Ok(());
+        };
+        let listed = within_deadline(disk.list_again(shards, epoch)).await;
+        listed.map_err(|e| Error::Unavailable(format!("disk {on}: {e}")))
     }
 
     /// Removes shards that nothing names, then their entries.

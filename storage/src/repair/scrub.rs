@@ -3,10 +3,13 @@
 //! Redundancy is only worth what is still there: damage that is found when the next disk dies is
 //! found too late. A pass goes through the data rows in their order and reads each shard of them
 //! where its row says it is, block by block, header and footer. What is damaged or missing enters
-//! the heal queue; what is on a disk that is away is passed by.
+//! the heal queue; what is on a disk that is away is passed by. Then it goes over the disks
+//! themselves ([`disks`]).
 //!
 //! How far a pass is stands in the metadata, written after each step, so that a start goes on with
 //! it; a step that was cut is done again. A cursor that does not decode begins a new pass.
+
+mod disks;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -187,7 +190,11 @@ impl Scrubber {
         }
         match last {
             Some(last) => state.after = Some(last),
-            None => state.finished = Some(self.system.env.now()),
+            // A cut begins the disks anew: they are little beside the shards.
+            None => match self.disks().await? {
+                Ok(()) => state.finished = Some(self.system.env.now()),
+                Err(Paused) => return Ok(Err(Paused)),
+            },
         }
         Ok(Ok(state))
     }

@@ -213,7 +213,7 @@ fn f_09_the_last_inodes_are_kept_as_the_last_bytes_are() {
     let dir = tempfile::tempdir().unwrap();
     let mut stat = rustix::fs::statvfs(dir.path()).unwrap();
     (stat.f_blocks, stat.f_bavail, stat.f_frsize) = (1 << 20, 1 << 19, 4096);
-    let space = |stat: &StatVfs| Reserve::default().look(stat).space;
+    let space = |stat: &rustix::fs::StatVfs| Reserve::default().look(stat).space;
     (stat.f_files, stat.f_favail) = (0, 0);
     let counts_none = space(&stat);
     assert!(counts_none.above_reserve > 0);

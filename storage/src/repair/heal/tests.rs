@@ -202,6 +202,19 @@ impl Store {
         self.node.status().await.unwrap().scrub
     }
 
+    /// A whole pass.
+    async fn scrub_through(&self) -> crate::operator::ScrubStatus {
+        self.node.begin_scrub().await.unwrap();
+        for _ in 0..1500 {
+            let scrub = self.scrub().await;
+            if scrub.finished_ms.is_some() {
+                return scrub;
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+        panic!("scrub does not end: {:?}", self.scrub().await);
+    }
+
     async fn until(&self, so: impl Fn(&HealStatus) -> bool) -> HealStatus {
         for _ in 0..1500 {
             let heal = self.heal().await;
@@ -547,17 +560,10 @@ async fn r_22_scrub_finds_what_nobody_reads() {
     fs::remove_file(&store.files(second, 2)[0]).unwrap();
     assert!(store.get("a").await == object);
     assert_eq!(store.heal().await.queued_shards, 0);
-    store.node.begin_scrub().await.unwrap();
+    let scrub = store.scrub_through().await;
     store
         .until(|heal| heal.healed_shards == 2 && heal.queued_shards == 0)
         .await;
-    for _ in 0..1500 {
-        if store.scrub().await.finished_ms.is_some() {
-            break;
-        }
-        tokio::time::sleep(PAUSE).await;
-    }
-    let scrub = store.scrub().await;
     assert_eq!(
         (scrub.findings, scrub.shards_read, scrub.percent),
         (2, 8, 100)
@@ -565,6 +571,30 @@ async fn r_22_scrub_finds_what_nobody_reads() {
     // Where it stands outlives the process.
     let store = store.close().await.open().await;
     assert_eq!(store.scrub().await, scrub);
+    store.close().await;
+}
+
+/// Files that the disk's list lost, too.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn r_22_scrub_finds_shards_that_nothing_names() {
+    let store = Store::new(4).await;
+    let object = bytes(300_000);
+    let (write_id, _) = store.put("k", &object).await;
+    let named = store.files(write_id, 1)[0].clone();
+    let other_disk = store.files(write_id, 2)[0].parent().unwrap().to_owned();
+    // A move that was given up, and one that lies where no row says it does.
+    fs::copy(&named, named.with_extension("7")).unwrap();
+    let misplaced = other_disk.join(named.file_name().unwrap());
+    fs::copy(&named, &misplaced).unwrap();
+    // Not the store's.
+    let foreign = other_disk.join("notes");
+    fs::write(&foreign, b"mine").unwrap();
+    assert_eq!(store.files(write_id, 1).len(), 3);
+    let scrub = store.scrub_through().await;
+    assert_eq!((scrub.findings, scrub.shards_read), (0, 4));
+    store.until_files(write_id, 1, 1).await;
+    assert!(named.exists() && foreign.exists());
+    assert!(store.get("k").await == object);
     store.close().await;
 }
 

@@ -1,0 +1,91 @@
+//! How much of a disk shards may take, and what is left for metadata.
+
+use std::time::{Duration, Instant};
+
+use rustix::fs::StatVfs;
+
+use crate::disk::Space;
+
+/// How long a look at the free space is good for.
+const SPACE_FRESH_FOR: Duration = Duration::from_secs(1);
+
+/// Space on a disk that shards leave free: for metadata, and for a way out.
+#[derive(Clone, Copy, Debug)]
+pub struct Reserve {
+    pub bytes: u64,
+    pub percent: u64,
+}
+
+impl Default for Reserve {
+    fn default() -> Reserve {
+        Reserve {
+            bytes: 2 << 30,
+            percent: 5,
+        }
+    }
+}
+
+impl Reserve {
+    /// Of a disk too small for it, no more than this part.
+    const SMALL_DISK_DIVISOR: u64 = 8;
+    /// But as much as the database's log and what it flushes and compacts may take at once, if
+    /// half of the disk allows it.
+    const DATABASE_BYTES: u64 = 128 << 20;
+    /// Names of files that shards leave free, as a part of all and at most. The database needs
+    /// one for each file that it flushes.
+    const INODES_DIVISOR: u64 = 20;
+    const INODES_MAX: u64 = 1000;
+
+    pub(super) fn of(self, total: u64) -> u64 {
+        let small = total / Self::SMALL_DISK_DIVISOR;
+        let bytes = self
+            .bytes
+            .min(small.max(Self::DATABASE_BYTES.min(total / 2)));
+        bytes.max(total / 100 * self.percent)
+    }
+
+    /// How much of the disk is left for whom.
+    pub(super) fn look(self, stat: &StatVfs) -> Look {
+        let total = stat.f_blocks * stat.f_frsize;
+        let free = stat.f_bavail * stat.f_frsize;
+        let reserve = self.of(total);
+        let inodes = (stat.f_files / Self::INODES_DIVISOR).min(Self::INODES_MAX);
+        // Some file systems make inodes as they need them, and count none.
+        let files = |kept: u64| match stat.f_files {
+            0 => u64::MAX,
+            _ => stat.f_favail.saturating_sub(kept),
+        };
+        let room = |reserve: u64, kept: u64| match files(kept) {
+            0 => 0,
+            _ => free.saturating_sub(reserve),
+        };
+        Look {
+            at: Instant::now(),
+            space: Space {
+                total,
+                free,
+                above_reserve: room(reserve, inodes),
+                for_metadata: room(reserve / 2, inodes / 2),
+            },
+            bytes: 0,
+            files: files(inodes),
+        }
+    }
+}
+
+/// A look at the free space.
+#[derive(Clone, Copy)]
+pub(super) struct Look {
+    pub(super) at: Instant,
+    pub(super) space: Space,
+    /// Taken by shards since.
+    pub(super) bytes: u64,
+    /// Files that shards may still make.
+    pub(super) files: u64,
+}
+
+impl Look {
+    pub(super) fn is_fresh(&self) -> bool {
+        self.at.elapsed() < SPACE_FRESH_FOR
+    }
+}
