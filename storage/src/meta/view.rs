@@ -2,7 +2,8 @@
 //!
 //! Everything read through one [`View`] is of one moment. A read of a bucket that is sealed or not
 //! there is refused with `NoSuchBucket`. A row that does not decode is an error for the read that
-//! needs it and for no other; listings leave it out. Pages are as long as their `max` says; callers bound it.
+//! needs it and for no other; listings leave it out. Pages are as long as their `max` says; callers
+//! bound it.
 
 mod list;
 mod upkeep;
