@@ -12,7 +12,7 @@ require_linux
 require_cargo
 install_build_packages
 say "== a hundred rounds of each race"
-DRYSTONE_TEST_RACES=100 cargo test --locked --package drystone-storage --test store -- b_27 b_28 b_30 b_31
+DRYSTONE_TEST_RACES=100 cargo test --locked --workspace --test store -- b_27 b_28 b_30 b_31
 say "== twenty kills"
 DRYSTONE_TEST_KILLS=20 cargo test --locked --workspace --test it -- --nocapture kill
 say "== ten thousand objects on 4+2, a disk replaced under load and with kills in the middle"

@@ -28,7 +28,7 @@ fn bench_listing_does_not_grow_with_the_bucket() {
     const SMALL: usize = 10_000;
     const LARGE: usize = 1_000_000;
     const ROUNDS: usize = 51;
-    let server = Server::fresh(4);
+    let mut server = Server::fresh(4);
     for (bucket, keys) in [("small", SMALL), ("large", LARGE)] {
         let seconds = load(&server, bucket, keys).as_secs_f64();
         let rate = keys as f64 / seconds;
@@ -75,6 +75,11 @@ fn bench_listing_does_not_grow_with_the_bucket() {
         println!("{name}: {small:.2?} of {SMALL}, {large:.2?} of {LARGE}: {ratio:.2} times");
     }
     println!("{}", Memory::of(&server));
+    server.kill();
+    println!(
+        "ready after kill -9: {:.2?}",
+        timed(|| server.start_again())
+    );
 }
 
 #[test]
