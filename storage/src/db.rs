@@ -16,7 +16,9 @@
 //! sequence number of the last synced write is kept apart, in the file `synced`.
 
 mod copy;
+mod reread;
 
+pub use self::reread::ReadAt;
 use std::fs;
 use std::io;
 use std::os::unix::fs::FileExt;

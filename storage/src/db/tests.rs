@@ -172,3 +172,45 @@ async fn closing_writes_what_waits() {
             .is_some()
     );
 }
+
+/// Every file in turn has a byte changed in its middle.
+#[tokio::test]
+async fn f_05_r_22_reading_again_finds_what_rotted_in_a_file() {
+    for kind in ["sst", "blob"] {
+        let dir = tempfile::tempdir().unwrap();
+        let db = Db::create(dir.path(), &DbShared::new().unwrap()).unwrap();
+        let value = vec![7; 3000];
+        db.synced(|batch| {
+            for n in 0..500u32 {
+                batch.put_cf(db.family(Family::State), n.to_be_bytes(), &value[..50]);
+                batch.put_cf(db.family(Family::Values), n.to_be_bytes(), &value);
+            }
+        })
+        .await
+        .unwrap();
+        db.flush(&Family::ALL).unwrap();
+        let through = || {
+            let (mut read, mut at) = (0, None);
+            loop {
+                let (bytes, next) = db.read_again(at, 10_000)?;
+                read += bytes;
+                match next {
+                    Some(next) => at = Some(next),
+                    None => return Ok::<u64, DbError>(read),
+                }
+            }
+        };
+        assert!(through().unwrap() >= 500 * 3050);
+        let files = fs::read_dir(dir.path().join("rocksdb")).unwrap();
+        let mut files: Vec<_> = files.map(|file| file.unwrap().path()).collect();
+        files.retain(|path| path.extension().is_some_and(|e| e == kind));
+        files.sort_by_key(|path| fs::metadata(path).unwrap().len());
+        let largest = files.pop().unwrap();
+        let mut bytes = fs::read(&largest).unwrap();
+        let middle = bytes.len() / 3;
+        bytes[middle] ^= 1;
+        fs::write(&largest, bytes).unwrap();
+        assert!(matches!(through(), Err(DbError::Damaged(_))), "{kind}");
+        assert!(db.failure().borrow().is_some());
+    }
+}

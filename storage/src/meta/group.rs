@@ -15,11 +15,12 @@ use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
 use super::command::{Command, Reply};
 use super::members::{Leader, Member, Members, Place};
+use super::raft_log::run_blocking;
 use super::raft_types::{Proposal, ReplicaId};
 use super::replica::GroupId;
 use super::view::View;
 use crate::crash::{Point, Step};
-use crate::db::Db;
+use crate::db::{Db, ReadAt};
 use crate::error::{Error, Result};
 use crate::types::DiskId;
 
@@ -195,6 +196,22 @@ impl Group {
     /// How often the group was formed anew from what was left of it.
     pub fn epoch(&self) -> u64 {
         self.0.members.standing().epoch()
+    }
+
+    /// Reads a piece of what the disk's database has from its files, from `at` on. Gives how much it
+    /// was, and where to go on. Damage ends the database's use: its replicas are lost, and it is
+    /// made anew.
+    pub async fn read_again(
+        &self,
+        disk: DiskId,
+        at: Option<ReadAt>,
+        bytes: u64,
+    ) -> Result<(u64, Option<ReadAt>)> {
+        let places = self.0.members.places();
+        let Some(place) = places.into_iter().find(|place| place.disk == disk) else {
+            return Ok((0, None));
+        };
+        Ok(run_blocking(move || place.db.read_again(at, bytes)).await?)
     }
 
     /// The disk is gone: its replica ends at once, and if it led, another one stands.

@@ -1,8 +1,12 @@
 //! What a pass of scrub does with the disks themselves, once it has read their shards.
 //!
+//! Their **metadata** is read again from the files of each disk's database.
+//!
 //! **Strays** are files of shards that neither the disk's list of unconfirmed shards nor any row
 //! names, so that gc never met them. They are put on the list, and gc decides: it asks once more
 //! whether a row names them, and only below the floor.
+
+use std::sync::atomic::Ordering;
 
 use crate::error::Result;
 use crate::meta::command::ShardAt;
@@ -10,6 +14,8 @@ use crate::quorum::{Paused, ShardName};
 use crate::repair::scrub::Scrubber;
 use crate::types::DiskId;
 
+/// Of a database, so much is read in one go.
+const METADATA_STEP_BYTES: u64 = 1 << 20;
 /// Names that are looked up at once.
 const STEP_NAMES: usize = 1000;
 /// What looking at a name costs of the pace, about: its entry, its row, its part of the folder.
@@ -18,6 +24,9 @@ const NAME_BYTES: u64 = 1 << 10;
 impl Scrubber {
     pub(super) async fn disks(&self) -> Result<Result<(), Paused>> {
         for disk in self.shards.disks() {
+            if self.read_metadata(disk.id()).await.is_err() {
+                return Ok(Err(Paused));
+            }
             for folder in 0..=u8::MAX {
                 if self.find_strays(disk.id(), folder).await?.is_err() {
                     return Ok(Err(Paused));
@@ -25,6 +34,28 @@ impl Scrubber {
             }
         }
         Ok(Ok(()))
+    }
+
+    /// What is damaged is not used again, and made anew from the other disks.
+    async fn read_metadata(&self, disk: DiskId) -> Result<(), Paused> {
+        let mut at = None;
+        loop {
+            let group = &self.objects.group;
+            let read = group.read_again(disk, at, METADATA_STEP_BYTES).await;
+            let (read, next) = match read {
+                Ok(read) => read,
+                Err(error) => {
+                    tracing::error!(%error, %disk, "a disk's metadata cannot be read again");
+                    self.counts.findings.fetch_add(1, Ordering::Relaxed);
+                    return Ok(());
+                }
+            };
+            self.pace.take(read).await?;
+            at = match next {
+                Some(next) => Some(next),
+                None => return Ok(()),
+            };
+        }
     }
 
     async fn find_strays(&self, disk: DiskId, folder: u8) -> Result<Result<(), Paused>> {
