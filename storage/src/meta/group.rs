@@ -198,9 +198,9 @@ impl Group {
         self.0.members.standing().epoch()
     }
 
-    /// Reads a piece of what the disk's database has from its files, from `at` on. Gives how much it
-    /// was, and where to go on. Damage ends the database's use: its replicas are lost, and it is
-    /// made anew.
+    /// Reads a piece of what the disk's database has from its files, from `at` on. Gives how much
+    /// it was, and where to go on. Damage ends the database's use: its replicas are lost, and it
+    /// is made anew.
     pub async fn read_again(
         &self,
         disk: DiskId,

@@ -110,8 +110,8 @@ fn b_11_r_15_a_row_that_does_not_decode_costs_its_own_entry_alone() {
     let (rocks, family) = (replica.db.rocks(), replica.db.family(Family::State));
     let rows = rocks.iterator_cf(family, rocksdb::IteratorMode::Start);
     let rows: Vec<_> = rows.map(|row| row.unwrap().0).collect();
-    let spoilt = |key: &&Box<[u8]>| key.windows(6).any(|part| part == b"spoilt");
-    for key in rows.iter().filter(spoilt) {
+    let spoilt = |key: &[u8]| key.windows(6).any(|part| part == b"spoilt");
+    for key in rows.iter().filter(|key| spoilt(key)) {
         rocks.put_cf(family, key, [0xff]).unwrap();
     }
     let left = ["a", "z"];
