@@ -27,7 +27,7 @@ fn body(key: usize) -> Vec<u8> {
     body
 }
 
-fn admin(server: &Server, arguments: &[&str]) -> Output {
+pub fn admin(server: &Server, arguments: &[&str]) -> Output {
     let mut command = command();
     command
         .arg("admin")
