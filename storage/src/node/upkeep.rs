@@ -7,7 +7,7 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
-use tokio::time::MissedTickBehavior;
+use tokio::time::{MissedTickBehavior, timeout};
 
 use super::Node;
 use crate::disk::{Disk, DiskState};
@@ -30,6 +30,8 @@ const GC_PAUSE_MIN: Duration = Duration::from_secs(10);
 /// So often the disks note that they are all here: a copy of one that is older than this is known
 /// for what it is.
 const PRESENCE_EVERY: Duration = Duration::from_secs(3600);
+/// How long the end of the store waits for the disks' last note.
+const LAST_NOTE_MAX: Duration = Duration::from_secs(5);
 
 /// The tasks under way, ended with the store.
 #[derive(Default)]
@@ -200,8 +202,10 @@ impl Node {
     /// Requests are over: the tasks end, then the groups, then the databases are written out.
     pub(super) async fn stop(&self) {
         self.upkeep.end().await;
-        if let Err(error) = self.groups().note_presence().await {
-            tracing::warn!(%error, "the disks do not note that they were here");
+        // A disk that hangs must not keep the store from ending.
+        let noted = timeout(LAST_NOTE_MAX, async { self.groups().note_presence().await }).await;
+        if !matches!(noted, Ok(Ok(()))) {
+            tracing::warn!(?noted, "the disks do not note that they were here");
         }
         self.system.shutdown().await;
         self.objects.shutdown().await;
