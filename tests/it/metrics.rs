@@ -100,6 +100,17 @@ fn token() -> String {
     String::from_utf8(output.stdout).unwrap().trim().to_owned()
 }
 
+/// The least of a measure's samples as they are now.
+pub fn least(server: &Server, name: &str) -> Option<f64> {
+    let answer = scrape(server.port, &token());
+    let (_, text) = answer.split_once("\r\n\r\n")?;
+    let samples = Scrape::parse(text).samples;
+    let of_name = samples
+        .iter()
+        .filter(|(series, _)| series.split('{').next() == Some(name));
+    of_name.map(|(_, value)| *value).reduce(f64::min)
+}
+
 #[test]
 fn r_38_a_scrape_tells_of_requests_disks_and_metadata() {
     let server = Server::fresh(4);
