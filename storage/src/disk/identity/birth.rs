@@ -1,0 +1,117 @@
+//! A store's birth: its directories become disks.
+//!
+//! Empty directories become disks only together, at a store's first start. Each gets an identity
+//! that is not yet *born*; when the metadata groups have committed, all are marked born, and only
+//! then the first request is answered. Power goes before that: nothing was acknowledged, and the
+//! next start makes disks of the directories that are still empty. Power goes between two marks:
+//! one born disk is enough to know that the birth was complete.
+
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::{
+    Identity, IdentityError, Look, SHARDS, at, file, lock, look, shard_folder, sync_folder,
+};
+use crate::env::Env;
+use crate::types::DiskId;
+
+/// Makes disks of the directories that are none yet. `begun`: one that an earlier start, cut
+/// before its end, has made.
+pub(super) fn give_birth(
+    dirs: &[PathBuf],
+    looks: &mut [Look],
+    begun: Option<&Identity>,
+    env: &dyn Env,
+) -> Result<(), IdentityError> {
+    if let Some(begun) = begun
+        && begun.birth_disks as usize != dirs.len()
+    {
+        let (expected, given) = (begun.birth_disks, dirs.len());
+        return Err(IdentityError::OtherBirth { expected, given });
+    }
+    // All are looked at before the first is touched.
+    for (dir, look) in dirs.iter().zip(&mut *looks) {
+        match look {
+            Look::Foreign => return Err(IdentityError::Foreign { dir: dir.clone() }),
+            Look::Damaged => return Err(IdentityError::Damaged { dir: dir.clone() }),
+            Look::Unreadable(error) => {
+                let source = std::mem::replace(error, io::ErrorKind::Other.into());
+                return Err(at(dir, source));
+            }
+            Look::Disk(_) | Look::Missing | Look::Empty => {}
+        }
+    }
+    let template = begun.copied().unwrap_or_else(|| Identity {
+        cluster: env.random(),
+        node: env.random(),
+        disk: DiskId([0; 16]),
+        birth: env.random(),
+        birth_disks: u32::try_from(dirs.len()).expect("the configuration bounds directories"),
+        generation: 0,
+        epoch: 0,
+        born: false,
+    });
+    for (dir, looked) in dirs.iter().zip(looks) {
+        if let Look::Missing | Look::Empty = looked {
+            let identity = Identity {
+                disk: DiskId(env.random()),
+                ..template
+            };
+            create_dir(dir)?;
+            let _lock = lock(dir)?;
+            // Another start may have made it a disk, and even used it, since the look above.
+            if !matches!(look(dir), Ok(Look::Empty)) {
+                return Err(IdentityError::Locked { dir: dir.clone() });
+            }
+            file::write(dir, &identity)?;
+            *looked = Look::Disk(identity);
+        }
+    }
+    make_folders(dirs)
+}
+
+/// Makes the folders of shards, also those that a cut birth left out. They come after the
+/// identity, so that a cut leaves no folder that nobody owns.
+pub(super) fn make_folders(dirs: &[PathBuf]) -> Result<(), IdentityError> {
+    let make = |dir: &PathBuf| -> io::Result<()> {
+        create_if_missing(&dir.join(SHARDS))?;
+        for first in 0..=u8::MAX {
+            create_if_missing(&shard_folder(dir, first))?;
+        }
+        sync_folder(&dir.join(SHARDS))?;
+        sync_folder(dir)
+    };
+    // Side by side: each disk costs a few syncs, and a first start is waited for.
+    std::thread::scope(|scope| {
+        let made: Vec<_> = dirs
+            .iter()
+            .map(|dir| scope.spawn(move || make(dir).map_err(|source| at(dir, source))))
+            .collect();
+        made.into_iter()
+            .try_for_each(|thread| thread.join().expect("making folders does not panic"))
+    })
+}
+
+fn create_if_missing(folder: &Path) -> io::Result<()> {
+    match fs::create_dir(folder) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        other => other,
+    }
+}
+
+/// Power goes here: a folder without an identity, which counts as empty.
+fn create_dir(dir: &Path) -> Result<(), IdentityError> {
+    fs::create_dir_all(dir).map_err(|source| at(dir, source))?;
+    // The folders above may be new as well; each is durable once its parent is synced.
+    let absolute = fs::canonicalize(dir).map_err(|source| at(dir, source))?;
+    for parent in absolute.ancestors().skip(1) {
+        match File::open(parent).and_then(|folder| folder.sync_all()) {
+            Ok(()) => {}
+            // What we may not even open, we have not changed.
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => break,
+            Err(source) => return Err(at(dir, source)),
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,100 @@
+//! The file `identity`, which makes a directory a disk, and its copy.
+
+use std::fs::{self, File};
+use std::io::{self, Write as _};
+use std::path::Path;
+
+use xxhash_rust::xxh3::xxh3_64;
+
+use super::{Identity, IdentityError, at};
+use crate::types::DiskId;
+
+pub(super) const FILE: &str = "identity";
+/// The same again, for when a bit of the first has flipped.
+pub(super) const COPY_FILE: &str = "identity.copy";
+pub(super) const NEW_FILE: &str = "identity.new";
+
+const MAGIC: [u8; 8] = *b"\x89ecdisk\n";
+const VERSION: u16 = 1;
+const BORN: u16 = 1;
+const LEN: usize = 104;
+
+/// `None`: it is damaged, and its copy as well. The copy is of no use where the first is not even
+/// there: what was taken away is not to be found again in a corner.
+pub(super) fn read(dir: &Path) -> io::Result<Option<Identity>> {
+    match decode(&fs::read(dir.join(FILE))?) {
+        Some(identity) => Ok(Some(identity)),
+        None => Ok(read_copy(dir)),
+    }
+}
+
+fn read_copy(dir: &Path) -> Option<Identity> {
+    decode(&fs::read(dir.join(COPY_FILE)).ok()?)
+}
+
+/// Writes a disk's identity again if it or its copy is not as it was read.
+pub(super) fn mend(dir: &Path, identity: &Identity) {
+    let first = fs::read(dir.join(FILE)).ok();
+    let whole = first.and_then(|bytes| decode(&bytes)) == Some(*identity);
+    if whole && read_copy(dir) == Some(*identity) {
+        return;
+    }
+    match write(dir, identity) {
+        Ok(()) => tracing::warn!(dir = %dir.display(), "a disk's identity is written again"),
+        Err(error) => tracing::warn!(%error, "a disk's identity stays damaged"),
+    }
+}
+
+/// Power goes before the first rename: the old identity, or none, and `identity.new`, which the
+/// next writing replaces. After it: the new one, or the old one until the folder is synced; an
+/// older copy, which counts only where the first is damaged, is written again at the next start.
+pub(super) fn write(dir: &Path, identity: &Identity) -> Result<(), IdentityError> {
+    let write = || -> io::Result<()> {
+        let new = dir.join(NEW_FILE);
+        for name in [FILE, COPY_FILE] {
+            let mut file = File::create(&new)?;
+            file.write_all(&encode(identity))?;
+            file.sync_all()?;
+            fs::rename(&new, dir.join(name))?;
+        }
+        File::open(dir)?.sync_all()
+    };
+    write().map_err(|source| at(dir, source))
+}
+
+fn encode(identity: &Identity) -> [u8; LEN] {
+    let mut bytes = [0; LEN];
+    bytes[0..8].copy_from_slice(&MAGIC);
+    bytes[8..10].copy_from_slice(&VERSION.to_le_bytes());
+    bytes[10..12].copy_from_slice(&if identity.born { BORN } else { 0 }.to_le_bytes());
+    bytes[12..28].copy_from_slice(&identity.cluster);
+    bytes[28..44].copy_from_slice(&identity.node);
+    bytes[44..60].copy_from_slice(&identity.disk.0);
+    bytes[60..76].copy_from_slice(&identity.birth);
+    bytes[76..80].copy_from_slice(&identity.birth_disks.to_le_bytes());
+    bytes[80..88].copy_from_slice(&identity.generation.to_le_bytes());
+    bytes[88..96].copy_from_slice(&identity.epoch.to_le_bytes());
+    let checksum = xxh3_64(&bytes[..96]);
+    bytes[96..].copy_from_slice(&checksum.to_le_bytes());
+    bytes
+}
+
+pub(super) fn decode(bytes: &[u8]) -> Option<Identity> {
+    let bytes: &[u8; LEN] = bytes.try_into().ok()?;
+    let array16 = |at: usize| -> [u8; 16] { bytes[at..at + 16].try_into().expect("16 bytes") };
+    let number = |at: usize| u64::from_le_bytes(bytes[at..at + 8].try_into().expect("8 bytes"));
+    let short = |at: usize| u16::from_le_bytes([bytes[at], bytes[at + 1]]);
+    if bytes[..8] != MAGIC || short(8) != VERSION || number(96) != xxh3_64(&bytes[..96]) {
+        return None;
+    }
+    Some(Identity {
+        cluster: array16(12),
+        node: array16(28),
+        disk: DiskId(array16(44)),
+        birth: array16(60),
+        birth_disks: u32::from_le_bytes(bytes[76..80].try_into().expect("4 bytes")),
+        generation: number(80),
+        epoch: number(88),
+        born: short(10) & BORN != 0,
+    })
+}

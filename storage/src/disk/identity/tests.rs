@@ -1,0 +1,170 @@
+#![allow(clippy::unwrap_used)]
+
+use super::file::{COPY_FILE, FILE, NEW_FILE, decode};
+use super::*;
+use crate::env::SystemEnv;
+
+fn dirs(root: &Path, count: usize) -> Vec<PathBuf> {
+    (0..count).map(|n| root.join(format!("d{n}"))).collect()
+}
+
+fn born(dirs: &[PathBuf]) {
+    let mut found = settle(dirs, &SystemEnv).unwrap();
+    found
+        .disks
+        .iter_mut()
+        .for_each(|disk| mark_born(disk).unwrap());
+}
+
+fn refused(dirs: &[PathBuf]) -> IdentityError {
+    settle(dirs, &SystemEnv).unwrap_err()
+}
+
+#[test]
+fn a_birth_makes_disks_of_one_store_and_they_are_found_again() {
+    let root = tempfile::tempdir().unwrap();
+    let dirs = dirs(root.path(), 4);
+    let first = settle(&dirs, &SystemEnv).unwrap();
+    assert!(first.birth && first.lost.is_empty());
+    let ids: HashSet<_> = first.disks.iter().map(|disk| disk.identity.disk).collect();
+    assert_eq!(ids.len(), 4);
+    drop(first);
+    born(&dirs);
+    let again = settle(&dirs, &SystemEnv).unwrap();
+    assert!(!again.birth);
+    assert_eq!(
+        again
+            .disks
+            .iter()
+            .map(|d| d.identity.disk)
+            .collect::<HashSet<_>>(),
+        ids
+    );
+}
+
+#[test]
+fn f_14_an_emptied_or_missing_directory_is_lost_and_never_made_anew() {
+    let root = tempfile::tempdir().unwrap();
+    let dirs = dirs(root.path(), 4);
+    born(&dirs);
+    fs::remove_dir_all(&dirs[1]).unwrap();
+    fs::remove_dir_all(&dirs[2]).unwrap();
+    fs::create_dir(&dirs[2]).unwrap();
+    let found = settle(&dirs, &SystemEnv).unwrap();
+    assert_eq!(found.disks.len(), 2);
+    assert!(matches!(found.lost[0], IdentityError::Missing { .. }));
+    assert!(matches!(found.lost[1], IdentityError::Empty { .. }));
+    assert_eq!(fs::read_dir(&dirs[2]).unwrap().count(), 0);
+    assert!(!dirs[1].exists());
+}
+
+#[test]
+fn a_birth_that_was_cut_is_finished_with_the_same_directories_only() {
+    let root = tempfile::tempdir().unwrap();
+    let dirs = dirs(root.path(), 4);
+    drop(settle(&dirs, &SystemEnv).unwrap());
+    // The fourth was cut before its identity, the first after it.
+    fs::remove_file(dirs[3].join(FILE)).unwrap();
+    fs::remove_dir_all(dirs[3].join(SHARDS)).unwrap();
+    fs::write(dirs[3].join(NEW_FILE), b"cut").unwrap();
+    fs::remove_dir_all(shard_folder(&dirs[0], 7)).unwrap();
+    assert!(matches!(
+        refused(&dirs[..3]),
+        IdentityError::OtherBirth { .. }
+    ));
+    let found = settle(&dirs, &SystemEnv).unwrap();
+    assert!(found.birth && found.disks.len() == 4);
+    assert!(dirs.iter().all(|dir| shard_folder(dir, 7).is_dir()));
+    let cluster = found.disks[0].identity.cluster;
+    assert!(
+        found
+            .disks
+            .iter()
+            .all(|disk| disk.identity.cluster == cluster)
+    );
+}
+
+#[test]
+fn f_39_foreign_mixed_copied_and_repeated_directories_are_refused_untouched() {
+    let root = tempfile::tempdir().unwrap();
+    let all = dirs(root.path(), 4);
+    fs::create_dir(&all[0]).unwrap();
+    fs::write(all[0].join("photo"), b"x").unwrap();
+    assert!(matches!(refused(&all[..2]), IdentityError::Foreign { .. }));
+    assert!(!all[1].exists(), "nothing was made");
+    assert!(matches!(
+        refused(&[all[1].clone(), all[1].clone()]),
+        IdentityError::Twice { .. }
+    ));
+    born(&all[1..2]);
+    born(&all[2..3]);
+    assert!(matches!(
+        refused(&all[1..3]),
+        IdentityError::OtherStore { .. }
+    ));
+    fs::create_dir(&all[3]).unwrap();
+    fs::copy(all[1].join(FILE), all[3].join(FILE)).unwrap();
+    let copied = [all[1].clone(), all[3].clone()];
+    assert!(matches!(refused(&copied), IdentityError::Copy { .. }));
+}
+
+#[test]
+fn two_processes_cannot_have_one_disk() {
+    let root = tempfile::tempdir().unwrap();
+    let dirs = dirs(root.path(), 1);
+    let first = settle(&dirs, &SystemEnv).unwrap();
+    assert!(matches!(refused(&dirs), IdentityError::Locked { .. }));
+    drop(first);
+    settle(&dirs, &SystemEnv).unwrap();
+}
+
+#[test]
+fn of_two_racing_births_the_second_never_writes_over_the_first() {
+    let root = tempfile::tempdir().unwrap();
+    let dirs = dirs(root.path(), 2);
+    // Looked at before the other start came, and gone on with after it has ended.
+    let mut looks = vec![Look::Missing, Look::Missing];
+    born(&dirs);
+    let before: Vec<_> = dirs
+        .iter()
+        .map(|dir| fs::read(dir.join(FILE)).unwrap())
+        .collect();
+    let refused = give_birth(&dirs, &mut looks, None, &SystemEnv).unwrap_err();
+    assert!(matches!(refused, IdentityError::Locked { .. }), "{refused}");
+    let after: Vec<_> = dirs
+        .iter()
+        .map(|dir| fs::read(dir.join(FILE)).unwrap())
+        .collect();
+    assert_eq!(before, after);
+}
+
+#[test]
+fn f_05_every_flipped_bit_of_an_identity_is_seen() {
+    let root = tempfile::tempdir().unwrap();
+    let dirs = dirs(root.path(), 1);
+    born(&dirs);
+    let bytes = fs::read(dirs[0].join(FILE)).unwrap();
+    let identity = decode(&bytes).unwrap();
+    assert!(is_still(&dirs[0], identity.disk).unwrap());
+    for bit in 0..bytes.len() * 8 {
+        let mut flipped = bytes.clone();
+        flipped[bit / 8] ^= 1 << (bit % 8);
+        assert_eq!(decode(&flipped), None, "bit {bit}");
+    }
+    // One of the two is enough, and the other is made good.
+    for name in [FILE, COPY_FILE] {
+        fs::write(dirs[0].join(name), &bytes[..50]).unwrap();
+        assert!(is_still(&dirs[0], identity.disk).unwrap());
+        let found = settle(&dirs, &SystemEnv).unwrap();
+        assert_eq!(found.disks[0].identity, identity);
+        assert_eq!(fs::read(dirs[0].join(name)).unwrap(), bytes);
+    }
+    for name in [FILE, COPY_FILE] {
+        fs::write(dirs[0].join(name), &bytes[..50]).unwrap();
+    }
+    assert!(!is_still(&dirs[0], identity.disk).unwrap());
+    assert!(matches!(
+        settle(&dirs, &SystemEnv).unwrap_err(),
+        IdentityError::Damaged { .. }
+    ));
+}
