@@ -25,6 +25,11 @@ async fn create_for(store: &dyn ObjectStore, name: &str, owner: &str) -> Bucket 
     store.create_bucket(request).await.unwrap()
 }
 
+pub async fn enable_versioning(store: &dyn ObjectStore, bucket: BucketId) {
+    let enabled = store.set_versioning(bucket, Versioning::Enabled);
+    enabled.await.unwrap();
+}
+
 pub async fn s_02_a_name_is_taken_once(store: Arc<dyn ObjectStore>) {
     let made = create_for(&*store, "stones", "111122223333").await;
     assert_eq!(made.name, "stones");

@@ -9,7 +9,7 @@ use drystone_storage::store::{
 use drystone_storage::types::{BucketId, ETag, Timestamp, VersionId, VersionSelector, Versioning};
 
 use crate::body::{TestBody, etag, get, pattern, put, request};
-use crate::buckets::create;
+use crate::buckets::{create, enable_versioning};
 use crate::objects::{delete, missing};
 
 /// How many write at once in a race.
@@ -178,10 +178,7 @@ pub async fn s_17_conditions_on_deletes(store: Arc<dyn ObjectStore>) {
     assert_eq!(delete_if(latest, time(earlier)).await, None);
 
     // The condition is on the current version, whichever is to be removed.
-    store
-        .set_versioning(bucket, Versioning::Enabled)
-        .await
-        .unwrap();
+    enable_versioning(store, bucket).await;
     let old = put(store, bucket, "k", "old").await.version_id.unwrap();
     put(store, bucket, "k", "new").await;
     let old = VersionSelector::Id(old);
@@ -225,10 +222,7 @@ async fn race(
 
 pub async fn b_31_of_racing_writers_the_last_is_the_latest_everywhere(store: Arc<dyn ObjectStore>) {
     let bucket = create(&*store, "stones").await;
-    store
-        .set_versioning(bucket, Versioning::Enabled)
-        .await
-        .unwrap();
+    enable_versioning(&*store, bucket).await;
     let answers = race(&store, bucket, "k", 100).await;
     let latest = store
         .open_object(bucket, "k", VersionSelector::Latest)

@@ -10,12 +10,12 @@ use drystone_storage::store::{
     CompleteUpload, CompletedPart, CreateUpload, DeleteObject, ETagCondition, ObjectStore,
     PutObject, WriteCondition, Written,
 };
-use drystone_storage::types::{BucketId, ETag, VersionId, VersionSelector, Versioning};
+use drystone_storage::types::{BucketId, ETag, VersionId, VersionSelector};
 use tokio::sync::Barrier;
 use tokio::task::JoinSet;
 
 use crate::body::{TestBody, etag, get, pattern, put, read_all, request};
-use crate::buckets::create;
+use crate::buckets::{create, enable_versioning};
 use crate::objects::delete;
 use crate::versions::{all_objects, all_versions};
 
@@ -36,8 +36,7 @@ fn rounds() -> usize {
 /// A bucket that never was versioned and one that is.
 async fn buckets(store: &dyn ObjectStore) -> [BucketId; 2] {
     let (plain, versioned) = (create(store, "plain").await, create(store, "kept").await);
-    let enabled = store.set_versioning(versioned, Versioning::Enabled);
-    enabled.await.unwrap();
+    enable_versioning(store, versioned).await;
     [plain, versioned]
 }
 

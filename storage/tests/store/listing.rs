@@ -5,10 +5,10 @@ use std::sync::Arc;
 use drystone_storage::store::{
     CreateUpload, ListObjects, ListUploads, ListVersions, ObjectPage, ObjectStore,
 };
-use drystone_storage::types::{BucketId, UploadId, VersionId, VersionSelector, Versioning};
+use drystone_storage::types::{BucketId, UploadId, VersionId, VersionSelector};
 
 use crate::body::{etag, put};
-use crate::buckets::create;
+use crate::buckets::{create, enable_versioning};
 use crate::objects::delete;
 use crate::versions::{all_objects, all_versions};
 
@@ -183,10 +183,7 @@ pub async fn b_34_markers_between_the_keys_end_no_page_early(store: Arc<dyn Obje
     // Once elsewhere a page that met many markers said that nothing follows.
     let store = &*store;
     let bucket = create(store, "stones").await;
-    store
-        .set_versioning(bucket, Versioning::Enabled)
-        .await
-        .unwrap();
+    enable_versioning(store, bucket).await;
     let (mut kept, mut folders) = (Vec::new(), Vec::new());
     for n in 0..60 {
         let key = format!("{:02}/{n}", n / 10);
@@ -220,10 +217,7 @@ pub async fn s_30_version_listings_go_on_after_any_marker(store: Arc<dyn ObjectS
     for key in ["a", "b/1", "b/2", "c"] {
         put(store, bucket, key, "null").await;
     }
-    store
-        .set_versioning(bucket, Versioning::Enabled)
-        .await
-        .unwrap();
+    enable_versioning(store, bucket).await;
     for key in ["a", "b/1", "c"] {
         put(store, bucket, key, "newer").await;
         let hide = delete(key, VersionSelector::Latest);

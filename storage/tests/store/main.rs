@@ -8,6 +8,7 @@
 
 mod body;
 mod buckets;
+mod completion;
 mod conditions;
 mod contests;
 mod damage;
@@ -99,15 +100,17 @@ suite! {
         b_36_uploads_of_another_bucket_are_not_listed
     }
     multipart {
-        s_11_an_open_multipart_object_stays_as_it_was
         s_20_parts_become_an_object
-        s_20_completion_is_refused_for_the_first_reason
-        s_20_completion_asked_twice_answers_alike
         s_20_an_upload_is_there_only_under_its_key
         s_20_parts_are_listed_in_pages
+        b_27_the_part_that_was_acknowledged_last_is_the_one
+    }
+    completion {
+        s_11_an_open_multipart_object_stays_as_it_was
+        s_20_completion_is_refused_for_the_first_reason
+        s_20_completion_asked_twice_answers_alike
         s_21_what_is_set_at_create_holds_at_completion
         s_18_checksums_of_the_whole
-        b_27_the_part_that_was_acknowledged_last_is_the_one
         b_42_a_read_that_is_given_up_and_asked_again_leaves_nothing_out
         f_35_ranges_across_parts
     }

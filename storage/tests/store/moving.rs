@@ -6,11 +6,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use drystone_storage::store::{
     CreateUpload, ListObjects, ListUploads, ListVersions, ObjectStore, UploadPage,
 };
-use drystone_storage::types::{BucketId, VersionId, VersionSelector, Versioning};
+use drystone_storage::types::{BucketId, VersionId, VersionSelector};
 use tokio::task::JoinSet;
 
 use crate::body::put;
-use crate::buckets::create;
+use crate::buckets::{create, enable_versioning};
 use crate::listing::PAGES_MAX;
 use crate::objects::delete;
 
@@ -102,8 +102,7 @@ pub async fn s_30_versions_that_stay_are_listed_once_whatever_is_written(
     store: Arc<dyn ObjectStore>,
 ) {
     let bucket = create(&*store, "stones").await;
-    let enabled = store.set_versioning(bucket, Versioning::Enabled);
-    enabled.await.unwrap();
+    enable_versioning(&*store, bucket).await;
     let mut written = Vec::new();
     for n in 0..STABLE {
         let version = put(&*store, bucket, &stable(n), "x").await.version_id;

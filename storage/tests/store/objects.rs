@@ -5,11 +5,11 @@ use std::sync::Arc;
 use drystone_storage::error::{Error, Refusal};
 use drystone_storage::store::{DeleteObject, ObjectStore, PutObject};
 use drystone_storage::types::{
-    Attributes, BucketId, ChecksumAlgorithm, Order, VersionId, VersionSelector, Versioning,
+    Attributes, BucketId, ChecksumAlgorithm, Order, VersionId, VersionSelector,
 };
 
 use crate::body::{TestBody, etag, get, get_version, pattern, put, read, read_all, request};
-use crate::buckets::create;
+use crate::buckets::{create, enable_versioning};
 
 pub async fn missing(store: &dyn ObjectStore, bucket: BucketId, key: &str) -> bool {
     let answer = store
@@ -215,10 +215,7 @@ pub async fn s_13_delete_is_idempotent(store: Arc<dyn ObjectStore>) {
 
 pub async fn s_13_delete_objects_decides_each_key_alone(store: Arc<dyn ObjectStore>) {
     let bucket = create(&*store, "stones").await;
-    store
-        .set_versioning(bucket, Versioning::Enabled)
-        .await
-        .unwrap();
+    enable_versioning(&*store, bucket).await;
     let first = put(&*store, bucket, "a", "1").await.version_id.unwrap();
     put(&*store, bucket, "b", "2").await;
     let mut if_match = delete("b", VersionSelector::Latest);
@@ -266,10 +263,7 @@ pub async fn s_16_tags_are_replaced_and_nothing_else(store: Arc<dyn ObjectStore>
     assert_eq!(set(latest, "0").await, Err(Refusal::NoSuchKey));
     let old = put(&*store, bucket, "k", "old").await;
     assert_eq!(set(latest, "1").await, Ok(None));
-    store
-        .set_versioning(bucket, Versioning::Enabled)
-        .await
-        .unwrap();
+    enable_versioning(&*store, bucket).await;
     let new = put(&*store, bucket, "k", "new").await.version_id;
     let null = VersionSelector::Id(VersionId::Null);
     assert_eq!(set(null, "2").await, Ok(Some(VersionId::Null)));
@@ -304,10 +298,7 @@ pub async fn f_33_zero_bytes(store: Arc<dyn ObjectStore>) {
     let bucket = create(&*store, "stones").await;
     let plain = put(&*store, bucket, "k", "").await;
     assert_eq!(plain.etag.to_string(), "d41d8cd98f00b204e9800998ecf8427e");
-    store
-        .set_versioning(bucket, Versioning::Enabled)
-        .await
-        .unwrap();
+    enable_versioning(&*store, bucket).await;
     let versioned = put(&*store, bucket, "k", "").await.version_id.unwrap();
     for version in [VersionId::Null, versioned] {
         let handle = store

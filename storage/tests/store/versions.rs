@@ -7,7 +7,7 @@ use drystone_storage::store::{ListObjects, ListVersions, ObjectStore};
 use drystone_storage::types::{BucketId, Version, VersionId, VersionSelector, Versioning};
 
 use crate::body::{get, get_version, put};
-use crate::buckets::create;
+use crate::buckets::{create, enable_versioning};
 use crate::objects::{delete, missing};
 
 const LATEST: VersionSelector = VersionSelector::Latest;
@@ -73,10 +73,7 @@ async fn picture(store: &dyn ObjectStore, bucket: BucketId) -> String {
 pub async fn s_30_versions_stack_up_and_are_promoted(store: Arc<dyn ObjectStore>) {
     let store = &*store;
     let bucket = create(store, "stones").await;
-    store
-        .set_versioning(bucket, Versioning::Enabled)
-        .await
-        .unwrap();
+    enable_versioning(store, bucket).await;
     let mut ids = Vec::new();
     for bytes in ["1", "2", "3", "4"] {
         ids.push(put(store, bucket, "k", bytes).await.version_id.unwrap());
@@ -133,10 +130,7 @@ pub async fn s_30_null_versions_in_every_order(store: Arc<dyn ObjectStore>) {
 pub async fn s_30_a_delete_marker_hides_and_its_removal_restores(store: Arc<dyn ObjectStore>) {
     let store = &*store;
     let bucket = create(store, "stones").await;
-    store
-        .set_versioning(bucket, Versioning::Enabled)
-        .await
-        .unwrap();
+    enable_versioning(store, bucket).await;
     put(store, bucket, "k", "1").await;
     let marker = store
         .delete_object(bucket, delete("k", LATEST))
@@ -193,10 +187,7 @@ pub async fn s_30_suspended_markers_take_the_null_versions_place(store: Arc<dyn 
         );
         assert_eq!(picture(store, bucket).await, "nM");
     }
-    store
-        .set_versioning(bucket, Versioning::Enabled)
-        .await
-        .unwrap();
+    enable_versioning(store, bucket).await;
     put(store, bucket, "k", "b").await;
     assert_eq!(picture(store, bucket).await, "vb nM");
     store
@@ -229,10 +220,7 @@ pub async fn b_32_removing_the_latest_version_uncovers_the_one_before(store: Arc
     // Once elsewhere the bytes went and the pointer to the latest stayed: the key was unreadable.
     let store = &*store;
     let bucket = create(store, "stones").await;
-    store
-        .set_versioning(bucket, Versioning::Enabled)
-        .await
-        .unwrap();
+    enable_versioning(store, bucket).await;
     put(store, bucket, "k", "1").await;
     store
         .delete_object(bucket, delete("k", LATEST))
