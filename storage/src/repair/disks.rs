@@ -12,13 +12,13 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::Notify;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::Instant;
 
 use crate::error::Result;
 use crate::meta::command::{Change, Reply, UpkeepSettings};
 use crate::meta::view::{DiskRow, Standing, View};
 use crate::quorum::Shards;
+use crate::repair::alarm::Alarm;
 use crate::repair::heal::Healer;
 use crate::repair::proposer::Proposer;
 use crate::types::DiskId;
@@ -35,7 +35,7 @@ pub struct Disks {
     objects: Proposer,
     shards: Arc<Shards>,
     healer: Arc<Healer>,
-    changed: Notify,
+    alarm: Alarm,
     /// Since when this process misses them.
     missed: Mutex<HashMap<DiskId, Instant>>,
 }
@@ -52,7 +52,7 @@ impl Disks {
             objects,
             shards,
             healer,
-            changed: Notify::new(),
+            alarm: Alarm::default(),
             missed: Mutex::default(),
         }
     }
@@ -72,28 +72,16 @@ impl Disks {
 
     /// A disk came or went, or the settings changed.
     pub fn wake(&self) {
-        self.changed.notify_one();
+        self.alarm.wake();
     }
 
     pub async fn run(&self) {
         loop {
-            let due = match self.step().await {
-                Ok(due) => due,
-                Err(error) => {
-                    tracing::warn!(%error, "the disks are not as the metadata say");
-                    Some(Instant::now() + AGAIN_AFTER)
-                }
-            };
-            let later = async {
-                match due {
-                    Some(due) => sleep_until(due).await,
-                    None => std::future::pending().await,
-                }
-            };
-            tokio::select! {
-                () = self.changed.notified() => {}
-                () = later => {}
-            }
+            let due = self.step().await.unwrap_or_else(|error| {
+                tracing::warn!(%error, "the disks are not as the metadata say");
+                Some(Instant::now() + AGAIN_AFTER)
+            });
+            self.alarm.wait(due).await;
         }
     }
 

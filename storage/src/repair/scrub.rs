@@ -16,13 +16,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use futures_util::{StreamExt as _, stream};
-use tokio::sync::Notify;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::Instant;
 
 use crate::error::Result;
 use crate::meta::command::{Change, HealEntry, ScrubState, UpkeepSettings};
 use crate::meta::view::Owed;
 use crate::quorum::{Examined, Owing, Pace, Paused, Shards};
+use crate::repair::alarm::Alarm;
 use crate::repair::heal::Healer;
 use crate::repair::proposer::Proposer;
 
@@ -50,7 +50,7 @@ pub struct Scrubber {
     shards: Arc<Shards>,
     healer: Arc<Healer>,
     pace: Pace,
-    changed: Notify,
+    alarm: Alarm,
     pub counts: Counts,
 }
 
@@ -67,7 +67,7 @@ impl Scrubber {
             shards,
             healer,
             pace: Pace::new(RATE_MIN, false),
-            changed: Notify::new(),
+            alarm: Alarm::default(),
             counts: Counts::default(),
         }
     }
@@ -86,7 +86,7 @@ impl Scrubber {
 
     /// The settings or the pass changed.
     pub fn wake(&self) {
-        self.changed.notify_one();
+        self.alarm.wake();
     }
 
     pub fn set_paused(&self, paused: bool) {
@@ -96,23 +96,11 @@ impl Scrubber {
 
     pub async fn run(&self) {
         loop {
-            let due = match self.pass().await {
-                Ok(due) => due,
-                Err(error) => {
-                    tracing::warn!(%error, "scrub does not go on");
-                    Some(Instant::now() + RETRY_AFTER)
-                }
-            };
-            let later = async {
-                match due {
-                    Some(due) => sleep_until(due).await,
-                    None => std::future::pending().await,
-                }
-            };
-            tokio::select! {
-                () = self.changed.notified() => {}
-                () = later => {}
-            }
+            let due = self.pass().await.unwrap_or_else(|error| {
+                tracing::warn!(%error, "scrub does not go on");
+                Some(Instant::now() + RETRY_AFTER)
+            });
+            self.alarm.wait(due).await;
         }
     }
 
