@@ -5,6 +5,8 @@ mod disks;
 mod measures;
 mod open;
 mod operate;
+#[cfg(test)]
+pub(crate) mod testing;
 mod upkeep;
 
 use std::collections::HashMap;

@@ -191,48 +191,20 @@ pub(crate) fn written(reply: Reply) -> Result<Written> {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
-    use md5::{Digest as _, Md5};
-
     use super::*;
     use crate::node::Options;
-    use crate::store::{CreateBucket, ObjectStore};
-    use crate::types::{AccountId, ByteRange, VersionSelector};
-
-    struct Whole(Option<Bytes>);
-
-    #[async_trait::async_trait]
-    impl Body for Whole {
-        async fn next(&mut self) -> Result<Option<Bytes>> {
-            Ok(self.0.take())
-        }
-
-        fn digest(&mut self) -> Digest {
-            Digest {
-                md5: Md5::digest(b"").into(),
-                checksum: None,
-                crc64nvme: None,
-            }
-        }
-
-        fn size_hint(&self) -> Option<u64> {
-            None
-        }
-    }
+    use crate::node::testing::{self, Whole};
+    use crate::store::ObjectStore as _;
+    use crate::types::{ByteRange, VersionSelector};
 
     #[tokio::test]
     async fn b_19_bytes_that_another_command_named_outlive_the_one_that_is_refused() {
         let root = tempfile::tempdir().unwrap();
         let directories = (0..2).map(|n| root.path().join(format!("{n}"))).collect();
         let node = Node::open(Options::new(directories)).await.unwrap();
-        let bucket = CreateBucket {
-            name: "stones".into(),
-            owner: AccountId(String::new()),
-            location: String::new(),
-            settings: Vec::new(),
-        };
-        let bucket = node.create_bucket(bucket).await.unwrap().id;
+        let bucket = testing::create_bucket(&node).await;
         let bytes = Bytes::from(vec![7; 100_000]);
-        let mut body = Whole(Some(bytes.clone()));
+        let mut body = Whole::new(bytes.clone());
         let epoch = node.epochs.begin();
         let (data, digest) = node
             .write_body(&epoch, bucket, "", &mut body)
@@ -260,12 +232,8 @@ mod tests {
             .await
             .unwrap();
         let end = bytes.len() as u64;
-        let mut reader = handle.read(ByteRange { start: 0, end }).await.unwrap();
-        let mut read = Vec::new();
-        while let Some(piece) = reader.next().await.unwrap() {
-            read.extend_from_slice(&piece);
-        }
-        assert!(read == bytes);
+        let reader = handle.read(ByteRange { start: 0, end }).await.unwrap();
+        assert!(testing::rest(reader).await == bytes);
         node.close().await;
     }
 }

@@ -3,47 +3,24 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use async_trait::async_trait;
-use bytes::Bytes;
 use rocksdb::WriteBatch;
 
 use super::report::{Report, Verdict};
 use super::scan::{Scan, key, table};
 use super::{OBJECT_GROUP, check};
 use crate::db::{Db, DbShared, Family, StateId};
-use crate::error::Result;
 use crate::meta::inspect::replicas;
 use crate::meta::record::{
     CurrentRow, DataKind, DataRow, ExpelledDisk, ExpelledRow, GarbageRow, GarbageShard, Looked,
     PartRow, Record, UsageRow, VersionRow,
 };
+use crate::node::testing::{self, Whole};
 use crate::node::{Node, Options};
-use crate::store::{Body, CreateBucket, CreateUpload, ObjectStore, PutObject};
-use crate::types::{AccountId, Digest, Order};
-
-struct Whole(Option<Bytes>);
-
-#[async_trait]
-impl Body for Whole {
-    async fn next(&mut self) -> Result<Option<Bytes>> {
-        Ok(self.0.take())
-    }
-
-    fn digest(&mut self) -> Digest {
-        Digest {
-            md5: [7; 16],
-            checksum: None,
-            crc64nvme: None,
-        }
-    }
-
-    fn size_hint(&self) -> Option<u64> {
-        None
-    }
-}
+use crate::store::ObjectStore as _;
+use crate::types::Order;
 
 fn body(len: usize) -> Whole {
-    Whole(Some(Bytes::from(vec![7; len])))
+    Whole::new(vec![7; len])
 }
 
 /// A stopped store on two disks with an inline object, one in shards, and an upload with a part.
@@ -57,29 +34,13 @@ impl Stopped {
         let root = tempfile::tempdir().unwrap();
         let directories: Vec<_> = (0..2).map(|n| root.path().join(format!("{n}"))).collect();
         let node = Node::open(Options::new(directories.clone())).await.unwrap();
-        let bucket = CreateBucket {
-            name: "stones".into(),
-            owner: AccountId(String::new()),
-            location: String::new(),
-            settings: Vec::new(),
-        };
-        let bucket = node.create_bucket(bucket).await.unwrap().id;
+        let bucket = testing::create_bucket(&node).await;
         for (key, len) in [("a", 100), ("b", 300_000)] {
-            let put = PutObject {
-                key: key.into(),
-                attributes: Default::default(),
-                condition: Default::default(),
-            };
-            node.put_object(bucket, put, &mut body(len)).await.unwrap();
+            testing::put(&node, bucket, key, &mut body(len)).await;
         }
-        let upload = CreateUpload {
-            key: "c".into(),
-            attributes: Default::default(),
-            checksum: None,
-        };
-        let upload = node.create_upload(bucket, upload).await.unwrap();
+        let upload = testing::create_upload(&node, bucket, "c").await;
         let mut part = body(300_000);
-        let put = node.upload_part(bucket, "c", upload.id, 1, &mut part);
+        let put = node.upload_part(bucket, "c", upload, 1, &mut part);
         put.await.unwrap();
         node.close().await;
         drop(node);

@@ -2,43 +2,17 @@
 use std::fs;
 use std::path::PathBuf;
 
-use async_trait::async_trait;
 use bytes::Bytes;
 
 use super::*;
 use crate::error::{Error, Refusal};
+use crate::node::testing::{self, Whole};
 use crate::node::{Node, Options};
-use crate::store::{
-    Body, BodyReader, CompleteUpload, CompletedPart, CreateBucket, CreateUpload, DeleteObject,
-    ObjectStore, PutObject,
-};
-use crate::types::{
-    AccountId, BucketId, ByteRange, Digest, UploadedPart, VersionSelector, WriteId,
-};
+use crate::store::{BodyReader, CompleteUpload, CompletedPart, DeleteObject, ObjectStore as _};
+use crate::types::{BucketId, ByteRange, UploadedPart, VersionSelector, WriteId};
 
 /// Enough for several blocks, so that a reader has not all of it at once.
 const LEN: usize = 9_000_000;
-
-struct Whole(Option<Bytes>);
-
-#[async_trait]
-impl Body for Whole {
-    async fn next(&mut self) -> Result<Option<Bytes>> {
-        Ok(self.0.take())
-    }
-
-    fn digest(&mut self) -> Digest {
-        Digest {
-            md5: [7; 16],
-            checksum: None,
-            crc64nvme: None,
-        }
-    }
-
-    fn size_hint(&self) -> Option<u64> {
-        None
-    }
-}
 
 fn bytes(seed: u8) -> Bytes {
     (0..LEN).map(|n| (n / 251) as u8 ^ seed).collect()
@@ -58,13 +32,7 @@ impl Bench {
         let root = tempfile::tempdir().unwrap();
         let directories: Vec<_> = (0..2).map(|n| root.path().join(format!("{n}"))).collect();
         let node = Node::open(Options::new(directories.clone())).await.unwrap();
-        let bucket = CreateBucket {
-            name: "stones".into(),
-            owner: AccountId(String::new()),
-            location: String::new(),
-            settings: Vec::new(),
-        };
-        let bucket = node.create_bucket(bucket).await.unwrap().id;
+        let bucket = testing::create_bucket(&node).await;
         let collector = Collector::new(
             node.env.clone(),
             node.objects.clone(),
@@ -81,20 +49,9 @@ impl Bench {
         }
     }
 
-    fn request(key: &str) -> PutObject {
-        PutObject {
-            key: key.into(),
-            attributes: Default::default(),
-            condition: Default::default(),
-        }
-    }
-
     async fn put(&self, key: &str, seed: u8) {
-        let mut body = Whole(Some(bytes(seed)));
-        let put = self
-            .node
-            .put_object(self.bucket, Bench::request(key), &mut body);
-        put.await.unwrap();
+        let mut body = Whole::new(bytes(seed));
+        testing::put(&self.node, self.bucket, key, &mut body).await;
     }
 
     async fn reader(&self, key: &str) -> Result<Box<dyn BodyReader>> {
@@ -114,18 +71,8 @@ impl Bench {
     }
 
     async fn part(&self, key: &str, seed: u8) -> (crate::types::UploadId, UploadedPart) {
-        let upload = CreateUpload {
-            key: key.into(),
-            attributes: Default::default(),
-            checksum: None,
-        };
-        let upload = self
-            .node
-            .create_upload(self.bucket, upload)
-            .await
-            .unwrap()
-            .id;
-        let mut body = Whole(Some(bytes(seed)));
+        let upload = testing::create_upload(&self.node, self.bucket, key).await;
+        let mut body = Whole::new(bytes(seed));
         let put = self
             .node
             .upload_part(self.bucket, key, upload, 1, &mut body);
@@ -150,13 +97,6 @@ impl Bench {
     }
 }
 
-async fn rest(mut reader: Box<dyn BodyReader>, mut read: Vec<u8>) -> Vec<u8> {
-    while let Some(piece) = reader.next().await.unwrap() {
-        read.extend_from_slice(&piece);
-    }
-    read
-}
-
 #[tokio::test]
 async fn b_19_a_slow_reader_keeps_what_it_reads_and_no_longer() {
     let bench = Bench::new().await;
@@ -167,7 +107,8 @@ async fn b_19_a_slow_reader_keeps_what_it_reads_and_no_longer() {
     bench.delete("k").await;
     bench.collect().await;
     assert_eq!(bench.files(), 2);
-    assert!(rest(reader, first.to_vec()).await == bytes(1));
+    let rest = testing::rest(reader).await;
+    assert!([&first[..], &rest].concat() == bytes(1));
     bench.collect().await;
     assert_eq!(bench.files(), 0);
     bench.node.close().await;
@@ -178,7 +119,7 @@ async fn b_19_r_02_a_writer_slower_than_the_floor_is_refused_and_names_nothing()
     let bench = Bench::new().await;
     let node = &bench.node;
     let epoch = node.epochs.begin();
-    let mut body = Whole(Some(bytes(1)));
+    let mut body = Whole::new(bytes(1));
     let written = node.write_body(&epoch, bench.bucket, "", &mut body).await;
     let (data, digest) = written.unwrap();
     // As if this process had not held its epoch: another one raises the floor past it.
@@ -226,14 +167,14 @@ async fn b_20_a_copy_keeps_the_bytes_that_it_shares() {
         .open_object(bench.bucket, "k", latest)
         .await
         .unwrap();
-    let copy = Bench::request("copy");
+    let copy = testing::object("copy");
     let linked = bench.node.link_object(bench.bucket, source.as_ref(), copy);
     linked.await.unwrap();
     drop(source);
     bench.delete("k").await;
     bench.collect().await;
     let reader = bench.reader("copy").await.unwrap();
-    assert!(rest(reader, Vec::new()).await == bytes(1));
+    assert!(testing::rest(reader).await == bytes(1));
     bench.delete("copy").await;
     bench.collect().await;
     assert_eq!(bench.files(), 0);
@@ -271,7 +212,7 @@ async fn b_21_aborting_an_upload_takes_nothing_that_an_object_uses() {
     bench.collect().await;
     assert_eq!(bench.files(), 2);
     let reader = bench.reader("k").await.unwrap();
-    assert!(rest(reader, Vec::new()).await == bytes(1));
+    assert!(testing::rest(reader).await == bytes(1));
     bench.node.close().await;
 }
 

@@ -12,10 +12,11 @@ use super::*;
 use crate::disk::identity::shard_folder;
 use crate::meta::command::ShardSet;
 use crate::meta::view::DataKind;
+use crate::node::testing;
 use crate::node::{Node, Options};
 use crate::operator::{HealStatus, Operator as _};
-use crate::store::{Body, CreateBucket, ObjectStore as _, PutObject};
-use crate::types::{AccountId, BucketId, ByteRange, Digest, VersionSelector};
+use crate::store::{Body, ObjectStore as _};
+use crate::types::{BucketId, ByteRange, Digest, VersionSelector};
 
 const PAUSE: Duration = Duration::from_millis(20);
 /// More than a write keeps at hand, so that a shard that fails can't begin anew elsewhere.
@@ -70,13 +71,7 @@ impl Store {
     async fn new(disks: usize) -> Store {
         let root = tempfile::tempdir().unwrap();
         let node = Store::open(root.path(), disks).await;
-        let bucket = CreateBucket {
-            name: "stones".into(),
-            owner: AccountId(String::new()),
-            location: String::new(),
-            settings: Default::default(),
-        };
-        let bucket = node.create_bucket(bucket).await.unwrap().id;
+        let bucket = testing::create_bucket(&node).await;
         Store {
             root,
             disks,
@@ -133,13 +128,7 @@ impl Store {
             half: bytes.len() / 2,
             at_half: Some(Box::new(at_half)),
         };
-        let request = PutObject {
-            key: key.into(),
-            attributes: Default::default(),
-            condition: Default::default(),
-        };
-        let put = self.node.put_object(self.bucket, request, &mut body);
-        put.await.unwrap();
+        testing::put(&self.node, self.bucket, key, &mut body).await;
         let handle = self.open_object(key).await;
         let write_id = handle.object().write_id;
         (write_id, self.set(write_id).await.unwrap())
@@ -154,12 +143,8 @@ impl Store {
     async fn get(&self, key: &str) -> Vec<u8> {
         let handle = self.open_object(key).await;
         let end = handle.object().size;
-        let mut reader = handle.read(ByteRange { start: 0, end }).await.unwrap();
-        let mut read = Vec::new();
-        while let Some(piece) = reader.next().await.unwrap() {
-            read.extend_from_slice(&piece);
-        }
-        read
+        let reader = handle.read(ByteRange { start: 0, end }).await.unwrap();
+        testing::rest(reader).await
     }
 
     async fn set(&self, write_id: WriteId) -> Option<ShardSet> {
