@@ -78,6 +78,16 @@ impl Bench {
         (write_id, set)
     }
 
+    /// The body fails when half of it is given.
+    async fn write_half(&self, bytes: &Bytes) {
+        let mut body = TestBody::watched(bytes, |given| match given > bytes.len() / 2 {
+            true => Err(Error::Body("cut off".into())),
+            false => Ok(()),
+        });
+        let failed = self.write_body(&mut body).await;
+        assert!(matches!(failed, Err(Error::Body(_))));
+    }
+
     async fn read(&self, of: &(WriteId, ShardSet), size: u64, range: ByteRange) -> Result<Vec<u8>> {
         let mut reader = self.shards.read(of.0, BUCKET, size, &of.1, range).await?;
         let mut bytes = Vec::new();
@@ -107,6 +117,16 @@ impl Bench {
             .position(|d| d.id() == id)
             .unwrap();
         shard_folder(&self.dir(disk), of.0.0[0]).join(format!("{}.{rank:02x}.0", of.0))
+    }
+
+    /// How many files of shards there are, on all disks.
+    fn files(&self) -> usize {
+        let dirs = (0..self.shards.disks().len()).map(|disk| self.dir(disk));
+        let folders =
+            dirs.flat_map(|dir| (0..=u8::MAX).map(move |first| shard_folder(&dir, first)));
+        folders
+            .map(|folder| fs::read_dir(folder).unwrap().count())
+            .sum()
     }
 
     fn reported(&mut self) -> HashSet<u8> {
@@ -432,12 +452,7 @@ async fn f_08_below_the_reserve_a_write_is_refused_as_full() {
 async fn what_a_failed_body_left_is_found_and_dropped_as_orphans() {
     let bench = Bench::new(4);
     let object = bytes(10 * CHUNK);
-    let mut body = TestBody::watched(&object, |given| match given > object.len() / 2 {
-        true => Err(Error::Body("cut off".into())),
-        false => Ok(()),
-    });
-    let failed = bench.write_body(&mut body).await;
-    assert!(matches!(failed, Err(Error::Body(_))));
+    bench.write_half(&object).await;
     let kept = bench.write(&object).await;
     bench.shards.confirm(kept.0, &kept.1);
     assert!(
@@ -466,14 +481,7 @@ async fn what_a_failed_body_left_is_found_and_dropped_as_orphans() {
             .unwrap()
             .is_empty()
     );
-    let files: usize = (0..4)
-        .flat_map(|disk| (0..=255).map(move |first| (disk, first)))
-        .map(|(disk, first)| {
-            let folder = shard_folder(&bench.dir(disk), first);
-            fs::read_dir(folder).unwrap().count()
-        })
-        .sum();
-    assert_eq!(files, 4, "those of the write that was kept");
+    assert_eq!(bench.files(), 4, "those of the write that was kept");
     bench.assert_reads_back(&kept, &object).await;
 
     let remove = || {
@@ -490,21 +498,9 @@ async fn what_a_failed_body_left_is_found_and_dropped_as_orphans() {
 async fn f_28_what_a_failed_body_left_is_gone_at_once() {
     let bench = Bench::new(4);
     let object = bytes(10 * CHUNK);
-    let mut body = TestBody::watched(&object, |given| match given > object.len() / 2 {
-        true => Err(Error::Body("cut off".into())),
-        false => Ok(()),
-    });
-    let failed = bench.write_body(&mut body).await;
-    assert!(matches!(failed, Err(Error::Body(_))));
-    let files = || -> usize {
-        (0..4)
-            .flat_map(|disk| (0..=255).map(move |first| (disk, first)))
-            .map(|(disk, first)| shard_folder(&bench.dir(disk), first))
-            .map(|folder| fs::read_dir(folder).unwrap().count())
-            .sum()
-    };
+    bench.write_half(&object).await;
     let gone = async {
-        while files() > 0 {
+        while bench.files() > 0 {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };

@@ -68,6 +68,27 @@ async fn stopped(dir: &Path, count: u8) {
     end(disks, groups).await;
 }
 
+/// Started on these disks of a store of four, which are a majority.
+async fn again_on(dir: &Path, numbers: &[u8]) -> (Vec<OpenDisk>, Groups) {
+    let disks = open_disks(dir, numbers, false);
+    let groups = again(&disks, 2).await;
+    (disks, groups)
+}
+
+/// Started on these disks of a store of four, which may form the metadata anew.
+async fn reform_on(dir: &Path, numbers: &[u8]) -> (Vec<OpenDisk>, Groups) {
+    let disks = open_disks(dir, numbers, false);
+    let groups = start(&disks, 2, true).await.unwrap();
+    (disks, groups)
+}
+
+/// That these disks, a majority, start and have all entries.
+async fn check_on(dir: &Path, numbers: &[u8], to: u32) {
+    let (disks, groups) = again_on(dir, numbers).await;
+    check(&groups, to).await;
+    end(disks, groups).await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn f_16_any_two_of_four_go_on_with_all_and_the_others_join_them() {
     let dir = tempfile::tempdir().unwrap();
@@ -77,8 +98,7 @@ async fn f_16_any_two_of_four_go_on_with_all_and_the_others_join_them() {
         let standstill = refused(open_disks(dir.path(), &left, false), false).await;
         assert_eq!(standstill, Standstill::NoMajority);
 
-        let disks = open_disks(dir.path(), &left, false);
-        let groups = start(&disks, 2, true).await.unwrap();
+        let (disks, groups) = reform_on(dir.path(), &left).await;
         check(&groups, written).await;
         write(&groups, written, written + 10).await;
         eventually(|| voters(&groups) == 2).await;
@@ -131,10 +151,7 @@ async fn f_16_one_of_two_goes_on_and_one_of_four_waits_unharmed() {
             voters
         }
     );
-    let disks = open_disks(dir.path(), &ALL, false);
-    let groups = again(&disks, 2).await;
-    check(&groups, 100).await;
-    end(disks, groups).await;
+    check_on(dir.path(), &ALL, 100).await;
 }
 
 /// How far a reform came before the cut.
@@ -191,8 +208,7 @@ async fn f_01_a_reform_cut_at_any_step_is_finished_or_forgotten() {
         let dir = tempfile::tempdir().unwrap();
         stopped(dir.path(), 4).await;
         reform_until(dir.path(), cut).await;
-        let disks = open_disks(dir.path(), &ALL, false);
-        let groups = again(&disks, 2).await;
+        let (disks, groups) = again_on(dir.path(), &ALL).await;
         check(&groups, 100).await;
         write(&groups, 100, 110).await;
         eventually(|| voters(&groups) == 4).await;
@@ -202,13 +218,11 @@ async fn f_01_a_reform_cut_at_any_step_is_finished_or_forgotten() {
         let dir = tempfile::tempdir().unwrap();
         stopped(dir.path(), 4).await;
         reform_until(dir.path(), cut).await;
-        let disks = open_disks(dir.path(), &[0, 1], false);
-        let groups = start(&disks, 2, true).await.unwrap();
+        let (disks, groups) = reform_on(dir.path(), &[0, 1]).await;
         check(&groups, 100).await;
         write(&groups, 100, 110).await;
         end(disks, groups).await;
-        let disks = open_disks(dir.path(), &ALL, false);
-        let groups = again(&disks, 2).await;
+        let (disks, groups) = again_on(dir.path(), &ALL).await;
         eventually(|| voters(&groups) == 4).await;
         check(&groups, 110).await;
         end(disks, groups).await;
@@ -230,20 +244,15 @@ async fn f_01_without_one_who_took_part_a_cut_reform_is_waited_for_or_void() {
     let dir = tempfile::tempdir().unwrap();
     stopped(dir.path(), 4).await;
     reform_until(dir.path(), FirstPrepared).await;
-    let disks = open_disks(dir.path(), &[1, 2, 3], false);
-    let groups = again(&disks, 2).await;
+    let (disks, groups) = again_on(dir.path(), &[1, 2, 3]).await;
     write(&groups, 100, 110).await;
     end(disks, groups).await;
-    let disks = open_disks(dir.path(), &ALL, false);
-    let groups = again(&disks, 2).await;
+    let (disks, groups) = again_on(dir.path(), &ALL).await;
     check(&groups, 110).await;
     eventually(|| voters(&groups) == 4).await;
     end(disks, groups).await;
     // And it has forgotten the reform.
-    let disks = open_disks(dir.path(), &[0, 2, 3], false);
-    let groups = again(&disks, 2).await;
-    check(&groups, 110).await;
-    end(disks, groups).await;
+    check_on(dir.path(), &[0, 2, 3], 110).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -251,8 +260,7 @@ async fn f_39_two_halves_that_both_went_on_never_start_together() {
     let dir = tempfile::tempdir().unwrap();
     stopped(dir.path(), 4).await;
     for half in [[0, 1], [2, 3]] {
-        let disks = open_disks(dir.path(), &half, false);
-        let groups = start(&disks, 2, true).await.unwrap();
+        let (disks, groups) = reform_on(dir.path(), &half).await;
         write(&groups, 100, 110).await;
         end(disks, groups).await;
     }
@@ -268,10 +276,7 @@ async fn f_39_two_halves_that_both_went_on_never_start_together() {
     );
     // Each half is as it was.
     for half in [[0, 1], [2, 3]] {
-        let disks = open_disks(dir.path(), &half, false);
-        let groups = again(&disks, 2).await;
-        check(&groups, 110).await;
-        end(disks, groups).await;
+        check_on(dir.path(), &half, 110).await;
     }
 }
 
@@ -316,10 +321,7 @@ async fn f_11_two_of_four_that_die_under_writers_cost_nothing() {
         let lost: Vec<_> = victims.iter().map(|disk| disk.id.0[0]).collect();
         end(disks, groups).await;
         let left: Vec<_> = ALL.into_iter().filter(|n| !lost.contains(n)).collect();
-        let disks = open_disks(dir.path(), &left, false);
-        let groups = again(&disks, 2).await;
-        check(&groups, 320).await;
-        end(disks, groups).await;
+        check_on(dir.path(), &left, 320).await;
     }
 }
 
@@ -333,8 +335,7 @@ async fn f_14_b_67_an_older_copy_of_a_disk_never_votes() {
     for n in ALL {
         copy_dir(&dir.path().join(n.to_string()), &images.join(n.to_string()));
     }
-    let disks = open_disks(dir.path(), &ALL, false);
-    let groups = again(&disks, 2).await;
+    let (disks, groups) = again_on(dir.path(), &ALL).await;
     write(&groups, 100, 200).await;
     end(disks, groups).await;
 
@@ -360,8 +361,7 @@ async fn f_14_b_67_an_older_copy_of_a_disk_never_votes() {
         matches!(standstill, Standstill::TooFew { here: 1, .. }),
         "{standstill}"
     );
-    let disks = open_disks(dir.path(), &ALL, false);
-    let groups = start(&disks, 2, true).await.unwrap();
+    let (disks, groups) = reform_on(dir.path(), &ALL).await;
     check(&groups, 200).await;
     end(disks, groups).await;
 }
@@ -396,20 +396,15 @@ async fn f_14_a_copy_of_this_very_run_is_older_once_presence_was_noted() {
 async fn f_14_disks_that_were_away_count_as_before() {
     let dir = tempfile::tempdir().unwrap();
     stopped(dir.path(), 4).await;
-    let disks = open_disks(dir.path(), &[0, 1, 2], false);
-    let groups = again(&disks, 2).await;
+    let (disks, groups) = again_on(dir.path(), &[0, 1, 2]).await;
     write(&groups, 100, 120).await;
     end(disks, groups).await;
     // One that was away and one that was not, with a third: a majority, by their own logs.
-    let disks = open_disks(dir.path(), &[0, 1, 3], false);
-    let groups = again(&disks, 2).await;
+    let (disks, groups) = again_on(dir.path(), &[0, 1, 3]).await;
     check(&groups, 120).await;
     write(&groups, 120, 130).await;
     end(disks, groups).await;
-    let disks = open_disks(dir.path(), &ALL, false);
-    let groups = again(&disks, 2).await;
-    check(&groups, 130).await;
-    end(disks, groups).await;
+    check_on(dir.path(), &ALL, 130).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -441,8 +436,7 @@ async fn b_66_a_database_that_failed_to_write_is_not_taken_again() {
     end(disks, groups).await;
 
     // Where the others are too few it counts: it acknowledged nothing after it failed.
-    let disks = open_disks(dir.path(), &[1, 2], false);
-    let groups = start(&disks, 2, true).await.unwrap();
+    let (disks, groups) = reform_on(dir.path(), &[1, 2]).await;
     check(&groups, 40).await;
     end(disks, groups).await;
 }
@@ -472,8 +466,7 @@ async fn f_09_a_disk_that_fails_as_the_store_starts_is_left_out() {
 async fn f_09_a_disk_that_fails_as_it_comes_back_stops_nobody() {
     let dir = tempfile::tempdir().unwrap();
     stopped(dir.path(), 4).await;
-    let disks = open_disks(dir.path(), &[0, 1], false);
-    let groups = start(&disks, 2, true).await.unwrap();
+    let (disks, groups) = reform_on(dir.path(), &[0, 1]).await;
     end(disks, groups).await;
     let disks = open_disks(dir.path(), &ALL, false);
     let again = Start::Again { may_reform: false };
@@ -508,8 +501,7 @@ async fn f_09_a_disk_that_fails_in_a_reform_takes_no_further_part() {
         }
     );
     // Nothing was rewritten, and it was only prepared: both go on.
-    let disks = open_disks(dir.path(), &[0, 1], false);
-    let groups = start(&disks, 2, true).await.unwrap();
+    let (disks, groups) = reform_on(dir.path(), &[0, 1]).await;
     check(&groups, 100).await;
     end(disks, groups).await;
 }
