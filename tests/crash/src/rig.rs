@@ -23,8 +23,13 @@ const SECRET_KEY: &str = "a secret that only the examiner knows";
 /// A start on a machine that does much else.
 const START_LIMIT: Duration = Duration::from_secs(240);
 const FOLDER_PREFIX: &str = "examiner-";
-/// Sparse; XFS wants at least 300 MB.
-const IMAGE_BYTES: u64 = 512 << 20;
+/// Room for what two hundred rounds leave behind: on full disks a round tries little. The images
+/// are sparse.
+const IMAGE_BYTES: u64 = 4 << 30;
+/// What fills such a disk, whatever is on it: each about half of what may still be free.
+const BALLASTS: [&str; 11] = [
+    "2g", "1g", "500m", "250m", "120m", "60m", "30m", "15m", "7m", "3m", "1m",
+];
 /// Tells the process that it is within a namespace of its own.
 const INSIDE: &str = "EXAMINER_INSIDE";
 
@@ -339,7 +344,7 @@ impl Rig {
 
     /// Takes the space of a disk, or gives it back.
     pub fn fill(&self, number: usize, full: bool) {
-        for size in ["400m", "100m", "20m", "5m", "1m"] {
+        for size in BALLASTS {
             let ballast = self.mount_point(number).join(format!("ballast-{size}"));
             let _ = match full {
                 true => Command::new("fallocate")
