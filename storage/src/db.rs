@@ -65,6 +65,8 @@ pub mod log_tag {
     pub const UNCONFIRMED: u8 = 2;
     /// What the disk says of itself, and knows of the others of its store.
     pub const WITNESS: u8 = 3;
+    /// Stock is to be taken of the disk's shards.
+    pub const STOCK: u8 = 4;
 }
 
 /// Names one state on one disk: the first eight bytes, big-endian, of its keys in
@@ -173,7 +175,7 @@ struct Core {
     /// The log thread took what waited.
     taken: Notify,
     failure: watch::Sender<Option<DbError>>,
-    syncs: Histogram,
+    syncs: Arc<Histogram>,
     crash: Crash,
     #[cfg(test)]
     options: Options,
@@ -263,7 +265,7 @@ impl Db {
             queued: Condvar::new(),
             taken: Notify::new(),
             failure: watch::Sender::new(None),
-            syncs: Histogram::default(),
+            syncs: Arc::default(),
             crash: shared.crash.clone(),
             #[cfg(test)]
             options,
@@ -377,7 +379,7 @@ impl Db {
     }
 
     /// How often the log thread has synced the WAL, and how long that took.
-    pub fn syncs(&self) -> &Histogram {
+    pub fn syncs(&self) -> &Arc<Histogram> {
         &self.core.syncs
     }
 

@@ -29,6 +29,7 @@ use crate::repair::epochs::{EpochGuard, Epochs};
 use crate::repair::gc::Counts;
 use crate::repair::heal::Healer;
 use crate::repair::scrub::Scrubber;
+use crate::repair::stock::Stock;
 use crate::store::{
     Body, CompleteUpload, CreateBucket, CreateUpload, DeleteObject, Deleted, Health, ListBuckets,
     ListObjects, ListUploads, ListVersions, ObjectHandle, ObjectPage, ObjectStore, PutObject,
@@ -66,6 +67,7 @@ pub struct Node {
     collected: Arc<Counts>,
     pub(crate) healer: Arc<Healer>,
     scrubber: Arc<Scrubber>,
+    stock: Arc<Stock>,
     upkeep: Upkeep,
 }
 

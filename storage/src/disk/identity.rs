@@ -12,6 +12,7 @@ use std::fs::{self, File, TryLockError};
 use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use self::birth::{give_birth, make_folders};
 use crate::env::Env;
@@ -115,12 +116,12 @@ impl IdentityError {
     }
 }
 
-/// A directory whose identity is known, locked by this process while this lives.
-#[derive(Debug)]
+/// A directory whose identity is known, locked by this process while this or a clone of it lives.
+#[derive(Clone, Debug)]
 pub struct Settled {
     pub dir: PathBuf,
     pub identity: Identity,
-    _lock: File,
+    _lock: Arc<File>,
 }
 
 /// What the given directories are.
@@ -360,7 +361,7 @@ fn refuse_mixed(dirs: &[PathBuf], looks: &[Look]) -> Result<(), IdentityError> {
     Ok(())
 }
 
-fn lock(dir: &Path) -> Result<File, IdentityError> {
+fn lock(dir: &Path) -> Result<Arc<File>, IdentityError> {
     let open = File::options()
         .create(true)
         .truncate(false)
@@ -369,9 +370,9 @@ fn lock(dir: &Path) -> Result<File, IdentityError> {
     take(dir, open.map_err(|source| at(dir, source))?)
 }
 
-fn take(dir: &Path, file: File) -> Result<File, IdentityError> {
+fn take(dir: &Path, file: File) -> Result<Arc<File>, IdentityError> {
     match file.try_lock() {
-        Ok(()) => Ok(file),
+        Ok(()) => Ok(Arc::new(file)),
         Err(TryLockError::WouldBlock) => Err(IdentityError::Locked {
             dir: dir.to_owned(),
         }),

@@ -59,6 +59,8 @@ struct Inner {
     pool: Pool,
     pending: Pending,
     crash: Crash,
+    /// Of the database's log.
+    log_syncs: Arc<Histogram>,
     state: watch::Sender<DiskState>,
     space: Mutex<Option<Look>>,
     confirmed: Mutex<Vec<ShardName>>,
@@ -71,7 +73,7 @@ impl LocalDisk {
     pub fn open(settled: Settled, db: Arc<Db>, reserve: Reserve) -> io::Result<LocalDisk> {
         let (id, dir) = (settled.identity.disk, settled.dir.clone());
         let failure = db.failure();
-        let crash = db.crash().clone();
+        let (crash, log_syncs) = (db.crash().clone(), db.syncs().clone());
         let inner = Arc::new(Inner {
             id,
             dir,
@@ -80,6 +82,7 @@ impl LocalDisk {
             pool: Pool::new()?,
             pending: Pending::new(db, id),
             crash,
+            log_syncs,
             state: watch::Sender::new(DiskState::Up),
             space: Mutex::default(),
             confirmed: Mutex::default(),
@@ -115,7 +118,8 @@ async fn look_after(disk: Weak<Inner>, mut failure: watch::Receiver<Option<DbErr
 }
 
 impl Inner {
-    /// The first reason to leave `Up` stays.
+    /// The first reason to leave `Up` stays. What is there can still be read; the database is not
+    /// needed for that, and may be made anew.
     fn leave(&self, to: DiskState) {
         let left = self.state.send_if_modified(|state| {
             let lost = matches!((&*state, &to), (DiskState::Failed(_), DiskState::Lost(_)));
@@ -126,6 +130,7 @@ impl Inner {
             leaves
         });
         if left {
+            self.pending.let_go();
             let state = &*self.state.borrow();
             tracing::error!(disk = %self.id, dir = %self.dir.display(), ?state, "disk is down");
         }
@@ -320,12 +325,11 @@ impl Disk for LocalDisk {
     }
 
     fn measures(&self) -> Vec<Measure> {
-        let log = self.inner.pending.db().syncs();
         vec![
             Measure::durations(
                 "disk_log_sync_seconds",
                 "How long a sync of the metadata's log took.",
-                log,
+                &self.inner.log_syncs,
             ),
             Measure::durations(
                 "disk_shard_sync_seconds",

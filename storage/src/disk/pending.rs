@@ -1,11 +1,13 @@
 //! A disk's list of shards not yet confirmed: what gc looks at instead of walking the disk.
 //!
-//! Lies in the disk's own RocksDB. Where that is made anew, so is the list, from the files.
+//! Lies in the disk's own RocksDB. Where that is made anew, so is the list, from the files. The
+//! files may then be fewer than the metadata say, so that **stock** is to be taken of them
+//! (`repair::stock`); that stands in the same database until it is done.
 
 use std::fs;
 use std::io;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use rocksdb::{Direction, IteratorMode, WriteBatch};
 
@@ -17,36 +19,49 @@ use crate::types::{BucketId, DiskId, Epoch, WriteId};
 
 const KEY_LEN: usize = 22;
 const VALUE_LEN: usize = 16;
+/// Says that stock is to be taken of the disk's shards.
+const STOCK_KEY: [u8; 1] = [log_tag::STOCK];
 
 pub struct Pending {
-    db: Arc<Db>,
+    /// None once it was let go of.
+    db: RwLock<Option<Arc<Db>>>,
     disk: DiskId,
 }
 
 impl Pending {
     pub fn new(db: Arc<Db>, disk: DiskId) -> Pending {
+        let db = RwLock::new(Some(db));
         Pending { db, disk }
     }
 
-    pub fn db(&self) -> &Db {
-        &self.db
+    fn db(&self) -> Result<Arc<Db>, DbError> {
+        let db = self.db.read().unwrap_or_else(PoisonError::into_inner);
+        db.clone().ok_or(DbError::Closed)
+    }
+
+    /// The list is not asked for any more, and nothing here keeps its database open.
+    pub fn let_go(&self) {
+        let mut db = self.db.write().unwrap_or_else(PoisonError::into_inner);
+        let last = db.take();
+        drop(db);
+        drop(last);
     }
 
     /// Durable when it returns. Power goes before: nothing of the shard is on the disk. After: gc
     /// finds the entry, whatever of the shard is there.
     pub async fn add(&self, shard: &ShardHeader) -> Result<(), DbError> {
         let (key, value) = (encode_key(&shard.name), encode_value(shard));
-        let family = self.db.family(Family::Log);
-        self.db
-            .synced(|batch| batch.put_cf(family, key, value))
+        let db = self.db()?;
+        db.synced(|batch| batch.put_cf(db.family(Family::Log), key, value))
             .await
     }
 
     /// Those of `shards` that are not on the list. Blocks.
     pub fn without_listed(&self, mut shards: Vec<ShardName>) -> Result<Vec<ShardName>, DbError> {
-        let family = self.db.family(Family::Log);
+        let db = self.db()?;
+        let family = db.family(Family::Log);
         let keys: Vec<_> = shards.iter().map(|s| (family, encode_key(s))).collect();
-        let mut rows = self.db.rocks().multi_get_cf(keys).into_iter();
+        let mut rows = db.rocks().multi_get_cf(keys).into_iter();
         let mut failed = None;
         shards.retain(|_| match rows.next() {
             Some(Ok(row)) => row.is_none(),
@@ -56,18 +71,18 @@ impl Pending {
             }
             None => false,
         });
-        failed.map_or(Ok(shards), |e| Err(self.db.failed(e)))
+        failed.map_or(Ok(shards), |e| Err(db.failed(e)))
     }
 
     /// Puts shards that have files on the list, as of `epoch`; see [`relist`]. Without a sync: one
     /// that is lost is found again by the next walk. Blocks.
     pub fn add_again(&self, shards: &[ShardName], epoch: Epoch) -> Result<(), DbError> {
-        let mut batch = WriteBatch::default();
+        let (db, mut batch) = (self.db()?, WriteBatch::default());
         for shard in shards {
-            let family = self.db.family(Family::Log);
+            let family = db.family(Family::Log);
             batch.put_cf(family, encode_key(shard), value_again(epoch));
         }
-        self.db.write_unsynced(batch)
+        db.write_unsynced(batch)
     }
 
     /// Without a sync: an entry that comes back after a power cut is confirmed once more.
@@ -75,28 +90,24 @@ impl Pending {
         if shards.is_empty() {
             return Ok(());
         }
-        let mut batch = WriteBatch::default();
+        let (db, mut batch) = (self.db()?, WriteBatch::default());
         for shard in shards {
-            batch.delete_cf(self.db.family(Family::Log), encode_key(shard));
+            batch.delete_cf(db.family(Family::Log), encode_key(shard));
         }
-        self.db.write_unsynced(batch)
+        db.write_unsynced(batch)
     }
 
     pub fn list(&self, below: Epoch, max: usize) -> Result<Vec<Unconfirmed>, DbError> {
         let prefix = [log_tag::UNCONFIRMED];
         let mode = IteratorMode::From(&prefix, Direction::Forward);
-        let mut entries = Vec::new();
-        for row in self
-            .db
-            .rocks()
-            .iterator_cf(self.db.family(Family::Log), mode)
-        {
-            let (key, value) = row.map_err(|e| self.db.failed(e))?;
+        let (db, mut entries) = (self.db()?, Vec::new());
+        for row in db.rocks().iterator_cf(db.family(Family::Log), mode) {
+            let (key, value) = row.map_err(|e| db.failed(e))?;
             if !key.starts_with(&prefix) || entries.len() >= max {
                 break;
             }
             let entry = decode(self.disk, &key, &value)
-                .ok_or_else(|| self.db.corrupt("malformed entry of an unconfirmed shard"))?;
+                .ok_or_else(|| db.corrupt("malformed entry of an unconfirmed shard"))?;
             if entry.epoch < below {
                 entries.push(entry);
             }
@@ -112,9 +123,15 @@ impl Pending {
 /// `epoch` is the current one: no write that is still on its way began later, so that the floor
 /// guards it as it does with the true one. Nothing reads the bucket of an entry but for people.
 ///
+/// What else the list's database said of the shards is lost, too: that stock is to be taken of them
+/// ([`owes_stock`]) is written with it.
+///
 /// Durable when it returns. Power goes before: a part of the list, and the caller's next try.
 pub fn relist(dir: &Path, db: &Db, epoch: Epoch) -> io::Result<u64> {
     let mut count = 0;
+    let mut owed = WriteBatch::default();
+    owed.put_cf(db.family(Family::Log), STOCK_KEY, []);
+    db.write_unsynced(owed)?;
     for first in 0..=u8::MAX {
         let mut batch = WriteBatch::default();
         for file in fs::read_dir(shard_folder(dir, first))? {
@@ -133,6 +150,19 @@ pub fn relist(dir: &Path, db: &Db, epoch: Epoch) -> io::Result<u64> {
     }
     db.flush(&[Family::Log])?;
     Ok(count)
+}
+
+/// Whether the metadata may name shards that the disk lacks, and nobody has looked yet. Blocks.
+pub fn owes_stock(db: &Db) -> Result<bool, DbError> {
+    let row = db.rocks().get_pinned_cf(db.family(Family::Log), STOCK_KEY);
+    Ok(row.map_err(|e| db.failed(e))?.is_some())
+}
+
+/// What the disk lacks is queued for heal. Without a sync: stock may well be taken twice. Blocks.
+pub fn stock_taken(db: &Db) -> Result<(), DbError> {
+    let mut batch = WriteBatch::default();
+    batch.delete_cf(db.family(Family::Log), STOCK_KEY);
+    db.write_unsynced(batch)
 }
 
 /// The shard that a file of this name holds.

@@ -36,6 +36,7 @@ use crate::repair::epochs::Epochs;
 use crate::repair::heal::Healer;
 use crate::repair::proposer::Proposer;
 use crate::repair::scrub::Scrubber;
+use crate::repair::stock::Stock;
 use crate::types::DiskId;
 
 const DEFAULT_CLASS: &str = "STANDARD";
@@ -136,8 +137,10 @@ impl Node {
         let shards = Arc::new(Shards::new(disks, classes, damage));
         let settings = groups.system.read(|view| view.upkeep_settings()).await?;
         let pace = Pace::new(settings.heal_bytes_per_second, settings.heal_paused);
-        let healer = Healer::new(objects.clone(), shards.clone(), Arc::new(pace));
+        let pace = Arc::new(pace);
+        let healer = Healer::new(objects.clone(), shards.clone(), pace.clone());
         let healer = Arc::new(healer);
+        let stock = Stock::new(objects.clone(), shards.clone(), healer.clone(), pace);
         let of_scrub = (system.clone(), objects.clone());
         let scrubber = Scrubber::new(of_scrub.0, of_scrub.1, shards.clone(), healer.clone());
         let disks = Disks::new(system, objects, shards.clone(), healer.clone());
@@ -165,6 +168,7 @@ impl Node {
             collected: Arc::default(),
             healer,
             scrubber: Arc::new(scrubber),
+            stock: Arc::new(stock),
             upkeep: Upkeep::default(),
         });
         node.finish_deletions().await?;

@@ -121,7 +121,7 @@ impl Node {
             healed_shards: counts.healed.load(Ordering::Relaxed),
             healed_bytes: counts.bytes.load(Ordering::Relaxed),
             failures: counts.failed.load(Ordering::Relaxed),
-            queueing,
+            queueing: queueing || self.stock.is_under_way(),
         })
     }
 

@@ -10,6 +10,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{MissedTickBehavior, timeout};
 
 use super::Node;
+use crate::db::Db;
 use crate::disk::{Disk, DiskState};
 use crate::error::{Error, Result};
 use crate::meta::command::{Change, HealEntry};
@@ -88,6 +89,9 @@ pub(super) fn start(
     let disks = node.disks.clone();
     node.upkeep.run(async move { disks.run().await });
     node.upkeep.run(note_presence(node.groups()));
+    for (disk, db) in node.databases().iter() {
+        node.take_stock(*disk, db);
+    }
     let weak = Arc::downgrade(node);
     node.upkeep.run(async move {
         let mut reports = Vec::new();
@@ -154,6 +158,12 @@ pub(super) async fn watch(disk: Arc<dyn Disk>, groups: Groups, disks: Arc<Disks>
 }
 
 impl Node {
+    pub(super) fn take_stock(&self, disk: DiskId, db: &Arc<Db>) {
+        let (stock, db) = (self.stock.begin(), Arc::downgrade(db));
+        self.upkeep
+            .run(async move { stock.take_if_owed(disk, db).await });
+    }
+
     async fn queue_heals(&self, reports: impl Iterator<Item = DamageReport>) -> Result<()> {
         let entries = reports
             .map(|report| HealEntry {

@@ -15,7 +15,8 @@ use tokio::sync::OwnedSemaphorePermit;
 use super::read::Wanted;
 use super::{Holder, Pace, Paused, Shards, layout_of, shard_name, within_deadline};
 use crate::disk::{
-    BLOCK_SIZE_BYTES, Disk, DiskError, ShardHeader, ShardName, ShardShape, ShardWriter, blocks_of,
+    BLOCK_SIZE_BYTES, Disk, DiskError, ShardHeader, ShardName, ShardReader, ShardShape,
+    ShardWriter, blocks_of,
 };
 use crate::error::{Error, Result};
 use crate::meta::command::{ShardAt, ShardSet};
@@ -48,6 +49,24 @@ pub enum Examined {
     Away,
     /// The disk is here and did not tell.
     Unknown(String),
+}
+
+impl From<DiskError> for Examined {
+    fn from(error: DiskError) -> Examined {
+        match error {
+            DiskError::Missing | DiskError::Corrupt(_) => Examined::Damaged(error.to_string()),
+            DiskError::Down(_) => Examined::Away,
+            DiskError::Io(_) | DiskError::Full => Examined::Unknown(error.to_string()),
+        }
+    }
+}
+
+/// Where a shard should be.
+struct Placed {
+    disk: Arc<dyn Disk>,
+    name: ShardName,
+    shape: ShardShape,
+    checksum: u64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -90,31 +109,61 @@ impl Owing<'_> {
 impl Shards {
     /// Reads all of a shard where its row says it is.
     pub async fn examine(&self, shard: Owing<'_>, pace: &Pace) -> Result<Examined, Paused> {
+        let Placed {
+            disk,
+            name,
+            shape,
+            checksum,
+        } = match self.placed(shard) {
+            Ok(placed) => placed,
+            Err(found) => return Ok(found),
+        };
+        match verify(disk.as_ref(), name, shape, checksum, pace).await {
+            Ok(()) => Ok(Examined::Whole),
+            Err(Verify::Paused(paused)) => Err(paused),
+            Err(Verify::Disk(error)) => Ok(error.into()),
+        }
+    }
+
+    /// Sees that a shard has its file where its row says, as long as it was and with the header and
+    /// footer that it was committed with. Whether its blocks are good, only a reader of them knows.
+    pub async fn find(&self, shard: Owing<'_>) -> Examined {
+        let Placed {
+            disk,
+            name,
+            shape,
+            checksum,
+        } = match self.placed(shard) {
+            Ok(placed) => placed,
+            Err(found) => return found,
+        };
+        let found = async {
+            let reader = within_deadline(disk.open(name, shape)).await?;
+            see_seal(reader.as_ref(), checksum).await
+        };
+        found
+            .await
+            .map_or_else(Examined::from, |()| Examined::Whole)
+    }
+
+    /// Where a shard should be, or what is known of it without a look.
+    fn placed(&self, shard: Owing<'_>) -> Result<Placed, Examined> {
         let place = &shard.set.shards[usize::from(shard.rank)];
         if place.missing {
-            return Ok(Examined::Damaged("it was never written".into()));
+            return Err(Examined::Damaged("it was never written".into()));
         }
         let disk = match self.roster().holder(place.disk) {
             Holder::Here(disk) => disk,
-            Holder::Gone => return Ok(Examined::Damaged("its disk is gone".into())),
-            Holder::Away => return Ok(Examined::Away),
+            Holder::Gone => return Err(Examined::Damaged("its disk is gone".into())),
+            Holder::Away => return Err(Examined::Away),
         };
-        let shape = match shard.wanted() {
-            Ok(wanted) => wanted.shape(),
-            Err(error) => return Ok(Examined::Unknown(error.to_string())),
-        };
-        let name = shard_name(shard.write_id, shard.rank, place.at());
-        let read = verify(disk.as_ref(), name, shape, place.checksum, pace).await;
-        Ok(match read {
-            Ok(()) => Examined::Whole,
-            Err(Verify::Paused(paused)) => return Err(paused),
-            Err(Verify::Disk(e @ (DiskError::Missing | DiskError::Corrupt(_)))) => {
-                Examined::Damaged(e.to_string())
-            }
-            Err(Verify::Disk(DiskError::Down(_))) => Examined::Away,
-            Err(Verify::Disk(e @ (DiskError::Io(_) | DiskError::Full))) => {
-                Examined::Unknown(e.to_string())
-            }
+        let wanted = shard.wanted();
+        let wanted = wanted.map_err(|error| Examined::Unknown(error.to_string()))?;
+        Ok(Placed {
+            disk,
+            name: shard_name(shard.write_id, shard.rank, place.at()),
+            shape: wanted.shape(),
+            checksum: place.checksum,
         })
     }
 
@@ -278,11 +327,15 @@ async fn verify(
             return Err(Verify::Disk(what));
         }
     }
-    let seal = within_deadline(reader.seal()).await;
-    match seal.map_err(Verify::Disk)? == checksum {
+    let sealed = see_seal(reader.as_ref(), checksum).await;
+    sealed.map_err(Verify::Disk)
+}
+
+async fn see_seal(shard: &dyn ShardReader, checksum: u64) -> Result<(), DiskError> {
+    match within_deadline(shard.seal()).await? == checksum {
         true => Ok(()),
-        false => Err(Verify::Disk(DiskError::Corrupt(
+        false => Err(DiskError::Corrupt(
             "it is not the one that was committed".into(),
-        ))),
+        )),
     }
 }

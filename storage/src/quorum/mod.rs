@@ -163,9 +163,12 @@ impl Shards {
         *roster = Arc::new(changed);
     }
 
-    /// From now on the disk takes shards.
+    /// From now on the disk takes shards, in the place of one of its id.
     pub fn add_disk(&self, disk: Arc<dyn Disk>) {
-        self.change_roster(|roster| roster.disks.push(disk));
+        self.change_roster(|roster| {
+            roster.disks.retain(|old| old.id() != disk.id());
+            roster.disks.push(disk);
+        });
     }
 
     /// The disk counts as away: nothing here holds it any more.

@@ -8,3 +8,4 @@ pub mod gc;
 pub mod heal;
 pub mod proposer;
 pub mod scrub;
+pub mod stock;

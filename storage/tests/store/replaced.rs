@@ -11,7 +11,7 @@ use drystone_storage::node::{Node, Options};
 use drystone_storage::operator::{DiskState, Operator as _, ReplaceError, Status, UpkeepChange};
 use drystone_storage::store::ObjectStore as _;
 
-use crate::body::{TestBody, pattern, request};
+use crate::body::{TestBody, get, pattern, put, request};
 use crate::buckets::create;
 use crate::losses::{Ledger, Life, Writers, check, empty, newborn, runtime, until};
 
@@ -147,6 +147,52 @@ fn f_24_a_heal_that_is_cut_off_again_and_again_goes_on_where_it_was() {
     // What cuts left is unconfirmed, and for gc to take.
     let report = census(&directories);
     assert_eq!(report.verdict, Verdict::Whole, "{report:#?}");
+}
+
+fn put_large(life: &Life, keys: std::ops::Range<u64>) {
+    let bucket = life.bucket();
+    for n in keys {
+        let key = n.to_string();
+        let put = put(&*life.node, bucket, &key, pattern(n, 50_000));
+        life.runtime.block_on(put);
+    }
+}
+
+fn check_large(life: &Life, keys: std::ops::Range<u64>) {
+    let bucket = life.bucket();
+    for n in keys {
+        let got = life
+            .runtime
+            .block_on(get(&*life.node, bucket, &n.to_string()));
+        assert!(got == pattern(n, 50_000), "{n}");
+    }
+}
+
+/// Once only scrub would have found out, in a fortnight.
+#[test]
+fn f_14_what_an_older_copy_of_a_disk_lacks_is_made_anew_at_once() {
+    let root = tempfile::tempdir().unwrap();
+    let (life, directories) = newborn(root.path());
+    put_large(&life, 0..5);
+    until(|| status(&life).scrub.finished_ms.is_some());
+    life.close();
+    let copy = root.path().join("copy");
+    let mut cp = std::process::Command::new("cp");
+    cp.arg("-r").arg(&directories[1]).arg(&copy);
+    assert!(cp.status().unwrap().success());
+    let life = Life::begin(&directories);
+    put_large(&life, 5..40);
+    life.close();
+    fs::remove_dir_all(&directories[1]).unwrap();
+    fs::rename(&copy, &directories[1]).unwrap();
+
+    // Cut off while stock is taken, it is taken again.
+    Life::begin(&directories).cut();
+    let life = Life::begin(&directories);
+    healed(&life);
+    check_large(&life, 0..40);
+    life.close();
+    assert_whole(&directories);
 }
 
 #[test]
