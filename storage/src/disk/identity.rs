@@ -29,7 +29,8 @@ pub struct Identity {
     pub cluster: [u8; 16],
     pub node: [u8; 16],
     pub disk: DiskId,
-    /// Names the first start that made this disk, and how many it was to make.
+    /// Names the first start that made this disk, and how many it was to make; none, if the disk
+    /// came later.
     pub birth: [u8; 16],
     pub birth_disks: u32,
     /// Counts how often the disk was made anew under its id.
@@ -139,7 +140,8 @@ pub struct Found {
 pub fn settle(dirs: &[PathBuf], env: &dyn Env) -> Result<Found, IdentityError> {
     let mut looks = look_at_all(dirs)?;
     let known: Vec<Identity> = looks.iter().filter_map(Look::identity).collect();
-    let birth = known.iter().all(|identity| !identity.born);
+    let begun = |identity: &Identity| !identity.born && identity.birth_disks > 0;
+    let birth = known.iter().all(begun);
     if birth {
         give_birth(dirs, &mut looks, known.first(), env)?;
     }
@@ -150,24 +152,33 @@ pub fn settle(dirs: &[PathBuf], env: &dyn Env) -> Result<Found, IdentityError> {
     };
     for (dir, look) in dirs.iter().zip(looks) {
         match look {
-            Look::Disk(identity) => {
-                let dir = dir.clone();
-                let _lock = lock(&dir)?;
-                // Another start may have come in between the look and the lock.
-                if self::look(&dir).ok().and_then(|look| look.identity()) != Some(identity) {
-                    return Err(IdentityError::Locked { dir });
-                }
-                file::mend(&dir, &identity);
-                found.disks.push(Settled {
-                    dir,
-                    identity,
-                    _lock,
-                });
-            }
+            Look::Disk(identity) => match claim(dir, identity) {
+                Ok(disk) => found.disks.push(disk),
+                // It can be read and not be written (F-09): the others go on without it. A birth
+                // takes all.
+                Err(error @ IdentityError::Io { .. }) if !birth => found.lost.push(error),
+                Err(error) => return Err(error),
+            },
             other => found.lost.extend(other.unusable(dir)),
         }
     }
     Ok(found)
+}
+
+fn claim(dir: &Path, identity: Identity) -> Result<Settled, IdentityError> {
+    let dir = dir.to_owned();
+    let _lock = lock(&dir)?;
+    // Another start may have come in between the look and the lock.
+    let now = look(&dir).map_err(|source| at(&dir, source))?;
+    if now.identity() != Some(identity) {
+        return Err(IdentityError::Locked { dir });
+    }
+    file::mend(&dir, &identity);
+    Ok(Settled {
+        dir,
+        identity,
+        _lock,
+    })
 }
 
 /// Reads the identities in `dirs` and locks the disks, without a change to anything: for a look at
@@ -203,6 +214,7 @@ pub fn adopt(dir: &Path, of: &Identity, env: &dyn Env) -> Result<Settled, Identi
     let identity = match looked {
         Look::Empty => Identity {
             disk: DiskId(env.random()),
+            birth_disks: 0,
             generation: 0,
             born: false,
             ..*of

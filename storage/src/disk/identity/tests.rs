@@ -58,6 +58,39 @@ fn f_14_an_emptied_or_missing_directory_is_lost_and_never_made_anew() {
     assert!(!dirs[1].exists());
 }
 
+/// Found by reading: the one disk that was read-only kept the whole store from starting.
+#[test]
+fn f_09_a_disk_that_cannot_be_locked_is_lost_and_the_others_go_on() {
+    let root = tempfile::tempdir().unwrap();
+    let dirs = dirs(root.path(), 4);
+    born(&dirs);
+    // What opens it for writing fails, as on a file system that is read-only.
+    fs::remove_file(dirs[1].join(LOCK_FILE)).unwrap();
+    fs::create_dir(dirs[1].join(LOCK_FILE)).unwrap();
+    let found = settle(&dirs, &SystemEnv).unwrap();
+    assert_eq!(found.disks.len(), 3);
+    assert!(matches!(&found.lost[0], IdentityError::Io { dir, .. } if *dir == dirs[1]));
+}
+
+/// Found by reading: a disk whose joining was cut, alone while the others are not mounted, made a
+/// new store of their mount points.
+#[test]
+fn f_14_a_disk_that_was_to_replace_another_begins_no_birth() {
+    let root = tempfile::tempdir().unwrap();
+    let dirs = dirs(root.path(), 2);
+    born(&dirs);
+    let of = settle(&dirs, &SystemEnv).unwrap().disks[0].identity;
+    for dir in &dirs {
+        fs::remove_dir_all(dir).unwrap();
+        fs::create_dir(dir).unwrap();
+    }
+    drop(adopt(&dirs[1], &of, &SystemEnv).unwrap());
+    let found = settle(&dirs, &SystemEnv).unwrap();
+    assert!(!found.birth);
+    assert!(matches!(found.lost[0], IdentityError::Empty { .. }));
+    assert_eq!(fs::read_dir(&dirs[0]).unwrap().count(), 0);
+}
+
 #[test]
 fn a_birth_that_was_cut_is_finished_with_the_same_directories_only() {
     let root = tempfile::tempdir().unwrap();
