@@ -265,9 +265,14 @@ impl Survivors {
         strength(&ends)
     }
 
+    /// Whether a reform that was cut has rewritten this group.
+    pub fn is_formed(&self, epoch: u64) -> bool {
+        self.of_epoch(epoch).next().is_some()
+    }
+
     /// What is left to rewrite when the group is to begin anew after `epoch`.
     fn newest(&self, epoch: u64) -> Result<Option<&(OpenDisk, Replica, End)>, Standstill> {
-        if self.of_epoch(epoch + 1).next().is_some() {
+        if self.is_formed(epoch + 1) {
             return Ok(None);
         }
         let of = self.of_epoch(epoch).max_by_key(|(_, _, end)| end.last);

@@ -74,7 +74,7 @@ impl Groups {
         for other in self.objects.members().healthy() {
             let other = other.open();
             if other.id != disk
-                && let Err(error) = mark_on(&other, disk, fault).await
+                && let Err(error) = witness::mark_known(&other, disk, fault).await
             {
                 tracing::warn!(%error, disk = %other.id, "a failed database is not marked here");
             }
@@ -166,15 +166,6 @@ impl Groups {
         admit(&self.system, &rows).await?;
         admit(&self.objects, &rows).await
     }
-}
-
-async fn mark_on(other: &OpenDisk, disk: DiskId, fault: Fault) -> Result<()> {
-    let (db, id) = (other.db.clone(), other.id);
-    let known = run_blocking(move || witness::read(&db, id)).await?.known;
-    if let Some(known) = known.get(&disk) {
-        witness::mark(other, disk, known.database, fault).await?;
-    }
-    Ok(())
 }
 
 /// Starts a group's replicas in `rows`, and has one stand for election.

@@ -24,7 +24,7 @@ use super::replica::{
     put_replica_row, replica_rows,
 };
 use super::snapshot::{delete_unused_states, unused_state};
-use super::witness::{self, Trust, Witness};
+use super::witness::{self, Fault, Preparing, Trust, Witness};
 use crate::db::Db;
 use crate::error::{Error, Result};
 use crate::types::DiskId;
@@ -175,7 +175,7 @@ fn decide(
     let mut reform = past.resumed.is_some();
     for group in survivors(looks) {
         match group.strength(epoch) {
-            _ if past.resumed.is_some() => {}
+            _ if past.resumed.is_some() && group.is_formed(epoch + 1) => {}
             Strength::Majority => {}
             Strength::Enough(_) => reform = true,
             Strength::TooFew {
@@ -287,6 +287,9 @@ pub(super) async fn look_and_decide(
             |look: &&Look| trusted(look) && look.witness.own.is_some() && look.epoch() == epoch;
         let parts: Vec<_> = looks.iter().filter(takes_part).collect();
         let disks: Vec<_> = parts.iter().map(|look| look.disk.clone()).collect();
+        if let Some(resumed) = &decision.past.resumed {
+            void_without(&disks, resumed).await?;
+        }
         // A disk that fails on the way is found damaged by the next look, and the rest decides.
         match reform::reform(&disks, &survivors(&parts), &decision.past).await {
             Ok(reformed) => drop(reformed?),
@@ -296,6 +299,18 @@ pub(super) async fn look_and_decide(
             Err(error) => return Err(error.into()),
         }
     }
+}
+
+/// A reform goes on without those who took part in it and cannot be read now. One of them may have
+/// a group formed anew already: if it were to come back as it is, it would lead beside the others.
+async fn void_without(disks: &[OpenDisk], resumed: &Preparing) -> Result<()> {
+    let is_here = |id: &&DiskId| disks.iter().any(|disk| disk.id == **id);
+    for absent in resumed.disks.iter().filter(|id| !is_here(id)) {
+        for disk in disks {
+            witness::mark_known(disk, *absent, Fault::Damaged).await?;
+        }
+    }
+    Ok(())
 }
 
 /// Starts the replicas that are on `disks` and has each group elect a leader at once. Returns

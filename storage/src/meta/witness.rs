@@ -269,6 +269,16 @@ pub async fn mark(
     other.db.synced(fill).await
 }
 
+/// The same for the database that `other` knows the disk by.
+pub async fn mark_known(other: &OpenDisk, disk: DiskId, fault: Fault) -> Result<(), DbError> {
+    let (db, id) = (other.db.clone(), other.id);
+    let known = run_blocking(move || read(&db, id)).await?.known;
+    match known.get(&disk) {
+        Some(known) => mark(other, disk, known.database, fault).await,
+        None => Ok(()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -167,7 +167,11 @@ enum Cut {
 const ID: witness::ReformId = [5; 16];
 
 async fn reform_until(dir: &Path, cut: Cut) {
-    let disks = open_disks(dir, &[0, 1], false);
+    reform_of(dir, &[0, 1], cut).await;
+}
+
+async fn reform_of(dir: &Path, those: &[u8], cut: Cut) {
+    let disks = open_disks(dir, those, false);
     let preparing = Preparing {
         id: ID,
         disks: disks.iter().map(|disk| disk.id).collect(),
@@ -253,6 +257,62 @@ async fn f_01_without_one_who_took_part_a_cut_reform_is_waited_for_or_void() {
     end(disks, groups).await;
     // And it has forgotten the reform.
     check_on(dir.path(), &[0, 2, 3], 110).await;
+}
+
+/// Found by reading: the reform was gone on with by those of full trust alone, who were too few, and
+/// no start came to its end any more.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn f_01_a_cut_reform_that_needs_a_disk_that_failed_to_write_is_finished_with_it() {
+    for cut in [Cut::Prepared, Cut::FirstGroup, Cut::BothGroups] {
+        let dir = tempfile::tempdir().unwrap();
+        let (disks, groups) = newborn(dir.path(), 4).await;
+        write(&groups, 0, 20).await;
+        disks[1].db.break_disk();
+        groups.objects.replica_lost(disks[1].id);
+        groups.mark(disks[1].id).await;
+        write(&groups, 20, 40).await;
+        end(disks, groups).await;
+
+        reform_of(dir.path(), &[1, 2], cut).await;
+        let disks = open_disks(dir.path(), &[1, 2], false);
+        let groups = start(&disks, 2, true).await.unwrap();
+        check(&groups, 40).await;
+        write(&groups, 40, 50).await;
+        end(disks, groups).await;
+    }
+}
+
+/// Found by reading: a disk that took part, could not be opened as the others finished it, and came
+/// back later, led its half of the group beside theirs.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn f_39_who_was_left_out_as_a_cut_reform_was_finished_never_leads() {
+    let dir = tempfile::tempdir().unwrap();
+    stopped(dir.path(), 4).await;
+    reform_of(dir.path(), &[0, 1, 2], Cut::FirstGroup).await;
+    let mut disks = open_disks(dir.path(), &[0, 1, 2], false);
+    let left_out = disks.remove(1);
+    let formed = replica_rows(&left_out.db).unwrap();
+    let damaged = vec![(left_out.id, "it does not open".to_owned())];
+    let again = Start::Again { may_reform: true };
+    let started = start_groups(&disks, damaged, again, 2).await;
+    let groups = started.map_err(|e| e.to_string()).unwrap().groups;
+    write(&groups, 100, 110).await;
+    disks.push(left_out);
+    end(disks, groups).await;
+
+    let disks = open_disks(dir.path(), &[0, 1, 2], false);
+    let again = Start::Again { may_reform: false };
+    let started = start_groups(&disks, Vec::new(), again, 2).await;
+    let Started {
+        groups, damaged, ..
+    } = started.map_err(|e| e.to_string()).unwrap();
+    assert_eq!(damaged.len(), 1);
+    assert_eq!(damaged[0].0, disks[1].id);
+    check(&groups, 110).await;
+    let voters = groups.objects.status().voters;
+    assert!(voters.iter().all(|voter| voter.disk != disks[1].id));
+    assert_eq!(replica_rows(&disks[1].db).unwrap(), formed);
+    end(disks, groups).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
