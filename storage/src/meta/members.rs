@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock, Weak};
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
@@ -41,7 +41,7 @@ const ELECTION_PAUSE: Duration = Duration::from_millis(250);
 /// Entries in one message to a follower.
 const MESSAGE_ENTRIES_MAX: u64 = 256;
 /// Applied entries that stay in the log for followers that lag.
-const LOG_KEPT_ENTRIES: u64 = 4096;
+pub(super) const LOG_KEPT_ENTRIES: u64 = 4096;
 /// A whole state may take this long to a follower.
 const SNAPSHOT_TIMEOUT: Duration = Duration::from_secs(3600);
 /// How a replica that does not answer is asked again.
@@ -102,9 +102,10 @@ pub struct Member {
     pub raft: Handle,
     pub shared: Arc<Shared>,
     log: RaftLog,
-    meter: Arc<LogMeter>,
+    pub(super) meter: Arc<LogMeter>,
+    pub(super) router: Weak<Router>,
     /// Its sender is gone once the state machine is.
-    applying: watch::Receiver<()>,
+    pub(super) applying: watch::Receiver<()>,
 }
 
 impl Member {
@@ -137,6 +138,7 @@ impl Member {
             shared,
             log,
             meter,
+            router: Arc::downgrade(router),
             applying,
         }))
     }
@@ -170,24 +172,6 @@ impl Member {
             .state
             .is_leader()
             .then_some(metrics.vote.leader_id.term)
-    }
-
-    /// Flushes the state and drops log whenever the disk's logs have grown enough.
-    pub async fn keep_log_short(self: Arc<Self>, mut closing: watch::Receiver<bool>) {
-        let mut full = self.meter.full();
-        // Its end must not wait for more log: whoever holds it holds the disk's database.
-        let mut applying = self.applying.clone();
-        loop {
-            tokio::select! {
-                _ = closing.changed() => return,
-                _ = applying.changed() => return,
-                _ = full.changed() => {}
-            }
-            if self.raft.trigger().snapshot().await.is_err() {
-                // This replica is no more, which its group has noticed.
-                return;
-            }
-        }
     }
 }
 

@@ -4,6 +4,7 @@ pub mod command;
 pub mod group;
 pub mod inspect;
 mod keys;
+mod log_length;
 mod members;
 mod network;
 mod raft_log;

@@ -73,6 +73,10 @@ impl Router {
         meters.entry(disk).or_default().clone()
     }
 
+    pub fn has(&self, id: ReplicaId) -> bool {
+        self.get(id).is_some()
+    }
+
     fn get(&self, id: ReplicaId) -> Option<Target> {
         self.replicas
             .read()
