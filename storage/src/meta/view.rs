@@ -286,6 +286,21 @@ impl View<'_> {
         self.data_row(id)
     }
 
+    /// How many parts a version has, if it was uploaded in parts.
+    pub fn part_count(
+        &self,
+        bucket: BucketId,
+        key: &str,
+        selector: VersionSelector,
+    ) -> Result<u32> {
+        let object = self.version(bucket, key, selector)?.object;
+        let row = object.map(|object| self.data(object.write_id));
+        Ok(match row.transpose()?.flatten().map(|row| row.kind) {
+            Some(DataKind::Parts { count }) => count,
+            _ => 0,
+        })
+    }
+
     /// The bytes of a data row that is `Inline`.
     pub fn value(&self, id: WriteId) -> Result<Vec<u8>> {
         let values = self.db.family(Family::Values);
