@@ -4,6 +4,8 @@
 //! alike. The state machine answers each with a `Reply` or a `Refusal` and keeps the answer until
 //! the command's epoch falls below the floor, so a repeated `request` gets the same answer again.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
 use crate::crash::CommandKind;
@@ -209,6 +211,19 @@ pub struct UpkeepSettings {
     pub scrub_paused: bool,
     /// Every shard is read again within this time. 0: never.
     pub scrub_period_seconds: u64,
+}
+
+impl UpkeepSettings {
+    /// No time to wait is taken for longer: clocks overflow at some end.
+    const SECONDS_MAX: u64 = 100 * 365 * 24 * 3600;
+
+    pub fn gone_after(&self) -> Duration {
+        Duration::from_secs(self.gone_after_seconds.min(Self::SECONDS_MAX))
+    }
+
+    pub fn scrub_period(&self) -> Duration {
+        Duration::from_secs(self.scrub_period_seconds.min(Self::SECONDS_MAX))
+    }
 }
 
 impl Default for UpkeepSettings {

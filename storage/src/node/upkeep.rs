@@ -230,3 +230,83 @@ impl Node {
         }
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::meta::command::{ScrubState, UpkeepSettings};
+    use crate::node::Options;
+    use crate::store::ObjectStore as _;
+    use crate::types::Timestamp;
+
+    async fn store() -> (tempfile::TempDir, Arc<Node>) {
+        let root = tempfile::tempdir().unwrap();
+        let directories = (0..2).map(|n| root.path().join(format!("{n}"))).collect();
+        let node = Node::open(Options::new(directories)).await.unwrap();
+        (root, node)
+    }
+
+    async fn propose(node: &Node, change: Change) {
+        let epoch = node.epochs.begin();
+        let command = node.command(&epoch, change);
+        node.objects.propose(command).await.unwrap();
+    }
+
+    /// Found by reading: a pass that began under a clock that was ahead was the last one until the
+    /// true time came there.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn f_20_scrub_begins_again_where_its_last_pass_lies_in_the_future() {
+        let (_root, node) = store().await;
+        let ahead = Timestamp(node.env.now().0 + (1 << 40));
+        let state = async || node.scrubber.state().await.unwrap();
+        while state().await.is_none_or(|state| state.finished.is_none()) {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        let later = ScrubState {
+            started: ahead,
+            finished: Some(ahead),
+            ..state().await.unwrap()
+        };
+        propose(&node, Change::NoteScrub(later)).await;
+        node.scrubber.wake();
+        let begun = async {
+            while state().await.is_some_and(|state| state.started == ahead) {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        timeout(Duration::from_secs(20), begun).await.unwrap();
+        node.close().await;
+    }
+
+    /// Found by reading: a disk that joined after its command's answer was lost counted as away,
+    /// and would have been given up while it worked.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn r_12_a_disk_that_is_here_does_not_stay_away() {
+        let (_root, node) = store().await;
+        let disk = node.shards.disks()[0].id();
+        node.disks.change(Change::MarkAway { disk }).await.unwrap();
+        node.disks.wake();
+        let back = async {
+            let is_up = |(id, row): &(DiskId, DiskRow)| *id == disk && row.standing == Standing::Up;
+            while !node.disks.known().await.unwrap().iter().any(is_up) {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        timeout(Duration::from_secs(20), back).await.unwrap();
+        node.close().await;
+    }
+
+    /// Found by reading: the tasks that waited for it ended in a panic, at every start again.
+    #[test]
+    fn r_16_no_setting_is_longer_than_a_clock_can_tell() {
+        let settings = UpkeepSettings {
+            gone_after_seconds: u64::MAX,
+            scrub_period_seconds: u64::MAX,
+            ..UpkeepSettings::default()
+        };
+        for time in [settings.gone_after(), settings.scrub_period()] {
+            assert!(tokio::time::Instant::now().checked_add(2 * time).is_some());
+        }
+    }
+}

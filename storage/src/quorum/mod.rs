@@ -96,6 +96,7 @@ struct Roster {
     disks: Vec<Arc<dyn Disk>>,
     /// Those that never come back: what was on them is missing, not away.
     gone: HashSet<DiskId>,
+    changes: u64,
 }
 
 impl Roster {
@@ -127,9 +128,12 @@ impl Shards {
         classes: Classes,
         damage: mpsc::Sender<DamageReport>,
     ) -> Shards {
-        let gone = HashSet::new();
+        let roster = Roster {
+            disks,
+            ..Roster::default()
+        };
         Shards {
-            roster: RwLock::new(Arc::new(Roster { disks, gone })),
+            roster: RwLock::new(Arc::new(roster)),
             classes,
             codecs: Codecs::default(),
             suspects: Arc::default(),
@@ -160,6 +164,7 @@ impl Shards {
         let mut roster = self.roster.write().unwrap_or_else(PoisonError::into_inner);
         let mut changed = Roster::clone(&roster);
         change(&mut changed);
+        changed.changes += 1;
         *roster = Arc::new(changed);
     }
 
@@ -178,15 +183,18 @@ impl Shards {
 
     /// From now on the disk is not asked for anything: it never comes back.
     pub fn expel_disk(&self, id: DiskId) {
+        if self.roster().gone.contains(&id) {
+            return;
+        }
         self.change_roster(|roster| {
             roster.disks.retain(|disk| disk.id() != id);
             roster.gone.insert(id);
         });
     }
 
-    /// How many disks were expelled: what gc passed by on their account is due again.
-    pub fn gone_count(&self) -> usize {
-        self.roster().gone.len()
+    /// How often a disk came, went or was expelled: what gc passed by on its account is due again.
+    pub fn changes(&self) -> u64 {
+        self.roster().changes
     }
 
     pub fn default_geometry(&self) -> Geometry {
@@ -362,15 +370,18 @@ impl Shards {
         listed.map_err(|e| Error::Unavailable(format!("disk {on}: {e}")))
     }
 
-    /// Removes shards that nothing names, then their entries.
+    /// Removes shards that nothing names, then their entries. A disk that does not do it keeps
+    /// nobody else from it.
     pub async fn drop_orphans(&self, orphans: Vec<Unconfirmed>) -> Result<()> {
+        let mut kept = Ok(());
         for (disk, names) in self.by_disk(&orphans) {
-            let removed = within_deadline(disk.remove(names.clone())).await;
-            removed.map_err(|e| Error::Unavailable(format!("orphans stay: {e}")))?;
-            // Power goes here: the entries are met again, their files are gone.
-            disk.confirm(&names);
+            match within_deadline(disk.remove(names.clone())).await {
+                // Power goes here: the entries are met again, their files are gone.
+                Ok(()) => disk.confirm(&names),
+                Err(e) => kept = Err(Error::Unavailable(format!("orphans stay: {e}"))),
+            }
         }
-        Ok(())
+        kept
     }
 
     /// Takes entries off their lists that turned out to be named.

@@ -100,6 +100,11 @@ impl Disks {
                     away.push((disk, self.system.env.now().0));
                 }
                 Standing::Up => {}
+                // It joined, and whoever wanted to say so was cut.
+                Standing::Away if up.contains(disk) => {
+                    let disks = vec![(*disk, row.directory.clone())];
+                    self.change(Change::RegisterDisks { disks }).await?;
+                }
                 Standing::Away => away.push((*disk, row.since.0)),
             }
         }
@@ -150,7 +155,7 @@ impl Disks {
     ) -> Result<Option<Instant>> {
         self.lock_missed()
             .retain(|disk, _| away.iter().any(|(other, _)| other == disk));
-        let after = Duration::from_secs(self.settings().await?.gone_after_seconds);
+        let after = self.settings().await?.gone_after();
         if after.is_zero() {
             return Ok(None);
         }
@@ -159,7 +164,8 @@ impl Disks {
         for (disk, since) in away {
             let missed = *self.lock_missed().entry(*disk).or_insert(now);
             let passed = Duration::from_millis(u64::try_from(time - since).unwrap_or(0));
-            let by_clock = now + after.saturating_sub(passed);
+            // A clock that was ahead when it noted this would wait for itself: the process knows.
+            let by_clock = (now + after.saturating_sub(passed)).min(missed + after);
             let due = by_clock.max(missed + after.min(MISSED_AT_LEAST));
             let due = if due > now {
                 due

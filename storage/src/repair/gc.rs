@@ -9,13 +9,13 @@
 //! 1. The epoch is raised, and then the floor, to the oldest epoch that is still held.
 //! 2. Garbage below the floor: shards first, then the rows. Power goes between: the rows are there,
 //!    the next round finds the shards gone and forgets them. A disk that does not answer keeps
-//!    its rows; those of one that is away wait for the next start, as it can't come back before.
+//!    its rows; those of one that is away wait until a disk comes or goes.
 //! 3. Unconfirmed shards below the floor: a linearizable look says whether a row names them on
 //!    that disk. Named ones are confirmed, the others removed, shard first. A writer that is still
 //!    on its way with such a shard is refused at its commit, as its epoch is below the floor.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::env::Env;
 use crate::error::Result;
@@ -45,8 +45,8 @@ pub struct Collector {
     shards: Option<Arc<Shards>>,
     /// Garbage below this epoch lies only on disks that are away. None is added below the floor.
     swept: AtomicU64,
-    /// Disks that were gone when it was so.
-    gone: AtomicUsize,
+    /// How often disks had come or gone when it was so.
+    changes: AtomicU64,
     counts: Arc<Counts>,
 }
 
@@ -64,7 +64,7 @@ impl Collector {
             epochs,
             shards,
             swept: AtomicU64::new(0),
-            gone: AtomicUsize::new(0),
+            changes: AtomicU64::new(0),
             counts,
         }
     }
@@ -105,8 +105,8 @@ impl Collector {
     }
 
     async fn remove_garbage(&self, shards: &Shards, floor: Epoch) -> Result<()> {
-        let gone = shards.gone_count();
-        if self.gone.swap(gone, Ordering::Relaxed) != gone {
+        let changes = shards.changes();
+        if self.changes.swap(changes, Ordering::Relaxed) != changes {
             self.swept.store(0, Ordering::Relaxed);
         }
         let swept = self.swept.load(Ordering::Relaxed);

@@ -111,7 +111,7 @@ impl Scrubber {
             .group
             .read(|view| view.upkeep_settings())
             .await?;
-        let period = Duration::from_secs(settings.scrub_period_seconds);
+        let period = settings.scrub_period();
         self.pace
             .set(self.rate(&settings).await, settings.scrub_paused);
         if settings.scrub_paused {
@@ -121,8 +121,10 @@ impl Scrubber {
             Some(state) if state.finished.is_none() => state,
             _ if period.is_zero() => return Ok(None),
             Some(state) => {
-                let passed = (self.system.env.now().0 - state.started.0).max(0) as u64;
-                let left = period.saturating_sub(Duration::from_millis(passed));
+                // Of a clock that was ahead when it began nobody can tell, and it begins again.
+                let passed = u64::try_from(self.system.env.now().0 - state.started.0);
+                let passed = passed.map_or(period, Duration::from_millis);
+                let left = period.saturating_sub(passed);
                 if !left.is_zero() {
                     return Ok(Some(Instant::now() + left));
                 }
