@@ -88,6 +88,13 @@ impl World {
         self
     }
 
+    /// Of alice's bucket `bkt`: `Enabled` or `Suspended`.
+    pub async fn set_versioning(&self, status: &str) {
+        let document =
+            format!("<VersioningConfiguration><Status>{status}</Status></VersioningConfiguration>");
+        self.call("PUT /bkt?versioning").body(document).ok().await;
+    }
+
     /// Makes every operation that may be late be so.
     pub fn without_patience(mut self) -> World {
         let server = Arc::get_mut(&mut self.server).unwrap();

@@ -328,12 +328,7 @@ async fn s_18_parts_named_with_other_checksums_than_they_have() {
 async fn s_16_attributes_of_versions_and_markers() {
     let world = World::with_bucket().await;
     world.call("PUT /bkt/k").body("old").ok().await;
-    let versioning = "<VersioningConfiguration><Status>Enabled</Status></VersioningConfiguration>";
-    world
-        .call("PUT /bkt?versioning")
-        .body(versioning)
-        .ok()
-        .await;
+    world.set_versioning("Enabled").await;
     let put = world.call("PUT /bkt/k").body("newer").ok().await;
     let new = put.header("x-amz-version-id");
     let ask = |query: String| {

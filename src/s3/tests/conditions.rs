@@ -98,8 +98,7 @@ async fn s_17_w_12_every_write_takes_the_same_conditions() {
 #[tokio::test]
 async fn s_17_deletes_are_held_to_the_current_version() {
     let world = World::with_bucket().await;
-    let on = "<VersioningConfiguration><Status>Enabled</Status></VersioningConfiguration>";
-    world.call("PUT /bkt?versioning").body(on).ok().await;
+    world.set_versioning("Enabled").await;
     let put = world.call("PUT /bkt/k").body("1").ok().await;
     let (etag, id) = (put.header("etag"), put.header("x-amz-version-id"));
     let by_id = world.call(&format!("DELETE /bkt/k?versionId={id}"));

@@ -1,7 +1,7 @@
 //! CopyObject and GetObjectAttributes.
 
 use drystone_storage::store::CreateBucket;
-use drystone_storage::types::{AccountId, Versioning};
+use drystone_storage::types::AccountId;
 
 use crate::s3::testing::{Answer, World};
 
@@ -172,13 +172,7 @@ async fn w_12_s_12_conditions_on_both_sides() {
 #[tokio::test]
 async fn s_12_versions_are_copied_by_id() {
     let world = world().await;
-    let bucket = world.server.store.bucket("bkt").await.unwrap().id;
-    world
-        .server
-        .store
-        .set_versioning(bucket, Versioning::Enabled)
-        .await
-        .unwrap();
+    world.set_versioning("Enabled").await;
     let new = world.call("PUT /bkt/src").body("new").ok().await;
     let copy = world
         .call("PUT /bkt/src")

@@ -204,8 +204,7 @@ async fn w_10_a_23_names_encoded_for_the_url_and_not() {
 #[tokio::test]
 async fn s_30_versions_are_listed_newest_first_with_both_markers() {
     let world = world(&["old"]).await;
-    let body = "<VersioningConfiguration><Status>Enabled</Status></VersioningConfiguration>";
-    world.call("PUT /bkt?versioning").body(body).ok().await;
+    world.set_versioning("Enabled").await;
     let mut ids = Vec::new();
     for _ in 0..3 {
         let put = world.call("PUT /bkt/k").body("x").ok().await;

@@ -438,16 +438,9 @@ async fn s_16_tags_of_objects() {
 
 #[tokio::test]
 async fn s_30_versions_and_markers() {
-    use drystone_storage::types::Versioning;
     let world = World::with_bucket().await;
     world.call("PUT /bkt/k").body("old").ok().await;
-    let bucket = world.server.store.bucket("bkt").await.unwrap().id;
-    world
-        .server
-        .store
-        .set_versioning(bucket, Versioning::Enabled)
-        .await
-        .unwrap();
+    world.set_versioning("Enabled").await;
     let put = world.call("PUT /bkt/k").body("new").ok().await;
     let id = put.header("x-amz-version-id").to_owned();
     assert_eq!(id.len(), 32);
@@ -491,12 +484,7 @@ async fn s_30_versions_and_markers() {
     assert_eq!(removed.header("x-amz-delete-marker"), "true");
     assert_eq!(removed.header("x-amz-version-id"), marker);
     assert_eq!(world.call("GET /bkt/k").ok().await.bytes(), b"new");
-    world
-        .server
-        .store
-        .set_versioning(bucket, Versioning::Suspended)
-        .await
-        .unwrap();
+    world.set_versioning("Suspended").await;
     assert_eq!(
         world
             .call("PUT /bkt/k")

@@ -239,8 +239,7 @@ struct Filled {
 
 async fn fill(keys: &std::collections::BTreeSet<String>) -> Filled {
     let world = World::with_bucket().await;
-    let on = "<VersioningConfiguration><Status>Enabled</Status></VersioningConfiguration>";
-    world.call("PUT /bkt?versioning").body(on).ok().await;
+    world.set_versioning("Enabled").await;
     let (mut current, mut versions, mut uploads) =
         (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
     for (number, key) in keys.iter().enumerate() {

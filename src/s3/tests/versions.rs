@@ -2,12 +2,6 @@
 
 use crate::s3::testing::{Answer, World};
 
-async fn switch(world: &World, status: &str) {
-    let document =
-        format!("<VersioningConfiguration><Status>{status}</Status></VersioningConfiguration>");
-    world.call("PUT /bkt?versioning").body(document).ok().await;
-}
-
 fn id(answer: &Answer) -> String {
     answer.header("x-amz-version-id").to_owned()
 }
@@ -35,12 +29,12 @@ async fn versions(world: &World) -> Vec<(String, String)> {
 async fn s_30_suspending_and_enabling_again_keeps_all_but_the_null_version() {
     let world = World::with_bucket().await;
     assert_eq!(put(&world, "0").await, "", "never versioned");
-    switch(&world, "Enabled").await;
+    world.set_versioning("Enabled").await;
     let first = put(&world, "1").await;
-    switch(&world, "Suspended").await;
+    world.set_versioning("Suspended").await;
     assert_eq!(put(&world, "2").await, "");
     assert_eq!(put(&world, "3").await, "");
-    switch(&world, "Enabled").await;
+    world.set_versioning("Enabled").await;
     let last = put(&world, "4").await;
     let ids: Vec<_> = versions(&world)
         .await
@@ -59,7 +53,7 @@ async fn s_30_suspending_and_enabling_again_keeps_all_but_the_null_version() {
         );
     }
     // Suspended, a delete puts a marker in the null version's place, and repeating it another.
-    switch(&world, "Suspended").await;
+    world.set_versioning("Suspended").await;
     for _ in 0..2 {
         let deleted = world.call("DELETE /bkt/k").ok().await;
         assert_eq!(
@@ -81,7 +75,7 @@ async fn s_30_suspending_and_enabling_again_keeps_all_but_the_null_version() {
 #[tokio::test]
 async fn s_30_markers_answer_every_way_of_asking() {
     let world = World::with_bucket().await;
-    switch(&world, "Enabled").await;
+    world.set_versioning("Enabled").await;
     put(&world, "1").await;
     let marker = id(&world.call("DELETE /bkt/k").ok().await);
     for method in ["GET", "HEAD"] {
@@ -153,7 +147,7 @@ async fn s_30_markers_answer_every_way_of_asking() {
 #[tokio::test]
 async fn s_30_an_old_version_is_restored_by_a_copy() {
     let world = World::with_bucket().await;
-    switch(&world, "Enabled").await;
+    world.set_versioning("Enabled").await;
     let first = put(&world, "1").await;
     put(&world, "2").await;
     world.call("DELETE /bkt/k").ok().await;
@@ -167,7 +161,7 @@ async fn s_30_an_old_version_is_restored_by_a_copy() {
     assert_eq!(world.call("GET /bkt/k").ok().await.bytes(), b"1");
     assert_eq!(versions(&world).await.len(), 4);
     // Into a suspended bucket it becomes the null version, and says so.
-    switch(&world, "Suspended").await;
+    world.set_versioning("Suspended").await;
     let restored = world
         .call("PUT /bkt/k")
         .header("x-amz-copy-source", format!("bkt/k?versionId={first}"))
@@ -179,7 +173,7 @@ async fn s_30_an_old_version_is_restored_by_a_copy() {
 #[tokio::test]
 async fn s_30_delete_objects_removes_versions_and_makes_markers() {
     let world = World::with_bucket().await;
-    switch(&world, "Enabled").await;
+    world.set_versioning("Enabled").await;
     let (first, second) = (put(&world, "1").await, put(&world, "2").await);
     let delete = async |objects: String| {
         let document = format!("<Delete>{objects}</Delete>");
