@@ -261,19 +261,23 @@ fn b_13_f_14_a_disk_that_was_replaced_is_refused_when_it_comes_back() {
     life.close();
 }
 
+/// Disks that are away are given up after a second.
+fn give_up_soon(life: &Life) {
+    let soon = UpkeepChange {
+        gone_after_seconds: Some(1),
+        ..UpkeepChange::default()
+    };
+    let changed = life.node.change_upkeep(soon);
+    life.runtime.block_on(changed).unwrap();
+}
+
 #[test]
 fn b_16_a_disk_is_given_up_by_time_only_where_that_costs_nothing() {
     let root = tempfile::tempdir().unwrap();
     let (life, directories) = newborn(root.path());
     let ledger = Ledger::default();
     Writers::start(&life, &ledger, "before", 10).end(&life);
-    let soon = UpkeepChange {
-        gone_after_seconds: Some(1),
-        ..UpkeepChange::default()
-    };
-    life.runtime
-        .block_on(life.node.change_upkeep(soon))
-        .unwrap();
+    give_up_soon(&life);
     empty(&directories[3]);
     until(|| is_away(&life, &directories[3]));
     std::thread::sleep(Duration::from_millis(2500));
@@ -306,13 +310,7 @@ fn b_16_a_disk_that_alone_has_an_object_is_not_given_up_by_time() {
             put.await.unwrap();
         }
     });
-    let soon = UpkeepChange {
-        gone_after_seconds: Some(1),
-        ..UpkeepChange::default()
-    };
-    life.runtime
-        .block_on(life.node.change_upkeep(soon))
-        .unwrap();
+    give_up_soon(&life);
     fs::rename(&directories[2], root.path().join("away")).unwrap();
     until(|| is_away(&life, &directories[2]));
     std::thread::sleep(Duration::from_millis(2500));

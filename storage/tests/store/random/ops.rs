@@ -55,14 +55,7 @@ pub enum Op {
     Delete(Vec<(&'static str, Pick, Condition)>),
     SetVersioning(bool),
     RenewBucket,
-    List {
-        what: Listing,
-        prefix: &'static str,
-        delimiter: &'static str,
-        after: &'static str,
-        marker: Option<usize>,
-        max: usize,
-    },
+    List(Listing, Pages),
     CreateUpload {
         key: &'static str,
         checksum: Option<(ChecksumAlgorithm, ChecksumType)>,
@@ -96,6 +89,16 @@ pub enum Listing {
     Objects,
     Versions,
     Uploads,
+}
+
+/// The pages of a listing, all of one length.
+#[derive(Clone, Debug)]
+pub struct Pages {
+    pub prefix: &'static str,
+    pub delimiter: &'static str,
+    pub after: &'static str,
+    pub marker: Option<usize>,
+    pub max: usize,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -209,13 +212,15 @@ fn listing_op() -> impl Strategy<Value = Op> {
         any::<Option<usize>>(),
         1..6usize,
     );
-    asked.prop_map(|(what, prefix, delimiter, after, marker, max)| Op::List {
-        what,
-        prefix,
-        delimiter,
-        after,
-        marker: marker.filter(|_| !after.is_empty()),
-        max,
+    asked.prop_map(|(what, prefix, delimiter, after, marker, max)| {
+        let pages = Pages {
+            prefix,
+            delimiter,
+            after,
+            marker: marker.filter(|_| !after.is_empty()),
+            max,
+        };
+        Op::List(what, pages)
     })
 }
 

@@ -1,46 +1,33 @@
 //! Listings, whole and in pages.
 
 use drystone_storage::store::{
-    ListObjects, ListUploads, ListVersions, ObjectPage, UploadPage, VersionPage,
+    ListObjects, ListUploads, ListVersions, ObjectPage, PAGE_LEN_MAX, UploadPage, VersionPage,
 };
 use drystone_storage::types::VersionSelector;
 
-use super::ops::{Op, Pick};
+use super::ops::{Pages, Pick};
 use super::side::Side;
 use crate::listing::PAGES_MAX;
 use crate::subject::Subject;
 
 impl<S: Subject> Side<S> {
-    pub async fn list_objects(&mut self, op: &Op) -> String {
-        let Op::List {
-            prefix,
-            delimiter,
-            after,
-            max,
-            ..
-        } = op
-        else {
-            unreachable!("only called for listings");
-        };
+    pub async fn list_objects(&mut self, pages: &Pages) -> String {
         let mut request = ListObjects {
-            prefix: (*prefix).to_owned(),
-            delimiter: (*delimiter).to_owned(),
-            after: (*after).to_owned(),
-            max: 1000,
+            prefix: pages.prefix.to_owned(),
+            delimiter: pages.delimiter.to_owned(),
+            after: pages.after.to_owned(),
+            max: PAGE_LEN_MAX,
         };
-        let whole = self
-            .store()
-            .list_objects(self.bucket, request.clone())
-            .await
-            .unwrap();
+        let (store, bucket) = (self.store(), self.bucket);
+        let page = async |request: &ListObjects| {
+            let page = store.list_objects(bucket, request.clone()).await;
+            page.unwrap()
+        };
+        let whole = page(&request).await;
         let mut sum = ObjectPage::default();
-        request.max = *max;
+        request.max = pages.max;
         for _ in 0..PAGES_MAX {
-            let page = self
-                .store()
-                .list_objects(self.bucket, request.clone())
-                .await
-                .unwrap();
+            let page = page(&request).await;
             sum.objects.extend(page.objects);
             sum.prefixes.extend(page.prefixes);
             let Some(next) = page.next else { break };
@@ -50,42 +37,28 @@ impl<S: Subject> Side<S> {
         self.tell(Ok(whole))
     }
 
-    pub async fn list_versions(&mut self, op: &Op) -> String {
-        let Op::List {
-            prefix,
-            delimiter,
-            after,
-            marker,
-            max,
-            ..
-        } = op
-        else {
-            unreachable!("only called for listings");
-        };
-        let marker = marker.map(|n| match self.version(Pick::Nth(n)) {
+    pub async fn list_versions(&mut self, pages: &Pages) -> String {
+        let marker = pages.marker.map(|n| match self.version(Pick::Nth(n)) {
             VersionSelector::Id(id) => id,
             VersionSelector::Latest => unreachable!("a picked version has an id"),
         });
         let mut request = ListVersions {
-            prefix: (*prefix).to_owned(),
-            delimiter: (*delimiter).to_owned(),
-            key_after: (*after).to_owned(),
+            prefix: pages.prefix.to_owned(),
+            delimiter: pages.delimiter.to_owned(),
+            key_after: pages.after.to_owned(),
             version_after: marker,
-            max: 1000,
+            max: PAGE_LEN_MAX,
         };
-        let whole = self
-            .store()
-            .list_versions(self.bucket, request.clone())
-            .await
-            .unwrap();
+        let (store, bucket) = (self.store(), self.bucket);
+        let page = async |request: &ListVersions| {
+            let page = store.list_versions(bucket, request.clone()).await;
+            page.unwrap()
+        };
+        let whole = page(&request).await;
         let mut sum = VersionPage::default();
-        request.max = *max;
+        request.max = pages.max;
         for _ in 0..PAGES_MAX {
-            let page = self
-                .store()
-                .list_versions(self.bucket, request.clone())
-                .await
-                .unwrap();
+            let page = page(&request).await;
             sum.versions.extend(page.versions);
             sum.prefixes.extend(page.prefixes);
             let Some(next) = page.next else { break };
@@ -95,39 +68,25 @@ impl<S: Subject> Side<S> {
         self.tell(Ok(whole))
     }
 
-    pub async fn list_uploads(&mut self, op: &Op) -> String {
-        let Op::List {
-            prefix,
-            delimiter,
-            after,
-            marker,
-            max,
-            ..
-        } = op
-        else {
-            unreachable!("only called for listings");
-        };
-        let marker = marker.map(|n| self.upload(n).2);
+    pub async fn list_uploads(&mut self, pages: &Pages) -> String {
+        let marker = pages.marker.map(|n| self.upload(n).2);
         let mut request = ListUploads {
-            prefix: (*prefix).to_owned(),
-            delimiter: (*delimiter).to_owned(),
-            key_after: (*after).to_owned(),
+            prefix: pages.prefix.to_owned(),
+            delimiter: pages.delimiter.to_owned(),
+            key_after: pages.after.to_owned(),
             upload_after: marker,
-            max: 1000,
+            max: PAGE_LEN_MAX,
         };
-        let whole = self
-            .store()
-            .list_uploads(self.bucket, request.clone())
-            .await
-            .unwrap();
+        let (store, bucket) = (self.store(), self.bucket);
+        let page = async |request: &ListUploads| {
+            let page = store.list_uploads(bucket, request.clone()).await;
+            page.unwrap()
+        };
+        let whole = page(&request).await;
         let mut sum = UploadPage::default();
-        request.max = *max;
+        request.max = pages.max;
         for _ in 0..PAGES_MAX {
-            let page = self
-                .store()
-                .list_uploads(self.bucket, request.clone())
-                .await
-                .unwrap();
+            let page = page(&request).await;
             sum.uploads.extend(page.uploads);
             sum.prefixes.extend(page.prefixes);
             let Some(next) = page.next else { break };

@@ -165,11 +165,9 @@ impl<S: Subject> Side<S> {
                 }
                 self.tell(answer)
             }
-            Op::List { what, .. } => match what {
-                Listing::Objects => self.list_objects(op).await,
-                Listing::Versions => self.list_versions(op).await,
-                Listing::Uploads => self.list_uploads(op).await,
-            },
+            Op::List(Listing::Objects, pages) => self.list_objects(pages).await,
+            Op::List(Listing::Versions, pages) => self.list_versions(pages).await,
+            Op::List(Listing::Uploads, pages) => self.list_uploads(pages).await,
             Op::CreateUpload { key, checksum } => {
                 let request = CreateUpload {
                     key: (*key).to_owned(),
