@@ -144,14 +144,7 @@ impl Server {
 
     /// On fresh disks, with these variables.
     pub fn with(variables: &[(&str, &str)], disks: usize) -> Server {
-        let disks = Disks::fresh(disks);
-        let (child, ready) = start(&disks, variables);
-        Server {
-            port: port(&ready),
-            disks,
-            ready,
-            child,
-        }
+        Server::configured(Disks::fresh(disks), variables)
     }
 
     /// The most memory that the process has had.

@@ -6,7 +6,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::process::Stdio;
 use std::time::Duration;
 
-use crate::s3::{Client, anonymous};
+use crate::s3::{Begun, Client, anonymous};
 use crate::server::{
     Disks, Server, arguments, command, ready_line, ready_line_within, signal, wait,
 };
@@ -122,9 +122,8 @@ fn sigterm_ends_it_and_nothing_is_lost() {
     );
 }
 
-#[test]
-fn b_08_sigterm_lets_a_request_finish() {
-    let mut server = Server::fresh(1);
+/// A server that was told to end while it takes an object, and takes no more connections.
+fn told_to_end_in_a_put(server: &Server) -> Begun {
     server.client().put("/kept", b"").unwrap().expect(200);
     let begun = server.client().begin_put("/kept/slow", b"slow");
     // Whoever is served after it knows that the request above was taken in before the signal.
@@ -133,6 +132,13 @@ fn b_08_sigterm_lets_a_request_finish() {
     while TcpStream::connect(("127.0.0.1", server.port)).is_ok() {
         std::thread::yield_now();
     }
+    begun
+}
+
+#[test]
+fn b_08_sigterm_lets_a_request_finish() {
+    let mut server = Server::fresh(1);
+    let begun = told_to_end_in_a_put(&server);
     begun.finish().unwrap().expect(200);
     assert_eq!(server.wait().code(), Some(0));
     server.start_again();
@@ -144,13 +150,7 @@ fn b_08_sigterm_lets_a_request_finish() {
 fn a_second_signal_stops_at_once() {
     for (name, code) in [("TERM", 143), ("INT", 130)] {
         let mut server = Server::fresh(1);
-        server.client().put("/kept", b"").unwrap().expect(200);
-        let begun = server.client().begin_put("/kept/slow", b"slow");
-        server.client().get("/kept").unwrap().expect(200);
-        server.signal("TERM");
-        while TcpStream::connect(("127.0.0.1", server.port)).is_ok() {
-            std::thread::yield_now();
-        }
+        let begun = told_to_end_in_a_put(&server);
         server.signal(name);
         assert_eq!(server.wait().code(), Some(code));
         assert!(begun.finish().is_err());

@@ -137,13 +137,7 @@ impl Client {
         query: &[(&str, String)],
         body: &[u8],
     ) -> io::Result<Answer> {
-        self.call(&Request {
-            method,
-            path,
-            query,
-            body,
-            ..Request::default()
-        })
+        self.send_with(method, path, query, &[], body)
     }
 
     /// With headers beyond those that every request has.

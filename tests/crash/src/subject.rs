@@ -4,7 +4,7 @@
 use std::io;
 
 use crate::history::Entry;
-use crate::s3::{Answer, Client, Request};
+use crate::s3::{Answer, Client};
 use crate::value::Value;
 
 #[derive(Clone, Debug)]
@@ -153,13 +153,7 @@ impl Remote {
         headers: &[(&str, &str)],
         body: &[u8],
     ) -> io::Result<Reply> {
-        let answer = self.0.call(&Request {
-            method,
-            path,
-            query,
-            headers,
-            body,
-        })?;
+        let answer = self.0.send_with(method, path, query, headers, body)?;
         Ok(reply(answer))
     }
 
