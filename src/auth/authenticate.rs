@@ -278,27 +278,25 @@ fn from_header(header: &str, parts: &Parts, now: Timestamp) -> Result<Claim, S3E
 /// Reads `Credential=…, SignedHeaders=…, Signature=…`, in any order.
 fn parse_fields(fields: &str) -> Result<(Scope, String, String), S3Error> {
     let (mut credential, mut signed_headers, mut signature) = (None, None, None);
-    for field in fields.split(',').map(str::trim) {
+    let fields: Vec<&str> = fields.split(',').map(str::trim).collect();
+    if fields.len() != 3 {
+        return Err(malformed(
+            "the authorization header requires three components: Credential, SignedHeaders, and \
+             Signature.",
+        ));
+    }
+    for field in fields {
         let (name, value) = field.split_once('=').ok_or_else(|| {
             malformed(&format!(
                 "the authorization component \"{field}\" is malformed."
             ))
         })?;
-        let slot = match name {
-            "Credential" => &mut credential,
-            "SignedHeaders" => &mut signed_headers,
-            "Signature" => &mut signature,
-            _ => {
-                return Err(malformed(&format!(
-                    "the authorization component \"{field}\" is malformed."
-                )));
-            }
-        };
-        if slot.replace(value).is_some() {
-            return Err(malformed(
-                "the authorization header requires three components: Credential, \
-                 SignedHeaders, and Signature.",
-            ));
+        match name {
+            "Credential" => credential = Some(value),
+            "SignedHeaders" => signed_headers = Some(value),
+            "Signature" => signature = Some(value),
+            // Three they are, so one of the others is missing.
+            _ => {}
         }
     }
     let required = |slot: Option<&str>, name: &str| match slot {

@@ -141,9 +141,7 @@ fn redirect(value: String) -> Result<String, S3Error> {
     {
         Ok(value)
     } else {
-        Err(S3Error::new(Code::InvalidRequest).message(
-            "The website redirect location must have a prefix of 'http://' or 'https://' or '/'.",
-        ))
+        Err(S3Error::new(Code::InvalidRedirectLocation))
     }
 }
 
@@ -276,8 +274,24 @@ pub fn show(
     show_validators(headers, version, object, versioning);
 }
 
-/// The few that a 304 says too.
-pub fn show_validators(
+/// What a 304 says: how to tell the version from others, and how long it may be kept.
+pub fn show_unmodified(
+    headers: &mut HeaderMap,
+    version: &Version,
+    object: &ObjectVersion,
+    versioning: Versioning,
+) {
+    for (name, value) in &object.attributes.system {
+        let kept = [header::CACHE_CONTROL, header::EXPIRES];
+        let name = kept.into_iter().find(|kept| kept.as_str() == name);
+        if let (Some(name), Ok(value)) = (name, HeaderValue::from_bytes(value.as_bytes())) {
+            headers.insert(name, value);
+        }
+    }
+    show_validators(headers, version, object, versioning);
+}
+
+fn show_validators(
     headers: &mut HeaderMap,
     version: &Version,
     object: &ObjectVersion,

@@ -363,9 +363,10 @@ fn declared_length(headers: &HeaderMap, payload: &Payload) -> Result<Option<u64>
     if !payload.is_chunked() {
         return read(header::CONTENT_LENGTH.as_str()).transpose();
     }
-    match read("x-amz-decoded-content-length").transpose()? {
-        Some(length) => Ok(Some(length)),
-        None => Err(S3Error::new(Code::MissingContentLength)),
+    // What is no length is none, as of S3.
+    match read("x-amz-decoded-content-length") {
+        Some(Ok(length)) => Ok(Some(length)),
+        Some(Err(_)) | None => Err(S3Error::new(Code::MissingContentLength)),
     }
 }
 

@@ -9,6 +9,7 @@ use std::borrow::Cow;
 use std::fmt;
 
 use drystone_storage::error::{Error, Precondition, Refusal};
+use drystone_storage::types::{Timestamp, VersionId};
 use http::{HeaderName, HeaderValue, StatusCode, header};
 
 pub use self::codes::Code;
@@ -50,6 +51,17 @@ impl S3Error {
             .message(message)
             .with("ArgumentName", name)
             .with("ArgumentValue", value)
+    }
+
+    /// 405 for what a delete marker, which was asked for, doesn't have.
+    pub fn of_marker(method: &'static str, id: VersionId, modified: Timestamp) -> S3Error {
+        S3Error::new(Code::MethodNotAllowed)
+            .with("Method", method)
+            .with("ResourceType", "DeleteMarker")
+            .header(header::ALLOW, "DELETE")
+            .header(header::LAST_MODIFIED, response::http_date(modified))
+            .header(response::X_AMZ_DELETE_MARKER, "true")
+            .header(response::X_AMZ_VERSION_ID, id.to_string())
     }
 
     /// Says something else than the table.
@@ -231,16 +243,10 @@ impl From<Refusal> for S3Error {
                 modified,
                 latest,
             } => {
-                let error = if latest {
-                    S3Error::new(Code::NoSuchKey)
-                } else {
-                    S3Error::new(Code::MethodNotAllowed)
-                        .with("Method", "GET")
-                        .with("ResourceType", "DeleteMarker")
-                        .header(header::ALLOW, "DELETE")
-                        .header(header::LAST_MODIFIED, response::http_date(modified))
-                };
-                error
+                if !latest {
+                    return S3Error::of_marker("GET", id, modified);
+                }
+                S3Error::new(Code::NoSuchKey)
                     .header(response::X_AMZ_DELETE_MARKER, "true")
                     .header(response::X_AMZ_VERSION_ID, id.to_string())
             }
@@ -295,9 +301,9 @@ impl From<S3Error> for Error {
 mod tests {
     use std::collections::HashSet;
 
-    use drystone_storage::types::{Order, Timestamp, VersionId};
+    use drystone_storage::types::Order;
 
-    use super::{Code, Error, ErrorContext, Query, Refusal, S3Error};
+    use super::{Code, Error, ErrorContext, Query, Refusal, S3Error, Timestamp, VersionId};
 
     #[test]
     fn an_own_error_comes_back_out_of_storage_unchanged() {

@@ -9,7 +9,9 @@ use http::HeaderMap;
 
 use crate::s3::error::{Code, S3Error};
 use crate::s3::request::Request;
-use crate::s3::response::parse_http_date;
+use crate::s3::response::{parse_http_date, parse_iso_date};
+
+pub const IF_MATCH_INITIATED: &str = "x-amz-if-match-initiated-time";
 
 /// Under which names the four conditions come, as errors write them.
 #[derive(Debug)]
@@ -144,9 +146,6 @@ pub fn of_delete(request: &Request) -> Result<WriteCondition, S3Error> {
     }
     let size = request.header("x-amz-if-match-size");
     let modified = request.header("x-amz-if-match-last-modified-time");
-    let invalid = |name: &'static str, value: &str| {
-        S3Error::invalid_argument(format!("Invalid value for {name}"), name, value)
-    };
     let parse_size = |text: &str| {
         text.parse()
             .map_err(|_| invalid("x-amz-if-match-size", text))
@@ -161,6 +160,22 @@ pub fn of_delete(request: &Request) -> Result<WriteCondition, S3Error> {
         if_match_size: size.map(parse_size).transpose()?,
         if_match_modified: modified.map(parse_date).transpose()?,
     })
+}
+
+/// When the upload that an abort means was begun, in whole seconds. On AWS directory buckets alone
+/// know it; taken for nothing it would end another upload than the client means.
+pub fn of_abort(request: &Request) -> Result<Option<Timestamp>, S3Error> {
+    let Some(text) = request.header(IF_MATCH_INITIATED) else {
+        return Ok(None);
+    };
+    let asked = parse_http_date(text).or_else(|| parse_iso_date(text));
+    asked
+        .map(Some)
+        .ok_or_else(|| invalid(IF_MATCH_INITIATED, text))
+}
+
+fn invalid(name: &'static str, value: &str) -> S3Error {
+    S3Error::invalid_argument(format!("Invalid value for {name}"), name, value)
 }
 
 fn header_tags(headers: &HeaderMap, name: &str) -> Option<ETagCondition> {

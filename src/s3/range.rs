@@ -17,7 +17,7 @@ pub fn resolve(header: &str, size: u64) -> Wanted {
     let Some((unit, range)) = header.split_once('=') else {
         return Wanted::Whole;
     };
-    let Some((first, last)) = range.trim().split_once('-') else {
+    let Some((first, last)) = range.split_once('-') else {
         return Wanted::Whole;
     };
     if !unit.trim().eq_ignore_ascii_case("bytes") {
@@ -103,6 +103,8 @@ mod tests {
                 ("bytes=", [Whole; 3]),
                 ("bytes=a-b", [Whole; 3]),
                 ("bytes=--1", [Whole; 3]),
+                ("bytes= -1", [Whole; 3]),
+                ("bytes=0 -1", [Whole; 3]),
                 ("bytes=+1-2", [Whole; 3]),
                 ("items=0-1", [Whole; 3]),
                 ("0-1", [Whole; 3]),

@@ -5,6 +5,7 @@ use drystone_storage::types::{Timestamp, VersionId};
 use http::{HeaderName, HeaderValue, StatusCode, header};
 use time::OffsetDateTime;
 use time::format_description::BorrowedFormatItem;
+use time::format_description::well_known::{Rfc2822, Rfc3339};
 use time::macros::format_description;
 
 use crate::s3::xml::Writer;
@@ -15,6 +16,7 @@ pub type Response = http::Response<Body>;
 pub const XML: HeaderValue = HeaderValue::from_static("application/xml");
 pub const X_AMZ_VERSION_ID: HeaderName = HeaderName::from_static("x-amz-version-id");
 pub const X_AMZ_DELETE_MARKER: HeaderName = HeaderName::from_static("x-amz-delete-marker");
+pub const X_AMZ_BUCKET_REGION: HeaderName = HeaderName::from_static("x-amz-bucket-region");
 pub const X_AMZ_BUCKET_ARN: HeaderName = HeaderName::from_static("x-amz-bucket-arn");
 pub const X_AMZ_REQUEST_ID: HeaderName = HeaderName::from_static("x-amz-request-id");
 pub const X_AMZ_ID_2: HeaderName = HeaderName::from_static("x-amz-id-2");
@@ -23,7 +25,7 @@ const HTTP_DATE: &[BorrowedFormatItem<'static>] = format_description!(
     "[weekday repr:short], [day] [month repr:short] [year] [hour]:[minute]:[second] GMT"
 );
 const ISO_DATE: &[BorrowedFormatItem<'static>] =
-    format_description!("[year]-[month]-[day]T[hour]:[minute]:[second].[subsecond digits:3]Z");
+    format_description!("[year]-[month]-[day]T[hour]:[minute]:[second].000Z");
 
 pub fn new(status: StatusCode, body: Body) -> Response {
     let mut response = Response::new(body);
@@ -73,26 +75,30 @@ pub fn http_date(at: Timestamp) -> String {
     moment(at).format(HTTP_DATE).unwrap_or_default()
 }
 
-/// `1994-11-06T08:49:37.000Z`, for XML. Milliseconds are there.
+/// `1994-11-06T08:49:37.000Z`, for XML: whole seconds, as in headers. Clients compare what a listing
+/// says with what HEAD says.
 pub fn iso_date(at: Timestamp) -> String {
     moment(at).format(ISO_DATE).unwrap_or_default()
 }
 
-/// The date formats of HTTP, in whole seconds: what a condition compares with.
+/// The date formats of HTTP, and that of mail (with a zone), in whole seconds: what a condition
+/// compares with.
 pub fn parse_http_date(text: &str) -> Option<Timestamp> {
     const ASCTIME: &[BorrowedFormatItem<'static>] = format_description!(
         "[weekday repr:short] [month repr:short] [day padding:space] [hour]:[minute]:[second] \
          [year]"
     );
+    let text = text.trim();
     let parsed = [HTTP_DATE, ASCTIME]
         .iter()
-        .find_map(|format| time::PrimitiveDateTime::parse(text.trim(), format).ok())?;
-    Some(Timestamp(parsed.assume_utc().unix_timestamp() * 1000))
+        .find_map(|format| time::PrimitiveDateTime::parse(text, format).ok())
+        .map(time::PrimitiveDateTime::assume_utc)
+        .or_else(|| OffsetDateTime::parse(text, &Rfc2822).ok())?;
+    Some(Timestamp(parsed.unix_timestamp() * 1000))
 }
 
 /// What `iso_date` writes, with or without the part of a second.
 pub fn parse_iso_date(text: &str) -> Option<Timestamp> {
-    use time::format_description::well_known::Rfc3339;
     let parsed = OffsetDateTime::parse(text.trim(), &Rfc3339).ok()?;
     i64::try_from(parsed.unix_timestamp_nanos() / 1_000_000)
         .ok()
@@ -107,13 +113,15 @@ mod tests {
     use super::{http_date, iso_date, parse_http_date};
 
     #[test]
-    fn dates_as_http_and_xml_write_them() {
+    fn s_14_dates_as_http_and_xml_write_them() {
         let at = Timestamp(784_111_777_123);
         assert_eq!(http_date(at), "Sun, 06 Nov 1994 08:49:37 GMT");
-        assert_eq!(iso_date(at), "1994-11-06T08:49:37.123Z");
+        assert_eq!(iso_date(at), "1994-11-06T08:49:37.000Z");
         let seconds = Some(Timestamp(784_111_777_000));
         assert_eq!(parse_http_date("Sun, 06 Nov 1994 08:49:37 GMT"), seconds);
         assert_eq!(parse_http_date("Sun Nov  6 08:49:37 1994"), seconds);
+        assert_eq!(parse_http_date("Sun, 6 Nov 1994 09:49:37 +0100"), seconds);
+        assert_eq!(parse_http_date("Sun, 06 Nov 1994 08:49:37 -0000"), seconds);
         assert_eq!(parse_http_date("yesterday"), None);
     }
 }

@@ -3,11 +3,14 @@
 //! The path is split first and decoded after, exactly once, so that storage, authorisation and
 //! the client all mean the same key. Nothing is normalised: `..` and `//` are plain keys.
 
-use http::{HeaderMap, Uri, header};
+use http::{HeaderMap, Method, Uri, header};
 
 use crate::s3::error::{Code, S3Error};
 use crate::s3::names;
 use crate::s3::operation::Scope;
+use crate::s3::request::Query;
+
+const COPY_SOURCE: &str = "x-amz-copy-source";
 
 /// What a request is about.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -81,6 +84,45 @@ pub fn decode_once(text: &str) -> Result<String, S3Error> {
     String::from_utf8(bytes).map_err(|_| invalid_uri())
 }
 
+/// What stands where it can mean nothing, and would be taken for nothing: a part without its upload
+/// would become the object.
+pub fn check_marks(
+    method: &Method,
+    scope: Scope,
+    query: &Query,
+    headers: &HeaderMap,
+) -> Result<(), S3Error> {
+    let invalid = |message| Err(S3Error::new(Code::InvalidRequest).message(message));
+    let is_put = method == Method::PUT;
+    // Beside a form headers say nothing.
+    let copies = is_put || (method == Method::POST && !query.has("uploadId"));
+    if let Some(source) = headers.get(COPY_SOURCE).filter(|_| !copies) {
+        let source = String::from_utf8_lossy(source.as_bytes());
+        return Err(S3Error::invalid_argument(
+            "You can only specify a copy source header for copy requests.",
+            COPY_SOURCE,
+            source,
+        ));
+    }
+    if scope != Scope::Object {
+        return Ok(());
+    }
+    match query.get("partNumber") {
+        Some(number) if is_put && !query.has("uploadId") => Err(S3Error::invalid_argument(
+            "This operation does not accept partNumber without uploadId",
+            "partNumber",
+            number,
+        )),
+        _ if method == Method::GET && query.has("versions") => {
+            invalid("There is no such thing as the ?versions sub-resource for a key")
+        }
+        _ if method == Method::GET && query.has("uploads") => {
+            invalid("Key is not expected for the GET method ?uploads subresource")
+        }
+        _ => Ok(()),
+    }
+}
+
 /// The host asked for, without its port, in lower case. An absolute-form target names it too,
 /// and must not name another than the signed `Host` header.
 fn host(uri: &Uri, headers: &HeaderMap) -> Result<String, S3Error> {
@@ -137,7 +179,7 @@ fn invalid_uri() -> S3Error {
 mod tests {
     use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
 
-    use super::{Target, decode_once, target};
+    use super::{Target, check_marks, decode_once, target};
     use crate::s3::error::S3Error;
     use crate::s3::operation::Operation;
     use crate::s3::request::Query;
@@ -262,7 +304,6 @@ mod tests {
         ("GET /b/k?versionId=null&partNumber=1", "GetObject"),
         ("GET /b/k?uploadId=u", "ListParts"),
         ("GET /b/k?attributes", "GetObjectAttributes"),
-        ("GET /b/k?versions", "GetObject"),
         ("HEAD /b/k", "HeadObject"),
         ("POST /b/k?uploads", "CreateMultipartUpload"),
         ("POST /b/k?uploadId=u", "CompleteMultipartUpload"),
@@ -276,16 +317,46 @@ mod tests {
     ];
 
     #[test]
+    fn s_04_what_an_operation_has_no_use_for_is_refused() {
+        for (line, code) in [
+            ("PUT /b/k?partNumber=1", Some("InvalidArgument")),
+            ("PUT /b/k?partNumber=1&uploadId=u", None),
+            ("PUT /b/k x-amz-copy-source", None),
+            ("GET /b/k?partNumber=1", None),
+            ("GET /b/k?versions", Some("InvalidRequest")),
+            ("GET /b?versions", None),
+            ("GET /b/k?uploads", Some("InvalidRequest")),
+            ("POST /b/k?uploads", None),
+            (
+                "POST /b/k?uploadId=u x-amz-copy-source",
+                Some("InvalidArgument"),
+            ),
+            ("POST /b x-amz-copy-source", None),
+            ("GET /b/k x-amz-copy-source", Some("InvalidArgument")),
+            ("DELETE /b x-amz-copy-source", Some("InvalidArgument")),
+        ] {
+            let (method, uri, headers) = read(line);
+            let target = target(&uri, &headers, &[]).unwrap();
+            let query = Query::parse(uri.query().unwrap_or_default()).unwrap();
+            let checked = check_marks(&method, target.scope(), &query, &headers);
+            let found = checked.err().map(|error| error.code().text());
+            assert_eq!(found, code, "{line}");
+        }
+    }
+
+    fn read(line: &str) -> (Method, Uri, HeaderMap) {
+        let mut words = line.split(' ');
+        let method: Method = words.next().unwrap().parse().unwrap();
+        let uri: Uri = words.next().unwrap().parse().unwrap();
+        let names = words.map(|name| name.parse::<HeaderName>().unwrap());
+        let headers = names.map(|name| (name, HeaderValue::from_static("x")));
+        (method, uri, headers.collect())
+    }
+
+    #[test]
     fn request_lines() {
         for (line, expected) in LINES {
-            let mut words = line.split(' ');
-            let method: Method = words.next().unwrap().parse().unwrap();
-            let uri: Uri = words.next().unwrap().parse().unwrap();
-            let mut headers = HeaderMap::new();
-            for name in words {
-                let name: HeaderName = name.parse().unwrap();
-                headers.insert(name, HeaderValue::from_static("x"));
-            }
+            let (method, uri, headers) = read(line);
             let target = target(&uri, &headers, &[]).unwrap();
             let query = Query::parse(uri.query().unwrap_or_default()).unwrap();
             let found = Operation::find(&method, target.scope(), &query, &headers);

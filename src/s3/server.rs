@@ -14,8 +14,10 @@ use axum::body::Body as Source;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use drystone_storage::env::Env;
+use drystone_storage::error::{Error, Refusal};
 use drystone_storage::measure::Measure;
 use drystone_storage::store::ObjectStore;
+use drystone_storage::types::Bucket;
 use futures_util::FutureExt as _;
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
@@ -36,7 +38,7 @@ use crate::s3::names;
 use crate::s3::operation::{BodyKind, Operation, Scope};
 use crate::s3::post_policy::Policy;
 use crate::s3::request::{Query, Request, X_FORWARDED_PROTO, check_expected_owner};
-use crate::s3::response::{Body, Response, X_AMZ_ID_2, X_AMZ_REQUEST_ID};
+use crate::s3::response::{Body, Response, X_AMZ_BUCKET_REGION, X_AMZ_ID_2, X_AMZ_REQUEST_ID};
 use crate::s3::route::{self, Target};
 use crate::s3::traffic::{Cut, Traffic};
 use crate::s3::wire::{Incoming, Outgoing};
@@ -147,7 +149,12 @@ impl Server {
         let (source, unread) = Incoming::watch(source, self.limits.pace, traffic.clone());
         let target = route::target(&uri, &parts.headers, &self.domains);
         let place = target.as_ref().ok().cloned();
-        let asked = target.and_then(|target| ask(target, &mut parts));
+        let asked = match target {
+            Ok(target) if method == Method::OPTIONS => {
+                Err(self.refuse_preflight(&target, &parts.headers).await)
+            }
+            target => target.and_then(|target| ask(target, &mut parts)),
+        };
         let operation = asked.as_ref().ok().map(|asked| asked.operation.name);
         let result = match asked {
             Ok(asked) => self.run(asked, parts, source, &id).await,
@@ -196,6 +203,15 @@ impl Server {
         self.finish(response.headers_mut(), &id, true);
         self.traffic.cut(why);
         response
+    }
+
+    /// The region that a bucket is in, by its name of today.
+    pub fn region_of<'a>(&'a self, bucket: &'a Bucket) -> &'a str {
+        match bucket.location.as_str() {
+            "" => &self.region,
+            "EU" => "eu-west-1",
+            given => given,
+        }
     }
 
     /// What the server itself counts and measures.
@@ -334,6 +350,42 @@ impl Server {
         })
     }
 
+    /// A preflight bears no credentials, and no bucket can have CORS rules yet.
+    async fn refuse_preflight(&self, target: &Target, headers: &HeaderMap) -> S3Error {
+        let bad = |message: String| S3Error::new(Code::BadRequest).message(message);
+        if let Err(error) = check_limits(headers) {
+            return error;
+        }
+        if !headers.contains_key(header::ORIGIN) {
+            let message = "Insufficient information. Origin request header needed.";
+            return bad(message.to_owned());
+        }
+        let asked = headers.get(header::ACCESS_CONTROL_REQUEST_METHOD);
+        let asked = asked.map(|value| String::from_utf8_lossy(value.as_bytes()));
+        let method = match asked.as_deref() {
+            None => "OPTIONS",
+            Some(method @ ("GET" | "PUT" | "HEAD" | "POST" | "DELETE")) => method,
+            Some(other) => return bad(format!("Invalid Access-Control-Request-Method: {other}")),
+        };
+        let forbidden = S3Error::new(Code::AccessForbidden)
+            .with("Method", method)
+            .with("ResourceType", resource_type(target.scope()));
+        if target.scope() == Scope::Service {
+            return forbidden;
+        }
+        let found = match self.admission.enter().await {
+            Ok(_place) => self.store.bucket(&target.bucket).await,
+            Err(error) => return error,
+        };
+        match found {
+            Ok(_) => forbidden,
+            Err(Error::Refused(Refusal::NoSuchBucket)) => {
+                forbidden.message("CORSResponse: Bucket not found")
+            }
+            Err(error) => error.into(),
+        }
+    }
+
     /// Finds the bucket and asks whether the caller may.
     async fn admit(&self, request: &mut Request) -> Result<(), S3Error> {
         let operation = request.operation;
@@ -350,7 +402,11 @@ impl Server {
             name: &bucket.name,
             key: Some(request.key.as_str()).filter(|key| !key.is_empty()),
         };
-        authorize(&request.identity, action, resource)?;
+        authorize(&request.identity, action, resource).map_err(|error| match operation.name {
+            // Clients ask it for the region alone, so S3 says that whoever asks.
+            "HeadBucket" => error.header(X_AMZ_BUCKET_REGION, self.region_of(&bucket)),
+            _ => error,
+        })?;
         check_expected_owner(&request.headers, EXPECTED_OWNER.as_str(), &bucket.owner)?;
         request.bucket = Some(bucket);
         Ok(())
@@ -379,11 +435,9 @@ impl Server {
 fn ask(target: Target, parts: &mut Parts) -> Result<Asked, S3Error> {
     presigned::take_headers_from_link(parts);
     check_limits(&parts.headers)?;
-    if parts.method == Method::OPTIONS {
-        return Err(refuse_preflight(&parts.headers, target.scope()));
-    }
     let query = Query::parse(parts.uri.query().unwrap_or_default())?;
     let scope = target.scope();
+    route::check_marks(&parts.method, scope, &query, &parts.headers)?;
     let operation = Operation::find(&parts.method, scope, &query, &parts.headers)
         .ok_or_else(|| method_not_allowed(&parts.method, scope, &query))?;
     Ok(Asked {
@@ -391,27 +445,6 @@ fn ask(target: Target, parts: &mut Parts) -> Result<Asked, S3Error> {
         query,
         operation,
     })
-}
-
-/// A preflight bears no credentials, and no bucket can have CORS rules yet.
-fn refuse_preflight(headers: &HeaderMap, scope: Scope) -> S3Error {
-    if !headers.contains_key(header::ORIGIN) {
-        return S3Error::new(Code::BadRequest)
-            .message("Insufficient information. Origin request header needed.");
-    }
-    let text = |value: &HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
-    let method = headers.get(header::ACCESS_CONTROL_REQUEST_METHOD).map(text);
-    match method.as_deref() {
-        Some(method @ ("GET" | "PUT" | "HEAD" | "POST" | "DELETE")) => {
-            S3Error::new(Code::AccessForbidden)
-                .with("Method", method)
-                .with("ResourceType", resource_type(scope))
-        }
-        other => S3Error::new(Code::BadRequest).message(format!(
-            "Invalid Access-Control-Request-Method: {}",
-            other.unwrap_or("null")
-        )),
-    }
 }
 
 fn answer_length(response: &Response) -> u64 {

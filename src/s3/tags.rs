@@ -1,5 +1,6 @@
 //! Tag sets of buckets and objects: their rules, their XML and their header form: pure.
 
+use drystone_storage::error::{Error, Refusal};
 use drystone_storage::types::Tags;
 
 use crate::s3::error::{Code, S3Error};
@@ -38,13 +39,13 @@ pub fn read_set(set: &Element, max: usize) -> Result<Tags, S3Error> {
 /// What a tag set must keep to.
 pub fn check(tags: &Tags, max: usize) -> Result<(), S3Error> {
     if tags.len() > max {
-        return Err(match max {
-            OBJECT_TAGS_MAX => {
-                S3Error::new(Code::InvalidTag).message("Object tags cannot be greater than 10")
-            }
-            _ => S3Error::new(Code::BadRequest)
-                .message(format!("Bucket tag count cannot be greater than {max}")),
-        });
+        let what = match max {
+            OBJECT_TAGS_MAX => "Object tags",
+            _ => "Bucket tag count",
+        };
+        return Err(
+            S3Error::new(Code::BadRequest).message(format!("{what} cannot be greater than {max}"))
+        );
     }
     for (at, (key, value)) in tags.iter().enumerate() {
         let invalid = |message: &'static str| S3Error::new(Code::InvalidTag).message(message);
@@ -68,6 +69,17 @@ pub fn check(tags: &Tags, max: usize) -> Result<(), S3Error> {
         }
     }
     Ok(())
+}
+
+/// Why a version's tags can't be had. Unlike an object's bytes, those of a delete marker are refused
+/// by name even where nobody named the marker.
+pub fn refused(method: &'static str, error: Error) -> S3Error {
+    match error {
+        Error::Refused(Refusal::DeleteMarker { id, modified, .. }) => {
+            S3Error::of_marker(method, id, modified)
+        }
+        other => other.into(),
+    }
 }
 
 /// Letters, digits and white space of any script, and what AWS allows beside them.

@@ -118,6 +118,8 @@ codes! {
     InvalidPolicyDocument BAD_REQUEST
         "The content of the form does not meet the conditions specified in the policy document.";
     InvalidRange RANGE_NOT_SATISFIABLE "The requested range is not satisfiable";
+    InvalidRedirectLocation BAD_REQUEST
+        "The website redirect location must have a prefix of 'http://' or 'https://' or '/'.";
     InvalidRequest BAD_REQUEST "Invalid Request";
     InvalidSecurity FORBIDDEN "The provided security credentials are not valid.";
     InvalidSessionException BAD_REQUEST

@@ -6,6 +6,7 @@ use http::StatusCode;
 
 use crate::s3::error::S3Error;
 use crate::s3::ops::multipart::upload_id;
+use crate::s3::precondition;
 use crate::s3::request::Request;
 use crate::s3::response::{self, Response};
 use crate::s3::server::Server;
@@ -13,6 +14,12 @@ use crate::s3::server::Server;
 pub async fn handle(server: Arc<Server>, request: Request) -> Result<Response, S3Error> {
     let (bucket, key) = (request.bucket(), request.key.as_str());
     let upload = upload_id(&request)?;
+    if let Some(asked) = precondition::of_abort(&request)? {
+        let found = server.store.upload(bucket.id, key, upload).await?;
+        if found.initiated.seconds() != asked.seconds() {
+            return Err(precondition::failed(precondition::IF_MATCH_INITIATED));
+        }
+    }
     server.store.abort_upload(bucket.id, key, upload).await?;
     Ok(response::empty(StatusCode::NO_CONTENT))
 }

@@ -101,7 +101,9 @@ pub async fn write_acl(server: Arc<Server>, mut request: Request) -> Result<Resp
         let owner = bucket_owner(&server, &request.bucket().owner).await?;
         acl::check_document(&root, &owner)?;
     } else if !by_header {
-        return Err(S3Error::new(Code::MissingSecurityHeader));
+        return Err(
+            S3Error::new(Code::MissingSecurityHeader).with("MissingHeaderName", "x-amz-acl")
+        );
     }
     let (bucket, version) = (request.bucket().id, request.version()?);
     find_object(&server, bucket, &request.key, version).await?;

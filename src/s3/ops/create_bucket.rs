@@ -78,7 +78,15 @@ fn check_headers(request: &Request) -> Result<(), S3Error> {
             "Account-regional bucket namespaces",
         ));
     }
-    acl::check_headers(&request.headers).map(drop)
+    // Asked for at creation it is refused as something that the ownership excludes.
+    acl::check_headers(&request.headers)
+        .map(drop)
+        .map_err(|error| match error.code() {
+            Code::AccessControlListNotSupported => {
+                S3Error::new(Code::InvalidBucketAclWithObjectOwnership)
+            }
+            _ => error,
+        })
 }
 
 /// What the request's document asks for.

@@ -2,8 +2,6 @@
 
 use std::sync::Arc;
 
-use drystone_storage::types::Bucket;
-
 use crate::s3::error::S3Error;
 use crate::s3::request::Request;
 use crate::s3::response::{self, Response};
@@ -25,13 +23,4 @@ pub async fn handle(server: Arc<Server>, request: Request) -> Result<Response, S
     }
     xml.close("LocationConstraint");
     Ok(response::xml(xml))
-}
-
-/// The region that a bucket is in, by its name of today.
-pub fn region_of<'a>(server: &'a Server, bucket: &'a Bucket) -> &'a str {
-    match bucket.location.as_str() {
-        "" => &server.region,
-        "EU" => "eu-west-1",
-        given => given,
-    }
 }

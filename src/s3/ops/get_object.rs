@@ -117,7 +117,7 @@ pub fn unwanted(
         Verdict::NotModified(_) => {
             let mut response = response::empty(StatusCode::NOT_MODIFIED);
             let versioning = request.bucket().versioning;
-            attributes::show_validators(response.headers_mut(), version, object, versioning);
+            attributes::show_unmodified(response.headers_mut(), version, object, versioning);
             Ok(Some(response))
         }
     }

@@ -13,10 +13,11 @@ use crate::s3::tags;
 pub async fn handle(server: Arc<Server>, request: Request) -> Result<Response, S3Error> {
     let bucket = request.bucket();
     let version = request.version()?;
-    let handle = server
+    let opened = server
         .store
         .open_object(bucket.id, &request.key, version)
-        .await?;
+        .await;
+    let handle = opened.map_err(|error| tags::refused("GET", error))?;
     let mut response = response::xml(tags::document(&handle.object().attributes.tags));
     if bucket.versioning != Versioning::Off {
         response::set(

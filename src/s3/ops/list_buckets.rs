@@ -6,7 +6,6 @@ use drystone_storage::store::{ListBuckets, PAGE_LEN_MAX};
 use drystone_storage::types::{AccountId, Bucket};
 
 use crate::s3::error::S3Error;
-use crate::s3::ops::get_bucket_location::region_of;
 use crate::s3::ops::listing::Owners;
 use crate::s3::paging::{self, TokenScope};
 use crate::s3::request::Request;
@@ -40,7 +39,7 @@ pub async fn handle(server: Arc<Server>, request: Request) -> Result<Response, S
         xml.open("Bucket");
         xml.text("Name", &bucket.name);
         xml.text("CreationDate", &iso_date(bucket.created));
-        xml.text("BucketRegion", region_of(&server, bucket));
+        xml.text("BucketRegion", server.region_of(bucket));
         xml.text("BucketArn", &response::bucket_arn(&bucket.name));
         xml.close("Bucket");
     }
@@ -76,8 +75,7 @@ async fn collect(
         let full = page.len() == PAGE_LEN_MAX;
         let Some(last) = page.last() else { break };
         after = last.name.clone();
-        let here =
-            |bucket: &Bucket| region.is_none_or(|region| region_of(server, bucket) == region);
+        let here = |bucket: &Bucket| region.is_none_or(|region| server.region_of(bucket) == region);
         found.extend(page.into_iter().filter(here));
         if !full {
             break;

@@ -8,7 +8,7 @@ use crate::s3::error::S3Error;
 use crate::s3::ops::listing::{self, Asked, Owners};
 use crate::s3::paging::{self, TokenScope};
 use crate::s3::request::Request;
-use crate::s3::response::{self, Response};
+use crate::s3::response::{self, Response, X_AMZ_BUCKET_REGION};
 use crate::s3::server::Server;
 use crate::s3::xml::Writer;
 
@@ -63,5 +63,7 @@ pub async fn handle(server: Arc<Server>, request: Request) -> Result<Response, S
     }
     listing::write_prefixes(&mut xml, &page.prefixes, encoding);
     xml.close("ListBucketResult");
-    Ok(response::xml(xml))
+    let mut response = response::xml(xml);
+    response::set(&mut response, X_AMZ_BUCKET_REGION, server.region_of(bucket));
+    Ok(response)
 }

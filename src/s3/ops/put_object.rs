@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use drystone_storage::store::{PutObject, Written};
-use http::{HeaderName, StatusCode, header};
+use http::{StatusCode, header};
 
 use crate::s3::attributes;
 use crate::s3::checksum::{self, DEFAULT_ALGORITHM};
@@ -12,8 +12,6 @@ use crate::s3::precondition;
 use crate::s3::request::Request;
 use crate::s3::response::{self, Response};
 use crate::s3::server::Server;
-
-const X_AMZ_OBJECT_SIZE: HeaderName = HeaderName::from_static("x-amz-object-size");
 
 pub async fn handle(server: Arc<Server>, mut request: Request) -> Result<Response, S3Error> {
     let put = PutObject {
@@ -31,7 +29,6 @@ fn answer(written: &Written) -> Response {
     let mut response = response::empty(StatusCode::OK);
     response::set(&mut response, header::ETAG, format!("\"{}\"", written.etag));
     response::set_written_version(&mut response, written.version_id);
-    response::set(&mut response, X_AMZ_OBJECT_SIZE, written.size.to_string());
     if let Some(checksum) = &written.checksum {
         checksum::set_headers(response.headers_mut(), checksum, written.etag.parts);
     }

@@ -28,10 +28,12 @@ pub async fn replace(
 ) -> Result<Response, S3Error> {
     let version = request.version()?;
     let bucket = request.bucket().id;
-    let met = server
+    let replaced = server
         .store
         .put_object_tags(bucket, &request.key, version, tags)
-        .await?;
+        .await;
+    let method = request.operation.method.as_str();
+    let met = replaced.map_err(|error| tags::refused(method, error))?;
     let mut response = response::empty(status);
     if let Some(id) = met {
         response::set(&mut response, X_AMZ_VERSION_ID, id.to_string());

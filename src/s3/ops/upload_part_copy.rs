@@ -16,9 +16,6 @@ use crate::s3::response::{self, Response, iso_date};
 use crate::s3::server::Server;
 use crate::s3::xml::Writer;
 
-/// AWS copies ranges of objects above this only, and has another error below it.
-const RANGED_SOURCE_BYTES_MIN: u64 = 5 << 20;
-
 pub async fn handle(server: Arc<Server>, request: Request) -> Result<Response, S3Error> {
     late::answer(server, request, copy).await
 }
@@ -27,8 +24,8 @@ async fn copy(server: Arc<Server>, request: Arc<Request>) -> Result<Response, S3
     let number = part_number(&request)?;
     let id = upload_id(&request)?;
     let bucket = request.bucket().id;
-    let upload = server.store.upload(bucket, &request.key, id).await?;
     let source = CopySource::read(&request.headers)?;
+    let upload = server.store.upload(bucket, &request.key, id).await?;
     let source = source.open(&server, &request).await?;
     let size = source.handle.object().size;
     let range = range(request.header("x-amz-copy-source-range"), size)?;
@@ -88,10 +85,11 @@ fn within(text: &str, size: u64) -> Result<ByteRange, S3Error> {
             end: last + 1,
         });
     }
-    let message = format!("Range specified is not valid for source object of size: {size}");
-    if size <= RANGED_SOURCE_BYTES_MIN {
-        return Err(S3Error::new(Code::InvalidRange).message(message));
+    if first >= size {
+        return Err(S3Error::new(Code::InvalidRequest)
+            .message("The specified copy range is invalid for the source object size"));
     }
+    let message = format!("Range specified is not valid for source object of size: {size}");
     let name = "x-amz-copy-source-range";
     Err(S3Error::invalid_argument(message, name, text))
 }
@@ -136,7 +134,9 @@ mod tests {
             ("bytes=hello-world", 7, Code::InvalidArgument),
             ("bytes=0-2,3-5", 7, Code::InvalidArgument),
             ("bytes=0-99999999999999999999", 7, Code::InvalidArgument),
-            ("bytes=0-21", 5, Code::InvalidRange),
+            ("bytes=0-21", 5, Code::InvalidArgument),
+            ("bytes=5-21", 5, Code::InvalidRequest),
+            ("bytes=0-0", 0, Code::InvalidRequest),
             ("bytes=0-18446744073709551615", size, Code::InvalidArgument),
             ("bytes=0-6291456", size, Code::InvalidArgument),
         ] {

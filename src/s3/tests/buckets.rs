@@ -1,5 +1,6 @@
 //! Buckets and their settings.
 
+use crate::s3::response::{iso_date, parse_http_date};
 use crate::s3::testing::World;
 
 fn code(status: u16, code: &str) -> (u16, String) {
@@ -83,12 +84,12 @@ async fn s_02_where_a_bucket_is_made_and_with_what() {
         (
             "x-amz-acl",
             "public-read",
-            (400, "AccessControlListNotSupported"),
+            (400, "InvalidBucketAclWithObjectOwnership"),
         ),
         (
             "x-amz-grant-read",
             "id=1",
-            (400, "AccessControlListNotSupported"),
+            (400, "InvalidBucketAclWithObjectOwnership"),
         ),
     ] {
         let refused = world.call("PUT /bad").header(name, value).error().await;
@@ -171,6 +172,37 @@ async fn s_03_buckets_are_listed_in_pages_to_their_owner_alone() {
         world.call("GET /").by("").error().await,
         code(403, "AccessDenied")
     );
+}
+
+#[tokio::test]
+async fn s_03_where_a_bucket_is_can_be_read_off_its_answers() {
+    let world = World::with_bucket().await;
+    let region = "x-amz-bucket-region";
+    for line in ["HEAD /bkt", "GET /bkt", "GET /bkt?list-type=2"] {
+        let answer = world.call(line).ok().await;
+        assert_eq!(answer.header(region), "us-east-1", "{line}");
+    }
+    // Asked for alone it is told to everybody.
+    for user in ["bob", ""] {
+        let refused = world.call("HEAD /bkt").by(user).send().await;
+        assert_eq!(
+            (refused.status.as_u16(), refused.header(region)),
+            (403, "us-east-1")
+        );
+        let refused = world.call("GET /bkt").by(user).send().await;
+        assert_eq!((refused.status.as_u16(), refused.header(region)), (403, ""));
+    }
+}
+
+#[tokio::test]
+async fn s_14_a_listing_has_the_time_that_head_has() {
+    let world = World::with_bucket().await;
+    world.call("PUT /bkt/k").body("x").ok().await;
+    let listed = world.call("GET /bkt").ok().await.xml("ListBucketResult");
+    let listed = listed.child("Contents").unwrap().child_text("LastModified");
+    let head = world.call("HEAD /bkt/k").ok().await;
+    let head = parse_http_date(head.header("last-modified")).unwrap();
+    assert_eq!(listed, Some(iso_date(head).as_str()));
 }
 
 #[tokio::test]

@@ -69,7 +69,8 @@ async fn s_10_system_metadata_is_given_back_as_it_came() {
     }
     let put = world.call("PUT /bkt/r");
     let put = put.header("x-amz-website-redirect-location", "ftp://h/");
-    assert_eq!(put.error().await, (400, "InvalidRequest".to_owned()));
+    let refused = put.error().await;
+    assert_eq!(refused, (400, "InvalidRedirectLocation".to_owned()));
 }
 
 #[tokio::test]

@@ -223,6 +223,28 @@ async fn s_20_part_numbers_and_ids_that_cannot_be() {
 }
 
 #[tokio::test]
+async fn s_20_an_abort_may_name_the_time_of_its_upload() {
+    let world = World::with_bucket().await;
+    let upload = started(&world).await;
+    let abort = |time: &str| {
+        let call = world.call(&format!("DELETE /bkt/k?uploadId={upload}"));
+        call.header("x-amz-if-match-initiated-time", time)
+    };
+    let other = abort("Sun, 06 Nov 1994 08:49:37 GMT").error().await;
+    assert_eq!(other, (412, "PreconditionFailed".to_owned()));
+    let none = abort("yesterday").error().await;
+    assert_eq!(none, (400, "InvalidArgument".to_owned()));
+    let uploads = world.call("GET /bkt?uploads").ok().await;
+    let uploads = uploads.xml("ListMultipartUploadsResult");
+    let begun = uploads.child("Upload").unwrap().child_text("Initiated");
+    assert_eq!(abort(begun.unwrap()).ok().await.status, 204);
+    assert_eq!(
+        abort(begun.unwrap()).error().await,
+        (404, "NoSuchUpload".to_owned())
+    );
+}
+
+#[tokio::test]
 async fn s_20_w_17_parts_and_uploads_are_listed_in_pages() {
     let world = World::with_bucket().await;
     let upload = started(&world).await;
@@ -323,7 +345,7 @@ async fn w_17_parts_are_copied_from_objects() {
             "bkt/source",
             "x-amz-copy-source-range",
             "bytes=0-10",
-            (416, "InvalidRange"),
+            (400, "InvalidArgument"),
         ),
         (
             "bkt/source",

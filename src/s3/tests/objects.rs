@@ -152,6 +152,8 @@ async fn s_11_conditions_on_reads() {
     let world = World::with_bucket().await;
     let etag = world
         .call("PUT /bkt/k")
+        .header("cache-control", "max-age=5")
+        .header("x-amz-meta-a", "b")
         .body("x")
         .ok()
         .await
@@ -185,6 +187,9 @@ async fn s_11_conditions_on_reads() {
                 (got.header("etag"), got.bytes()),
                 (etag.as_str(), b"" as &[u8])
             );
+            // How long it may be kept, but nothing of what it is.
+            assert_eq!(got.header("cache-control"), "max-age=5");
+            assert_eq!(got.header("x-amz-meta-a"), "");
         }
         if method == "HEAD" {
             assert!(got.bytes().is_empty());
@@ -434,6 +439,12 @@ async fn s_16_tags_of_objects() {
                  <Tag><Key>b</Key><Value>3</Value></Tag></TagSet></Tagging>";
     let error = world.call("PUT /bkt/k?tagging").body(twice).error().await;
     assert_eq!(error, (400, "InvalidTag".to_owned()));
+    let many: String = (0..11)
+        .map(|n| format!("<Tag><Key>{n}</Key><Value/></Tag>"))
+        .collect();
+    let many = format!("<Tagging><TagSet>{many}</TagSet></Tagging>");
+    let error = world.call("PUT /bkt/k?tagging").body(many).error().await;
+    assert_eq!(error, (400, "BadRequest".to_owned()));
 }
 
 #[tokio::test]

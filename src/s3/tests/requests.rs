@@ -305,11 +305,19 @@ async fn a_58_no_origin_is_let_in() {
     assert_eq!(error.child_text("Method"), Some("PUT"));
     assert_eq!(error.child_text("ResourceType"), Some("OBJECT"));
     assert_eq!(answer.header("access-control-allow-origin"), "");
-    for (origin, method) in [
-        ("", "PUT"),
-        ("https://a.test", ""),
-        ("https://a.test", "PATCH"),
-    ] {
+    let answer = preflight("https://evil.test", "").send().await;
+    assert_eq!(answer.status, 403);
+    let error = answer.xml("Error");
+    assert_eq!(error.child_text("Method"), Some("OPTIONS"));
+    let nowhere = world.call("OPTIONS /nowhere").by("");
+    let nowhere = nowhere.header("origin", "https://evil.test").send().await;
+    let error = nowhere.xml("Error");
+    assert_eq!(error.child_text("Code"), Some("AccessForbidden"));
+    assert_eq!(
+        error.child_text("Message"),
+        Some("CORSResponse: Bucket not found")
+    );
+    for (origin, method) in [("", "PUT"), ("https://a.test", "PATCH")] {
         let error = preflight(origin, method).error().await;
         assert_eq!(error, (400, "BadRequest".to_owned()), "{origin} {method}");
     }
