@@ -195,7 +195,7 @@ impl Decoder {
                 State::DataEnd => {
                     if let Some(line) = self.take_line()? {
                         if line != b"\r" {
-                            return Err(incomplete());
+                            return Err(malformed_chunk());
                         }
                         self.state = State::Header;
                         return Ok(Some(self.chunk_end()));
@@ -219,7 +219,7 @@ impl Decoder {
         match self.state {
             State::Done => Ok(None),
             State::Trailer if self.line.is_empty() => self.end().map(Some),
-            _ => Err(incomplete()),
+            _ => Err(malformed_chunk()),
         }
     }
 
@@ -228,7 +228,7 @@ impl Decoder {
         let end = self.input.iter().position(|byte| *byte == b'\n');
         let len = end.unwrap_or(self.input.len());
         if self.line.len() + len > LINE_LEN_MAX {
-            return Err(incomplete());
+            return Err(malformed_chunk());
         }
         self.line.extend_from_slice(&self.input[..len]);
         self.input.advance(end.map_or(len, |end| end + 1));
@@ -237,17 +237,17 @@ impl Decoder {
 
     /// `SIZE;chunk-signature=HEX\r`, or without signatures `SIZE\r`.
     fn chunk_header(&mut self, line: &[u8]) -> Result<(), S3Error> {
-        let text = std::str::from_utf8(line).map_err(|_| incomplete())?;
-        let text = text.strip_suffix('\r').ok_or_else(incomplete)?;
+        let text = std::str::from_utf8(line).map_err(|_| malformed_chunk())?;
+        let text = text.strip_suffix('\r').ok_or_else(malformed_chunk)?;
         let (size, extension) = text.split_once(';').unwrap_or((text, ""));
         let size = parse_size(size)?;
         if self.signed {
             let signature = extension.trim().strip_prefix("chunk-signature=");
-            self.signature = signature.ok_or_else(incomplete)?.to_owned();
+            self.signature = signature.ok_or_else(malformed_chunk)?.to_owned();
         }
-        self.remaining = self.remaining.checked_sub(size).ok_or_else(incomplete)?;
+        self.remaining = self.remaining.checked_sub(size).ok_or_else(other_length)?;
         self.state = match size {
-            0 if self.remaining > 0 => return Err(incomplete()),
+            0 if self.remaining > 0 => return Err(other_length()),
             0 => State::Trailer,
             left => State::Data { left },
         };
@@ -302,7 +302,7 @@ impl Decoder {
         self.slack += self.input.len();
         let blank = self.input.iter().all(|byte| matches!(byte, b'\r' | b'\n'));
         if !blank || self.slack > SLACK_LEN_MAX {
-            return Err(incomplete());
+            return Err(malformed_chunk());
         }
         self.input.clear();
         Ok(())
@@ -313,13 +313,18 @@ impl Decoder {
 fn parse_size(text: &str) -> Result<u64, S3Error> {
     let digits = text.bytes().all(|byte| byte.is_ascii_hexdigit());
     if !digits || !(1..=16).contains(&text.len()) {
-        return Err(incomplete());
+        return Err(malformed_chunk());
     }
-    u64::from_str_radix(text, 16).map_err(|_| incomplete())
+    u64::from_str_radix(text, 16).map_err(|_| malformed_chunk())
 }
 
-/// What cannot be taken apart, and what holds fewer or more bytes than it says: one answer, as of S3.
-fn incomplete() -> S3Error {
+/// What cannot be taken apart, or ends too early: one answer, as of S3.
+fn malformed_chunk() -> S3Error {
+    S3Error::new(Code::IncompleteBody).message("The request body terminated unexpectedly")
+}
+
+/// The chunks hold fewer or more bytes than the client said.
+fn other_length() -> S3Error {
     S3Error::new(Code::IncompleteBody)
 }
 

@@ -98,6 +98,10 @@ impl VerifiedBody {
     ) -> Result<VerifiedBody, S3Error> {
         let body = VerifiedBody::new(headers, payload, Some(algorithm), source)?;
         match body.length {
+            // HTTP's own chunks tell no length in advance, which S3 says in its own way.
+            None if headers.contains_key(header::TRANSFER_ENCODING) => {
+                Err(S3Error::new(Code::NotImplemented).with("Header", "Transfer-Encoding"))
+            }
             None => Err(S3Error::new(Code::MissingContentLength)),
             Some(length) if length > PART_SIZE_MAX_BYTES => Err(S3Error::new(Code::EntityTooLarge)
                 .with("ProposedSize", length.to_string())

@@ -28,6 +28,8 @@ pub fn resolve(header: &str, size: u64) -> Wanted {
         ("", suffix) => match number(suffix) {
             None => Wanted::Whole,
             Some(0) => Wanted::Unsatisfiable,
+            // The end of nothing is all of it. Readers that begin at a file's end count on it.
+            Some(_) if size == 0 => Wanted::Whole,
             Some(len) => within(size.saturating_sub(len), size, size),
         },
         (first, "") => match number(first) {
@@ -80,12 +82,15 @@ mod tests {
                 ("bytes=9-", [No, No, part(9, 10)]),
                 ("bytes=10-", [No, No, No]),
                 ("bytes=-0", [No, No, No]),
-                ("bytes=-1", [No, part(0, 1), part(9, 10)]),
-                ("bytes=-99", [No, part(0, 1), part(0, 10)]),
-                ("bytes=-18446744073709551615", [No, part(0, 1), part(0, 10)]),
+                ("bytes=-1", [Whole, part(0, 1), part(9, 10)]),
+                ("bytes=-99", [Whole, part(0, 1), part(0, 10)]),
+                (
+                    "bytes=-18446744073709551615",
+                    [Whole, part(0, 1), part(0, 10)],
+                ),
                 (
                     "bytes=-99999999999999999999999",
-                    [No, part(0, 1), part(0, 10)],
+                    [Whole, part(0, 1), part(0, 10)],
                 ),
                 ("bytes=9223372036854775807-", [No, No, No]),
                 (

@@ -61,6 +61,8 @@ pub struct Request {
     pub bucket_name: String,
     /// Empty for an operation on service or bucket.
     pub key: String,
+    /// The host names the bucket, and not the path.
+    pub by_host: bool,
     /// As it came: what errors call the resource.
     pub path: String,
     pub query: Query,
@@ -107,8 +109,7 @@ impl Request {
         };
         let host = self.header(header::HOST.as_str()).unwrap_or_default();
         let bucket = &self.bucket_name;
-        let by_host = host.strip_prefix(bucket.as_str());
-        if by_host.is_some_and(|rest| rest.starts_with('.')) {
+        if self.by_host {
             format!("{scheme}://{host}/{key}")
         } else {
             format!("{scheme}://{host}/{bucket}/{key}")

@@ -75,8 +75,8 @@ pub fn http_date(at: Timestamp) -> String {
     moment(at).format(HTTP_DATE).unwrap_or_default()
 }
 
-/// `1994-11-06T08:49:37.000Z`, for XML: whole seconds, as in headers. Clients compare what a listing
-/// says with what HEAD says.
+/// `1994-11-06T08:49:37.000Z`, for XML: whole seconds, as in headers. Clients compare what a
+/// listing says with what HEAD says.
 pub fn iso_date(at: Timestamp) -> String {
     moment(at).format(ISO_DATE).unwrap_or_default()
 }

@@ -17,6 +17,8 @@ const COPY_SOURCE: &str = "x-amz-copy-source";
 pub struct Target {
     pub bucket: String,
     pub key: String,
+    /// The host names the bucket, and not the path.
+    pub by_host: bool,
 }
 
 impl Target {
@@ -32,7 +34,9 @@ impl Target {
 /// Finds bucket and key. `domains`: names whose sub-domains are buckets, in lower case.
 pub fn target(uri: &Uri, headers: &HeaderMap, domains: &[String]) -> Result<Target, S3Error> {
     let path = uri.path().strip_prefix('/').ok_or_else(invalid_uri)?;
-    let (bucket, key) = match host_bucket(uri, headers, domains)? {
+    let named = host_bucket(uri, headers, domains)?;
+    let by_host = named.is_some();
+    let (bucket, key) = match named {
         Some(bucket) => (bucket, path),
         None => {
             let (bucket, key) = path.split_once('/').unwrap_or((path, ""));
@@ -44,7 +48,11 @@ pub fn target(uri: &Uri, headers: &HeaderMap, domains: &[String]) -> Result<Targ
     };
     let key = decode_once(key)?;
     names::check_key(&key)?;
-    Ok(Target { bucket, key })
+    Ok(Target {
+        bucket,
+        key,
+        by_host,
+    })
 }
 
 /// The bucket that the host names; `None` where the path does.
@@ -214,6 +222,7 @@ mod tests {
             let expected = Target {
                 bucket: bucket.to_owned(),
                 key: key.to_owned(),
+                by_host: !uri.starts_with(&format!("/{bucket}")) && !uri.starts_with("http"),
             };
             assert_eq!(find(uri, host).unwrap(), expected, "{host} {uri}");
         }

@@ -310,6 +310,7 @@ impl Server {
             identity: who.identity,
             bucket_name: asked.target.bucket,
             key: asked.target.key,
+            by_host: asked.target.by_host,
             path: parts.uri.path().to_owned(),
             query: asked.query,
             headers: parts.headers,

@@ -71,8 +71,8 @@ pub fn check(tags: &Tags, max: usize) -> Result<(), S3Error> {
     Ok(())
 }
 
-/// Why a version's tags can't be had. Unlike an object's bytes, those of a delete marker are refused
-/// by name even where nobody named the marker.
+/// Why a version's tags can't be had. Unlike an object's bytes, those of a delete marker are
+/// refused by name even where nobody named the marker.
 pub fn refused(method: &'static str, error: Error) -> S3Error {
     match error {
         Error::Refused(Refusal::DeleteMarker { id, modified, .. }) => {

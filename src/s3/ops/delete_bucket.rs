@@ -2,15 +2,33 @@
 
 use std::sync::Arc;
 
+use drystone_storage::error::{Error, Refusal};
+use drystone_storage::types::Versioning;
 use http::StatusCode;
 
-use crate::s3::error::S3Error;
+use crate::s3::error::{Code, S3Error};
 use crate::s3::request::Request;
 use crate::s3::response::{self, Response};
 use crate::s3::server::Server;
 
 pub async fn handle(server: Arc<Server>, request: Request) -> Result<Response, S3Error> {
     let bucket = request.bucket();
-    server.store.delete_bucket(bucket.id).await?;
+    let deleted = server.store.delete_bucket(bucket.id).await;
+    deleted.map_err(|error| match error {
+        Error::Refused(Refusal::BucketNotEmpty) => not_empty(bucket.versioning),
+        error => error.into(),
+    })?;
     Ok(response::empty(StatusCode::NO_CONTENT))
+}
+
+/// What is in a versioned bucket may not show in a listing, so S3 says where to look.
+fn not_empty(versioning: Versioning) -> S3Error {
+    let error = S3Error::new(Code::BucketNotEmpty);
+    match versioning {
+        Versioning::Off => error,
+        Versioning::Enabled | Versioning::Suspended => error.message(
+            "The bucket you tried to delete is not empty. You must delete all versions in the \
+             bucket.",
+        ),
+    }
 }

@@ -206,6 +206,12 @@ async fn a_07_lengths_that_are_missing_or_too_large() {
     sent.parts.headers.remove("content-length");
     signer().sign_body(&mut sent.parts, b"x").unwrap();
     assert_eq!(refused(&sent).code(), Code::MissingContentLength);
+    sent.parts
+        .headers
+        .insert("transfer-encoding", HeaderValue::from_static("chunked"));
+    let error = refused(&sent);
+    assert_eq!(error.code(), Code::NotImplemented);
+    assert_eq!(error.element("Header"), Some("Transfer-Encoding"));
 
     let mut sent = unsigned_chunks(b"x", 10, &crc32(b"x"));
     sent.parts.headers.remove("x-amz-decoded-content-length");
