@@ -5,13 +5,15 @@
 //! refused before anything is looked at.
 
 mod body;
+mod buckets;
+mod minio;
 
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use axum::body::Body;
-use drystone_storage::error::Error;
+use drystone_storage::error::{Error, Refusal};
 use drystone_storage::operator::{Operator, ReplaceError, UpkeepChange};
 use http::request::Parts;
 use http::{HeaderValue, Method, Request, StatusCode, header};
@@ -41,15 +43,23 @@ enum Ask {
     /// Changes what of [`Settings`] the body names.
     Settings,
     BeginScrub,
+    /// A page of all buckets, with what they hold and their quotas.
+    Buckets,
+    /// One of them.
+    Bucket,
+    SetQuota,
 }
 
 /// By method and path; one row each.
-const ASKS: [(Method, &str, Ask); 5] = [
+const ASKS: [(Method, &str, Ask); 8] = [
     (Method::GET, "status", Ask::Status),
     (Method::GET, "disks", Ask::Disks),
     (Method::POST, "disks/replace", Ask::ReplaceDisk),
     (Method::POST, "settings", Ask::Settings),
     (Method::POST, "scrub/start", Ask::BeginScrub),
+    (Method::GET, "buckets", Ask::Buckets),
+    (Method::GET, "quota", Ask::Bucket),
+    (Method::POST, "quota", Ask::SetQuota),
 ];
 
 #[derive(Deserialize)]
@@ -96,6 +106,9 @@ impl From<S3Error> for Refused {
 
 impl From<Error> for Refused {
     fn from(error: Error) -> Refused {
+        if let Error::Refused(Refusal::NoSuchBucket) = error {
+            return S3Error::new(Code::NoSuchBucket).into();
+        }
         Refused::new(StatusCode::SERVICE_UNAVAILABLE, "Unavailable", error)
     }
 }
@@ -122,8 +135,10 @@ impl Beside for Admin {
         request: Request<Body>,
     ) -> Result<Response, Request<Body>> {
         let target = route::target(request.uri(), request.headers(), &server.domains);
-        let Some(target) = target.ok().filter(|target| target.bucket == BUCKET) else {
-            return Err(request);
+        let target = match target {
+            Ok(target) if target.bucket == BUCKET => target,
+            Ok(target) => return minio::answer(server, &target, request).await,
+            Err(_) => return Err(request),
         };
         let method = request.method().clone();
         let answer = match self.serve(server, &target.key, request).await {
@@ -167,6 +182,18 @@ impl Admin {
             Ask::BeginScrub => {
                 self.operator.begin_scrub().await?;
                 Ok(document(StatusCode::OK, &self.operator.status().await?))
+            }
+            Ask::Buckets => {
+                let page = buckets::page(server, parts.uri.query()).await?;
+                Ok(document(StatusCode::OK, &page))
+            }
+            Ask::Bucket => {
+                let bucket = buckets::one(server, parts.uri.query()).await?;
+                Ok(document(StatusCode::OK, &bucket))
+            }
+            Ask::SetQuota => {
+                let set = buckets::set_quota(server, parse(&body)?);
+                Ok(document(StatusCode::OK, &set.await?))
             }
             Ask::Settings => {
                 let Settings {

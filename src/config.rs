@@ -390,14 +390,24 @@ fn checked_requests(requests: usize) -> Result<usize, Error> {
     }
 }
 
-/// A number of bytes, perhaps with a unit.
-fn checked_memory(text: String) -> Result<u64, Error> {
-    let units = [("KiB", 10), ("MiB", 20), ("GiB", 30), ("", 0)];
-    let parsed = units.iter().find_map(|(unit, shift)| {
+/// A size as people write it: a number, and a unit of 1024 bytes or its powers.
+pub fn bytes(text: &str) -> Option<u64> {
+    let units = [
+        ("KiB", 10),
+        ("MiB", 20),
+        ("GiB", 30),
+        ("TiB", 40),
+        ("PiB", 50),
+        ("", 0),
+    ];
+    units.iter().find_map(|(unit, shift)| {
         let number: u64 = text.strip_suffix(unit)?.trim().parse().ok()?;
         number.checked_mul(1 << shift)
-    });
-    match parsed.filter(|bytes| *bytes >= MEMORY_BYTES_MIN) {
+    })
+}
+
+fn checked_memory(text: String) -> Result<u64, Error> {
+    match bytes(&text).filter(|bytes| *bytes >= MEMORY_BYTES_MIN) {
         Some(bytes) => Ok(bytes),
         None => invalid(format!(
             "memory {text:?}: expected 16MiB or more, such as 512MiB or 4GiB"

@@ -25,6 +25,7 @@ impl Operator for Told {
             disks: vec![disk()],
             heal: HealStatus::default(),
             scrub: ScrubStatus::default(),
+            over_quota: Vec::new(),
             metadata_voters_alive: 3,
             metadata_voters: 4,
             metadata_quorum: 3,
@@ -164,6 +165,132 @@ async fn a_40_nobody_else_is_told_or_obeyed_anything() {
         assert_eq!(status, expected, "{answer}");
     }
     assert!(told.0.lock().unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn s_06_quotas_are_set_and_usage_is_told() {
+    let world = World::with_bucket().await;
+    world.call("PUT /bkt/k").body("12345").ok().await;
+    let admin = Admin::new(Arc::new(Told::default()));
+    let ask = async |line: &str, body: &str| {
+        let answer = admin
+            .answer(&world.server, signed("root", line, body))
+            .await;
+        let answer = answer.map_err(drop).unwrap();
+        let status = answer.status().as_u16();
+        let body = to_bytes(answer.into_body(), 1 << 20).await.unwrap();
+        let document = serde_json::from_slice(&body).unwrap_or(Value::Null);
+        (status, document)
+    };
+    let set = r#"{"bucket":"bkt","hard_bytes":6,"soft_objects":0}"#;
+    let (status, bucket) = ask("POST /_admin/v1/quota", set).await;
+    assert_eq!((status, &bucket["quota"]["hard_bytes"]), (200, &json!(6)));
+    assert_eq!(bucket["over_soft_quota"], json!(true));
+    assert_eq!(
+        world.call("PUT /bkt/l").body("67").error().await,
+        (403, "QuotaExceeded".into())
+    );
+    // What is not named stays, and null takes a limit away.
+    let (_, bucket) = ask(
+        "POST /_admin/v1/quota",
+        r#"{"bucket":"bkt","hard_bytes":null}"#,
+    )
+    .await;
+    assert_eq!(bucket["quota"]["hard_bytes"], Value::Null);
+    assert_eq!(bucket["quota"]["soft_objects"], json!(0));
+    let (_, one) = ask("GET /_admin/v1/quota?bucket=bkt", "").await;
+    let (_, page) = ask("GET /_admin/v1/buckets?prefix=b&after=a", "").await;
+    assert_eq!(page["buckets"][0], one);
+    assert_eq!(
+        (&one["usage"]["bytes"], &page["next"]),
+        (&json!(5), &Value::Null)
+    );
+    for (line, body, status) in [
+        ("GET /_admin/v1/quota", "", 400),
+        ("GET /_admin/v1/quota?bucket=none", "", 404),
+        ("POST /_admin/v1/quota", r#"{"bucket":"none"}"#, 404),
+        (
+            "POST /_admin/v1/quota",
+            r#"{"bucket":"bkt","hard_byte":1}"#,
+            400,
+        ),
+        (
+            "POST /_admin/v1/quota",
+            r#"{"bucket":"bkt","hard_bytes":-1}"#,
+            400,
+        ),
+    ] {
+        assert_eq!(ask(line, body).await.0, status, "{line} {body}");
+    }
+}
+
+#[tokio::test]
+async fn s_06_minios_tools_set_and_read_a_quota() {
+    let world = World::with_bucket().await;
+    let admin = Admin::new(Arc::new(Told::default()));
+    let ask = async |user: &str, line: &str, body: &str| {
+        let answer = admin
+            .answer(&world.server, signed(user, line, body))
+            .await
+            .ok()?;
+        let status = answer.status().as_u16();
+        let body = to_bytes(answer.into_body(), 1 << 20).await.unwrap();
+        Some((status, serde_json::from_slice(&body).unwrap_or(Value::Null)))
+    };
+    let set = "PUT /minio/admin/v3/set-bucket-quota?bucket=bkt";
+    let get = "GET /minio/admin/v3/get-bucket-quota?bucket=bkt";
+    let none = json!({ "quota": 0, "size": 0, "rate": 0, "requests": 0 });
+    assert_eq!(ask("root", get, "").await, Some((200, none.clone())));
+    let wish = r#"{"quota":7,"size":7,"rate":0,"requests":0,"quotatype":"hard"}"#;
+    assert_eq!(ask("root", set, wish).await, Some((200, Value::Null)));
+    let (_, told) = ask("root", get, "").await.unwrap();
+    assert_eq!(
+        (&told["quota"], &told["quotatype"]),
+        (&json!(7), &json!("hard"))
+    );
+    assert_eq!(
+        world.call("PUT /bkt/k").body("12345678").error().await.0,
+        403
+    );
+    assert_eq!(
+        ask("root", set, r#"{"quota":0,"quotatype":"hard"}"#)
+            .await
+            .unwrap()
+            .0,
+        200
+    );
+    assert_eq!(ask("root", get, "").await, Some((200, none)));
+    for (user, line, body, status) in [
+        ("alice", set, wish, 403),
+        ("root", set, r#"{"quota":7,"quotatype":"fifo"}"#, 501),
+        ("root", set, r#"{"size":7,"rate":9}"#, 501),
+        ("root", set, "{", 400),
+        (
+            "root",
+            "GET /minio/admin/v3/get-bucket-quota?bucket=no",
+            "",
+            404,
+        ),
+        ("root", "GET /minio/admin/v3/get-bucket-quota", "", 404),
+    ] {
+        let (found, answer) = ask(user, line, body).await.unwrap();
+        assert_eq!(
+            (found, answer["Code"].is_string()),
+            (status, true),
+            "{line} {body}"
+        );
+    }
+    // All else there is told to be missing, by others.
+    assert_eq!(ask("root", "GET /minio/admin/v3/info", "").await, None);
+    assert_eq!(
+        ask(
+            "root",
+            "GET /minio/admin/v3/set-bucket-quota?bucket=bkt",
+            ""
+        )
+        .await,
+        None
+    );
 }
 
 /// However the way there is written, it leads to the same gate or to none.

@@ -63,16 +63,16 @@ async fn answer(server: Arc<Server>, request: Request<Body>, lane: Lane) -> Resp
         Err(_) if lane == Lane::Spare => return server.refuse(admission::busy(), Cut::Busy),
         Err(request) => request,
     };
-    let request = match foreign::answer(&server, request).await {
-        Ok(response) => return response,
-        Err(request) => request,
-    };
     let request = match &server.beside {
         Some(beside) => match beside.answer(&server, request).await {
             Ok(response) => return response,
             Err(request) => request,
         },
         None => request,
+    };
+    let request = match foreign::answer(&server, request).await {
+        Ok(response) => return response,
+        Err(request) => request,
     };
     server.answer(request).await
 }

@@ -154,6 +154,7 @@ impl S3Error {
             | C::NoSuchPublicAccessBlockConfiguration
             | C::NoSuchTagSet
             | C::NoSuchWebsiteConfiguration
+            | C::QuotaExceeded
             | C::ObjectLockConfigurationNotFoundError
             | C::OwnershipControlsNotFoundError
             | C::ReplicationConfigurationNotFoundError
@@ -275,6 +276,16 @@ impl From<Refusal> for S3Error {
             // Both pass by themselves: 503 makes every client try again.
             Refusal::Conflict | Refusal::EpochBelowFloor => S3Error::new(Code::SlowDown),
             Refusal::TooLarge => S3Error::new(Code::EntityTooLarge),
+            Refusal::QuotaExceeded {
+                counted,
+                limit,
+                used,
+                wanted,
+            } => S3Error::new(Code::QuotaExceeded)
+                .with("QuotaType", format!("{counted:?}"))
+                .with("Quota", limit.to_string())
+                .with("CurrentUsage", used.to_string())
+                .with("ProposedUsage", wanted.to_string()),
         }
     }
 }

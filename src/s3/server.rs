@@ -16,7 +16,7 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use drystone_storage::env::Env;
 use drystone_storage::error::{Error, Refusal};
 use drystone_storage::measure::Measure;
-use drystone_storage::store::ObjectStore;
+use drystone_storage::store::{Addition, AdditionOf, ObjectStore};
 use drystone_storage::types::Bucket;
 use futures_util::FutureExt as _;
 use http::request::Parts;
@@ -237,6 +237,22 @@ impl Server {
             measures.push(Measure::gauge(name, help, value));
         }
         measures
+    }
+
+    /// Refuses, before any of its bytes are taken, what the bucket's hard quota would refuse
+    /// now. The write itself is held to the quota again, where the order is decided.
+    pub async fn check_quota(
+        &self,
+        bucket: &Bucket,
+        of: AdditionOf,
+        bytes: Option<u64>,
+    ) -> Result<(), S3Error> {
+        if bucket.quota.hard_bytes.is_none() && bucket.quota.hard_objects.is_none() {
+            return Ok(());
+        }
+        let bytes = bytes.unwrap_or_default();
+        let addition = Addition { of, bytes };
+        Ok(self.store.check_quota(bucket.id, addition).await?)
     }
 
     /// For an answer that is no S3's: the ids that every answer bears.

@@ -14,7 +14,9 @@ use crate::error::{Error, Refusal, Result};
 use crate::meta::command::{Change, Reply};
 use crate::node::Node;
 use crate::store::{CreateBucket, ListBuckets};
-use crate::types::{Account, AccountId, Bucket, BucketId, BucketSetting, Versioning};
+use crate::types::{
+    Account, AccountId, Bucket, BucketId, BucketSetting, QuotaChange, Usage, Versioning,
+};
 
 /// Rows that one command of the emptying worker removes.
 const EMPTY_ROWS_MAX: u32 = 1000;
@@ -220,6 +222,21 @@ impl Node {
             .propose(self.command(&epoch, change))
             .await
             .map(drop)
+    }
+
+    pub(crate) async fn change_quota(&self, bucket: BucketId, change: QuotaChange) -> Result<()> {
+        let epoch = self.epochs.begin();
+        let change = Change::SetQuota { bucket, change };
+        self.objects
+            .propose(self.command(&epoch, change))
+            .await
+            .map(drop)
+    }
+
+    pub(crate) async fn usages(&self, buckets: Vec<BucketId>) -> Result<Vec<Usage>> {
+        self.objects
+            .read(move |view| buckets.iter().map(|id| view.usage(*id)).collect())
+            .await
     }
 
     async fn propose_system(&self, change: Change) -> Result<Reply> {

@@ -50,6 +50,7 @@ named! {
         EmptyBucket = "empty-bucket",
         SetVersioning = "set-versioning",
         PutBucketSetting = "put-bucket-setting",
+        SetQuota = "set-quota",
         PutObject = "put-object",
         LinkObject = "link-object",
         DeleteObjects = "delete-objects",

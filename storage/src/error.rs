@@ -92,6 +92,21 @@ pub enum Refusal {
     /// The object's size would pass the most an object may have.
     #[error("object too large")]
     TooLarge,
+    /// The bucket's hard quota does not allow what this would add.
+    #[error("{used} {counted:?} of a quota of {limit} are used, and {wanted} would be")]
+    QuotaExceeded {
+        counted: Counted,
+        limit: u64,
+        used: u64,
+        wanted: u64,
+    },
+}
+
+/// What a quota counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub enum Counted {
+    Bytes,
+    Objects,
 }
 
 /// Which condition of a request did not hold.

@@ -5,6 +5,7 @@ mod disks;
 mod measures;
 mod open;
 mod operate;
+mod quotas;
 #[cfg(test)]
 pub(crate) mod testing;
 mod upkeep;
@@ -23,6 +24,7 @@ use crate::error::Result;
 use crate::measure::Measure;
 use crate::meta::command::{Change, Command};
 use crate::meta::group::Group;
+use crate::meta::view::View;
 use crate::quorum::Shards;
 use crate::repair::disks::Disks;
 use crate::repair::epochs::{EpochGuard, Epochs};
@@ -31,13 +33,13 @@ use crate::repair::heal::Healer;
 use crate::repair::scrub::Scrubber;
 use crate::repair::stock::Stock;
 use crate::store::{
-    Body, CompleteUpload, CreateBucket, CreateUpload, DeleteObject, Deleted, Health, ListBuckets,
-    ListObjects, ListUploads, ListVersions, ObjectHandle, ObjectPage, ObjectStore, PutObject,
-    UploadPage, VersionPage, Written,
+    Addition, Body, CompleteUpload, CreateBucket, CreateUpload, DeleteObject, Deleted, Health,
+    ListBuckets, ListObjects, ListUploads, ListVersions, ObjectHandle, ObjectPage, ObjectStore,
+    PutObject, UploadPage, VersionPage, Written,
 };
 use crate::types::{
-    Account, AccountId, Bucket, BucketId, BucketSetting, DiskId, Tags, Upload, UploadId,
-    UploadedPart, VersionId, VersionSelector, Versioning,
+    Account, AccountId, Bucket, BucketId, BucketSetting, DiskId, QuotaChange, Tags, Upload,
+    UploadId, UploadedPart, Usage, VersionId, VersionSelector, Versioning,
 };
 
 /// One process's store: its disks, the metadata groups on them, and the upkeep of both.
@@ -161,6 +163,19 @@ impl ObjectStore for Node {
         document: Option<Vec<u8>>,
     ) -> Result<()> {
         self.change_setting(bucket, setting, document).await
+    }
+
+    async fn set_quota(&self, bucket: BucketId, change: QuotaChange) -> Result<()> {
+        self.change_quota(bucket, change).await
+    }
+
+    async fn usage(&self, buckets: &[BucketId]) -> Result<Vec<Usage>> {
+        self.usages(buckets.to_vec()).await
+    }
+
+    async fn check_quota(&self, bucket: BucketId, addition: Addition) -> Result<()> {
+        let check = move |view: &View<'_>| view.check_quota(bucket, &addition);
+        self.objects.read(check).await
     }
 
     async fn put_object(

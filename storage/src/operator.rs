@@ -15,6 +15,8 @@ pub struct Status {
     pub disks: Vec<DiskStatus>,
     pub heal: HealStatus,
     pub scrub: ScrubStatus,
+    /// Buckets that hold more than their soft quotas, up to [`OVER_QUOTA_LEN_MAX`].
+    pub over_quota: Vec<OverQuota>,
     /// So many voters of the metadata are here, of so many, of which so many must be.
     pub metadata_voters_alive: usize,
     pub metadata_voters: usize,
@@ -45,6 +47,21 @@ pub enum DiskState {
     Away,
     /// It never comes back.
     Gone,
+}
+
+/// The most buckets that a status names.
+pub const OVER_QUOTA_LEN_MAX: usize = 1000;
+
+/// A bucket that holds more than its soft quota.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct OverQuota {
+    pub bucket: String,
+    /// Milliseconds since 1970, UTC.
+    pub since_ms: i64,
+    pub bytes: u64,
+    pub objects: u64,
+    pub soft_bytes: Option<u64>,
+    pub soft_objects: Option<u64>,
 }
 
 /// What has less redundancy than it should, and what becomes of it.

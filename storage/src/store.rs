@@ -25,8 +25,9 @@ use crate::error::Result;
 use crate::measure::Measure;
 use crate::types::{
     Account, AccountId, Attributes, Bucket, BucketId, BucketSetting, ByteRange, Checksum,
-    ChecksumAlgorithm, ChecksumType, Digest, ETag, ObjectPart, ObjectVersion, Tags, Timestamp,
-    Upload, UploadId, UploadedPart, Version, VersionId, VersionSelector, Versioning,
+    ChecksumAlgorithm, ChecksumType, Digest, ETag, ObjectPart, ObjectVersion, QuotaChange, Tags,
+    Timestamp, Upload, UploadId, UploadedPart, Usage, Version, VersionId, VersionSelector,
+    Versioning,
 };
 
 /// Parts of one upload are numbered 1 to this.
@@ -127,6 +128,19 @@ pub struct PutObject {
     pub key: String,
     pub attributes: Attributes,
     pub condition: WriteCondition,
+}
+
+/// What is about to be written, for a look at the quota before its bytes come.
+#[derive(Clone, Debug)]
+pub struct Addition {
+    pub of: AdditionOf,
+    pub bytes: u64,
+}
+
+#[derive(Clone, Debug)]
+pub enum AdditionOf {
+    Object { key: String },
+    Part { upload: UploadId, number: u16 },
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -299,6 +313,15 @@ pub trait ObjectStore: Send + Sync + 'static {
         setting: BucketSetting,
         document: Option<Vec<u8>>,
     ) -> Result<()>;
+
+    /// Whatever would take the bucket beyond a hard limit is refused from then on with
+    /// `Refusal::QuotaExceeded`, where the order is decided.
+    async fn set_quota(&self, bucket: BucketId, change: QuotaChange) -> Result<()>;
+    /// What each of these buckets holds; nothing, for one that is not there.
+    async fn usage(&self, buckets: &[BucketId]) -> Result<Vec<Usage>>;
+    /// Refuses what the hard quota would refuse now, so that no body is sent in vain. Promises
+    /// nothing: the write itself is held to the quota again.
+    async fn check_quota(&self, bucket: BucketId, addition: Addition) -> Result<()>;
 
     /// A body that fails leaves nothing, and its error is the answer before any refusal.
     async fn put_object(

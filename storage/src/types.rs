@@ -7,6 +7,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::error::{Counted, Refusal};
+
 /// Milliseconds since 1970 in UTC, as the proposer of a change saw them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Timestamp(pub i64);
@@ -256,6 +258,84 @@ pub enum BucketSetting {
     Tagging,
 }
 
+/// How much a bucket may hold. Objects are all versions that are no delete markers; bytes are
+/// their sizes, each counted in full, and those of the parts of uploads that have not ended.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Quota {
+    /// What would grow beyond is refused; what shrinks goes on.
+    pub hard_bytes: Option<u64>,
+    pub hard_objects: Option<u64>,
+    /// Beyond these the operator is told.
+    pub soft_bytes: Option<u64>,
+    pub soft_objects: Option<u64>,
+}
+
+impl Quota {
+    pub fn changed(self, change: QuotaChange) -> Quota {
+        Quota {
+            hard_bytes: change.hard_bytes.unwrap_or(self.hard_bytes),
+            hard_objects: change.hard_objects.unwrap_or(self.hard_objects),
+            soft_bytes: change.soft_bytes.unwrap_or(self.soft_bytes),
+            soft_objects: change.soft_objects.unwrap_or(self.soft_objects),
+        }
+    }
+
+    /// Refuses what grows beyond its limit; the rest goes on, even where it is beyond it already.
+    pub fn allows(&self, used: &Usage, wanted: &Usage) -> Result<(), Refusal> {
+        let bytes = (self.hard_bytes, used.bytes(), wanted.bytes());
+        let objects = (self.hard_objects, used.objects, wanted.objects);
+        for (counted, (limit, used, wanted)) in
+            [(Counted::Bytes, bytes), (Counted::Objects, objects)]
+        {
+            if let Some(limit) = limit.filter(|limit| wanted > used && wanted > *limit) {
+                return Err(Refusal::QuotaExceeded {
+                    counted,
+                    limit,
+                    used,
+                    wanted,
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether the operator is to be told of a bucket that holds so much.
+    pub fn is_passed_softly(self, usage: &Usage) -> bool {
+        self.soft_bytes.is_some_and(|max| usage.bytes() > max)
+            || self.soft_objects.is_some_and(|max| usage.objects > max)
+    }
+}
+
+/// What of a quota is changed: what is `None` stays, `Some(None)` takes the limit away.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct QuotaChange {
+    pub hard_bytes: Option<Option<u64>>,
+    pub hard_objects: Option<Option<u64>>,
+    pub soft_bytes: Option<Option<u64>>,
+    pub soft_objects: Option<Option<u64>>,
+}
+
+/// What a bucket holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// Versions that are objects.
+    pub objects: u64,
+    pub markers: u64,
+    /// Uploads that have not ended.
+    pub uploads: u64,
+    /// Sizes of all objects; bytes that versions share count for each.
+    pub object_bytes: u64,
+    /// Sizes of the parts of uploads that have not ended.
+    pub part_bytes: u64,
+}
+
+impl Usage {
+    /// The bytes that quotas count.
+    pub fn bytes(&self) -> u64 {
+        self.object_bytes.saturating_add(self.part_bytes)
+    }
+}
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Bucket {
     pub id: BucketId,
@@ -265,6 +345,7 @@ pub struct Bucket {
     /// The location constraint given at creation, as given; empty for none.
     pub location: String,
     pub versioning: Versioning,
+    pub quota: Quota,
     pub settings: Vec<(BucketSetting, Vec<u8>)>,
 }
 

@@ -26,6 +26,9 @@ const NTH_VARIABLE: &str = "DRYSTONE_TEST_CRASH_NTH";
 const PATIENCE: Duration = Duration::from_secs(15);
 const SIGABRT: i32 = 6;
 
+/// Where the operator asks for quotas and sets them.
+const QUOTA: &str = "/_admin/v1/quota";
+
 const INLINE: usize = 3_000;
 const SHARDED: usize = 60_000;
 
@@ -83,10 +86,18 @@ struct Told {
     objects: BTreeMap<String, Allowed<Option<Object>>>,
     /// Versions of `/kept/k`.
     versions: Allowed<usize>,
-    /// The bucket `/passing`: whether it is versioned and its tag, if it is there.
-    passing: Allowed<Option<(bool, Option<u64>)>>,
+    /// The bucket `/passing`, if it is there.
+    passing: Allowed<Option<Passing>>,
     /// An upload that was acknowledged, the path it is for, and whether its part was.
     upload: Option<(String, String, bool)>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Passing {
+    versioned: bool,
+    tag: Option<u64>,
+    /// So many objects it may hold.
+    quota: Option<u64>,
 }
 
 struct Lane {
@@ -258,7 +269,14 @@ impl Lane {
             _ => {
                 let versioned = versioning.expect(200).text().contains("Enabled");
                 let tag = ask("tagging")?.all("Value").pop();
-                Some((versioned, tag.map(|tag| tag.parse().unwrap())))
+                let query = [("bucket", "passing".to_owned())];
+                let quota = self.client.send("GET", QUOTA, &query, b"")?.expect(200);
+                let quota: serde_json::Value = serde_json::from_slice(&quota.body).unwrap();
+                Some(Passing {
+                    versioned,
+                    tag: tag.map(|tag| tag.parse().unwrap()),
+                    quota: quota["quota"]["hard_objects"].as_u64(),
+                })
             }
         };
         self.told.passing.settle("bucket passing", state);
@@ -398,23 +416,32 @@ impl Lane {
     fn a_passing_bucket(&mut self) -> Alive {
         let tag = self.seed();
         let (versioning, tagging) = (versioning_document(), tag_document(tag));
-        let setting = |name| [(name, String::new())];
-        type Query<'a> = &'a [(&'a str, String)];
-        let steps: [(&str, Query<'_>, &[u8], _); 4] = [
-            ("PUT", &[], b"", Some((false, None))),
+        let quota = format!("{{\"bucket\":\"passing\",\"hard_objects\":{tag}}}");
+        let bare = Passing::default();
+        let versioned = Passing {
+            versioned: true,
+            ..bare
+        };
+        let tagged = Passing {
+            tag: Some(tag),
+            ..versioned
+        };
+        let limited = Passing {
+            quota: Some(tag),
+            ..tagged
+        };
+        let steps: [(&str, &str, &str, &[u8], _); 5] = [
+            ("PUT", "/passing", "", b"", Some(bare)),
             (
                 "PUT",
-                &setting("versioning"),
+                "/passing",
+                "versioning",
                 &versioning,
-                Some((true, None)),
+                Some(versioned),
             ),
-            (
-                "PUT",
-                &setting("tagging"),
-                &tagging,
-                Some((true, Some(tag))),
-            ),
-            ("DELETE", &[], b"", None),
+            ("PUT", "/passing", "tagging", &tagging, Some(tagged)),
+            ("POST", QUOTA, "", quota.as_bytes(), Some(limited)),
+            ("DELETE", "/passing", "", b"", None),
         ];
         // One that an earlier cut has left.
         if self.told.passing.0[0].is_some() {
@@ -424,9 +451,11 @@ impl Lane {
                 .expect(204);
             self.told.passing.0 = vec![None];
         }
-        for (method, query, body, next) in steps {
+        for (method, path, setting, body, next) in steps {
             self.told.passing.0.push(next);
-            let answer = self.client.send(method, "/passing", query, body)?;
+            let query = [(setting, String::new())];
+            let query = &query[..usize::from(!setting.is_empty())];
+            let answer = self.client.send(method, path, query, body)?;
             assert!(answer.status < 300, "{}", answer.text());
             self.told.passing.0 = vec![next];
         }

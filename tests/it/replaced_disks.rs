@@ -39,7 +39,7 @@ pub fn admin(server: &Server, arguments: &[&str]) -> Output {
 }
 
 #[track_caller]
-fn told(output: &Output) -> String {
+pub fn told(output: &Output) -> String {
     let problem = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{problem}");
     String::from_utf8_lossy(&output.stdout).into_owned()

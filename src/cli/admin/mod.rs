@@ -1,6 +1,7 @@
 //! `admin`: what the operator of a server asks and does.
 
 mod ask;
+mod buckets;
 mod metrics_token;
 mod operate;
 mod show;
@@ -24,6 +25,12 @@ pub(super) enum Verb {
     /// Reading every shard again, to find what has rotted
     #[command(subcommand)]
     Scrub(operate::ScrubVerb),
+    /// What is in the buckets
+    #[command(subcommand)]
+    Bucket(buckets::BucketVerb),
+    /// How much a bucket may hold
+    #[command(subcommand)]
+    Quota(buckets::QuotaVerb),
     /// Print the bearer token that GET /metrics wants; takes the arguments of `server`
     MetricsToken(super::ConfigArguments),
 }
@@ -34,6 +41,8 @@ pub(super) fn run(verb: Verb, environment: &Environment) -> ExitCode {
         Verb::Disk(verb) => operate::disk(&verb, environment),
         Verb::Heal(verb) => operate::heal(&verb, environment),
         Verb::Scrub(verb) => operate::scrub(&verb, environment),
+        Verb::Bucket(verb) => buckets::bucket(&verb, environment),
+        Verb::Quota(verb) => buckets::quota(&verb, environment),
         Verb::MetricsToken(arguments) => metrics_token::run(arguments, environment),
     }
 }

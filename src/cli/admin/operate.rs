@@ -157,7 +157,7 @@ fn set(reach: &Reach, environment: &Environment, settings: &Value) -> ExitCode {
     })
 }
 
-fn ask(
+pub(super) fn ask(
     reach: &Reach,
     environment: &Environment,
     show: impl Fn(&Value),

@@ -1,6 +1,7 @@
 //! THE CODES: every error code that S3 knows, with its status and AWS's message.
 //!
 //! Whether or not Drystone has the feature yet, so that whoever adds one finds its codes here.
+//! QuotaExceeded is none of AWS's: Ceph and others answer so.
 //! Left out: SOAP, access points, Outposts, Select and the other services that share the list.
 
 use http::StatusCode;
@@ -202,6 +203,7 @@ codes! {
          endpoint. Please send all future requests to this endpoint.";
     PreconditionFailed PRECONDITION_FAILED
         "At least one of the pre-conditions you specified did not hold";
+    QuotaExceeded FORBIDDEN "Your request was denied because the bucket's quota is exceeded.";
     Redirect TEMPORARY_REDIRECT
         "Temporary redirect. You are being redirected to the bucket while the DNS server is \
          being updated.";

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use drystone_storage::error::{Error, Refusal};
-use drystone_storage::store::{PART_SIZE_MAX_BYTES, PutObject, Written};
+use drystone_storage::store::{AdditionOf, PART_SIZE_MAX_BYTES, PutObject, Written};
 use drystone_storage::types::{Attributes, ByteRange, ChecksumAlgorithm, ChecksumType};
 
 use crate::s3::acl;
@@ -176,6 +176,12 @@ async fn write(
             .link_object(bucket, source.handle.as_ref(), put)
             .await;
     }
+    let of = AdditionOf::Object {
+        key: put.key.clone(),
+    };
+    server
+        .check_quota(request.bucket(), of, Some(object.size))
+        .await?;
     let whole = ByteRange {
         start: 0,
         end: object.size,

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use drystone_storage::store::CreateUpload;
+use drystone_storage::store::{AdditionOf, CreateUpload};
 use http::HeaderName;
 
 use crate::s3::attributes;
@@ -20,6 +20,11 @@ pub async fn handle(server: Arc<Server>, request: Request) -> Result<Response, S
     let (bucket, key) = (request.bucket(), request.key.as_str());
     let attributes = attributes::read(&request)?;
     let checksum = checksum::for_upload(&request.headers)?;
+    // Where there is no place for one more object, no part is sent in vain.
+    let of = AdditionOf::Object {
+        key: key.to_owned(),
+    };
+    server.check_quota(bucket, of, Some(0)).await?;
     let upload = server.store.create_upload(
         bucket.id,
         CreateUpload {

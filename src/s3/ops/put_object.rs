@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use drystone_storage::store::{PutObject, Written};
+use drystone_storage::store::{AdditionOf, Body as _, PutObject, Written};
 use http::{StatusCode, header};
 
 use crate::s3::attributes;
@@ -21,6 +21,12 @@ pub async fn handle(server: Arc<Server>, mut request: Request) -> Result<Respons
     };
     let bucket = request.bucket().id;
     let mut body = request.take_stream(DEFAULT_ALGORITHM)?;
+    let of = AdditionOf::Object {
+        key: request.key.clone(),
+    };
+    server
+        .check_quota(request.bucket(), of, body.size_hint())
+        .await?;
     let written = server.store.put_object(bucket, put, &mut body).await?;
     Ok(answer(&written))
 }

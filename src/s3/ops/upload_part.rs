@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use drystone_storage::store::{AdditionOf, Body as _};
 use drystone_storage::types::UploadedPart;
 use http::{StatusCode, header};
 
@@ -21,6 +22,10 @@ pub async fn handle(server: Arc<Server>, mut request: Request) -> Result<Respons
     let declared = checksum::declared(&request.headers)?;
     let algorithm = checksum::for_part(upload.checksum, declared.as_ref())?;
     let mut body = request.take_stream(algorithm)?;
+    let of = AdditionOf::Part { upload: id, number };
+    server
+        .check_quota(request.bucket(), of, body.size_hint())
+        .await?;
     if upload.checksum.is_none() {
         body = body.with_crc64nvme();
     }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use drystone_storage::store::PART_SIZE_MAX_BYTES;
+use drystone_storage::store::{AdditionOf, PART_SIZE_MAX_BYTES};
 use drystone_storage::types::ByteRange;
 
 use crate::s3::body::HashingBody;
@@ -29,6 +29,10 @@ async fn copy(server: Arc<Server>, request: Arc<Request>) -> Result<Response, S3
     let source = source.open(&server, &request).await?;
     let size = source.handle.object().size;
     let range = range(request.header("x-amz-copy-source-range"), size)?;
+    let of = AdditionOf::Part { upload: id, number };
+    server
+        .check_quota(request.bucket(), of, Some(range.len()))
+        .await?;
     // The store takes the checksum itself, so none can be missing.
     let algorithm = upload
         .checksum

@@ -14,5 +14,6 @@ mod multipart;
 mod objects;
 mod pages;
 mod paths;
+mod quotas;
 mod requests;
 mod versions;

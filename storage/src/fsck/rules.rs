@@ -8,8 +8,8 @@ use super::scan::{Row, Scan, decode, get, key, table};
 use crate::error::Result;
 use crate::meta::inspect::Replica;
 use crate::meta::record::{
-    BucketRow, CurrentRow, DataRow, HealRow, NameRow, OffsetRow, OrderRow, PartRow, UploadAt,
-    UploadPartRow, UploadRow, UsageRow, VersionRow,
+    BucketRow, CurrentRow, DataRow, HealRow, NameRow, OffsetRow, OrderRow, OverQuotaRow, PartRow,
+    UploadAt, UploadPartRow, UploadRow, UsageRow, VersionRow,
 };
 use crate::types::{UploadId, VersionId, WriteId};
 
@@ -229,9 +229,10 @@ impl<'a> Rules<'a> {
         Ok(())
     }
 
-    fn uploads(&mut self) -> Result<HashSet<UploadId>> {
+    /// The uploads and their buckets.
+    fn uploads(&mut self) -> Result<HashMap<UploadId, u64>> {
         let replica = self.replica;
-        let mut uploads = HashSet::new();
+        let mut uploads = HashMap::new();
         let mut rows = self.table(table::UPLOADS);
         while let Some((row, value)) = rows.next()? {
             let (bucket, object, order) = keys::ended(&row)?;
@@ -246,12 +247,12 @@ impl<'a> Rules<'a> {
                 self.problems
                     .add(|| format!("upload {id} is not found by its id"));
             }
-            uploads.insert(upload.id);
+            uploads.insert(upload.id, bucket);
         }
         let mut ids = self.table(table::UPLOAD_IDS);
         while let Some((row, _)) = ids.next()? {
             let (id, _) = keys::upload_id(&row)?;
-            if !uploads.contains(&id) {
+            if !uploads.contains_key(&id) {
                 self.problems
                     .add(|| format!("upload id {} leads nowhere", id.0));
             }
@@ -259,14 +260,16 @@ impl<'a> Rules<'a> {
         Ok(uploads)
     }
 
-    fn upload_parts(&mut self, uploads: &HashSet<UploadId>) -> Result<()> {
+    fn upload_parts(&mut self, uploads: &HashMap<UploadId, u64>) -> Result<()> {
         let mut rows = self.table(table::UPLOAD_PARTS);
         while let Some((row, value)) = rows.next()? {
             let (id, _) = keys::upload_id(&row)?;
             let part: UploadPartRow = decode(&row, &value)?;
-            if !uploads.contains(&id) {
-                self.problems
-                    .add(|| format!("a part of upload {}, which is not there", id.0));
+            match uploads.get(&id) {
+                Some(bucket) => self.usage.entry(*bucket).or_default().part_bytes += part.size,
+                None => self
+                    .problems
+                    .add(|| format!("a part of upload {}, which is not there", id.0)),
             }
             self.name(part.write_id, part.size);
         }
@@ -325,6 +328,32 @@ impl<'a> Rules<'a> {
                 self.problems
                     .add(|| format!("bucket {bucket}: has {usage:?}, counts nothing"));
             }
+        }
+        self.over_quota()
+    }
+
+    /// A bucket stands among those over their soft quotas exactly when it is.
+    fn over_quota(&mut self) -> Result<()> {
+        let mut told = HashSet::new();
+        let mut rows = self.table(table::OVER_QUOTA);
+        while let Some((row, value)) = rows.next()? {
+            let _: OverQuotaRow = decode(&row, &value)?;
+            told.insert(keys::number(&row)?.0);
+        }
+        for (id, bucket) in &self.rows.buckets {
+            let usage = self.key(table::USAGE, &[&id.to_be_bytes()]);
+            let usage: Option<UsageRow> = get(self.replica.db(), &usage)?;
+            let is_over = bucket
+                .quota
+                .is_passed_softly(&usage.unwrap_or_default().into());
+            if is_over != told.remove(id) {
+                self.problems
+                    .add(|| format!("bucket {id}: over its soft quota or not, and told otherwise"));
+            }
+        }
+        for id in told {
+            self.problems
+                .add(|| format!("bucket {id} is told as over its quota, and is not there"));
         }
         Ok(())
     }

@@ -11,6 +11,7 @@ pub mod table {
     pub const NAMES: u8 = 0x09;
     pub const BUCKETS: u8 = 0x10;
     pub const USAGE: u8 = 0x12;
+    pub const OVER_QUOTA: u8 = 0x13;
     pub const VERSIONS: u8 = 0x18;
     pub const CURRENT: u8 = 0x19;
     pub const IDS: u8 = 0x1a;

@@ -11,8 +11,8 @@ use super::{OBJECT_GROUP, check};
 use crate::db::{Db, DbShared, Family, StateId};
 use crate::meta::inspect::replicas;
 use crate::meta::record::{
-    CurrentRow, DataKind, DataRow, ExpelledDisk, ExpelledRow, GarbageRow, GarbageShard, Looked,
-    PartRow, Record, UsageRow, VersionRow,
+    BucketRow, CurrentRow, DataKind, DataRow, ExpelledDisk, ExpelledRow, GarbageRow, GarbageShard,
+    Looked, OverQuotaRow, PartRow, Record, UsageRow, VersionRow,
 };
 use crate::node::testing::{self, Whole};
 use crate::node::{Node, Options};
@@ -162,6 +162,31 @@ const CONTRADICTIONS: &[(&str, Change)] = &[
         each::<UsageRow>(db, state, table::USAGE, |row| {
             Some(UsageRow { objects: 9, ..row })
         })
+    }),
+    ("counts UsageRow", |db, state| {
+        each::<UsageRow>(db, state, table::USAGE, |row| {
+            Some(UsageRow {
+                part_bytes: 9,
+                ..row
+            })
+        })
+    }),
+    ("over its soft quota or not", |db, state| {
+        each::<BucketRow>(db, state, table::BUCKETS, |mut row| {
+            row.quota.soft_objects = Some(0);
+            Some(row)
+        })
+    }),
+    ("is told as over its quota", |db, state| {
+        let mut batch = WriteBatch::default();
+        let row = key(state, table::OVER_QUOTA, &77u64.to_be_bytes());
+        let since = crate::types::Timestamp(0);
+        batch.put_cf(
+            db.family(Family::State),
+            row,
+            OverQuotaRow { since }.encode(),
+        );
+        batch
     }),
     ("is not found by its id", |db, state| {
         each::<crate::meta::record::OrderRow>(db, state, table::IDS, |_| None)

@@ -13,8 +13,8 @@ use crate::error::Refusal;
 use crate::store::{Deleted, WriteCondition};
 use crate::types::{
     Account, AccountId, Attributes, BucketId, BucketSetting, Checksum, ChecksumAlgorithm,
-    ChecksumType, Digest, DiskId, ETag, Epoch, Tags, Timestamp, UploadId, VersionId, Versioning,
-    WriteId,
+    ChecksumType, Digest, DiskId, ETag, Epoch, QuotaChange, Tags, Timestamp, UploadId, VersionId,
+    Versioning, WriteId,
 };
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -90,6 +90,10 @@ pub enum Change {
         bucket: BucketId,
         setting: BucketSetting,
         document: Option<Vec<u8>>,
+    },
+    SetQuota {
+        bucket: BucketId,
+        change: QuotaChange,
     },
 
     PutObject {
@@ -284,6 +288,7 @@ impl Change {
             Change::EmptyBucket { .. } => CommandKind::EmptyBucket,
             Change::SetVersioning { .. } => CommandKind::SetVersioning,
             Change::PutBucketSetting { .. } => CommandKind::PutBucketSetting,
+            Change::SetQuota { .. } => CommandKind::SetQuota,
             Change::PutObject { .. } => CommandKind::PutObject,
             Change::LinkObject { .. } => CommandKind::LinkObject,
             Change::DeleteObjects { .. } => CommandKind::DeleteObjects,
@@ -301,6 +306,19 @@ impl Change {
             Change::ExpelDisk { .. } => CommandKind::ExpelDisk,
             Change::QueueDisk { .. } => CommandKind::QueueDisk,
             Change::NoteScrub(_) => CommandKind::NoteScrub,
+        }
+    }
+
+    /// The bucket whose usage this may change.
+    pub fn counts_in(&self) -> Option<BucketId> {
+        match self {
+            Change::PutObject { bucket, .. }
+            | Change::LinkObject { bucket, .. }
+            | Change::DeleteObjects { bucket, .. }
+            | Change::PutPart { bucket, .. }
+            | Change::CompleteUpload { bucket, .. }
+            | Change::AbortUpload { bucket, .. } => Some(*bucket),
+            _ => None,
         }
     }
 }

@@ -26,6 +26,7 @@ enum Table {
     Buckets = 0x10,
     Settings = 0x11,
     Usage = 0x12,
+    OverQuota = 0x13,
     Versions = 0x18,
     Current = 0x19,
     Ids = 0x1a,
@@ -195,6 +196,14 @@ impl Keys {
 
     pub fn usage(self, bucket: BucketId) -> Vec<u8> {
         self.key(Table::Usage, &[&bucket.0.to_be_bytes()])
+    }
+
+    pub fn over_quota(self, bucket: BucketId) -> Vec<u8> {
+        self.key(Table::OverQuota, &[&bucket.0.to_be_bytes()])
+    }
+
+    pub fn over_quotas(self) -> KeyRange {
+        KeyRange::of_prefix(self.key(Table::OverQuota, &[]))
     }
 
     pub fn version(self, bucket: BucketId, key: &str, order: Order) -> Vec<u8> {

@@ -12,8 +12,8 @@ use super::command::{Outcome, Reply, ScrubState, ShardAt, ShardSet, UpkeepSettin
 use crate::store::ListedObject;
 use crate::types::{
     AccountId, Attributes, BucketId, Checksum, ChecksumAlgorithm, ChecksumType, DiskId, ETag,
-    Epoch, ObjectVersion, Order, Timestamp, Upload, UploadId, Version, VersionId, Versioning,
-    WriteId,
+    Epoch, ObjectVersion, Order, Quota, Timestamp, Upload, UploadId, Usage, Version, VersionId,
+    Versioning, WriteId,
 };
 
 /// The bytes are no record that this program knows.
@@ -93,6 +93,7 @@ first_version!(
     BucketRow,
     SettingRow,
     UsageRow,
+    OverQuotaRow,
     VersionRow,
     CurrentRow,
     OrderRow,
@@ -154,6 +155,7 @@ pub struct BucketRow {
     pub created: Timestamp,
     pub location: String,
     pub versioning: Versioning,
+    pub quota: Quota,
     /// Being deleted: for everyone but its deletion it is gone.
     pub sealed: bool,
 }
@@ -197,12 +199,32 @@ pub struct UsageRow {
     pub uploads: u64,
     /// Sizes of all objects; bytes that versions share count for each.
     pub bytes: u64,
+    /// Sizes of the parts of uploads.
+    pub part_bytes: u64,
 }
 
 impl UsageRow {
     pub fn is_empty(&self) -> bool {
         self.objects == 0 && self.markers == 0 && self.uploads == 0
     }
+}
+
+impl From<UsageRow> for Usage {
+    fn from(row: UsageRow) -> Usage {
+        Usage {
+            objects: row.objects,
+            markers: row.markers,
+            uploads: row.uploads,
+            object_bytes: row.bytes,
+            part_bytes: row.part_bytes,
+        }
+    }
+}
+
+/// A bucket holds more than its soft quota.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OverQuotaRow {
+    pub since: Timestamp,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -12,17 +12,19 @@ use rocksdb::{DBRawIterator, Snapshot};
 
 use super::keys::{self, KeyRange, Keys};
 use super::record::{
-    AccountRow, BucketRow, EpochsRow, NameRow, NameState, OffsetRow, PartRow, SettingRow,
-    UploadPartRow, UploadRow, VersionRow,
+    AccountRow, BucketRow, EpochsRow, NameRow, NameState, OffsetRow, OverQuotaRow, PartRow,
+    SettingRow, UploadPartRow, UploadRow, UsageRow, VersionRow,
 };
 pub use super::record::{DataKind, DataRow};
 pub use super::txn::Rows;
 use super::txn::{Row, bounded, decode, failed};
 use crate::db::{Db, Family};
 use crate::error::{Error, Refusal, Result};
+use crate::store::{Addition, AdditionOf};
 use crate::types::{
-    Account, AccountId, Bucket, BucketId, Checksum, ETag, Epoch, ObjectPart, Order, Upload,
-    UploadId, UploadedPart, Version, VersionSelector, Versioning, WriteId,
+    Account, AccountId, Bucket, BucketId, Checksum, ETag, Epoch, ObjectPart, Order, Timestamp,
+    Upload, UploadId, UploadedPart, Usage, Version, VersionId, VersionSelector, Versioning,
+    WriteId,
 };
 pub use upkeep::{DiskRow, Owed, Standing};
 
@@ -217,8 +219,57 @@ impl View<'_> {
             created: row.created,
             location: row.location,
             versioning: row.versioning,
+            quota: row.quota,
             settings,
         })
+    }
+
+    /// Nothing for a bucket that is not there.
+    pub fn usage(&self, id: BucketId) -> Result<Usage> {
+        let row: Option<UsageRow> = self.row(&self.keys.usage(id))?;
+        Ok(row.unwrap_or_default().into())
+    }
+
+    /// Up to `max` buckets that hold more than their soft quotas, and since when.
+    pub fn over_quotas(&self, max: usize) -> Result<Vec<(BucketId, Timestamp)>> {
+        let rows = self.scan(&self.keys.over_quotas(), max)?;
+        let over = rows.iter().map(|(key, value)| {
+            let OverQuotaRow { since } = decode(key, value)?;
+            Ok((keys::parse_bucket(key)?, since))
+        });
+        over.collect()
+    }
+
+    /// Refuses what the hard quota would refuse now, as far as it can be told beforehand.
+    pub fn check_quota(&self, bucket: BucketId, addition: &Addition) -> Result<()> {
+        let row = self.live_bucket(bucket)?;
+        if row.quota.hard_bytes.is_none() && row.quota.hard_objects.is_none() {
+            return Ok(());
+        }
+        let used = self.usage(bucket)?;
+        let mut wanted = used;
+        match &addition.of {
+            AdditionOf::Object { key } => {
+                let replaced = match row.versioning {
+                    Versioning::Enabled => None,
+                    Versioning::Off | Versioning::Suspended => {
+                        self.find_version(bucket, key, VersionId::Null)?
+                    }
+                };
+                wanted.objects += 1;
+                if let Some(object) = replaced.and_then(|(_, row)| row.object) {
+                    wanted.objects -= 1;
+                    wanted.object_bytes -= object.size;
+                }
+                wanted.object_bytes = wanted.object_bytes.saturating_add(addition.bytes);
+            }
+            AdditionOf::Part { upload, number } => {
+                let replaced = self.row(&self.keys.upload_part(*upload, *number))?;
+                let replaced = replaced.map_or(0, |part: UploadPartRow| part.size);
+                wanted.part_bytes = (wanted.part_bytes - replaced).saturating_add(addition.bytes);
+            }
+        }
+        Ok(row.quota.allows(&used, &wanted)?)
     }
 
     /// Up to `max` buckets whose deletion has begun and not come to its end, with their names.

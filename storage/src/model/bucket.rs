@@ -8,10 +8,12 @@ use bytes::Bytes;
 use super::multipart::{Completed, UploadState};
 use super::{Stamp, total_len};
 use crate::error::{Precondition, Refusal};
-use crate::store::{DeleteObject, Deleted, ETagCondition, PutObject, WriteCondition, Written};
+use crate::store::{
+    Addition, AdditionOf, DeleteObject, Deleted, ETagCondition, PutObject, WriteCondition, Written,
+};
 use crate::types::{
     AccountId, Attributes, Bucket, Checksum, Digest, ETag, ObjectPart, ObjectVersion, Order, Tags,
-    Timestamp, UploadId, Version, VersionId, VersionSelector, Versioning, WriteId,
+    Timestamp, UploadId, Usage, Version, VersionId, VersionSelector, Versioning, WriteId,
 };
 
 type Result<T> = std::result::Result<T, Refusal>;
@@ -137,6 +139,16 @@ impl BucketState {
 
     pub fn put(&mut self, new: NewVersion, stamp: Stamp) -> Result<Written> {
         self.check(&new.key, &new.condition)?;
+        let of = AdditionOf::Object {
+            key: new.key.clone(),
+        };
+        let bytes = new.stored.size;
+        self.check_quota(&Addition { of, bytes })?;
+        Ok(self.add(new, stamp))
+    }
+
+    /// Makes the new version, whatever the conditions and the quota.
+    pub fn add(&mut self, new: NewVersion, stamp: Stamp) -> Written {
         let id = self.insert(
             &new.key,
             new.attributes.owner.clone(),
@@ -146,13 +158,53 @@ impl BucketState {
             }),
             stamp,
         );
-        Ok(Written {
+        Written {
             version_id: self.shown(id),
             etag: new.stored.etag,
             size: new.stored.size,
             checksum: new.stored.checksum.clone(),
             modified: stamp.now,
-        })
+        }
+    }
+
+    /// Counted anew each time, so that no count can be wrong.
+    pub fn usage(&self) -> Usage {
+        let rows = || self.versions.values().flatten();
+        let objects = || rows().filter_map(|row| row.object.as_ref());
+        Usage {
+            objects: objects().count() as u64,
+            markers: rows().filter(|row| row.object.is_none()).count() as u64,
+            uploads: self.uploads.len() as u64,
+            object_bytes: objects().map(|object| object.stored.size).sum(),
+            part_bytes: self.uploads.values().map(UploadState::part_bytes).sum(),
+        }
+    }
+
+    /// The object that a new version of the key takes the place of.
+    pub fn replaced(&self, key: &str) -> Option<&Object> {
+        let keeps = self.info.versioning == Versioning::Enabled;
+        let rows = self.versions.get(key).filter(|_| !keeps)?;
+        let null = rows.iter().find(|row| row.id == VersionId::Null)?;
+        null.object.as_ref()
+    }
+
+    pub fn check_quota(&self, addition: &Addition) -> Result<()> {
+        let used = self.usage();
+        let mut wanted = used;
+        match &addition.of {
+            AdditionOf::Object { key } => {
+                let replaced = self.replaced(key);
+                wanted.objects += u64::from(replaced.is_none());
+                wanted.object_bytes -= replaced.map_or(0, |object| object.stored.size);
+                wanted.object_bytes += addition.bytes;
+            }
+            AdditionOf::Part { upload, number } => {
+                let upload = self.uploads.values().find(|state| state.info.id == *upload);
+                let replaced = upload.map_or(0, |upload| upload.part_len(*number));
+                wanted.part_bytes = wanted.part_bytes - replaced + addition.bytes;
+            }
+        }
+        self.info.quota.allows(&used, &wanted)
     }
 
     pub fn link(&mut self, source: WriteId, request: PutObject, stamp: Stamp) -> Result<Written> {
@@ -218,7 +270,7 @@ impl BucketState {
     }
 
     /// Conditions are on the newest version, whichever version the request names.
-    fn check(&self, key: &str, condition: &WriteCondition) -> Result<()> {
+    pub fn check(&self, key: &str, condition: &WriteCondition) -> Result<()> {
         let newest = self.versions.get(key).and_then(|rows| rows.first());
         let current = newest.and_then(|row| Some((row, row.object.as_ref()?)));
         let etag = current.map(|(_, object)| object.stored.etag);

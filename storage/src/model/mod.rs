@@ -22,14 +22,14 @@ use crate::env::Env;
 use crate::error::{Refusal, Result};
 use crate::measure::Measure;
 use crate::store::{
-    Body, BodyReader, CompleteUpload, CreateBucket, CreateUpload, DeleteObject, Deleted, Health,
-    ListBuckets, ListObjects, ListUploads, ListVersions, ObjectHandle, ObjectPage, ObjectStore,
-    PutObject, UploadPage, VersionPage, Written,
+    Addition, AdditionOf, Body, BodyReader, CompleteUpload, CreateBucket, CreateUpload,
+    DeleteObject, Deleted, Health, ListBuckets, ListObjects, ListUploads, ListVersions,
+    ObjectHandle, ObjectPage, ObjectStore, PutObject, UploadPage, VersionPage, Written,
 };
 use crate::types::{
     Account, AccountId, Bucket, BucketId, BucketSetting, ByteRange, Digest, ObjectPart,
-    ObjectVersion, Order, Tags, Timestamp, Upload, UploadId, UploadedPart, Version, VersionId,
-    VersionSelector, Versioning,
+    ObjectVersion, Order, Quota, QuotaChange, Tags, Timestamp, Upload, UploadId, UploadedPart,
+    Usage, Version, VersionId, VersionSelector, Versioning,
 };
 
 /// A store that forgets everything when it is dropped.
@@ -128,6 +128,7 @@ impl ObjectStore for MemoryStore {
             created: stamp.now,
             location: request.location,
             versioning: Versioning::Off,
+            quota: Quota::default(),
             settings: request.settings,
         };
         state
@@ -183,6 +184,26 @@ impl ObjectStore for MemoryStore {
         settings.retain(|(name, _)| *name != setting);
         settings.extend(document.map(|document| (setting, document)));
         Ok(())
+    }
+
+    async fn set_quota(&self, bucket: BucketId, change: QuotaChange) -> Result<()> {
+        let mut state = self.state();
+        let info = &mut state.bucket(bucket)?.info;
+        info.quota = info.quota.changed(change);
+        Ok(())
+    }
+
+    async fn usage(&self, buckets: &[BucketId]) -> Result<Vec<Usage>> {
+        let state = self.state();
+        let usage = |id| state.buckets.get(id).map(BucketState::usage);
+        Ok(buckets
+            .iter()
+            .map(|id| usage(id).unwrap_or_default())
+            .collect())
+    }
+
+    async fn check_quota(&self, bucket: BucketId, addition: Addition) -> Result<()> {
+        Ok(self.state().bucket(bucket)?.check_quota(&addition)?)
     }
 
     async fn put_object(
@@ -285,7 +306,13 @@ impl ObjectStore for MemoryStore {
         let (data, digest) = read_body(body).await?;
         let mut state = self.state();
         let stamp = self.stamp(&mut state);
-        let upload = state.bucket(bucket)?.upload(key, upload)?;
+        let bucket = state.bucket(bucket)?;
+        bucket.upload(key, upload)?;
+        bucket.check_quota(&Addition {
+            of: AdditionOf::Part { upload, number },
+            bytes: total_len(&data),
+        })?;
+        let upload = bucket.upload(key, upload)?;
         Ok(upload.put_part(number, data, digest, stamp))
     }
 

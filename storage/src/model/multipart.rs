@@ -59,6 +59,15 @@ impl UploadState {
         info
     }
 
+    /// Of the part with this number; 0 where there is none.
+    pub fn part_len(&self, number: u16) -> u64 {
+        self.parts.get(&number).map_or(0, |part| part.info.size)
+    }
+
+    pub fn part_bytes(&self) -> u64 {
+        self.parts.values().map(|part| part.info.size).sum()
+    }
+
     pub fn list_parts(&self, after: u16, max: usize) -> (Vec<UploadedPart>, bool) {
         let follow = || self.parts.values().filter(|part| part.info.number > after);
         let page: Vec<_> = follow().take(max).map(|part| part.info.clone()).collect();
@@ -189,7 +198,17 @@ impl BucketState {
             condition: request.condition,
             stored: Arc::new(stored),
         };
-        let answer = self.put(new, stamp)?;
+        self.check(&new.key, &new.condition)?;
+        let used = self.usage();
+        let mut wanted = used;
+        let replaced = self.replaced(&new.key);
+        wanted.objects += u64::from(replaced.is_none());
+        wanted.object_bytes -= replaced.map_or(0, |object| object.stored.size);
+        wanted.object_bytes += new.stored.size;
+        // The bytes of its parts become the object's, and those left out go.
+        wanted.part_bytes -= upload.part_bytes();
+        self.info.quota.allows(&used, &wanted)?;
+        let answer = self.add(new, stamp);
         self.uploads.remove(&place);
         let completed = Completed {
             key: request.key,

@@ -25,6 +25,11 @@ impl Node {
         }
         self.measure_gc(&mut measures);
         self.measure_heal(&mut measures).await;
+        if let Ok(over) = self.over_quota().await {
+            let help = "Buckets that hold more than their soft quotas; no more than 1000 are told.";
+            let name = "buckets_over_soft_quota";
+            measures.push(Measure::gauge(name, help, over.len() as f64));
+        }
         measures
     }
 

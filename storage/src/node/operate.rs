@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 
 use async_trait::async_trait;
 
-use super::Node;
+use super::{Node, quotas};
 use crate::disk::{Disk, DiskState as Here};
 use crate::error::{Error, Result};
 use crate::meta::command::{Change, ScrubState};
@@ -24,13 +24,17 @@ const QUEUE_COUNTED_MAX: usize = 200_000;
 impl Operator for Node {
     async fn status(&self) -> Result<Status> {
         let (disks, heal) = (self.disk_statuses().await?, self.heal_status().await?);
+        let over_quota = self.over_quota().await?;
+        let mut advice = self.advice(&disks, &heal);
+        advice.extend(quotas::advice(&over_quota));
         let group = self.objects.status();
         let alive = group.voters.iter().filter(|voter| voter.alive).count();
         Ok(Status {
-            advice: self.advice(&disks, &heal),
+            advice,
             disks,
             heal,
             scrub: self.scrub_status().await?,
+            over_quota,
             metadata_voters_alive: alive,
             metadata_voters: group.voters.len(),
             metadata_quorum: group.quorum,

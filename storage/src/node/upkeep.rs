@@ -9,7 +9,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::{MissedTickBehavior, timeout};
 
-use super::Node;
+use super::{Node, quotas};
 use crate::db::Db;
 use crate::disk::{Disk, DiskState};
 use crate::error::{Error, Result};
@@ -92,6 +92,7 @@ pub(super) fn start(
     for (disk, db) in node.databases().iter() {
         node.take_stock(*disk, db);
     }
+    node.upkeep.run(quotas::watch(Arc::downgrade(node)));
     let weak = Arc::downgrade(node);
     node.upkeep.run(async move {
         let mut reports = Vec::new();

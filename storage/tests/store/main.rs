@@ -17,6 +17,7 @@ mod losses;
 mod moving;
 mod multipart;
 mod objects;
+mod quotas;
 mod races;
 mod random;
 mod replaced;
@@ -113,6 +114,13 @@ suite! {
         s_18_checksums_of_the_whole
         b_42_a_read_that_is_given_up_and_asked_again_leaves_nothing_out
         f_35_ranges_across_parts
+    }
+    quotas {
+        s_06_a_write_beyond_the_hard_quota_is_refused_and_leaves_nothing
+        s_06_what_shrinks_or_stays_goes_on
+        s_06_parts_count_and_a_completion_moves_their_bytes
+        s_06_versions_count_and_markers_do_not
+        s_06_racing_writers_never_pass_the_quota
     }
     races {
         b_27_a_part_sent_again_while_its_upload_is_completed

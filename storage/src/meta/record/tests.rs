@@ -96,9 +96,13 @@ fn version_1_records_are_encoded_as_ever() {
             created: MODIFIED,
             location: String::new(),
             versioning: Versioning::Suspended,
+            quota: Quota {
+                hard_bytes: Some(300),
+                ..Quota::default()
+            },
             sealed: true,
         },
-        "01016e013703000201",
+        "01016e013703000201ac0200000001",
     );
     pinned(&SettingRow(vec![9]), "010109");
     pinned(
@@ -107,9 +111,11 @@ fn version_1_records_are_encoded_as_ever() {
             markers: 2,
             uploads: 3,
             bytes: 300,
+            part_bytes: 4,
         },
-        "01010203ac02",
+        "01010203ac0204",
     );
+    pinned(&OverQuotaRow { since: MODIFIED }, "0103");
     pinned(
         &VersionRow {
             id: VersionId::Null,

@@ -8,7 +8,7 @@ use crate::meta::record::{
     VersionRow,
 };
 use crate::meta::txn::decode;
-use crate::types::{Account, AccountId, BucketId, BucketSetting, Versioning};
+use crate::types::{Account, AccountId, BucketId, BucketSetting, Quota, Versioning};
 
 impl Step<'_> {
     pub(super) fn put_account(&mut self, account: &Account) -> Result<Reply> {
@@ -90,6 +90,7 @@ impl Step<'_> {
             created: self.time,
             location: location.to_owned(),
             versioning: Versioning::Off,
+            quota: Quota::default(),
             sealed: false,
         };
         self.txn.put(key, &row);
@@ -139,6 +140,7 @@ impl Step<'_> {
                 self.txn.delete(self.keys.setting(id, setting));
             }
             self.txn.delete(self.keys.usage(id));
+            self.txn.delete(self.keys.over_quota(id));
             self.txn.delete(self.keys.bucket(id));
         }
         Ok(Reply::Emptied { more })
@@ -170,7 +172,7 @@ impl Step<'_> {
         Ok(Reply::Done)
     }
 
-    fn usage(&self, id: BucketId) -> Result<UsageRow> {
+    pub(super) fn usage(&self, id: BucketId) -> Result<UsageRow> {
         Ok(self.txn.row(&self.keys.usage(id))?.unwrap_or_default())
     }
 

@@ -13,6 +13,7 @@ mod buckets;
 mod data;
 mod disks;
 mod heal;
+mod quota;
 #[cfg(test)]
 mod tests;
 mod upkeep;
@@ -130,6 +131,13 @@ impl<'a> Step<'a> {
     }
 
     fn change(&mut self, change: &'a Change) -> Result<Reply> {
+        match change.counts_in() {
+            Some(bucket) => self.within_quota(bucket, change),
+            None => self.carry_out(change),
+        }
+    }
+
+    fn carry_out(&mut self, change: &'a Change) -> Result<Reply> {
         match change {
             Change::PutAccount(account) => self.put_account(account),
             Change::ReserveBucket { name, owner } => self.reserve_bucket(name, owner),
@@ -156,6 +164,7 @@ impl<'a> Step<'a> {
                 setting,
                 document,
             } => self.put_bucket_setting(*bucket, *setting, document.as_ref()),
+            Change::SetQuota { bucket, change } => self.set_quota(*bucket, *change),
             Change::PutObject { .. } => self.put_object(change),
             Change::LinkObject { .. } => self.link_object(change),
             Change::DeleteObjects { bucket, keys } => self.delete_objects(*bucket, keys),

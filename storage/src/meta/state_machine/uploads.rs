@@ -62,9 +62,14 @@ impl<'a> Step<'a> {
         self.open_upload(*bucket, key, *upload)?;
         self.add_data(*bucket, data)?;
         let part_key = self.keys.upload_part(*upload, *number);
-        if let Some(old) = self.txn.row::<UploadPartRow>(&part_key)? {
+        let old: Option<UploadPartRow> = self.txn.row(&part_key)?;
+        if let Some(old) = &old {
             self.release(old.write_id)?;
         }
+        self.count(*bucket, |usage| {
+            usage.part_bytes -= old.map_or(0, |old| old.size);
+            usage.part_bytes += data.size;
+        })?;
         let row = UploadPartRow {
             write_id: data.write_id,
             size: data.size,
@@ -219,16 +224,21 @@ impl<'a> Step<'a> {
         upload: UploadId,
         kept: &[u16],
     ) -> Result<()> {
+        let mut part_bytes = 0;
         for (part_key, value) in self.txn.scan(&self.keys.upload_parts(upload), usize::MAX)? {
             let number = keys::parse_number(&part_key)?;
+            let part: UploadPartRow = decode(&part_key, &value)?;
+            part_bytes += part.size;
             if kept.binary_search(&number).is_err() {
-                let part: UploadPartRow = decode(&part_key, &value)?;
                 self.release(part.write_id)?;
             }
             self.txn.delete(part_key);
         }
         self.txn.delete(self.keys.upload(bucket, key, order));
         self.txn.delete(self.keys.upload_id(upload));
-        self.count(bucket, |usage| usage.uploads -= 1)
+        self.count(bucket, |usage| {
+            usage.uploads -= 1;
+            usage.part_bytes -= part_bytes;
+        })
     }
 }

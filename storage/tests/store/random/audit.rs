@@ -54,7 +54,16 @@ impl<S: Subject> Side<S> {
                 Err(other) => panic!("{}: {other:?}", version.key),
             }
         }
-        let mut told = self.tell(Ok(versions));
+        let usage = store.usage(&[bucket]).await.unwrap()[0];
+        let objects = versions
+            .iter()
+            .filter_map(|version| version.object.as_ref());
+        assert_eq!(usage.objects, objects.clone().count() as u64);
+        assert_eq!(
+            usage.object_bytes,
+            objects.map(|object| object.size).sum::<u64>()
+        );
+        let mut told = format!("{usage:?}") + &self.tell(Ok(versions));
         for place in 0..self.names.uploads.len() {
             let (key, id) = (self.keys[&place].clone(), self.names.uploads[place]);
             let parts = store.list_parts(bucket, &key, id, 0, 1000).await;

@@ -54,6 +54,8 @@ pub enum Op {
     },
     Delete(Vec<(&'static str, Pick, Condition)>),
     SetVersioning(bool),
+    /// Of so much more than there is, or of nothing; in bytes and in objects.
+    SetQuota(Option<u64>, Option<u64>),
     RenewBucket,
     List(Listing, Pages),
     CreateUpload {
@@ -197,6 +199,8 @@ fn object_op() -> impl Strategy<Value = Op> {
         1 => (key(), pick()).prop_map(|(key, version)| Op::Tags { key, version }),
         4 => prop::collection::vec((key(), pick(), condition()), 1..4).prop_map(Op::Delete),
         1 => any::<bool>().prop_map(Op::SetVersioning),
+        1 => (prop::option::of(0..300_000u64), prop::option::of(0..3u64))
+            .prop_map(|(bytes, objects)| Op::SetQuota(bytes, objects)),
         1 => Just(Op::RenewBucket),
         1 => Just(Op::Restart),
     ]

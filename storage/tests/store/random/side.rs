@@ -10,8 +10,8 @@ use drystone_storage::store::{
     ObjectStore, PutObject, WriteCondition, Written,
 };
 use drystone_storage::types::{
-    AccountId, Attributes, BucketId, ByteRange, ETag, UploadId, VersionId, VersionSelector,
-    Versioning, WriteId,
+    AccountId, Attributes, BucketId, ByteRange, ETag, QuotaChange, UploadId, VersionId,
+    VersionSelector, Versioning, WriteId,
 };
 
 use super::common::{Common, Names};
@@ -156,6 +156,16 @@ impl<S: Subject> Side<S> {
                     Versioning::Suspended
                 };
                 let answer = store.set_versioning(bucket, to).await;
+                self.tell(answer)
+            }
+            Op::SetQuota(bytes, objects) => {
+                let used = store.usage(&[bucket]).await.unwrap()[0];
+                let change = QuotaChange {
+                    hard_bytes: Some(bytes.map(|more| used.bytes() + more)),
+                    hard_objects: Some(objects.map(|more| used.objects + more)),
+                    ..QuotaChange::default()
+                };
+                let answer = store.set_quota(bucket, change).await;
                 self.tell(answer)
             }
             Op::RenewBucket => {

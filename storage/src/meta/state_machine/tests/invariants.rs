@@ -96,8 +96,24 @@ impl Replica {
                 })
             );
         }
+        let parts = all(
+            view,
+            rows.upload_part(UploadId(LEAST), 0),
+            rows.upload_part(UploadId(MOST), u16::MAX),
+        );
+        let sizes = parts
+            .iter()
+            .map(|(_, value)| decode::<UploadPartRow>(value).size);
+        usage.part_bytes = sizes.sum();
         let counted: Option<UsageRow> = view.row(&rows.usage(B)).unwrap();
         assert_eq!(counted.unwrap_or_default(), usage);
+        let quota = view.bucket(B).unwrap().quota;
+        let told = !view.over_quotas(9).unwrap().is_empty();
+        assert_eq!(
+            told,
+            quota.is_passed_softly(&usage.into()),
+            "{quota:?} {usage:?}"
+        );
     }
 
     fn check_references(&self, view: &View<'_>) {

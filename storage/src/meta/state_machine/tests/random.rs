@@ -8,13 +8,15 @@ use proptest::test_runner::{Config, TestRunner};
 use super::listing::{Entry, entries};
 use super::{B, Replica};
 use crate::db::{Db, DbShared, StateId};
+use crate::error::Refusal;
 use crate::meta::command::{Change, ChosenPart, Command, Outcome, Reply};
 use crate::store::WriteCondition;
-use crate::types::{Epoch, UploadId, VersionId, Versioning, WriteId};
+use crate::types::{Epoch, Quota, QuotaChange, UploadId, Usage, VersionId, Versioning, WriteId};
 
 #[derive(Clone, Debug)]
 enum Op {
     SetVersioning(Versioning),
+    SetQuota(QuotaChange),
     Put {
         key: String,
         inline: bool,
@@ -61,11 +63,31 @@ fn key() -> impl Strategy<Value = String> {
     proptest::collection::vec(letter, 1..4).prop_map(String::from_iter)
 }
 
+/// Low enough to be met, and often taken away.
+fn quota() -> impl Strategy<Value = QuotaChange> {
+    let limit = |most: u64| {
+        prop_oneof![
+            Just(None),
+            Just(Some(None)),
+            (0..most).prop_map(|n| Some(Some(n)))
+        ]
+    };
+    (limit(400), limit(6), limit(400), limit(6)).prop_map(
+        |(hard_bytes, hard_objects, soft_bytes, soft_objects)| QuotaChange {
+            hard_bytes,
+            hard_objects,
+            soft_bytes,
+            soft_objects,
+        },
+    )
+}
+
 fn op() -> BoxedStrategy<Op> {
     let n = || any::<usize>();
     prop_oneof![
         1 => prop_oneof![Just(Versioning::Enabled), Just(Versioning::Suspended)]
             .prop_map(Op::SetVersioning),
+        1 => quota().prop_map(Op::SetQuota),
         6 => (key(), any::<bool>()).prop_map(|(key, inline)| Op::Put { key, inline }),
         2 => (n(), key()).prop_map(|(from, key)| Op::Link { from, key }),
         4 => key().prop_map(|key| Op::Delete { key }),
@@ -87,11 +109,13 @@ fn op() -> BoxedStrategy<Op> {
 struct Stored {
     id: VersionId,
     bytes: Option<WriteId>,
+    size: u64,
 }
 
 struct Model {
     replica: Replica,
     versioning: Versioning,
+    quota: Quota,
     /// Newest first.
     keys: BTreeMap<String, Vec<Stored>>,
     uploads: Vec<(String, UploadId)>,
@@ -100,7 +124,42 @@ struct Model {
 }
 
 impl Model {
-    fn write(&mut self, key: &str, version: Option<VersionId>, bytes: Option<WriteId>) {
+    fn usage(&self) -> Usage {
+        let versions = || self.keys.values().flatten();
+        let objects = || versions().filter(|version| version.bytes.is_some());
+        let open = |id: &UploadId| self.uploads.iter().any(|(_, open)| open == id);
+        let parts = self.parts.iter().filter(|((id, _), _)| open(id));
+        Usage {
+            objects: objects().count() as u64,
+            markers: (versions().count() - objects().count()) as u64,
+            uploads: self.uploads.len() as u64,
+            object_bytes: objects().map(|version| version.size).sum(),
+            part_bytes: parts.map(|(_, part)| part.size).sum(),
+        }
+    }
+
+    /// What the quota says to a new version of so many bytes that ends an upload, or none.
+    fn refusal(&self, key: &str, size: u64, ended: Option<UploadId>) -> Option<Refusal> {
+        let used = self.usage();
+        let mut wanted = used;
+        wanted.objects += 1;
+        wanted.object_bytes += size;
+        let null = |version: &&Stored| version.id == VersionId::Null && version.bytes.is_some();
+        if self.versioning != Versioning::Enabled
+            && let Some(old) = self
+                .keys
+                .get(key)
+                .and_then(|of_key| of_key.iter().find(null))
+        {
+            wanted.objects -= 1;
+            wanted.object_bytes -= old.size;
+        }
+        let of_upload = self.parts.iter().filter(|((id, _), _)| Some(*id) == ended);
+        wanted.part_bytes -= of_upload.map(|(_, part)| part.size).sum::<u64>();
+        self.quota.allows(&used, &wanted).err()
+    }
+
+    fn write(&mut self, key: &str, version: Option<VersionId>, bytes: Option<(WriteId, u64)>) {
         let id = version.unwrap_or(VersionId::Null);
         let versions = self.keys.entry(key.to_owned()).or_default();
         assert_eq!(
@@ -108,7 +167,8 @@ impl Model {
             self.versioning != Versioning::Enabled
         );
         versions.retain(|version| id != VersionId::Null || version.id != VersionId::Null);
-        versions.insert(0, Stored { id, bytes });
+        let (bytes, size) = (bytes.map(|(id, _)| id), bytes.map_or(0, |(_, size)| size));
+        versions.insert(0, Stored { id, bytes, size });
     }
 
     fn nth(&self, n: usize) -> Option<(String, Stored)> {
@@ -125,9 +185,12 @@ impl Model {
         self.uploads.get(n % self.uploads.len().max(1)).cloned()
     }
 
-    fn written(&mut self, key: &str, outcome: Outcome, bytes: WriteId) {
-        match outcome {
-            Ok(Reply::Written { version_id, .. }) => self.write(key, version_id, Some(bytes)),
+    fn written(&mut self, key: &str, outcome: Outcome, bytes: WriteId, size: u64) {
+        match (outcome, self.refusal(key, size, None)) {
+            (Ok(Reply::Written { version_id, .. }), None) => {
+                self.write(key, version_id, Some((bytes, size)));
+            }
+            (Err(refused), Some(expected)) => assert_eq!(refused, expected),
             other => panic!("{other:?}"),
         }
     }
@@ -138,12 +201,17 @@ impl Model {
                 self.replica.set_versioning(*to);
                 self.versioning = *to;
             }
+            Op::SetQuota(change) => {
+                let change = *change;
+                self.replica.done(Change::SetQuota { bucket: B, change });
+                self.quota = self.quota.changed(change);
+            }
             Op::Put { key, inline } => {
                 let data = match inline {
                     true => self.replica.inline(key),
                     false => self.replica.sharded(100),
                 };
-                let bytes = data.write_id;
+                let (bytes, size) = (data.write_id, data.size);
                 let nonce = self.replica.next();
                 let change = Change::PutObject {
                     bucket: B,
@@ -157,7 +225,7 @@ impl Model {
                 let command = self.replica.command(change);
                 let outcome = self.replica.apply(&command);
                 self.last = Some((command, outcome.clone()));
-                self.written(key, outcome, bytes);
+                self.written(key, outcome, bytes, size);
             }
             Op::Link { from, key } => {
                 let Some(source) = self.nth(*from).and_then(|(_, v)| v.bytes) else {
@@ -176,7 +244,7 @@ impl Model {
                     nonce,
                 };
                 let outcome = self.replica.propose(change);
-                self.written(key, outcome, source);
+                self.written(key, outcome, source, 3);
             }
             Op::Delete { key } => {
                 let deleted = self.replica.delete(key, None);
@@ -261,8 +329,17 @@ impl Model {
             write_id: data.write_id,
             size: data.size,
         };
+        let used = self.usage();
+        let mut wanted = used;
+        let replaced = self.parts.get(&(upload, number));
+        wanted.part_bytes += chosen.size;
+        wanted.part_bytes -= replaced.map_or(0, |part| part.size);
+        let expected = self.quota.allows(&used, &wanted).map(|()| Reply::Done);
         let done = self.replica.put_part(&key, upload, number, data);
-        assert_eq!(done, Ok(Reply::Done));
+        assert_eq!(done, expected);
+        if done.is_err() {
+            return;
+        }
         self.parts.insert((upload, number), chosen);
     }
 
@@ -275,12 +352,18 @@ impl Model {
             .map(|(_, part)| part.clone())
             .filter(|part| !odd || part.number % 2 == 1)
             .collect();
+        let size = chosen.iter().map(|part| part.size).sum();
+        let refusal = self.refusal(&key, size, Some(upload));
         let done = self
             .replica
             .complete(&key, upload, &chosen, WriteCondition::default());
         match done {
+            Err(refused) if !chosen.is_empty() && refusal.is_some() => {
+                assert_eq!(Some(refused), refusal);
+            }
             Ok(Reply::Written { version_id, .. }) => {
-                self.write(&key, version_id, Some(upload.0));
+                assert_eq!(refusal, None);
+                self.write(&key, version_id, Some((upload.0, size)));
                 self.uploads.retain(|(_, id)| *id != upload);
             }
             other => assert!(chosen.is_empty(), "{other:?}"),
@@ -289,6 +372,7 @@ impl Model {
 
     fn compare(&self, prefix: &str, delimiter: &str, after: &str, max: usize) {
         self.replica.check();
+        assert_eq!(self.replica.state.view().usage(B).unwrap(), self.usage());
         let objects: Vec<String> = self
             .keys
             .iter()
@@ -329,6 +413,7 @@ fn random_commands_keep_every_invariant_and_agree_with_the_model() {
         let mut model = Model {
             replica: Replica::on(&db, StateId(states.get())),
             versioning: Versioning::Off,
+            quota: Quota::default(),
             keys: BTreeMap::new(),
             uploads: Vec::new(),
             parts: BTreeMap::new(),

@@ -1,0 +1,111 @@
+//! Buckets as the operator sees them: what they hold, and how much they may.
+
+use drystone_storage::store::{ListBuckets, PAGE_LEN_MAX};
+use drystone_storage::types::{Bucket, QuotaChange, Usage, Versioning};
+use http::StatusCode;
+use serde::{Deserialize, Deserializer};
+use serde_json::{Value, json};
+
+use super::Refused;
+use crate::s3::request::Query;
+use crate::s3::server::Server;
+
+/// What of a bucket's quota is changed: a number, `null` for no limit; what is left out stays.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct SetQuota {
+    bucket: String,
+    #[serde(default, deserialize_with = "named")]
+    hard_bytes: Option<Option<u64>>,
+    #[serde(default, deserialize_with = "named")]
+    hard_objects: Option<Option<u64>>,
+    #[serde(default, deserialize_with = "named")]
+    soft_bytes: Option<Option<u64>>,
+    #[serde(default, deserialize_with = "named")]
+    soft_objects: Option<Option<u64>>,
+}
+
+fn named<'de, D: Deserializer<'de>>(value: D) -> Result<Option<Option<u64>>, D::Error> {
+    Option::deserialize(value).map(Some)
+}
+
+/// Those with names above `after`, of whoever; `next` is what to go on after.
+pub(super) async fn page(server: &Server, query: Option<&str>) -> Result<Value, Refused> {
+    let query = Query::parse(query.unwrap_or_default())?;
+    let text = |name| query.get(name).unwrap_or_default().to_owned();
+    let request = ListBuckets {
+        owner: None,
+        prefix: text("prefix"),
+        after: text("after"),
+        max: PAGE_LEN_MAX,
+    };
+    let buckets = server.store.list_buckets(request).await?;
+    let next = (buckets.len() == PAGE_LEN_MAX)
+        .then(|| buckets.last())
+        .flatten();
+    let next = next.map(|bucket| bucket.name.clone());
+    let ids: Vec<_> = buckets.iter().map(|bucket| bucket.id).collect();
+    let usages = server.store.usage(&ids).await?;
+    let shown: Vec<Value> = buckets.iter().zip(&usages).map(shown).collect();
+    Ok(json!({ "buckets": shown, "next": next }))
+}
+
+pub(super) async fn one(server: &Server, query: Option<&str>) -> Result<Value, Refused> {
+    let query = Query::parse(query.unwrap_or_default())?;
+    let name = query.get("bucket").unwrap_or_default();
+    if name.is_empty() {
+        let what = "say which: ?bucket=NAME";
+        return Err(Refused::new(StatusCode::BAD_REQUEST, "MissingBucket", what));
+    }
+    look(server, name).await
+}
+
+pub(super) async fn set_quota(server: &Server, set: SetQuota) -> Result<Value, Refused> {
+    let bucket = server.store.bucket(&set.bucket).await?;
+    let change = QuotaChange {
+        hard_bytes: set.hard_bytes,
+        hard_objects: set.hard_objects,
+        soft_bytes: set.soft_bytes,
+        soft_objects: set.soft_objects,
+    };
+    server.store.set_quota(bucket.id, change).await?;
+    tracing::info!(bucket = bucket.name, ?change, "quota set");
+    look(server, &bucket.name).await
+}
+
+async fn look(server: &Server, name: &str) -> Result<Value, Refused> {
+    let bucket = server.store.bucket(name).await?;
+    let usage = server.store.usage(&[bucket.id]).await?;
+    let usage = usage.first().copied().unwrap_or_default();
+    Ok(shown((&bucket, &usage)))
+}
+
+fn shown((bucket, usage): (&Bucket, &Usage)) -> Value {
+    let versioning = match bucket.versioning {
+        Versioning::Off => "off",
+        Versioning::Enabled => "enabled",
+        Versioning::Suspended => "suspended",
+    };
+    let quota = bucket.quota;
+    json!({
+        "name": bucket.name,
+        "owner": bucket.owner.0,
+        "created_ms": bucket.created.0,
+        "versioning": versioning,
+        "usage": {
+            "objects": usage.objects,
+            "bytes": usage.bytes(),
+            "object_bytes": usage.object_bytes,
+            "part_bytes": usage.part_bytes,
+            "delete_markers": usage.markers,
+            "uploads": usage.uploads,
+        },
+        "quota": {
+            "hard_bytes": quota.hard_bytes,
+            "hard_objects": quota.hard_objects,
+            "soft_bytes": quota.soft_bytes,
+            "soft_objects": quota.soft_objects,
+        },
+        "over_soft_quota": quota.is_passed_softly(usage),
+    })
+}

@@ -1,0 +1,213 @@
+//! What is in the buckets, and how much may be.
+
+use std::process::ExitCode;
+
+use clap::{Args, Subcommand};
+use percent_encoding::{NON_ALPHANUMERIC, percent_encode};
+use serde_json::{Value, json};
+
+use super::ask::Server;
+use super::operate::{Reach, ask};
+use super::show::human;
+use crate::cli::{EXIT_USAGE, fail};
+use crate::config::{self, Environment};
+
+/// Takes a limit away, where a number would set it.
+const NO_LIMIT: &str = "none";
+
+#[derive(Subcommand)]
+pub(in crate::cli) enum BucketVerb {
+    /// Every bucket, what it holds and how much it may
+    Ls {
+        /// Only those whose names begin so
+        #[arg(long, default_value = "")]
+        prefix: String,
+        #[command(flatten)]
+        reach: Reach,
+    },
+}
+
+#[derive(Subcommand)]
+pub(in crate::cli) enum QuotaVerb {
+    /// What a bucket holds and how much it may
+    Get {
+        bucket: String,
+        #[command(flatten)]
+        reach: Reach,
+    },
+    /// Set limits; those that are not named stay as they are
+    Set {
+        bucket: String,
+        #[command(flatten)]
+        limits: Limits,
+        #[command(flatten)]
+        reach: Reach,
+    },
+    /// Take all limits away
+    Clear {
+        bucket: String,
+        #[command(flatten)]
+        reach: Reach,
+    },
+}
+
+/// Bytes are a number or one with KiB, MiB, GiB, TiB or PiB; `none` is no limit.
+#[derive(Args)]
+#[group(required = true, multiple = true)]
+pub(in crate::cli) struct Limits {
+    /// What would take the bucket beyond is refused: all versions and uploaded parts count
+    #[arg(long, value_name = "BYTES")]
+    hard_bytes: Option<String>,
+
+    /// Likewise, for the number of versions that are no delete markers
+    #[arg(long, value_name = "COUNT")]
+    hard_objects: Option<String>,
+
+    /// Beyond this the operator is told, and nothing is refused
+    #[arg(long, value_name = "BYTES")]
+    soft_bytes: Option<String>,
+
+    /// Likewise
+    #[arg(long, value_name = "COUNT")]
+    soft_objects: Option<String>,
+}
+
+impl Limits {
+    fn body(&self, bucket: &str) -> Result<Value, String> {
+        let mut body = json!({ "bucket": bucket });
+        let count = |text: &str| text.parse().ok();
+        for (name, given, parse) in [
+            (
+                "hard_bytes",
+                &self.hard_bytes,
+                config::bytes as fn(&str) -> Option<u64>,
+            ),
+            ("hard_objects", &self.hard_objects, count),
+            ("soft_bytes", &self.soft_bytes, config::bytes),
+            ("soft_objects", &self.soft_objects, count),
+        ] {
+            let Some(text) = given else { continue };
+            body[name] = match parse(text) {
+                Some(limit) => json!(limit),
+                None if text == NO_LIMIT => Value::Null,
+                None => {
+                    return Err(format!(
+                        "{text:?} is no limit; for example 10GiB, 1000, none"
+                    ));
+                }
+            };
+        }
+        Ok(body)
+    }
+}
+
+pub(super) fn bucket(verb: &BucketVerb, environment: &Environment) -> ExitCode {
+    let BucketVerb::Ls { prefix, reach } = verb;
+    let show = |answer: &Value| show(answer["buckets"].as_array().into_iter().flatten());
+    ask(reach, environment, show, |server| all(server, prefix))
+}
+
+/// All pages as one.
+fn all(server: &Server, prefix: &str) -> Result<Value, String> {
+    let (mut buckets, mut after) = (Vec::new(), String::new());
+    loop {
+        let (prefix, last) = (encode(prefix), encode(&after));
+        let mut page = server.get(&format!("buckets?prefix={prefix}&after={last}"))?;
+        if let Value::Array(more) = page["buckets"].take() {
+            buckets.extend(more);
+        }
+        match page["next"].as_str() {
+            Some(next) => next.clone_into(&mut after),
+            None => return Ok(json!({ "buckets": buckets })),
+        }
+    }
+}
+
+pub(super) fn quota(verb: &QuotaVerb, environment: &Environment) -> ExitCode {
+    let show = |answer: &Value| show([answer].into_iter());
+    let (reach, body) = match verb {
+        QuotaVerb::Get { bucket, reach } => {
+            let path = format!("quota?bucket={}", encode(bucket));
+            return ask(reach, environment, show, |server| server.get(&path));
+        }
+        QuotaVerb::Set {
+            bucket,
+            limits,
+            reach,
+        } => match limits.body(bucket) {
+            Ok(body) => (reach, body),
+            Err(problem) => return fail(EXIT_USAGE, &problem),
+        },
+        QuotaVerb::Clear { bucket, reach } => {
+            let body = json!({
+                "bucket": bucket,
+                "hard_bytes": null,
+                "hard_objects": null,
+                "soft_bytes": null,
+                "soft_objects": null,
+            });
+            (reach, body)
+        }
+    };
+    ask(reach, environment, show, |server| {
+        server.post("quota", &body)
+    })
+}
+
+fn encode(text: &str) -> String {
+    percent_encode(text.as_bytes(), NON_ALPHANUMERIC).to_string()
+}
+
+fn show<'a>(buckets: impl Iterator<Item = &'a Value>) {
+    println!(
+        "{:>11} {:>11}  {:>10} {:>11} {:>10} {:>11}  BUCKET",
+        "OBJECTS", "SIZE", "HARD COUNT", "HARD SIZE", "SOFT COUNT", "SOFT SIZE"
+    );
+    for bucket in buckets {
+        let (usage, quota) = (&bucket["usage"], &bucket["quota"]);
+        let count = |value: &Value| value.as_u64().map_or("-".to_owned(), |n| n.to_string());
+        let size = |value: &Value| match value.as_u64() {
+            None => "-".to_owned(),
+            Some(0) => "0".to_owned(),
+            Some(bytes) => human(bytes),
+        };
+        let over = match bucket["over_soft_quota"].as_bool() {
+            Some(true) => "  (over its soft quota)",
+            _ => "",
+        };
+        println!(
+            "{:>11} {:>11}  {:>10} {:>11} {:>10} {:>11}  {}{over}",
+            count(&usage["objects"]),
+            size(&usage["bytes"]),
+            count(&quota["hard_objects"]),
+            size(&quota["hard_bytes"]),
+            count(&quota["soft_objects"]),
+            size(&quota["soft_bytes"]),
+            bucket["name"].as_str().unwrap_or_default(),
+        );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn s_06_limits_are_sizes_counts_or_none() {
+        let limits = |bytes: &str, objects: &str| Limits {
+            hard_bytes: Some(bytes.to_owned()),
+            hard_objects: Some(objects.to_owned()),
+            soft_bytes: None,
+            soft_objects: None,
+        };
+        let body = limits("10GiB", "none").body("b").ok();
+        let expected = json!({ "bucket": "b", "hard_bytes": 10u64 << 30, "hard_objects": null });
+        assert_eq!(body, Some(expected));
+        for (bytes, objects) in [("10GB", "1"), ("", "1"), ("-1", "1"), ("1", "1KiB")] {
+            assert!(
+                limits(bytes, objects).body("b").is_err(),
+                "{bytes} {objects}"
+            );
+        }
+    }
+}
