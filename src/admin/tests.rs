@@ -79,9 +79,13 @@ fn request(line: &str, body: &str) -> Request<Body> {
 }
 
 fn signed(user: &str, line: &str, body: &str) -> Request<Body> {
+    signed_for(REGION, user, line, body)
+}
+
+fn signed_for(region: &str, user: &str, line: &str, body: &str) -> Request<Body> {
     let (mut parts, sent) = request(line, body).into_parts();
     let now = drystone_storage::env::Env::now(&drystone_storage::env::SystemEnv);
-    let signer = Signer::new(user, &secret(user), REGION, now).unwrap();
+    let signer = Signer::new(user, &secret(user), region, now).unwrap();
     signer.sign_body(&mut parts, body.as_bytes()).unwrap();
     Request::from_parts(parts, sent)
 }
@@ -230,7 +234,7 @@ async fn s_06_minios_tools_set_and_read_a_quota() {
     let admin = Admin::new(Arc::new(Told::default()));
     let ask = async |user: &str, line: &str, body: &str| {
         let answer = admin
-            .answer(&world.server, signed(user, line, body))
+            .answer(&world.server, signed_for("", user, line, body))
             .await
             .ok()?;
         let status = answer.status().as_u16();

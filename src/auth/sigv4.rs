@@ -68,13 +68,14 @@ pub enum ScopeError {
 }
 
 impl Scope {
-    /// Reads `key/date/region/s3/aws4_request`. The key may hold slashes itself.
+    /// Reads `key/date/region/s3/aws4_request`. The key may hold slashes itself; any region is
+    /// taken, even none, as mc signs what it asks of an administrator.
     pub fn parse(credential: &str) -> Result<Scope, ScopeError> {
         let mut fields = credential.rsplitn(5, '/');
         let mut field = || fields.next().ok_or(ScopeError::Malformed);
         let (terminator, service, region, date) = (field()?, field()?, field()?, field()?);
         let access_key = field()?;
-        if access_key.is_empty() || region.is_empty() {
+        if access_key.is_empty() {
             return Err(ScopeError::Malformed);
         }
         if terminator != TERMINATOR {
