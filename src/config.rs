@@ -34,6 +34,9 @@ pub const SHARDS_MAX: u8 = 32;
 const REQUESTS_MAX: usize = 65_536;
 /// Less would not do for a few large uploads.
 const MEMORY_BYTES_MIN: u64 = 16 << 20;
+const PREFIX_LEN_MAX: usize = 256;
+/// What paths begin with that are no bucket's.
+const OWN_PATHS: [&str; 4] = ["_admin", "health", "metrics", "minio"];
 const METRICS_TOKEN_LEN_MIN: usize = 16;
 /// What the token for the metrics is made from, beside root's secret.
 const METRICS_TOKEN_LABEL: &[u8] = b"metrics token";
@@ -78,6 +81,8 @@ pub struct Server {
     pub region: String,
     /// Host names under which a bucket may stand as the first label.
     pub domains: Vec<String>,
+    /// What a proxy puts in front of all paths: empty, or such as `/s3`.
+    pub path_prefix: String,
     /// Whether Signature Version 2 is taken too: old clients send nothing else.
     pub signature_v2: bool,
     /// Whether a signature over the host without its port is taken: git-annex sends nothing else.
@@ -171,6 +176,7 @@ pub struct ServerLayer {
     pub address: Option<String>,
     pub region: Option<String>,
     pub domains: Option<Vec<String>>,
+    pub path_prefix: Option<String>,
     pub signature_v2: Option<bool>,
     pub portless_host: Option<bool>,
     pub requests: Option<usize>,
@@ -214,6 +220,7 @@ impl Layer {
                 address: self.server.address.or(below.server.address),
                 region: self.server.region.or(below.server.region),
                 domains: self.server.domains.or(below.server.domains),
+                path_prefix: self.server.path_prefix.or(below.server.path_prefix),
                 signature_v2: self.server.signature_v2.or(below.server.signature_v2),
                 portless_host: self.server.portless_host.or(below.server.portless_host),
                 requests: self.server.requests.or(below.server.requests),
@@ -262,6 +269,7 @@ impl Layer {
                     .into_iter()
                     .map(checked_domain)
                     .collect::<Result<_, _>>()?,
+                path_prefix: checked_prefix(self.server.path_prefix.unwrap_or_default())?,
                 signature_v2: self.server.signature_v2.unwrap_or(true),
                 portless_host: self.server.portless_host.unwrap_or(true),
                 requests: self.server.requests.map(checked_requests).transpose()?,
@@ -439,6 +447,30 @@ fn checked_domain(domain: String) -> Result<String, Error> {
         ));
     }
     Ok(domain)
+}
+
+/// Without the slash at its end. A bucket can't be called as the first segment of what is served
+/// beside buckets, and neither may a prefix.
+fn checked_prefix(prefix: String) -> Result<String, Error> {
+    let trimmed = prefix.trim_end_matches('/');
+    if trimmed.is_empty() {
+        return Ok(String::new());
+    }
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-._~".contains(c);
+    let segment = |segment: &str| !matches!(segment, "" | "." | "..") && segment.chars().all(plain);
+    let segments = trimmed.strip_prefix('/').map(|rest| rest.split('/'));
+    if trimmed.len() > PREFIX_LEN_MAX || !segments.is_some_and(|mut all| all.all(segment)) {
+        return invalid(format!(
+            "path_prefix {prefix:?}: expected a path of letters, digits and - . _ ~, such as /s3"
+        ));
+    }
+    let first = trimmed.split('/').nth(1).unwrap_or_default();
+    if OWN_PATHS.contains(&first) {
+        return invalid(format!(
+            "path_prefix {prefix:?}: the server itself answers there"
+        ));
+    }
+    Ok(trimmed.to_owned())
 }
 
 fn invalid<T>(message: String) -> Result<T, Error> {

@@ -90,6 +90,7 @@ impl Node {
             limits(&config.server),
         );
         let server = server.with_metrics(metrics(&config.server, &secret));
+        let server = server.with_path_prefix(&config.server.path_prefix);
         let server = server.with_beside(Arc::new(admin));
         Ok(Node {
             address,

@@ -18,6 +18,7 @@ use super::sigv2;
 use super::sigv4::{self, ALGORITHM, AmzDate, Scope, SigningKey, UNSIGNED_PAYLOAD};
 use super::streaming::SignatureChain;
 use crate::s3::error::{Code, S3Error};
+use crate::s3::prefix;
 use crate::s3::route;
 
 /// How far a client's clock may be off.
@@ -95,10 +96,43 @@ pub struct Allowed {
     pub portless_host: bool,
 }
 
+/// The paths that a request's client may have signed, where that isn't simply the one that came:
+/// put into the request by whoever took a prefix off, or knows that a proxy may have.
+#[derive(Clone, Debug)]
+pub struct SignedPaths(pub Vec<String>);
+
 impl Verifier<'_> {
     /// Verifies the request's signature, wherever it stands. No credentials:
     /// [`Identity::Anonymous`].
     pub fn authenticate(&self, parts: &Parts, now: Timestamp) -> Result<Authenticated, S3Error> {
+        let Some(SignedPaths(paths)) = parts.extensions.get() else {
+            return self.authenticate_as_sent(parts, now);
+        };
+        let mut refused = None;
+        for path in paths {
+            let mut sent = parts.clone();
+            sent.uri = prefix::with_path(&parts.uri, path).ok_or(Code::InvalidURI)?;
+            match self.authenticate_as_sent(&sent, now) {
+                // Both, so that a key that does not exist costs what an existing one costs.
+                Err(error)
+                    if matches!(
+                        error.code(),
+                        Code::SignatureDoesNotMatch | Code::InvalidAccessKeyId
+                    ) =>
+                {
+                    refused = refused.or(Some(error));
+                }
+                answer => return answer,
+            }
+        }
+        Err(refused.unwrap_or_else(|| Code::InvalidURI.into()))
+    }
+
+    fn authenticate_as_sent(
+        &self,
+        parts: &Parts,
+        now: Timestamp,
+    ) -> Result<Authenticated, S3Error> {
         let query = QueryAuth::read(parts);
         let header = authorization(&parts.headers)?;
         let is_v2 = match header {

@@ -34,6 +34,9 @@ fn show(config: &Config) {
     for domain in &config.server.domains {
         println!("domain: {domain}");
     }
+    if !config.server.path_prefix.is_empty() {
+        println!("path prefix: {}", config.server.path_prefix);
+    }
     let taken = ["AWS4-HMAC-SHA256 alone", "AWS4-HMAC-SHA256 and version 2"];
     println!(
         "signatures: {}",

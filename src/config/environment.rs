@@ -22,6 +22,7 @@ const ROOT_PASSWORD: Variable = Variable(
 const ADDRESS: Variable = Variable("ADDRESS", &["MINIO_ADDRESS"]);
 const REGION: Variable = Variable("REGION", &["MINIO_REGION", "MINIO_SITE_REGION"]);
 const DOMAIN: Variable = Variable("DOMAIN", &["MINIO_DOMAIN"]);
+const PATH_PREFIX: Variable = Variable("PATH_PREFIX", &[]);
 const SIGNATURE_V2: Variable = Variable("SIGNATURE_V2", &[]);
 const PORTLESS_HOST: Variable = Variable("PORTLESS_HOST", &[]);
 const REQUESTS: Variable = Variable("REQUESTS", &[]);
@@ -36,10 +37,11 @@ const CONFIG: Variable = Variable("CONFIG", &[]);
 const LOG: Variable = Variable("LOG", &[]);
 const LOG_FORMAT: Variable = Variable("LOG_FORMAT", &[]);
 
-const PLAIN: [&Variable; 15] = [
+const PLAIN: [&Variable; 16] = [
     &ADDRESS,
     &REGION,
     &DOMAIN,
+    &PATH_PREFIX,
     &SIGNATURE_V2,
     &PORTLESS_HOST,
     &REQUESTS,
@@ -98,6 +100,7 @@ impl Environment {
                 .map(str::to_owned)
                 .collect()
         });
+        layer.server.path_prefix = self.plain(&PATH_PREFIX).map(owned);
         layer.server.signature_v2 = self.switch(&SIGNATURE_V2)?;
         layer.server.portless_host = self.switch(&PORTLESS_HOST)?;
         layer.server.requests = self

@@ -122,6 +122,35 @@ fn a_whole_file_is_read() {
 }
 
 #[test]
+fn s_05_a_path_prefix_is_a_plain_path() {
+    let prefix = |text: &str| {
+        let file = format!("[server]\npath_prefix = {text:?}\n[storage]\ndirectories = [\"/d\"]\n");
+        with_file(&file)
+            .map(|config| config.server.path_prefix)
+            .ok()
+    };
+    for (text, expected) in [
+        ("/s3", Some("/s3")),
+        ("/s3/", Some("/s3")),
+        ("/a/b-c.d", Some("/a/b-c.d")),
+        ("/", Some("")),
+        ("", Some("")),
+        ("s3", None),
+        ("/a//b", None),
+        ("/a/../b", None),
+        ("/a b", None),
+        ("/a%20b", None),
+        ("/minio", None),
+        ("/_admin/x", None),
+    ] {
+        assert_eq!(prefix(text).as_deref(), expected, "{text}");
+    }
+    let environment = environment(&[("DRYSTONE_PATH_PREFIX", "/env")]);
+    let config = load(None, &environment, flags(":1")).unwrap();
+    assert_eq!(config.server.path_prefix, "/env");
+}
+
+#[test]
 fn no_secret_is_shown() {
     let shown = format!("{:?}", with_file(WHOLE).unwrap());
     for secret in ["long enough", "alice's secret", "second's secret"] {

@@ -31,6 +31,7 @@ use crate::s3::gate::{self, Gate, Refusals};
 use crate::s3::head::HEADERS_LEN_MAX;
 use crate::s3::health;
 use crate::s3::metrics;
+use crate::s3::prefix;
 use crate::s3::response::Response;
 use crate::s3::server::Server;
 use crate::s3::traffic::Cut;
@@ -54,6 +55,7 @@ enum Lane {
 
 /// Answers whatever comes: probes, metrics, what is MinIO's own, and S3 behind every other path.
 async fn answer(server: Arc<Server>, request: Request<Body>, lane: Lane) -> Response {
+    let request = prefix::enter(&server.path_prefix, request);
     let answered = match health::answer(&server, request).await {
         Ok(response) => Ok(response),
         Err(request) => metrics::answer(&server, request).await,

@@ -26,6 +26,7 @@ pub mod pace;
 pub mod paging;
 pub mod post_policy;
 pub mod precondition;
+pub mod prefix;
 pub mod range;
 pub mod request;
 pub mod response;

@@ -65,6 +65,8 @@ pub struct Request {
     pub by_host: bool,
     /// As it came: what errors call the resource.
     pub path: String,
+    /// The server's.
+    pub path_prefix: String,
     pub query: Query,
     pub headers: HeaderMap,
     /// A form's fields. Its headers are those that the fields stand for.
@@ -99,8 +101,8 @@ impl Request {
         self.headers.get(name).and_then(|value| value.to_str().ok())
     }
 
-    /// The object's URL, as the client addressed it; a proxy that took TLS off says so. `key` is
-    /// encoded already.
+    /// The object's URL, as the client addressed it; a proxy that took TLS off says so. With a
+    /// prefix it is right whether or not there is a proxy. `key` is encoded already.
     pub fn url_of(&self, key: &str) -> String {
         let forwarded = self.header(X_FORWARDED_PROTO.as_str()).unwrap_or_default();
         let scheme = match forwarded.eq_ignore_ascii_case("https") {
@@ -108,11 +110,11 @@ impl Request {
             false => "http",
         };
         let host = self.header(header::HOST.as_str()).unwrap_or_default();
-        let bucket = &self.bucket_name;
+        let (bucket, prefix) = (&self.bucket_name, &self.path_prefix);
         if self.by_host {
-            format!("{scheme}://{host}/{key}")
+            format!("{scheme}://{host}{prefix}/{key}")
         } else {
-            format!("{scheme}://{host}/{bucket}/{key}")
+            format!("{scheme}://{host}{prefix}/{bucket}/{key}")
         }
     }
 

@@ -67,6 +67,8 @@ pub struct Server {
     pub region: String,
     /// Names whose sub-domains are buckets, in lower case.
     pub domains: Vec<String>,
+    /// What all paths may begin with; empty, or `/` and what follows.
+    pub path_prefix: String,
     also: Allowed,
     pub env: Arc<dyn Env>,
     pub(super) host_id: String,
@@ -105,6 +107,7 @@ impl Server {
                 .iter()
                 .map(|domain| domain.to_ascii_lowercase())
                 .collect(),
+            path_prefix: String::new(),
             also,
             host_id: BASE64.encode([env.random(), env.random()].concat()),
             env,
@@ -129,6 +132,13 @@ impl Server {
     #[must_use]
     pub fn with_metrics(mut self, metrics: Metrics) -> Server {
         self.metrics = metrics;
+        self
+    }
+
+    /// Serves below this path as well, as `prefix::enter` takes it off.
+    #[must_use]
+    pub fn with_path_prefix(mut self, prefix: &str) -> Server {
+        prefix.clone_into(&mut self.path_prefix);
         self
     }
 
@@ -328,6 +338,7 @@ impl Server {
             key: asked.target.key,
             by_host: asked.target.by_host,
             path: parts.uri.path().to_owned(),
+            path_prefix: self.path_prefix.clone(),
             query: asked.query,
             headers: parts.headers,
             form: fields,

@@ -14,6 +14,7 @@ use crate::auth::authenticate::Allowed;
 use crate::auth::credentials::{AccessKey, Credentials, Principal, Secret};
 use crate::auth::sign::Signer;
 use crate::s3::limits::Limits;
+use crate::s3::prefix;
 use crate::s3::server::Server;
 use crate::s3::xml::{self, Element};
 
@@ -93,6 +94,12 @@ impl World {
         let document =
             format!("<VersioningConfiguration><Status>{status}</Status></VersioningConfiguration>");
         self.call("PUT /bkt?versioning").body(document).ok().await;
+    }
+
+    pub fn below(mut self, prefix: &str) -> World {
+        let server = Arc::get_mut(&mut self.server).unwrap();
+        prefix.clone_into(&mut server.path_prefix);
+        self
     }
 
     /// Makes every operation that may be late be so.
@@ -231,7 +238,17 @@ impl<'a> Call<'a> {
         Call::answer(self.world, Request::from_parts(parts, body)).await
     }
 
+    /// Signs and sends as through a proxy that takes the prefix off.
+    pub async fn send_stripped(self, prefix: &str) -> Answer {
+        let world = self.world;
+        let (mut parts, body) = self.sign();
+        let path = parts.uri.path().strip_prefix(prefix).unwrap();
+        parts.uri = prefix::with_path(&parts.uri, path).unwrap();
+        Call::answer(world, Request::from_parts(parts, Body::from(body))).await
+    }
+
     async fn answer(world: &World, request: Request<Body>) -> Answer {
+        let request = prefix::enter(&world.server.path_prefix, request);
         let response = world.server.clone().answer(request).await;
         let (parts, body) = response.into_parts();
         Answer {

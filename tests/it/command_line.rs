@@ -4,7 +4,7 @@ use std::fs;
 use std::net::TcpListener;
 use std::process::Output;
 
-use crate::server::{Disks, command};
+use crate::server::{Disks, arguments, command};
 
 fn run(arguments: &[&str], variables: &[(&str, &str)]) -> Output {
     let mut command = command();
@@ -118,4 +118,18 @@ fn healthcheck_fails_where_nothing_listens() {
     drop(free);
     let output = run(&["healthcheck", "--address", &address], &[]);
     assert_eq!(output.status.code(), Some(1));
+}
+
+#[test]
+fn an_unknown_crash_point_is_told_before_anything_is_touched() {
+    let disks = Disks::fresh(1);
+    let output = command()
+        .args(arguments(&disks))
+        .env("DRYSTONE_CRASH_AT", "put-object.nowhere")
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(text.contains("no crash point"), "{text}");
+    assert!(!disks.path(1).exists());
 }

@@ -592,17 +592,3 @@ fn f_01_every_crash_point_is_reached_and_leaves_old_or_new() {
         }
     });
 }
-
-#[test]
-fn an_unknown_crash_point_is_told_before_anything_is_touched() {
-    let disks = Disks::fresh(1);
-    let output = server::command()
-        .args(server::arguments(&disks))
-        .env("DRYSTONE_CRASH_AT", "put-object.nowhere")
-        .output()
-        .unwrap();
-    assert_eq!(output.status.code(), Some(2));
-    let text = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(text.contains("no crash point"), "{text}");
-    assert!(!disks.path(1).exists());
-}

@@ -14,6 +14,7 @@ mod fsck;
 mod full_disks;
 mod lost_disks;
 mod metrics;
+mod prefix;
 mod quotas;
 mod replaced_disks;
 mod server;

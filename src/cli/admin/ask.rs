@@ -18,6 +18,8 @@ const ANSWER_BYTES_MAX: u64 = 16 << 20;
 pub(super) struct Endpoint {
     host: String,
     port: u16,
+    /// What a proxy serves it below; empty, or such as `/s3`.
+    prefix: String,
 }
 
 pub(super) struct Server {
@@ -35,7 +37,8 @@ impl Endpoint {
         }
         let host = uri.host().ok_or_else(wrong)?.to_owned();
         let port = uri.port_u16().unwrap_or(80);
-        Ok(Endpoint { host, port })
+        let prefix = uri.path().trim_end_matches('/').to_owned();
+        Ok(Endpoint { host, port, prefix })
     }
 
     /// A server on all interfaces is asked on loopback.
@@ -47,6 +50,7 @@ impl Endpoint {
         Endpoint {
             host: host.to_owned(),
             port: address.port,
+            prefix: String::new(),
         }
     }
 
@@ -73,9 +77,9 @@ impl Server {
     }
 
     fn ask(&self, method: &str, path: &str, body: &[u8]) -> Result<Value, String> {
-        let Endpoint { host, port } = &self.endpoint;
+        let Endpoint { host, port, prefix } = &self.endpoint;
         let at = format!("{host}:{port}");
-        let path = format!("/_admin/v1/{path}");
+        let path = format!("{prefix}/_admin/v1/{path}");
         let request = Request::builder().method(method).uri(&path);
         let request = request.header("host", &at).body(());
         let (mut parts, ()) = request.map_err(|e| e.to_string())?.into_parts();
@@ -139,6 +143,9 @@ mod tests {
         let parsed = Endpoint::parse("http://store.test:9001").unwrap();
         assert_eq!((parsed.host.as_str(), parsed.port), ("store.test", 9001));
         assert_eq!(Endpoint::parse("localhost:9000").unwrap().port, 9000);
+        assert_eq!(parsed.prefix, "");
+        let below = Endpoint::parse("http://store.test/s3/").unwrap();
+        assert_eq!((below.prefix.as_str(), below.port), ("/s3", 80));
         assert!(Endpoint::parse("https://store.test").is_err());
         assert!(Endpoint::parse("").is_err());
     }

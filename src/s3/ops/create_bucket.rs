@@ -35,7 +35,8 @@ pub async fn handle(server: Arc<Server>, mut request: Request) -> Result<Respons
         other => other.into(),
     })?;
     let mut response = response::empty(StatusCode::OK);
-    response::set(&mut response, header::LOCATION, format!("/{}", bucket.name));
+    let location = format!("{}/{}", server.path_prefix, bucket.name);
+    response::set(&mut response, header::LOCATION, location);
     let arn = response::bucket_arn(&bucket.name);
     response::set(&mut response, X_AMZ_BUCKET_ARN, arn);
     Ok(response)

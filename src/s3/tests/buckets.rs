@@ -214,6 +214,18 @@ async fn s_03_only_an_empty_bucket_is_deleted() {
         code(409, "BucketNotEmpty")
     );
     world.call("DELETE /bkt/k").ok().await;
+    // An upload that has not ended counts, as on AWS.
+    let begun = world.call("POST /bkt/m?uploads").ok().await;
+    let begun = begun.xml("InitiateMultipartUploadResult");
+    let id = begun.child_text("UploadId").unwrap();
+    assert_eq!(
+        world.call("DELETE /bkt").error().await,
+        code(409, "BucketNotEmpty")
+    );
+    world
+        .call(&format!("DELETE /bkt/m?uploadId={id}"))
+        .ok()
+        .await;
     let deleted = world.call("DELETE /bkt").ok().await;
     assert_eq!(deleted.status.as_u16(), 204);
     for line in ["DELETE /bkt", "GET /bkt", "GET /bkt?location", "PUT /bkt/k"] {

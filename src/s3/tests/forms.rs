@@ -501,7 +501,18 @@ async fn s_15_s_18_sums_and_features_in_fields() {
         with("x-amz-storage-class", "None").error().await.1,
         "InvalidStorageClass"
     );
-    assert_eq!(with("tagging", "no xml").error().await.1, "MalformedXML");
+    for tagging in [
+        "no xml",
+        "<NotTagging/>",
+        "<Tagging/>",
+        "<Tagging><Tag/></Tagging>",
+    ] {
+        assert_eq!(
+            with("tagging", tagging).error().await.1,
+            "MalformedXML",
+            "{tagging}"
+        );
+    }
     assert_eq!(
         with("x-amz-meta-a", "a\u{1}").error().await.1,
         "InvalidArgument"

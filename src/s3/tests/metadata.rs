@@ -144,3 +144,25 @@ async fn s_06_the_empty_set_of_tags_is_none() {
     let none = world.call("GET /bkt?tagging").error().await;
     assert_eq!(none, (404, "NoSuchTagSet".to_owned()));
 }
+
+#[tokio::test]
+async fn s_16_another_document_is_no_tagging() {
+    let world = World::with_bucket().await;
+    world.call("PUT /bkt/k").ok().await;
+    for body in [
+        "<NotTagging/>",
+        "<NotTagging><TagSet/></NotTagging>",
+        "<Tagging/>",
+        "<Tagging><NotTagSet/></Tagging>",
+        "<Tagging><TagSet><NotTag/></TagSet></Tagging>",
+    ] {
+        for line in ["PUT /bkt/k?tagging", "PUT /bkt?tagging"] {
+            let (status, code) = world.call(line).document(body).error().await;
+            assert_eq!(
+                (status, code.as_str()),
+                (400, "MalformedXML"),
+                "{line} {body}"
+            );
+        }
+    }
+}

@@ -14,6 +14,7 @@ mod multipart;
 mod objects;
 mod pages;
 mod paths;
+mod prefix;
 mod quotas;
 mod requests;
 mod versions;
