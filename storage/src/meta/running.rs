@@ -50,7 +50,8 @@ impl Members {
         }
     }
 
-    fn healthy(&self) -> Vec<Place> {
+    /// The places whose databases work.
+    pub(super) fn healthy(&self) -> Vec<Place> {
         let mut places = self.places();
         places.retain(|place| place.db.failure().borrow().is_none());
         places
@@ -125,13 +126,19 @@ impl Groups {
         Ok(anew)
     }
 
-    /// Takes in a disk that joins the running store, or took the place of another one. Never beside
-    /// a reform: each would write over what the other says of a disk.
+    /// Takes in a disk that joins the running store, or took the place of another one, under a number
+    /// above all before: a disk that went since the last one knows the old database by it. Never
+    /// beside a reform: each would write over what the other says of a disk.
     pub async fn join_running(&self, disk: &OpenDisk) -> Result<()> {
         let (system, objects) = (self.system.members(), self.objects.members());
         let _paused = (system.pause(), objects.pause());
         let _only_one = (system.change.lock().await, objects.change.lock().await);
-        self.join(disk, &objects.standing()).await
+        let mut standing = objects.standing();
+        standing.start += 1;
+        self.join(disk, &standing).await?;
+        system.stands(standing.clone());
+        objects.stands(standing);
+        Ok(())
     }
 
     /// Notes on all disks that they are here under a number above all before, so that a copy that

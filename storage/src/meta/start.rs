@@ -535,9 +535,21 @@ impl Groups {
         for group in [&self.system, &self.objects] {
             group.add_disk(disk.id, disk.db.clone());
         }
-        let places = self.objects.members().places();
-        let disks: Vec<_> = places.iter().map(Place::open).collect();
-        Ok(witness::stamp(&disks, standing.start).await?)
+        self.stamp(standing.start).await
+    }
+
+    /// Notes on all disks that they are here. One that fails on the way keeps nobody from it.
+    async fn stamp(&self, start: u64) -> Result<()> {
+        loop {
+            let disks = self.objects.members().healthy();
+            let disks: Vec<_> = disks.iter().map(Place::open).collect();
+            match witness::stamp(&disks, start).await {
+                Err(error) if disks.iter().any(OpenDisk::has_failed) => {
+                    tracing::error!(%error, "a disk failed as all noted that they are here");
+                }
+                stamped => return Ok(stamped?),
+            }
+        }
     }
 }
 

@@ -90,7 +90,9 @@ pub fn next_step(seating: &Seating) -> Step {
         .collect();
     let (mut fit, mut useless): (BTreeSet<_>, BTreeSet<_>) =
         learners.into_iter().partition(|id| here.contains_key(id));
-    let (living, dead): (Vec<_>, Vec<_>) = voters.iter().partition(|id| here.contains_key(id));
+    let (living, mut dead): (Vec<_>, Vec<_>) = voters.iter().partition(|id| here.contains_key(id));
+    // What a disk that works does not have never comes back; what is away may.
+    dead.sort_by_key(|id: &&ReplicaId| seats.get(*id).is_some_and(|disk| usable.contains(disk)));
     let size = voters.len().max(usable.len().min(*voters_max));
     let lacking = size - living.len();
     while fit.len() > lacking {
@@ -376,6 +378,19 @@ mod tests {
         now.seats.extend(at(&[14]));
         now.here.extend(at(&[14]));
         assert_eq!(next_step(&now), Step::Promote(ids(&[1, 2, 3, 14])));
+    }
+
+    /// Found by reading: which of two lost voters gave way was left to chance.
+    #[test]
+    fn f_14_a_voter_whose_disk_may_come_back_gives_way_last() {
+        for away in [1, 2] {
+            // The disk of the other one has a new database.
+            let usable: Vec<_> = (1..=5).filter(|n| u64::from(*n) != away).collect();
+            let fresh = 13 - away;
+            let now = seating(&[1, 2, 3, 4, 5], &[fresh], &[3, 4, 5, fresh], &usable);
+            let kept = ids(&[away, 3, 4, 5, fresh]);
+            assert_eq!(next_step(&now), Step::Promote(kept));
+        }
     }
 
     #[test]

@@ -134,3 +134,57 @@ async fn b_66_a_disk_with_a_new_database_gets_a_new_replica() {
     drop(fresh);
     end(disks, groups).await;
 }
+
+/// Found by reading: the failed one was to note that it is here, too, and the joining came to
+/// nothing.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn f_14_a_disk_joins_while_another_one_is_down() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut disks, groups) = newborn(dir.path(), 4).await;
+    write(&groups, 0, 20).await;
+    disks[1].db.break_disk();
+    groups.objects.replica_lost(disks[1].id);
+    let joined = open_disks(dir.path(), &[7], true).remove(0);
+    groups.join_running(&joined).await.unwrap();
+    eventually(|| all_alive(&groups, 4)).await;
+    assert!(voters(&groups).contains(&joined.id));
+    disks.push(joined);
+    end(disks, groups).await;
+}
+
+/// Found by reading: what a disk that went away knew of another one's old database made the new
+/// one an older copy, as both had the number of the same start.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn f_14_a_disk_with_a_new_database_is_no_older_copy_to_one_that_was_away() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut disks, groups) = newborn(dir.path(), 5).await;
+    write(&groups, 0, 20).await;
+    // The last of all, so that its word would count.
+    disks[4].db.break_disk();
+    groups.objects.replica_lost(disks[4].id);
+    let fresh = Db::create(&dir.path().join("fresh"), &DbShared::new().unwrap()).unwrap();
+    let again = OpenDisk {
+        id: disks[1].id,
+        db: fresh,
+    };
+    groups.join_running(&again).await.unwrap();
+    let seated = || replica_rows(&again.db).unwrap().len() == 2;
+    let alive = || {
+        let four = |group: &crate::meta::group::Group| {
+            let voters = group.status().voters;
+            voters.iter().filter(|voter| voter.alive).count() == 4
+        };
+        four(&groups.objects) && four(&groups.system)
+    };
+    eventually(|| seated() && alive()).await;
+    write(&groups, 20, 40).await;
+    disks.push(again);
+    end(disks, groups).await;
+
+    std::fs::rename(dir.path().join("1"), dir.path().join("old")).unwrap();
+    std::fs::rename(dir.path().join("fresh"), dir.path().join("1")).unwrap();
+    let disks = open_disks(dir.path(), &[0, 1, 4], false);
+    let groups = start(&disks, 2, false).await.unwrap();
+    assert_eq!(name(&groups, "39").await, Some("x".into()));
+    end(disks, groups).await;
+}
