@@ -8,7 +8,7 @@
 //! so that a fault that both share is seen too.
 
 mod audit;
-mod common;
+mod names;
 mod ops;
 mod pages;
 mod side;

@@ -14,7 +14,7 @@ use drystone_storage::types::{
     VersionSelector, Versioning, WriteId,
 };
 
-use super::common::{Common, Names};
+use super::names::{Common, Names};
 use super::ops::{Condition, Listing, Op, Pick};
 use crate::body::{TestBody, etag, pattern};
 use crate::subject::Subject;
