@@ -27,7 +27,8 @@ impl Node {
         Ok(answers)
     }
 
-    /// Parts the deletes of many keys, in their order, by what goes with each as far as can be told.
+    /// Parts the deletes of many keys, in their order, by what goes with each as far as can be
+    /// told.
     async fn by_parts(
         &self,
         bucket: BucketId,

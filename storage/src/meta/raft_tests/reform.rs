@@ -259,8 +259,8 @@ async fn f_01_without_one_who_took_part_a_cut_reform_is_waited_for_or_void() {
     check_on(dir.path(), &[0, 2, 3], 110).await;
 }
 
-/// Found by reading: the reform was gone on with by those of full trust alone, who were too few, and
-/// no start came to its end any more.
+/// Found by reading: the reform was gone on with by those of full trust alone, who were too few,
+/// and no start came to its end any more.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn f_01_a_cut_reform_that_needs_a_disk_that_failed_to_write_is_finished_with_it() {
     for cut in [Cut::Prepared, Cut::FirstGroup, Cut::BothGroups] {
