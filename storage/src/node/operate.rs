@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering;
 use async_trait::async_trait;
 
 use super::{Node, quotas};
-use crate::disk::{Disk, DiskState as Here};
+use crate::disk::{Disk, DiskState as Here, Space};
 use crate::error::{Error, Result};
 use crate::meta::command::{Change, ScrubState};
 use crate::meta::view::{DiskRow, Standing};
@@ -91,7 +91,12 @@ impl Node {
         let mut statuses = Vec::new();
         for (id, row) in self.disks.known().await? {
             let lost = self.lost.get(&row.directory).cloned();
-            let mut status = disk_status(id, row, here.get(&id)).await;
+            let disk = here.get(&id);
+            let space = match disk {
+                Some(disk) => self.shards.space(disk.as_ref()).await,
+                None => None,
+            };
+            let mut status = disk_status(id, row, disk, space.unwrap_or_default());
             if status.state == DiskState::Away {
                 status.reason = status.reason.or(lost);
             }
@@ -196,8 +201,8 @@ impl Node {
     }
 }
 
-async fn disk_status(id: DiskId, row: DiskRow, here: Option<&Arc<dyn Disk>>) -> DiskStatus {
-    let (mut total_bytes, mut free_bytes, mut reason) = (0, 0, None);
+fn disk_status(id: DiskId, row: DiskRow, here: Option<&Arc<dyn Disk>>, space: Space) -> DiskStatus {
+    let mut reason = None;
     let mut state = match row.standing {
         Standing::Up | Standing::Away => DiskState::Away,
         Standing::Gone => DiskState::Gone,
@@ -208,9 +213,6 @@ async fn disk_status(id: DiskId, row: DiskRow, here: Option<&Arc<dyn Disk>>) -> 
             Here::Up => state = DiskState::Up,
             Here::Failed(why) | Here::Lost(why) => reason = Some(why.to_string()),
         }
-        if let Ok(space) = disk.space().await {
-            (total_bytes, free_bytes) = (space.total, space.free);
-        }
     }
     DiskStatus {
         id: id.to_string(),
@@ -218,8 +220,8 @@ async fn disk_status(id: DiskId, row: DiskRow, here: Option<&Arc<dyn Disk>>) -> 
         state,
         reason,
         since_ms: row.since.0,
-        total_bytes,
-        free_bytes,
+        total_bytes: space.total,
+        free_bytes: space.free,
         replaced_by: row.replaced_by.map(|by| by.to_string()),
     }
 }

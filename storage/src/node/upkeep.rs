@@ -1,9 +1,11 @@
 //! The tasks that run beside the requests: gc of each group, the watch over the disks, and the
 //! damage that readers meet.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
 use futures_util::future::join_all;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -39,7 +41,13 @@ const LAST_NOTE_MAX: Duration = Duration::from_secs(5);
 pub(super) struct Upkeep(Mutex<Vec<JoinHandle<()>>>);
 
 impl Upkeep {
+    /// One that panics is told: what it did is not done until the next start.
     pub(super) fn run(&self, task: impl Future<Output = ()> + Send + 'static) {
+        let task = async move {
+            if AssertUnwindSafe(task).catch_unwind().await.is_err() {
+                tracing::error!("a task of the store's upkeep panicked: restart the server");
+            }
+        };
         self.0
             .lock()
             .unwrap_or_else(PoisonError::into_inner)

@@ -418,17 +418,23 @@ impl Shards {
         }
     }
 
+    /// A disk's space, if it tells within the deadline; one that missed it lately is not asked.
+    pub async fn space(&self, disk: &dyn Disk) -> Option<Space> {
+        if self.suspects.contains(disk.id()) {
+            return None;
+        }
+        let space = within_deadline(disk.space()).await;
+        if space.as_ref().is_err_and(is_late) {
+            self.suspects.add(disk.id());
+        }
+        space.ok()
+    }
+
     /// The disks that are up and not suspect, and their space.
     async fn spaces(&self) -> Vec<(Arc<dyn Disk>, Space)> {
         let spaces = self.disks().into_iter().map(|disk| async move {
-            if self.suspects.contains(disk.id()) {
-                return None;
-            }
-            let space = within_deadline(disk.space()).await;
-            if space.as_ref().is_err_and(is_late) {
-                self.suspects.add(disk.id());
-            }
-            Some((disk, space.ok()?))
+            let space = self.space(disk.as_ref()).await?;
+            Some((disk, space))
         });
         join_all(spaces).await.into_iter().flatten().collect()
     }

@@ -219,8 +219,8 @@ impl Scrubber {
     async fn rate(&self, settings: &UpkeepSettings) -> u64 {
         let mut used = 0;
         for disk in self.shards.disks() {
-            if let Ok(space) = disk.space().await {
-                used += space.total - space.free;
+            if let Some(space) = self.shards.space(disk.as_ref()).await {
+                used += space.total.saturating_sub(space.free);
             }
         }
         let period = match settings.scrub_period_seconds {
