@@ -24,10 +24,10 @@ pub use keys::{Keys, Secret};
 pub use users::User;
 
 /// S3's own port among the servers that scripts know.
-pub const DEFAULT_ADDRESS: &str = ":9000";
-pub const DEFAULT_REGION: &str = "us-east-1";
+const DEFAULT_ADDRESS: &str = ":9000";
+const DEFAULT_REGION: &str = "us-east-1";
 /// A node takes at most this many disks.
-pub const DIRECTORIES_LEN_MAX: usize = 256;
+const DIRECTORIES_LEN_MAX: usize = 256;
 /// A stripe has at most this many shards.
 pub const SHARDS_MAX: u8 = 32;
 /// More are never in work at once.

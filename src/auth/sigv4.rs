@@ -23,7 +23,7 @@ use time::{OffsetDateTime, PrimitiveDateTime};
 use super::credentials::Secret;
 
 pub const ALGORITHM: &str = "AWS4-HMAC-SHA256";
-pub const TERMINATOR: &str = "aws4_request";
+const TERMINATOR: &str = "aws4_request";
 pub const SERVICE: &str = "s3";
 pub const UNSIGNED_PAYLOAD: &str = "UNSIGNED-PAYLOAD";
 /// SHA-256 of no bytes, in hex.

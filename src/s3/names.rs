@@ -3,7 +3,7 @@
 use crate::s3::error::{Code, S3Error};
 
 /// A key is at most this long, in bytes of UTF-8.
-pub const KEY_BYTES_MAX: usize = 1024;
+const KEY_BYTES_MAX: usize = 1024;
 
 /// S-01: what a bucket may be called.
 pub fn check_bucket(name: &str) -> Result<(), S3Error> {

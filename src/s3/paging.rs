@@ -15,7 +15,7 @@ use sha2::{Digest as _, Sha256};
 use crate::s3::error::S3Error;
 
 /// The most buckets in one page of ListBuckets, and how many one gets without asking.
-pub const BUCKETS_LEN_MAX: usize = 10_000;
+const BUCKETS_LEN_MAX: usize = 10_000;
 
 /// How many entries a page of keys, versions, uploads or parts may have. More than 1000 is 1000;
 /// `parameter` is the query's name for it.

@@ -20,7 +20,7 @@ use crate::s3::xml::{self, Element};
 
 pub const REGION: &str = "us-east-1";
 /// Each with an account of its own; the first is the operator.
-pub const USERS: [&str; 3] = ["root", "alice", "bob"];
+const USERS: [&str; 3] = ["root", "alice", "bob"];
 
 pub struct World {
     pub server: Arc<Server>,

@@ -21,7 +21,7 @@ const ELEMENTS_MAX: usize = 65_536;
 const ATTRIBUTES_MAX: usize = 16;
 
 /// The namespace of S3's documents.
-pub const NAMESPACE: &str = "http://s3.amazonaws.com/doc/2006-03-01/";
+const NAMESPACE: &str = "http://s3.amazonaws.com/doc/2006-03-01/";
 /// The namespace of `xsi:type` in grants.
 pub const XSI: &str = "http://www.w3.org/2001/XMLSchema-instance";
 
