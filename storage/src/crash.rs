@@ -110,6 +110,45 @@ named! {
         LogWritten = "log.written",
         /// It is synced, and nobody was told of that yet.
         LogSynced = "log.synced",
+        /// A disk's identity, or the copy of it, is synced beside the one that it is to replace.
+        IdentityWritten = "identity.written",
+        /// It has its name; the folder is not synced.
+        IdentityRenamed = "identity.renamed",
+        /// Both are there for good.
+        IdentityDurable = "identity.durable",
+        /// A disk has its folders of shards, and no database.
+        FoldersMade = "folders.made",
+        /// A new database is there, empty.
+        DatabaseCreated = "database.created",
+        /// One that is to take another's place has all that it must have, under a name aside.
+        DatabaseListed = "database.listed",
+        /// The one that it replaces has left its name.
+        DatabaseAside = "database.aside",
+        /// The new one has the name; the folder is not synced, and the old one is there still.
+        DatabaseRenamed = "database.renamed",
+        /// The old one is gone.
+        DatabaseRemoved = "database.removed",
+        /// One more disk says of itself that it takes part in this start; no other knows of it.
+        StartStamped = "start.stamped",
+        /// One more disk knows of all others that they take part.
+        StartKnown = "start.known",
+        /// A replica has its row and nothing else.
+        ReplicaMade = "replica.made",
+        /// A change of learners or voters is committed.
+        SeatsChanged = "seats.changed",
+        /// A replica that is no member, or of the past, has no row and no log any more; its state is
+        /// there still.
+        ReplicaDropped = "replica.dropped",
+        /// A state was received whole beside the one in use, if there is one.
+        SnapshotReceived = "snapshot.received",
+        /// It is the one in use; what was before it is there still.
+        SnapshotSwitched = "snapshot.switched",
+        /// One more disk has noted a reform and who takes part.
+        ReformPrepared = "reform.prepared",
+        /// One more group has its only voter, under a new id.
+        ReformFormed = "reform.formed",
+        /// One more disk has the reform among its past.
+        ReformDeclared = "reform.declared",
     }
 }
 

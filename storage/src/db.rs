@@ -151,6 +151,10 @@ impl DbShared {
         })
     }
 
+    pub fn crash(&self) -> &Crash {
+        &self.crash
+    }
+
     /// All that goes through these databases passes its crash points here.
     pub fn with_crash(self, crash: Crash) -> DbShared {
         DbShared { crash, ..self }
@@ -219,6 +223,7 @@ impl Db {
                 .and_then(|f| f.sync_all())
                 .map_err(io)?;
         }
+        db.crash().pass_disk(DiskPoint::DatabaseCreated);
         Ok(db)
     }
 

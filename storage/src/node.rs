@@ -10,7 +10,7 @@ mod quotas;
 pub(crate) mod testing;
 mod upkeep;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
@@ -61,8 +61,8 @@ pub struct Node {
     disks: Arc<Disks>,
     /// Held by who replaces a disk.
     replacing: tokio::sync::Mutex<()>,
-    /// Disks that were given and are not used, and why.
-    refused: Vec<String>,
+    /// Directories that hold disks which are not used, and why, until one of use takes the place.
+    refused: Mutex<BTreeMap<String, String>>,
     /// What was wrong at the start with directories that are no disks, by directory.
     lost: HashMap<String, String>,
     /// What gc of the objects' group has done.
@@ -88,6 +88,10 @@ impl Node {
         self.databases
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn refused(&self) -> MutexGuard<'_, BTreeMap<String, String>> {
+        self.refused.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn nonce(&self) -> u64 {

@@ -1,4 +1,5 @@
-//! Every crash point, one after the other: the server cuts itself off there, starts again, and is
+//! Every crash point that changes of objects pass (those of upkeep: `upkeep_points`), one after the
+//! other: the server cuts itself off there, starts again, and is
 //! asked whether what it acknowledged is whole and what it did not is old or new.
 //!
 //! A lane is a store on disks of its own. Each round starts it with the next point armed, checks
@@ -18,6 +19,7 @@ use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
 
 use crate::server::{self, Disks, eventually};
+use crate::upkeep_points;
 
 const LANES: usize = 4;
 /// Names up to which passing of a point that is passed several times it is cut at.
@@ -537,27 +539,11 @@ fn tag_document(value: u64) -> Vec<u8> {
         .into_bytes()
 }
 
-/// What no tour comes by: disks that are replaced, and scrub, are other tests'.
-const ELSEWHERE: &[CommandKind] = &[
-    CommandKind::RegisterDisks,
-    CommandKind::MarkAway,
-    CommandKind::ReplaceDisk,
-    CommandKind::SetUpkeep,
-    CommandKind::SettleHeals,
-    CommandKind::ExpelDisk,
-    CommandKind::QueueDisk,
-    CommandKind::NoteScrub,
-];
-
-fn is_of(kind: CommandKind, point: Point) -> bool {
-    matches!(point, Point::Command(other, _) if other == kind)
-}
-
 /// Each point once. Those that each disk passes are cut at more than one of them.
 fn places() -> Vec<CrashAt> {
     let most = std::env::var(NTH_VARIABLE).ok();
     Point::all()
-        .filter(|point| !ELSEWHERE.iter().any(|kind| is_of(*kind, *point)))
+        .filter(|point| !upkeep_points::is_of_upkeep(*point))
         .flat_map(|point| {
             let nths: Vec<u32> = match (point, &most) {
                 (Point::Command(_, Step::Proposing | Step::Answered), _) => vec![1],

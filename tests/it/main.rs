@@ -21,5 +21,6 @@ mod server;
 mod signing;
 mod small_disks;
 mod starting;
+mod upkeep_points;
 
 use drystone_examiner::s3;

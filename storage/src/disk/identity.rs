@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use self::birth::{give_birth, make_folders};
+use crate::crash::Crash;
 use crate::env::Env;
 use crate::types::DiskId;
 
@@ -137,13 +138,13 @@ pub struct Found {
 }
 
 /// Reads the identities in `dirs`, makes the disks of a birth, and locks them all.
-pub fn settle(dirs: &[PathBuf], env: &dyn Env) -> Result<Found, IdentityError> {
+pub fn settle(dirs: &[PathBuf], env: &dyn Env, crash: &Crash) -> Result<Found, IdentityError> {
     let mut looks = look_at_all(dirs)?;
     let known: Vec<Identity> = looks.iter().filter_map(Look::identity).collect();
     let begun = |identity: &Identity| !identity.born && identity.birth_disks > 0;
     let birth = known.iter().all(begun);
     if birth {
-        give_birth(dirs, &mut looks, known.first(), env)?;
+        give_birth(dirs, &mut looks, known.first(), env, crash)?;
     }
     let mut found = Found {
         disks: Vec::new(),
@@ -152,7 +153,7 @@ pub fn settle(dirs: &[PathBuf], env: &dyn Env) -> Result<Found, IdentityError> {
     };
     for (dir, look) in dirs.iter().zip(looks) {
         match look {
-            Look::Disk(identity) => match claim(dir, identity) {
+            Look::Disk(identity) => match claim(dir, identity, crash) {
                 Ok(disk) => found.disks.push(disk),
                 // It can be read and not be written (F-09): the others go on without it. A birth
                 // takes all.
@@ -165,7 +166,7 @@ pub fn settle(dirs: &[PathBuf], env: &dyn Env) -> Result<Found, IdentityError> {
     Ok(found)
 }
 
-fn claim(dir: &Path, identity: Identity) -> Result<Settled, IdentityError> {
+fn claim(dir: &Path, identity: Identity, crash: &Crash) -> Result<Settled, IdentityError> {
     let dir = dir.to_owned();
     let _lock = lock(&dir)?;
     // Another start may have come in between the look and the lock.
@@ -173,7 +174,7 @@ fn claim(dir: &Path, identity: Identity) -> Result<Settled, IdentityError> {
     if now.identity() != Some(identity) {
         return Err(IdentityError::Locked { dir });
     }
-    file::mend(&dir, &identity);
+    file::mend(&dir, &identity, crash);
     Ok(Settled {
         dir,
         identity,
@@ -208,7 +209,12 @@ pub fn hold(dirs: &[PathBuf]) -> Result<(Vec<Settled>, Vec<IdentityError>), Iden
 /// gives the same disk.
 ///
 /// Power goes here: an identity that the store does not know, which no start uses.
-pub fn adopt(dir: &Path, of: &Identity, env: &dyn Env) -> Result<Settled, IdentityError> {
+pub fn adopt(
+    dir: &Path,
+    of: &Identity,
+    env: &dyn Env,
+    crash: &Crash,
+) -> Result<Settled, IdentityError> {
     let looked = look(dir).map_err(|source| at(dir, source))?;
     let (dir, begun) = (dir.to_owned(), looked.identity());
     let identity = match looked {
@@ -232,8 +238,8 @@ pub fn adopt(dir: &Path, of: &Identity, env: &dyn Env) -> Result<Settled, Identi
     if now.identity() != begun {
         return Err(IdentityError::Locked { dir });
     }
-    file::write(&dir, &identity)?;
-    make_folders(std::slice::from_ref(&dir))?;
+    file::write(&dir, &identity, crash)?;
+    make_folders(std::slice::from_ref(&dir), crash)?;
     Ok(Settled {
         dir,
         identity,
@@ -242,12 +248,12 @@ pub fn adopt(dir: &Path, of: &Identity, env: &dyn Env) -> Result<Settled, Identi
 }
 
 /// Marks a disk as born, once the metadata is committed.
-pub fn mark_born(disk: &mut Settled) -> Result<(), IdentityError> {
+pub fn mark_born(disk: &mut Settled, crash: &Crash) -> Result<(), IdentityError> {
     let identity = Identity {
         born: true,
         ..disk.identity
     };
-    file::write(&disk.dir, &identity)?;
+    file::write(&disk.dir, &identity, crash)?;
     disk.identity = identity;
     Ok(())
 }

@@ -28,6 +28,7 @@ use super::replica::{ReplicaRow, delete_replica_row, put_replica_row};
 use super::snapshot::{STATE_FAMILIES, put_membership};
 use super::start::OpenDisk;
 use super::witness::{Preparing, ReformId, Witness, change_own};
+use crate::crash::DiskPoint;
 use crate::error::{Error, Result};
 use crate::types::DiskId;
 
@@ -190,18 +191,25 @@ pub fn past(
 
 /// First round.
 pub async fn prepare(disks: &[OpenDisk], preparing: &Preparing) -> Result<()> {
-    let prepare = |disk| change_own(disk, |own| own.preparing = Some(preparing.clone()));
+    let prepare = async |disk: &OpenDisk| -> Result<()> {
+        change_own(disk, |own| own.preparing = Some(preparing.clone())).await?;
+        disk.db.crash().pass_disk(DiskPoint::ReformPrepared);
+        Ok(())
+    };
     try_join_all(disks.iter().map(prepare)).await?;
     Ok(())
 }
 
 /// Last round. `reforms`: the store's past with this reform as the last.
 pub async fn declare(disks: &[OpenDisk], reforms: &[ReformId]) -> Result<()> {
-    let declare = |disk| {
-        change_own(disk, |own| {
+    let declare = async |disk: &OpenDisk| -> Result<()> {
+        let declared = change_own(disk, |own| {
             own.reforms = reforms.to_vec();
             own.preparing = None;
-        })
+        });
+        declared.await?;
+        disk.db.crash().pass_disk(DiskPoint::ReformDeclared);
+        Ok(())
     };
     try_join_all(disks.iter().map(declare)).await?;
     Ok(())
@@ -240,6 +248,7 @@ pub async fn form_anew(disk: &OpenDisk, replica: &Replica, epoch: u64) -> Result
         put_membership(db, batch, row.state, &membership);
     })
     .await?;
+    db.crash().pass_disk(DiskPoint::ReformFormed);
     tracing::warn!(group = row.group.0, disk = %disk.id, %old, %new, index = applied.index, epoch,
         "metadata is formed anew from the newest log");
     Ok(new)

@@ -24,7 +24,7 @@ use super::snapshot::{
     read_applied, switch_state,
 };
 use super::state_machine::State;
-use crate::crash::{Point, Step};
+use crate::crash::{DiskPoint, Point, Step};
 use crate::db::{Db, DbError, Family, StateId, log_tag};
 
 /// Committed entries that are applied without giving the thread back.
@@ -79,6 +79,7 @@ pub async fn delete_replica(
         delete_log(db, batch, replica);
     })
     .await?;
+    db.crash().pass_disk(DiskPoint::ReplicaDropped);
     let db = db.clone();
     run_blocking(move || delete_state(&db, row.state)).await
 }

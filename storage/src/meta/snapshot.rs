@@ -17,6 +17,7 @@ use super::raft_types::{
     encode_stored_membership,
 };
 use super::replica::{ReplicaRow, decode_applied, encode_applied, put_replica_row};
+use crate::crash::DiskPoint;
 use crate::db::{Db, DbError, Family, StateId};
 
 /// Rows of a snapshot in memory: one chunk is read, one is on its way and one is written.
@@ -156,6 +157,7 @@ pub async fn receive(db: Arc<Db>, mut outgoing: Outgoing) -> Result<Received, Re
             None => return Err(ReceiveError::Sender("sender is gone".into())),
         };
         if chunk.rows.is_empty() {
+            db.crash().pass_disk(DiskPoint::SnapshotReceived);
             return Ok(received);
         }
         let (db, prefix) = (db.clone(), prefix.clone());
@@ -201,6 +203,7 @@ pub async fn switch_state(
         put_replica_row(db, batch, replica, &new_row);
     })
     .await?;
+    db.crash().pass_disk(DiskPoint::SnapshotSwitched);
     let (db, old) = (db.clone(), row.state);
     run_blocking(move || delete_state(&db, old)).await?;
     Ok(new_row)

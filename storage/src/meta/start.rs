@@ -27,6 +27,7 @@ use super::replica::{
 };
 use super::snapshot::{delete_unused_states, unused_state};
 use super::witness;
+use crate::crash::DiskPoint;
 use crate::db::Db;
 use crate::error::{Error, Result};
 use crate::types::DiskId;
@@ -367,6 +368,7 @@ async fn make_replicas(disks: &[OpenDisk], found: &[Rows], voters_max: usize) ->
                 }
             })
             .await?;
+            db.crash().pass_disk(DiskPoint::ReplicaMade);
             Ok::<_, Error>(rows)
         });
     try_join_all(made).await

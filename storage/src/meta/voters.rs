@@ -28,6 +28,7 @@ use super::raft_types::{ReplicaId, Seat};
 use super::replica::{ReplicaRow, delete_replica, put_replica_row};
 use super::snapshot::unused_state;
 use super::witness;
+use crate::crash::DiskPoint;
 use crate::error::{Error, Result};
 use crate::types::DiskId;
 
@@ -231,6 +232,7 @@ impl Members {
         changed
             .map_err(|_| self.trouble("a change of voters takes long"))?
             .map_err(|e| self.trouble(e))?;
+        leader.shared.db.crash().pass_disk(DiskPoint::SeatsChanged);
         Ok(())
     }
 
@@ -255,6 +257,7 @@ impl Members {
         let db = &place.db;
         db.synced(|batch| put_replica_row(db, batch, replica, &row))
             .await?;
+        db.crash().pass_disk(DiskPoint::ReplicaMade);
         let seated = Seated {
             place,
             replica,

@@ -23,6 +23,7 @@ use super::members::Standing;
 use super::raft_log::run_blocking;
 use super::raft_types::{seal, unseal};
 use super::start::OpenDisk;
+use crate::crash::DiskPoint;
 use crate::db::{Db, DbError, Family, log_tag};
 use crate::types::DiskId;
 
@@ -228,12 +229,15 @@ pub async fn join(disk: &OpenDisk, standing: &Standing) -> Result<Own, DbError> 
 /// Power goes within the first half: some say more of themselves than anyone knows of them, which
 /// is no sign of age. Within the second: each disk that is known to have taken part says so.
 pub async fn stamp(disks: &[OpenDisk], start: u64) -> Result<(), DbError> {
-    let own = |disk| {
-        change_own(disk, |own| {
+    let own = async |disk: &OpenDisk| {
+        let stamped = change_own(disk, |own| {
             own.start = own.start.max(start);
             // Who starts has thought over what was being prepared.
             own.preparing = None;
-        })
+        });
+        let own = stamped.await?;
+        disk.db.crash().pass_disk(DiskPoint::StartStamped);
+        Ok::<_, DbError>(own)
     };
     let owns = try_join_all(disks.iter().map(own)).await?;
     let known: Vec<_> = disks.iter().map(|disk| disk.id).zip(&owns).collect();
@@ -250,7 +254,9 @@ pub async fn stamp(disks: &[OpenDisk], start: u64) -> Result<(), DbError> {
                     put(&disk.db, batch, disk.id, key, &known);
                 }
             };
-            disk.db.synced(fill).await
+            disk.db.synced(fill).await?;
+            disk.db.crash().pass_disk(DiskPoint::StartKnown);
+            Ok::<_, DbError>(())
         }
     };
     try_join_all(disks.iter().map(note)).await?;

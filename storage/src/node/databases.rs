@@ -14,6 +14,7 @@ use futures_util::future::join_all;
 use tokio::task::spawn_blocking;
 
 use super::open::OpenError;
+use crate::crash::DiskPoint;
 use crate::db::{Db, DbError, DbShared};
 use crate::disk::identity::{Settled, sync_folder};
 use crate::disk::pending::relist;
@@ -118,15 +119,20 @@ pub(super) async fn replace(
         remove(&new)?;
         let db = Db::create(&new, &shared)?;
         let count = relist(&dir, &db, epoch)?;
+        let crash = db.crash().clone();
         db.close();
         drop(db);
+        crash.pass_disk(DiskPoint::DatabaseListed);
         remove(&old)?;
         if database.exists() {
             fs::rename(&database, &old)?;
         }
+        crash.pass_disk(DiskPoint::DatabaseAside);
         fs::rename(&new, &database)?;
+        crash.pass_disk(DiskPoint::DatabaseRenamed);
         sync_folder(&dir)?;
         remove(&old)?;
+        crash.pass_disk(DiskPoint::DatabaseRemoved);
         tracing::info!(dir = %dir.display(), shards = count, "a disk has a new database");
         Ok(Db::open(&database, &shared)?)
     });

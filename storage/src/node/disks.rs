@@ -59,9 +59,11 @@ impl Node {
         let directory = new.unwrap_or(Path::new(&row.directory)).to_owned();
         let (template, env) = (self.template, self.env.clone());
         let shared = self.db_shared.clone();
+        // Among them may be the one whose last hold is waited for.
+        drop(here);
         self.let_go(old).await?;
         let made = spawn_blocking(move || {
-            let settled = identity::adopt(&directory, &template, env.as_ref());
+            let settled = identity::adopt(&directory, &template, env.as_ref(), shared.crash());
             let settled = settled.map_err(|e| ReplaceError::Directory(e.to_string()))?;
             let db = Db::create(&settled.dir.join(DATABASE), &shared);
             let db = db.map_err(|e| ReplaceError::Store(e.into()))?;
@@ -79,6 +81,7 @@ impl Node {
             Err(error) => return Err(error.into()),
         }
         tracing::info!(%old, new = %disk, dir = %settled.dir.display(), "a disk is replaced");
+        self.refused().remove(&directory_of(&settled));
         self.join(settled, db).await?;
         self.shards.expel_disk(old);
         self.disks.wake();
@@ -98,7 +101,8 @@ impl Node {
             *databases = kept;
             old
         };
-        let held: Vec<_> = held.iter().map(|(_, db)| db.failure()).collect();
+        // This function's own hold ends here, too.
+        let held: Vec<_> = held.into_iter().map(|(_, db)| db.failure()).collect();
         // Its last sign of life goes when RocksDB has ended.
         let ended = held
             .into_iter()
@@ -119,8 +123,9 @@ impl Node {
     /// A disk that group 0 knows takes its part.
     async fn join(&self, mut settled: Settled, db: Arc<Db>) -> Result<()> {
         let id = settled.identity.disk;
+        let crash = db.crash().clone();
         let born = spawn_blocking(move || {
-            if let Err(error) = identity::mark_born(&mut settled) {
+            if let Err(error) = identity::mark_born(&mut settled, &crash) {
                 // The next start marks it.
                 tracing::warn!(%error, "a disk is not marked born");
             }

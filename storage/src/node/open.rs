@@ -121,7 +121,7 @@ impl Node {
         };
         let system = proposer(&groups.system, &system_epochs);
         let objects = proposer(&groups.objects, &epochs);
-        let mut refused = Vec::new();
+        let mut refused = BTreeMap::new();
         ready = roll_call(ready, &groups, &system, &mut refused).await?;
         let template = match ready.first() {
             Some(first) => first.settled.identity,
@@ -160,7 +160,7 @@ impl Node {
             },
             disks: Arc::new(disks),
             replacing: Default::default(),
-            refused,
+            refused: Mutex::new(refused),
             lost: lost
                 .iter()
                 .map(|e| (directory_named(e.dir()), e.to_string()))
@@ -199,8 +199,13 @@ fn geometries(options: &Options) -> Result<Classes, OpenError> {
 }
 
 async fn settle(options: &Options) -> Result<Found, OpenError> {
-    let (directories, env) = (options.directories.clone(), options.env.clone());
-    let found = spawn_blocking(move || identity::settle(&directories, env.as_ref()));
+    let Options {
+        directories,
+        env,
+        crash,
+        ..
+    } = options.clone();
+    let found = spawn_blocking(move || identity::settle(&directories, env.as_ref(), &crash));
     Ok(found.await.map_err(|_| Error::Closing)??)
 }
 
@@ -394,7 +399,7 @@ async fn roll_call(
     ready: Vec<Ready>,
     groups: &Groups,
     system: &Proposer,
-    refused: &mut Vec<String>,
+    refused: &mut BTreeMap<String, String>,
 ) -> Result<Vec<Ready>, Error> {
     let known: HashMap<DiskId, DiskRow> = {
         let rows = groups.system.read(|view| view.disks()).await?;
@@ -420,7 +425,7 @@ async fn roll_call(
         for group in [&groups.system, &groups.objects] {
             group.remove_disk(id);
         }
-        refused.push(format!("{}: {why}", disk.settled.dir.display()));
+        refused.insert(directory_of(&disk.settled), why.to_owned());
     }
     let here = own
         .iter()
@@ -441,8 +446,8 @@ async fn roll_call(
 async fn mark_born(mut disks: Vec<Ready>, birth: bool) -> Result<Vec<Ready>, OpenError> {
     let marked = spawn_blocking(move || {
         let unmarked = disks.iter_mut().filter(|disk| !disk.settled.identity.born);
-        for Ready { settled, .. } in unmarked {
-            match identity::mark_born(settled) {
+        for Ready { settled, db } in unmarked {
+            match identity::mark_born(settled, db.crash()) {
                 Err(error) if birth => return Err(error),
                 Err(error) => tracing::warn!(%error, "a disk is not marked born"),
                 Ok(()) => {}
@@ -483,7 +488,7 @@ mod tests {
     async fn f_14_a_birth_cut_between_two_marks_is_finished_by_the_next_start() {
         let root = tempfile::tempdir().unwrap();
         let directories: Vec<_> = (0..4).map(|n| root.path().join(format!("{n}"))).collect();
-        drop(identity::settle(&directories, &SystemEnv).unwrap());
+        drop(identity::settle(&directories, &SystemEnv, &Crash::default()).unwrap());
         let unmarked: Vec<_> = directories[1..]
             .iter()
             .map(|dir| {
@@ -514,7 +519,7 @@ mod tests {
         // Without the one that was marked, it is no birth all the same.
         fs::remove_dir_all(&directories[0]).unwrap();
         let found = loop {
-            match identity::settle(&directories, &SystemEnv) {
+            match identity::settle(&directories, &SystemEnv, &Crash::default()) {
                 Err(IdentityError::Locked { .. }) => {
                     tokio::time::sleep(Duration::from_millis(20)).await;
                 }

@@ -196,7 +196,8 @@ impl Node {
                  `admin heal resume`"
             ));
         }
-        advice.extend(self.refused.iter().cloned());
+        let refused = self.refused();
+        advice.extend(refused.iter().map(|(dir, why)| format!("{dir}: {why}")));
         advice
     }
 }

@@ -189,7 +189,7 @@ impl Node {
 
     /// How many disks the store should have. As far as they are here, if nobody can tell.
     pub(super) async fn disks_known(&self) -> usize {
-        let here = self.shards.disks().len() + self.refused.len();
+        let here = self.shards.disks().len() + self.refused().len();
         match self.disks.known().await {
             Ok(known) => {
                 let gone = |(_, row): &&(DiskId, DiskRow)| row.standing == Standing::Gone;

@@ -181,15 +181,17 @@ impl Shards {
         self.change_roster(|roster| roster.disks.retain(|disk| disk.id() != id));
     }
 
-    /// From now on the disk is not asked for anything: it never comes back.
-    pub fn expel_disk(&self, id: DiskId) {
+    /// From now on the disk is not asked for anything: it never comes back. Says whether it counted
+    /// as one that may.
+    pub fn expel_disk(&self, id: DiskId) -> bool {
         if self.roster().gone.contains(&id) {
-            return;
+            return false;
         }
         self.change_roster(|roster| {
             roster.disks.retain(|disk| disk.id() != id);
             roster.gone.insert(id);
         });
+        true
     }
 
     /// How often a disk came, went or was expelled: what gc passed by on its account is due again.

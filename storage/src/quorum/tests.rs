@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use async_trait::async_trait;
 
 use super::*;
+use crate::crash::Crash;
 use crate::db::{Db, DbShared};
 use crate::disk::identity::{mark_born, settle, shard_folder};
 use crate::disk::local::{LocalDisk, Reserve};
@@ -37,11 +38,11 @@ impl Bench {
             .collect();
         let shared = DbShared::new().unwrap();
         let open = |mut settled| -> Arc<dyn Disk> {
-            mark_born(&mut settled).unwrap();
+            mark_born(&mut settled, &Crash::default()).unwrap();
             let db = Db::create(&settled.dir.join("meta"), &shared).unwrap();
             Arc::new(LocalDisk::open(settled, db, reserve).unwrap())
         };
-        let found = settle(&dirs, &SystemEnv).unwrap();
+        let found = settle(&dirs, &SystemEnv, &Crash::default()).unwrap();
         let disks = found.disks.into_iter().map(open).collect();
         let (damage, reports) = mpsc::channel(DAMAGE_QUEUE_LEN_MAX);
         let by_name = HashMap::new();

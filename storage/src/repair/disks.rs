@@ -119,7 +119,10 @@ impl Disks {
 
     /// Power goes anywhere here: the metadata say how far it came, and the next start goes on.
     async fn expel(&self, disk: DiskId) -> Result<()> {
-        self.shards.expel_disk(disk);
+        if self.shards.expel_disk(disk) {
+            // At a start heal may have taken it for one that is away, and waits for it.
+            self.healer.wake_all();
+        }
         let expelled = self.objects.group.read(|view| view.expelled()).await?;
         let done = expelled.iter().find(|(other, _)| *other == disk);
         if done.is_some_and(|(_, done)| *done) {

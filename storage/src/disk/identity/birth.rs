@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use super::{
     Identity, IdentityError, Look, SHARDS, at, file, lock, look, shard_folder, sync_folder,
 };
+use crate::crash::{Crash, DiskPoint};
 use crate::env::Env;
 use crate::types::DiskId;
 
@@ -23,6 +24,7 @@ pub(super) fn give_birth(
     looks: &mut [Look],
     begun: Option<&Identity>,
     env: &dyn Env,
+    crash: &Crash,
 ) -> Result<(), IdentityError> {
     if let Some(begun) = begun
         && begun.birth_disks as usize != dirs.len()
@@ -64,23 +66,25 @@ pub(super) fn give_birth(
             if !matches!(look(dir), Ok(Look::Empty)) {
                 return Err(IdentityError::Locked { dir: dir.clone() });
             }
-            file::write(dir, &identity)?;
+            file::write(dir, &identity, crash)?;
             *looked = Look::Disk(identity);
         }
     }
-    make_folders(dirs)
+    make_folders(dirs, crash)
 }
 
 /// Makes the folders of shards, also those that a cut birth left out. They come after the
 /// identity, so that a cut leaves no folder that nobody owns.
-pub(super) fn make_folders(dirs: &[PathBuf]) -> Result<(), IdentityError> {
+pub(super) fn make_folders(dirs: &[PathBuf], crash: &Crash) -> Result<(), IdentityError> {
     let make = |dir: &PathBuf| -> io::Result<()> {
         create_if_missing(&dir.join(SHARDS))?;
         for first in 0..=u8::MAX {
             create_if_missing(&shard_folder(dir, first))?;
         }
         sync_folder(&dir.join(SHARDS))?;
-        sync_folder(dir)
+        sync_folder(dir)?;
+        crash.pass_disk(DiskPoint::FoldersMade);
+        Ok(())
     };
     // Side by side: each disk costs a few syncs, and a first start is waited for.
     std::thread::scope(|scope| {

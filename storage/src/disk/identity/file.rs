@@ -7,6 +7,7 @@ use std::path::Path;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::{Identity, IdentityError, at};
+use crate::crash::{Crash, DiskPoint};
 use crate::types::DiskId;
 
 pub(super) const FILE: &str = "identity";
@@ -33,13 +34,13 @@ fn read_copy(dir: &Path) -> Option<Identity> {
 }
 
 /// Writes a disk's identity again if it or its copy is not as it was read.
-pub(super) fn mend(dir: &Path, identity: &Identity) {
+pub(super) fn mend(dir: &Path, identity: &Identity, crash: &Crash) {
     let first = fs::read(dir.join(FILE)).ok();
     let whole = first.and_then(|bytes| decode(&bytes)) == Some(*identity);
     if whole && read_copy(dir) == Some(*identity) {
         return;
     }
-    match write(dir, identity) {
+    match write(dir, identity, crash) {
         Ok(()) => tracing::warn!(dir = %dir.display(), "a disk's identity is written again"),
         Err(error) => tracing::warn!(%error, "a disk's identity stays damaged"),
     }
@@ -48,16 +49,20 @@ pub(super) fn mend(dir: &Path, identity: &Identity) {
 /// Power goes before the first rename: the old identity, or none, and `identity.new`, which the
 /// next writing replaces. After it: the new one, or the old one until the folder is synced; an
 /// older copy, which counts only where the first is damaged, is written again at the next start.
-pub(super) fn write(dir: &Path, identity: &Identity) -> Result<(), IdentityError> {
+pub(super) fn write(dir: &Path, identity: &Identity, crash: &Crash) -> Result<(), IdentityError> {
     let write = || -> io::Result<()> {
         let new = dir.join(NEW_FILE);
         for name in [FILE, COPY_FILE] {
             let mut file = File::create(&new)?;
             file.write_all(&encode(identity))?;
             file.sync_all()?;
+            crash.pass_disk(DiskPoint::IdentityWritten);
             fs::rename(&new, dir.join(name))?;
+            crash.pass_disk(DiskPoint::IdentityRenamed);
         }
-        File::open(dir)?.sync_all()
+        File::open(dir)?.sync_all()?;
+        crash.pass_disk(DiskPoint::IdentityDurable);
+        Ok(())
     };
     write().map_err(|source| at(dir, source))
 }

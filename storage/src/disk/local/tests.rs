@@ -1,5 +1,6 @@
 #![allow(clippy::unwrap_used)]
 use super::*;
+use crate::crash::Crash;
 use crate::db::DbShared;
 use crate::disk::BLOCK_SIZE_BYTES;
 use crate::disk::identity::{mark_born, settle};
@@ -11,9 +12,9 @@ fn open(dir: &Path) -> (LocalDisk, Arc<Db>) {
 }
 
 fn open_with(dir: &Path, reserve: Reserve) -> (LocalDisk, Arc<Db>) {
-    let mut found = settle(&[dir.to_owned()], &SystemEnv).unwrap();
+    let mut found = settle(&[dir.to_owned()], &SystemEnv, &Crash::default()).unwrap();
     let mut disk = found.disks.remove(0);
-    mark_born(&mut disk).unwrap();
+    mark_born(&mut disk, &Crash::default()).unwrap();
     let (path, shared) = (dir.join("meta"), DbShared::new().unwrap());
     let db = match found.birth {
         true => Db::create(&path, &shared).unwrap(),

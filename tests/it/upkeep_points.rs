@@ -1,0 +1,520 @@
+//! The crash points of upkeep: a store's birth, disks that come, go and are replaced, databases
+//! that are made anew, metadata that is formed anew, scrub and heal. The server cuts itself off at
+//! each, starts again, and all that was acknowledged is there; what was under way comes to its end
+//! by itself, or by the same request again; and a check from outside finds the store whole.
+//!
+//! [`works`] says which work passes a point, and has to be told where a new one is passed.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::os::unix::process::ExitStatusExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use drystone_storage::crash::{CommandKind, CrashAt, DiskPoint, Point, Step};
+use rand::rngs::StdRng;
+use rand::{Rng as _, SeedableRng as _};
+use serde_json::{Value, json};
+
+use crate::s3::Client;
+use crate::server::{self, Disks, command};
+
+const LANES: usize = 4;
+const DISKS: usize = 4;
+const SIGABRT: i32 = 6;
+/// What no request waits for passes its points within this.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// In the whole form: up to which batch of a log each work is cut.
+const BATCHES_VARIABLE: &str = "DRYSTONE_TEST_CRASH_BATCHES";
+/// Names the only point that is cut at, to look at one.
+const ONLY_VARIABLE: &str = "DRYSTONE_TEST_CRASH_ONLY";
+
+/// In values, and in shards.
+const SIZES: [usize; 2] = [3_000, 60_000];
+
+/// What a server does until it is cut.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Work {
+    /// A store is made.
+    Birth,
+    /// A start without one disk, and one with it again.
+    Away,
+    /// Settings, a pass of scrub, and shards that are suspected and found whole.
+    Settings,
+    /// A disk is emptied under the server, and replaced.
+    Replace,
+    /// Most databases are damaged: the metadata is formed anew, and then they are made anew.
+    Damage,
+    /// A disk is an older copy of itself.
+    Older,
+    /// Two disks are emptied under the server, which forms its metadata anew, and are replaced.
+    Half,
+}
+
+/// By what work a point is passed, and at which passings it is cut. None: objects' changes pass it
+/// ([`crate::crash_points`]).
+fn works(point: Point) -> &'static [(Work, &'static [u32])] {
+    use Work::{Away, Birth, Damage, Half, Older, Replace, Settings};
+    match point {
+        Point::Command(kind, step) => match kind {
+            CommandKind::RegisterDisks => &[(Birth, &[1]), (Away, &[1])],
+            CommandKind::MarkAway => &[(Away, &[1])],
+            CommandKind::SetUpkeep | CommandKind::NoteScrub | CommandKind::SettleHeals => {
+                &[(Settings, &[1])]
+            }
+            // The disk that is on a minority of logs, and on a majority.
+            CommandKind::ReplaceDisk if step == Step::Logged => &[(Replace, &[1, 3])],
+            CommandKind::ReplaceDisk | CommandKind::ExpelDisk | CommandKind::QueueDisk => {
+                &[(Replace, &[1])]
+            }
+            _ => &[],
+        },
+        Point::Disk(point) => match point {
+            // Each of two files of each disk; after those of a birth those that mark it born.
+            DiskPoint::IdentityWritten | DiskPoint::IdentityRenamed => {
+                &[(Birth, &[1, 9]), (Replace, &[1, 3])]
+            }
+            DiskPoint::IdentityDurable => &[(Birth, &[1, 5]), (Replace, &[1, 2])],
+            DiskPoint::FoldersMade => &[(Birth, &[1]), (Replace, &[1])],
+            DiskPoint::DatabaseCreated => &[(Birth, &[1]), (Replace, &[1]), (Damage, &[1])],
+            DiskPoint::DatabaseListed
+            | DiskPoint::DatabaseAside
+            | DiskPoint::DatabaseRenamed
+            | DiskPoint::DatabaseRemoved => &[(Damage, &[1])],
+            DiskPoint::StartStamped => &[(Birth, &[1]), (Away, &[1, 3])],
+            DiskPoint::StartKnown => &[(Birth, &[1]), (Damage, &[2])],
+            DiskPoint::ReplicaMade => &[(Birth, &[1, 3]), (Replace, &[1]), (Damage, &[2])],
+            DiskPoint::SeatsChanged => &[(Replace, &[1, 2]), (Damage, &[1, 3])],
+            DiskPoint::ReplicaDropped => &[(Older, &[1, 2])],
+            DiskPoint::SnapshotReceived | DiskPoint::SnapshotSwitched => &[(Damage, &[1])],
+            DiskPoint::ReformPrepared | DiskPoint::ReformFormed | DiskPoint::ReformDeclared => {
+                &[(Damage, &[1, 2]), (Half, &[1])]
+            }
+            _ => &[],
+        },
+    }
+}
+
+/// Whether upkeep alone passes it.
+pub fn is_of_upkeep(point: Point) -> bool {
+    !works(point).is_empty()
+}
+
+type Place = (Work, CrashAt);
+
+fn places() -> Vec<Place> {
+    let mut places = Vec::new();
+    for point in Point::all() {
+        for (work, nths) in works(point) {
+            let cuts = nths.iter().map(|nth| (*work, CrashAt { point, nth: *nth }));
+            places.extend(cuts);
+        }
+    }
+    if let Ok(only) = std::env::var(ONLY_VARIABLE) {
+        places.retain(|(_, at)| at.point.to_string() == only);
+    }
+    places
+}
+
+/// Each work is cut after each batch that it syncs, whatever for.
+fn batches(most: u32) -> Vec<Place> {
+    use Work::{Birth, Damage, Half, Older, Replace};
+    let cut = |work, nth| {
+        let point = Point::Disk(DiskPoint::LogSynced);
+        (work, CrashAt { point, nth })
+    };
+    let works = [Birth, Replace, Damage, Older, Half].into_iter();
+    works
+        .flat_map(|work| (1..=most).map(move |nth| cut(work, nth)))
+        .collect()
+}
+
+/// `Err`: the server is gone.
+type Alive = io::Result<()>;
+
+struct Lane {
+    disks: Disks,
+    /// What was acknowledged: seeds and sizes by path.
+    kept: BTreeMap<String, (u64, usize)>,
+    child: Option<Child>,
+    client: Client,
+    round: u64,
+    /// Since when disk 3 is what it is.
+    since: Value,
+}
+
+fn body(seed: u64, size: usize) -> Vec<u8> {
+    let mut body = vec![0; size];
+    StdRng::seed_from_u64(seed).fill_bytes(&mut body);
+    body
+}
+
+impl Lane {
+    fn new() -> Lane {
+        let mut lane = Lane {
+            disks: Disks::fresh(DISKS),
+            kept: BTreeMap::new(),
+            child: None,
+            client: Client::new(0, "", ""),
+            round: 0,
+            since: Value::Null,
+        };
+        lane.recover("birth");
+        lane
+    }
+
+    /// Whether it got ready.
+    fn start(&mut self, at: Option<CrashAt>) -> bool {
+        let at = at.map(|at| at.to_string());
+        let variables = at.iter().map(|at| ("DRYSTONE_CRASH_AT", at.as_str()));
+        let variables: Vec<_> = variables.collect();
+        let (child, ready) = server::try_start(&self.disks, &variables);
+        self.child = Some(child);
+        if let Some(ready) = &ready {
+            assert_eq!(ready["crash_at"].as_str(), at.as_deref());
+            self.client = server::client(ready);
+        }
+        ready.is_some()
+    }
+
+    fn kill(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            let _ = child.kill();
+            // Until then it holds the disks.
+            let _ = child.wait();
+        }
+    }
+
+    fn log(&self) -> String {
+        let log = fs::read_to_string(self.disks.log()).unwrap_or_default();
+        let lines: Vec<&str> = log.lines().collect();
+        lines[lines.len().saturating_sub(60)..].join("\n")
+    }
+
+    /// Cuts the work at `at`, and goes on from there. False: the work was done without passing it.
+    fn cut(&mut self, work: Work, at: CrashAt) -> bool {
+        self.round += 1;
+        self.prepare(work);
+        let mut ready = self.start(Some(at));
+        if ready && self.go_through(work).is_ok() {
+            if work == Work::Away {
+                self.kill();
+                self.bring_back();
+                ready = self.start(Some(at));
+            }
+            if ready && !self.ends_by_itself() {
+                self.kill();
+                self.recover(&format!("{work:?} without {at}"));
+                return false;
+            }
+        }
+        let mut child = self.child.take().unwrap();
+        let status = server::wait(&mut child);
+        assert_eq!(status.signal(), Some(SIGABRT), "{status}\n{}", self.log());
+        self.bring_back();
+        self.recover(&format!("{work:?} cut at {at}"));
+        true
+    }
+
+    fn ends_by_itself(&mut self) -> bool {
+        let child = self.child.as_mut().unwrap();
+        let start = Instant::now();
+        while start.elapsed() < PATIENCE {
+            if child.try_wait().unwrap().is_some() {
+                return true;
+            }
+            thread::sleep(Duration::from_millis(20));
+        }
+        false
+    }
+
+    fn aside(&self, name: &str) -> PathBuf {
+        self.disks.folder().join(name)
+    }
+
+    /// What the server is to find at its start.
+    fn prepare(&mut self, work: Work) {
+        // Not always the same two.
+        let (one, other) = self.two();
+        match work {
+            Work::Birth => {
+                (self.disks, self.kept) = (Disks::fresh(DISKS), BTreeMap::new());
+            }
+            Work::Away => fs::rename(self.disks.path(3), self.aside("away")).unwrap(),
+            Work::Damage => {
+                for disk in [one, other] {
+                    let current = self.disks.path(disk).join("meta/rocksdb/CURRENT");
+                    fs::write(current, "").unwrap();
+                }
+            }
+            Work::Older => {
+                let (disk, copy) = (self.disks.path(one), self.aside("copy"));
+                let copied = Command::new("cp").arg("-r").arg(&disk).arg(&copy).status();
+                assert!(copied.unwrap().success());
+                assert!(self.start(None), "{}", self.log());
+                self.write("before").unwrap();
+                self.kill();
+                fs::remove_dir_all(&disk).unwrap();
+                fs::rename(copy, disk).unwrap();
+            }
+            Work::Settings | Work::Replace | Work::Half => {}
+        }
+    }
+
+    /// Two disks, others in each round.
+    fn two(&self) -> (usize, usize) {
+        let n = self.round as usize;
+        let one = n % DISKS;
+        let other = (one + 1 + n / DISKS % (DISKS - 1)) % DISKS;
+        (one + 1, other + 1)
+    }
+
+    /// What was moved out of the way, for a disk that is away or shards that are missed.
+    fn bring_back(&self) {
+        let (away, hidden) = (self.aside("away"), self.aside("hidden"));
+        if away.exists() {
+            fs::rename(away, self.disks.path(3)).unwrap();
+        }
+        if hidden.exists() {
+            self.unhide(&hidden);
+        }
+    }
+
+    fn hide(&self, hidden: &Path) {
+        fs::create_dir(hidden).unwrap();
+        for file in self.disks.shard_files(1) {
+            fs::rename(&file, hidden.join(file.file_name().unwrap())).unwrap();
+        }
+    }
+
+    fn unhide(&self, hidden: &Path) {
+        for file in fs::read_dir(hidden).unwrap() {
+            let file = file.unwrap();
+            let name = file.file_name().into_string().unwrap();
+            // A shard lies in the folder that its name begins with.
+            let folder = self.disks.path(1).join("shards").join(&name[..2]);
+            fs::rename(file.path(), folder.join(name)).unwrap();
+        }
+        fs::remove_dir(hidden).unwrap();
+    }
+
+    /// Done without a cut if this comes back with `Ok`.
+    fn go_through(&mut self, work: Work) -> Alive {
+        if work == Work::Birth {
+            self.client.put("/kept", b"")?.expect(200);
+        }
+        self.write("work")?;
+        match work {
+            Work::Birth | Work::Older => Ok(()),
+            Work::Damage => self.until_well(),
+            Work::Away => {
+                let since = self.since.clone();
+                self.until("it is written down that a disk is away", |status, lane| {
+                    status_of(status, &lane.disks.path(3))["since_ms"] != since
+                })
+            }
+            Work::Settings => self.settings(),
+            Work::Replace => self.emptied_and_replaced(&[self.two().0]),
+            Work::Half => self.emptied_and_replaced(&[self.two().0, self.two().1]),
+        }
+    }
+
+    fn emptied_and_replaced(&mut self, disks: &[usize]) -> Alive {
+        disks.iter().for_each(|disk| self.disks.empty(*disk));
+        self.until("the loss is noticed", |status, lane| {
+            let lost = |disk: &&usize| status_of(status, &lane.disks.path(**disk))["state"] != "up";
+            disks.iter().filter(lost).count() == disks.len()
+        })?;
+        self.write("without")?;
+        self.until_well()
+    }
+
+    fn settings(&mut self) -> Alive {
+        let hidden = self.aside("hidden");
+        self.post("settings", &json!({ "heal_paused": true }))?;
+        self.hide(&hidden);
+        self.until("what is missed is queued", |status, lane| {
+            // What only a report of a reader puts there.
+            lane.audit().is_ok() && status["heal"]["queued_shards"] != 0
+        })?;
+        self.unhide(&hidden);
+        self.post("settings", &json!({ "heal_paused": false }))?;
+        self.post("scrub/start", &json!({}))?;
+        self.until("all was read again", |status, _| {
+            status["scrub"]["finished_ms"].is_number()
+        })?;
+        self.until_well()
+    }
+
+    /// What is not acknowledged may be there or not.
+    fn write(&mut self, what: &str) -> Alive {
+        for size in SIZES {
+            let seed = self.round << 8 | self.kept.len() as u64;
+            let path = format!("/kept/{}-{what}-{size}", self.round);
+            if self.client.put(&path, &body(seed, size))?.status == 200 {
+                self.kept.insert(path, (seed, size));
+            }
+        }
+        Ok(())
+    }
+
+    fn audit(&self) -> Alive {
+        for (path, (seed, size)) in &self.kept {
+            let answer = self.client.get(path)?.expect(200);
+            assert!(answer.body == body(*seed, *size), "{path} differs");
+        }
+        Ok(())
+    }
+
+    /// What was written while disks were missing bears the loss of fewer: the next round may take
+    /// two of those that it has.
+    fn widen(&self) {
+        let prefix = format!("/kept/{}-", self.round);
+        let of_round = self
+            .kept
+            .iter()
+            .filter(|(path, _)| path.starts_with(&prefix));
+        for (path, (seed, size)) in of_round {
+            let put = self.client.put(path, &body(*seed, *size));
+            put.unwrap().expect(200);
+        }
+    }
+
+    fn status(&self) -> io::Result<Option<Value>> {
+        let answer = self.client.get("/_admin/v1/status")?;
+        // While the metadata has no leader it is 503.
+        let told = (answer.status == 200).then_some(answer.body);
+        Ok(told.map(|told| serde_json::from_slice(&told).unwrap()))
+    }
+
+    fn post(&self, path: &str, what: &Value) -> io::Result<bool> {
+        let path = format!("/_admin/v1/{path}");
+        let told = self
+            .client
+            .send("POST", &path, &[], what.to_string().as_bytes())?;
+        Ok(told.status == 200)
+    }
+
+    #[track_caller]
+    fn until(&self, what: &str, mut so: impl FnMut(&Value, &Lane) -> bool) -> Alive {
+        let begun = Instant::now();
+        loop {
+            let status = self.status()?;
+            if status.as_ref().is_some_and(|status| so(status, self)) {
+                return Ok(());
+            }
+            assert!(
+                begun.elapsed() < PATIENCE,
+                "still not: {what}: {:#}",
+                status.unwrap_or_default()
+            );
+            thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// Says again what was said before the cut, as far as it is still to be done.
+    #[track_caller]
+    fn until_well(&self) -> Alive {
+        self.until("all is well", |status, lane| {
+            for n in 1..=DISKS {
+                let directory = lane.disks.path(n);
+                if status_of(status, &directory)["state"] != "up" {
+                    // Refused while the loss is not taken in yet.
+                    let _ = lane.post("disks/replace", &json!({ "old": directory }));
+                }
+            }
+            if status["heal"]["paused"] == true {
+                let _ = lane.post("settings", &json!({ "heal_paused": false }));
+            }
+            is_well(status)
+        })
+    }
+
+    /// After a cut: everything is there and comes to be whole.
+    fn recover(&mut self, what: &str) {
+        assert!(self.start(None), "{what}\n{}", self.log());
+        if self.kept.is_empty() {
+            self.client.put("/kept", b"").unwrap();
+            self.write("first").unwrap();
+            assert_eq!(self.kept.len(), SIZES.len(), "{what}");
+        }
+        self.audit().unwrap();
+        self.until_well().unwrap();
+        self.audit().unwrap();
+        self.widen();
+        let status = self.status().unwrap().unwrap_or_default();
+        self.since = status_of(&status, &self.disks.path(3))["since_ms"].clone();
+        self.kill();
+        let mut fsck = command();
+        fsck.args(["fsck", "--json"]).arg(self.disks.argument());
+        let report = fsck.stdout(Stdio::piped()).output().unwrap();
+        let report: Value = serde_json::from_slice(&report.stdout).unwrap();
+        assert_eq!(report["verdict"], "whole", "{what}: {report:#}");
+    }
+}
+
+impl Drop for Lane {
+    fn drop(&mut self) {
+        self.kill();
+        if thread::panicking() {
+            println!("the server's log ends:\n{}", self.log());
+        }
+    }
+}
+
+/// Of the disk in this directory, or the last one there that is gone.
+fn status_of<'a>(status: &'a Value, directory: &Path) -> &'a Value {
+    let disks = status["disks"].as_array().unwrap();
+    let of = disks
+        .iter()
+        .filter(|disk| disk["directory"].as_str() == directory.to_str());
+    let of = of.max_by_key(|disk| (disk["state"] != "gone", disk["since_ms"].as_i64()));
+    of.unwrap_or(&Value::Null)
+}
+
+fn is_well(status: &Value) -> bool {
+    let up = status["disks"].as_array().unwrap().iter();
+    up.filter(|disk| disk["state"] == "up").count() == DISKS
+        && status["advice"].as_array().unwrap().is_empty()
+        && status["heal"]["paused"] == false
+        && status["heal"]["queueing"] == false
+        && status["heal"]["queued_shards"] == 0
+        && status["metadata_voters"] == DISKS
+        && status["metadata_voters_alive"] == DISKS
+}
+
+/// In lanes, each on disks of its own. Gives those that were not reached.
+fn cut_at_each(places: &[Place]) -> Vec<Place> {
+    thread::scope(|scope| {
+        let lanes = (0..LANES).map(|number| {
+            scope.spawn(move || {
+                let mut lane = Lane::new();
+                let mut missed = Vec::new();
+                for (work, at) in places.iter().skip(number).step_by(LANES) {
+                    let begun = Instant::now();
+                    if !lane.cut(*work, *at) {
+                        missed.push((*work, *at));
+                    }
+                    println!("lane {number}: {work:?} at {at} in {:?}", begun.elapsed());
+                }
+                missed
+            })
+        });
+        let lanes: Vec<_> = lanes.collect();
+        let missed = lanes.into_iter().map(|lane| lane.join().unwrap());
+        missed.flatten().collect()
+    })
+}
+
+#[test]
+fn f_01_every_crash_point_of_upkeep_is_reached_and_upkeep_comes_to_its_end() {
+    assert_eq!(cut_at_each(&places()), []);
+    if let Ok(most) = std::env::var(BATCHES_VARIABLE) {
+        // A work has as many as it has.
+        let missed = cut_at_each(&batches(most.parse().unwrap()));
+        println!("without so many batches: {missed:?}");
+    }
+}
