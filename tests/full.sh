@@ -17,8 +17,9 @@ say "== twenty kills"
 DRYSTONE_TEST_KILLS=20 cargo test --locked --workspace --test it -- --nocapture kill
 say "== ten thousand objects on 4+2, a disk replaced under load and with kills in the middle"
 DRYSTONE_TEST_OBJECTS=10000 cargo test --locked --workspace --test it -- --nocapture replaced_disks
-say "== every crash point, up to its fourth passing"
-DRYSTONE_TEST_CRASH_NTH=4 cargo test --locked --workspace --test it -- --nocapture every_crash_point
+say "== every crash point, up to its fourth passing; upkeep after each of its first batches"
+DRYSTONE_TEST_CRASH_NTH=4 DRYSTONE_TEST_CRASH_BATCHES=24 \
+  cargo test --locked --workspace --test it -- --nocapture every_crash_point
 say "== every way of damage on any two of four and of six disks"
 DRYSTONE_TEST_DAMAGE=all cargo test --locked --workspace --test it -- --nocapture damaged_and_healed
 say "== two hundred power cuts, and each other fault for a while"
