@@ -1,7 +1,7 @@
 //! Drystone's front end: S3 over HTTP, and what runs it.
 //!
-//! `main → cli → node → admin → s3`; handlers in `s3::ops` use `s3`, `auth`, `iam` and the public face of
-//! `drystone_storage`, nothing else. ARCHITECTURE.md has the map.
+//! `main → cli → node → admin → s3`; handlers in `s3::ops` use `s3`, `auth`, `iam` and the public
+//! face of `drystone_storage`, nothing else. ARCHITECTURE.md has the map.
 
 pub mod admin;
 pub mod auth;

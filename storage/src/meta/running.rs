@@ -126,9 +126,9 @@ impl Groups {
         Ok(anew)
     }
 
-    /// Takes in a disk that joins the running store, or took the place of another one, under a number
-    /// above all before: a disk that went since the last one knows the old database by it. Never
-    /// beside a reform: each would write over what the other says of a disk.
+    /// Takes in a disk that joins the running store, or took the place of another one, under a
+    /// number above all before: a disk that went since the last one knows the old database by it.
+    /// Never beside a reform: each would write over what the other says of a disk.
     pub async fn join_running(&self, disk: &OpenDisk) -> Result<()> {
         let (system, objects) = (self.system.members(), self.objects.members());
         let _paused = (system.pause(), objects.pause());
