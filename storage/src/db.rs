@@ -22,6 +22,7 @@ pub use self::reread::ReadAt;
 use std::fs;
 use std::io;
 use std::os::unix::fs::FileExt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -279,7 +280,7 @@ impl Db {
         });
         let thread = std::thread::Builder::new().name("log".into()).spawn({
             let core = core.clone();
-            move || core.run_log_thread()
+            move || core.be_log_thread()
         });
         Ok(Arc::new(Db {
             core,
@@ -425,6 +426,17 @@ impl Core {
             Err(DbError::Closed)
         } else {
             Ok(())
+        }
+    }
+
+    /// Where it ends in a panic, nobody is to wait for it: the database is not used any more.
+    fn be_log_thread(&self) {
+        if catch_unwind(AssertUnwindSafe(|| self.run_log_thread())).is_err() {
+            let error = self.fail("its log thread panicked".into());
+            let waiting = std::mem::take(&mut self.lock_queue().done);
+            waiting
+                .into_iter()
+                .for_each(|done| done(Err(error.clone())));
         }
     }
 

@@ -152,6 +152,21 @@ async fn b_66_the_first_error_ends_all_writing() {
     assert_eq!(db.wal_syncs(), syncs, "no fsync is tried again");
 }
 
+/// Found by reading: whoever wrote after that waited for ever.
+#[tokio::test]
+async fn r_16_a_log_thread_that_panics_ends_the_use_of_its_database() {
+    let dir = tempfile::tempdir().unwrap();
+    let db = Db::create(dir.path(), &DbShared::new().unwrap()).unwrap();
+    db.write_synced(put(&db, b"a", b"1"), |_| panic!("as a test"))
+        .await;
+    for _ in 0..2 {
+        let written = db.synced(put(&db, b"b", b"2"));
+        let written = tokio::time::timeout(std::time::Duration::from_secs(20), written).await;
+        assert!(written.unwrap().is_err());
+    }
+    assert!(db.failure().borrow().is_some());
+}
+
 #[tokio::test]
 async fn closing_writes_what_waits() {
     let dir = tempfile::tempdir().unwrap();
