@@ -188,7 +188,8 @@ pub fn tags(headers: &HeaderMap) -> Result<Tags, S3Error> {
         .map(|(key, value)| (key.to_owned(), value.to_owned()))
         .collect();
     let repeats = |at: usize| set[..at].iter().any(|(key, _)| *key == set[at].0);
-    if (0..set.len()).any(repeats) {
+    let is_nameless = |(key, _): &(String, String)| key.is_empty();
+    if (0..set.len()).any(repeats) || set.iter().any(is_nameless) {
         return Err(invalid());
     }
     tags::check(&set, OBJECT_TAGS_MAX)?;
@@ -398,6 +399,8 @@ mod tests {
         assert_eq!(read("a=1&a=2").unwrap_err().code(), Code::InvalidArgument);
         assert_eq!(read("a=1,b=2").unwrap_err().code(), Code::InvalidArgument);
         assert_eq!(read("a=%ff").unwrap_err().code(), Code::InvalidArgument);
+        assert_eq!(read("=1").unwrap_err().code(), Code::InvalidArgument);
+        assert_eq!(read("&a=1&").unwrap(), [("a".to_owned(), "1".to_owned())]);
         let eleven: Vec<String> = (0..11).map(|n| format!("k{n}=v")).collect();
         assert!(read(&eleven.join("&")).is_err());
         assert!(read(&eleven[..10].join("&")).is_ok());
