@@ -136,8 +136,8 @@ named! {
         ReplicaMade = "replica.made",
         /// A change of learners or voters is committed.
         SeatsChanged = "seats.changed",
-        /// A replica that is no member, or of the past, has no row and no log any more; its state is
-        /// there still.
+        /// A replica that is no member, or of the past, has no row and no log any more; its state
+        /// is there still.
         ReplicaDropped = "replica.dropped",
         /// A state was received whole beside the one in use, if there is one.
         SnapshotReceived = "snapshot.received",
