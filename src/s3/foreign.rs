@@ -1,4 +1,5 @@
-//! Paths of MinIO's own that S3 doesn't have: its admin API, its key service, its metrics.
+//! Paths of MinIO's own that S3 doesn't have: its admin API, its key service, its metrics. The few
+//! calls that are served, for quotas, are answered before, by `admin`.
 //!
 //! Its tools ask there. An S3 error about a bucket `minio` would look like a broken server, so
 //! they are told in their own form what is not here. Whoever has a bucket of that name gets it.
