@@ -47,7 +47,8 @@ async fn copy(server: Arc<Server>, request: Arc<Request>) -> Result<Response, S3
     let mut xml = Writer::document("CopyPartResult");
     xml.text("LastModified", &iso_date(part.modified));
     xml.text("ETag", &format!("\"{}\"", part.etag));
-    if let Some(checksum) = &part.checksum {
+    // It is there for the whole's sake; whose upload asked for none isn't shown any.
+    if let Some(checksum) = part.checksum.as_ref().filter(|_| upload.checksum.is_some()) {
         checksum::write(&mut xml, checksum, 0);
     }
     xml.close("CopyPartResult");

@@ -340,6 +340,13 @@ async fn w_17_parts_are_copied_from_objects() {
         Some("\"781e5e245d69b566979b86e28d23f2c7\"")
     );
     assert!(whole.child_text("LastModified").unwrap().ends_with('Z'));
+    assert_eq!(whole.child_text("ChecksumCRC64NVME"), None);
+    let summed = world.call("POST /bkt/s?uploads");
+    let summed = start(summed.header("x-amz-checksum-algorithm", "CRC64NVME")).await;
+    let line = format!("PUT /bkt/s?partNumber=1&uploadId={summed}");
+    let summed = world.call(&line).header("x-amz-copy-source", "bkt/source");
+    let summed = summed.ok().await.xml("CopyPartResult");
+    assert!(summed.child_text("ChecksumCRC64NVME").is_some());
     let some = copy("bkt/source").header("x-amz-copy-source-range", "bytes=2-4");
     let some = some.ok().await.xml("CopyPartResult");
     let etag = some.child_text("ETag").unwrap();
