@@ -89,6 +89,12 @@ fn show(report: &Report) {
         files.unconfirmed, files.garbage, files.unknown
     );
     println!("to be healed: {}", report.heal_queue);
+    if report.narrow > 0 {
+        println!(
+            "with fewer shards than their class: {} runs of bytes",
+            report.narrow
+        );
+    }
     report.damaged.iter().for_each(show_damaged);
     show_omitted(report.damaged_count, report.damaged.len());
     for problem in &report.problems {

@@ -272,6 +272,7 @@ mod tests {
             parity_shards: 0,
             chunk_size: 1,
             class: String::new(),
+            narrow: false,
             shards: Vec::new(),
         }
     }

@@ -90,6 +90,15 @@ pub struct HealStatus {
     pub failures: u64,
     /// A disk is gone and not all that it had is queued yet.
     pub queueing: bool,
+    /// Objects and parts that have fewer shards than their class, for want of disks when they were
+    /// written. They are coded again.
+    pub narrow_writes: u64,
+    /// There are more than these.
+    pub narrow_more: bool,
+    /// Some of them wait for more disks that are up and have room.
+    pub narrow_waiting: bool,
+    /// Coded again since the process began.
+    pub recoded_writes: u64,
 }
 
 /// The pass of scrub that is under way, or the last one.

@@ -124,6 +124,9 @@ impl Node {
                         if set.shards.iter().any(|place| place.missing) {
                             healer.wake();
                         }
+                        if set.narrow {
+                            healer.recoder.queued();
+                        }
                     }
                     // Refused so, a command may still have been carried out before: the same
                     // one under another leader, or another one with these bytes.

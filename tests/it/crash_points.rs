@@ -173,6 +173,9 @@ impl Lane {
             // Only a store's birth does it.
             (self.disks, self.told) = (Disks::fresh(4), Told::default());
         }
+        if matches!(at.point, Point::Command(CommandKind::RecodeData, _)) {
+            self.write_narrow();
+        }
         if !self.start(Some(at)) {
             return;
         }
@@ -198,6 +201,18 @@ impl Lane {
             // Until then it holds the disks.
             let _ = child.wait();
         }
+    }
+
+    /// What is written without a disk is coded again as soon as the disk is back.
+    fn write_narrow(&mut self) {
+        let (here, away) = (self.disks.path(4), self.disks.folder().join("away"));
+        assert!(self.start(None), "{}", self.log());
+        self.kill();
+        std::fs::rename(&here, &away).unwrap();
+        assert!(self.start(None), "{}", self.log());
+        self.audit().and_then(|()| self.tour()).unwrap();
+        self.kill();
+        std::fs::rename(&away, &here).unwrap();
     }
 
     /// What no request passes, upkeep does: this gives it work.

@@ -37,11 +37,19 @@ pub(super) fn status(status: &Value) {
             number(&heal["healed_shards"])
         );
     }
+    let narrow = number(&heal["narrow_writes"]);
+    if narrow > 0 {
+        println!(
+            "          {narrow} objects were written with fewer shards than their class; {} coded \
+             again so far",
+            number(&heal["recoded_writes"])
+        );
+    }
     scrub(&status["scrub"]);
     for sentence in &advice {
         println!("to do:    {sentence}");
     }
-    if advice.is_empty() && objects == 0 {
+    if advice.is_empty() && objects == 0 && narrow == 0 {
         println!("All is well.");
     }
 }

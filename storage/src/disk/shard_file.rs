@@ -1,9 +1,10 @@
 //! A shard as a file: header, then blocks that each follow their checksum, then a footer.
 //!
 //! The header is written first and says whose shard this is; the footer is written last and says
-//! how long it is, so nothing is ever rewritten. A block's checksum is seeded with the write id,
-//! the rank and the block's position: a file or block that lies in another's place, is left over
-//! or damaged does not verify. Everything here blocks and runs on a disk's own threads.
+//! how long it is, so nothing is ever rewritten. A block's checksum is seeded with the shard's name
+//! (write id, rank and generation) and the block's position: a file or block that lies in another's
+//! place, is left over or damaged does not verify. Everything here blocks and runs on a disk's own
+//! threads.
 
 use std::fs::File;
 use std::io::{self, IoSlice, IoSliceMut, Write};
@@ -72,13 +73,15 @@ pub fn decode_header(bytes: &[u8; HEADER_LEN]) -> Option<ShardHeader> {
     })
 }
 
-/// What a block's checksum is seeded with.
-fn seed(write_id: WriteId, rank: u8, position: u64) -> u64 {
-    let mut name = [0; 25];
-    name[..16].copy_from_slice(&write_id.0);
-    name[16] = rank;
-    name[17..].copy_from_slice(&position.to_le_bytes());
-    xxh3_64(&name)
+/// What a block's checksum is seeded with. The generation too, as bytes coded again in another
+/// geometry have others in the same place.
+fn seed(name: &ShardName, position: u64) -> u64 {
+    let mut bytes = [0; 29];
+    bytes[..16].copy_from_slice(&name.write_id.0);
+    bytes[16] = name.rank;
+    bytes[17..21].copy_from_slice(&name.generation.to_le_bytes());
+    bytes[21..].copy_from_slice(&position.to_le_bytes());
+    xxh3_64(&bytes)
 }
 
 /// The name of a shard's file, in the folder of its write id's first byte.
@@ -104,7 +107,7 @@ impl Writer {
         let bytes = encode_header(header);
         file.write_all(&bytes)?;
         let name = header.name;
-        let mut whole = Xxh3::with_seed(seed(name.write_id, name.rank, WHOLE));
+        let mut whole = Xxh3::with_seed(seed(&name, WHOLE));
         whole.update(&bytes);
         Ok(Writer {
             file: Arc::new(file),
@@ -128,7 +131,7 @@ impl Writer {
                 "only a shard's last block is short"
             );
             let position = self.len / BLOCK_LEN as u64;
-            let seed = seed(self.name.write_id, self.name.rank, position);
+            let seed = seed(&self.name, position);
             checksums.push(xxh3_64_with_seed(block, seed).to_le_bytes());
             self.len += block.len() as u64;
         }
@@ -256,7 +259,7 @@ impl Reader {
         )?;
 
         let verifies = |(position, (block, sum)): (u64, (&[u8], &[u8; CHECKSUM_LEN]))| {
-            let seed = seed(self.name.write_id, self.name.rank, position);
+            let seed = seed(&self.name, position);
             (xxh3_64_with_seed(block, seed).to_le_bytes() != *sum).then_some(position)
         };
         let bad = (blocks.start..)
@@ -421,6 +424,21 @@ mod tests {
         let foreign = dir.path().join("foreign");
         write(&foreign, name(2, 0));
         let mut bytes = std::fs::read(&foreign).unwrap();
+        bytes[..HEADER_LEN].copy_from_slice(&encode_header(&header(name(1, 0))));
+        std::fs::write(&path, &bytes).unwrap();
+        assert!(read(&path, name(1, 0)).unwrap().is_none());
+        // Nor do those of this very shard as it was in another generation.
+        let older = ShardName {
+            generation: 7,
+            ..name(1, 0)
+        };
+        let path_of_older = dir.path().join("older");
+        write(&path_of_older, older);
+        let mut bytes = std::fs::read(&path_of_older).unwrap();
+        assert!(matches!(
+            read(&path_of_older, name(1, 0)),
+            Err(DiskError::Corrupt(_))
+        ));
         bytes[..HEADER_LEN].copy_from_slice(&encode_header(&header(name(1, 0))));
         std::fs::write(&path, &bytes).unwrap();
         assert!(read(&path, name(1, 0)).unwrap().is_none());

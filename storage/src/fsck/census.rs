@@ -17,7 +17,7 @@ use crate::disk::ShardName;
 use crate::error::Result;
 use crate::meta::command::ShardSet;
 use crate::meta::inspect::Replica;
-use crate::meta::record::{DataKind, DataRow, ExpelledRow, GarbageRow, HealRow};
+use crate::meta::record::{DataKind, DataRow, ExpelledRow, GarbageRow, HealRow, NarrowRow};
 use crate::types::{DiskId, WriteId};
 
 /// Bytes that are not whole, and why.
@@ -232,6 +232,9 @@ impl Census<'_> {
         files: &mut [Option<HashSet<ShardName>>],
         tasks: &mut [Vec<Task>],
     ) -> Result<Set> {
+        if set.shards.narrow {
+            self.narrow(set.write_id)?;
+        }
         let mut used = HashSet::new();
         let names: Vec<_> = names(set.write_id, &set.shards).collect();
         for (rank, (disk, name)) in names.into_iter().enumerate() {
@@ -268,6 +271,16 @@ impl Census<'_> {
             }
         }
         Ok(set)
+    }
+
+    /// A write that is narrower than its class is to be coded again.
+    fn narrow(&mut self, write_id: WriteId) -> Result<()> {
+        let row = key(self.replica.state(), table::NARROW, &write_id.0);
+        if get::<NarrowRow>(self.replica.db(), &row)?.is_none() {
+            self.problems
+                .add(|| format!("{write_id}: is narrow and not queued"));
+        }
+        Ok(())
     }
 
     /// A shard that was never written is in the heal queue.

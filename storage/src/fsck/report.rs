@@ -40,6 +40,8 @@ pub struct Report {
     pub files: FileCounts,
     /// Rows that ask for a shard to be made anew.
     pub heal_queue: u64,
+    /// Runs of bytes with fewer shards than their class, for want of disks when they were written.
+    pub narrow: u64,
     /// Up to the limit, as `problems`; the counts are of all.
     pub damaged: Vec<Damaged>,
     pub damaged_count: u64,
@@ -53,7 +55,8 @@ impl Report {
         let lost = self.versions.lost + self.parts.lost + self.writes.lost;
         let disks = self.disks.iter().any(|disk| disk.problem.is_some());
         let replicas = self.groups.iter().any(GroupReport::is_short);
-        let degraded = self.writes.degraded + self.files.unknown + self.shards.not_whole();
+        let degraded =
+            self.writes.degraded + self.narrow + self.files.unknown + self.shards.not_whole();
         if lost > 0 {
             Verdict::Lost
         } else if self.problem_count > 0 {

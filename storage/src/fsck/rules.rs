@@ -8,8 +8,8 @@ use super::scan::{Row, Scan, decode, get, key, table};
 use crate::error::Result;
 use crate::meta::inspect::Replica;
 use crate::meta::record::{
-    BucketRow, CurrentRow, DataRow, HealRow, NameRow, OffsetRow, OrderRow, OverQuotaRow, PartRow,
-    UploadAt, UploadPartRow, UploadRow, UsageRow, VersionRow,
+    BucketRow, CurrentRow, DataKind, DataRow, HealRow, NameRow, NarrowRow, OffsetRow, OrderRow,
+    OverQuotaRow, PartRow, UploadAt, UploadPartRow, UploadRow, UsageRow, VersionRow,
 };
 use crate::types::{UploadId, VersionId, WriteId};
 
@@ -384,6 +384,27 @@ fn escaped(key: &str) -> Vec<u8> {
         byte => vec![byte],
     });
     bytes.chain([0, 0]).collect()
+}
+
+/// How many writes are to be coded again; each of them is there and says so itself.
+pub fn check_narrow(replica: &Replica, problems: &mut Problems) -> Result<u64> {
+    let mut queue = 0;
+    let mut rows = Scan::of_table(replica.db(), replica.state(), table::NARROW, &[]);
+    while let Some((row, value)) = rows.next()? {
+        let (write_id, _) = keys::write_id(&row)?;
+        let _: NarrowRow = decode(&row, &value)?;
+        let data = key(replica.state(), table::DATA, &write_id.0);
+        let data: Option<DataRow> = get(replica.db(), &data)?;
+        let is_narrow = |data: DataRow| match data.kind {
+            DataKind::Shards(set) => set.narrow,
+            DataKind::Inline | DataKind::Parts { .. } => false,
+        };
+        if !data.is_some_and(is_narrow) {
+            problems.add(|| format!("{write_id} is to be coded again and is not narrow"));
+        }
+        queue += 1;
+    }
+    Ok(queue)
 }
 
 /// The heal queue's length; each of its rows asks for a shard of bytes that are there.

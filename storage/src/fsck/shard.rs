@@ -152,6 +152,7 @@ fn check_footer(footer: &[u8; 40], expected: &Expected, whole: u64) -> Result<()
 fn seed(name: &ShardName, block: u64) -> u64 {
     let mut bytes = name.write_id.0.to_vec();
     bytes.push(name.rank);
+    bytes.extend_from_slice(&name.generation.to_le_bytes());
     bytes.extend_from_slice(&block.to_le_bytes());
     xxh3_64(&bytes)
 }

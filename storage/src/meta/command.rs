@@ -201,6 +201,9 @@ pub enum Change {
     },
     /// How far scrub is.
     NoteScrub(ScrubState),
+    /// Names a whole new set of shards in place of one that was narrower than its class. Refused
+    /// unless the row still has the old ones.
+    RecodeData(Recode),
 }
 
 /// How the store keeps itself up.
@@ -272,6 +275,16 @@ pub struct Swap {
     pub checksum: u64,
 }
 
+/// A write coded again.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Recode {
+    pub write_id: WriteId,
+    /// All of the old set, by rank.
+    pub from: Vec<ShardAt>,
+    /// `None`: the old set is as wide as its class is now, and stays.
+    pub to: Option<ShardSet>,
+}
+
 impl Change {
     pub fn kind(&self) -> CommandKind {
         match self {
@@ -306,6 +319,7 @@ impl Change {
             Change::ExpelDisk { .. } => CommandKind::ExpelDisk,
             Change::QueueDisk { .. } => CommandKind::QueueDisk,
             Change::NoteScrub(_) => CommandKind::NoteScrub,
+            Change::RecodeData(_) => CommandKind::RecodeData,
         }
     }
 
@@ -348,8 +362,17 @@ pub struct ShardSet {
     pub chunk_size: u32,
     /// The storage class it was written for, so that heal knows what it should be.
     pub class: String,
+    /// It has fewer shards than its class, for want of disks: owed to the queue of narrow writes.
+    pub narrow: bool,
     /// By rank: data shards first. As many as data and parity shards together.
     pub shards: Vec<ShardPlace>,
+}
+
+impl ShardSet {
+    /// Where its shards are, by rank.
+    pub fn places(&self) -> impl Iterator<Item = ShardAt> {
+        self.shards.iter().map(ShardPlace::at)
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -41,6 +41,7 @@ enum Table {
     Heal = 0x31,
     Expelled = 0x32,
     Scrub = 0x33,
+    Narrow = 0x34,
 }
 
 /// From `from` on, up to but without `to`.
@@ -327,6 +328,14 @@ impl Keys {
         KeyRange::of_prefix(self.key(Table::Heal, &[]))
     }
 
+    pub fn narrow(self, id: WriteId) -> Vec<u8> {
+        self.key(Table::Narrow, &[&id.0])
+    }
+
+    pub fn narrows(self) -> KeyRange {
+        KeyRange::of_prefix(self.key(Table::Narrow, &[]))
+    }
+
     pub fn scrub(self) -> Vec<u8> {
         self.key(Table::Scrub, &[])
     }
@@ -435,7 +444,7 @@ pub fn parse_disk(row: &[u8]) -> Result<DiskId> {
     Ok(DiskId(array(row, HEAD_LEN)?))
 }
 
-/// The write id of a `data` row.
+/// The write id of a `data` or `narrow` row.
 pub fn parse_data(row: &[u8]) -> Result<WriteId> {
     Ok(WriteId(array(row, HEAD_LEN)?))
 }

@@ -106,6 +106,7 @@ first_version!(
     FinishedRow,
     GarbageRow,
     HealRow,
+    NarrowRow,
     ExpelledRow,
     DiskRow,
     UpkeepRow,
@@ -419,6 +420,12 @@ impl GarbageShard {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HealRow {
     pub bucket: BucketId,
+    pub since: Timestamp,
+}
+
+/// A write in a narrower geometry than its class's, to be coded again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NarrowRow {
     pub since: Timestamp,
 }
 

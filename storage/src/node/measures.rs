@@ -82,6 +82,11 @@ impl Node {
                 "Tries to make a shard anew that failed.",
                 heal.failures,
             ),
+            (
+                "heal_recoded_objects_total",
+                "Narrow objects and parts that were coded again with all their shards.",
+                heal.recoded_writes,
+            ),
         ] {
             measures.push(Measure::counter(name, help, count));
         }
@@ -116,6 +121,11 @@ impl Node {
                 "heal_below_redundancy_objects",
                 "Objects and parts that have a shard in the heal queue.",
                 heal.queued_writes as f64,
+            ),
+            (
+                "heal_narrow_objects",
+                "Objects and parts with fewer shards than their class, for want of disks.",
+                heal.narrow_writes as f64,
             ),
             (
                 "heal_oldest_unhealed_seconds",

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use async_trait::async_trait;
 
@@ -111,15 +111,25 @@ impl Node {
     }
 
     pub(super) async fn heal_status(&self) -> Result<HealStatus> {
-        let look = self.objects.read(|view| {
-            let queueing = view.expelled()?.iter().any(|(_, done)| !done);
-            Ok((view.queue(QUEUE_COUNTED_MAX)?, queueing))
-        });
-        let ((queue, queueing), left) = (look.await?, self.healer.left());
-        let counts = &self.healer.counts;
-        Ok(HealStatus {
+        let (counts, recoder) = (&self.healer.counts, &self.healer.recoder);
+        let count = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        // Before the queues: what is counted as done is in none of them any more.
+        let done = HealStatus {
             paused: self.healer.is_paused(),
             bytes_per_second: self.healer.rate(),
+            healed_shards: count(&counts.healed),
+            healed_bytes: count(&counts.bytes),
+            recoded_writes: count(&recoder.counts.recoded),
+            failures: count(&counts.failed) + count(&recoder.counts.failed),
+            ..HealStatus::default()
+        };
+        let look = self.objects.read(|view| {
+            let queueing = view.expelled()?.iter().any(|(_, done)| !done);
+            let narrow = view.narrow_count(QUEUE_COUNTED_MAX)?;
+            Ok((view.queue(QUEUE_COUNTED_MAX)?, narrow, queueing))
+        });
+        let ((queue, narrow, queueing), left) = (look.await?, self.healer.left());
+        Ok(HealStatus {
             queued_shards: queue.shards,
             queued_writes: queue.writes,
             queued_more: queue.more,
@@ -127,10 +137,11 @@ impl Node {
             waiting_shards: left.waiting,
             no_disk_shards: left.no_disk,
             lost_shards: left.lost,
-            healed_shards: counts.healed.load(Ordering::Relaxed),
-            healed_bytes: counts.bytes.load(Ordering::Relaxed),
-            failures: counts.failed.load(Ordering::Relaxed),
             queueing: queueing || self.stock.is_under_way(),
+            narrow_writes: narrow,
+            narrow_more: narrow >= QUEUE_COUNTED_MAX as u64,
+            narrow_waiting: narrow > 0 && recoder.left().no_disk > 0,
+            ..done
         })
     }
 
@@ -196,10 +207,30 @@ impl Node {
                  `admin heal resume`"
             ));
         }
+        advice.extend(advice_on_narrow(heal));
         let refused = self.refused();
         advice.extend(refused.iter().map(|(dir, why)| format!("{dir}: {why}")));
         advice
     }
+}
+
+/// What was written for fewer disks than its class has shards.
+fn advice_on_narrow(heal: &HealStatus) -> Option<String> {
+    let what = match heal.paused {
+        true => "heal is paused: say `admin heal resume`",
+        false => {
+            "bring back or replace the disks that are missing, or make room on those that are full"
+        }
+    };
+    let waits = heal.narrow_writes > 0 && (heal.paused || heal.narrow_waiting);
+    let than = if heal.narrow_more { "more than " } else { "" };
+    waits.then(|| {
+        format!(
+            "{than}{} objects were written with fewer shards than their class, for want of disks, \
+             and wait to be coded again: {what}",
+            heal.narrow_writes
+        )
+    })
 }
 
 fn disk_status(id: DiskId, row: DiskRow, here: Option<&Arc<dyn Disk>>, space: Space) -> DiskStatus {

@@ -297,19 +297,28 @@ async fn create(
     disk: &dyn Disk,
     mut header: ShardHeader,
 ) -> Result<(ShardName, Box<dyn ShardWriter>), DiskError> {
-    let drawn = rand::random_range(1..u32::MAX);
-    header.name.generation = drawn + u32::from(drawn == header.name.generation);
+    header.name.generation = fresh_generation(&[header.name.generation]);
     let writer = within_deadline(disk.create(header)).await?;
     Ok((header.name, writer))
 }
 
-enum Verify {
+/// One that no shard has had: by chance, but for those that are known.
+pub(super) fn fresh_generation(known: &[u32]) -> u32 {
+    loop {
+        let drawn = rand::random_range(1..=u32::MAX);
+        if !known.contains(&drawn) {
+            return drawn;
+        }
+    }
+}
+
+pub(super) enum Verify {
     Paused(Paused),
     Disk(DiskError),
 }
 
 /// Reads a shard from end to end.
-async fn verify(
+pub(super) async fn verify(
     disk: &dyn Disk,
     name: ShardName,
     shape: ShardShape,

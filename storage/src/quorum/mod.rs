@@ -7,6 +7,7 @@
 mod heal;
 mod pace;
 mod read;
+mod recode;
 #[cfg(test)]
 mod tests;
 mod write;
@@ -29,6 +30,7 @@ use crate::types::{BucketId, ByteRange, DiskId, Epoch, WriteId};
 
 pub use self::heal::{Examined, Owing, Unhealed};
 pub use self::pace::{Pace, Paused};
+pub use self::recode::Stored;
 pub use crate::disk::{ShardName, Unconfirmed};
 
 /// A disk that does not answer within this time misses its part in a read or write.
@@ -238,6 +240,7 @@ impl Shards {
                 write_id,
                 epoch,
                 bucket,
+                generation: 0,
             },
             plan,
             codec,
@@ -474,6 +477,7 @@ impl Shards {
         let disks = order.into_iter().filter_map(|id| Some(disk(id)?.0.clone()));
         Ok(write::Plan {
             geometry,
+            narrow: geometry.total() < wanted.total(),
             disks: disks.collect(),
             size_hint: hint,
         })

@@ -39,10 +39,14 @@ pub(super) struct Target {
     pub write_id: WriteId,
     pub epoch: Epoch,
     pub bucket: BucketId,
+    /// Of all its shards.
+    pub generation: u32,
 }
 
 pub(super) struct Plan {
     pub geometry: Geometry,
+    /// The class's is a wider one.
+    pub narrow: bool,
     /// As many as shards by rank, then those that can stand in.
     pub disks: Vec<Arc<dyn Disk>>,
     pub size_hint: Option<u64>,
@@ -85,6 +89,7 @@ impl Stripe {
 pub(super) struct Write {
     target: Target,
     geometry: Geometry,
+    narrow: bool,
     codec: Arc<Codec>,
     slots: Vec<Slot>,
     spares: VecDeque<Arc<dyn Disk>>,
@@ -110,7 +115,7 @@ impl Drop for Write {
             return;
         }
         for (rank, slot) in self.slots.drain(..).enumerate() {
-            let name = shard_name(self.target.write_id, rank);
+            let name = self.target.shard_name(rank);
             runtime.spawn(async move {
                 let disk = match slot {
                     Slot::Writing(Lane { disk, steps, task }) => {
@@ -129,11 +134,13 @@ impl Drop for Write {
     }
 }
 
-fn shard_name(write_id: WriteId, rank: usize) -> ShardName {
-    ShardName {
-        write_id,
-        rank: rank as u8,
-        generation: 0,
+impl Target {
+    fn shard_name(&self, rank: usize) -> ShardName {
+        ShardName {
+            write_id: self.write_id,
+            rank: rank as u8,
+            generation: self.generation,
+        }
     }
 }
 
@@ -149,6 +156,7 @@ impl Write {
         let mut write = Write {
             target,
             geometry,
+            narrow: plan.narrow,
             codec,
             slots: Vec::with_capacity(geometry.total()),
             spares: VecDeque::new(),
@@ -170,7 +178,7 @@ impl Write {
 
     fn start_lane(&self, rank: usize, disk: Arc<dyn Disk>) -> Lane {
         let header = ShardHeader {
-            name: shard_name(self.target.write_id, rank),
+            name: self.target.shard_name(rank),
             epoch: self.target.epoch,
             bucket: self.target.bucket,
             data_shards: self.geometry.data() as u8,
@@ -356,7 +364,7 @@ impl Write {
             };
             ShardPlace {
                 disk: disk.id(),
-                generation: 0,
+                generation: self.target.generation,
                 checksum,
                 missing,
             }
@@ -366,6 +374,7 @@ impl Write {
             parity_shards: self.geometry.parity() as u8,
             chunk_size: CHUNK_SIZE_BYTES,
             class: class.to_owned(),
+            narrow: self.narrow,
             shards: self.slots.iter().map(place).collect(),
         })
     }

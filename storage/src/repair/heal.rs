@@ -15,37 +15,28 @@
 //! Nothing is removed by heal but what it made itself. Fewer than k good shards: the row stays, is
 //! counted as lost, and is tried again, as a disk may still come back.
 
-use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use futures_util::stream;
-use tokio::sync::Notify;
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::Instant;
 
 use crate::error::{Error, Refusal, Result};
 use crate::meta::command::{Change, HealEntry, ShardAt, ShardPlace, Swap};
 use crate::meta::view::Owed;
 use crate::quorum::{Examined, Owing, Pace, Paused, Shards, Unhealed};
+use crate::repair::alarm::Alarm;
 use crate::repair::epochs::EpochGuard;
 use crate::repair::proposer::Proposer;
+use crate::repair::recode::Recoder;
+use crate::repair::retries::{RETRY_AFTER, Retries, rest};
 use crate::types::WriteId;
 
 /// Rows of the queue that are looked at in one step.
 const PAGE_LEN: usize = 256;
 /// Writes that are healed at once: so many reads at most are under way on one disk.
 const WRITES_AT_ONCE: usize = 8;
-/// A shard that failed is tried again after this, then after twice as long, and so on.
-const RETRY_AFTER: Duration = Duration::from_secs(5);
-const RETRY_AFTER_MAX: Duration = Duration::from_secs(3600);
-/// What finds no disk is tried again after this, as one may be passed over only for a while, or
-/// come to have room; and after so many times as long as all of the queue took.
-const NO_DISK_AFTER: Duration = Duration::from_secs(60);
-const NO_DISK_REST: u32 = 20;
-/// Failures that are remembered; past it a shard is tried in every round.
-const FAILURES_LEN_MAX: usize = 100_000;
 
 /// What heal has done since the process began.
 #[derive(Default)]
@@ -70,12 +61,6 @@ pub struct Left {
     pub failed: u64,
 }
 
-struct Failure {
-    after: Duration,
-    due: Instant,
-    kind: Outcome,
-}
-
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Outcome {
     Healed,
@@ -90,34 +75,39 @@ pub struct Healer {
     objects: Proposer,
     shards: Arc<Shards>,
     pace: Arc<Pace>,
-    queued: Notify,
-    failures: Mutex<HashMap<HealEntry, Failure>>,
+    queued: Alarm,
+    retries: Retries<HealEntry, Outcome>,
     left: Mutex<Left>,
     pub counts: Counts,
+    /// Goes through a queue of its own, beside this one.
+    pub recoder: Recoder,
 }
 
 impl Healer {
     pub fn new(objects: Proposer, shards: Arc<Shards>, pace: Arc<Pace>) -> Healer {
+        let recoder = Recoder::new(objects.clone(), shards.clone(), pace.clone());
         Healer {
             objects,
             shards,
             pace,
-            queued: Notify::new(),
-            failures: Mutex::default(),
+            queued: Alarm::default(),
+            retries: Retries::default(),
             left: Mutex::default(),
             counts: Counts::default(),
+            recoder,
         }
     }
 
     /// The queue has got more, or what it has may have become possible.
     pub fn wake(&self) {
-        self.queued.notify_one();
+        self.queued.wake();
     }
 
     /// Bytes a second, or 0 for as fast as it goes; or not at all.
     pub fn set_pace(&self, rate: u64, paused: bool) {
         self.pace.set(rate, paused);
         self.wake();
+        self.recoder.wake();
     }
 
     pub fn rate(&self) -> u64 {
@@ -130,8 +120,9 @@ impl Healer {
 
     /// A disk came or went: what failed or waited is tried at once.
     pub fn wake_all(&self) {
-        lock(&self.failures).clear();
+        self.retries.clear();
         self.wake();
+        self.recoder.wake_all();
     }
 
     /// What the last round could not heal.
@@ -139,33 +130,27 @@ impl Healer {
         *lock(&self.left)
     }
 
-    /// One round after the other, for as long as this is polled.
+    /// For as long as this is polled.
     pub async fn run(&self) {
+        tokio::join!(self.rounds(), self.recoder.run());
+    }
+
+    /// One round after the other.
+    async fn rounds(&self) {
         loop {
             self.pace.resumed().await;
             let begun = Instant::now();
             let due = match self.round().await {
                 Ok(left) => {
                     *lock(&self.left) = left;
-                    self.next_due(begun, left)
+                    self.retries.next_due(begun, left.no_disk > 0)
                 }
                 Err(error) => {
                     tracing::warn!(%error, "heal did not finish its round");
                     Some(Instant::now() + RETRY_AFTER)
                 }
             };
-            // A long queue that can only wait is not gone through without a rest.
-            sleep(begun.elapsed()).await;
-            let retry = async {
-                match due {
-                    Some(due) => sleep_until(due).await,
-                    None => std::future::pending().await,
-                }
-            };
-            tokio::select! {
-                () = self.queued.notified() => {}
-                () = retry => {}
-            }
+            rest(begun, due, &self.queued).await;
         }
     }
 
@@ -226,7 +211,7 @@ impl Healer {
         let mut outcomes = Vec::with_capacity(owed.len());
         for n in 0..owed.len() {
             let entry = owed[n].entry;
-            if let Some(kind) = self.not_yet_due(entry) {
+            if let Some(kind) = self.retries.not_yet_due(&entry) {
                 outcomes.push((entry, kind));
                 continue;
             }
@@ -336,49 +321,20 @@ impl Healer {
         settled.await.map(drop)
     }
 
-    /// What came of it last, while it is too early to try again.
-    fn not_yet_due(&self, entry: HealEntry) -> Option<Outcome> {
-        let failures = lock(&self.failures);
-        let failure = failures.get(&entry)?;
-        (failure.due > Instant::now()).then_some(failure.kind)
-    }
-
     fn remember(&self, entry: HealEntry, outcome: Outcome) {
-        let mut failures = lock(&self.failures);
         match outcome {
-            Outcome::Healed | Outcome::Whole(_) => {
-                failures.remove(&entry);
-                if outcome == Outcome::Healed {
-                    self.counts.healed.fetch_add(1, Ordering::Relaxed);
-                }
+            Outcome::Healed => {
+                self.retries.forget(&entry);
+                self.counts.healed.fetch_add(1, Ordering::Relaxed);
             }
+            Outcome::Whole(_) => self.retries.forget(&entry),
             // A disk that comes back wakes all. What found none is due with all others like it.
             Outcome::Waiting | Outcome::NoDisk => {}
             Outcome::Lost | Outcome::Failed => {
                 self.counts.failed.fetch_add(1, Ordering::Relaxed);
-                let before = failures.get(&entry).map(|failure| failure.after);
-                let after = before.map_or(RETRY_AFTER, |after| (2 * after).min(RETRY_AFTER_MAX));
-                let failure = Failure {
-                    after,
-                    due: Instant::now() + after,
-                    kind: outcome,
-                };
-                if failures.len() < FAILURES_LEN_MAX || before.is_some() {
-                    failures.insert(entry, failure);
-                }
+                self.retries.failed(entry, outcome);
             }
         }
-    }
-
-    /// When the next round is due, after one that began at `begun`.
-    fn next_due(&self, begun: Instant, left: Left) -> Option<Instant> {
-        let mut failures = lock(&self.failures);
-        // Due before the round and not tried in it: the row has left the queue.
-        failures.retain(|_, failure| failure.due > begun);
-        let retry = failures.values().map(|failure| failure.due).min();
-        let rest = NO_DISK_AFTER.max(begun.elapsed() * NO_DISK_REST);
-        let no_disk = (left.no_disk > 0).then(|| Instant::now() + rest);
-        retry.into_iter().chain(no_disk).min()
     }
 }
 

@@ -19,12 +19,13 @@ use futures_util::{StreamExt as _, stream};
 use tokio::time::Instant;
 
 use crate::error::Result;
-use crate::meta::command::{Change, HealEntry, ScrubState, UpkeepSettings};
-use crate::meta::view::Owed;
+use crate::meta::command::{Change, HealEntry, ScrubState, ShardAt, UpkeepSettings};
+use crate::meta::view::{Owed, View};
 use crate::quorum::{Examined, Owing, Pace, Paused, Shards};
 use crate::repair::alarm::Alarm;
 use crate::repair::heal::Healer;
 use crate::repair::proposer::Proposer;
+use crate::types::WriteId;
 
 /// Data rows of one step.
 const STEP_ROWS: usize = 64;
@@ -207,12 +208,22 @@ impl Scrubber {
             read += 1;
             if let Examined::Damaged(why) = self.shards.examine(shard, &self.pace).await? {
                 let write_id = row.entry.write_id;
+                if !self.is_named(write_id, rank, place.at()).await {
+                    continue;
+                }
                 tracing::warn!(%write_id, rank, why, disk = %place.disk, "scrub found damage");
                 damaged.push(HealEntry { write_id, rank });
             }
         }
         self.counts.shards.fetch_add(read, Ordering::Relaxed);
         Ok((read, damaged))
+    }
+
+    /// False where the shard has lost its name since its row was read, and may be gone with it. If
+    /// nobody can tell, heal looks again.
+    async fn is_named(&self, write_id: WriteId, rank: u8, at: ShardAt) -> bool {
+        let look = move |view: &View<'_>| view.names(write_id, rank, at);
+        self.objects.group.read(look).await.unwrap_or(true)
     }
 
     /// So many bytes a second that all that lies on the disks is read in time.

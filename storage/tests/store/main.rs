@@ -16,6 +16,7 @@ mod listing;
 mod losses;
 mod moving;
 mod multipart;
+mod narrow;
 mod objects;
 mod quotas;
 mod races;

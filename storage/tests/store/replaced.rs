@@ -28,7 +28,7 @@ fn asked<T>(mut ask: impl FnMut() -> Result<T, ReplaceError>) -> Result<T, Repla
     ask()
 }
 
-fn status(life: &Life) -> Status {
+pub fn status(life: &Life) -> Status {
     let status = || Ok(life.runtime.block_on(life.node.status())?);
     asked(status).unwrap()
 }
@@ -46,10 +46,11 @@ fn is_away(life: &Life, directory: &Path) -> bool {
 }
 
 /// Until nothing is left to be done.
-fn healed(life: &Life) {
+pub fn healed(life: &Life) {
     until(|| {
         let Status { heal, advice, .. } = status(life);
-        heal.queued_shards == 0 && !heal.queueing && advice.is_empty()
+        let left = heal.queued_shards + heal.narrow_writes;
+        left == 0 && !heal.queueing && advice.is_empty()
     });
     // All metadata groups have as many voters as they should.
     until(|| {
@@ -59,7 +60,7 @@ fn healed(life: &Life) {
 }
 
 /// Of a store that was closed just now: its disks come free a little later.
-fn census(directories: &[PathBuf]) -> Report {
+pub fn census(directories: &[PathBuf]) -> Report {
     for _ in 0..100 {
         match drystone_storage::fsck::check(directories, 20) {
             Ok(report) => return report,

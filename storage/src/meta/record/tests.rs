@@ -17,6 +17,7 @@ fn shards() -> ShardSet {
         parity_shards: 0,
         chunk_size: 131_072,
         class: "S".into(),
+        narrow: true,
         shards: vec![ShardPlace {
             disk: DiskId([0xdd; 16]),
             generation: 3,
@@ -175,7 +176,7 @@ fn version_1_records_are_encoded_as_ever() {
             size: 300,
             kind: DataKind::Shards(shards()),
         },
-        "01050102ac02010100808008015301dddddddddddddddddddddddddddddddd03ac0201",
+        "01050102ac0201010080800801530101dddddddddddddddddddddddddddddddd03ac0201",
     );
     pinned(
         &DataRow {
@@ -280,6 +281,7 @@ fn version_1_records_are_encoded_as_ever() {
         }),
         "010301aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaac020100",
     );
+    pinned(&NarrowRow { since: MODIFIED }, "0103");
     let expelled = |looked| ExpelledDisk {
         disk: DiskId([0xdd; 16]),
         looked,

@@ -7,7 +7,9 @@ use super::{Rows, Step};
 use crate::error::{Refusal, Result};
 use crate::meta::command::{NewData, Place, ShardSet};
 use crate::meta::keys;
-use crate::meta::record::{DataKind, DataRow, GarbageRow, GarbageShard, OffsetRow, PartRow};
+use crate::meta::record::{
+    DataKind, DataRow, GarbageRow, GarbageShard, NarrowRow, OffsetRow, PartRow,
+};
 use crate::meta::txn::decode;
 use crate::types::{BucketId, WriteId};
 
@@ -25,6 +27,11 @@ impl<'a> Step<'a> {
             }
             Place::Shards(shards) => {
                 self.owe_missing(bucket, data.write_id, shards)?;
+                if shards.narrow {
+                    let since = self.time;
+                    let row = self.keys.narrow(data.write_id);
+                    self.txn.put(row, &NarrowRow { since });
+                }
                 DataKind::Shards(shards.clone())
             }
         };
@@ -79,9 +86,7 @@ impl<'a> Step<'a> {
         match row.kind {
             DataKind::Inline => self.txn.delete_value(id),
             DataKind::Shards(shards) => {
-                for (heal, _) in self.txn.scan(&self.keys.heals_of(id), usize::MAX)? {
-                    self.txn.delete(heal);
-                }
+                self.settle_write(id, &shards)?;
                 self.discard_shards(row.bucket, id, GarbageShard::all_of(&shards))?;
             }
             DataKind::Parts { .. } => self.release_parts(id)?,

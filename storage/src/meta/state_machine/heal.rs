@@ -1,12 +1,17 @@
-//! The heal queue, the swap of a shard for one made anew, and the disks that never come back.
+//! The heal queue, the swap of a shard for one made anew or of a whole set for a wider one, and the
+//! disks that never come back.
 //!
 //! A heal row says that a shard may not be what its data row says. It comes with what causes it (a
 //! write that left a shard out, a reader or scrub that met damage, a disk expelled) and goes with
-//! what settles it: a swap, a look that found the shard whole, or the end of the data row.
+//! what settles it: a swap, a look that found the shard whole, or the end of the data row. A narrow
+//! row says that a write has fewer shards than its class. It comes with the data row and goes with
+//! it, or when the write is coded again.
+
+use std::collections::HashSet;
 
 use super::{Reply, Rows, Step};
 use crate::error::{Refusal, Result};
-use crate::meta::command::{HealEntry, ScrubState, ShardAt, ShardPlace, Swap};
+use crate::meta::command::{HealEntry, Recode, ScrubState, ShardAt, ShardPlace, ShardSet, Swap};
 use crate::meta::keys;
 use crate::meta::record::{
     DataKind, DataRow, ExpelledDisk, ExpelledRow, GarbageShard, HealRow, Looked, ScrubRow,
@@ -86,6 +91,58 @@ impl Step<'_> {
         self.txn.put(self.keys.data(swap.write_id), &row);
         self.txn.delete(self.keys.heal(swap.write_id, swap.rank));
         Ok(Reply::Done)
+    }
+
+    /// Fenced: the row is there and has all old shards still, the new ones are more, each is a file
+    /// of another name on a disk of its own, and none of those disks was expelled. Refused, the new
+    /// shards are orphans. Any reader of the old ones holds an epoch, above which no floor rises.
+    pub(super) fn recode_data(&mut self, recode: &Recode) -> Result<Reply> {
+        let id = recode.write_id;
+        let row = self.txn.data_row(id)?;
+        let mut row: DataRow = row.ok_or(Refusal::Conflict)?;
+        let DataKind::Shards(set) = &mut row.kind else {
+            return Err(Refusal::Conflict.into());
+        };
+        if !set.places().eq(recode.from.iter().copied()) {
+            return Err(Refusal::Conflict.into());
+        }
+        match &recode.to {
+            None => {
+                set.narrow = false;
+                self.txn.delete(self.keys.narrow(id));
+            }
+            Some(to) => {
+                let expelled = self.expelled()?;
+                let mut disks = HashSet::new();
+                let may = |place: &ShardPlace| {
+                    let own = disks.insert(place.disk) && !recode.from.contains(&place.at());
+                    own && !place.missing && !expelled.has(place.disk)
+                };
+                if to.shards.len() <= set.shards.len() || !to.shards.iter().all(may) {
+                    return Err(Refusal::Conflict.into());
+                }
+                self.settle_write(id, set)?;
+                let replaced = GarbageShard::all_of(set);
+                *set = ShardSet {
+                    narrow: false,
+                    ..to.clone()
+                };
+                self.discard_shards(row.bucket, id, replaced)?;
+            }
+        }
+        self.txn.put(self.keys.data(id), &row);
+        Ok(Reply::Done)
+    }
+
+    /// Nothing is owed any more to a set of shards that goes.
+    pub(super) fn settle_write(&mut self, id: WriteId, set: &ShardSet) -> Result<()> {
+        for (heal, _) in self.txn.scan(&self.keys.heals_of(id), usize::MAX)? {
+            self.txn.delete(heal);
+        }
+        if set.narrow {
+            self.txn.delete(self.keys.narrow(id));
+        }
+        Ok(())
     }
 
     pub(super) fn note_scrub(&mut self, state: ScrubState) -> Result<Reply> {

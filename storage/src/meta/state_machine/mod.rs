@@ -189,6 +189,7 @@ impl<'a> Step<'a> {
                 upload,
             } => self.abort_upload(*bucket, key, *upload),
             Change::SwapShard(swap) => self.swap_shard(swap),
+            Change::RecodeData(recode) => self.recode_data(recode),
             Change::RaiseEpoch { .. }
             | Change::RaiseFloor { .. }
             | Change::ForgetGarbage { .. }

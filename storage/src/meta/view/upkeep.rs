@@ -43,16 +43,20 @@ pub struct Queue {
 }
 
 impl View<'_> {
+    /// Whether the data row names this shard.
+    pub fn names(&self, id: WriteId, rank: u8, at: ShardAt) -> Result<bool> {
+        let row = self.data_row(id)?;
+        let place = match row.as_ref().map(|row| &row.kind) {
+            Some(DataKind::Shards(set)) => set.shards.get(usize::from(rank)),
+            _ => None,
+        };
+        Ok(place.is_some_and(|place| place.at() == at))
+    }
+
     /// Whether this shard may still be read: the data row names it, or it went into `garbage` in an
     /// epoch that is not yet below the floor.
     pub fn refers_to(&self, id: WriteId, rank: u8, at: ShardAt) -> Result<bool> {
-        if let Some(row) = self.data_row(id)?
-            && let DataKind::Shards(set) = &row.kind
-            && set
-                .shards
-                .get(usize::from(rank))
-                .is_some_and(|place| place.at() == at)
-        {
+        if self.names(id, rank, at)? {
             return Ok(true);
         }
         let shard = GarbageShard { rank, at };
@@ -179,6 +183,29 @@ impl View<'_> {
             }
         }
         Ok((true, last))
+    }
+
+    /// Up to `max` writes above `after` that are narrower than their class.
+    pub fn narrow_writes(&self, after: Option<WriteId>, max: usize) -> Result<Vec<WriteId>> {
+        let mut range = self.keys.narrows();
+        if let Some(after) = after {
+            range = range.starting_at(keys::successor(&self.keys.narrow(after)));
+        }
+        let rows = self.scan(&range, max)?;
+        rows.iter().map(|(key, _)| keys::parse_data(key)).collect()
+    }
+
+    /// Counts them, up to `max`.
+    pub fn narrow_count(&self, max: usize) -> Result<u64> {
+        let mut count = 0;
+        let mut rows = self.rows(&self.keys.narrows());
+        rows.seek_to_first();
+        while rows.valid() && count < max as u64 {
+            count += 1;
+            rows.next();
+        }
+        self.ended(&rows)?;
+        Ok(count)
     }
 
     /// Counts the heal queue, up to `max` rows of it.

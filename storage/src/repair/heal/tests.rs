@@ -4,6 +4,7 @@ mod scrub;
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use bytes::Bytes;
 use md5::{Digest as _, Md5};
@@ -508,7 +509,7 @@ async fn what_failed_and_left_the_queue_is_forgotten() {
     };
     store.node.delete_object(store.bucket, key).await.unwrap();
     let begun = Instant::now();
-    while !lock(&store.node.healer.failures).is_empty() {
+    while !store.node.healer.retries.is_empty() {
         assert!(begun.elapsed() < 3 * RETRY_AFTER, "it is never forgotten");
         tokio::time::sleep(PAUSE).await;
     }
@@ -532,7 +533,13 @@ async fn what_finds_no_disk_is_tried_again() {
         assert!(begun.elapsed() < Duration::from_secs(30), "it found one");
         tokio::time::sleep(PAUSE).await;
     }
-    assert!(healer.next_due(Instant::now(), healer.left()).is_some());
+    let left = healer.left();
+    assert!(
+        healer
+            .retries
+            .next_due(Instant::now(), left.no_disk > 0)
+            .is_some()
+    );
     store.close().await;
 }
 

@@ -6,12 +6,12 @@ use super::{B, Replica};
 use crate::db::Family;
 use crate::meta::keys::{self, KeyRange};
 use crate::meta::record::{
-    CurrentRow, DataKind, DataRow, OffsetRow, OrderRow, PartRow, Record, UploadAt, UploadPartRow,
-    UploadRow, UsageRow, VersionRow,
+    CurrentRow, DataKind, DataRow, GarbageShard, OffsetRow, OrderRow, PartRow, Record, UploadAt,
+    UploadPartRow, UploadRow, UsageRow, VersionRow,
 };
 use crate::meta::txn::{Row, Rows};
 use crate::meta::view::View;
-use crate::types::{Order, UploadId, VersionId, WriteId};
+use crate::types::{Epoch, Order, UploadId, VersionId, WriteId};
 
 fn all(view: &View<'_>, first: Vec<u8>, last: Vec<u8>) -> Vec<Row> {
     let range = KeyRange {
@@ -159,6 +159,7 @@ impl Replica {
 
         let mut inline = BTreeSet::new();
         let mut counted = BTreeMap::new();
+        let (mut narrow, mut named) = (Vec::new(), BTreeSet::new());
         for (key, value) in all(view, rows.data(LEAST), rows.data(MOST)) {
             let write_id = WriteId(key[9..25].try_into().unwrap());
             let data: DataRow = decode(&value);
@@ -166,11 +167,25 @@ impl Replica {
             match data.kind {
                 DataKind::Inline => assert!(inline.insert(rows.value(write_id))),
                 DataKind::Parts { count } => assert_eq!(lists.remove(&write_id), Some(count)),
-                DataKind::Shards(_) => {}
+                DataKind::Shards(set) => {
+                    narrow.extend(set.narrow.then_some(write_id));
+                    let of_set = (0u8..).zip(set.places());
+                    named.extend(of_set.map(|(rank, at)| (write_id, rank, at.disk, at.generation)));
+                }
             }
         }
         assert_eq!(counted, refs, "references counted, and those there are");
         assert!(lists.is_empty(), "part lists without a data row");
+        assert_eq!(view.narrow_writes(None, usize::MAX).unwrap(), narrow);
+        for row in view.garbage(None, Epoch(u64::MAX), usize::MAX).unwrap() {
+            for GarbageShard { rank, at } in row.shards {
+                let shard = (row.write_id, rank, at.disk, at.generation);
+                assert!(
+                    !named.contains(&shard),
+                    "a shard that has a name is garbage"
+                );
+            }
+        }
         for entry in view.heals(None, usize::MAX).unwrap() {
             assert!(counted.contains_key(&entry.write_id), "heal row of no data");
         }

@@ -6,6 +6,7 @@ mod apply;
 mod heal;
 mod invariants;
 mod listing;
+mod narrow;
 mod random;
 mod uploads;
 mod versions;
@@ -143,9 +144,22 @@ impl Replica {
                 parity_shards: 1,
                 chunk_size: 128 << 10,
                 class: "STANDARD".into(),
+                narrow: false,
                 shards: (0..3).map(shard).collect(),
             }),
         }
+    }
+
+    /// Coded for three disks where its class has four shards.
+    fn narrow(&mut self, size: u64) -> NewData {
+        let mut data = self.sharded(size);
+        if let Place::Shards(set) = &mut data.place {
+            set.narrow = true;
+            set.shards
+                .iter_mut()
+                .for_each(|place| place.missing = false);
+        }
+        data
     }
 
     fn put_data(&mut self, key: &str, data: NewData, condition: WriteCondition) -> Outcome {

@@ -54,6 +54,10 @@ enum Op {
     },
     RaiseEpoch,
     RaiseFloor,
+    /// Some write that is narrower than its class is coded again.
+    Recode {
+        which: usize,
+    },
     /// The last command comes again.
     Repeat,
 }
@@ -100,6 +104,7 @@ fn op() -> BoxedStrategy<Op> {
         1 => n().prop_map(|upload| Op::Abort { upload }),
         1 => Just(Op::RaiseEpoch),
         1 => Just(Op::RaiseFloor),
+        3 => n().prop_map(|which| Op::Recode { which }),
         2 => Just(Op::Repeat),
     ]
     .boxed()
@@ -209,6 +214,7 @@ impl Model {
             Op::Put { key, inline } => {
                 let data = match inline {
                     true => self.replica.inline(key),
+                    false if key.len() % 2 == 0 => self.replica.narrow(100),
                     false => self.replica.sharded(100),
                 };
                 let (bytes, size) = (data.write_id, data.size);
@@ -289,6 +295,13 @@ impl Model {
                 let to = Epoch(self.replica.epoch.0.saturating_sub(1));
                 drop(self.replica.propose(Change::RaiseFloor { to }));
             }
+            Op::Recode { which } => {
+                let waiting = self.replica.state.view().narrow_writes(None, 99).unwrap();
+                if let Some(id) = waiting.get(which % waiting.len().max(1)) {
+                    let recode = self.replica.recode(*id);
+                    self.replica.done(Change::RecodeData(recode));
+                }
+            }
             Op::Repeat => {
                 if let Some((command, outcome)) = self.last.clone() {
                     let below = command.epoch < Epoch(self.replica.epoch.0.saturating_sub(1));
@@ -322,6 +335,7 @@ impl Model {
         };
         let data = match inline {
             true => self.replica.inline("part"),
+            false if number % 2 == 0 => self.replica.narrow(50),
             false => self.replica.sharded(50),
         };
         let chosen = ChosenPart {

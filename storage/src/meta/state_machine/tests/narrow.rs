@@ -1,0 +1,268 @@
+//! Writes that are narrower than their class: their queue, and the command that codes them again.
+
+use super::{B, Replica};
+use crate::error::Refusal;
+use crate::meta::command::{
+    Change, HealEntry, NewData, Recode, Reply, ShardAt, ShardPlace, ShardSet, Swap,
+};
+use crate::meta::record::GarbageShard;
+use crate::meta::view::DataKind;
+use crate::store::WriteCondition;
+use crate::types::{DiskId, Epoch, WriteId};
+
+impl Replica {
+    fn narrow_object(&mut self, key: &str) -> NewData {
+        let data = self.narrow(70);
+        let put = self.put_data(key, data.clone(), WriteCondition::default());
+        assert!(put.is_ok());
+        data
+    }
+
+    fn set(&self, id: WriteId) -> ShardSet {
+        match self.state.view().data(id).unwrap().unwrap().kind {
+            DataKind::Shards(set) => set,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn waiting(&self) -> Vec<WriteId> {
+        self.state.view().narrow_writes(None, 99).unwrap()
+    }
+
+    fn all_garbage(&self) -> Vec<GarbageShard> {
+        let view = self.state.view();
+        let rows = view.garbage(None, Epoch(u64::MAX), 99).unwrap();
+        rows.into_iter().flat_map(|row| row.shards).collect()
+    }
+
+    /// Four shards in place of what is there, under names of their own.
+    pub(super) fn recode(&mut self, id: WriteId) -> Recode {
+        let generation = 1000 + self.next() as u32;
+        let place = |disk| ShardPlace {
+            disk: DiskId([disk; 16]),
+            generation,
+            checksum: 9,
+            missing: false,
+        };
+        let old = self.set(id);
+        Recode {
+            write_id: id,
+            from: old.places().collect(),
+            to: Some(ShardSet {
+                data_shards: 2,
+                parity_shards: 2,
+                narrow: false,
+                shards: (0..4).map(place).collect(),
+                ..old
+            }),
+        }
+    }
+}
+
+fn of(recode: &Recode) -> ShardSet {
+    recode.to.clone().unwrap()
+}
+
+#[test]
+fn b_25_r_23_a_narrow_write_is_queued_by_the_command_that_names_it() {
+    let mut replica = Replica::new();
+    let first = replica.narrow_object("k");
+    replica.put("inline");
+    assert_eq!(replica.waiting(), [first.write_id]);
+    // Its queue is not the one of shards: none of its own is missing.
+    assert_eq!(replica.state.view().heals(None, 99).unwrap(), []);
+    replica.check();
+    // It goes with the data row, and only with that.
+    let second = replica.narrow_object("k");
+    assert_eq!(replica.waiting(), [second.write_id]);
+    assert_eq!(replica.state.view().narrow_count(9).unwrap(), 1);
+    let third = replica.narrow_object("other");
+    let view = replica.state.view();
+    let after = view.narrow_writes(Some(second.write_id), 9).unwrap();
+    assert_eq!(after, [third.write_id]);
+    assert_eq!(view.narrow_count(1).unwrap(), 1);
+    drop(view);
+    replica.delete("k", None);
+    replica.delete("other", None);
+    assert_eq!(replica.waiting(), []);
+    replica.check();
+}
+
+#[test]
+fn r_23_a_write_coded_again_has_the_new_shards_and_gives_all_old_ones_to_gc() {
+    let mut replica = Replica::new();
+    let data = replica.narrow_object("k");
+    let id = data.write_id;
+    let link = Change::LinkObject {
+        bucket: B,
+        key: "linked".into(),
+        attributes: Default::default(),
+        condition: WriteCondition::default(),
+        source: id,
+        size: data.size,
+        etag: super::etag(data.size),
+        checksum: None,
+        nonce: 1,
+    };
+    assert!(replica.propose(link).is_ok());
+    let rank = |rank| HealEntry { write_id: id, rank };
+    replica.done(Change::QueueHeal {
+        entries: vec![rank(0), rank(2)],
+    });
+    let old = replica.set(id);
+    let recode = replica.recode(id);
+    let command = replica.command(Change::RecodeData(recode.clone()));
+    assert_eq!(replica.apply(&command), Ok(Reply::Done));
+    // The same command again, as after a leader's death.
+    assert_eq!(replica.apply(&command), Ok(Reply::Done));
+    assert_eq!(replica.set(id), of(&recode));
+    assert_eq!(replica.waiting(), []);
+    assert_eq!(replica.state.view().heals(None, 99).unwrap(), []);
+    assert_eq!(replica.all_garbage(), GarbageShard::all_of(&old));
+    let view = replica.state.view();
+    for (rank, at) in (0..).zip(old.places()) {
+        assert!(view.refers_to(id, rank, at).unwrap(), "readers may have it");
+    }
+    for (rank, at) in (0..).zip(of(&recode).places()) {
+        assert!(view.refers_to(id, rank, at).unwrap());
+        let other = ShardAt {
+            generation: 1,
+            ..at
+        };
+        assert!(!view.refers_to(id, rank, other).unwrap());
+    }
+    drop(view);
+    replica.check();
+    // Both names are of the same row; all new shards go with the second.
+    replica.delete("k", None);
+    assert_eq!(replica.set(id), of(&recode));
+    replica.delete("linked", None);
+    assert_eq!(replica.all_garbage().len(), 3 + 4);
+    replica.check();
+}
+
+#[test]
+fn f_24_a_set_that_comes_too_late_is_not_named() {
+    let mut replica = Replica::new();
+    let refused = Err(Refusal::Conflict);
+    let id = replica.narrow_object("k").write_id;
+    let late = replica.recode(id);
+    // A shard was healed meanwhile.
+    replica.done(Change::SwapShard(Swap {
+        write_id: id,
+        rank: 1,
+        from: late.from[1],
+        to: ShardAt {
+            disk: DiskId([7; 16]),
+            generation: 5,
+        },
+        checksum: 3,
+    }));
+    let old = replica.set(id);
+    assert!(old.narrow);
+    let propose = |replica: &mut Replica, recode: &Recode| {
+        replica.propose(Change::RecodeData(recode.clone()))
+    };
+    assert_eq!(propose(&mut replica, &late), refused);
+    // Coded again by another: the second finds nothing of what it saw.
+    let (first, second) = (replica.recode(id), replica.recode(id));
+    assert_eq!(propose(&mut replica, &first), Ok(Reply::Done));
+    assert_eq!(propose(&mut replica, &second), refused);
+    assert_eq!(replica.set(id), of(&first));
+    // A heal of a shard that went with the old set.
+    let swap = Swap {
+        write_id: id,
+        rank: 2,
+        from: old.shards[2].at(),
+        to: ShardAt {
+            disk: DiskId([8; 16]),
+            generation: 6,
+        },
+        checksum: 3,
+    };
+    assert_eq!(replica.propose(Change::SwapShard(swap)), refused);
+    // Overwritten, and deleted.
+    let id = replica.narrow_object("k").write_id;
+    let before = replica.recode(id);
+    let next = replica.narrow_object("k").write_id;
+    assert_eq!(propose(&mut replica, &before), refused);
+    let before = replica.recode(next);
+    replica.delete("k", None);
+    assert_eq!(propose(&mut replica, &before), refused);
+    replica.check();
+    // Its epoch has passed: gc may have taken the new shards.
+    let id = replica.narrow_object("k").write_id;
+    let slow = replica.recode(id);
+    let slow = replica.command(Change::RecodeData(slow));
+    for change in [
+        Change::RaiseEpoch { to: Epoch(3) },
+        Change::RaiseFloor { to: Epoch(3) },
+    ] {
+        assert!(replica.propose(change).is_ok());
+    }
+    assert_eq!(replica.apply(&slow), Err(Refusal::EpochBelowFloor));
+    assert_eq!(replica.waiting(), [id]);
+    replica.check();
+}
+
+#[test]
+fn r_12_no_set_is_named_that_would_be_worse() {
+    let mut replica = Replica::new();
+    let id = replica.narrow_object("k").write_id;
+    let old = replica.set(id);
+    let good = replica.recode(id);
+    let spoiled = |spoil: fn(&mut Vec<ShardPlace>)| {
+        let mut recode = good.clone();
+        spoil(&mut recode.to.as_mut().unwrap().shards);
+        recode
+    };
+    let worse = [
+        spoiled(|shards| shards[3].missing = true),
+        spoiled(|shards| shards[3].disk = shards[0].disk),
+        spoiled(|shards| shards.truncate(3)),
+        spoiled(Vec::clear),
+        // A file that the row names already would be garbage at once.
+        spoiled(|shards| shards[0].generation = 0),
+    ];
+    for recode in worse {
+        let refused = replica.propose(Change::RecodeData(recode.clone()));
+        assert_eq!(refused, Err(Refusal::Conflict), "{recode:?}");
+    }
+    let disk = DiskId([3; 16]);
+    replica.done(Change::ExpelDisk { disk });
+    let refused = replica.propose(Change::RecodeData(good));
+    assert_eq!(refused, Err(Refusal::Conflict));
+    assert_eq!((replica.set(id), replica.waiting()), (old, vec![id]));
+    assert_eq!(replica.all_garbage(), []);
+    replica.check();
+}
+
+#[test]
+fn r_23_what_is_as_wide_as_its_class_is_now_leaves_the_queue_and_keeps_its_shards() {
+    let mut replica = Replica::new();
+    let id = replica.narrow_object("k").write_id;
+    let owed = HealEntry {
+        write_id: id,
+        rank: 1,
+    };
+    replica.done(Change::QueueHeal {
+        entries: vec![owed],
+    });
+    let old = replica.set(id);
+    let settle = |from| {
+        let (write_id, to) = (id, None);
+        Change::RecodeData(Recode { write_id, from, to })
+    };
+    assert_eq!(
+        replica.propose(settle(Vec::new())),
+        Err(Refusal::Conflict),
+        "another set was seen"
+    );
+    replica.done(settle(old.places().collect()));
+    let narrow = false;
+    assert_eq!(replica.set(id), ShardSet { narrow, ..old });
+    assert_eq!(replica.waiting(), []);
+    assert_eq!(replica.state.view().heals(None, 99).unwrap(), [owed]);
+    assert_eq!(replica.all_garbage(), []);
+    replica.check();
+}
