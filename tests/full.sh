@@ -20,7 +20,7 @@ DRYSTONE_TEST_OBJECTS=10000 cargo test --locked --workspace --test it -- --nocap
 say "== every crash point, up to its fourth passing; upkeep after each of its first batches"
 DRYSTONE_TEST_CRASH_NTH=4 DRYSTONE_TEST_CRASH_BATCHES=24 \
   cargo test --locked --workspace --test it -- --nocapture every_crash_point
-say "== every way of damage on any two of four and of six disks"
+say "== every way of damage, of shards and of metadata files, on any two of four and of six disks"
 DRYSTONE_TEST_DAMAGE=all cargo test --locked --workspace --test it -- --nocapture damaged_and_healed
 say "== two hundred power cuts, and each other fault for a while"
 build --workspace

@@ -9,6 +9,7 @@ mod command_line;
 mod crash;
 mod crash_points;
 mod damage;
+mod damaged_metadata;
 mod failing_disks;
 mod fsck;
 mod full_disks;
