@@ -4,7 +4,11 @@
 //! All voters are this process's own disks, so whoever is not here is gone: nobody else can lead.
 //! The groups' handles stay; proposals and reads that are under way find the new leader.
 
+use std::time::Duration;
+
+use futures_util::future::join_all;
 use tokio::sync::watch;
+use tokio::time::timeout;
 
 use super::group::Group;
 use super::members::{Member, Members, Place, Seated};
@@ -14,6 +18,9 @@ use super::witness::{self, Fault};
 use crate::db::DbError;
 use crate::error::Result;
 use crate::types::DiskId;
+
+/// A failed database is marked on another disk within this time, or not.
+const MARK_MAX: Duration = Duration::from_secs(10);
 
 /// Keeps a group's voters as they are while this lives.
 struct Paused<'a>(&'a watch::Sender<bool>);
@@ -72,14 +79,18 @@ impl Groups {
             Some(DbError::Damaged(_)) => Fault::Damaged,
             _ => Fault::Unwritable,
         };
-        for other in self.objects.members().healthy() {
+        let others = self.objects.members().healthy();
+        let others = others.iter().filter(|other| other.disk != disk);
+        // What comes after this must not wait for one that hangs.
+        join_all(others.map(|other| async move {
             let other = other.open();
-            if other.id != disk
-                && let Err(error) = witness::mark_known(&other, disk, fault).await
-            {
-                tracing::warn!(%error, disk = %other.id, "a failed database is not marked here");
+            let marked = witness::mark_known(&other, disk, fault);
+            let marked = timeout(MARK_MAX, marked).await;
+            if !matches!(marked, Ok(Ok(()))) {
+                tracing::warn!(?marked, disk = %other.id, "a failed database is not marked here");
             }
-        }
+        }))
+        .await;
     }
 
     /// Forms both groups anew if one has lost its majority, as [`super::reform`] says. Says
