@@ -16,8 +16,10 @@
 //! sequence number of the last synced write is kept apart, in the file `synced`.
 
 mod copy;
+mod hindrance;
 mod reread;
 
+pub use self::hindrance::Hindrance;
 pub use self::reread::ReadAt;
 use std::fs;
 use std::io;
@@ -109,6 +111,9 @@ pub enum DbError {
     /// What was synced is not there any more.
     #[error("disk's database lost synced writes: {found} of {synced}")]
     Shortened { synced: u64, found: u64 },
+    /// It may be whole, and was not to be opened or read.
+    #[error("disk's database cannot be used now: {0} ({1})")]
+    Hindered(Hindrance, Arc<str>),
     #[error("disk's database is closed")]
     Closed,
 }
@@ -206,7 +211,7 @@ pub struct Db {
 impl Db {
     /// Makes the database of a new disk in `dir`, or finishes making it after a cut.
     pub fn create(dir: &Path, shared: &DbShared) -> Result<Arc<Db>, DbError> {
-        let io = |e: io::Error| DbError::Failed(e.to_string().into());
+        let io = |e: io::Error| DbError::of_opening(&e);
         fs::create_dir_all(dir).map_err(io)?;
         // Power goes before the bound is there: `open` refuses, and the disk's birth, which is
         // not committed yet, comes here again. RocksDB itself finishes what it began.
@@ -234,7 +239,7 @@ impl Db {
     }
 
     fn open_with(dir: &Path, shared: &DbShared, purpose: Use) -> Result<Arc<Db>, DbError> {
-        let io = |e: io::Error| DbError::Failed(e.to_string().into());
+        let io = |e: io::Error| DbError::of_opening(&e);
         let mut options = database_options(shared);
         options.create_if_missing(purpose == Use::Birth);
         options.create_missing_column_families(purpose == Use::Birth);
@@ -249,7 +254,7 @@ impl Db {
                 ColumnFamilyDescriptor::new(name, options)
             });
         let rocks = rocksdb::DB::open_cf_descriptors(&options, dir.join("rocksdb"), families)
-            .map_err(|e| DbError::Failed(e.into_string().into()))?;
+            .map_err(DbError::of_rocks)?;
 
         let synced_file = fs::File::options()
             .read(true)
@@ -361,12 +366,7 @@ impl Db {
 
     /// Ends the use of this database because of `error`, and gives what to tell one's caller.
     pub fn failed(&self, error: rocksdb::Error) -> DbError {
-        let damaged = error.kind() == rocksdb::ErrorKind::Corruption;
-        let what = error.into_string().into();
-        self.core.end(match damaged {
-            true => DbError::Damaged(what),
-            false => DbError::Failed(what),
-        })
+        self.core.end(DbError::of_rocks(error))
     }
 
     /// Ends the use of this database because something read from it is not what was written.

@@ -6,19 +6,22 @@ mod measures;
 mod open;
 mod operate;
 mod quotas;
+mod renew;
 #[cfg(test)]
 pub(crate) mod testing;
 mod upkeep;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use async_trait::async_trait;
+use tokio::sync::watch;
 
 pub use self::open::{OpenError, Options};
 use self::upkeep::Upkeep;
-use crate::db::{Db, DbShared};
-use crate::disk::identity::Identity;
+use crate::db::{Db, DbError, DbShared};
+use crate::disk::identity::{Identity, Settled};
 use crate::env::Env;
 use crate::error::Result;
 use crate::measure::Measure;
@@ -26,6 +29,7 @@ use crate::meta::command::{Change, Command};
 use crate::meta::group::Group;
 use crate::meta::view::View;
 use crate::quorum::Shards;
+use crate::repair::alarm::Alarm;
 use crate::repair::disks::Disks;
 use crate::repair::epochs::{EpochGuard, Epochs};
 use crate::repair::gc::Counts;
@@ -53,14 +57,18 @@ pub struct Node {
     pub(crate) epochs: Arc<Epochs>,
     pub(crate) shards: Arc<Shards>,
     pub(crate) names: Names,
-    databases: Mutex<Vec<(DiskId, Arc<Db>)>>,
+    databases: Mutex<Vec<Held>>,
     /// What databases of new disks share with the others.
     db_shared: DbShared,
     /// An identity of this store, for new disks.
     template: Identity,
     disks: Arc<Disks>,
-    /// Held by who replaces a disk.
+    /// Held by who replaces a disk, or its database.
     replacing: tokio::sync::Mutex<()>,
+    /// Rings when a disk fails.
+    failed: Arc<Alarm>,
+    renew_after: Duration,
+    renewals: renew::Counts,
     /// Directories that hold disks which are not used, and why, until one of use takes the place.
     refused: Mutex<BTreeMap<String, String>>,
     /// What was wrong at the start with directories that are no disks, by directory.
@@ -71,6 +79,31 @@ pub struct Node {
     scrubber: Arc<Scrubber>,
     stock: Arc<Stock>,
     upkeep: Upkeep,
+}
+
+/// A disk of this process.
+struct Held {
+    /// None while it is made anew.
+    db: Option<Arc<Db>>,
+    /// Of the last database. Its sender goes when RocksDB has ended.
+    failure: watch::Receiver<Option<DbError>>,
+    settled: Settled,
+}
+
+impl Held {
+    fn new(settled: Settled, db: Arc<Db>) -> Held {
+        let failure = db.failure();
+        let db = Some(db);
+        Held {
+            settled,
+            db,
+            failure,
+        }
+    }
+
+    fn id(&self) -> DiskId {
+        self.settled.identity.disk
+    }
 }
 
 impl Node {
@@ -84,7 +117,7 @@ impl Node {
         }
     }
 
-    fn databases(&self) -> MutexGuard<'_, Vec<(DiskId, Arc<Db>)>> {
+    fn databases(&self) -> MutexGuard<'_, Vec<Held>> {
         self.databases
             .lock()
             .unwrap_or_else(PoisonError::into_inner)

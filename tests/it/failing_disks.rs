@@ -180,6 +180,42 @@ fn b_66_f_11_a_failed_sync_of_the_log_is_not_repeated_and_costs_no_write() {
     check(&server.client(), 10..20, 100_000);
 }
 
+/// Kill -9 while the database is made anew in the running server, at any time of it.
+#[test]
+fn f_11_r_03_a_server_killed_while_it_makes_a_database_anew_keeps_all() {
+    let mut server = Server::fresh(4);
+    server.client().put("/kept", b"").unwrap().expect(200);
+    let mut written = 0;
+    for pause in [0, 20, 60, 150] {
+        let client = server.client();
+        let wal = newest_wal(&server.disks.path(2));
+        let fault = "fdatasync:error=EIO:when=1";
+        let what = "a server killed while it makes a database anew";
+        let Some(strace) = Strace::attach(&server, fault, &[wal], what) else {
+            return;
+        };
+        let before = server.log().len();
+        let told = |server: &Server, what: &str| server.log()[before..].contains(what);
+        (written..written + 4).for_each(|n| put(&client, n, 50_000));
+        written += 4;
+        eventually("the disk is down", || {
+            told(&server, "disk's database failed")
+        });
+        strace.detach();
+        eventually("a database is made anew", || {
+            told(&server, "a disk's new database is made")
+        });
+        std::thread::sleep(std::time::Duration::from_millis(pause));
+        server.kill();
+        server.start_again();
+        check(&server.client(), 0..written, 50_000);
+    }
+    server.kill();
+    healed(&mut server);
+    server.start_again();
+    check(&server.client(), 0..written, 50_000);
+}
+
 /// The first failure of this kind on a shard's file or folder ends writing to that disk, and heal
 /// makes its shard anew once the disk is back.
 fn a_failed_shard(fault: &str, what: &str) {
@@ -200,12 +236,18 @@ fn a_failed_shard(fault: &str, what: &str) {
     assert!(log.contains("disk is down"), "{log}");
     let calls = strace.detach();
     let failed = calls.iter().filter(|call| call.contains("(INJECTED)"));
+    // The server tries the disk again with files of another name.
+    let failed = failed.filter(|call| !call.contains("probe"));
     assert_eq!(failed.count(), 1, "{calls:#?}");
-    check(&client, 0..12, 100_000);
+    eventually("the disk is taken back", || {
+        server.log().contains("a disk that failed is up again")
+    });
+    put(&client, 12, 100_000);
+    check(&client, 0..13, 100_000);
     server.kill();
     healed(&mut server);
     server.start_again();
-    check(&server.client(), 0..12, 100_000);
+    check(&server.client(), 0..13, 100_000);
 }
 
 #[test]

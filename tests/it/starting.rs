@@ -3,13 +3,15 @@
 use std::fs;
 use std::net::TcpStream;
 use std::os::unix::fs::MetadataExt as _;
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use crate::s3::{Begun, Client, anonymous};
 use crate::server::{
-    Disks, Server, arguments, command, ready_line, ready_line_within, signal, wait,
+    ACCESS_KEY, Disks, SECRET_KEY, Server, arguments, command, ready_line, ready_line_within,
+    signal, skipped, wait,
 };
+use crate::small_disks::run;
 
 #[test]
 fn s_103_the_ready_line_and_the_banner() {
@@ -181,6 +183,94 @@ fn a_directory_that_holds_something_else_is_refused() {
     assert!(told.contains(disks.path(1).to_str().unwrap()), "{told}");
     let left: Vec<_> = fs::read_dir(disks.path(1)).unwrap().collect();
     assert_eq!(left.len(), 1, "nothing was added");
+}
+
+fn databases(disks: &Disks) -> Vec<u64> {
+    let database = |disk| fs::metadata(disks.path(disk).join("meta")).unwrap().ino();
+    (1..=disks.count()).map(database).collect()
+}
+
+/// Found by reading: a limit that a database met at its opening was taken for damage.
+#[test]
+fn f_05_a_start_with_too_few_open_files_says_so_and_throws_no_database_away() {
+    let mut server = Server::fresh(4);
+    let client = server.client();
+    client.put("/kept", b"").unwrap().expect(200);
+    for n in 0..20 {
+        let put = client.put(
+            &format!("/kept/{n}"),
+            &vec![n; 4_000 + 5_000 * usize::from(n)],
+        );
+        put.unwrap().expect(200);
+    }
+    server.stop();
+    let (before, mut told) = (databases(&server.disks), String::new());
+    for limit in [24, 40, 56, 72, 88, 104, 120] {
+        let mut limited = Command::new("sh");
+        let script = format!("ulimit -n {limit}; exec \"$0\" \"$@\"");
+        limited.arg("-c").arg(script).arg(command().get_program());
+        let output = server.disks.folder().join("limited");
+        let mut child = limited
+            .args(arguments(&server.disks))
+            .env("DRYSTONE_ROOT_USER", ACCESS_KEY)
+            .env("DRYSTONE_ROOT_PASSWORD", SECRET_KEY)
+            .stdout(Stdio::piped())
+            .stderr(fs::File::create(&output).unwrap())
+            .spawn()
+            .unwrap();
+        let _ = ready_line_within(&mut child, Duration::from_secs(10));
+        let _ = child.kill();
+        child.wait().unwrap();
+        told += &fs::read_to_string(output).unwrap();
+        assert_eq!(databases(&server.disks), before, "{limit}: {told}");
+    }
+    assert!(told.contains("raise it (ulimit -n"), "{told}");
+    server.start_again();
+    for n in 0..20 {
+        let got = server
+            .client()
+            .get(&format!("/kept/{n}"))
+            .unwrap()
+            .expect(200);
+        assert!(got.body == vec![n; 4_000 + 5_000 * usize::from(n)], "{n}");
+    }
+    server.stop();
+    assert_eq!(databases(&server.disks), before);
+}
+
+#[test]
+fn f_05_a_database_that_may_not_be_written_is_left_out_and_kept() {
+    let mut server = Server::fresh(4);
+    let client = server.client();
+    client.put("/kept", b"").unwrap().expect(200);
+    client.put("/kept/key", b"value").unwrap().expect(200);
+    server.stop();
+    let before = databases(&server.disks);
+    let folder = server.disks.path(2).join("meta/rocksdb");
+    // Root may do everything, but not this.
+    if !run("chattr", &["+i", folder.to_str().unwrap()]) {
+        return skipped("a database that may not be written: files can't be made immutable here");
+    }
+    server.start_again();
+    let log = server.log();
+    server
+        .client()
+        .put("/kept/more", b"value")
+        .unwrap()
+        .expect(200);
+    server.stop();
+    assert!(run("chattr", &["-i", folder.to_str().unwrap()]));
+    assert!(
+        log.contains("give its files to the user that runs the store"),
+        "{log}"
+    );
+    assert_eq!(databases(&server.disks), before);
+    server.start_again();
+    assert_eq!(server.ready["disks"], 4);
+    for key in ["key", "more"] {
+        let got = server.client().get(&format!("/kept/{key}")).unwrap();
+        assert_eq!(got.expect(200).body, b"value");
+    }
 }
 
 #[test]

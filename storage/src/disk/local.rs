@@ -3,8 +3,10 @@
 //! A shard is a file with its final name in one of 256 folders that were made when the disk was.
 //! All system calls run on the disk's own threads. The disk notices by itself that its directory
 //! was emptied or has vanished, that its database failed, or that a write did, and says so in its
-//! state; it never comes back from that within the process.
+//! state; it never comes back from that. Where the disk is well after all, another is opened in its
+//! place (`node::renew`).
 
+pub mod probe;
 mod read;
 mod reserve;
 mod walk;

@@ -76,6 +76,8 @@ impl Groups {
         let failed = places.iter().find(|place| place.disk == disk);
         let failure = failed.and_then(|place| place.db.failure().borrow().clone());
         let fault = match failure {
+            // No write of it failed.
+            Some(DbError::Hindered(..)) => return,
             Some(DbError::Damaged(_)) => Fault::Damaged,
             _ => Fault::Unwritable,
         };

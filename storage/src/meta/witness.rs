@@ -94,6 +94,24 @@ pub struct Witness {
     pub marks: BTreeMap<(DiskId, DatabaseId), Fault>,
 }
 
+impl Witness {
+    /// Marks that say nothing more, once `now` is known of the disks: of databases in whose place
+    /// another was known before, by a start that is past now. Whoever brings the marked one back
+    /// finds it older than what this database knows of its disk; for one that was stamped ahead of
+    /// the start in which it failed, that is only so from the second start on that knows the other.
+    fn settled_marks(&self, now: &[(DiskId, &Own)]) -> Vec<(DiskId, DatabaseId)> {
+        let is_settled = |(of, database): &&(DiskId, DatabaseId)| {
+            let (Some(known), Some((_, own))) =
+                (self.known.get(of), now.iter().find(|(disk, _)| disk == of))
+            else {
+                return false;
+            };
+            known.database != *database && own.database == known.database && own.start > known.start
+        };
+        self.marks.keys().filter(is_settled).copied().collect()
+    }
+}
+
 /// How far a disk's metadata are to be trusted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Trust {
@@ -244,7 +262,13 @@ pub async fn stamp(disks: &[OpenDisk], start: u64) -> Result<(), DbError> {
     let note = |disk: &OpenDisk| {
         let (disk, known) = (disk.clone(), known.clone());
         async move {
+            let (db, id) = (disk.db.clone(), disk.id);
+            let before = run_blocking(move || read(&db, id)).await?;
             let fill = |batch: &mut WriteBatch| {
+                for (of, database) in before.settled_marks(&known) {
+                    let key = key(MARK, &[&of.0, &database]);
+                    batch.delete_cf(disk.db.family(Family::Log), key);
+                }
                 for (of, own) in known.iter().filter(|(of, _)| *of != disk.id) {
                     let known = Known {
                         database: own.database,
@@ -349,5 +373,26 @@ mod tests {
         assert_eq!(judged(all.clone()), [Trust::Full, Trust::Poor, Trust::Full]);
         all[1].marks.insert((disk(3), [3; 16]), Fault::Damaged);
         assert_eq!(judged(all), [Trust::Full, Trust::Poor, Trust::None]);
+    }
+
+    #[test]
+    fn b_66_a_mark_goes_when_the_database_would_be_old_without_it() {
+        let mut marked = witness(1, 7, &[(2, 2, 7)]);
+        marked.marks.insert((disk(2), [2; 16]), Fault::Unwritable);
+        let settled = |marked: &Witness, database: u8, start: u64| {
+            let own = witness(database, start, &[]).own.unwrap();
+            marked.settled_marks(&[(disk(2), &own)]).len()
+        };
+        // It is still the one that failed, or the other one was never known before.
+        assert_eq!(settled(&marked, 2, 8), 0);
+        assert_eq!(settled(&marked, 3, 8), 0);
+        marked.known = witness(1, 7, &[(2, 3, 7)]).known;
+        assert_eq!(settled(&marked, 3, 7), 0);
+        assert_eq!(settled(&marked, 3, 8), 1);
+        // From then on the marked one is old, however far ahead it was.
+        for start in [7, 8] {
+            let without = [witness(1, 8, &[(2, 3, 8)]), witness(2, start, &[])];
+            assert_eq!(judged(without.into())[1], Trust::Stale);
+        }
     }
 }

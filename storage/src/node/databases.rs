@@ -3,11 +3,12 @@
 //! A database that is damaged, or failed to write once, is replaced by a new one on the same disk:
 //! the shards beside it are as good as before. What is lost with it are its replicas, which the
 //! groups make again under new ids, and the list of unconfirmed shards, which is made from the
-//! files ([`crate::disk::pending::relist`]). It is replaced only when the groups answer without it.
+//! files ([`crate::disk::pending::relist`]). It is replaced only when the groups answer without it:
+//! at the start, or while the store is open (`renew`).
 
 use std::fs;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use futures_util::future::join_all;
@@ -15,11 +16,12 @@ use tokio::task::spawn_blocking;
 
 use super::open::OpenError;
 use crate::crash::DiskPoint;
-use crate::db::{Db, DbError, DbShared};
+use crate::db::{Db, DbError, DbShared, Hindrance};
 use crate::disk::identity::{Settled, sync_folder};
+use crate::disk::local::probe;
 use crate::disk::pending::relist;
 use crate::error::Error;
-use crate::types::Epoch;
+use crate::types::{DiskId, Epoch};
 
 /// The part of a disk's directory that holds its database; one being made; one that was replaced.
 pub(super) const DATABASE: &str = "meta";
@@ -32,18 +34,89 @@ pub(super) struct Ready {
     pub db: Arc<Db>,
 }
 
+impl Ready {
+    /// Why the database that does not work may be whole all the same.
+    fn hindrance(&self) -> Option<Hindrance> {
+        match *self.db.failure().borrow() {
+            Some(DbError::Hindered(hindrance, _)) => Some(hindrance),
+            _ => None,
+        }
+    }
+}
+
 /// A disk whose database is not to be used, and why.
 pub(super) struct Broken {
     pub settled: Settled,
     pub why: String,
 }
 
-/// Opens all at once. After the birth, a disk whose database does not open is to get another.
+/// A disk whose database may be whole, but cannot be used now. It is left out as it is.
+pub(super) struct Hindered {
+    pub dir: PathBuf,
+    pub hindrance: Hindrance,
+}
+
+impl From<Hindered> for OpenError {
+    fn from(hindered: Hindered) -> OpenError {
+        let Hindered { dir, hindrance } = hindered;
+        OpenError::Hindered { dir, hindrance }
+    }
+}
+
+/// The disks of a start, by their databases.
+pub(super) struct Databases {
+    pub ready: Vec<Ready>,
+    pub broken: Vec<Broken>,
+    pub hindered: Vec<Hindered>,
+}
+
+impl Databases {
+    /// What is wanting to all of the process, or to too many disks, ends the start.
+    pub fn refuse(&mut self, rest_will_do: bool) -> Result<(), OpenError> {
+        let mut hindered = self.hindered.iter();
+        let ends = |hindered: &Hindered| !rest_will_do || hindered.hindrance.is_of_process();
+        match hindered.position(ends) {
+            Some(at) => Err(self.hindered.swap_remove(at).into()),
+            None => Ok(()),
+        }
+    }
+
+    /// Takes out the disks whose databases could not be read since they were opened.
+    pub fn take_hindered(&mut self) {
+        let is_hindered = |disk: &mut Ready| disk.hindrance().is_some();
+        for disk in self.ready.extract_if(.., is_hindered) {
+            let hindrance = disk.hindrance();
+            let hindered = hindrance.map(|hindrance| Hindered {
+                dir: disk.settled.dir,
+                hindrance,
+            });
+            self.hindered.extend(hindered);
+        }
+    }
+
+    /// Takes out the disks whose databases have failed since they were opened. Gives those that
+    /// are not to be used again.
+    pub fn take_failed(&mut self) -> Vec<DiskId> {
+        self.take_hindered();
+        let has_failed = |disk: &mut Ready| disk.db.failure().borrow().is_some();
+        let before = self.broken.len();
+        for Ready { settled, db } in self.ready.extract_if(.., has_failed) {
+            let why = db.failure().borrow().as_ref().map(ToString::to_string);
+            let why = why.unwrap_or_default();
+            self.broken.push(Broken { settled, why });
+        }
+        let failed = self.broken[before..].iter();
+        failed.map(|disk| disk.settled.identity.disk).collect()
+    }
+}
+
+/// Opens all at once. After the birth, a disk whose database does not open is to get another, if
+/// nothing else keeps it from being opened.
 pub(super) async fn open_all(
     disks: Vec<Settled>,
     birth: bool,
     shared: &DbShared,
-) -> Result<(Vec<Ready>, Vec<Broken>), OpenError> {
+) -> Result<Databases, OpenError> {
     let opened = join_all(disks.into_iter().map(|settled| {
         let shared = shared.clone();
         spawn_blocking(move || {
@@ -51,13 +124,13 @@ pub(super) async fn open_all(
             let db = match birth {
                 true => Db::create(&dir, &shared),
                 false => finish_replacing(&settled.dir)
-                    .map_err(|e| DbError::Failed(e.to_string().into()))
+                    .map_err(|e| DbError::of_opening(&e))
                     .and_then(|()| Db::open(&dir, &shared)),
             };
             (settled, db)
         })
     }));
-    let (mut ready, mut broken) = (Vec::new(), Vec::new());
+    let (mut ready, mut broken, mut hindered) = (Vec::new(), Vec::new(), Vec::new());
     for opened in opened.await {
         let (settled, db) = opened.map_err(|_| Error::Closing)?;
         match db {
@@ -68,6 +141,11 @@ pub(super) async fn open_all(
                     source: error.into(),
                 });
             }
+            Err(DbError::Hindered(hindrance, what)) => {
+                let dir = settled.dir;
+                tracing::error!(%hindrance, %what, dir = %dir.display(), "a disk is left out");
+                hindered.push(Hindered { dir, hindrance });
+            }
             Err(error) => {
                 tracing::error!(%error, dir = %settled.dir.display(),
                     "a disk's database is not usable");
@@ -76,11 +154,18 @@ pub(super) async fn open_all(
             }
         }
     }
-    Ok((ready, broken))
+    Ok(Databases {
+        ready,
+        broken,
+        hindered,
+    })
 }
 
 /// What a cut left of [`replace`]. A new database takes its name only once it is complete.
 fn finish_replacing(dir: &Path) -> io::Result<()> {
+    if let Err(error) = probe::clean(dir) {
+        tracing::warn!(%error, dir = %dir.display(), "what a probe left stays");
+    }
     let [database, new, old] = [DATABASE, NEW_DATABASE, OLD_DATABASE].map(|name| dir.join(name));
     if !database.exists() && old.exists() && new.exists() {
         fs::rename(&new, &database)?;
@@ -111,35 +196,47 @@ pub(super) async fn replace(
     epoch: Epoch,
 ) -> Result<Ready, (Settled, Error)> {
     let Broken { settled, why } = broken;
-    let (dir, shared) = (settled.dir.clone(), shared.clone());
-    tracing::warn!(dir = %dir.display(), why, "making a disk's database anew");
-    let made = spawn_blocking(move || -> Result<Arc<Db>, Error> {
-        let [database, new, old] =
-            [DATABASE, NEW_DATABASE, OLD_DATABASE].map(|name| dir.join(name));
-        remove(&new)?;
-        let db = Db::create(&new, &shared)?;
-        let count = relist(&dir, &db, epoch)?;
-        let crash = db.crash().clone();
-        db.close();
-        drop(db);
-        crash.pass_disk(DiskPoint::DatabaseListed);
-        remove(&old)?;
-        if database.exists() {
-            fs::rename(&database, &old)?;
-        }
-        crash.pass_disk(DiskPoint::DatabaseAside);
-        fs::rename(&new, &database)?;
-        crash.pass_disk(DiskPoint::DatabaseRenamed);
-        sync_folder(&dir)?;
-        remove(&old)?;
-        crash.pass_disk(DiskPoint::DatabaseRemoved);
-        tracing::info!(dir = %dir.display(), shards = count, "a disk has a new database");
-        Ok(Db::open(&database, &shared)?)
+    let shared = shared.clone();
+    tracing::warn!(dir = %settled.dir.display(), why, "making a disk's database anew");
+    let of = settled.clone();
+    let made = spawn_blocking(move || {
+        make(&of, &shared, epoch)?;
+        put_in_place(&of, &shared)
     });
     match made.await.unwrap_or(Err(Error::Closing)) {
         Ok(db) => Ok(Ready { settled, db }),
         Err(error) => Err((settled, error)),
     }
+}
+
+/// The first half: a new database beside the old one, of which nothing is asked. Blocks.
+pub(super) fn make(disk: &Settled, shared: &DbShared, epoch: Epoch) -> Result<(), Error> {
+    let dir = &disk.dir;
+    let new = dir.join(NEW_DATABASE);
+    remove(&new)?;
+    let db = Db::create(&new, shared)?;
+    let shards = relist(dir, &db, epoch)?;
+    db.close();
+    tracing::info!(dir = %dir.display(), shards, "a disk's new database is made");
+    shared.crash().pass_disk(DiskPoint::DatabaseListed);
+    Ok(())
+}
+
+/// The second half: it takes the old one's place, which must be closed. Blocks.
+pub(super) fn put_in_place(disk: &Settled, shared: &DbShared) -> Result<Arc<Db>, Error> {
+    let dir = &disk.dir;
+    let [database, new, old] = [DATABASE, NEW_DATABASE, OLD_DATABASE].map(|name| dir.join(name));
+    remove(&old)?;
+    if database.exists() {
+        fs::rename(&database, &old)?;
+    }
+    shared.crash().pass_disk(DiskPoint::DatabaseAside);
+    fs::rename(&new, &database)?;
+    shared.crash().pass_disk(DiskPoint::DatabaseRenamed);
+    sync_folder(dir)?;
+    remove(&old)?;
+    shared.crash().pass_disk(DiskPoint::DatabaseRemoved);
+    Ok(Db::open(&database, shared)?)
 }
 
 /// Lists the shards of a disk whose database may lack some.
@@ -155,8 +252,7 @@ pub(super) async fn list_again(disk: &Ready, epoch: Epoch) -> Result<(), Error> 
 mod tests {
     use std::time::Duration;
 
-    use super::*;
-    use crate::node::{Node, Options};
+    use crate::node::{Held, Node, Options};
     use crate::store::ObjectStore as _;
     use crate::types::{Account, AccountId};
 
@@ -173,18 +269,16 @@ mod tests {
     async fn b_66_a_database_that_failed_is_made_anew_at_the_next_start() {
         let root = tempfile::tempdir().unwrap();
         let directories: Vec<_> = (0..4).map(|n| root.path().join(format!("{n}"))).collect();
-        let options = Options::new(directories.clone());
+        let mut options = Options::new(directories.clone());
+        options.renew_after = Duration::from_secs(600);
         let node = Node::open(options.clone()).await.unwrap();
         node.put_account(account("a")).await.unwrap();
         let failing = {
             let databases = node.databases.lock().unwrap();
-            let found = databases.iter().find(|(_, db)| {
-                let dir = directories[2].join(DATABASE);
-                db.rocks().path().starts_with(dir)
-            });
-            let (id, db) = found.unwrap();
-            db.break_disk();
-            *id
+            let in_dir = |held: &&Held| held.settled.dir == directories[2];
+            let held = databases.iter().find(in_dir).unwrap();
+            held.db.as_ref().unwrap().break_disk();
+            held.id()
         };
         for n in 0..20 {
             node.put_account(account(&n.to_string())).await.unwrap();

@@ -14,12 +14,10 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::future::join_all;
 use tokio::task::spawn_blocking;
 
-use super::Node;
 use super::databases::DATABASE;
-use super::upkeep::watch;
+use super::{Held, Node};
 use crate::db::Db;
 use crate::disk::Disk;
 use crate::disk::identity::{self, Settled};
@@ -59,9 +57,11 @@ impl Node {
         let directory = new.unwrap_or(Path::new(&row.directory)).to_owned();
         let (template, env) = (self.template, self.env.clone());
         let shared = self.db_shared.clone();
+        self.shards.drop_disk(old);
         // Among them may be the one whose last hold is waited for.
         drop(here);
         self.let_go(old).await?;
+        self.databases().retain(|held| held.id() != old);
         let made = spawn_blocking(move || {
             let settled = identity::adopt(&directory, &template, env.as_ref(), shared.crash());
             let settled = settled.map_err(|e| ReplaceError::Directory(e.to_string()))?;
@@ -90,25 +90,22 @@ impl Node {
 
     /// When this returns, nothing of this process has the disk's database, which may lie where the
     /// new one's will, and which would remove the files there that it does not know.
-    async fn let_go(&self, disk: DiskId) -> Result<()> {
-        self.shards.drop_disk(disk);
+    pub(super) async fn let_go(&self, disk: DiskId) -> Result<()> {
         for group in [&self.system, &self.objects] {
             group.remove_disk(disk);
         }
-        let held: Vec<_> = {
+        let (db, mut failure) = {
             let mut databases = self.databases();
-            let (old, kept) = databases.drain(..).partition(|(id, _)| *id == disk);
-            *databases = kept;
-            old
+            let Some(held) = databases.iter_mut().find(|held| held.id() == disk) else {
+                return Ok(());
+            };
+            (held.db.take(), held.failure.clone())
         };
-        // This function's own hold ends here, too.
-        let held: Vec<_> = held.into_iter().map(|(_, db)| db.failure()).collect();
-        // Its last sign of life goes when RocksDB has ended.
-        let ended = held
-            .into_iter()
-            .map(|mut failure| async move { while failure.changed().await.is_ok() {} });
-        let ended = tokio::time::timeout(LET_GO_MAX, join_all(ended)).await;
-        ended.map(drop).map_err(|_| {
+        // The last handle waits for its log thread.
+        spawn_blocking(move || drop(db));
+        let ended = async { while failure.changed().await.is_ok() {} };
+        let ended = tokio::time::timeout(LET_GO_MAX, ended).await;
+        ended.map_err(|_| {
             Error::Unavailable("the lost disk's database is still in use: ask again".into())
         })
     }
@@ -121,10 +118,13 @@ impl Node {
     }
 
     /// A disk that group 0 knows takes its part.
-    async fn join(&self, mut settled: Settled, db: Arc<Db>) -> Result<()> {
+    pub(super) async fn join(&self, mut settled: Settled, db: Arc<Db>) -> Result<()> {
         let id = settled.identity.disk;
         let crash = db.crash().clone();
         let born = spawn_blocking(move || {
+            if settled.identity.born {
+                return settled;
+            }
             if let Err(error) = identity::mark_born(&mut settled, &crash) {
                 // The next start marks it.
                 tracing::warn!(%error, "a disk is not marked born");
@@ -132,16 +132,18 @@ impl Node {
             settled
         });
         let settled = born.await.map_err(|_| Error::Closing)?;
+        {
+            let mut databases = self.databases();
+            databases.retain(|held| held.id() != id);
+            databases.push(Held::new(settled.clone(), db.clone()));
+        }
+        let joining = OpenDisk { id, db: db.clone() };
+        self.groups().join_running(&joining).await?;
         let disk = LocalDisk::open(settled, db.clone(), Reserve::default())?;
         let disk: Arc<dyn Disk> = Arc::new(disk);
-        let groups = self.groups();
-        groups
-            .join_running(&OpenDisk { id, db: db.clone() })
-            .await?;
-        let watch = watch(disk.clone(), groups, self.disks.clone());
-        self.upkeep.run(watch);
-        self.databases().push((id, db));
+        self.watch(disk.clone());
         self.shards.add_disk(disk);
+        self.take_stock(id, &db);
         self.healer.wake_all();
         Ok(())
     }

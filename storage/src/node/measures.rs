@@ -24,6 +24,7 @@ impl Node {
             measure_group(name, group, &mut measures);
         }
         self.measure_gc(&mut measures);
+        self.measure_renewals(&mut measures);
         self.measure_heal(&mut measures).await;
         if let Ok(over) = self.over_quota().await {
             let help = "Buckets that hold more than their soft quotas; no more than 1000 are told.";
@@ -139,6 +140,25 @@ impl Node {
             ),
         ] {
             measures.push(Measure::gauge(name, help, value));
+        }
+    }
+
+    fn measure_renewals(&self, measures: &mut Vec<Measure>) {
+        let counts = &self.renewals;
+        for (name, help, count) in [
+            (
+                "disk_renewals_total",
+                "Disks that failed and were taken back with a new database.",
+                &counts.renewed,
+            ),
+            (
+                "disk_renewal_failures_total",
+                "Tries to take a failed disk back that failed.",
+                &counts.failed,
+            ),
+        ] {
+            let count = count.load(Ordering::Relaxed);
+            measures.push(Measure::counter(name, help, count));
         }
     }
 

@@ -13,12 +13,13 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::task::spawn_blocking;
 
-use super::databases::{self, Broken, Ready};
+use super::databases::{self, Broken, Databases, Hindered, Ready};
 use super::disks::{directory_named, directory_of};
+use super::renew::RENEW_AFTER;
 use super::upkeep::{self, Upkeep};
-use super::{Names, Node};
+use super::{Held, Names, Node};
 use crate::crash::Crash;
-use crate::db::DbShared;
+use crate::db::{DbShared, Hindrance};
 use crate::disk::Disk;
 use crate::disk::identity::{self, Found, Identity, IdentityError};
 use crate::disk::local::{LocalDisk, Reserve};
@@ -57,6 +58,8 @@ pub struct Options {
     /// Disks that are not here are waited for so long before the metadata is formed anew without
     /// them.
     pub reform_after: Duration,
+    /// A disk that failed is looked at again after this.
+    pub renew_after: Duration,
     /// Where a test cuts this node off.
     pub crash: Crash,
 }
@@ -69,6 +72,7 @@ impl Options {
             env: Arc::new(SystemEnv),
             gc_every: GC_EVERY,
             reform_after: REFORM_AFTER,
+            renew_after: RENEW_AFTER,
             crash: Crash::default(),
         }
     }
@@ -80,6 +84,8 @@ pub enum OpenError {
     Directories(#[from] IdentityError),
     #[error("{}: {source}", dir.display())]
     Disk { dir: PathBuf, source: Error },
+    #[error("{}: {hindrance}", dir.display())]
+    Hindered { dir: PathBuf, hindrance: Hindrance },
     #[error("storage class {class}: {data}+{parity} is no geometry that {disks} disks can have")]
     Geometry {
         class: String,
@@ -130,7 +136,7 @@ impl Node {
         ready = mark_born(ready, birth).await?;
         let databases = ready
             .iter()
-            .map(|d| (d.settled.identity.disk, d.db.clone()));
+            .map(|disk| Held::new(disk.settled.clone(), disk.db.clone()));
         let databases = Mutex::new(databases.collect());
         let disks = open_disks(ready)?;
         let (damage, damaged) = mpsc::channel(DAMAGE_QUEUE_LEN_MAX);
@@ -160,10 +166,13 @@ impl Node {
             },
             disks: Arc::new(disks),
             replacing: Default::default(),
+            failed: Arc::default(),
+            renew_after: options.renew_after,
+            renewals: Default::default(),
             refused: Mutex::new(refused),
             lost: lost
                 .iter()
-                .map(|e| (directory_named(e.dir()), e.to_string()))
+                .map(|(dir, why)| (directory_named(dir), why.clone()))
                 .collect(),
             collected: Arc::default(),
             healer,
@@ -216,7 +225,7 @@ struct Opened {
     /// It is the store's first start.
     birth: bool,
     /// The directories that are no disks now, and why.
-    lost: Vec<IdentityError>,
+    lost: Vec<(PathBuf, String)>,
 }
 
 /// Opens disks and groups until they answer.
@@ -235,9 +244,11 @@ async fn open_metadata(
         for error in &lost {
             tracing::error!(%error, "a disk is lost");
         }
-        let (mut ready, mut broken) = databases::open_all(disks, birth, shared).await?;
+        let mut databases = databases::open_all(disks, birth, shared).await?;
+        databases.refuse(true)?;
         // Where it is only for databases that are damaged, waiting brings nothing.
-        let may_reform = waited || (lost.is_empty() && !broken.is_empty());
+        let all_here = lost.is_empty() && databases.hindered.is_empty();
+        let may_reform = waited || (all_here && !databases.broken.is_empty());
         let start = if birth {
             Start::Birth
         } else {
@@ -245,15 +256,22 @@ async fn open_metadata(
         };
         // Each turn but the last finds another database that fails as it is used.
         let started = loop {
-            let started = start_groups(&open(&ready), damage(&broken), start, losses).await;
+            let (open, damaged) = (open(&databases.ready), damage(&databases.broken));
+            let started = start_groups(&open, damaged, start, losses).await;
+            drop(open);
             match started {
-                Ok(started) if !answers(&started.groups, &mut ready, &mut broken).await? => {}
+                Ok(started) if !answers(&started.groups, &mut databases).await? => {}
                 started => break started,
             }
+            databases.refuse(true)?;
         };
         match started {
             Ok(started) => {
-                let (ready, groups) = complete(ready, broken, started, shared).await?;
+                let mut lost: Vec<_> = lost
+                    .iter()
+                    .map(|error| (error.dir().to_owned(), error.to_string()))
+                    .collect();
+                let (ready, groups) = complete(databases, started, shared, &mut lost).await?;
                 return Ok(Opened {
                     ready,
                     groups,
@@ -262,28 +280,28 @@ async fn open_metadata(
                 });
             }
             Err(StartError::Standstill(Standstill::NoMajority)) if !waited => {
-                tracing::error!(up = ready.len(), given, wait = ?options.reform_after,
+                tracing::error!(up = databases.ready.len(), given, wait = ?options.reform_after,
                     "most copies of the metadata are missing: waiting for their disks, and then \
                      going on from the others alone");
-                drop((ready, broken));
+                drop(databases);
                 tokio::time::sleep(options.reform_after).await;
                 waited = true;
             }
-            Err(error) => return Err(refused(error, &ready, given)),
+            Err(error) => {
+                databases.refuse(false)?;
+                return Err(refused(error, &databases.ready, given));
+            }
         }
     }
 }
 
 /// Waits until both groups answer. False: a database failed instead, as one does that is damaged
-/// where nobody looked before; it is marked, and all must be thought over without it.
+/// where nobody looked before; it is marked, if it is not to be used again, and all must be thought
+/// over without it.
 ///
 /// Power goes before it is marked: the next start finds it so again.
-async fn answers(
-    groups: &Groups,
-    ready: &mut Vec<Ready>,
-    broken: &mut Vec<Broken>,
-) -> Result<bool, OpenError> {
-    let failures = ready.iter().map(|disk| {
+async fn answers(groups: &Groups, databases: &mut Databases) -> Result<bool, OpenError> {
+    let failures = databases.ready.iter().map(|disk| {
         let mut failure = disk.db.failure();
         Box::pin(async move { failure.wait_for(Option::is_some).await.is_ok() })
     });
@@ -294,13 +312,8 @@ async fn answers(
         _ = failure => {}
         answered = both => return Ok(answered.map(|_| true)?),
     }
-    let is_failed = |disk: &Ready| disk.db.failure().borrow().is_some();
-    let failed: Vec<_> = ready.extract_if(.., |disk| is_failed(disk)).collect();
-    for Ready { settled, db } in failed {
-        groups.mark(settled.identity.disk).await;
-        let why = db.failure().borrow().as_ref().map(ToString::to_string);
-        let why = why.unwrap_or_default();
-        broken.push(Broken { settled, why });
+    for disk in databases.take_failed() {
+        groups.mark(disk).await;
     }
     groups.system.shutdown().await;
     groups.objects.shutdown().await;
@@ -342,13 +355,25 @@ fn damage(broken: &[Broken]) -> Vec<(DiskId, String)> {
 
 /// Once the groups answer: takes in the disks that they were to answer without.
 async fn complete(
-    ready: Vec<Ready>,
-    mut broken: Vec<Broken>,
+    mut found: Databases,
     mut started: Started,
     shared: &DbShared,
+    lost: &mut Vec<(PathBuf, String)>,
 ) -> Result<(Vec<Ready>, Groups), OpenError> {
     let groups = started.groups.clone();
     let epoch = groups.objects.read(|view| view.epochs()).await?.epoch;
+    // Those that were not to be read count as damaged so far.
+    found.take_hindered();
+    let Databases {
+        ready,
+        mut broken,
+        hindered,
+    } = found;
+    lost.extend(
+        hindered
+            .into_iter()
+            .map(|Hindered { dir, hindrance }| (dir, hindrance.to_string())),
+    );
     let (mut usable, mut databases) = (Vec::new(), Vec::new());
     for Ready { settled, db } in ready {
         let id = settled.identity.disk;
@@ -508,7 +533,10 @@ mod tests {
         // A look at the disk that is still under way holds its lock.
         let node = loop {
             match Node::open(options.clone()).await {
-                Err(OpenError::Directories(IdentityError::Locked { .. })) => {
+                Err(
+                    OpenError::Directories(IdentityError::Locked { .. })
+                    | OpenError::Hindered { .. },
+                ) => {
                     tokio::time::sleep(Duration::from_millis(20)).await;
                 }
                 opened => break opened.unwrap(),
@@ -534,7 +562,10 @@ mod tests {
             // What is still under way in the last one holds locks.
             tokio::time::sleep(Duration::from_millis(200)).await;
             match Node::open(options.clone()).await {
-                Err(OpenError::Directories(IdentityError::Locked { .. })) => {}
+                Err(
+                    OpenError::Directories(IdentityError::Locked { .. })
+                    | OpenError::Hindered { .. },
+                ) => {}
                 opened => return opened.unwrap(),
             }
         }

@@ -2,25 +2,28 @@
 //! damage that readers meet.
 
 use std::panic::AssertUnwindSafe;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use futures_util::future::join_all;
 use tokio::sync::mpsc;
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::{MissedTickBehavior, timeout};
 
-use super::{Node, quotas};
-use crate::db::Db;
+use super::{Node, quotas, renew};
+use crate::db::{Db, DbError};
+use crate::disk::pending::{owes_stock, stock_taken};
 use crate::disk::{Disk, DiskState};
 use crate::error::{Error, Result};
 use crate::meta::command::{Change, HealEntry};
 use crate::meta::start::Groups;
 use crate::meta::view::{DiskRow, Standing};
 use crate::quorum::DamageReport;
+use crate::repair::alarm::Alarm;
 use crate::repair::disks::Disks;
 use crate::repair::gc::Collector;
+use crate::repair::stock::Taking;
 use crate::store::Health;
 use crate::types::DiskId;
 
@@ -89,17 +92,22 @@ pub(super) fn start(
     let healer = node.healer.clone();
     node.upkeep.run(async move { healer.run().await });
     for disk in node.shards.disks() {
-        node.upkeep
-            .run(watch(disk.clone(), node.groups(), node.disks.clone()));
+        node.watch(disk);
     }
     let scrubber = node.scrubber.clone();
     node.upkeep.run(async move { scrubber.run().await });
     let disks = node.disks.clone();
     node.upkeep.run(async move { disks.run().await });
     node.upkeep.run(note_presence(node.groups()));
-    for (disk, db) in node.databases().iter() {
-        node.take_stock(*disk, db);
-    }
+    let held: Vec<_> = {
+        let databases = node.databases();
+        let held = databases.iter();
+        held.filter_map(|held| Some((held.id(), held.db.clone()?)))
+            .collect()
+    };
+    held.iter()
+        .for_each(|(disk, db)| node.take_stock(*disk, db));
+    node.upkeep.run(renew::run(Arc::downgrade(node)));
     node.upkeep.run(quotas::watch(Arc::downgrade(node)));
     let weak = Arc::downgrade(node);
     node.upkeep.run(async move {
@@ -146,7 +154,7 @@ async fn wanted(collector: &Collector) {
 }
 
 /// Ends the metadata replicas of a disk that is gone, and sees that the metadata goes on.
-pub(super) async fn watch(disk: Arc<dyn Disk>, groups: Groups, disks: Arc<Disks>) {
+async fn watch(disk: Arc<dyn Disk>, groups: Groups, disks: Arc<Disks>, failed: Arc<Alarm>) {
     let mut state = disk.state();
     let lost = state.wait_for(|state| matches!(state, DiskState::Lost(_) | DiskState::Failed(_)));
     let Ok(why) = lost.await.map(|state| state.clone()) else {
@@ -164,13 +172,37 @@ pub(super) async fn watch(disk: Arc<dyn Disk>, groups: Groups, disks: Arc<Disks>
         Err(error) => tracing::error!(%error, "the metadata does not go on"),
     }
     disks.wake();
+    failed.wake();
+}
+
+/// If the disk's database says that it is owed.
+async fn take_stock(stock: Taking, disk: DiskId, db: Weak<Db>) {
+    match ask(&db, owes_stock).await {
+        Ok(true) if stock.to_its_end(disk).await => {}
+        Ok(_) => return,
+        Err(error) => return tracing::warn!(%error, %disk, "no stock is taken of a disk"),
+    }
+    if let Err(error) = ask(&db, stock_taken).await {
+        tracing::warn!(%error, %disk, "stock will be taken of a disk again");
+    }
+}
+
+/// Holds the database no longer than that, as it may have to be made anew meanwhile.
+async fn ask<T: Send + 'static>(db: &Weak<Db>, what: fn(&Db) -> Result<T, DbError>) -> Result<T> {
+    let db = db.upgrade().ok_or(Error::Closing)?;
+    let asked = spawn_blocking(move || what(&db)).await;
+    Ok(asked.map_err(|_| Error::Closing)??)
 }
 
 impl Node {
+    pub(super) fn watch(&self, disk: Arc<dyn Disk>) {
+        let (groups, disks, failed) = (self.groups(), self.disks.clone(), self.failed.clone());
+        self.upkeep.run(watch(disk, groups, disks, failed));
+    }
+
     pub(super) fn take_stock(&self, disk: DiskId, db: &Arc<Db>) {
         let (stock, db) = (self.stock.begin(), Arc::downgrade(db));
-        self.upkeep
-            .run(async move { stock.take_if_owed(disk, db).await });
+        self.upkeep.run(take_stock(stock, disk, db));
     }
 
     async fn queue_heals(&self, reports: impl Iterator<Item = DamageReport>) -> Result<()> {
@@ -232,7 +264,7 @@ impl Node {
         let closed = join_all(
             databases
                 .into_iter()
-                .map(|(_, db)| tokio::task::spawn_blocking(move || db.close())),
+                .map(|held| spawn_blocking(move || held.db.iter().for_each(|db| db.close()))),
         );
         if closed.await.iter().any(Result::<_, _>::is_err) {
             tracing::error!(error = %Error::Closing, "a database did not close");

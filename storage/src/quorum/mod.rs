@@ -73,7 +73,7 @@ pub struct DamageReport {
 pub enum Removed {
     /// Each is surely gone.
     All,
-    /// All but those on disks that are not here, or down until the next start.
+    /// All but those on disks that are not here, or down.
     ButAway,
     /// A disk did not do it, and may the next time.
     Failed,

@@ -10,16 +10,13 @@
 //! before that: it is taken once more, from the start. Rows that come up behind the walk are of
 //! writes that the disk has acknowledged since.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use futures_util::{StreamExt as _, stream};
-use tokio::task::spawn_blocking;
 use tokio::time::sleep;
 
-use crate::db::{Db, DbError};
-use crate::disk::pending::{owes_stock, stock_taken};
 use crate::error::{Error, Result};
 use crate::meta::command::{Change, HealEntry};
 use crate::meta::view::Owed;
@@ -82,29 +79,21 @@ impl Stock {
 }
 
 impl Taking {
-    /// Takes stock of a disk if its database says so. Ends when that is done, or the disk is down:
-    /// it is not kept from being made anew.
-    pub async fn take_if_owed(self, disk: DiskId, db: Weak<Db>) {
-        let Taking(stock) = &self;
-        match ask(&db, owes_stock).await {
-            Ok(true) => {}
-            Ok(false) => return,
-            Err(error) => return tracing::warn!(%error, %disk, "no stock is taken of a disk"),
-        }
+    /// Ends when all that the disk lacks is queued, or, with false, when the disk is down.
+    pub async fn to_its_end(&self, disk: DiskId) -> bool {
+        let Taking(stock) = self;
         tracing::warn!(%disk, "taking stock of a disk that may lack shards");
         while stock.is_up(disk) {
             match stock.take(disk).await {
                 Ok((shards, lacking)) => {
                     tracing::info!(%disk, shards, lacking, "stock was taken of a disk");
-                    if let Err(error) = ask(&db, stock_taken).await {
-                        tracing::warn!(%error, %disk, "stock will be taken of a disk again");
-                    }
-                    return;
+                    return true;
                 }
                 Err(error) => tracing::warn!(%error, %disk, "stock is not taken to its end"),
             }
             sleep(RETRY_AFTER).await;
         }
+        false
     }
 }
 
@@ -169,13 +158,6 @@ impl Stock {
         };
         (HealEntry { write_id, rank }, self.shards.find(shard).await)
     }
-}
-
-/// Holds the database no longer than that.
-async fn ask<T: Send + 'static>(db: &Weak<Db>, what: fn(&Db) -> Result<T, DbError>) -> Result<T> {
-    let db = db.upgrade().ok_or(Error::Closing)?;
-    let asked = spawn_blocking(move || what(&db)).await;
-    Ok(asked.map_err(|_| Error::Closing)??)
 }
 
 /// Of a write, a disk has one shard at most. What was never written is owed already.

@@ -1,0 +1,103 @@
+//! Whether a disk that failed can be written and read after all.
+//!
+//! A failed write or sync ends the use of a disk: what the kernel then has of a file is not what
+//! the disk has. Nothing of that is looked at here. In the disk's directory and in each folder of
+//! shards a new file is written, synced, read back from the disk and removed, which is all that a
+//! disk is asked to do. Power goes here: `probe` is left in the directory, and a start that finds
+//! it removes it from the folders, too ([`clean`]).
+
+use std::fs::{self, File};
+use std::io::{self, Read as _, Seek as _, Write as _};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{Advice, fadvise, statvfs};
+
+use super::{Reserve, is_full};
+use crate::disk::identity::{Settled, is_still, shard_folder, sync_folder};
+
+const FILE: &str = "probe";
+const LEN: usize = 16 << 10;
+
+#[derive(Debug, thiserror::Error)]
+pub enum Unwell {
+    /// With room again it may be well.
+    #[error("it is full")]
+    Full,
+    #[error("it is not the disk that it was")]
+    Other,
+    #[error("a probe of it failed in {}: {source}", folder.display())]
+    Failed { folder: PathBuf, source: io::Error },
+}
+
+/// Blocks, on a disk that hangs for ever.
+pub fn probe(disk: &Settled, reserve: Reserve) -> Result<(), Unwell> {
+    let dir = &disk.dir;
+    let failed = |folder: &Path, source| {
+        let folder = folder.to_owned();
+        Unwell::Failed { folder, source }
+    };
+    match is_still(dir, disk.identity.disk) {
+        Ok(true) => {}
+        Ok(false) => return Err(Unwell::Other),
+        Err(source) => return Err(failed(dir, source)),
+    }
+    let stat = statvfs(dir).map_err(|e| failed(dir, e.into()))?;
+    if reserve.look(&stat).space.for_metadata == 0 {
+        return Err(Unwell::Full);
+    }
+    let tried = |folder: &Path, try_it: fn(&Path) -> io::Result<()>| {
+        try_it(folder).map_err(|source| match is_full(&source) {
+            true => Unwell::Full,
+            false => failed(folder, source),
+        })
+    };
+    // The one in the directory comes first and goes last, so that it tells of the others.
+    tried(dir, write)?;
+    let folders = (0..=u8::MAX).map(|first| shard_folder(dir, first));
+    for folder in folders {
+        tried(&folder, write)?;
+        tried(&folder, remove)?;
+    }
+    tried(dir, remove)
+}
+
+fn write(folder: &Path) -> io::Result<()> {
+    let content: Vec<u8> = (0..LEN / 16)
+        .flat_map(|_| rand::random::<[u8; 16]>())
+        .collect();
+    let mut options = File::options();
+    let options = options.read(true).write(true).create(true).truncate(true);
+    let mut file = options.open(folder.join(FILE))?;
+    file.write_all(&content)?;
+    file.sync_all()?;
+    sync_folder(folder)?;
+    // Else it would be read from memory.
+    fadvise(&file, 0, None, Advice::DontNeed)?;
+    let mut found = Vec::with_capacity(LEN);
+    file.rewind()?;
+    file.read_to_end(&mut found)?;
+    match found == content {
+        true => Ok(()),
+        false => Err(io::Error::other("it gave back what was not written")),
+    }
+}
+
+fn remove(folder: &Path) -> io::Result<()> {
+    fs::remove_file(folder.join(FILE))?;
+    sync_folder(folder)
+}
+
+/// Removes what a probe that was cut has left.
+pub fn clean(dir: &Path) -> io::Result<()> {
+    if !dir.join(FILE).exists() {
+        return Ok(());
+    }
+    let folders = (0..=u8::MAX).map(|first| shard_folder(dir, first));
+    for folder in folders.chain([dir.to_owned()]) {
+        match fs::remove_file(folder.join(FILE)) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+            _ => {}
+        }
+    }
+    Ok(())
+}
