@@ -335,7 +335,7 @@ impl Model {
         };
         let data = match inline {
             true => self.replica.inline("part"),
-            false if number % 2 == 0 => self.replica.narrow(50),
+            false if number.is_multiple_of(2) => self.replica.narrow(50),
             false => self.replica.sharded(50),
         };
         let chosen = ChosenPart {
