@@ -253,7 +253,8 @@ impl Recoder {
         if let Some(set) = &to {
             self.shards.confirm(write_id, set);
             self.counts.recoded.fetch_add(1, Ordering::Relaxed);
-            tracing::debug!(%write_id, from = old.shards.len(), to = set.shards.len(), "coded again");
+            let (from, to) = (old.shards.len(), set.shards.len());
+            tracing::debug!(%write_id, from, to, "coded again");
         }
         Ok(Outcome::Settled)
     }
