@@ -173,7 +173,8 @@ impl Lane {
             // Only a store's birth does it.
             (self.disks, self.told) = (Disks::fresh(4), Told::default());
         }
-        if matches!(at.point, Point::Command(CommandKind::RecodeData, _)) {
+        let recodes = matches!(at.point, Point::Command(CommandKind::RecodeData, _));
+        if recodes {
             self.write_narrow();
         }
         if !self.start(Some(at)) {
@@ -181,7 +182,10 @@ impl Lane {
         }
         let lived = self.audit().and_then(|()| self.tour());
         if lived.is_ok() {
-            self.damage();
+            // What is narrow would not bear it.
+            if !recodes {
+                self.damage();
+            }
             if !self.ends_by_itself() {
                 // Requests of this process may have held back what gc does at a start.
                 self.kill();
@@ -203,8 +207,10 @@ impl Lane {
         }
     }
 
-    /// What is written without a disk is coded again as soon as the disk is back.
+    /// What is written without a disk is coded again as soon as the disk is back. The others must
+    /// have all their shards meanwhile, which earlier points may have taken.
     fn write_narrow(&mut self) {
+        (self.disks, self.told) = (Disks::fresh(4), Told::default());
         let (here, away) = (self.disks.path(4), self.disks.folder().join("away"));
         assert!(self.start(None), "{}", self.log());
         self.kill();
