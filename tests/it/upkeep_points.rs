@@ -336,9 +336,10 @@ impl Lane {
         let hidden = self.aside("hidden");
         self.post("settings", &json!({ "heal_paused": true }))?;
         self.hide(&hidden);
-        self.until("what is missed is queued", |status, lane| {
-            // What only a report of a reader puts there.
-            lane.audit().is_ok() && status["heal"]["queued_shards"] != 0
+        // Readers may not need what is missed.
+        self.post("scrub/start", &json!({}))?;
+        self.until("what is missed is queued", |status, _| {
+            status["heal"]["queued_shards"] != 0
         })?;
         self.unhide(&hidden);
         self.post("settings", &json!({ "heal_paused": false }))?;
