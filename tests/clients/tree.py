@@ -22,6 +22,9 @@ NAMES = [
     "(round) [square].txt",
 ]
 
+# A while ago.
+WRITTEN = 1_700_000_000
+
 
 def make_tree(folder, count=40):
     """Files of many sizes below `folder`: from none to a few hundred KiB."""
@@ -32,6 +35,8 @@ def make_tree(folder, count=40):
         path = root / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(source.randbytes([0, 1, 1000, 9000, 300_000][at % 5]))
+        # S3 tells times in whole seconds: a file changed in the second of its upload is newer.
+        os.utime(path, (WRITTEN, WRITTEN))
     return root
 
 

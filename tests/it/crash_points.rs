@@ -582,17 +582,12 @@ fn f_01_every_crash_point_is_reached_and_leaves_old_or_new() {
     let places = places();
     thread::scope(|scope| {
         for lane_number in 0..LANES {
-            let own: Vec<CrashAt> = places
-                .iter()
-                .copied()
-                .skip(lane_number)
-                .step_by(LANES)
-                .collect();
+            let own = places.iter().skip(lane_number).step_by(LANES);
             scope.spawn(move || {
                 let mut lane = Lane::new();
                 for at in own {
                     println!("lane {lane_number}: {at}");
-                    lane.cut(at);
+                    lane.cut(*at);
                 }
                 lane.nothing_is_left();
             });

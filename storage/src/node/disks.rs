@@ -54,22 +54,21 @@ impl Node {
         {
             return Err(ReplaceError::Replaced(by.to_string()));
         }
-        let directory = new.unwrap_or(Path::new(&row.directory)).to_owned();
-        let (template, env) = (self.template, self.env.clone());
-        let shared = self.db_shared.clone();
+        let own = Path::new(&row.directory);
+        // What can still be read of the old disk is given up only for a place that will do.
+        let elsewhere = match new {
+            Some(new) if !is_one_place(new, own) => Some(self.adopt(new).await?),
+            _ => None,
+        };
         self.shards.drop_disk(old);
         // Among them may be the one whose last hold is waited for.
         drop(here);
         self.let_go(old).await?;
         self.databases().retain(|held| held.id() != old);
-        let made = spawn_blocking(move || {
-            let settled = identity::adopt(&directory, &template, env.as_ref(), shared.crash());
-            let settled = settled.map_err(|e| ReplaceError::Directory(e.to_string()))?;
-            let db = Db::create(&settled.dir.join(DATABASE), &shared);
-            let db = db.map_err(|e| ReplaceError::Store(e.into()))?;
-            Ok::<_, ReplaceError>((settled, db))
-        });
-        let (settled, db) = made.await.map_err(|_| Error::Closing)??;
+        let (settled, db) = match elsewhere {
+            Some(made) => made,
+            None => self.adopt(own).await?,
+        };
         let disk = settled.identity.disk;
         let new = Some((disk, directory_of(&settled)));
         match self.disks.change(Change::ReplaceDisk { old, new }).await {
@@ -86,6 +85,20 @@ impl Node {
         self.shards.expel_disk(old);
         self.disks.wake();
         Ok(disk)
+    }
+
+    /// A disk in `directory` that is not born, and its database.
+    async fn adopt(&self, directory: &Path) -> Result<(Settled, Arc<Db>), ReplaceError> {
+        let (directory, template) = (directory.to_owned(), self.template);
+        let (env, shared) = (self.env.clone(), self.db_shared.clone());
+        let made = spawn_blocking(move || {
+            let settled = identity::adopt(&directory, &template, env.as_ref(), shared.crash());
+            let settled = settled.map_err(|e| ReplaceError::Directory(e.to_string()))?;
+            let db = Db::create(&settled.dir.join(DATABASE), &shared);
+            let db = db.map_err(|e| ReplaceError::Store(e.into()))?;
+            Ok((settled, db))
+        });
+        made.await.map_err(|_| Error::Closing)?
     }
 
     /// When this returns, nothing of this process has the disk's database, which may lie where the
@@ -157,6 +170,12 @@ pub(super) fn directory_of(settled: &Settled) -> String {
 pub(super) fn directory_named(dir: &Path) -> String {
     let absolute = std::path::absolute(dir);
     absolute.as_deref().unwrap_or(dir).display().to_string()
+}
+
+/// Whatever links lead there.
+fn is_one_place(a: &Path, b: &Path) -> bool {
+    let found = |path: &Path| path.canonicalize().or_else(|_| std::path::absolute(path));
+    found(a).ok() == found(b).ok()
 }
 
 /// The disk that an operator names: by directory the one that is not gone, or went last.

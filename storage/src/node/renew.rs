@@ -222,6 +222,7 @@ mod tests {
     use crate::meta::group::{Group, GroupStatus};
     use crate::node::Options;
     use crate::node::testing::{Whole, create_bucket, put, rest};
+    use crate::operator::ReplaceError;
     use crate::store::ObjectStore as _;
     use crate::types::{Account, AccountId, BucketId, ByteRange, VersionSelector};
 
@@ -413,6 +414,41 @@ mod tests {
         node.close().await;
         drop(node);
         let node = reopened(&options).await;
+        check(&node, bucket, 0..10).await;
+        node.close().await;
+    }
+
+    /// A disk that only failed to write may hold what no other disk has.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn f_14_a_wrong_place_for_its_successor_costs_no_disk_that_can_be_read() {
+        let root = tempfile::tempdir().unwrap();
+        let options = options(root.path(), Duration::from_secs(600));
+        let node = Node::open(options.clone()).await.unwrap();
+        let bucket = create_bucket(&node).await;
+        write(&node, bucket, 0..10).await;
+        let [failed, gone @ ..] = &options.directories[..3] else {
+            unreachable!("there are four")
+        };
+        let id = break_database(&node, failed);
+        until(async || {
+            put(&node, bucket, "more", &mut Whole::new("x")).await;
+            is_failed(&node, id).await
+        })
+        .await;
+        let photos = root.path().join("photos");
+        fs::create_dir(&photos).unwrap();
+        fs::write(photos.join("cat"), b"x").unwrap();
+        let old = failed.display().to_string();
+        let refused = node.replace(&old, Some(&photos)).await;
+        assert!(matches!(refused, Err(ReplaceError::Directory(_))));
+        for folder in gone
+            .iter()
+            .flat_map(|dir| fs::read_dir(dir.join("shards")).unwrap())
+        {
+            for shard in fs::read_dir(folder.unwrap().path()).unwrap() {
+                fs::remove_file(shard.unwrap().path()).unwrap();
+            }
+        }
         check(&node, bucket, 0..10).await;
         node.close().await;
     }
