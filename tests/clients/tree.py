@@ -22,7 +22,8 @@ NAMES = [
     "(round) [square].txt",
 ]
 
-# A while ago.
+# A while ago: S3 tells times in whole seconds, and what was changed in the second of its upload is
+# newer than that.
 WRITTEN = 1_700_000_000
 
 
@@ -35,7 +36,6 @@ def make_tree(folder, count=40):
         path = root / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(source.randbytes([0, 1, 1000, 9000, 300_000][at % 5]))
-        # S3 tells times in whole seconds: a file changed in the second of its upload is newer.
         os.utime(path, (WRITTEN, WRITTEN))
     return root
 
@@ -43,6 +43,7 @@ def make_tree(folder, count=40):
 def make_file(name, size):
     path = pathlib.Path(name)
     path.write_bytes(random.Random(size).randbytes(size))
+    os.utime(path, (WRITTEN, WRITTEN))
     return path
 
 
