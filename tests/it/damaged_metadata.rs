@@ -3,7 +3,8 @@
 //! until a check from outside finds the store whole, and then the same happens to other disks.
 
 use std::collections::BTreeMap;
-use std::fs;
+use std::fs::{self, OpenOptions};
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -59,18 +60,37 @@ fn used(bytes: &[u8]) -> usize {
         .map_or(0, |last| last + 1)
 }
 
+/// `None` where a running server has merged the file into another since it was found.
+fn unless_gone<T>(done: io::Result<T>) -> Option<T> {
+    match done {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+        done => Some(done.unwrap()),
+    }
+}
+
+/// Makes no file that is not there.
+fn overwrite(file: &Path, bytes: &[u8]) {
+    let opened = OpenOptions::new().write(true).truncate(true).open(file);
+    if let Some(mut file) = unless_gone(opened) {
+        file.write_all(bytes).unwrap();
+    }
+}
+
 fn each(files: &[PathBuf], mut change: impl FnMut(&mut Vec<u8>)) {
     for file in files {
-        let mut bytes = fs::read(file).unwrap();
-        change(&mut bytes);
-        fs::write(file, bytes).unwrap();
+        if let Some(mut bytes) = unless_gone(fs::read(file)) {
+            change(&mut bytes);
+            overwrite(file, &bytes);
+        }
     }
 }
 
 fn trade(one: &Path, other: &Path) {
-    let contents = [fs::read(one).unwrap(), fs::read(other).unwrap()];
-    fs::write(one, &contents[1]).unwrap();
-    fs::write(other, &contents[0]).unwrap();
+    let contents = [one, other].map(|file| unless_gone(fs::read(file)));
+    if let [Some(first), Some(second)] = contents {
+        overwrite(one, &second);
+        overwrite(other, &first);
+    }
 }
 
 /// A way to damage the files of one kind on each of some disks.
@@ -96,8 +116,9 @@ const CHANGES: [(&str, Change); 6] = [
         disks.iter().for_each(|files| each(files, Vec::clear));
     }),
     ("removed", |disks, _| {
-        let files = disks.iter().flatten();
-        files.for_each(|file| fs::remove_file(file).unwrap());
+        for file in disks.iter().flatten() {
+            unless_gone(fs::remove_file(file));
+        }
     }),
     ("swapped within their disk", |disks, _| {
         for pair in disks.iter().flat_map(|files| files.chunks_exact(2)) {
