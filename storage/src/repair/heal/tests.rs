@@ -193,6 +193,11 @@ impl Store {
     /// A whole pass.
     async fn scrub_through(&self) -> crate::operator::ScrubStatus {
         self.node.begin_scrub().await.unwrap();
+        self.scrubbed().await
+    }
+
+    /// The pass that is under way, or the last.
+    async fn scrubbed(&self) -> crate::operator::ScrubStatus {
         for _ in 0..1500 {
             let scrub = self.scrub().await;
             if scrub.finished_ms.is_some() {
