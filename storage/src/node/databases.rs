@@ -292,7 +292,7 @@ mod tests {
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }
         };
-        tokio::time::timeout(Duration::from_secs(20), down)
+        tokio::time::timeout(Duration::from_secs(120), down)
             .await
             .unwrap();
         node.close().await;
@@ -312,7 +312,7 @@ mod tests {
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }
         };
-        tokio::time::timeout(Duration::from_secs(20), whole)
+        tokio::time::timeout(Duration::from_secs(120), whole)
             .await
             .unwrap();
         assert_eq!(node.system.status().voters.len(), 4);

@@ -155,8 +155,10 @@ impl Node {
         let disk = LocalDisk::open(settled, db.clone(), Reserve::default())?;
         let disk: Arc<dyn Disk> = Arc::new(disk);
         self.watch(disk.clone());
+        // Nobody sees it up and thinks that it lacks nothing.
+        let stock = self.stock.begin();
         self.shards.add_disk(disk);
-        self.take_stock(id, &db);
+        self.take_stock(stock, id, &db);
         self.healer.wake_all();
         Ok(())
     }

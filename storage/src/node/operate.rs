@@ -123,8 +123,18 @@ impl Node {
             failures: count(&counts.failed) + count(&recoder.counts.failed),
             ..HealStatus::default()
         };
-        let look = self.objects.read(|view| {
-            let queueing = view.expelled()?.iter().any(|(_, done)| !done);
+        // So are these: what is queued meanwhile is counted below.
+        let taking_stock = self.stock.is_under_way();
+        let known = self.disks.known().await?;
+        let gone: Vec<DiskId> = known
+            .iter()
+            .filter(|(_, row)| row.standing == Standing::Gone)
+            .map(|(disk, _)| *disk)
+            .collect();
+        let look = self.objects.read(move |view| {
+            let expelled = view.expelled()?;
+            // What one had that is not expelled yet is in no queue, and made anew all the same.
+            let queueing = gone.iter().any(|disk| !expelled.contains(&(*disk, true)));
             let narrow = view.narrow_count(QUEUE_COUNTED_MAX)?;
             Ok((view.queue(QUEUE_COUNTED_MAX)?, narrow, queueing))
         });
@@ -137,7 +147,7 @@ impl Node {
             waiting_shards: left.waiting,
             no_disk_shards: left.no_disk,
             lost_shards: left.lost,
-            queueing: queueing || self.stock.is_under_way(),
+            queueing: queueing || taking_stock,
             narrow_writes: narrow,
             narrow_more: narrow >= QUEUE_COUNTED_MAX as u64,
             narrow_waiting: narrow > 0 && recoder.left().no_disk > 0,
@@ -255,5 +265,42 @@ fn disk_status(id: DiskId, row: DiskRow, here: Option<&Arc<dyn Disk>>, space: Sp
         total_bytes: space.total,
         free_bytes: space.free,
         replaced_by: row.replaced_by.map(|by| by.to_string()),
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::node::Options;
+    use crate::node::testing::{Whole, create_bucket, put};
+    use crate::store::ObjectStore as _;
+
+    /// Found by reading: who asked between the command that gives a disk up and the first step of
+    /// queueing what it had was told that all is well.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn b_12_a_disk_that_is_gone_is_being_queued_until_all_of_it_is() {
+        let root = tempfile::tempdir().unwrap();
+        let directories = (0..4).map(|n| root.path().join(format!("{n}"))).collect();
+        let node = Node::open(Options::new(directories)).await.unwrap();
+        let bucket = create_bucket(&node).await;
+        put(&node, bucket, "k", &mut Whole::new(vec![7; 60_000])).await;
+        let (old, new) = (node.shards.disks()[0].id(), None);
+        // Nothing wakes who does what follows.
+        let gone = node.disks.change(Change::ReplaceDisk { old, new }).await;
+        gone.unwrap();
+        assert!(node.heal_status().await.unwrap().queueing);
+        node.disks.wake();
+        let queued = async {
+            while node.heal_status().await.unwrap().queueing {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        let queued = tokio::time::timeout(Duration::from_secs(60), queued).await;
+        queued.unwrap();
+        assert_eq!(node.heal_status().await.unwrap().queued_shards, 1);
+        node.close().await;
     }
 }

@@ -106,7 +106,7 @@ pub(super) fn start(
             .collect()
     };
     held.iter()
-        .for_each(|(disk, db)| node.take_stock(*disk, db));
+        .for_each(|(disk, db)| node.take_stock(node.stock.begin(), *disk, db));
     node.upkeep.run(renew::run(Arc::downgrade(node)));
     node.upkeep.run(quotas::watch(Arc::downgrade(node)));
     let weak = Arc::downgrade(node);
@@ -200,9 +200,8 @@ impl Node {
         self.upkeep.run(watch(disk, groups, disks, failed));
     }
 
-    pub(super) fn take_stock(&self, disk: DiskId, db: &Arc<Db>) {
-        let (stock, db) = (self.stock.begin(), Arc::downgrade(db));
-        self.upkeep.run(take_stock(stock, disk, db));
+    pub(super) fn take_stock(&self, stock: Taking, disk: DiskId, db: &Arc<Db>) {
+        self.upkeep.run(take_stock(stock, disk, Arc::downgrade(db)));
     }
 
     async fn queue_heals(&self, reports: impl Iterator<Item = DamageReport>) -> Result<()> {
@@ -316,7 +315,7 @@ mod tests {
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }
         };
-        timeout(Duration::from_secs(20), begun).await.unwrap();
+        timeout(Duration::from_secs(120), begun).await.unwrap();
         node.close().await;
     }
 
@@ -334,7 +333,7 @@ mod tests {
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }
         };
-        timeout(Duration::from_secs(20), back).await.unwrap();
+        timeout(Duration::from_secs(120), back).await.unwrap();
         node.close().await;
     }
 

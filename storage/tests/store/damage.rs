@@ -10,8 +10,8 @@ use drystone_storage::error::Error;
 use drystone_storage::store::ObjectStore as _;
 use drystone_storage::types::VersionSelector;
 
-use crate::body::{get, pattern, put};
-use crate::losses::{Ledger, Life, Writers, check, empty, newborn};
+use crate::body::{pattern, put, read_all};
+use crate::losses::{BUCKET, Ledger, Life, Writers, check, empty, newborn, until, until_online};
 
 const REPAIRS_MAX: usize = 4;
 
@@ -42,24 +42,27 @@ fn cut_in_middle(file: &Path) {
 
 /// Reads as a client does: what is refused for the moment is asked for again.
 fn read(life: &Life, key: &str) -> Vec<u8> {
-    let bucket = life.bucket();
-    life.runtime.block_on(async {
-        for _ in 0..20 {
+    let mut bytes = Vec::new();
+    until(|| {
+        let read = life.runtime.block_on(async {
+            let bucket = life.node.bucket(BUCKET).await?.id;
             let latest = VersionSelector::Latest;
-            let opened = life.node.open_object(bucket, key, latest).await;
-            match opened {
-                Ok(_) => return get(&*life.node, bucket, key).await,
-                Err(Error::Unavailable(_)) => tokio::time::sleep(Duration::from_millis(100)).await,
-                Err(other) => panic!("{key}: {other}"),
-            }
+            let opened = life.node.open_object(bucket, key, latest).await?;
+            Ok(read_all(&*opened).await)
+        });
+        match read {
+            Ok(read) => bytes = read,
+            Err(Error::Unavailable(_)) => return false,
+            Err(other) => panic!("{key}: {other}"),
         }
-        panic!("{key} is not readable");
-    })
+        true
+    });
+    bytes
 }
 
 fn voters_are_whole(life: &Life) -> bool {
     life.runtime.block_on(async {
-        for _ in 0..100 {
+        for _ in 0..600 {
             let measures = life.node.measures().await;
             let alive = measures
                 .iter()
@@ -193,11 +196,13 @@ fn f_16_two_of_four_emptied_under_load_cost_nothing_that_was_acknowledged() {
     let root = tempfile::tempdir().unwrap();
     let (life, directories) = newborn(root.path());
     let ledger = Ledger::default();
-    let writers = Writers::start(&life, &ledger, "running", 150);
-    std::thread::sleep(Duration::from_millis(1000));
+    let writers = Writers::start(&life, &ledger, "running", usize::MAX);
+    writers.go_on(1000);
     empty(&directories[0]);
     empty(&directories[2]);
-    writers.end(&life);
+    writers.go_on(500);
+    until_online(&life, 2);
+    writers.stop(&life);
     assert_eq!(Writers::start(&life, &ledger, "after", 3).end(&life), 0);
     check(&life, &ledger);
     life.cut();

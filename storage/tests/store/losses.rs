@@ -8,7 +8,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use drystone_storage::error::{Error, Result};
@@ -23,10 +23,12 @@ use crate::objects::delete;
 use crate::versions::all_objects;
 
 const LATEST: VersionSelector = VersionSelector::Latest;
-const BUCKET: &str = "stones";
+pub const BUCKET: &str = "stones";
 const DISKS: usize = 4;
 const WRITERS: usize = 16;
-const BEGIN_TRIES: usize = 20;
+const BEGIN_TRIES: usize = 200;
+/// What is waited for comes within this, or never.
+const PATIENCE: Duration = Duration::from_secs(240);
 const LISTINGS: usize = 40;
 const REFORM_AFTER: Duration = Duration::from_millis(200);
 /// Every so many writes one is too large to lie in the metadata.
@@ -89,7 +91,7 @@ impl Life {
     /// As a kill would: nothing is closed.
     pub fn cut(self) {
         drop(self.node);
-        self.runtime.shutdown_timeout(Duration::from_secs(20));
+        self.runtime.shutdown_timeout(PATIENCE);
     }
 
     pub fn close(self) {
@@ -196,6 +198,7 @@ impl Ledger {
 /// Writers, each with some keys of its own, until `stop` or until each has done `turns`.
 pub struct Writers {
     pub stop: Arc<AtomicBool>,
+    acknowledged: Arc<AtomicUsize>,
     refused: Arc<AtomicUsize>,
     tasks: Vec<tokio::task::JoinHandle<()>>,
 }
@@ -204,10 +207,11 @@ impl Writers {
     pub fn start(life: &Life, ledger: &Ledger, round: &str, turns: usize) -> Writers {
         let bucket = life.bucket();
         let stop = Arc::new(AtomicBool::new(false));
-        let refused = Arc::new(AtomicUsize::new(0));
+        let (acknowledged, refused) = (Arc::<AtomicUsize>::default(), Arc::default());
         let tasks = (0..WRITERS).map(|writer| {
             let (node, ledger) = (life.node.clone(), ledger.clone());
-            let (stop, refused) = (stop.clone(), refused.clone());
+            let (stop, acknowledged, refused): (_, _, Arc<AtomicUsize>) =
+                (stop.clone(), acknowledged.clone(), Arc::clone(&refused));
             let round = round.to_owned();
             life.runtime.spawn(async move {
                 for turn in 0..turns {
@@ -215,17 +219,33 @@ impl Writers {
                         return;
                     }
                     let key = format!("{round}/{writer}/{}", turn % 9);
-                    if !ledger.write(&*node, bucket, &key).await {
-                        refused.fetch_add(1, Ordering::Relaxed);
-                    }
+                    let count = match ledger.write(&*node, bucket, &key).await {
+                        true => &acknowledged,
+                        false => &refused,
+                    };
+                    count.fetch_add(1, Ordering::Relaxed);
                 }
             })
         });
         Writers {
             tasks: tasks.collect(),
             stop,
+            acknowledged,
             refused,
         }
+    }
+
+    /// Waits until so many more writes are acknowledged, however fast that is.
+    pub fn go_on(&self, writes: usize) {
+        let done = || self.acknowledged.load(Ordering::Relaxed);
+        let goal = done() + writes;
+        until(|| done() >= goal);
+    }
+
+    /// As `end`, before they have done all their turns.
+    pub fn stop(self, life: &Life) -> usize {
+        self.stop.store(true, Ordering::Relaxed);
+        self.end(life)
     }
 
     /// How many writes were not acknowledged.
@@ -251,15 +271,22 @@ pub fn check(life: &Life, ledger: &Ledger) {
     life.runtime.block_on(ledger.check(&*life.node, bucket));
 }
 
+/// Until the store has noticed how many of its disks are there.
+pub fn until_online(life: &Life, disks: usize) {
+    until(|| life.runtime.block_on(life.node.health()).disks_online == disks);
+}
+
 fn emptied_under_load(disk: usize) {
     let root = tempfile::tempdir().unwrap();
     let (life, directories) = newborn(root.path());
     let ledger = Ledger::default();
-    // Enough that memtables fill and logs are switched after the loss.
-    let writers = Writers::start(&life, &ledger, "running", 220);
-    std::thread::sleep(Duration::from_millis(1500));
+    let writers = Writers::start(&life, &ledger, "running", usize::MAX);
+    writers.go_on(1000);
     empty(&directories[disk]);
-    let refused = writers.end(&life);
+    // Enough that memtables fill and logs are switched after the loss.
+    writers.go_on(2500);
+    until_online(&life, DISKS - 1);
+    let refused = writers.stop(&life);
     assert!(refused <= WRITERS, "{refused} writes were not acknowledged");
     check(&life, &ledger);
     let health = life.runtime.block_on(life.node.health());
@@ -308,6 +335,7 @@ fn f_14_a_disk_that_was_away_comes_back() {
     // Without another disk every majority has the one that came back.
     empty(&directories[0]);
     Writers::start(&life, &ledger, "first", 10).end(&life);
+    until_online(&life, DISKS - 1);
     assert_eq!(Writers::start(&life, &ledger, "last", 5).end(&life), 0);
     check(&life, &ledger);
     life.cut();
@@ -393,7 +421,7 @@ fn s_90_a_start_without_a_majority_says_so_and_harms_nothing() {
         }) => {}
         other => panic!("{:?}", other.map(drop)),
     }
-    refusing.shutdown_timeout(Duration::from_secs(20));
+    refusing.shutdown_timeout(PATIENCE);
     assert!(
         !directories[1].exists(),
         "nothing is made where a disk is missing"
@@ -408,7 +436,7 @@ fn s_90_a_start_without_a_majority_says_so_and_harms_nothing() {
 }
 
 /// The files in a disk's folders of shards.
-fn shard_files(directories: &[PathBuf]) -> usize {
+pub fn shard_files(directories: &[PathBuf]) -> usize {
     let folders = directories
         .iter()
         .flat_map(|dir| fs::read_dir(dir.join("shards")).unwrap());
@@ -503,7 +531,7 @@ async fn b_19_b_20_gc_takes_all_that_nothing_names_and_nothing_else() {
             tokio::time::sleep(GC_EVERY).await;
         }
     };
-    let emptied = tokio::time::timeout(Duration::from_secs(30), emptied).await;
+    let emptied = tokio::time::timeout(PATIENCE, emptied).await;
     assert!(
         emptied.is_ok(),
         "{} shards are left",
@@ -543,12 +571,11 @@ fn b_17_the_garbage_of_a_disk_that_was_away_goes_when_it_is_back() {
     life.close();
 }
 
+#[track_caller]
 pub fn until(mut so: impl FnMut() -> bool) {
-    for _ in 0..1000 {
-        if so() {
-            return;
-        }
+    let begun = Instant::now();
+    while !so() {
+        assert!(begun.elapsed() < PATIENCE, "it never came to be so");
         std::thread::sleep(GC_EVERY);
     }
-    panic!("it never came to be so");
 }

@@ -18,6 +18,9 @@ const WALKS: usize = 4;
 const PAGE_LEN: usize = 7;
 const STABLE: usize = 40;
 const WRITERS: usize = 3;
+/// Of each writer at most. Where they are faster than the walk, versions come up before it for as
+/// long as they write.
+const TURNS_MAX: usize = 500;
 
 /// Writers who put and remove keys beside the ones that stay, and write those anew, until the work
 /// is done.
@@ -31,9 +34,10 @@ async fn among_writers<T>(
     for writer in 0..WRITERS {
         let (store, stop) = (store.clone(), stop.clone());
         writers.spawn(async move {
-            let mut turn = writer;
-            while !stop.load(Ordering::Relaxed) {
-                turn += 1;
+            for turn in (writer + 1..).take(TURNS_MAX) {
+                if stop.load(Ordering::Relaxed) {
+                    return;
+                }
                 let stable = stable(turn * 7 % STABLE);
                 let passing = format!("{stable}-{writer}");
                 put(&*store, bucket, &passing, "x").await;

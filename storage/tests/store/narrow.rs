@@ -214,7 +214,8 @@ fn written_narrow_and_coded_again(count: usize, missing: &[usize], narrow: &str,
     kept.check(&life, bucket);
     until(|| disks.files() == NARROW as usize * count);
     any_two_may_go(&disks, &life, bucket, &kept);
-    assert!(status(&life).advice.is_empty());
+    // What readers have met is queued a little later, and found whole.
+    until(|| status(&life).advice.is_empty());
     life.close();
     assert_all_are(&disks, wide, count);
 }
@@ -266,7 +267,8 @@ fn b_19_b_20_who_opened_a_narrow_write_reads_it_to_its_end() {
     let opened = life.node.open_object(bucket, "parts", LATEST);
     let handle = life.runtime.block_on(opened).unwrap();
     let told = status(&life).advice;
-    assert!(told[0].contains("admin heal resume"), "{told:?}");
+    let resume = |advice: &String| advice.contains("admin heal resume");
+    assert!(told.iter().any(resume), "{told:?}");
     pause(&life, false);
     healed_of(&life);
     // gc goes round some times, and may take nothing of it.

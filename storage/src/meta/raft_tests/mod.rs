@@ -109,6 +109,9 @@ pub async fn end(disks: Vec<OpenDisk>, groups: Groups) {
     eventually(|| databases.iter().all(|db| db.strong_count() == 0)).await;
 }
 
+/// What takes longer hangs.
+const PATIENCE: Duration = Duration::from_secs(120);
+
 /// Looks at something until it is so, but not for ever.
 pub async fn eventually(mut so: impl FnMut() -> bool) {
     let waiting = async {
@@ -116,7 +119,7 @@ pub async fn eventually(mut so: impl FnMut() -> bool) {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(20), waiting)
+    tokio::time::timeout(PATIENCE, waiting)
         .await
         .expect("it never came to be so");
 }

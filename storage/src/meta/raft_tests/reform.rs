@@ -550,7 +550,7 @@ async fn f_09_a_disk_that_fails_in_a_reform_takes_no_further_part() {
     stopped(dir.path(), 4).await;
     let disks = open_disks(dir.path(), &[0, 1], false);
     disks[1].db.break_disk();
-    let standstill = tokio::time::timeout(Duration::from_secs(20), refused(disks, true)).await;
+    let standstill = tokio::time::timeout(PATIENCE, refused(disks, true)).await;
     let (here, needed, voters) = (1, 2, 4);
     assert_eq!(
         standstill.unwrap(),
