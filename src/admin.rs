@@ -14,7 +14,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use axum::body::Body;
 use drystone_storage::error::{Error, Refusal};
-use drystone_storage::operator::{Operator, ReplaceError, UpkeepChange};
+use drystone_storage::operator::{Operator, ReplaceError, Status, UpkeepChange};
 use http::request::Parts;
 use http::{HeaderValue, Method, Request, StatusCode, header};
 use serde::{Deserialize, Serialize};
@@ -158,6 +158,15 @@ impl Admin {
         Admin { operator }
     }
 
+    /// The store's, with what is to be done about the certificate.
+    async fn status(&self, server: &Server) -> Result<Status, Error> {
+        let mut status = self.operator.status().await?;
+        if let Some(certificate) = &server.certificate {
+            status.advice.extend(certificate.advice());
+        }
+        Ok(status)
+    }
+
     async fn serve(
         &self,
         server: &Server,
@@ -169,7 +178,7 @@ impl Admin {
         let ask = find(&parts.method, path)?;
         let body = body::read(body, &payload).await?;
         match ask {
-            Ask::Status => Ok(document(StatusCode::OK, &self.operator.status().await?)),
+            Ask::Status => Ok(document(StatusCode::OK, &self.status(server).await?)),
             Ask::Disks => {
                 let disks = self.operator.status().await?.disks;
                 Ok(document(StatusCode::OK, &json!({ "disks": disks })))
@@ -181,7 +190,7 @@ impl Admin {
             }
             Ask::BeginScrub => {
                 self.operator.begin_scrub().await?;
-                Ok(document(StatusCode::OK, &self.operator.status().await?))
+                Ok(document(StatusCode::OK, &self.status(server).await?))
             }
             Ask::Buckets => {
                 let page = buckets::page(server, parts.uri.query()).await?;
@@ -211,7 +220,7 @@ impl Admin {
                     scrub_period_seconds,
                 };
                 self.operator.change_upkeep(change).await?;
-                Ok(document(StatusCode::OK, &self.operator.status().await?))
+                Ok(document(StatusCode::OK, &self.status(server).await?))
             }
         }
     }

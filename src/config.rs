@@ -4,6 +4,7 @@
 //! said. [`Layer::resolve`] checks the whole and gives a [`Config`], or a sentence that says what
 //! to change. Nothing here opens a disk or a port: `config check` runs all of it.
 
+mod address;
 mod ellipsis;
 mod environment;
 mod file;
@@ -19,6 +20,10 @@ use hmac::{Hmac, KeyInit as _, Mac as _};
 use sha2::Sha256;
 
 use drystone_storage::crash::CrashAt;
+
+use crate::tls;
+
+pub use address::Address;
 pub use environment::Environment;
 pub use keys::{Keys, Secret};
 pub use users::User;
@@ -78,6 +83,10 @@ pub struct Config {
 #[derive(Clone, Debug)]
 pub struct Server {
     pub address: Address,
+    /// What TLS is spoken with at `address`; without it HTTP is plain there.
+    pub tls: Option<tls::Files>,
+    /// Where plain HTTP is served beside TLS.
+    pub plain_address: Option<Address>,
     pub region: String,
     /// Host names under which a bucket may stand as the first label.
     pub domains: Vec<String>,
@@ -151,13 +160,6 @@ pub struct Geometry {
     pub parity: u8,
 }
 
-/// Where to listen. An empty host means all interfaces.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Address {
-    pub host: String,
-    pub port: u16,
-}
-
 /// What one source says; `None` where it says nothing.
 #[derive(Debug, Default, serde::Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -174,6 +176,9 @@ pub struct Layer {
 #[serde(deny_unknown_fields, default)]
 pub struct ServerLayer {
     pub address: Option<String>,
+    pub tls_certificate: Option<PathBuf>,
+    pub tls_key: Option<PathBuf>,
+    pub plain_address: Option<String>,
     pub region: Option<String>,
     pub domains: Option<Vec<String>>,
     pub path_prefix: Option<String>,
@@ -218,6 +223,9 @@ impl Layer {
         Layer {
             server: ServerLayer {
                 address: self.server.address.or(below.server.address),
+                tls_certificate: self.server.tls_certificate.or(below.server.tls_certificate),
+                tls_key: self.server.tls_key.or(below.server.tls_key),
+                plain_address: self.server.plain_address.or(below.server.plain_address),
                 region: self.server.region.or(below.server.region),
                 domains: self.server.domains.or(below.server.domains),
                 path_prefix: self.server.path_prefix.or(below.server.path_prefix),
@@ -248,6 +256,8 @@ impl Layer {
             .as_deref()
             .unwrap_or(DEFAULT_ADDRESS)
             .parse()?;
+        let tls = checked_tls(self.server.tls_certificate, self.server.tls_key)?;
+        let plain_address = checked_plain(self.server.plain_address, &address, tls.is_some())?;
         let region = self
             .server
             .region
@@ -256,11 +266,15 @@ impl Layer {
         let (root, root_user) = self.root.resolve()?;
         let users = users::resolve(self.users, root.as_ref(), &root_user)?;
         for user in root.iter().chain(users.iter().map(|user| &user.keys)) {
-            user.check(&address)?;
+            for address in std::iter::once(&address).chain(&plain_address) {
+                user.check(address)?;
+            }
         }
         Ok(Config {
             server: Server {
                 address,
+                tls,
+                plain_address,
                 region: checked_region(region)?,
                 domains: self
                     .server
@@ -391,6 +405,41 @@ fn checked_region(region: String) -> Result<String, Error> {
     Ok(region)
 }
 
+fn checked_tls(
+    certificate: Option<PathBuf>,
+    key: Option<PathBuf>,
+) -> Result<Option<tls::Files>, Error> {
+    match (certificate, key) {
+        (Some(certificate), Some(key)) => Ok(Some(tls::Files { certificate, key })),
+        (None, None) => Ok(None),
+        (Some(_), None) => invalid("tls_certificate is set without tls_key: set both".to_owned()),
+        (None, Some(_)) => invalid("tls_key is set without tls_certificate: set both".to_owned()),
+    }
+}
+
+fn checked_plain(
+    plain: Option<String>,
+    address: &Address,
+    has_tls: bool,
+) -> Result<Option<Address>, Error> {
+    let Some(plain) = plain else {
+        return Ok(None);
+    };
+    let plain: Address = plain.parse()?;
+    if !has_tls {
+        return invalid(format!(
+            "plain_address {plain}: without tls_certificate and tls_key {address} serves plain \
+             HTTP already: set those, or leave plain_address out"
+        ));
+    }
+    if plain.port == address.port && plain.port != 0 {
+        return invalid(format!(
+            "plain_address {plain}: {address} has this port: choose another"
+        ));
+    }
+    Ok(Some(plain))
+}
+
 fn checked_requests(requests: usize) -> Result<usize, Error> {
     match requests {
         1..=REQUESTS_MAX => Ok(requests),
@@ -505,49 +554,6 @@ impl FromStr for Geometry {
 impl fmt::Display for Geometry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}+{}", self.data, self.parity)
-    }
-}
-
-impl Address {
-    /// Whether only this machine can reach it.
-    pub fn is_loopback(&self) -> bool {
-        match self.host.parse::<std::net::IpAddr>() {
-            Ok(ip) => ip.is_loopback(),
-            Err(_) => self.host.eq_ignore_ascii_case("localhost"),
-        }
-    }
-}
-
-impl FromStr for Address {
-    type Err = Error;
-
-    fn from_str(text: &str) -> Result<Address, Error> {
-        let parsed = text.rsplit_once(':').and_then(|(host, port)| {
-            let port: u16 = port.parse().ok()?;
-            let bracketed = host.strip_prefix('[').and_then(|h| h.strip_suffix(']'));
-            let host = match bracketed {
-                Some(ip) => ip.parse::<std::net::Ipv6Addr>().ok()?.to_string(),
-                None if host.contains(':') => return None,
-                None => host.to_owned(),
-            };
-            Some(Address { host, port })
-        });
-        match parsed {
-            Some(address) => Ok(address),
-            None => invalid(format!(
-                "address {text:?}: expected HOST:PORT, such as 127.0.0.1:9000, [::1]:9000 or :9000"
-            )),
-        }
-    }
-}
-
-impl fmt::Display for Address {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.host.contains(':') {
-            write!(f, "[{}]:{}", self.host, self.port)
-        } else {
-            write!(f, "{}:{}", self.host, self.port)
-        }
     }
 }
 

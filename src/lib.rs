@@ -12,3 +12,4 @@ pub mod node;
 pub mod product;
 pub mod s3;
 pub mod telemetry;
+pub mod tls;

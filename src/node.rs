@@ -1,12 +1,12 @@
 //! The composition root: store, accounts and server, started and stopped.
 //!
-//! The order of a start: the port (so that a taken one is told before anything is touched), the
-//! disks, the accounts, the server. The order of an end: no new connections, the requests under
-//! way, the disks.
+//! The order of a start: the ports (so that a taken one is told before anything is touched), the
+//! certificate, the disks, the accounts, the server. The order of an end: no new connections, the
+//! requests under way, the disks.
 
 mod machine;
 
-use std::future::Future;
+use std::future::{Future, pending};
 use std::io;
 use std::net::{SocketAddr, TcpListener, ToSocketAddrs as _};
 use std::sync::Arc;
@@ -27,10 +27,11 @@ use crate::auth::authenticate::Allowed;
 use crate::auth::credentials::{AccessKey, Credentials, DuplicateAccessKey, Principal};
 use crate::config::{self, Address, Config, Keys, Secret, Server as Settings, User};
 use crate::product;
-use crate::s3::connection;
+use crate::s3::connection::{self, Port};
 use crate::s3::limits::Limits;
 use crate::s3::metrics::{Access, Metrics};
 use crate::s3::server::Server;
+use crate::tls;
 
 /// Connections that wait to be accepted.
 const BACKLOG_LEN_MAX: i32 = 1024;
@@ -46,6 +47,8 @@ pub enum Error {
     #[error("{address}: {source}")]
     Listen { address: Address, source: io::Error },
     #[error(transparent)]
+    Tls(#[from] tls::Error),
+    #[error(transparent)]
     Keys(#[from] DuplicateAccessKey),
     #[error("{0}")]
     Open(#[from] OpenError),
@@ -56,7 +59,8 @@ pub enum Error {
 /// A node that is ready to answer requests.
 pub struct Node {
     address: SocketAddr,
-    listener: tokio::net::TcpListener,
+    plain_address: Option<SocketAddr>,
+    ports: Vec<Port>,
     server: Arc<Server>,
 }
 
@@ -65,13 +69,20 @@ impl Node {
     ///
     /// [`run`]: Node::run
     pub async fn start(config: &Config, root: Keys) -> Result<Node, Error> {
-        let failed = |source| Error::Listen {
-            address: config.server.address.clone(),
-            source,
-        };
-        let listener = listen(&config.server.address)?;
-        let address = listener.local_addr().map_err(failed)?;
-        let listener = tokio::net::TcpListener::from_std(listener).map_err(failed)?;
+        let (address, listener) = listen_for_tokio(&config.server.address)?;
+        let plain = config.server.plain_address.as_ref();
+        let plain = plain.map(listen_for_tokio).transpose()?;
+        let certificate = config.server.tls.clone().map(tls::Live::open).transpose()?;
+        let tls = certificate.as_ref().map(tls::Live::acceptor);
+        let mut ports = vec![Port { listener, tls }];
+        let mut plain_address = None;
+        if let Some((address, listener)) = plain {
+            plain_address = Some(address);
+            ports.push(Port {
+                listener,
+                tls: None,
+            });
+        }
         let secret = root.secret_key.clone();
         let credentials = credentials(config, root)?;
         let store = open_store(config).await?;
@@ -91,16 +102,28 @@ impl Node {
         );
         let server = server.with_metrics(metrics(&config.server, &secret));
         let server = server.with_path_prefix(&config.server.path_prefix);
+        let server = server.with_certificate(certificate);
         let server = server.with_beside(Arc::new(admin));
         Ok(Node {
             address,
-            listener,
+            plain_address,
+            ports,
             server: Arc::new(server),
         })
     }
 
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Where plain HTTP is served beside TLS.
+    pub fn plain_address(&self) -> Option<SocketAddr> {
+        self.plain_address
+    }
+
+    /// What TLS is spoken with, if it is.
+    pub fn certificate(&self) -> Option<Arc<tls::Live>> {
+        self.server.certificate.clone()
     }
 
     pub async fn health(&self) -> Health {
@@ -120,8 +143,16 @@ impl Node {
             let _ = stopped.await;
             sleep(DRAIN_MAX).await;
         };
+        let certificate = self.server.certificate.clone();
+        let renewed = async {
+            match certificate {
+                Some(certificate) => certificate.watch().await,
+                None => pending().await,
+            }
+        };
         tokio::select! {
-            () = connection::serve(self.server, self.listener, stop) => {}
+            () = connection::serve(self.server, self.ports, stop) => {}
+            () = renewed => unreachable!("a certificate is watched for ever"),
             () = overdue => tracing::warn!("requests that were still under way are cut off"),
         }
         store.close().await;
@@ -192,6 +223,17 @@ async fn register_accounts(config: &Config, store: &dyn ObjectStore) -> Result<(
         store.put_account(account.clone()).await?;
     }
     Ok(())
+}
+
+fn listen_for_tokio(address: &Address) -> Result<(SocketAddr, tokio::net::TcpListener), Error> {
+    let failed = |source| Error::Listen {
+        address: address.clone(),
+        source,
+    };
+    let listener = listen(address)?;
+    let at = listener.local_addr().map_err(failed)?;
+    let listener = tokio::net::TcpListener::from_std(listener).map_err(failed)?;
+    Ok((at, listener))
 }
 
 /// Listens on the first of the host's addresses that works. Without a host that is every

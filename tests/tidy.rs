@@ -18,13 +18,17 @@ const FUNCTION_LINES_MAX: usize = 90;
 /// For each module of `src`, the modules that it may name.
 const FRONT_LAYERS: &[(&str, &[&str])] = &[
     ("main", &["cli"]),
-    ("cli", &["auth", "config", "node", "product", "telemetry"]),
-    ("node", &["admin", "auth", "config", "product", "s3"]),
+    (
+        "cli",
+        &["auth", "config", "node", "product", "telemetry", "tls"],
+    ),
+    ("node", &["admin", "auth", "config", "product", "s3", "tls"]),
     ("admin", &["auth", "s3"]),
-    ("config", &["auth", "product"]),
+    ("config", &["auth", "product", "tls"]),
     ("telemetry", &[]),
     ("product", &[]),
-    ("s3", &["auth", "iam"]),
+    ("tls", &[]),
+    ("s3", &["auth", "iam", "tls"]),
     ("auth", &["s3"]),
     ("iam", &["auth", "s3"]),
 ];

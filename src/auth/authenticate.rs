@@ -20,6 +20,7 @@ use super::streaming::SignatureChain;
 use crate::s3::error::{Code, S3Error};
 use crate::s3::prefix;
 use crate::s3::route;
+use crate::s3::scheme::Scheme;
 
 /// How far a client's clock may be off.
 pub(super) const MAX_SKEW_MS: i64 = 15 * 60 * 1000;
@@ -187,8 +188,8 @@ impl Verifier<'_> {
         let matches = |text: &str| sigv4::same_signature(&key.sign(text), &claim.signature);
         let (canonical, text) = text_for(parts);
         let mut holds = matches(&text);
-        if let Some(parts) = with_portless_host(parts).filter(|_| self.also.portless_host && !holds)
-        {
+        let portless = || with_portless_host(parts, self.also.portless_host);
+        if let Some(parts) = (!holds).then(portless).flatten() {
             holds = matches(&text_for(&parts).1);
             if holds {
                 tracing::info!(access_key, "the client signed its host without the port");
@@ -233,10 +234,14 @@ impl Verifier<'_> {
 }
 
 /// The request as a client signs it that leaves the port out of the host; `None` where it has none.
-fn with_portless_host(parts: &Parts) -> Option<Parts> {
+/// The scheme's own port may always be left out: the host is the same with and without.
+fn with_portless_host(parts: &Parts, any_port: bool) -> Option<Parts> {
     let host = parts.headers.get(http::header::HOST)?.to_str().ok()?;
     let (name, port) = host.rsplit_once(':')?;
     if port.is_empty() || !port.bytes().all(|byte| byte.is_ascii_digit()) {
+        return None;
+    }
+    if !any_port && port != Scheme::of(&parts.extensions).default_port() {
         return None;
     }
     let name = http::HeaderValue::from_str(name).ok()?;

@@ -6,6 +6,7 @@ use clap::Subcommand;
 
 use super::{ConfigArguments, EXIT_USAGE, fail};
 use crate::config::{Config, Environment};
+use crate::tls;
 
 #[derive(Subcommand)]
 pub(super) enum Verb {
@@ -16,12 +17,28 @@ pub(super) enum Verb {
 pub(super) fn run(verb: Verb, environment: &Environment) -> ExitCode {
     let Verb::Check(arguments) = verb;
     match arguments.load(environment) {
-        Ok(config) => {
-            show(&config);
-            ExitCode::SUCCESS
-        }
+        Ok(config) => match check_certificate(&config) {
+            Ok(()) => {
+                show(&config);
+                ExitCode::SUCCESS
+            }
+            Err(error) => fail(EXIT_USAGE, &error),
+        },
         Err(error) => fail(EXIT_USAGE, &error),
     }
+}
+
+/// Reads certificate and key as a start would.
+fn check_certificate(config: &Config) -> Result<(), tls::Error> {
+    let Some(files) = &config.server.tls else {
+        return Ok(());
+    };
+    tls::Pair::load(files)?;
+    if files.key_is_public() {
+        let path = files.key.display();
+        println!("warning: {path}: every user of this machine can read the TLS key");
+    }
+    Ok(())
 }
 
 /// Never a secret.
@@ -30,6 +47,13 @@ fn show(config: &Config) {
         println!("warning: {warning}");
     }
     println!("address: {}", config.server.address);
+    if let Some(files) = &config.server.tls {
+        println!("certificate: {}", files.certificate.display());
+        println!("certificate's key: {}", files.key.display());
+    }
+    if let Some(address) = &config.server.plain_address {
+        println!("plain address: {address}");
+    }
     println!("region: {}", config.server.region);
     for domain in &config.server.domains {
         println!("domain: {domain}");

@@ -4,6 +4,7 @@ use std::fs::{self, File};
 use std::io::{self, Write as _};
 use std::path::Path;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use clap::Args;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -12,7 +13,7 @@ use tracing::{info, warn};
 use super::{ConfigArguments, EXIT_FAILED, EXIT_USAGE, fail};
 use crate::config::{Config, Environment, Keys};
 use crate::node::Node;
-use crate::{product, telemetry};
+use crate::{product, telemetry, tls};
 
 #[derive(Args)]
 pub(super) struct Arguments {
@@ -68,12 +69,14 @@ pub(super) fn run(arguments: Arguments, environment: &Environment) -> ExitCode {
     };
     match runtime.block_on(serve(&config)) {
         Ok(()) => ExitCode::SUCCESS,
+        Err(error @ Error::Start(crate::node::Error::Tls(_))) => fail(EXIT_USAGE, &error),
         Err(error) => fail(EXIT_FAILED, &error),
     }
 }
 
 async fn serve(config: &Config) -> Result<(), Error> {
     let mut signals = Signals::listen().map_err(|source| io_error("signals", source))?;
+    let hangup = signal(SignalKind::hangup()).map_err(|source| io_error("signals", source))?;
     let node = tokio::select! {
         node = start(config) => node?,
         name = signals.next() => {
@@ -90,9 +93,21 @@ async fn serve(config: &Config) -> Result<(), Error> {
             std::process::exit(128 + name.number());
         });
     };
+    tokio::spawn(reload(hangup, node.certificate()));
     node.run(stop).await;
     info!("stopped");
     Ok(())
+}
+
+/// SIGHUP means that the certificate is to be read again. It never ends the process, not even
+/// where there is none: who renews certificates sends it to all that may have one.
+async fn reload(mut hangup: Signal, certificate: Option<Arc<tls::Live>>) {
+    while hangup.recv().await.is_some() {
+        match &certificate {
+            Some(certificate) => certificate.clone().reload().await,
+            None => info!("SIGHUP has no effect: there is no certificate to read again"),
+        }
+    }
 }
 
 /// Everything up to the ready line.
@@ -142,6 +157,11 @@ async fn announce(config: &Config, node: &Node) -> Result<(), Error> {
         "version": product::VERSION,
         "disks": config.storage.directories.len(),
     });
+    ready["tls"] = node.certificate().is_some().into();
+    if let Some(plain) = node.plain_address() {
+        ready["plain_address"] = plain.to_string().into();
+        ready["plain_port"] = plain.port().into();
+    }
     if let Some(at) = config.storage.crash_at {
         ready["crash_at"] = at.to_string().into();
     }

@@ -20,6 +20,9 @@ const ROOT_PASSWORD: Variable = Variable(
     &["MINIO_ROOT_PASSWORD", "MINIO_SECRET_KEY"],
 );
 const ADDRESS: Variable = Variable("ADDRESS", &["MINIO_ADDRESS"]);
+const TLS_CERTIFICATE: Variable = Variable("TLS_CERTIFICATE", &[]);
+const TLS_KEY: Variable = Variable("TLS_KEY", &[]);
+const PLAIN_ADDRESS: Variable = Variable("PLAIN_ADDRESS", &[]);
 const REGION: Variable = Variable("REGION", &["MINIO_REGION", "MINIO_SITE_REGION"]);
 const DOMAIN: Variable = Variable("DOMAIN", &["MINIO_DOMAIN"]);
 const PATH_PREFIX: Variable = Variable("PATH_PREFIX", &[]);
@@ -37,8 +40,11 @@ const CONFIG: Variable = Variable("CONFIG", &[]);
 const LOG: Variable = Variable("LOG", &[]);
 const LOG_FORMAT: Variable = Variable("LOG_FORMAT", &[]);
 
-const PLAIN: [&Variable; 16] = [
+const PLAIN: [&Variable; 19] = [
     &ADDRESS,
+    &TLS_CERTIFICATE,
+    &TLS_KEY,
+    &PLAIN_ADDRESS,
     &REGION,
     &DOMAIN,
     &PATH_PREFIX,
@@ -92,6 +98,9 @@ impl Environment {
         layer.root.password = self.secret(&ROOT_PASSWORD)?;
         let owned = |(_, value): (String, &str)| value.to_owned();
         layer.server.address = self.plain(&ADDRESS).map(owned);
+        layer.server.tls_certificate = self.path(&TLS_CERTIFICATE);
+        layer.server.tls_key = self.path(&TLS_KEY);
+        layer.server.plain_address = self.plain(&PLAIN_ADDRESS).map(owned);
         layer.server.region = self.plain(&REGION).map(owned);
         layer.server.domains = self.plain(&DOMAIN).map(|(_, list)| {
             let names = list.split(',').map(str::trim);

@@ -260,6 +260,57 @@ fn a_45_guessable_keys_only_on_loopback() {
 }
 
 #[test]
+fn s_59_certificate_and_key_go_together() {
+    let pair = "tls_certificate = \"/c.pem\"\ntls_key = \"/k.pem\"\n";
+    let with = |lines: &str| with_file(&format!("[server]\naddress = \"h:9000\"\n{lines}"));
+    let server = with(pair).unwrap().server;
+    assert_eq!(server.tls.unwrap().key, PathBuf::from("/k.pem"));
+    assert_eq!(server.plain_address, None);
+    let both = format!("{pair}plain_address = \"127.0.0.1:9001\"\n");
+    let server = with(&both).unwrap().server;
+    assert_eq!(server.plain_address.unwrap().to_string(), "127.0.0.1:9001");
+    for (lines, told) in [
+        ("tls_certificate = \"/c.pem\"\n", "without tls_key"),
+        ("tls_key = \"/k.pem\"\n", "without tls_certificate"),
+        ("plain_address = \":9001\"\n", "leave plain_address out"),
+        (
+            &format!("{pair}plain_address = \":9000\"\n"),
+            "choose another",
+        ),
+        (&format!("{pair}plain_address = \"9001\"\n"), "HOST:PORT"),
+    ] {
+        let error = with(lines).unwrap_err().to_string();
+        assert!(error.contains(told), "{lines}: {error}");
+    }
+    let variables = environment(&[
+        ("DRYSTONE_TLS_CERTIFICATE", "/c"),
+        ("DRYSTONE_TLS_KEY", "/k"),
+        ("DRYSTONE_PLAIN_ADDRESS", ":9002"),
+    ]);
+    let server = load(None, &variables, flags(":9000")).unwrap().server;
+    assert_eq!(server.tls.unwrap().certificate, PathBuf::from("/c"));
+    assert_eq!(server.plain_address.unwrap().port, 9002);
+}
+
+/// Keys that everybody knows must not be reachable by either address.
+#[test]
+fn a_45_s_59_guessable_keys_only_where_both_addresses_are_loopback() {
+    let with = |address: &str, plain: &str| {
+        let variables = environment(&[
+            ("DRYSTONE_ROOT_USER", "minioadmin"),
+            ("DRYSTONE_ROOT_PASSWORD", "minioadmin"),
+            ("DRYSTONE_TLS_CERTIFICATE", "/c"),
+            ("DRYSTONE_TLS_KEY", "/k"),
+            ("DRYSTONE_PLAIN_ADDRESS", plain),
+        ]);
+        load(None, &variables, flags(address)).is_ok()
+    };
+    assert!(with("127.0.0.1:9000", "[::1]:9001"));
+    assert!(!with("127.0.0.1:9000", ":9001"));
+    assert!(!with(":9000", "127.0.0.1:9001"));
+}
+
+#[test]
 fn half_a_pair_is_refused() {
     let variables = environment(&[("DRYSTONE_ROOT_USER", "user")]);
     assert!(load(None, &variables, flags(":9000")).is_err());

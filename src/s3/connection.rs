@@ -1,14 +1,20 @@
 //! Connections: accepted, bounded, served, and ended without cutting off an answer.
 //!
+//! From the socket up: [`Paced`] cuts off who doesn't take an answer, TLS where the port speaks it,
+//! [`Gate`] judges heads, hyper parses them. A TLS handshake takes place within the connection's
+//! place and in bounded time. Who speaks HTTP where TLS is expected is told so, in HTTP.
+//!
 //! Past the bound a few more are taken, which get probes and metrics answered and 503 for all
 //! else, so that a full server still tells that it is one. Past those, further ones wait to be
 //! accepted.
 
 use std::convert::Infallible;
 use std::future::{Future, poll_fn};
+use std::io;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::Poll;
 use std::time::Duration;
 
 use axum::body::Body;
@@ -18,21 +24,25 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use socket2::SockRef;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
 
 use crate::s3::admission;
-use crate::s3::error::S3Error;
+use crate::s3::error::{Code, S3Error};
 use crate::s3::foreign;
 use crate::s3::gate::{self, Gate, Refusals};
 use crate::s3::head::HEADERS_LEN_MAX;
 use crate::s3::health;
 use crate::s3::metrics;
+use crate::s3::pace::Paced;
 use crate::s3::prefix;
 use crate::s3::response::Response;
+use crate::s3::scheme::Scheme;
 use crate::s3::server::Server;
 use crate::s3::traffic::Cut;
 
@@ -45,12 +55,41 @@ const LINGER_MAX: Duration = Duration::from_secs(2);
 /// After the system had no descriptor or memory for a connection.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
+/// What every TLS connection begins with, and no HTTP request does: the type of a record.
+const TLS_HANDSHAKE: u8 = 22;
+
+/// Where connections come in.
+pub struct Port {
+    pub listener: TcpListener,
+    /// Speaks TLS; without it there is none.
+    pub tls: Option<TlsAcceptor>,
+}
+
 /// What a connection is good for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Lane {
     Open,
     /// One past the bound.
     Spare,
+    /// HTTP without the TLS that its port speaks.
+    Misled,
+}
+
+/// A connection with TLS or without.
+trait Wire: AsyncRead + AsyncWrite + Unpin + Send + 'static {
+    fn socket(&self) -> &Paced<TcpStream>;
+}
+
+impl Wire for Paced<TcpStream> {
+    fn socket(&self) -> &Paced<TcpStream> {
+        self
+    }
+}
+
+impl Wire for TlsStream<Paced<TcpStream>> {
+    fn socket(&self) -> &Paced<TcpStream> {
+        self.get_ref().0
+    }
 }
 
 /// Answers whatever comes: probes, metrics, what is MinIO's own, and S3 behind every other path.
@@ -80,26 +119,28 @@ async fn answer(server: Arc<Server>, request: Request<Body>, lane: Lane) -> Resp
 }
 
 /// Serves until `stop` ends, then lets what is under way finish.
-pub async fn serve(server: Arc<Server>, listener: TcpListener, stop: impl Future<Output = ()>) {
+pub async fn serve(server: Arc<Server>, ports: Vec<Port>, stop: impl Future<Output = ()>) {
     let open = Arc::new(Semaphore::new(server.limits.connections));
     let spare = Arc::new(Semaphore::new(server.limits.spare_connections));
     let (closing, closed) = watch::channel(false);
     let mut connections = JoinSet::new();
+    let mut turn = 0;
     let mut stop = pin!(stop);
     loop {
         let accept = async {
             let place = place(&open, &spare).await;
-            (place, listener.accept().await)
+            turn = (turn + 1) % ports.len();
+            (place, accept(&ports, turn).await)
         };
         tokio::select! {
             () = &mut stop => break,
             Some(_) = connections.join_next() => {}
             ((lane, permit), accepted) = accept => match accepted {
-                Ok((stream, _)) => {
+                Ok((stream, tls)) => {
                     let (server, closed) = (server.clone(), closed.clone());
                     connections.spawn(async move {
                         let _within = server.traffic.connections.enter();
-                        drive(stream, server, lane, closed).await;
+                        drive(stream, tls, server, lane, closed).await;
                         drop(permit);
                     });
                 }
@@ -110,7 +151,7 @@ pub async fn serve(server: Arc<Server>, listener: TcpListener, stop: impl Future
             },
         }
     }
-    drop(listener);
+    drop(ports);
     closing.send_replace(true);
     while connections.join_next().await.is_some() {}
 }
@@ -128,8 +169,24 @@ async fn place(open: &Arc<Semaphore>, spare: &Arc<Semaphore>) -> (Lane, OwnedSem
     (lane, permit.expect("nobody closes these"))
 }
 
+/// The next connection of any port. The caller has another one looked at first each time, so that
+/// a busy port keeps no other waiting.
+async fn accept(ports: &[Port], first: usize) -> io::Result<(TcpStream, Option<TlsAcceptor>)> {
+    let (before, from) = ports.split_at(first);
+    poll_fn(|cx| {
+        for port in from.iter().chain(before) {
+            if let Poll::Ready(accepted) = port.listener.poll_accept(cx) {
+                return Poll::Ready(accepted.map(|(stream, _)| (stream, port.tls.clone())));
+            }
+        }
+        Poll::Pending
+    })
+    .await
+}
+
 async fn drive(
     stream: TcpStream,
+    tls: Option<TlsAcceptor>,
     server: Arc<Server>,
     lane: Lane,
     mut closed: watch::Receiver<bool>,
@@ -139,17 +196,82 @@ async fn drive(
         tracing::debug!(%error, "connection was gone at once");
         return;
     }
+    let stream = Paced::new(stream, server.limits.pace);
+    let Some(tls) = tls else {
+        return converse(stream, server, lane, Scheme::Http, closed).await;
+    };
+    let opened = tokio::select! {
+        opened = open(stream, &tls, &server) => opened,
+        // Nothing was asked yet.
+        _ = closed.wait_for(|closed| *closed) => None,
+    };
+    match opened {
+        Some(Opened::Tls(stream)) => converse(*stream, server, lane, Scheme::Https, closed).await,
+        Some(Opened::Misled(stream)) => {
+            converse(stream, server, Lane::Misled, Scheme::Http, closed).await;
+        }
+        None => {}
+    }
+}
+
+/// How a client began on a port that speaks TLS.
+enum Opened {
+    Tls(Box<TlsStream<Paced<TcpStream>>>),
+    Misled(Paced<TcpStream>),
+}
+
+/// `None` when the connection is at its end.
+async fn open(stream: Paced<TcpStream>, tls: &TlsAcceptor, server: &Server) -> Option<Opened> {
+    let due = Instant::now() + server.limits.handshake;
+    let mut first = [0];
+    match timeout_at(due, stream.get_ref().peek(&mut first)).await {
+        Ok(Ok(1..)) if first[0] == TLS_HANDSHAKE => {}
+        Ok(Ok(1..)) => return Some(Opened::Misled(stream)),
+        // Who leaves without a word only asked whether somebody listens.
+        Ok(_) => return None,
+        Err(_) => {
+            server.traffic.cut(Cut::Handshake);
+            tracing::debug!("connection began with silence");
+            return None;
+        }
+    }
+    let shaken = timeout_at(due, tls.accept(stream).into_fallible()).await;
+    if let Ok(Ok(stream)) = shaken {
+        return Some(Opened::Tls(Box::new(stream)));
+    }
+    server.traffic.cut(Cut::Handshake);
+    match shaken {
+        Ok(Err((error, mut stream))) => {
+            tracing::debug!(%error, "TLS handshake failed");
+            // The client was told why.
+            linger(&mut stream).await;
+        }
+        _ => tracing::debug!("TLS handshake took too long"),
+    }
+    None
+}
+
+/// Answers requests until either side ends the connection.
+async fn converse<S: Wire>(
+    stream: S,
+    server: Arc<Server>,
+    lane: Lane,
+    scheme: Scheme,
+    mut closed: watch::Receiver<bool>,
+) {
     let limits = server.limits;
     let refusals = Refusals::default();
-    let gate = Gate::new(stream, limits.head, limits.pace, refusals.clone());
+    let gate = Gate::new(stream, limits.head, refusals.clone());
     let heads = AtomicU64::new(0);
     let counted = server.clone();
-    let service = service_fn(move |request: Request<Incoming>| {
+    let service = service_fn(move |mut request: Request<Incoming>| {
+        request.extensions_mut().insert(scheme);
         let number = heads.fetch_add(1, Ordering::Relaxed) + 1;
         let (server, refused) = (server.clone(), refusals.of(number));
         Box::pin(async move {
             Ok::<_, Infallible>(match refused {
                 Some(code) => server.refuse(S3Error::new(code), Cut::BadHead),
+                None if lane == Lane::Misled => server.refuse(not_over_tls(), Cut::Handshake),
                 None => answer(server, request.map(Body::new), lane).await,
             })
         })
@@ -174,13 +296,20 @@ async fn drive(
     if let Err(error) = ended {
         tracing::debug!(%error, "connection ended early");
     }
-    let (stream, is_stalled) = connection.into_parts().io.into_inner().into_inner();
-    if is_stalled {
-        counted.traffic.cut(Cut::SlowReader);
-        reset(&stream);
-    } else {
-        linger(stream).await;
+    let mut stream = connection.into_parts().io.into_inner().into_inner();
+    if !stream.socket().is_stalled() {
+        linger(&mut stream).await;
     }
+    // Also where the client took the answer but not TLS's last word.
+    if stream.socket().is_stalled() {
+        counted.traffic.cut(Cut::SlowReader);
+        reset(stream.socket().get_ref());
+    }
+}
+
+fn not_over_tls() -> S3Error {
+    let message = "Client sent an HTTP request to an HTTPS server.";
+    S3Error::new(Code::BadRequest).message(message)
 }
 
 /// Has the system drop what the client has not taken, and tell it that the answer is not whole.
@@ -190,9 +319,10 @@ fn reset(stream: &TcpStream) {
     }
 }
 
-/// Ends our side first and reads on for a moment: bytes that arrive at a closed socket make the
-/// system send a reset, which can overtake the answer.
-async fn linger(mut stream: TcpStream) {
+/// Ends our side first, with TLS's own end where there is TLS, and reads on for a moment: bytes
+/// that arrive at a closed socket make the system send a reset, which can overtake the answer.
+async fn linger(stream: &mut (impl AsyncRead + AsyncWrite + Unpin)) {
+    // Within the pace that an answer is to be taken at: over TLS its end may wait still.
     if stream.shutdown().await.is_err() {
         return;
     }

@@ -1,4 +1,4 @@
-//! A connection as hyper sees it: heads come whole and judged, and nobody is too slow for ever.
+//! A connection as hyper sees it: heads come whole, judged, and in time.
 //!
 //! Whatever hyper reads went through here before, so one judgement of heads and framing
 //! ([`head`]) holds for all that follows. A head that is refused is replaced by one that says
@@ -19,7 +19,6 @@ use tokio::time::{Sleep, sleep};
 
 use crate::s3::error::Code;
 use crate::s3::head::{self, Chunks, Framing};
-use crate::s3::pace::{Pace, Watch};
 
 /// A head longer than this isn't read to its end. Up to it the server answers as S3 does to more
 /// than its 8 KiB of headers; a key may take three times its length, and a link's query as much.
@@ -73,12 +72,10 @@ pub struct Gate<S> {
     head_max: Duration,
     /// Runs while a head has begun and not ended.
     head_due: Option<Pin<Box<Sleep>>>,
-    writing: Watch,
-    is_stalled: bool,
 }
 
 impl<S> Gate<S> {
-    pub fn new(stream: S, head_max: Duration, pace: Pace, refusals: Refusals) -> Gate<S> {
+    pub fn new(stream: S, head_max: Duration, refusals: Refusals) -> Gate<S> {
         Gate {
             stream,
             state: State::Head,
@@ -88,14 +85,11 @@ impl<S> Gate<S> {
             refusals,
             head_max,
             head_due: None,
-            writing: Watch::new(pace),
-            is_stalled: false,
         }
     }
 
-    /// The stream, and whether the client let an answer wait for too long.
-    pub fn into_inner(self) -> (S, bool) {
-        (self.stream, self.is_stalled)
+    pub fn into_inner(self) -> S {
+        self.stream
     }
 
     fn refuse(&mut self, code: Code) {
@@ -242,35 +236,13 @@ impl<S: AsyncRead + Unpin> AsyncRead for Gate<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> Gate<S> {
-    /// Counts what was written, and fails when the client takes too little of it.
-    fn watch(
-        &mut self,
-        cx: &mut Context<'_>,
-        written: Poll<io::Result<usize>>,
-    ) -> Poll<io::Result<usize>> {
-        match written {
-            Poll::Ready(Ok(len)) => self.writing.moved(len),
-            Poll::Ready(Err(_)) => {}
-            Poll::Pending => {
-                ready!(self.writing.poll_too_slow(cx));
-                self.is_stalled = true;
-                let error = "the client does not take its answer";
-                return Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, error)));
-            }
-        }
-        written
-    }
-}
-
 impl<S: AsyncWrite + Unpin> AsyncWrite for Gate<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut self.stream).poll_write(cx, bytes);
-        self.watch(cx, written)
+        Pin::new(&mut self.stream).poll_write(cx, bytes)
     }
 
     fn poll_write_vectored(
@@ -278,8 +250,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Gate<S> {
         cx: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut self.stream).poll_write_vectored(cx, slices);
-        self.watch(cx, written)
+        Pin::new(&mut self.stream).poll_write_vectored(cx, slices)
     }
 
     fn is_write_vectored(&self) -> bool {

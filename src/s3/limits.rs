@@ -28,6 +28,8 @@ pub struct Limits {
     pub queue_wait: Duration,
     /// What the requests in work may hold of bodies and answers, by what each may hold at most.
     pub memory_bytes: u64,
+    /// From a connection's begin to the end of its TLS handshake.
+    pub handshake: Duration,
     /// From a head's first byte to its end.
     pub head: Duration,
     /// A connection on which nothing is asked.
@@ -45,6 +47,7 @@ impl Default for Limits {
             queue: 1024,
             queue_wait: Duration::from_secs(5),
             memory_bytes: 1 << 30,
+            handshake: Duration::from_secs(10),
             head: Duration::from_secs(10),
             idle: Duration::from_secs(60),
             pace: Pace {

@@ -31,6 +31,7 @@ pub mod range;
 pub mod request;
 pub mod response;
 pub mod route;
+pub mod scheme;
 pub mod server;
 pub mod tags;
 pub mod traffic;

@@ -4,10 +4,12 @@
 //! isn't reading, is not the client's fault.
 
 use std::future::Future as _;
+use std::io;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep_until};
 
 /// At least so many bytes in so much time of waiting.
@@ -49,6 +51,94 @@ impl Watch {
             Some(alarm) => alarm.as_mut().poll(cx),
             None => Poll::Pending,
         }
+    }
+}
+
+/// A socket whose client has to take what is written at some pace. It lies below TLS, so that what
+/// TLS holds back counts as little as what the system does.
+pub struct Paced<S> {
+    stream: S,
+    writing: Watch,
+    is_stalled: bool,
+}
+
+impl<S> Paced<S> {
+    pub fn new(stream: S, pace: Pace) -> Paced<S> {
+        Paced {
+            stream,
+            writing: Watch::new(pace),
+            is_stalled: false,
+        }
+    }
+
+    pub fn get_ref(&self) -> &S {
+        &self.stream
+    }
+
+    /// Whether the client let an answer wait for too long.
+    pub fn is_stalled(&self) -> bool {
+        self.is_stalled
+    }
+
+    /// Counts what was written, and fails when the client takes too little of it.
+    fn watch(
+        &mut self,
+        cx: &mut Context<'_>,
+        written: Poll<io::Result<usize>>,
+    ) -> Poll<io::Result<usize>> {
+        match written {
+            Poll::Ready(Ok(len)) => self.writing.moved(len),
+            Poll::Ready(Err(_)) => {}
+            Poll::Pending => {
+                ready!(self.writing.poll_too_slow(cx));
+                self.is_stalled = true;
+                let error = "the client does not take its answer";
+                return Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, error)));
+            }
+        }
+        written
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Paced<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(cx, buf)
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Paced<S> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.stream).poll_write(cx, bytes);
+        self.watch(cx, written)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.stream).poll_write_vectored(cx, slices);
+        self.watch(cx, written)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 }
 

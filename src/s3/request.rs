@@ -17,6 +17,7 @@ use crate::s3::error::{Code, S3Error};
 use crate::s3::form::Fields;
 use crate::s3::operation::{BodyKind, Operation};
 use crate::s3::route;
+use crate::s3::scheme::Scheme;
 use crate::s3::xml::{self, Element};
 
 pub(super) const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
@@ -65,6 +66,8 @@ pub struct Request {
     pub by_host: bool,
     /// As it came: what errors call the resource.
     pub path: String,
+    /// Of the connection that it came by.
+    pub scheme: Scheme,
     /// The server's.
     pub path_prefix: String,
     pub query: Query,
@@ -106,9 +109,10 @@ impl Request {
     pub fn url_of(&self, key: &str) -> String {
         let forwarded = self.header(X_FORWARDED_PROTO.as_str()).unwrap_or_default();
         let scheme = match forwarded.eq_ignore_ascii_case("https") {
-            true => "https",
-            false => "http",
+            true => Scheme::Https,
+            false => self.scheme,
         };
+        let scheme = scheme.text();
         let host = self.header(header::HOST.as_str()).unwrap_or_default();
         let (bucket, prefix) = (&self.bucket_name, &self.path_prefix);
         if self.by_host {

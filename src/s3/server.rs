@@ -40,8 +40,10 @@ use crate::s3::post_policy::Policy;
 use crate::s3::request::{Query, Request, X_FORWARDED_PROTO, check_expected_owner};
 use crate::s3::response::{Body, Response, X_AMZ_BUCKET_REGION, X_AMZ_ID_2, X_AMZ_REQUEST_ID};
 use crate::s3::route::{self, Target};
+use crate::s3::scheme::Scheme;
 use crate::s3::traffic::{Cut, Traffic};
 use crate::s3::wire::{Incoming, Outgoing};
+use crate::tls;
 
 /// All headers' names and values together, as AWS bounds them.
 const HEADER_SECTION_BYTES_MAX: usize = 8 << 10;
@@ -80,6 +82,8 @@ pub struct Server {
     pub traffic: Arc<Traffic>,
     /// What else is served on the port.
     pub beside: Option<Arc<dyn Beside>>,
+    /// The certificate, where TLS is spoken.
+    pub certificate: Option<Arc<tls::Live>>,
 }
 
 /// A request that the table has a row for.
@@ -117,6 +121,7 @@ impl Server {
             limits,
             traffic: Arc::default(),
             beside: None,
+            certificate: None,
         }
     }
 
@@ -144,6 +149,12 @@ impl Server {
 
     pub fn with_beside(mut self, beside: Arc<dyn Beside>) -> Server {
         self.beside = Some(beside);
+        self
+    }
+
+    #[must_use]
+    pub fn with_certificate(mut self, certificate: Option<Arc<tls::Live>>) -> Server {
+        self.certificate = certificate;
         self
     }
 
@@ -246,6 +257,9 @@ impl Server {
         ] {
             measures.push(Measure::gauge(name, help, value));
         }
+        if let Some(certificate) = &self.certificate {
+            measures.extend(certificate.measures());
+        }
         measures
     }
 
@@ -338,6 +352,7 @@ impl Server {
             key: asked.target.key,
             by_host: asked.target.by_host,
             path: parts.uri.path().to_owned(),
+            scheme: Scheme::of(&parts.extensions),
             path_prefix: self.path_prefix.clone(),
             query: asked.query,
             headers: parts.headers,

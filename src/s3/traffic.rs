@@ -49,6 +49,8 @@ struct OfOperation {
 pub enum Cut {
     /// 503: too many requests or too much memory.
     Busy,
+    /// A TLS handshake that failed or was too slow, or HTTP in its place.
+    Handshake,
     /// A head that was no HTTP, too long or too slow.
     BadHead,
     /// A body that came too slowly.
@@ -57,8 +59,9 @@ pub enum Cut {
     SlowReader,
 }
 
-const CUTS: [(Cut, &str); 4] = [
+const CUTS: [(Cut, &str); 5] = [
     (Cut::Busy, "busy"),
+    (Cut::Handshake, "handshake"),
     (Cut::BadHead, "bad_head"),
     (Cut::SlowBody, "slow_body"),
     (Cut::SlowReader, "slow_reader"),

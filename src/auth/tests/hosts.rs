@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::s3::route;
+use crate::s3::scheme::Scheme;
 
 #[test]
 fn w_08_a_host_signed_without_its_port_passes_where_that_is_on() {
@@ -45,6 +46,32 @@ fn w_08_a_host_signed_without_its_port_passes_where_that_is_on() {
     assert_eq!(verdict(&with_port, false), Ok(()));
     set(&mut with_port, "host", "s3.amazonaws.com");
     assert_eq!(verdict(&with_port, true), mismatch);
+}
+
+/// The host is the same with and without it, so nothing is forgiven.
+#[test]
+fn w_08_the_schemes_own_port_may_always_be_left_out() {
+    let verdict = |sent: &str, scheme: Scheme| {
+        let mut parts = request("GET", "/examplebucket/k", &[]);
+        set(&mut parts, "host", "s3.amazonaws.com");
+        signer().sign_body(&mut parts, b"").unwrap();
+        set(&mut parts, "host", sent);
+        parts.extensions.insert(scheme);
+        let verifier = Verifier {
+            credentials: &credentials(),
+            domains: &[],
+            also: Allowed {
+                signature_v2: false,
+                portless_host: false,
+            },
+        };
+        verifier.authenticate(&parts, now()).is_ok()
+    };
+    assert!(verdict("s3.amazonaws.com:443", Scheme::Https));
+    assert!(verdict("s3.amazonaws.com:80", Scheme::Http));
+    assert!(!verdict("s3.amazonaws.com:80", Scheme::Https));
+    assert!(!verdict("s3.amazonaws.com:443", Scheme::Http));
+    assert!(!verdict("s3.amazonaws.com:9000", Scheme::Https));
 }
 
 /// In the absolute form, as a proxy's client or HTTP/2 names it, the target has a host of its own.

@@ -7,7 +7,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 
-use crate::s3::connection;
+use crate::s3::connection::{self, Port};
 use crate::s3::limits::Limits;
 use crate::s3::pace::Pace;
 use crate::s3::testing::World;
@@ -27,7 +27,11 @@ impl Listening {
     pub async fn to(world: World) -> Listening {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let serve = connection::serve(world.server.clone(), listener, std::future::pending());
+        let ports = vec![Port {
+            listener,
+            tls: None,
+        }];
+        let serve = connection::serve(world.server.clone(), ports, std::future::pending());
         let task = tokio::spawn(serve);
         Listening {
             world,

@@ -17,4 +17,5 @@ mod paths;
 mod prefix;
 mod quotas;
 mod requests;
+mod tls;
 mod versions;
