@@ -13,14 +13,16 @@ bin=$tools/bin
 trixie=$tools/trixie
 failed=()
 
-# attempt WHAT COMMAND…: runs the command once for all times; what fails is skipped by name.
+# attempt WHAT FUNCTION FILE…: installs once for all times, and again when the function or a file that
+# it reads has changed; what fails is skipped by name.
 attempt() {
-  local what=$1 mark=$tools/$1.done
-  shift
-  [ ! -e "$mark" ] || return 0
+  local what=$1 function=$2 mark=$tools/$1.done inputs
+  shift 2
+  inputs=$({ declare -f "$function"; [ $# -eq 0 ] || cat "$@"; } | sha256sum)
+  [ "$(cat "$mark" 2>/dev/null)" != "$inputs" ] || return 0
   say "Installing: $what"
-  if "$@" >"$tools/$what.log" 2>&1; then
-    touch "$mark"
+  if "$function" >"$tools/$what.log" 2>&1; then
+    printf '%s\n' "$inputs" >"$mark"
   else
     say "not installed: $what ($tools/$what.log)"
     failed+=("$what")
@@ -43,11 +45,24 @@ node_clients() {
     npm install --prefix "$tools/node" --no-audit --no-fund
 }
 
-tofu() {
-  mkdir -p "$tools/tofu" && cp tests/clients/tofu/* "$tools/tofu/" &&
-    (cd "$tools/tofu" && export GOFLAGS=-mod=mod && go mod tidy &&
-      go build -o "$bin/tofu" github.com/opentofu/opentofu/cmd/tofu)
+# built NAME PACKAGE: a Go program of the module in tests/clients/NAME.
+built() {
+  local name=$1 package=$2
+  mkdir -p "$tools/$name" && cp "tests/clients/$name"/* "$tools/$name/" &&
+    (cd "$tools/$name" && export GOFLAGS=-mod=mod && go mod tidy && go build -o "$bin/$name" "$package")
 }
+
+tofu() { built tofu github.com/opentofu/opentofu/cmd/tofu; }
+go_sdk() { built go_sdk .; }
+
+# jars NAME: what the pom.xml of tests/clients/NAME asks for.
+jars() {
+  rm -rf "${tools:?}/$1/lib" && mkdir -p "$tools/$1" && cp "tests/clients/$1/pom.xml" "$tools/$1/" &&
+    mvn -B -q -f "$tools/$1/pom.xml" dependency:copy-dependencies -DincludeScope=runtime -DoutputDirectory="$tools/$1/lib"
+}
+
+java_sdk() { jars java_sdk; }
+hadoop() { jars hadoop; }
 
 # Debian's own packages of a release that has them, unpacked beside this system.
 debian() {
@@ -72,10 +87,13 @@ require_linux
 require_cargo
 install_build_packages
 mkdir -p "$bin" "$tools/v2"
-attempt pinned pinned_clients
-attempt python python_clients
-attempt node node_clients
-attempt tofu tofu
+attempt pinned pinned_clients tests/clients/requirements.txt
+attempt python python_clients tests/clients/more.txt
+attempt node node_clients tests/clients/package.json
+attempt tofu tofu tests/clients/tofu/*
+attempt go_sdk go_sdk tests/clients/go_sdk/*
+attempt java_sdk java_sdk tests/clients/java_sdk/pom.xml
+attempt hadoop hadoop tests/clients/hadoop/pom.xml
 attempt debian debian
 if [ -e "$tools/debian.done" ]; then
   loader restic "$trixie/usr/bin/restic"

@@ -20,6 +20,7 @@ README = HERE.parent.parent / "README.md"
 BEGIN, END = "<!-- clients: written by tests/clients.sh -->", "<!-- end of clients -->"
 ROOT = {"ROOT_USER": "matrix-root", "ROOT_PASSWORD": "a password of the matrix"}
 ROUND_SECONDS_MAX = 600
+PRINTED_MAX = 20_000
 
 
 @dataclasses.dataclass
@@ -45,6 +46,14 @@ def pip(*packages):
 def npm(package):
     def ask(home, _):
         return json.loads((home / "node_modules" / package / "package.json").read_text())["version"]
+
+    return ask
+
+
+def jar(name):
+    def ask(home, _):
+        found = [re.fullmatch(rf"{name}-([\d.]+)\.jar", path.name) for path in home.glob("lib/*.jar")]
+        return next(match.group(1) for match in found if match)
 
     return ask
 
@@ -82,6 +91,20 @@ ROUNDS = [
         "node",
         npm("@aws-sdk/client-s3"),
     ),
+    Round(
+        "AWS SDK for Go",
+        "go_sdk.py",
+        "trees, streams of unknown length, every checksum, races by conditions, links, versions",
+        "python",
+        said("go_sdk", "version", pattern=r"v([\d.]+)"),
+    ),
+    Round(
+        "AWS SDK for Java",
+        "java_sdk.py",
+        "trees, streams of unknown length, every checksum, races by conditions, links, versions",
+        "java_sdk",
+        jar("s3"),
+    ),
     Round("s5cmd", "s5cmd.py", TREE, "python", said("s5cmd", "version", pattern=r"v([\d.]+)")),
     Round("mc", "mc.py", TREE + ", tags, find, undo", ".", packaged("minio-client")),
     Round("restic", "restic.py", "backup, restore, check, forget, prune", ".", packaged("restic")),
@@ -91,13 +114,12 @@ ROUNDS = [
     Round("pyarrow", "pyarrow_round.py", "Parquet, data sets, streams, folders", "python", pip("pyarrow")),
     Round("DuckDB httpfs", "duckdb_round.py", "CSV, Parquet, partitions, globs", "python", pip("duckdb")),
     Round("deltalake", "deltalake_round.py", "two writers of one table, compaction, vacuum", "python", pip("deltalake")),
-    Round(
-        "s3fs, obstore, polars",
-        "object_stores.py",
-        "files, conditional writes, ranges, Parquet",
-        "python",
-        pip("s3fs", "obstore", "polars"),
-    ),
+    Round("pyiceberg", "pyiceberg_round.py", "writers of one table, by fsspec and by pyarrow", "python", pip("pyiceberg")),
+    Round("Lance", "lance_round.py", "two writers of one table, refused commits, compaction", "python", pip("pylance")),
+    Round("Hadoop S3A", "hadoop.py", "trees, streams in parts, renames, races by conditions", "hadoop", jar("hadoop-aws")),
+    Round("polars", "polars_round.py", "Parquet, IPC, CSV, scans by predicate, partitions", "python", pip("polars")),
+    Round("s3fs", "s3fs_round.py", "trees, files in parts, ranges, versions, conditional writes", "python", pip("s3fs")),
+    Round("obstore", "obstore_round.py", "conditional writes, ranges, lists, streams", "python", pip("obstore")),
 ]
 
 
@@ -134,6 +156,7 @@ def environment_of(tools, home, folder, endpoint):
         "HOME": str(folder),
         "LANG": "C.UTF-8",
         "ENDPOINT": endpoint,
+        "ROUND_HOME": str(home),
         "AWS_ACCESS_KEY_ID": ROOT["ROOT_USER"],
         "AWS_SECRET_ACCESS_KEY": ROOT["ROOT_PASSWORD"],
         "AWS_DEFAULT_REGION": "us-east-1",
@@ -163,7 +186,7 @@ def run(round_, program, tools):
             environment = environment_of(tools, home, work, server.endpoint)
             try:
                 version = round_.version(home, environment)
-            except (AttributeError, OSError):
+            except (AttributeError, OSError, StopIteration):
                 version = None
             if not version:
                 print(f"skipped: {round_.client} (not installed)", flush=True)
@@ -177,7 +200,7 @@ def run(round_, program, tools):
     passed = done.returncode == 0
     print(f"{round_.client} {version}: {'passed' if passed else 'FAILED'}", flush=True)
     if not passed:
-        print(done.stdout, done.stderr, sep="\n", flush=True)
+        print(done.stdout[-PRINTED_MAX:], done.stderr[-PRINTED_MAX:], sep="\n", flush=True)
     return version, passed
 
 

@@ -1,0 +1,17 @@
+"""Hadoop's S3A: the program of `hadoop/`, between the tree that it sends and the one that it brings back."""
+
+import os
+import pathlib
+
+import boto3
+
+from tree import ENDPOINT, digests, make_tree, run, same
+
+boto3.client("s3", endpoint_url=ENDPOINT).create_bucket(Bucket="hadoop-round")
+source = pathlib.Path(__file__).parent / "hadoop/Hadoop.java"
+make_tree("up")
+# Names that Hadoop's shell takes for patterns or refuses.
+for name in ["(round) [square].txt", "percent%41.txt", "quote'and&amp;.txt"]:
+    pathlib.Path("up", name).unlink()
+run("java", "-cp", f"{os.environ['ROUND_HOME']}/lib/*", source)
+same(digests("down"), digests("up"), "the tree that came back")

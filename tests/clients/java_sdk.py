@@ -1,0 +1,11 @@
+"""AWS's SDK for Java: the program of `java_sdk/`, between the tree that it sends and the one that it brings back."""
+
+import os
+import pathlib
+
+from tree import digests, make_tree, run, same
+
+source = pathlib.Path(__file__).parent / "java_sdk/JavaSdk.java"
+make_tree("up")
+print(run("java", "-cp", f"{os.environ['ROUND_HOME']}/lib/*", source))
+same(digests("down"), digests("up"), "the tree that came back")
