@@ -5,6 +5,7 @@
 
 mod admin;
 mod config;
+mod endpoint;
 mod fsck;
 mod healthcheck;
 mod server;

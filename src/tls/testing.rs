@@ -1,6 +1,7 @@
 //! An authority of a test's own, and what it signs.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 use rcgen::{
@@ -55,6 +56,7 @@ impl Authority {
         };
         fs::write(&files.certificate, certificate).unwrap();
         fs::write(&files.key, key).unwrap();
+        fs::set_permissions(&files.key, fs::Permissions::from_mode(0o600)).unwrap();
         files
     }
 }

@@ -10,13 +10,11 @@ from minio.deleteobjects import DeleteObject
 from minio.error import S3Error
 from minio.versioningconfig import VersioningConfig
 
-from tree import ACCESS_KEY, ENDPOINT, SECRET_KEY, digests, fetch, make_file, make_tree, same
+from tree import ACCESS_KEY, HOST, SECRET_KEY, SECURE, digests, fetch, make_file, make_tree, same
 
 BUCKET = "minio-py-round"
 
-client = Minio(
-    ENDPOINT.removeprefix("http://"), access_key=ACCESS_KEY, secret_key=SECRET_KEY, secure=False
-)
+client = Minio(HOST, access_key=ACCESS_KEY, secret_key=SECRET_KEY, secure=SECURE)
 
 
 def code_of(call, *arguments):

@@ -2,18 +2,19 @@
 
 import pathlib
 
-from tree import ACCESS_KEY, ENDPOINT, SECRET_KEY, digests, fetch, make_file, make_tree, run, same
+from tree import ACCESS_KEY, CA_FILE, HOST, SECRET_KEY, SECURE
+from tree import digests, fetch, make_file, make_tree, run, same
 
 BUCKET = "s3cmd-round"
 
-HOST = ENDPOINT.removeprefix("http://")
 pathlib.Path(".s3cfg").write_text(
     f"""[default]
 access_key = {ACCESS_KEY}
 secret_key = {SECRET_KEY}
 host_base = {HOST}
 host_bucket = {HOST}
-use_https = False
+use_https = {SECURE}
+ca_certs_file = {CA_FILE}
 multipart_chunk_size_mb = 5
 """
 )

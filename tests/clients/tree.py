@@ -11,6 +11,12 @@ ENDPOINT = os.environ["ENDPOINT"]
 ACCESS_KEY = os.environ["AWS_ACCESS_KEY_ID"]
 SECRET_KEY = os.environ["AWS_SECRET_ACCESS_KEY"]
 
+# For clients that want the endpoint in pieces.
+SCHEME, HOST = ENDPOINT.split("://")
+SECURE = SCHEME == "https"
+# Who certified a server that is asked over TLS; most clients read it from a variable of their own.
+CA_FILE = os.environ.get("CA_FILE", "")
+
 # Names that clients and servers get wrong.
 NAMES = [
     "plain.txt",

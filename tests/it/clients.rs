@@ -8,11 +8,20 @@ use std::process::Command;
 
 use crate::server::{ACCESS_KEY, SECRET_KEY, Server, skipped};
 
+/// Where clients look for the authorities that they believe.
+const CA_VARIABLES: [&str; 5] = [
+    "CA_FILE",
+    "AWS_CA_BUNDLE",
+    "SSL_CERT_FILE",
+    "RCLONE_CA_CERT",
+    "CURL_CA_BUNDLE",
+];
+
 /// Names the virtual environment; `tests/run.sh` makes it.
 const CLIENTS_VARIABLE: &str = "DRYSTONE_TEST_CLIENTS";
 
 /// The virtual environment, if this client is in it.
-fn environment_with(client: &str) -> Option<PathBuf> {
+pub fn environment_with(client: &str) -> Option<PathBuf> {
     let folder = PathBuf::from(std::env::var_os(CLIENTS_VARIABLE)?);
     let program = folder.join("bin").join(client);
     let python = folder.join("bin/python");
@@ -33,32 +42,49 @@ fn round(round: &str, client: &str, disks: usize) {
         return;
     };
     let server = Server::fresh(disks);
+    let script = script(&environment, round);
+    run(script, &environment, &server, &server.endpoint(), None);
+}
+
+/// What runs a round's script.
+pub fn script(environment: &Path, round: &str) -> Command {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/clients/{round}.py"));
+    let mut command = Command::new(environment.join("bin/python"));
+    command.arg("-B").arg(script);
+    command
+}
+
+/// Runs a client with what it needs to know of the server, and nothing else: for TLS the file of
+/// the authority that it is to believe. Gives what it printed.
+pub fn run(
+    mut command: Command,
+    environment: &Path,
+    server: &Server,
+    endpoint: &str,
+    authority: Option<&Path>,
+) -> String {
     let home = server.disks.folder().join("home");
-    std::fs::create_dir(&home).unwrap();
+    std::fs::create_dir_all(&home).unwrap();
     let mut path = environment.join("bin").into_os_string();
     path.push(":/usr/local/bin:/usr/bin:/bin");
-    let output = Command::new(environment.join("bin/python"))
-        .arg("-B")
-        .arg(script)
+    command
         .env_clear()
         .env("PATH", path)
         .env("HOME", &home)
         .env("LANG", "C.UTF-8")
-        .env("ENDPOINT", server.endpoint())
+        .env("ENDPOINT", endpoint)
         .env("AWS_ACCESS_KEY_ID", ACCESS_KEY)
         .env("AWS_SECRET_ACCESS_KEY", SECRET_KEY)
         .env("AWS_DEFAULT_REGION", "us-east-1")
-        .env("AWS_EC2_METADATA_DISABLED", "true")
-        .current_dir(&home)
-        .output()
-        .unwrap();
-    assert!(
-        output.status.success(),
-        "{}\n{}",
-        String::from_utf8_lossy(&output.stdout),
-        String::from_utf8_lossy(&output.stderr)
-    );
+        .env("AWS_EC2_METADATA_DISABLED", "true");
+    if let Some(file) = authority {
+        command.envs(CA_VARIABLES.map(|name| (name, file)));
+    }
+    let output = command.current_dir(&home).output().unwrap();
+    let [out, told] =
+        [&output.stdout, &output.stderr].map(|text| String::from_utf8_lossy(text).into_owned());
+    assert!(output.status.success(), "{out}\n{told}");
+    format!("{out}\n{told}")
 }
 
 #[test]

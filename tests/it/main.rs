@@ -13,6 +13,7 @@ mod damaged_metadata;
 mod failing_disks;
 mod fsck;
 mod full_disks;
+mod https;
 mod lost_disks;
 mod metrics;
 mod prefix;
@@ -24,4 +25,9 @@ mod small_disks;
 mod starting;
 mod upkeep_points;
 
+/// The unit tests have the same authority.
+#[path = "../../src/tls/testing.rs"]
+mod authority;
+
+use drystone::tls::Files;
 use drystone_examiner::s3;

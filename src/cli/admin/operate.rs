@@ -9,10 +9,12 @@ use std::process::ExitCode;
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
-use super::ask::{Endpoint, Server};
+use super::ask::Server;
 use super::show;
+use crate::cli::endpoint::Endpoint;
 use crate::cli::{EXIT_FAILED, EXIT_USAGE, fail};
 use crate::config::{Environment, Keys, Layer, load};
+use crate::tls::client::Trust;
 
 /// Which server, by which keys, and how its answer is shown.
 #[derive(Args)]
@@ -20,6 +22,11 @@ pub(in crate::cli) struct Reach {
     /// Where the server listens [default: its configured address, or AWS_ENDPOINT_URL]
     #[arg(long, value_name = "URL")]
     endpoint: Option<String>,
+
+    /// The certificates of authorities to believe beside the system's, where URL is https://
+    /// [default: AWS_CA_BUNDLE]
+    #[arg(long, value_name = "FILE")]
+    ca_file: Option<PathBuf>,
 
     /// The file with the root keys, as the server keeps it beside its first disk
     #[arg(long, value_name = "FILE")]
@@ -196,8 +203,21 @@ fn find(arguments: &Reach, environment: &Environment) -> Result<Server, String> 
     let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
     let given = arguments.endpoint.clone();
     let endpoint = match given.or_else(|| variable("AWS_ENDPOINT_URL")) {
-        Some(url) => Endpoint::parse(&url)?,
-        None => Endpoint::of(&config.server.address),
+        Some(url) => {
+            let ca_file = arguments.ca_file.clone();
+            Endpoint::parse(
+                &url,
+                ca_file.or_else(|| variable("AWS_CA_BUNDLE").map(PathBuf::from)),
+            )?
+        }
+        None if arguments.ca_file.is_some() => {
+            return Err(
+                "--ca-file is for a server that is named: give --endpoint, too; the one of a \
+                 configuration is believed by its certificate's file"
+                    .to_owned(),
+            );
+        }
+        None => Endpoint::of(&config.server, Trust::Pinned)?,
     };
     let has_file = config.server.keys_file.is_some() || !config.storage.directories.is_empty();
     let of_client = || {
