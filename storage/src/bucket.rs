@@ -122,8 +122,8 @@ impl Node {
                     prefix,
                     after,
                     max,
-                } = request;
-                view.list_names(&prefix, &after, max, owner.as_ref())
+                } = &request;
+                view.list_names(prefix, after, *max, owner.as_ref())
             })
             .await?;
         self.objects

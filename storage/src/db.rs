@@ -184,6 +184,7 @@ struct Core {
     queued: Condvar,
     /// The log thread took what waited.
     taken: Notify,
+    /// Goes after `rocks`: its receivers see by that that all is closed.
     failure: watch::Sender<Option<DbError>>,
     syncs: Arc<Histogram>,
     crash: Crash,

@@ -7,7 +7,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use openraft::ReadPolicy;
 use openraft::async_runtime::watch::WatchReceiver as _;
@@ -17,7 +17,7 @@ use super::command::{Command, Reply};
 use super::members::{Leader, Member, Members, Place};
 use super::raft_log::run_blocking;
 use super::raft_types::{Proposal, ReplicaId};
-use super::replica::GroupId;
+use super::replica::{GroupId, Shared};
 use super::view::View;
 use crate::crash::{Point, Step};
 use crate::db::{Db, ReadAt};
@@ -110,29 +110,43 @@ impl Group {
     }
 
     /// Calls `read` on a blocking thread with a view that holds all that was committed before
-    /// this call.
-    pub async fn read<T, F>(&self, read: F) -> Result<T>
+    /// this call; calls it again, on another replica, when the one that it reads fails under it.
+    pub async fn read<T, F>(&self, mut read: F) -> Result<T>
     where
         T: Send + 'static,
-        F: FnOnce(&View<'_>) -> Result<T> + Send + 'static,
+        F: Fn(&View<'_>) -> Result<T> + Send + 'static,
     {
-        let member = self.round().await?;
-        let permit = self.0.reads.clone().acquire_owned().await;
-        let permit = permit.map_err(|_| Error::Closing)?;
-        let result = tokio::task::spawn_blocking(move || {
-            let shared = &member.shared;
-            let state = shared.row().state;
-            let result = read(&shared.state().view());
-            drop(permit);
-            // A replica that lost its leadership may have been given another state meanwhile, or
-            // have been dropped.
-            shared.has(state).then_some(result)
-        });
-        match result.await {
-            Ok(Some(result)) => result,
-            Ok(None) => Err(self.0.unavailable("lost its leader during a read")),
-            Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
-            Err(_) => Err(Error::Closing),
+        let due = Instant::now() + READ_DEADLINE;
+        let mut leaders = self.0.members.leader_changes();
+        loop {
+            let leader = *leaders.borrow_and_update();
+            let member = self.round().await?;
+            let replica = member.replica;
+            let permit = self.0.reads.clone().acquire_owned().await;
+            let permit = permit.map_err(|_| Error::Closing)?;
+            let found = tokio::task::spawn_blocking(move || {
+                let found = read_on(&member.shared, &read);
+                drop(permit);
+                (found, read)
+            });
+            let error = match found.await {
+                Ok((Found::Answer(result), _)) => return result,
+                Ok((Found::Lost(error), again)) => {
+                    read = again;
+                    error
+                }
+                Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+                Err(_) => return Err(Error::Closing),
+            };
+            if Instant::now() >= due {
+                return Err(
+                    error.unwrap_or_else(|| self.0.unavailable("lost its leader during a read"))
+                );
+            }
+            tracing::info!(?error, %replica, group = self.0.members.group.0, "read goes on");
+            if let Some(leader) = leader.filter(|leader| leader.replica == replica) {
+                wait_for_another(&mut leaders, leader).await;
+            }
         }
     }
 
@@ -288,6 +302,26 @@ impl Inner {
             Ok(result) => result,
             Err(_) => Err(self.unavailable("did not answer in time")),
         }
+    }
+}
+
+/// What a read finds on one replica.
+enum Found<T> {
+    Answer(Result<T>),
+    /// Nothing that holds, as the replica was lost under the read.
+    Lost(Option<Error>),
+}
+
+fn read_on<T>(shared: &Shared, read: impl Fn(&View<'_>) -> Result<T>) -> Found<T> {
+    let state = shared.row().state;
+    let result = read(&shared.state().view());
+    match result {
+        // One that lost its leadership may have been given another state, or have been dropped.
+        _ if !shared.has(state) => Found::Lost(None),
+        Err(Error::Unavailable(why)) if shared.db.failure().borrow().is_some() => {
+            Found::Lost(Some(Error::Unavailable(why)))
+        }
+        result => Found::Answer(result),
     }
 }
 

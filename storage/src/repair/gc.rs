@@ -154,13 +154,13 @@ impl Collector {
                 .group
                 .read(move |view| {
                     let mut split = (Vec::new(), Vec::new());
-                    for entry in entries {
+                    for entry in &entries {
                         let at = ShardAt {
                             disk: entry.disk,
                             generation: entry.generation,
                         };
                         let named = view.refers_to(entry.write_id, entry.rank, at)?;
-                        if named { &mut split.0 } else { &mut split.1 }.push(entry);
+                        if named { &mut split.0 } else { &mut split.1 }.push(entry.clone());
                     }
                     Ok(split)
                 })

@@ -147,6 +147,31 @@ async fn proposals_go_on_while_the_leaders_disk_fails() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn f_11_a_read_under_which_a_disk_fails_is_answered_by_another() {
+    let dir = tempfile::tempdir().unwrap();
+    let (disks, groups) = newborn(dir.path(), 4).await;
+    groups.objects.propose(put("a", "x")).await.unwrap();
+    let dbs: Vec<_> = disks
+        .iter()
+        .map(|disk| (disk.id, disk.db.clone()))
+        .collect();
+    let leader = groups.objects.status().leader.unwrap();
+    let (_, failing) = dbs.into_iter().find(|(id, _)| *id == leader).unwrap();
+    let found = groups.objects.read(move |view| {
+        let account = view.account(&AccountId("a".into()))?;
+        let has_failed = failing.failure().borrow().is_some();
+        match has_failed {
+            // The leader's replica is read, and its files are gone.
+            false => Err(failing.give_up("no such file").into()),
+            true => Ok(account.map(|account| account.display_name)),
+        }
+    });
+    assert_eq!(found.await.unwrap(), Some("x".into()));
+    assert_ne!(groups.objects.status().leader, Some(leader));
+    end(disks, groups).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn any_three_of_four_start_again() {
     let dir = tempfile::tempdir().unwrap();
     let (disks, groups) = newborn(dir.path(), 4).await;

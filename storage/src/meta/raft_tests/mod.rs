@@ -14,6 +14,7 @@ use std::time::Duration;
 use rocksdb::WriteBatch;
 
 use super::command::{Change, Command};
+use super::group::Group;
 use super::start::{Groups, OpenDisk, Start, StartError, start_groups};
 use crate::db::{Db, DbShared, Family, StateId};
 use crate::types::{Account, AccountId, DiskId, Epoch, Timestamp, WriteId};
@@ -35,7 +36,11 @@ pub async fn name(groups: &Groups, id: &str) -> Option<String> {
     let id = id.to_owned();
     groups
         .objects
-        .read(move |view| Ok(view.account(&AccountId(id))?.map(|a| a.display_name)))
+        .read(move |view| {
+            Ok(view
+                .account(&AccountId(id.clone()))?
+                .map(|a| a.display_name))
+        })
         .await
         .unwrap()
 }
@@ -103,10 +108,31 @@ pub async fn end(disks: Vec<OpenDisk>, groups: Groups) {
     groups.system.shutdown().await;
     groups.objects.shutdown().await;
     drop(groups);
-    let databases: Vec<_> = disks.iter().map(|disk| Arc::downgrade(&disk.db)).collect();
+    close(disks).await;
+}
+
+/// Returns when nobody has the databases open any more.
+pub async fn close(disks: Vec<OpenDisk>) {
+    // The sender goes after RocksDB has let go of its files; openraft's tasks do a little later.
+    let open: Vec<_> = disks.iter().map(|disk| disk.db.failure()).collect();
     drop(disks);
-    // openraft's tasks let go of theirs a little later.
-    eventually(|| databases.iter().all(|db| db.strong_count() == 0)).await;
+    let closing = async {
+        for mut database in open {
+            while database.changed().await.is_ok() {}
+        }
+    };
+    let closed = tokio::time::timeout(PATIENCE, closing);
+    closed.await.expect("somebody keeps a database open");
+}
+
+/// Waits until all voters have what the newest has.
+pub async fn settle(groups: &Groups) {
+    let is_even = |group: &Group| {
+        let mut ends = group.members().alive().into_iter().map(|m| m.last_log_id());
+        let first = ends.next();
+        ends.all(|end| Some(end) == first)
+    };
+    eventually(|| is_even(&groups.system) && is_even(&groups.objects)).await;
 }
 
 /// What takes longer hangs.

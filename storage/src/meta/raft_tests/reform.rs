@@ -34,9 +34,7 @@ fn voters(groups: &Groups) -> usize {
 
 async fn refused(disks: Vec<OpenDisk>, may_reform: bool) -> Standstill {
     let refused = start(&disks, 2, may_reform).await;
-    let databases: Vec<_> = disks.iter().map(|disk| Arc::downgrade(&disk.db)).collect();
-    drop(disks);
-    eventually(|| databases.iter().all(|db| db.strong_count() == 0)).await;
+    close(disks).await;
     match refused {
         Err(StartError::Standstill(standstill)) => standstill,
         Err(other) => panic!("{other}"),
@@ -65,6 +63,7 @@ fn swap(dir: &Path, disk: u8, image: &Path) {
 async fn stopped(dir: &Path, count: u8) {
     let (disks, groups) = newborn(dir, count).await;
     write(&groups, 0, 100).await;
+    settle(&groups).await;
     end(disks, groups).await;
 }
 
@@ -193,9 +192,7 @@ async fn reform_of(dir: &Path, those: &[u8], cut: Cut) {
     if cut == Cut::FirstDeclared {
         reform::declare(&disks[..1], &[ID]).await.unwrap();
     }
-    let databases: Vec<_> = disks.iter().map(|disk| Arc::downgrade(&disk.db)).collect();
-    drop(disks);
-    eventually(|| databases.iter().all(|db| db.strong_count() == 0)).await;
+    close(disks).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -78,11 +78,11 @@ impl Scrubber {
                 .group
                 .read(move |view| {
                     let mut strays = Vec::new();
-                    for name in names {
+                    for name in &names {
                         let generation = name.generation;
                         let at = ShardAt { disk, generation };
                         if !view.refers_to(name.write_id, name.rank, at)? {
-                            strays.push(name);
+                            strays.push(*name);
                         }
                     }
                     Ok(strays)
