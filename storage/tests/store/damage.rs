@@ -214,6 +214,23 @@ fn f_16_two_of_four_emptied_under_load_cost_nothing_that_was_acknowledged() {
     life.close();
 }
 
+/// Nobody writes, so that it is reads that meet the databases whose files are gone.
+#[test]
+fn f_16_disks_emptied_at_rest_cost_no_read() {
+    let root = tempfile::tempdir().unwrap();
+    let (life, directories) = newborn(root.path());
+    let ledger = Ledger::default();
+    let writers = Writers::start(&life, &ledger, "before", usize::MAX);
+    // Blob files that nobody has read from are opened by the first who does.
+    let blobs = |disk: &PathBuf| files(disk, |name| name.ends_with(".blob"));
+    until(|| directories.iter().all(|disk| !blobs(disk).is_empty()));
+    writers.stop(&life);
+    empty(&directories[0]);
+    empty(&directories[2]);
+    check(&life, &ledger);
+    life.close();
+}
+
 #[test]
 fn f_14_disks_away_during_a_reform_come_back_with_all_their_shards() {
     let root = tempfile::tempdir().unwrap();
