@@ -17,7 +17,8 @@ pub struct Status {
     pub scrub: ScrubStatus,
     /// Buckets that hold more than their soft quotas, up to [`OVER_QUOTA_LEN_MAX`].
     pub over_quota: Vec<OverQuota>,
-    /// So many voters of the metadata are here, of so many, of which so many must be.
+    /// So many voters of the metadata are here, of so many, of which so many must be; of two
+    /// groups of voters, or two sides of a change of voters, those of which fewer are here.
     pub metadata_voters_alive: usize,
     pub metadata_voters: usize,
     pub metadata_quorum: usize,

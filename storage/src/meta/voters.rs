@@ -22,6 +22,7 @@ use openraft::{ChangeMembers, LogIdOptionExt as _, ReadPolicy};
 use tokio::sync::watch;
 use tokio::time::timeout;
 
+use super::group::Group;
 use super::members::{Member, Members, Place, Seated};
 use super::raft_log::run_blocking;
 use super::raft_types::{ReplicaId, Seat};
@@ -36,6 +37,8 @@ use crate::types::DiskId;
 const CHANGE_DEADLINE: Duration = Duration::from_secs(10);
 /// A step that failed is tried again after this, when no news came before.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
+/// A leader that does not say by then who votes is taken for none.
+const ASK_MAX: Duration = Duration::from_secs(5);
 /// Entries that a learner may lack of the leader's log when it is promoted.
 const PROMOTE_LAG_MAX: u64 = 1024;
 
@@ -120,6 +123,50 @@ pub fn next_step(seating: &Seating) -> Step {
             .copied()
             .collect(),
     )
+}
+
+/// The voters that a group can count on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Voters {
+    pub alive: usize,
+    pub all: usize,
+    /// So many must be alive.
+    pub quorum: usize,
+}
+
+/// While voters change, those of the side that has fewer of them here.
+fn counted<'a>(
+    configs: impl IntoIterator<Item = &'a BTreeSet<ReplicaId>>,
+    is_here: impl Fn(&ReplicaId) -> bool,
+) -> Option<Voters> {
+    let count = |config: &BTreeSet<ReplicaId>| Voters {
+        alive: config.iter().filter(|id| is_here(id)).count(),
+        all: config.len(),
+        quorum: config.len() / 2 + 1,
+    };
+    let counts = configs.into_iter().map(count);
+    counts.min_by_key(|voters| voters.alive)
+}
+
+impl Group {
+    /// By what is committed: new voters whose coming in is only under way are none yet, as a cut
+    /// and the loss of disks may leave only such that do not know that they are.
+    pub async fn voters(&self) -> Result<Voters> {
+        let members = self.members();
+        let leader = *members.leader_changes().borrow();
+        let leader = leader.and_then(|leader| members.member(leader.replica));
+        let leader = leader.ok_or_else(|| members.trouble("no leader says who votes"))?;
+        let raft = &leader.raft;
+        let asked = raft.with_raft_state(|state| state.membership_state.committed().clone());
+        let committed = timeout(ASK_MAX, asked).await;
+        let committed = committed
+            .map_err(|_| members.trouble("its leader does not say who votes"))?
+            .map_err(|e| members.trouble(e))?;
+        let alive = members.alive();
+        let is_here = |id: &ReplicaId| alive.iter().any(|member| member.replica == *id);
+        let counted = counted(committed.get_joint_config(), is_here);
+        counted.ok_or_else(|| members.trouble("nobody votes"))
+    }
 }
 
 impl Members {
@@ -351,6 +398,22 @@ mod tests {
             usable: usable.iter().copied().map(disk).collect(),
             voters_max: 5,
         }
+    }
+
+    /// Once a store was told to be well with new voters that did not know yet that they were: cut
+    /// then, and without the others, it did not start.
+    #[test]
+    fn f_16_voters_that_are_only_coming_in_do_not_count() {
+        let is_here = |id: &ReplicaId| id.0 != 4;
+        let of = |configs: &[&[u64]]| {
+            let configs: Vec<_> = configs.iter().map(|config| ids(config)).collect();
+            let counted = counted(&configs, is_here).unwrap();
+            (counted.alive, counted.all, counted.quorum)
+        };
+        assert_eq!(of(&[&[1, 2]]), (2, 2, 2));
+        assert_eq!(of(&[&[1, 2], &[1, 2, 3, 5]]), (2, 2, 2));
+        assert_eq!(of(&[&[1, 2, 3, 5]]), (4, 4, 3));
+        assert_eq!(of(&[&[1, 2, 3, 5], &[1, 2, 4]]), (2, 3, 2));
     }
 
     #[test]

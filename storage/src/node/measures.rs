@@ -21,7 +21,7 @@ impl Node {
     pub(super) async fn measure(&self) -> Vec<Measure> {
         let mut measures = self.measure_disks().await;
         for (name, group) in [("system", &self.system), ("objects", &self.objects)] {
-            measure_group(name, group, &mut measures);
+            measure_group(name, group, &mut measures).await;
         }
         self.measure_gc(&mut measures);
         self.measure_renewals(&mut measures);
@@ -231,10 +231,14 @@ async fn measure_disk(disk: &dyn Disk, is_suspect: bool) -> Vec<Measure> {
     labelled.collect()
 }
 
-fn measure_group(name: &'static str, group: &Group, measures: &mut Vec<Measure>) {
+async fn measure_group(name: &'static str, group: &Group, measures: &mut Vec<Measure>) {
     let status = group.status();
     let (lost, made) = group.replica_changes();
-    let alive = status.voters.iter().filter(|voter| voter.alive).count();
+    let alive = match group.voters().await {
+        Ok(voters) => voters.alive,
+        // What was known last.
+        Err(_) => status.voters.iter().filter(|voter| voter.alive).count(),
+    };
     for measure in [
         Measure::counter(
             "metadata_leader_changes_total",

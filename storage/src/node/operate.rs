@@ -27,17 +27,18 @@ impl Operator for Node {
         let over_quota = self.over_quota().await?;
         let mut advice = self.advice(&disks, &heal);
         advice.extend(quotas::advice(&over_quota));
-        let group = self.objects.status();
-        let alive = group.voters.iter().filter(|voter| voter.alive).count();
+        // Of the group that bears less.
+        let (system, objects) = (self.system.voters().await?, self.objects.voters().await?);
+        let voters = std::cmp::min_by_key(system, objects, |voters| voters.alive);
         Ok(Status {
             advice,
             disks,
             heal,
             scrub: self.scrub_status().await?,
             over_quota,
-            metadata_voters_alive: alive,
-            metadata_voters: group.voters.len(),
-            metadata_quorum: group.quorum,
+            metadata_voters_alive: voters.alive,
+            metadata_voters: voters.all,
+            metadata_quorum: voters.quorum,
         })
     }
 
