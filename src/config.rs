@@ -432,7 +432,8 @@ fn checked_plain(
              HTTP already: set those, or leave plain_address out"
         ));
     }
-    if plain.port == address.port && plain.port != 0 {
+    let same_host = plain.host == address.host || plain.is_any() || address.is_any();
+    if same_host && plain.port == address.port && plain.port != 0 {
         return invalid(format!(
             "plain_address {plain}: {address} has this port: choose another"
         ));

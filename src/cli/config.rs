@@ -33,7 +33,7 @@ fn check_certificate(config: &Config) -> Result<(), tls::Error> {
     let Some(files) = &config.server.tls else {
         return Ok(());
     };
-    tls::Pair::load(files)?;
+    println!("certificate ends: {}", tls::Pair::load(files)?.end());
     if files.key_is_public() {
         let path = files.key.display();
         println!("warning: {path}: every user of this machine can read the TLS key");

@@ -46,9 +46,9 @@ impl Endpoint {
         server: &config::Server,
         trust: impl FnOnce(PathBuf) -> Trust,
     ) -> Result<Endpoint, String> {
-        let host = match server.address.host.as_str() {
-            "" | "0.0.0.0" | "::" => "localhost",
-            host => host,
+        let host = match server.address.is_any() {
+            true => "localhost",
+            false => &server.address.host,
         };
         let file = server.tls.as_ref().map(|files| files.certificate.clone());
         Ok(Endpoint {

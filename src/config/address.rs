@@ -13,6 +13,11 @@ pub struct Address {
 }
 
 impl Address {
+    /// Whether it means all of the machine's addresses.
+    pub fn is_any(&self) -> bool {
+        matches!(self.host.as_str(), "" | "0.0.0.0" | "::")
+    }
+
     /// Whether only this machine can reach it.
     pub fn is_loopback(&self) -> bool {
         match self.host.parse::<std::net::IpAddr>() {

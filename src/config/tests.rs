@@ -269,6 +269,8 @@ fn s_59_certificate_and_key_go_together() {
     let both = format!("{pair}plain_address = \"127.0.0.1:9001\"\n");
     let server = with(&both).unwrap().server;
     assert_eq!(server.plain_address.unwrap().to_string(), "127.0.0.1:9001");
+    // Two addresses of one machine.
+    with(&format!("{pair}plain_address = \"127.0.0.1:9000\"\n")).unwrap();
     for (lines, told) in [
         ("tls_certificate = \"/c.pem\"\n", "without tls_key"),
         ("tls_key = \"/k.pem\"\n", "without tls_certificate"),

@@ -8,6 +8,7 @@
 //! tell of it. New connections are shown the new certificate, those that stand go on.
 
 use std::fmt;
+use std::ops::Range;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, SystemTime};
 
@@ -16,8 +17,6 @@ use rustls::ServerConfig;
 use rustls::crypto::CryptoProvider;
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
-use time::OffsetDateTime;
-use time::format_description::well_known::Rfc3339;
 use tokio::task::spawn_blocking;
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_rustls::TlsAcceptor;
@@ -26,8 +25,10 @@ use super::{ALPN, Error, Files, Pair};
 
 /// Between two looks at the files.
 const PERIOD: Duration = Duration::from_secs(10);
-/// A certificate that ends within this time is told of.
+/// A certificate that ends within this time is told of; one that lives for days or hours only is
+/// when a third of its life is left, as it is renewed by a program that works until then.
 const ENDS_SOON: Duration = Duration::from_secs(14 * 24 * 60 * 60);
+const ENDS_SOON_DIVISOR: u32 = 3;
 
 pub struct Live {
     files: Files,
@@ -61,11 +62,15 @@ enum Standing {
 }
 
 impl Standing {
-    fn of(ends: Option<SystemTime>, now: SystemTime) -> Standing {
-        match ends.map(|ends| ends.duration_since(now)) {
-            Some(Err(_)) => Standing::Ended,
-            Some(Ok(left)) if left < ENDS_SOON => Standing::EndsSoon,
-            _ => Standing::Good,
+    fn of(valid: Option<&Range<SystemTime>>, now: SystemTime) -> Standing {
+        let Some(valid) = valid else {
+            return Standing::Good;
+        };
+        let life = valid.end.duration_since(valid.start).unwrap_or_default();
+        match valid.end.duration_since(now) {
+            Err(_) => Standing::Ended,
+            Ok(left) if left < ENDS_SOON.min(life / ENDS_SOON_DIVISOR) => Standing::EndsSoon,
+            Ok(_) => Standing::Good,
         }
     }
 }
@@ -79,6 +84,7 @@ impl Live {
         if files.key_is_public() {
             tracing::warn!(path = %files.key.display(), "TLS key is readable by others");
         }
+        tracing::info!(path = %files.certificate.display(), ends = pair.end(), "certificate");
         let live = Live {
             state: RwLock::new(State {
                 pair,
@@ -121,6 +127,7 @@ impl Live {
         if !self.clone().look().await {
             tracing::info!("certificate and key are as they were");
         }
+        self.tell_standing(SystemTime::now());
     }
 
     /// Tells whether something had changed.
@@ -146,7 +153,7 @@ impl Live {
         match pair {
             Ok(pair) => {
                 let path = self.files.certificate.display();
-                tracing::info!(%path, ends = date(pair.ends), "certificate was read again");
+                tracing::info!(%path, ends = pair.end(), "certificate was read again");
                 state.pair = pair;
                 state.failure = None;
                 state.told = Standing::Good;
@@ -162,10 +169,10 @@ impl Live {
     /// Into the log, once for each certificate and standing.
     fn tell_standing(&self, now: SystemTime) {
         let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
-        let standing = Standing::of(state.pair.ends, now);
+        let standing = Standing::of(state.pair.valid.as_ref(), now);
         if standing != state.told {
             state.told = standing;
-            let (path, ends) = (self.files.certificate.display(), date(state.pair.ends));
+            let (path, ends) = (self.files.certificate.display(), state.pair.end());
             match standing {
                 Standing::Good => {}
                 Standing::EndsSoon => tracing::warn!(%path, ends, "certificate ends soon"),
@@ -188,8 +195,8 @@ impl Live {
                      before are served on: {why}"
                 )
             });
-            let ends = date(state.pair.ends);
-            let standing = match Standing::of(state.pair.ends, now) {
+            let ends = state.pair.end();
+            let standing = match Standing::of(state.pair.valid.as_ref(), now) {
                 Standing::Good => None,
                 Standing::EndsSoon => Some(format!("the TLS certificate ends on {ends}")),
                 Standing::Ended => Some(format!(
@@ -202,13 +209,15 @@ impl Live {
     }
 
     pub fn measures(&self) -> Vec<Measure> {
-        let (ends, failed) = self.read_state(|state| (state.pair.ends, state.failure.is_some()));
+        let (valid, failed) =
+            self.read_state(|state| (state.pair.valid.clone(), state.failure.is_some()));
         let help = "1 when the certificate's files were changed and can't be used.";
         let failed = f64::from(u8::from(failed));
         let mut measures = vec![Measure::gauge("tls_certificate_unusable", help, failed)];
-        if let Some(ends) = ends.and_then(|ends| ends.duration_since(SystemTime::UNIX_EPOCH).ok()) {
+        let end = valid.and_then(|of| of.end.duration_since(SystemTime::UNIX_EPOCH).ok());
+        if let Some(end) = end {
             let help = "When the certificate that is served ends, in Unix time.";
-            let seconds = ends.as_secs() as f64;
+            let seconds = end.as_secs() as f64;
             measures.push(Measure::gauge(
                 "tls_certificate_ends_seconds",
                 help,
@@ -234,11 +243,6 @@ impl fmt::Debug for Live {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Live").field("files", &self.files).finish()
     }
-}
-
-fn date(time: Option<SystemTime>) -> String {
-    let text = time.and_then(|time| OffsetDateTime::from(time).format(&Rfc3339).ok());
-    text.unwrap_or_else(|| "a day that is not known".to_owned())
 }
 
 #[cfg(test)]
@@ -321,6 +325,19 @@ mod tests {
         std::fs::rename(new, link).unwrap();
         assert!(live.read_again());
         assert_ne!(shown(&live), before);
+    }
+
+    #[test]
+    fn s_59_a_certificate_that_lives_for_hours_is_not_always_about_to_end() {
+        let begin = SystemTime::now();
+        let after = |hours: u64| begin + Duration::from_secs(hours * 3600);
+        let valid = begin..after(24);
+        let standing = |hours| Standing::of(Some(&valid), after(hours));
+        assert_eq!(standing(0), Standing::Good);
+        assert_eq!(standing(15), Standing::Good);
+        assert_eq!(standing(17), Standing::EndsSoon);
+        assert_eq!(standing(25), Standing::Ended);
+        assert_eq!(Standing::of(None, begin), Standing::Good);
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, Read as _};
+use std::ops::Range;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -15,6 +16,8 @@ use rustls::server::ParsedCertificate;
 use rustls::sign::CertifiedKey;
 use rustls::{CertificateError, InconsistentKeys, RootCertStore};
 use sha2::{Digest as _, Sha256};
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
 
 /// A chain of a dozen certificates is a tenth of it.
 const FILE_BYTES_MAX: u64 = 1 << 20;
@@ -52,8 +55,8 @@ pub(super) struct Content {
 /// A certificate that can be shown.
 pub struct Pair {
     pub(super) certified: Arc<CertifiedKey>,
-    /// After it clients refuse the certificate.
-    pub ends: Option<SystemTime>,
+    /// When clients believe the certificate; unknown only where it can't be told of its fields.
+    pub(super) valid: Option<Range<SystemTime>>,
 }
 
 impl Files {
@@ -104,7 +107,7 @@ impl Pair {
         let signing = provider.key_provider.load_private_key(key);
         let signing = signing.map_err(|error| unusable(&files.key, told(&error)))?;
         ParsedCertificate::try_from(&chain[0]).map_err(|error| unusable(path, told(&error)))?;
-        let ends = ends(&chain[0], provider);
+        let valid = valid(&chain[0], provider);
         let certified = CertifiedKey::new(chain, signing);
         match certified.keys_match() {
             Ok(()) | Err(rustls::Error::InconsistentKeys(InconsistentKeys::Unknown)) => {}
@@ -118,8 +121,15 @@ impl Pair {
         }
         Ok(Pair {
             certified: Arc::new(certified),
-            ends,
+            valid,
         })
+    }
+
+    /// The day and time after which clients refuse the certificate.
+    pub fn end(&self) -> String {
+        let end = self.valid.as_ref().map(|valid| valid.end);
+        let text = end.and_then(|end| OffsetDateTime::from(end).format(&Rfc3339).ok());
+        text.unwrap_or_else(|| "a day that is not known".to_owned())
     }
 }
 
@@ -205,23 +215,31 @@ fn told(error: &rustls::Error) -> String {
     }
 }
 
-/// When the certificate ends. A verifier reads that first, and it tells of it when asked about a
-/// time past it.
-fn ends(leaf: &CertificateDer<'_>, provider: &CryptoProvider) -> Option<SystemTime> {
-    let refused = verify_server_cert_signed_by_trust_anchor(
-        &ParsedCertificate::try_from(leaf).ok()?,
-        &RootCertStore::empty(),
-        &[],
-        UnixTime::since_unix_epoch(FAR_FUTURE),
-        provider.signature_verification_algorithms.all,
-    );
-    match refused {
-        Err(rustls::Error::InvalidCertificate(CertificateError::ExpiredContext {
-            not_after,
-            ..
-        })) => SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(not_after.as_secs())),
-        _ => None,
-    }
+/// A verifier reads this first, and tells of it when it is asked about a time outside.
+fn valid(leaf: &CertificateDer<'_>, provider: &CryptoProvider) -> Option<Range<SystemTime>> {
+    let leaf = ParsedCertificate::try_from(leaf).ok()?;
+    let refused_at = |time: Duration| {
+        let refused = verify_server_cert_signed_by_trust_anchor(
+            &leaf,
+            &RootCertStore::empty(),
+            &[],
+            UnixTime::since_unix_epoch(time),
+            provider.signature_verification_algorithms.all,
+        );
+        let bound = match refused {
+            Err(rustls::Error::InvalidCertificate(
+                CertificateError::ExpiredContext {
+                    not_after: bound, ..
+                }
+                | CertificateError::NotValidYetContext {
+                    not_before: bound, ..
+                },
+            )) => Duration::from_secs(bound.as_secs()),
+            _ => return None,
+        };
+        SystemTime::UNIX_EPOCH.checked_add(bound)
+    };
+    Some(refused_at(Duration::ZERO)?..refused_at(FAR_FUTURE)?)
 }
 
 #[cfg(test)]
@@ -246,7 +264,7 @@ mod tests {
         let authority = Authority::new();
         let (certificate, key) = authority.issue(&["localhost"], 30);
         let pair = load(&certificate, &key).unwrap();
-        let left = pair.ends.unwrap().duration_since(SystemTime::now());
+        let left = pair.valid.unwrap().end.duration_since(SystemTime::now());
         let days = left.unwrap().as_secs_f64() / 86_400.0;
         assert!((29.5..30.5).contains(&days), "{days}");
         // The chain may follow, and one file may hold it all.

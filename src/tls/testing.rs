@@ -37,7 +37,7 @@ impl Authority {
         let name = &mut params.distinguished_name;
         name.push(DnType::CommonName, "a server that only a test knows");
         let now = OffsetDateTime::now_utc();
-        params.not_before = now - Duration::days(1);
+        params.not_before = now - Duration::days(100);
         params.not_after = now + Duration::days(days);
         params.use_authority_key_identifier_extension = true;
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];

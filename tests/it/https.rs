@@ -378,6 +378,16 @@ fn s_59_sighup_reads_the_pair_again_and_connections_go_on() {
     assert!(secure.ask(&["healthcheck"]).status.success());
 }
 
+/// Nobody tells the server of it.
+#[test]
+fn s_59_a_changed_pair_is_found_without_a_signal() {
+    let secure = Secure::fresh(1, &[]);
+    let first = secure.shown();
+    let folder = secure.server.disks.folder();
+    secure.authority.issue_into(folder, &NAMES, 90);
+    eventually("the new certificate is shown", || secure.shown() != first);
+}
+
 #[test]
 fn s_59_sighup_without_a_certificate_ends_nothing() {
     let mut server = Server::fresh(1);
