@@ -227,12 +227,17 @@ async fn s_59_a_60_handshakes_that_fail_or_never_end_are_cut_and_counted() {
     listening.until_nobody_is_connected().await;
     let traffic = &listening.world.server.traffic;
     assert_eq!(cut_handshakes(traffic), "Counter(3)");
-    // Who only looks whether the port is open is no failure.
+}
+
+#[tokio::test]
+async fn s_59_who_only_looks_whether_the_port_is_open_is_not_counted() {
+    let listening = Listening::new(Limits::default()).await;
     drop(listening.plain().await);
     let get = listening.world.call("GET /bkt/k").header(LAST, "close");
     assert!(listening.until_closed(&get.raw()).await.contains("404"));
     listening.until_nobody_is_connected().await;
-    assert_eq!(cut_handshakes(traffic), "Counter(3)");
+    let traffic = &listening.world.server.traffic;
+    assert_eq!(cut_handshakes(traffic), "Counter(0)");
 }
 
 #[tokio::test]
