@@ -63,7 +63,7 @@ install_packages() {
   "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends "$@"
 }
 
-# What compiling RocksDB and its bindings needs.
+# What compiling RocksDB, its bindings and AWS-LC needs.
 install_build_packages() {
   local missing=()
   command -v gcc >/dev/null || missing+=(gcc)
