@@ -216,7 +216,10 @@ fn told(error: &rustls::Error) -> String {
 }
 
 /// A verifier reads this first, and tells of it when it is asked about a time outside.
-fn valid(leaf: &CertificateDer<'_>, provider: &CryptoProvider) -> Option<Range<SystemTime>> {
+pub(super) fn valid(
+    leaf: &CertificateDer<'_>,
+    provider: &CryptoProvider,
+) -> Option<Range<SystemTime>> {
     let leaf = ParsedCertificate::try_from(leaf).ok()?;
     let refused_at = |time: Duration| {
         let refused = verify_server_cert_signed_by_trust_anchor(
