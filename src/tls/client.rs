@@ -129,11 +129,13 @@ impl Authorities {
         let mut roots = RootCertStore::empty();
         // Some of what a system has may be too old to be understood; the rest counts.
         roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-        let named = file.map(certificates).transpose()?.unwrap_or_default();
+        let named = match file {
+            Some(file) => certificates(file)?,
+            None => Vec::new(),
+        };
         for certificate in &named {
             let added = roots.add(certificate.clone());
-            added
-                .map_err(|error| format!("{}: {error}", file.unwrap_or(Path::new("")).display()))?;
+            added.map_err(|error| format!("an authority's certificate: {error}"))?;
         }
         let all = WebPkiServerVerifier::builder_with_provider(roots.into(), provider.clone());
         let all = all.build().map_err(|_| {
