@@ -115,8 +115,8 @@ fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
     read.map_err(|error| error.to_string())
 }
 
-/// Believes as rustls does; and a server whose own certificate is in the file, by its name and time,
-/// even if it bears the mark of an authority, as most do that people sign themselves.
+/// Believes as rustls does; and a server whose own certificate is in the file, by its name and
+/// time, even if it bears the mark of an authority, as most do that people sign themselves.
 #[derive(Debug)]
 struct Authorities {
     all: Arc<WebPkiServerVerifier>,
