@@ -24,7 +24,7 @@ use crate::upkeep_points;
 const LANES: usize = 4;
 /// Names up to which passing of a point that is passed several times it is cut at.
 const NTH_VARIABLE: &str = "DRYSTONE_TEST_CRASH_NTH";
-/// Upkeep that no request waits for passes its points within this.
+/// Upkeep that no request waits for passes its points within this, or is given another start.
 const PATIENCE: Duration = Duration::from_secs(15);
 const SIGABRT: i32 = 6;
 
@@ -186,13 +186,16 @@ impl Lane {
             if !recodes {
                 self.damage();
             }
-            if !self.ends_by_itself() {
+            if !self.ends_by_itself(PATIENCE) {
                 // Requests of this process may have held back what gc does at a start.
                 self.kill();
                 if !self.start(Some(at)) {
                     return;
                 }
-                assert!(self.ends_by_itself(), "{at} was not reached");
+                assert!(
+                    self.ends_by_itself(server::PATIENCE),
+                    "{at} was not reached"
+                );
             }
         }
         let mut child = self.child.take().unwrap();
@@ -234,10 +237,10 @@ impl Lane {
         }
     }
 
-    fn ends_by_itself(&mut self) -> bool {
+    fn ends_by_itself(&mut self, patience: Duration) -> bool {
         let child = self.child.as_mut().unwrap();
         let start = Instant::now();
-        while start.elapsed() < PATIENCE {
+        while start.elapsed() < patience {
             if child.try_wait().unwrap().is_some() {
                 return true;
             }

@@ -14,7 +14,8 @@ use rand::{Rng as _, RngExt as _, SeedableRng as _};
 use serde_json::{Value, json};
 
 use crate::damage::{is_whole_form, pairs};
-use crate::server::{Server, command};
+use crate::s3::Answer;
+use crate::server::{PATIENCE, Server, command};
 
 const LANES: usize = 4;
 /// In short form one of so many cases is tried: each kind and each change is among them.
@@ -23,11 +24,11 @@ const SEED: u64 = 43;
 /// In rows, in blob files, in shards.
 const SIZES: [usize; 4] = [200, 3_000, 7_000, 60_000];
 /// A database is damaged, or what was damaged is found, only as it is read; each life reads all.
-const LIVES_MAX: usize = 6;
+const LIVES_MAX: usize = 20;
+/// Of the metadata, where two disks may be lost.
+const VOTERS_MAX: usize = 5;
 /// A pass of scrub over a few objects, whatever the machine does beside.
 const PASS_MAX: Duration = Duration::from_secs(10);
-/// The metadata is formed anew within this.
-const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Files of a kind in a disk's `meta`.
 type Kind = (&'static str, fn(&str) -> bool);
@@ -60,8 +61,8 @@ fn used(bytes: &[u8]) -> usize {
         .map_or(0, |last| last + 1)
 }
 
-/// `None` where a running server has merged the file into another since it was found.
-fn unless_gone<T>(done: io::Result<T>) -> Option<T> {
+/// `None` where a running server has taken the file away since it was found.
+pub fn unless_gone<T>(done: io::Result<T>) -> Option<T> {
     match done {
         Err(error) if error.kind() == io::ErrorKind::NotFound => None,
         done => Some(done.unwrap()),
@@ -69,7 +70,7 @@ fn unless_gone<T>(done: io::Result<T>) -> Option<T> {
 }
 
 /// Makes no file that is not there.
-fn overwrite(file: &Path, bytes: &[u8]) {
+pub fn overwrite(file: &Path, bytes: &[u8]) {
     let opened = OpenOptions::new().write(true).truncate(true).open(file);
     if let Some(mut file) = unless_gone(opened) {
         file.write_all(bytes).unwrap();
@@ -180,19 +181,24 @@ impl Store {
                 "{what}: {path} differs"
             );
         }
-        let listed = self.server.client().list("kept").len();
-        assert_eq!(listed, self.kept.len(), "{what}");
+        let listed = self.ask(what, "/kept", &[("list-type", "2".into())]);
+        assert_eq!(listed.all("Key").len(), self.kept.len(), "{what}");
+    }
+
+    #[track_caller]
+    fn get(&self, what: &str, path: &str) -> Vec<u8> {
+        self.ask(what, path, &[]).body
     }
 
     /// Where damage that a read meets takes the majority, it is refused until the metadata is
     /// formed anew, and asked for again.
     #[track_caller]
-    fn get(&self, what: &str, path: &str) -> Vec<u8> {
+    fn ask(&self, what: &str, path: &str, query: &[(&str, String)]) -> Answer {
         let begun = Instant::now();
         loop {
-            let answer = self.server.client().get(path).unwrap();
+            let answer = self.server.client().send("GET", path, query, b"").unwrap();
             match answer.status {
-                200 => return answer.body,
+                200 => return answer,
                 503 if begun.elapsed() < PATIENCE => thread::sleep(Duration::from_millis(50)),
                 status => panic!("{what}: {path} is {status}: {}", answer.text()),
             }
@@ -211,10 +217,12 @@ impl Store {
         let client = self.server.client();
         let _ = client.send("POST", "/_admin/v1/scrub/start", &[], empty.as_bytes());
         let begun = Instant::now();
+        let voters = self.server.disks.count().min(VOTERS_MAX);
         let is_done = |status: Value| {
             status["scrub"]["finished_ms"].is_number()
                 && status["heal"]["queued_shards"] == 0
-                && status["metadata_voters"] == status["metadata_voters_alive"]
+                && status["heal"]["queueing"] == false
+                && status["metadata_voters_alive"] == voters
         };
         // A database that fails meanwhile may only come back at the next start.
         while !self.status().is_some_and(is_done) && begun.elapsed() < PASS_MAX {

@@ -106,18 +106,20 @@ fn away_and_replaced(server: &Server, disk: usize) {
     told(&admin(server, &["disk", "replace", &directory]));
 }
 
+/// By its own word.
+pub fn is_healed(server: &Server) -> bool {
+    status(server).is_some_and(|status| {
+        let heal = &status["heal"];
+        heal["queued_shards"] == 0
+            && heal["narrow_writes"] == 0
+            && heal["queueing"] == false
+            && status["advice"].as_array().unwrap().is_empty()
+            && status["metadata_voters_alive"] == status["metadata_voters"]
+    })
+}
+
 fn healed(server: &Server) {
-    until("all is made anew", || {
-        let status = status(server);
-        status.is_some_and(|status| {
-            let heal = &status["heal"];
-            heal["queued_shards"] == 0
-                && heal["narrow_writes"] == 0
-                && heal["queueing"] == false
-                && status["advice"].as_array().unwrap().is_empty()
-                && status["metadata_voters_alive"] == status["metadata_voters"]
-        })
-    });
+    until("all is made anew", || is_healed(server));
     let sentences = told(&admin(server, &["status"]));
     assert!(sentences.contains("All is well."), "{sentences}");
 }

@@ -12,7 +12,7 @@ use crate::linear::{self, NEVER, Op, Verdict};
 use crate::model::{Act, Condition, Name, State, Version};
 
 /// One key's window may take this long; more is a failed run.
-const KEY_LIMIT: Duration = Duration::from_secs(10);
+const KEY_LIMIT: Duration = Duration::from_secs(120);
 /// Of a key that failed, so many operations are shown.
 const SHOWN_LEN_MAX: usize = 60;
 

@@ -21,6 +21,10 @@ use crate::workload::{Known, PLAIN, Run, VERSIONED, Worker};
 pub const CLIENTS: u64 = 8;
 /// Keys of earlier rounds that a round's audit reads whole; lists and versions are read of all.
 const OLDER_READ: usize = 30;
+/// However slow the machine is, so many operations go before a fault, or all that this time brings.
+const LOAD_OPS_MIN: u64 = 120;
+const SLOW_MAX: Duration = Duration::from_secs(120);
+const PAUSE: Duration = Duration::from_millis(20);
 /// Operations of the one client before a calm cut.
 const CALM_OPS: u32 = 12;
 
@@ -188,6 +192,12 @@ impl Exam {
             known,
         };
         let before = plan.load.mul_f64(self.rng.random_range(0.6..1.0));
+        // At a point the server may end with the first of them.
+        let least = match plan.nemesis {
+            Nemesis::Point => 0,
+            _ => LOAD_OPS_MIN,
+        };
+        let enough = history.ops() + least;
         let (rig, rng) = (&mut self.rig, &mut self.rng);
         thread::scope(|scope| {
             for number in 0..CLIENTS {
@@ -196,6 +206,10 @@ impl Exam {
             }
             // What is to be in the midst of the load has no event to wait for.
             thread::sleep(before);
+            let begun = Instant::now();
+            while history.ops() < enough && begun.elapsed() < SLOW_MAX {
+                thread::sleep(PAUSE);
+            }
             let note = plan.nemesis.strike(rig, round, rng);
             history.nemesis(Phase::Installed, &note);
             if plan.nemesis.goes_on() {

@@ -174,6 +174,12 @@ impl History {
         self.add(event);
     }
 
+    /// How many operations were begun so far.
+    pub fn ops(&self) -> u64 {
+        let inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        inner.ops
+    }
+
     /// What was recorded since this was asked last.
     pub fn take(&self) -> Vec<Event> {
         let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);

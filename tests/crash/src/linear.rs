@@ -186,7 +186,7 @@ mod tests {
     use super::*;
     use crate::model::Version;
 
-    const LIMIT: Duration = Duration::from_secs(10);
+    const LIMIT: Duration = Duration::from_secs(120);
 
     fn version(etag: u32) -> Version {
         Version {

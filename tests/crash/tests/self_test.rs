@@ -12,7 +12,7 @@ use drystone_examiner::workload::{Known, Run, VERSIONED, Worker};
 
 const CLIENTS: u64 = 8;
 const STEPS: usize = 250;
-const SEEDS: u64 = 3;
+const SEEDS: u64 = 20;
 const SIZE_MAX: usize = 1200;
 
 fn examine(fault: Option<Fault>, seed: u64) -> Report {
