@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Drives the server with every client there is a round for, those too that are too large for
-# tests/run.sh, and writes the table of README.md anew. What can't be installed here is said by name.
-# With names of rounds as arguments, runs only those and leaves README.md alone.
+# tests/run.sh, over HTTP and over HTTPS, and writes the table of README.md anew. What can't be
+# installed here is said by name. With names of rounds as arguments, runs only those, and with
+# TLS=true or TLS=false only one way; both leave README.md alone.
 set -euo pipefail
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -64,14 +65,18 @@ jars() {
 java_sdk() { jars java_sdk; }
 hadoop() { jars hadoop; }
 
-# Debian's own packages of a release that has them, unpacked beside this system.
+# Debian's own packages of a release that has them, unpacked beside this system. None of them starts.
 debian() {
   [ "$(id -u)" -eq 0 ] || { say "needs root"; return 1; }
   command -v debootstrap >/dev/null || install_packages debootstrap
   rm -rf "$trixie"
-  debootstrap --variant=minbase trixie "$trixie" &&
-    chroot "$trixie" env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends \
-      awscli ca-certificates docker-registry minio-client restic
+  debootstrap --variant=minbase trixie "$trixie" || return 1
+  mkdir "$trixie/etc/postgresql-common"
+  printf 'create_main_cluster = false\n' >"$trixie/etc/postgresql-common/createcluster.conf"
+  printf '#!/bin/sh\nexit 101\n' >"$trixie/usr/sbin/policy-rc.d"
+  chmod +x "$trixie/usr/sbin/policy-rc.d"
+  chroot "$trixie" env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends \
+    awscli ca-certificates docker-registry minio-client pgbackrest postgresql-17 restic
 }
 
 # loader NAME WORD…: a command that runs a program of the unpacked Debian with its own libraries.
@@ -86,6 +91,7 @@ loader() {
 require_linux
 require_cargo
 install_build_packages
+command -v openssl >/dev/null || install_packages openssl
 mkdir -p "$bin" "$tools/v2"
 attempt pinned pinned_clients tests/clients/requirements.txt
 attempt python python_clients tests/clients/more.txt

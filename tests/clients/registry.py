@@ -12,7 +12,7 @@ import urllib.request
 
 import boto3
 
-from tree import ACCESS_KEY, ENDPOINT, SECRET_KEY, make_file, same
+from tree import ACCESS_KEY, ENDPOINT, SECRET_KEY, SECURE, make_file, same, without_aws_bundle
 
 boto3.client("s3", endpoint_url=ENDPOINT).create_bucket(Bucket="registry-round")
 with socket.socket() as free:
@@ -28,7 +28,7 @@ storage:
     region: us-east-1
     regionendpoint: "{ENDPOINT}"
     bucket: registry-round
-    secure: false
+    secure: {str(SECURE).lower()}
     chunksize: 5242880
     rootdirectory: /root
   delete: {{ enabled: true }}
@@ -70,7 +70,7 @@ def push(blob):
     return {"digest": digest, "size": len(blob)}
 
 
-registry = subprocess.Popen(["docker-registry", "serve", "registry.yml"])
+registry = subprocess.Popen(["docker-registry", "serve", "registry.yml"], env=without_aws_bundle())
 try:
     until_up(registry)
     layer, config = make_file("layer", 23_000_001).read_bytes(), b"{}"
