@@ -1,7 +1,7 @@
 //! What the command line and the configuration refuse, and with which words and exit codes.
 
 use std::fs;
-use std::net::TcpListener;
+use std::net::{TcpListener, TcpStream};
 use std::process::Output;
 
 use crate::server::{Disks, arguments, command};
@@ -113,9 +113,10 @@ fn config_check_shows_everything_but_secrets() {
 
 #[test]
 fn healthcheck_fails_where_nothing_listens() {
-    let free = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = free.local_addr().unwrap().to_string();
-    drop(free);
+    // The client's end of a connection: a port that nobody listens on, and nobody else is given.
+    let other = TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = TcpStream::connect(other.local_addr().unwrap()).unwrap();
+    let address = taken.local_addr().unwrap().to_string();
     let output = run(&["healthcheck", "--address", &address], &[]);
     assert_eq!(output.status.code(), Some(1));
 }

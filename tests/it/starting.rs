@@ -6,10 +6,11 @@ use std::os::unix::fs::MetadataExt as _;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use crate::metrics::least;
 use crate::s3::{Begun, Client, anonymous};
 use crate::server::{
-    ACCESS_KEY, Disks, SECRET_KEY, Server, arguments, command, ready_line, ready_line_within,
-    signal, skipped, wait,
+    ACCESS_KEY, Disks, SECRET_KEY, Server, arguments, command, eventually, ready_line,
+    ready_line_within, signal, skipped, wait,
 };
 use crate::small_disks::run;
 
@@ -127,9 +128,10 @@ fn sigterm_ends_it_and_nothing_is_lost() {
 /// A server that was told to end while it takes an object, and takes no more connections.
 fn told_to_end_in_a_put(server: &Server) -> Begun {
     server.client().put("/kept", b"").unwrap().expect(200);
+    let are_under_way = |count| least(server, "drystone_s3_requests_in_flight") == Some(count);
+    eventually("nothing is under way", || are_under_way(0.0));
     let begun = server.client().begin_put("/kept/slow", b"slow");
-    // Whoever is served after it knows that the request above was taken in before the signal.
-    server.client().get("/kept").unwrap().expect(200);
+    eventually("the request is taken in", || are_under_way(1.0));
     server.signal("TERM");
     while TcpStream::connect(("127.0.0.1", server.port)).is_ok() {
         std::thread::yield_now();
