@@ -226,7 +226,7 @@ mod tests {
     use crate::store::ObjectStore as _;
     use crate::types::{Account, AccountId, BucketId, ByteRange, VersionSelector};
 
-    const PATIENCE: Duration = Duration::from_secs(60);
+    const PATIENCE: Duration = Duration::from_secs(240);
     const SIZES: [usize; 3] = [300, 5000, 60_000];
 
     fn options(root: &Path, renew_after: Duration) -> Options {
