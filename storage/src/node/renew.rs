@@ -219,7 +219,7 @@ mod tests {
 
     use super::*;
     use crate::disk::pending::owes_stock;
-    use crate::meta::group::{Group, GroupStatus};
+    use crate::meta::group::Group;
     use crate::node::Options;
     use crate::node::testing::{Whole, create_bucket, put, rest};
     use crate::operator::ReplaceError;
@@ -301,12 +301,13 @@ mod tests {
     }
 
     async fn is_whole(node: &Node) -> bool {
-        let groups = [&node.system, &node.objects].map(Group::status);
-        let whole = |status: &GroupStatus| {
-            status.voters.len() == 4 && status.voters.iter().all(|voter| voter.alive)
+        let whole = async |group: &Group| {
+            let voters = group.voters().await;
+            voters.is_ok_and(|voters| (voters.alive, voters.all) == (4, 4))
         };
         node.health().await.disks_online == 4
-            && groups.iter().all(whole)
+            && whole(&node.system).await
+            && whole(&node.objects).await
             && node
                 .heal_status()
                 .await

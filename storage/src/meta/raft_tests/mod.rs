@@ -135,6 +135,22 @@ pub async fn settle(groups: &Groups) {
     eventually(|| is_even(&groups.system) && is_even(&groups.objects)).await;
 }
 
+/// Waits until both groups have so many voters, all of them here, by what is committed: of a change
+/// of voters that is only under way a loss may leave too few who know.
+pub async fn until_voters(groups: &Groups, count: usize) {
+    let has = async |group: &Group| {
+        let voters = group.voters().await;
+        voters.is_ok_and(|voters| (voters.alive, voters.all) == (count, count))
+    };
+    let waiting = async {
+        while !(has(&groups.system).await && has(&groups.objects).await) {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    let came = tokio::time::timeout(PATIENCE, waiting).await;
+    came.expect("the voters never came to be so");
+}
+
 /// What takes longer hangs.
 const PATIENCE: Duration = Duration::from_secs(120);
 

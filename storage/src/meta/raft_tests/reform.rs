@@ -24,14 +24,6 @@ async fn check(groups: &Groups, to: u32) {
     }
 }
 
-fn voters(groups: &Groups) -> usize {
-    let voters = groups.objects.status().voters;
-    match voters.iter().all(|voter| voter.alive) {
-        true => voters.len(),
-        false => 0,
-    }
-}
-
 async fn refused(disks: Vec<OpenDisk>, may_reform: bool) -> Standstill {
     let refused = start(&disks, 2, may_reform).await;
     close(disks).await;
@@ -100,7 +92,7 @@ async fn f_16_any_two_of_four_go_on_with_all_and_the_others_join_them() {
         let (disks, groups) = reform_on(dir.path(), &left).await;
         check(&groups, written).await;
         write(&groups, written, written + 10).await;
-        eventually(|| voters(&groups) == 2).await;
+        until_voters(&groups, 2).await;
         end(disks, groups).await;
 
         // The others come back: what they had is of the past.
@@ -110,7 +102,7 @@ async fn f_16_any_two_of_four_go_on_with_all_and_the_others_join_them() {
             .map(|d| replica_rows(&d.db).unwrap())
             .collect();
         let groups = again(&before, 2).await;
-        eventually(|| voters(&groups) == 4).await;
+        until_voters(&groups, 4).await;
         for (disk, old) in before.iter().zip(old) {
             let new = replica_rows(&disk.db).unwrap();
             let kept = old
@@ -212,7 +204,7 @@ async fn f_01_a_reform_cut_at_any_step_is_finished_or_forgotten() {
         let (disks, groups) = again_on(dir.path(), &ALL).await;
         check(&groups, 100).await;
         write(&groups, 100, 110).await;
-        eventually(|| voters(&groups) == 4).await;
+        until_voters(&groups, 4).await;
         end(disks, groups).await;
 
         // The same two start again.
@@ -224,7 +216,7 @@ async fn f_01_a_reform_cut_at_any_step_is_finished_or_forgotten() {
         write(&groups, 100, 110).await;
         end(disks, groups).await;
         let (disks, groups) = again_on(dir.path(), &ALL).await;
-        eventually(|| voters(&groups) == 4).await;
+        until_voters(&groups, 4).await;
         check(&groups, 110).await;
         end(disks, groups).await;
     }
@@ -250,7 +242,7 @@ async fn f_01_without_one_who_took_part_a_cut_reform_is_waited_for_or_void() {
     end(disks, groups).await;
     let (disks, groups) = again_on(dir.path(), &ALL).await;
     check(&groups, 110).await;
-    eventually(|| voters(&groups) == 4).await;
+    until_voters(&groups, 4).await;
     end(disks, groups).await;
     // And it has forgotten the reform.
     check_on(dir.path(), &[0, 2, 3], 110).await;
@@ -374,7 +366,7 @@ async fn f_11_two_of_four_that_die_under_writers_cost_nothing() {
             writer.await.unwrap();
         }
         check(&groups, 320).await;
-        eventually(|| voters(&groups) == 2).await;
+        until_voters(&groups, 2).await;
         let lost: Vec<_> = victims.iter().map(|disk| disk.id.0[0]).collect();
         end(disks, groups).await;
         let left: Vec<_> = ALL.into_iter().filter(|n| !lost.contains(n)).collect();
@@ -401,7 +393,7 @@ async fn f_14_b_67_an_older_copy_of_a_disk_never_votes() {
     let old = replica_rows(&disks[1].db).unwrap();
     let groups = again(&disks, 2).await;
     check(&groups, 200).await;
-    eventually(|| voters(&groups) == 4).await;
+    until_voters(&groups, 4).await;
     let new = replica_rows(&disks[1].db).unwrap();
     assert!(
         old.iter()
@@ -440,7 +432,7 @@ async fn f_14_a_copy_of_this_very_run_is_older_once_presence_was_noted() {
     let old = replica_rows(&disks[1].db).unwrap();
     let groups = again(&disks, 2).await;
     check(&groups, 100).await;
-    eventually(|| voters(&groups) == 4).await;
+    until_voters(&groups, 4).await;
     let new = replica_rows(&disks[1].db).unwrap();
     assert!(
         old.iter()
@@ -535,7 +527,7 @@ async fn f_09_a_disk_that_fails_as_it_comes_back_stops_nobody() {
     started.take_in().await.unwrap();
     let groups = started.groups.clone();
     drop(started);
-    eventually(|| voters(&groups) == 3).await;
+    until_voters(&groups, 3).await;
     check(&groups, 100).await;
     end(disks, groups).await;
 }

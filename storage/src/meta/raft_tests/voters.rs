@@ -9,13 +9,6 @@ fn voters(groups: &Groups) -> Vec<DiskId> {
     voters.into_iter().map(|voter| voter.disk).collect()
 }
 
-fn all_alive(groups: &Groups, count: usize) -> bool {
-    [&groups.objects, &groups.system].into_iter().all(|group| {
-        let voters = group.status().voters;
-        voters.len() == count && voters.iter().all(|voter| voter.alive)
-    })
-}
-
 async fn write(groups: &Groups, from: u32, to: u32) {
     for n in from..to {
         let written = groups.objects.propose(put(&n.to_string(), "x")).await;
@@ -54,7 +47,7 @@ async fn f_22_lost_voters_are_replaced_one_after_the_other_under_load() {
             !seated.iter().any(|voter| voter.disk == victim.id)
         };
         eventually(|| groups.objects.status().leader.is_some() && gone()).await;
-        eventually(|| all_alive(&groups, 3)).await;
+        until_voters(&groups, 3).await;
     }
     writer.await.unwrap();
     assert!(voters(&groups).iter().all(|disk| !lost.contains(disk)));
@@ -98,7 +91,7 @@ async fn f_14_a_disk_that_joins_takes_the_place_of_a_lost_one_by_snapshot() {
     for group in [&groups.objects, &groups.system] {
         group.add_disk(joined.id, joined.db.clone());
     }
-    eventually(|| all_alive(&groups, 4)).await;
+    until_voters(&groups, 4).await;
     assert!(voters(&groups).contains(&joined.id));
     // One more may go: the new one is counted on.
     disks[2].db.break_disk();
@@ -122,7 +115,8 @@ async fn b_66_a_disk_with_a_new_database_gets_a_new_replica() {
     for group in [&groups.objects, &groups.system] {
         group.add_disk(disks[1].id, fresh.clone());
     }
-    eventually(|| replica_rows(&fresh).unwrap().len() == 2 && all_alive(&groups, 4)).await;
+    eventually(|| replica_rows(&fresh).unwrap().len() == 2).await;
+    until_voters(&groups, 4).await;
     let after = replica_rows(&fresh).unwrap();
     assert!(
         before
@@ -146,7 +140,7 @@ async fn f_14_a_disk_joins_while_another_one_is_down() {
     groups.objects.replica_lost(disks[1].id);
     let joined = open_disks(dir.path(), &[7], true).remove(0);
     groups.join_running(&joined).await.unwrap();
-    eventually(|| all_alive(&groups, 4)).await;
+    until_voters(&groups, 4).await;
     assert!(voters(&groups).contains(&joined.id));
     disks.push(joined);
     end(disks, groups).await;
