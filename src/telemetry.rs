@@ -27,6 +27,9 @@ pub fn start(filter: Option<&str>, format: Option<&str>) -> Result<(), Error> {
     })?;
     let lines = tracing_subscriber::fmt()
         .with_env_filter(parsed)
+        // It would be told on the stream that could not be written, by a panic: a full disk below
+        // the log, or a closed pipe, must not end the store.
+        .log_internal_errors(false)
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal());
     match format.unwrap_or("text") {

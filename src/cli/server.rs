@@ -1,7 +1,7 @@
 //! `server`: starts a node, says that it is ready, and ends it when told to.
 
 use std::fs::{self, File};
-use std::io::{self, Write as _};
+use std::io::{self, IsTerminal as _, Write as _};
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -100,7 +100,8 @@ async fn serve(config: &Config) -> Result<(), Error> {
 }
 
 /// SIGHUP means that the certificate is to be read again. It never ends the process, not even
-/// where there is none: who renews certificates sends it to all that may have one.
+/// where there is none: who renews certificates sends it to all that may have one. Only the one
+/// that comes as the process's terminal is closed does, by [`Signals`].
 async fn reload(mut hangup: Signal, certificate: Option<Arc<tls::Live>>) {
     while hangup.recv().await.is_some() {
         match &certificate {
@@ -145,9 +146,12 @@ async fn announce(config: &Config, node: &Node) -> Result<(), Error> {
         write_whole(path, &format!("{}\n", address.port()))
             .map_err(|source| io_error(&path.display().to_string(), source))?;
     }
-    eprintln!(
+    // Where the log cannot be written, the store is served all the same.
+    let _ = writeln!(
+        io::stderr(),
         "Status:         {} Online, {} Offline.",
-        health.disks_online, health.disks_offline
+        health.disks_online,
+        health.disks_offline
     );
     let mut ready = serde_json::json!({
         "event": "ready",
@@ -187,10 +191,13 @@ fn io_error(what: &str, source: io::Error) -> Error {
     }
 }
 
-/// The two signals that ask for an end.
+/// What asks for an end.
 struct Signals {
     terminate: Signal,
     interrupt: Signal,
+    hangup: Signal,
+    /// Somebody sees what the process does, and closes the window to end it.
+    on_terminal: bool,
 }
 
 #[derive(Clone, Copy)]
@@ -201,22 +208,32 @@ impl Signals {
         Ok(Signals {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
+            hangup: signal(SignalKind::hangup())?,
+            on_terminal: io::stdin().is_terminal(),
         })
     }
 
     async fn next(&mut self) -> Received {
-        tokio::select! {
-            _ = self.terminate.recv() => Received(SignalKind::terminate()),
-            _ = self.interrupt.recv() => Received(SignalKind::interrupt()),
+        loop {
+            tokio::select! {
+                _ = self.terminate.recv() => return Received(SignalKind::terminate()),
+                _ = self.interrupt.recv() => return Received(SignalKind::interrupt()),
+                _ = self.hangup.recv() => {
+                    if self.on_terminal && !io::stdin().is_terminal() {
+                        return Received(SignalKind::hangup());
+                    }
+                }
+            }
         }
     }
 }
 
 impl Received {
     fn name(self) -> &'static str {
-        match self.0 == SignalKind::terminate() {
-            true => "SIGTERM",
-            false => "SIGINT",
+        match self.0 {
+            kind if kind == SignalKind::terminate() => "SIGTERM",
+            kind if kind == SignalKind::hangup() => "SIGHUP",
+            _ => "SIGINT",
         }
     }
 

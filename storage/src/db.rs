@@ -17,6 +17,7 @@
 
 mod copy;
 mod hindrance;
+mod options;
 mod reread;
 
 pub use self::hindrance::Hindrance;
@@ -31,9 +32,7 @@ use std::thread::JoinHandle;
 use std::time::Instant;
 
 use rocksdb::{
-    BlockBasedIndexType, BlockBasedOptions, Cache, ColumnFamily, ColumnFamilyDescriptor,
-    DBCompressionType, DBRecoveryMode, Env, FlushOptions, LogLevel, Options, WriteBatch,
-    WriteBufferManager,
+    Cache, ColumnFamily, ColumnFamilyDescriptor, Env, FlushOptions, WriteBatch, WriteBufferManager,
 };
 use tokio::sync::{Notify, watch};
 
@@ -45,18 +44,8 @@ use crate::measure::Histogram;
 const BLOCK_CACHE_BYTES: usize = 32 << 20;
 /// Memtables of all disks of a node together.
 const WRITE_BUFFERS_BYTES: usize = 32 << 20;
-/// The memtable of one family; a full one is flushed.
-const WRITE_BUFFER_BYTES: usize = 8 << 20;
-/// Memtables grow by this much, so that an idle server stays small.
-const ARENA_BLOCK_BYTES: usize = 64 << 10;
-/// WAL of one disk that a restart replays at most.
-const WAL_BYTES_MAX: u64 = 64 << 20;
 /// What waits for the log thread; past it, writers wait for their turn.
 const LOG_QUEUE_BYTES_MAX: usize = 16 << 20;
-/// Values from here on lie in blob files, which compaction does not rewrite.
-const BLOB_BYTES_MIN: u64 = 1 << 10;
-const BLOB_FILE_BYTES: u64 = 64 << 20;
-const OPEN_FILES_MAX: i32 = 256;
 
 /// First byte of a key in [`Family::Log`]: whose row it is.
 pub mod log_tag {
@@ -184,12 +173,12 @@ struct Core {
     queued: Condvar,
     /// The log thread took what waited.
     taken: Notify,
-    /// Goes after `rocks`: its receivers see by that that all is closed.
+    /// Goes after `rocks`, so that its receivers see that all is closed.
     failure: watch::Sender<Option<DbError>>,
     syncs: Arc<Histogram>,
     crash: Crash,
     #[cfg(test)]
-    options: Options,
+    options: rocksdb::Options,
     #[cfg(test)]
     faults: testing::Faults,
 }
@@ -241,7 +230,7 @@ impl Db {
 
     fn open_with(dir: &Path, shared: &DbShared, purpose: Use) -> Result<Arc<Db>, DbError> {
         let io = |e: io::Error| DbError::of_opening(&e);
-        let mut options = database_options(shared);
+        let mut options = options::of_database(shared);
         options.create_if_missing(purpose == Use::Birth);
         options.create_missing_column_families(purpose == Use::Birth);
         // The default family is always there; without options of its own it would bring a cache.
@@ -250,7 +239,7 @@ impl Db {
             .into_iter()
             .chain([("default", None)])
             .map(|(name, family)| {
-                let mut options = family_options(family, shared);
+                let mut options = options::of_family(family, shared);
                 options.set_disable_auto_compactions(purpose == Use::Copy);
                 ColumnFamilyDescriptor::new(name, options)
             });
@@ -542,59 +531,6 @@ fn read_bound(file: &fs::File) -> io::Result<u64> {
     } else {
         0
     })
-}
-
-fn database_options(shared: &DbShared) -> Options {
-    let mut options = Options::default();
-    options.set_env(&shared.env);
-    options.set_write_buffer_manager(&shared.write_buffers);
-    options.set_paranoid_checks(true);
-    // A record cut short at the end of a WAL is a write that was never answered. Any other bad
-    // record, a WAL that is missing or one shorter than it was when closed fails the opening.
-    options.set_wal_recovery_mode(DBRecoveryMode::TolerateCorruptedTailRecords);
-    options.set_track_and_verify_wals_in_manifest(true);
-    options.set_max_total_wal_size(WAL_BYTES_MAX);
-    options.set_max_background_jobs(2);
-    options.set_max_open_files(OPEN_FILES_MAX);
-    options.set_max_file_opening_threads(1);
-    options.set_skip_stats_update_on_db_open(true);
-    options.set_stats_dump_period_sec(0);
-    options.set_stats_persist_period_sec(0);
-    options.set_bytes_per_sync(1 << 20);
-    options.set_log_level(LogLevel::Warn);
-    options.set_keep_log_file_num(2);
-    options.set_max_log_file_size(1 << 20);
-    #[cfg(test)]
-    options.enable_statistics();
-    options
-}
-
-fn family_options(family: Option<Family>, shared: &DbShared) -> Options {
-    let mut table = BlockBasedOptions::default();
-    table.set_block_cache(&shared.cache);
-    // In partitions of a block's size: whole, those of one file don't fit into a shard of the
-    // cache, and every look-up would read and verify them anew.
-    table.set_cache_index_and_filter_blocks(true);
-    table.set_index_type(BlockBasedIndexType::TwoLevelIndexSearch);
-    table.set_partition_filters(true);
-    table.set_pin_top_level_index_and_filter(true);
-    table.set_block_size(16 << 10);
-    if family != Some(Family::Log) {
-        table.set_bloom_filter(10.0, false);
-    }
-    let mut options = Options::default();
-    options.set_block_based_table_factory(&table);
-    options.set_write_buffer_size(WRITE_BUFFER_BYTES);
-    options.set_arena_block_size(ARENA_BLOCK_BYTES);
-    options.set_compression_type(DBCompressionType::Lz4);
-    if family == Some(Family::Values) {
-        options.set_enable_blob_files(true);
-        options.set_min_blob_size(BLOB_BYTES_MIN);
-        options.set_blob_file_size(BLOB_FILE_BYTES);
-        options.set_blob_compression_type(DBCompressionType::Lz4);
-        options.set_enable_blob_gc(true);
-    }
-    options
 }
 
 #[cfg(test)]

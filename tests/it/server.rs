@@ -155,10 +155,18 @@ impl Server {
 
     /// On fresh disks, with no more than so many open files.
     pub fn with_descriptors(count: usize, disks: usize) -> Server {
+        Server::by_shell(&format!("ulimit -n {count}; exec \"$0\" \"$@\""), disks)
+    }
+
+    /// On fresh disks, where nothing of its log can be written.
+    pub fn without_log(disks: usize) -> Server {
+        Server::by_shell("exec \"$0\" \"$@\" 2>/dev/full", disks)
+    }
+
+    fn by_shell(script: &str, disks: usize) -> Server {
         let disks = Disks::fresh(disks);
         let mut command = Command::new("sh");
-        let script = format!("ulimit -n {count}; exec \"$0\" \"$@\"");
-        command.args(["-c", script.as_str(), BINARY]);
+        command.args(["-c", script, BINARY]);
         without_settings(&mut command);
         let (child, ready) = run(command, &disks, &[]);
         let ready = ready.expect("it gets ready");

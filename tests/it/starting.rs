@@ -161,6 +161,62 @@ fn a_second_signal_stops_at_once() {
     }
 }
 
+/// As by a window that is closed; to all others SIGHUP says to look at the certificate again.
+#[test]
+fn a_closed_terminal_ends_it() {
+    let disks = Disks::fresh(1);
+    let (port_file, log) = (disks.folder().join("port"), disks.log());
+    let server = command();
+    let mut line = format!("exec {}", server.get_program().display());
+    for argument in arguments(&disks) {
+        line.push_str(&format!(" '{argument}'"));
+    }
+    line.push_str(&format!(" --port-file '{}'", port_file.display()));
+    line.push_str(&format!(" >/dev/null 2>'{}'", log.display()));
+    let mut terminal = Command::new("script");
+    terminal
+        .args(["--quiet", "--command", &line, "/dev/null"])
+        .env("SHELL", "/bin/sh")
+        .env("DRYSTONE_ROOT_USER", ACCESS_KEY)
+        .env("DRYSTONE_ROOT_PASSWORD", SECRET_KEY)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null());
+    let Ok(mut terminal) = terminal.spawn() else {
+        return skipped("no script, which makes a terminal");
+    };
+    let port = || {
+        fs::read_to_string(&port_file)
+            .ok()?
+            .trim()
+            .parse::<u16>()
+            .ok()
+    };
+    eventually("it is ready", || port().is_some());
+    terminal.kill().unwrap();
+    terminal.wait().unwrap();
+    let connected = || TcpStream::connect(("127.0.0.1", port().unwrap()));
+    eventually("it has ended", || connected().is_err());
+    eventually("it ended properly", || {
+        fs::read_to_string(&log).unwrap().contains("stopped")
+    });
+}
+
+#[test]
+fn f_08_a_log_that_cannot_be_written_stops_nothing() {
+    let mut server = Server::without_log(4);
+    let client = server.client();
+    assert_eq!(client.put("/bucket", b"").unwrap().status, 200);
+    assert_eq!(client.put("/bucket/key", b"x").unwrap().status, 200);
+    // What is logged of a lost disk is much, and none of it by a request.
+    server.disks.empty(2);
+    eventually("the loss was noticed", || {
+        assert_eq!(client.put("/bucket/key", b"y").unwrap().status, 200);
+        least(&server, "drystone_disk_up") == Some(0.0)
+    });
+    assert_eq!(client.get("/bucket/key").unwrap().body, b"y");
+    assert!(server.stop().success());
+}
+
 #[test]
 fn two_processes_never_share_a_disk() {
     let server = Server::fresh(1);

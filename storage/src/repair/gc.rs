@@ -160,7 +160,7 @@ impl Collector {
                             generation: entry.generation,
                         };
                         let named = view.refers_to(entry.write_id, entry.rank, at)?;
-                        if named { &mut split.0 } else { &mut split.1 }.push(entry.clone());
+                        if named { &mut split.0 } else { &mut split.1 }.push(*entry);
                     }
                     Ok(split)
                 })

@@ -1,0 +1,71 @@
+//! How RocksDB is set up, for a database as a whole and for each of its families.
+
+use rocksdb::{
+    BlockBasedIndexType, BlockBasedOptions, DBCompressionType, DBRecoveryMode, LogLevel, Options,
+};
+
+use super::{DbShared, Family};
+
+/// The memtable of one family; a full one is flushed.
+const WRITE_BUFFER_BYTES: usize = 8 << 20;
+/// Memtables grow by this much, so that an idle server stays small.
+const ARENA_BLOCK_BYTES: usize = 64 << 10;
+/// WAL of one disk that a restart replays at most.
+const WAL_BYTES_MAX: u64 = 64 << 20;
+/// Values from here on lie in blob files, which compaction does not rewrite.
+const BLOB_BYTES_MIN: u64 = 1 << 10;
+const BLOB_FILE_BYTES: u64 = 64 << 20;
+const OPEN_FILES_MAX: i32 = 256;
+
+pub(super) fn of_database(shared: &DbShared) -> Options {
+    let mut options = Options::default();
+    options.set_env(&shared.env);
+    options.set_write_buffer_manager(&shared.write_buffers);
+    options.set_paranoid_checks(true);
+    // A record cut short at the end of a WAL is a write that was never answered. Any other bad
+    // record, a WAL that is missing or one shorter than it was when closed fails the opening.
+    options.set_wal_recovery_mode(DBRecoveryMode::TolerateCorruptedTailRecords);
+    options.set_track_and_verify_wals_in_manifest(true);
+    options.set_max_total_wal_size(WAL_BYTES_MAX);
+    options.set_max_background_jobs(2);
+    options.set_max_open_files(OPEN_FILES_MAX);
+    options.set_max_file_opening_threads(1);
+    options.set_skip_stats_update_on_db_open(true);
+    options.set_stats_dump_period_sec(0);
+    options.set_stats_persist_period_sec(0);
+    options.set_bytes_per_sync(1 << 20);
+    options.set_log_level(LogLevel::Warn);
+    options.set_keep_log_file_num(2);
+    options.set_max_log_file_size(1 << 20);
+    #[cfg(test)]
+    options.enable_statistics();
+    options
+}
+
+pub(super) fn of_family(family: Option<Family>, shared: &DbShared) -> Options {
+    let mut table = BlockBasedOptions::default();
+    table.set_block_cache(&shared.cache);
+    // In partitions of a block's size: whole, those of one file don't fit into a shard of the
+    // cache, and every look-up would read and verify them anew.
+    table.set_cache_index_and_filter_blocks(true);
+    table.set_index_type(BlockBasedIndexType::TwoLevelIndexSearch);
+    table.set_partition_filters(true);
+    table.set_pin_top_level_index_and_filter(true);
+    table.set_block_size(16 << 10);
+    if family != Some(Family::Log) {
+        table.set_bloom_filter(10.0, false);
+    }
+    let mut options = Options::default();
+    options.set_block_based_table_factory(&table);
+    options.set_write_buffer_size(WRITE_BUFFER_BYTES);
+    options.set_arena_block_size(ARENA_BLOCK_BYTES);
+    options.set_compression_type(DBCompressionType::Lz4);
+    if family == Some(Family::Values) {
+        options.set_enable_blob_files(true);
+        options.set_min_blob_size(BLOB_BYTES_MIN);
+        options.set_blob_file_size(BLOB_FILE_BYTES);
+        options.set_blob_compression_type(DBCompressionType::Lz4);
+        options.set_enable_blob_gc(true);
+    }
+    options
+}
