@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use clap::Subcommand;
 
+use super::say::say;
 use super::{ConfigArguments, EXIT_USAGE, fail};
 use crate::config::{Config, Environment};
 use crate::tls;
@@ -33,10 +34,10 @@ fn check_certificate(config: &Config) -> Result<(), tls::Error> {
     let Some(files) = &config.server.tls else {
         return Ok(());
     };
-    println!("certificate ends: {}", tls::Pair::load(files)?.end());
+    say!("certificate ends: {}", tls::Pair::load(files)?.end());
     if files.key_is_public() {
         let path = files.key.display();
-        println!("warning: {path}: every user of this machine can read the TLS key");
+        say!("warning: {path}: every user of this machine can read the TLS key");
     }
     Ok(())
 }
@@ -44,56 +45,56 @@ fn check_certificate(config: &Config) -> Result<(), tls::Error> {
 /// Never a secret.
 fn show(config: &Config) {
     for warning in &config.warnings {
-        println!("warning: {warning}");
+        say!("warning: {warning}");
     }
-    println!("address: {}", config.server.address);
+    say!("address: {}", config.server.address);
     if let Some(files) = &config.server.tls {
-        println!("certificate: {}", files.certificate.display());
-        println!("certificate's key: {}", files.key.display());
+        say!("certificate: {}", files.certificate.display());
+        say!("certificate's key: {}", files.key.display());
     }
     if let Some(address) = &config.server.plain_address {
-        println!("plain address: {address}");
+        say!("plain address: {address}");
     }
-    println!("region: {}", config.server.region);
+    say!("region: {}", config.server.region);
     for domain in &config.server.domains {
-        println!("domain: {domain}");
+        say!("domain: {domain}");
     }
     if !config.server.path_prefix.is_empty() {
-        println!("path prefix: {}", config.server.path_prefix);
+        say!("path prefix: {}", config.server.path_prefix);
     }
     let taken = ["AWS4-HMAC-SHA256 alone", "AWS4-HMAC-SHA256 and version 2"];
-    println!(
+    say!(
         "signatures: {}",
         taken[usize::from(config.server.signature_v2)]
     );
     let hosts = ["with its port alone", "with or without its port"];
-    println!(
+    say!(
         "signed host: {}",
         hosts[usize::from(config.server.portless_host)]
     );
     if let Some(requests) = config.server.requests {
-        println!("requests: {requests}");
+        say!("requests: {requests}");
     }
     if let Some(bytes) = config.server.memory_bytes {
-        println!("memory: {bytes}");
+        say!("memory: {bytes}");
     }
-    println!("metrics: {}", config.server.metrics);
+    say!("metrics: {}", config.server.metrics);
     for directory in &config.storage.directories {
-        println!("disk: {}", directory.display());
+        say!("disk: {}", directory.display());
     }
     for (class, geometry) in &config.storage.classes {
-        println!("storage class: {class} = {geometry}");
+        say!("storage class: {class} = {geometry}");
     }
     if let Some(at) = config.storage.crash_at {
-        println!("cut off at: {at}");
+        say!("cut off at: {at}");
     }
     match &config.root {
-        Some(keys) => println!("root: {}", keys.access_key),
-        None => println!("root: keys are generated and kept"),
+        Some(keys) => say!("root: {}", keys.access_key),
+        None => say!("root: keys are generated and kept"),
     }
     for user in &config.users {
         let account = &user.account.id.0;
-        println!("user: {} of account {account}", user.name);
+        say!("user: {} of account {account}", user.name);
     }
-    println!("the configuration is valid");
+    say!("the configuration is valid");
 }

@@ -9,6 +9,7 @@ use clap::Args;
 use drystone_storage::fsck::check;
 use drystone_storage::fsck::report::{Counts, Damaged, ReplicaState, Report, State, Verdict};
 
+use super::say::say;
 use super::{EXIT_USAGE, fail};
 use crate::config;
 
@@ -48,7 +49,7 @@ pub(super) fn run(arguments: Arguments) -> ExitCode {
         Err(error) => return fail(EXIT_NOT_CHECKED, &error),
     };
     match arguments.json {
-        true => println!("{}", serde_json::json!(report)),
+        true => say!("{}", serde_json::json!(report)),
         false => show(&report),
     }
     match report.verdict {
@@ -61,36 +62,42 @@ pub(super) fn run(arguments: Arguments) -> ExitCode {
 fn show(report: &Report) {
     for disk in &report.disks {
         let problem = disk.problem.as_deref().unwrap_or("readable");
-        println!("disk {}: {problem}", disk.directory);
+        say!("disk {}: {problem}", disk.directory);
     }
     show_groups(report);
-    println!("buckets: {}", report.buckets);
+    say!("buckets: {}", report.buckets);
     show_counts("objects", report.objects);
     let versions = report.versions;
     if versions != report.objects || report.delete_markers > 0 {
         show_counts("versions", versions);
-        println!("delete markers: {}", report.delete_markers);
+        say!("delete markers: {}", report.delete_markers);
     }
     if report.uploads > 0 {
-        println!("unfinished uploads: {}", report.uploads);
+        say!("unfinished uploads: {}", report.uploads);
         show_counts("their parts", report.parts);
     }
     let shards = report.shards;
-    println!(
+    say!(
         "shards: {} whole, {} missing, {} damaged, {} on disks that are away, {} never written",
-        shards.whole, shards.missing, shards.damaged, shards.away, shards.owed
+        shards.whole,
+        shards.missing,
+        shards.damaged,
+        shards.away,
+        shards.owed
     );
     for (geometry, count) in &report.geometries {
-        println!("  in {geometry}: {count} runs of bytes");
+        say!("  in {geometry}: {count} runs of bytes");
     }
     let files = report.files;
-    println!(
+    say!(
         "other files: {} unconfirmed and {} garbage, which go by themselves; {} unknown",
-        files.unconfirmed, files.garbage, files.unknown
+        files.unconfirmed,
+        files.garbage,
+        files.unknown
     );
-    println!("to be healed: {}", report.heal_queue);
+    say!("to be healed: {}", report.heal_queue);
     if report.narrow > 0 {
-        println!(
+        say!(
             "with fewer shards than their class: {} runs of bytes",
             report.narrow
         );
@@ -98,17 +105,17 @@ fn show(report: &Report) {
     report.damaged.iter().for_each(show_damaged);
     show_omitted(report.damaged_count, report.damaged.len());
     for problem in &report.problems {
-        println!("contradiction: {problem}");
+        say!("contradiction: {problem}");
     }
     show_omitted(report.problem_count, report.problems.len());
-    println!("{}", sentence(report));
+    say!("{}", sentence(report));
 }
 
 fn show_groups(report: &Report) {
     for group in &report.groups {
         let equal = group.replicas.iter();
         let equal = equal.filter(|replica| replica.state == ReplicaState::Equal);
-        println!(
+        say!(
             "metadata group {}: {} of {} replicas are up to date, at log entry {}",
             group.group,
             equal.count(),
@@ -124,7 +131,7 @@ fn show_groups(report: &Report) {
                 ReplicaState::Stale => "left over from before others took its place",
             };
             let problem = replica.problem.as_deref().unwrap_or_default();
-            println!("  {}: {what} {problem}", replica.disk);
+            say!("  {}: {what} {problem}", replica.disk);
         }
     }
 }
@@ -135,7 +142,7 @@ fn show_counts(what: &str, counts: Counts) {
         degraded,
         lost,
     } = counts;
-    println!("{what}: {whole} whole, {degraded} degraded, {lost} lost");
+    say!("{what}: {whole} whole, {degraded} degraded, {lost} lost");
 }
 
 fn show_damaged(damaged: &Damaged) {
@@ -145,27 +152,27 @@ fn show_damaged(damaged: &Damaged) {
         State::Lost => "LOST",
     };
     let (bucket, key) = (&damaged.bucket, damaged.key.escape_debug());
-    print!("{state}: {bucket}/{key}");
+    let mut line = format!("{state}: {bucket}/{key}");
     if let Some(version) = damaged
         .version
         .as_ref()
         .filter(|version| *version != "null")
     {
-        print!(" version {version}");
+        line.push_str(&format!(" version {version}"));
     }
     if let (Some(upload), Some(part)) = (&damaged.upload, damaged.part) {
-        print!(" part {part} of upload {upload}");
+        line.push_str(&format!(" part {part} of upload {upload}"));
     }
-    println!(" ({} bytes)", damaged.size);
+    say!("{line} ({} bytes)", damaged.size);
     for reason in &damaged.reasons {
-        println!("  {reason}");
+        say!("  {reason}");
     }
 }
 
 fn show_omitted(count: u64, shown: usize) {
     let omitted = count - shown as u64;
     if omitted > 0 {
-        println!("and {omitted} more: --all names them");
+        say!("and {omitted} more: --all names them");
     }
 }
 

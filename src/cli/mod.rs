@@ -1,15 +1,18 @@
 //! The command line: one file for each verb.
 //!
-//! Exit codes: 0 done; 1 it failed; 2 the command line or the configuration is wrong; 128 + signal
-//! when a second signal ended the process at once.
+//! Exit codes: 0 done; 1 it failed; 2 the command line or the configuration is wrong; 74 what it
+//! tells cannot be written; 128 + signal when a second signal ended the process at once, or nobody
+//! reads what it tells (SIGPIPE).
 
 mod admin;
 mod config;
 mod endpoint;
 mod fsck;
 mod healthcheck;
+mod say;
 mod server;
 
+use std::io::{self, Write as _};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -97,6 +100,6 @@ pub fn main() -> ExitCode {
 
 /// Says what is wrong, for a person.
 fn fail(code: u8, problem: &dyn std::fmt::Display) -> ExitCode {
-    eprintln!("{}: {problem}", product::NAME);
+    let _ = writeln!(io::stderr(), "{}: {problem}", product::NAME);
     ExitCode::from(code)
 }

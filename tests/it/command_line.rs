@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::net::{TcpListener, TcpStream};
-use std::process::Output;
+use std::process::{Output, Stdio};
 
 use crate::server::{Disks, arguments, command};
 
@@ -133,4 +133,26 @@ fn an_unknown_crash_point_is_told_before_anything_is_touched() {
     let text = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(text.contains("no crash point"), "{text}");
     assert!(!disks.path(1).exists());
+}
+
+/// As in `fsck … | head`.
+#[test]
+fn a_verb_whose_words_nobody_reads_ends_without_a_word() {
+    let disks = Disks::fresh(1);
+    let told_to = |out: Stdio| {
+        let mut check = command();
+        check.args(["config", "check", &disks.argument()]);
+        check.stdout(out).output().unwrap()
+    };
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let unread = told_to(writer.into());
+    assert_eq!(
+        (unread.status.code(), told(&unread).as_str()),
+        (Some(141), "")
+    );
+    let full = fs::File::options().write(true).open("/dev/full").unwrap();
+    let unwritten = told_to(full.into());
+    assert_eq!(unwritten.status.code(), Some(74));
+    assert!(told(&unwritten).starts_with("drystone: standard output: "));
 }

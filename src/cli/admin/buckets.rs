@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use super::ask::Server;
 use super::operate::{Reach, ask};
 use super::show::human;
+use crate::cli::say::say;
 use crate::cli::{EXIT_USAGE, fail};
 use crate::config::{self, Environment};
 
@@ -159,9 +160,14 @@ fn encode(text: &str) -> String {
 }
 
 fn show<'a>(buckets: impl Iterator<Item = &'a Value>) {
-    println!(
+    say!(
         "{:>11} {:>11}  {:>10} {:>11} {:>10} {:>11}  BUCKET",
-        "OBJECTS", "SIZE", "HARD COUNT", "HARD SIZE", "SOFT COUNT", "SOFT SIZE"
+        "OBJECTS",
+        "SIZE",
+        "HARD COUNT",
+        "HARD SIZE",
+        "SOFT COUNT",
+        "SOFT SIZE"
     );
     for bucket in buckets {
         let (usage, quota) = (&bucket["usage"], &bucket["quota"]);
@@ -175,7 +181,7 @@ fn show<'a>(buckets: impl Iterator<Item = &'a Value>) {
             Some(true) => "  (over its soft quota)",
             _ => "",
         };
-        println!(
+        say!(
             "{:>11} {:>11}  {:>10} {:>11} {:>10} {:>11}  {}{over}",
             count(&usage["objects"]),
             size(&usage["bytes"]),

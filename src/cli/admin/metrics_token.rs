@@ -4,6 +4,7 @@
 
 use std::process::ExitCode;
 
+use crate::cli::say::say;
 use crate::cli::{ConfigArguments, EXIT_FAILED, EXIT_USAGE, fail};
 use crate::config::{Config, Environment, Keys, Secret};
 
@@ -14,7 +15,7 @@ pub(super) fn run(arguments: ConfigArguments, environment: &Environment) -> Exit
     };
     match root_secret(&config) {
         Ok(secret) => {
-            println!("{}", config.server.metrics_token(&secret).expose());
+            say!("{}", config.server.metrics_token(&secret).expose());
             ExitCode::SUCCESS
         }
         Err(problem) => fail(EXIT_FAILED, &problem),

@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use super::ask::Server;
 use super::show;
 use crate::cli::endpoint::Endpoint;
+use crate::cli::say::say;
 use crate::cli::{EXIT_FAILED, EXIT_USAGE, fail};
 use crate::config::{Environment, Keys, Layer, load};
 use crate::tls::client::Trust;
@@ -176,7 +177,7 @@ pub(super) fn ask(
     };
     match ask(&server) {
         Err(problem) => return fail(EXIT_FAILED, &problem),
-        Ok(answer) if reach.json => println!("{answer}"),
+        Ok(answer) if reach.json => say!("{answer}"),
         Ok(answer) => show(&answer),
     }
     ExitCode::SUCCESS

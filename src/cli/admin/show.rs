@@ -2,6 +2,8 @@
 
 use serde_json::Value;
 
+use crate::cli::say::say;
+
 pub(super) fn status(status: &Value) {
     let heal = &status["heal"];
     let number = |value: &Value| value.as_u64().unwrap_or_default();
@@ -18,9 +20,9 @@ pub(super) fn status(status: &Value) {
         number(&status["metadata_voters"]),
         number(&status["metadata_quorum"]),
     );
-    println!("metadata: {alive} of {voters} copies are here, {quorum} are needed");
+    say!("metadata: {alive} of {voters} copies are here, {quorum} are needed");
     if objects == 0 {
-        println!("heal:     all objects have all their shards");
+        say!("heal:     all objects have all their shards");
     } else {
         let than = if more == &Value::Bool(true) {
             "more than "
@@ -31,7 +33,7 @@ pub(super) fn status(status: &Value) {
             Some(true) => "paused",
             _ => "under way",
         };
-        println!(
+        say!(
             "heal:     {than}{objects} objects have fewer shards than they should; {state}, {} \
              shards made anew so far",
             number(&heal["healed_shards"])
@@ -39,7 +41,7 @@ pub(super) fn status(status: &Value) {
     }
     let narrow = number(&heal["narrow_writes"]);
     if narrow > 0 {
-        println!(
+        say!(
             "          {narrow} objects were written with fewer shards than their class; {} coded \
              again so far",
             number(&heal["recoded_writes"])
@@ -47,10 +49,10 @@ pub(super) fn status(status: &Value) {
     }
     scrub(&status["scrub"]);
     for sentence in &advice {
-        println!("to do:    {sentence}");
+        say!("to do:    {sentence}");
     }
     if advice.is_empty() && objects == 0 && narrow == 0 {
-        println!("All is well.");
+        say!("All is well.");
     }
 }
 
@@ -61,7 +63,7 @@ pub(super) fn scrub(scrub: &Value) {
         (_, Some(_)) => "the last pass has ended",
         (_, None) => "under way",
     };
-    println!(
+    say!(
         "scrub:    {state}, {} % of all shards read ({}), {} not as they should be",
         number("percent"),
         number("shards_read"),
@@ -70,9 +72,12 @@ pub(super) fn scrub(scrub: &Value) {
 }
 
 pub(super) fn disks(disks: &Value) {
-    println!(
+    say!(
         "{:<6} {:>9} {:>9}  {:<32}  DIRECTORY",
-        "STATE", "SIZE", "FREE", "ID"
+        "STATE",
+        "SIZE",
+        "FREE",
+        "ID"
     );
     for disk in disks.as_array().into_iter().flatten() {
         let text = |name: &str| disk[name].as_str().unwrap_or_default();
@@ -81,7 +86,7 @@ pub(super) fn disks(disks: &Value) {
             Some(reason) => format!("  ({reason})"),
             None => String::new(),
         };
-        println!(
+        say!(
             "{:<6} {:>9} {:>9}  {:<32}  {}{reason}",
             text("state"),
             size("total_bytes"),
@@ -94,12 +99,12 @@ pub(super) fn disks(disks: &Value) {
 
 pub(super) fn replaced(disk: &Value) {
     let text = |name: &str| disk[name].as_str().unwrap_or_default();
-    println!(
+    say!(
         "{} is disk {} of the store; what the lost one had is being made anew",
         text("directory"),
         text("id")
     );
-    println!("If the server is started with another directory there, start it with this one now.");
+    say!("If the server is started with another directory there, start it with this one now.");
 }
 
 pub(super) fn human(bytes: u64) -> String {
