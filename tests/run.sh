@@ -53,6 +53,18 @@ install_clients() {
   return 1
 }
 
+# As many tests run at once as there are cores, and a store of each has four databases and more.
+allow_open_files() {
+  local enough=65536 each=64 hard cores
+  hard=$(ulimit -H -n)
+  [ "$hard" != unlimited ] && [ "$hard" -lt $enough ] || hard=$enough
+  [ "$(ulimit -S -n)" = unlimited ] || [ "$(ulimit -S -n)" -ge "$hard" ] || ulimit -S -n "$hard"
+  cores=$(nproc)
+  if [ -z "${RUST_TEST_THREADS:-}" ] && [ $((cores * each)) -gt "$hard" ]; then
+    export RUST_TEST_THREADS=$((hard / each > 0 ? hard / each : 1))
+  fi
+}
+
 # summary: what the test programs counted.
 summary() {
   awk '/^test result:/ { passed += $4; failed += $6 }
@@ -72,6 +84,7 @@ fi
 
 install_fault_tools || say "Not every fault can be had here; its tests are skipped by name."
 
+allow_open_files
 say "Building"
 build --workspace --tests
 status=0
