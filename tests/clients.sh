@@ -56,6 +56,13 @@ built() {
 tofu() { built tofu github.com/opentofu/opentofu/cmd/tofu; }
 go_sdk() { built go_sdk .; }
 
+# Many crates: built once, and none of them in the workspace.
+rust_sdk() {
+  mkdir -p "$tools/rust_sdk" && cp -r tests/clients/rust_sdk/. "$tools/rust_sdk/" &&
+    cargo install -q --path "$tools/rust_sdk" --debug --root "$tools/rust_sdk" --target-dir "$tools/rust_sdk/target" &&
+    rm -rf "$tools/rust_sdk/target"
+}
+
 # jars NAME: what the pom.xml of tests/clients/NAME asks for.
 jars() {
   rm -rf "${tools:?}/$1/lib" && mkdir -p "$tools/$1" && cp "tests/clients/$1/pom.xml" "$tools/$1/" &&
@@ -98,6 +105,7 @@ attempt python python_clients tests/clients/more.txt
 attempt node node_clients tests/clients/package.json
 attempt tofu tofu tests/clients/tofu/*
 attempt go_sdk go_sdk tests/clients/go_sdk/*
+attempt rust_sdk rust_sdk tests/clients/rust_sdk/Cargo.toml tests/clients/rust_sdk/src/main.rs
 attempt java_sdk java_sdk tests/clients/java_sdk/pom.xml
 attempt hadoop hadoop tests/clients/hadoop/pom.xml
 attempt debian debian

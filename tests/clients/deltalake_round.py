@@ -6,7 +6,7 @@ import os
 import boto3
 import pyarrow as pa
 
-from tree import ENDPOINT, same
+from tree import ENDPOINT, done, same
 
 TABLE = "s3://deltalake-round/table"
 OPTIONS = {"AWS_ENDPOINT_URL": ENDPOINT, "AWS_ALLOW_HTTP": "true"}
@@ -41,3 +41,4 @@ if __name__ == "__main__":
     table.optimize.compact()
     table.vacuum(retention_hours=0, enforce_retention_duration=False, dry_run=False)
     same(DeltaTable(TABLE, storage_options=OPTIONS).to_pyarrow_table().num_rows, 2 * APPENDS * 10, "rows left")
+    done()

@@ -56,6 +56,14 @@ def npm(package):
     return ask
 
 
+def crate(name):
+    def ask(home, _):
+        manifest = (home / "Cargo.toml").read_text() if (home / "bin/rust_sdk").exists() else ""
+        return re.search(rf'^{name} = "=(.*)"$', manifest, re.M).group(1)
+
+    return ask
+
+
 def jar(name):
     def ask(home, _):
         found = [re.fullmatch(rf"{name}-([\d.]+)\.jar", path.name) for path in home.glob("lib/*.jar")]
@@ -110,6 +118,13 @@ ROUNDS = [
         "trees, streams of unknown length, every checksum, races by conditions, links, versions",
         "java_sdk",
         jar("s3"),
+    ),
+    Round(
+        "AWS SDK for Rust",
+        "rust_sdk.py",
+        "trees, parts, every checksum, races by conditions, links, versions",
+        "rust_sdk",
+        crate("aws-sdk-s3"),
     ),
     Round("s5cmd", "s5cmd.py", TREE, "python", said("s5cmd", "version", pattern=r"v([\d.]+)")),
     Round("mc", "mc.py", TREE + ", tags, find, undo", ".", packaged("minio-client")),

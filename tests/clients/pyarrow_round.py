@@ -5,7 +5,7 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 from pyarrow import fs
 
-from tree import ACCESS_KEY, CA_FILE, ENDPOINT, SECRET_KEY, make_file, same
+from tree import ACCESS_KEY, CA_FILE, ENDPOINT, SECRET_KEY, done, make_file, same
 
 s3 = fs.S3FileSystem(
     access_key=ACCESS_KEY,
@@ -41,3 +41,4 @@ same(s3.get_file_info(f"{BUCKET}/not-there").type, fs.FileType.NotFound, "what i
 s3.create_dir(f"{BUCKET}/empty/dir", recursive=True)
 same(s3.get_file_info(f"{BUCKET}/empty/dir").type, fs.FileType.Directory, "an empty directory")
 s3.delete_dir(BUCKET)
+done()

@@ -11,7 +11,7 @@ from pyiceberg.exceptions import CommitFailedException, ValidationException
 from pyiceberg.expressions import EqualTo, GreaterThanOrEqual
 from pyiceberg.io import load_file_io
 
-from tree import ENDPOINT, same
+from tree import ENDPOINT, done, same
 
 BUCKET = "pyiceberg-round"
 FILE_SYSTEMS = {
@@ -115,3 +115,4 @@ if __name__ == "__main__":
     for kind in FILE_SYSTEMS:
         one_writer(kind)
         two_writers(kind)
+    done()
