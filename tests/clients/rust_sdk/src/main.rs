@@ -1,7 +1,8 @@
-//! The round of AWS's SDK for Rust: trees, parts, checksums, conditions, links. No option but the endpoint.
+//! The round of AWS's SDK for Rust: trees, parts, checksums, conditions, links. No option but the
+//! endpoint.
 //!
-//! Sends the folder `up`, brings it back as `down` and leaves a link in the file `link`; rust_sdk.py
-//! compares them.
+//! Sends the folder `up`, brings it back as `down` and leaves a link in the file `link`, which
+//! rust_sdk.py looks at.
 
 use std::error::Error;
 use std::path::{Path, PathBuf};
@@ -211,7 +212,7 @@ async fn conditions(s3: &Client) -> Done {
     Ok(())
 }
 
-async fn versions_and_the_end(s3: &Client) -> Done {
+async fn versions(s3: &Client) -> Done {
     let enabled = VersioningConfiguration::builder()
         .status(BucketVersioningStatus::Enabled)
         .build();
@@ -254,6 +255,10 @@ async fn versions_and_the_end(s3: &Client) -> Done {
         hidden.is_err_and(|error| error.code() == Some("NoSuchKey")),
         "behind a marker"
     );
+    Ok(())
+}
+
+async fn the_end(s3: &Client) -> Done {
     loop {
         let page = s3
             .list_object_versions()
@@ -299,7 +304,8 @@ async fn main() -> Done {
     let settings = aws_config::defaults(BehaviorVersion::latest()).endpoint_url(endpoint);
     let s3 = Client::new(&settings.load().await);
     if std::env::args().any(|word| word == "end") {
-        return versions_and_the_end(&s3).await;
+        versions(&s3).await?;
+        return the_end(&s3).await;
     }
     s3.create_bucket().bucket(BUCKET).send().await?;
     tree(&s3).await?;
