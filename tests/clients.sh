@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Drives the server with every client there is a round for, those too that are too large for
 # tests/run.sh, over HTTP and over HTTPS, and writes the table of README.md anew. What can't be
-# installed here is said by name. With names of rounds as arguments, runs only those, and with
-# TLS=true or TLS=false only one way; both leave README.md alone.
+# installed here is said by name. With names of rounds as arguments, runs only those and leaves the
+# other lines of the table as they are. TLS=true or TLS=false runs only one way, and README.md stays.
 set -euo pipefail
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.."

@@ -1,5 +1,5 @@
-"""Runs each client's round against a fresh server, over HTTP and over HTTPS, and writes the table of
-README.md anew.
+"""Runs each client's round against a fresh server, over HTTP and over HTTPS, and writes its line of the
+table in README.md anew.
 
 matrix.py SERVER TOOLS [ROUND…]: SERVER is the binary, TOOLS the folder that tests/clients.sh filled.
 TLS=true or TLS=false runs the rounds one way only, and leaves README.md alone.
@@ -299,14 +299,21 @@ def run(round_, program, tools, authority=None):
     return version, passed
 
 
-def table(rows):
-    """`rows`: the round, its version and, by scheme, whether it passed."""
+def table(rows, before):
+    """`rows`: the round, its version and, by scheme, whether it passed. What did not run now keeps its line
+    of the table `before`."""
     today = datetime.date.today()
+    kept = {line.split(" | ")[0].removeprefix("| "): line for line in before.splitlines()}
+    rows = {round_.client: (round_, version, passed) for round_, version, passed in rows}
     cell = {True: f"passed {today}", False: f"**failed** {today}", None: "–"}
     lines = [BEGIN, "| client | version | driven through | HTTP | HTTPS |", "| --- | --- | --- | --- | --- |"]
-    for round_, version, passed in rows:
-        cells = [round_.client, version, round_.what, *(cell[passed.get(scheme)] for scheme in SCHEMES)]
-        lines.append(f"| {' | '.join(cells)} |")
+    for client in [round_.client for round_ in ROUNDS]:
+        if client in rows:
+            round_, version, passed = rows[client]
+            cells = [client, version, round_.what, *(cell[passed.get(scheme)] for scheme in SCHEMES)]
+            lines.append(f"| {' | '.join(cells)} |")
+        elif client in kept:
+            lines.append(kept[client])
     return "\n".join([*lines, END])
 
 
@@ -325,10 +332,10 @@ def main():
                     version, passed[scheme] = result
             if passed:
                 rows.append((round_, version, passed))
-    if not wanted and schemes == SCHEMES:
-        text = README.read_text()
-        before, rest = text.split(BEGIN)
-        README.write_text(before + table(rows) + rest.split(END)[1])
+    if schemes == SCHEMES:
+        head, rest = README.read_text().split(BEGIN)
+        before, tail = rest.split(END)
+        README.write_text(head + table(rows, before) + tail)
     results = [result for _, _, passed in rows for result in passed.values()]
     print(f"{sum(results)} of {len(results)} rounds passed")
     sys.exit(not all(results))
