@@ -9,7 +9,8 @@ use drystone_storage::model::MemoryStore;
 use drystone_storage::node::{Node, Options};
 use drystone_storage::store::ObjectStore;
 
-const RESTART_TRIES: usize = 50;
+/// For four minutes: what takes longer hangs.
+const RESTART_TRIES: usize = 2400;
 const RESTART_PAUSE: Duration = Duration::from_millis(100);
 
 /// A store under test and what it needs to live: folders are removed when it is dropped.
