@@ -17,6 +17,8 @@ install_test_packages() {
   command -v python3 >/dev/null || missing+=(python3)
   python3 -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3-venv)
   command -v curl >/dev/null || missing+=(curl)
+  # A terminal to close.
+  command -v script >/dev/null || missing+=(bsdutils)
   # Disks that fail, fill and forget; where the system forbids that, their tests are skipped.
   command -v strace >/dev/null || missing+=(strace)
   command -v mkfs.ext4 >/dev/null || missing+=(e2fsprogs)
