@@ -58,6 +58,7 @@ const ENGINE_LAYERS: &[(&str, &[&str])] = &[
     ("model", &[]),
     ("store", &[]),
     ("operator", &[]),
+    ("quota", &[]),
     ("checksum", &[]),
     ("crash", &[]),
     ("env", &[]),

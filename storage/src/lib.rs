@@ -30,6 +30,7 @@ pub mod operator;
 mod placement;
 mod put;
 mod quorum;
+mod quota;
 mod repair;
 pub mod store;
 pub mod types;

@@ -7,8 +7,6 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Counted, Refusal};
-
 /// Milliseconds since 1970 in UTC, as the proposer of a change saw them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Timestamp(pub i64);
@@ -278,25 +276,6 @@ impl Quota {
             soft_bytes: change.soft_bytes.unwrap_or(self.soft_bytes),
             soft_objects: change.soft_objects.unwrap_or(self.soft_objects),
         }
-    }
-
-    /// Refuses what grows beyond its limit; the rest goes on, even where it is beyond it already.
-    pub fn allows(&self, used: &Usage, wanted: &Usage) -> Result<(), Refusal> {
-        let bytes = (self.hard_bytes, used.bytes(), wanted.bytes());
-        let objects = (self.hard_objects, used.objects, wanted.objects);
-        for (counted, (limit, used, wanted)) in
-            [(Counted::Bytes, bytes), (Counted::Objects, objects)]
-        {
-            if let Some(limit) = limit.filter(|limit| wanted > used && wanted > *limit) {
-                return Err(Refusal::QuotaExceeded {
-                    counted,
-                    limit,
-                    used,
-                    wanted,
-                });
-            }
-        }
-        Ok(())
     }
 
     /// Whether the operator is to be told of a bucket that holds so much.

@@ -5,62 +5,17 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::multipart::{Completed, UploadState};
-use super::{Stamp, total_len};
+use super::rows::{BucketState, NewVersion, Object, Row, Stamp, Stored, UploadState, total_len};
 use crate::error::{Precondition, Refusal};
 use crate::store::{
     Addition, AdditionOf, DeleteObject, Deleted, ETagCondition, PutObject, WriteCondition, Written,
 };
 use crate::types::{
-    AccountId, Attributes, Bucket, Checksum, Digest, ETag, ObjectPart, ObjectVersion, Order, Tags,
-    Timestamp, UploadId, Usage, Version, VersionId, VersionSelector, Versioning, WriteId,
+    AccountId, Bucket, Digest, ETag, ObjectVersion, Tags, Usage, Version, VersionId,
+    VersionSelector, Versioning, WriteId,
 };
 
 type Result<T> = std::result::Result<T, Refusal>;
-
-pub(super) struct BucketState {
-    pub info: Bucket,
-    /// By key, newest first; never an empty list.
-    pub versions: BTreeMap<String, Vec<Row>>,
-    /// By key and the order they were started in.
-    pub uploads: BTreeMap<(String, Order), UploadState>,
-    /// What finished uploads were answered, for those who ask again.
-    pub completed: BTreeMap<UploadId, Completed>,
-}
-
-/// A version or a delete marker.
-pub(super) struct Row {
-    pub order: Order,
-    pub id: VersionId,
-    pub modified: Timestamp,
-    pub owner: AccountId,
-    /// `None` for a delete marker.
-    pub object: Option<Object>,
-}
-
-#[derive(Clone)]
-pub(super) struct Object {
-    pub attributes: Attributes,
-    pub stored: Arc<Stored>,
-}
-
-/// What versions that were linked to each other share.
-pub(super) struct Stored {
-    pub write_id: WriteId,
-    pub size: u64,
-    pub etag: ETag,
-    pub checksum: Option<Checksum>,
-    pub data: Vec<Bytes>,
-    /// Empty for an object written in one request.
-    pub parts: Vec<ObjectPart>,
-}
-
-pub(super) struct NewVersion {
-    pub key: String,
-    pub attributes: Attributes,
-    pub condition: WriteCondition,
-    pub stored: Arc<Stored>,
-}
 
 impl NewVersion {
     /// An object written in one request.

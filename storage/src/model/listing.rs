@@ -1,6 +1,6 @@
 //! A bucket's listings: one walk for objects, versions and uploads alike.
 
-use super::bucket::{BucketState, Row};
+use super::rows::{BucketState, Row};
 use crate::store::{
     ListObjects, ListUploads, ListVersions, ListedObject, ObjectPage, UploadPage, VersionPage,
 };

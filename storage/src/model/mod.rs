@@ -5,11 +5,13 @@
 //! is decided. Nothing survives the process. The engine is tested by giving it and this the same
 //! operations; whoever needs a store without disks in a test takes this one too.
 //!
-//! `bucket` holds what happens within one bucket, `multipart` its uploads, `listing` its pages.
+//! `bucket` holds what happens within one bucket, `multipart` its uploads, `listing` its
+//! pages; `rows` is what it keeps.
 
 mod bucket;
 mod listing;
 mod multipart;
+mod rows;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -17,7 +19,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use async_trait::async_trait;
 use bytes::Bytes;
 
-use self::bucket::{BucketState, NewVersion, Stored};
+use self::rows::{BucketState, NewVersion, Stamp, Stored, total_len};
 use crate::env::Env;
 use crate::error::{Refusal, Result};
 use crate::measure::Measure;
@@ -28,8 +30,8 @@ use crate::store::{
 };
 use crate::types::{
     Account, AccountId, Bucket, BucketId, BucketSetting, ByteRange, Digest, ObjectPart,
-    ObjectVersion, Order, Quota, QuotaChange, Tags, Timestamp, Upload, UploadId, UploadedPart,
-    Usage, Version, VersionId, VersionSelector, Versioning,
+    ObjectVersion, Order, Quota, QuotaChange, Tags, Upload, UploadId, UploadedPart, Usage, Version,
+    VersionId, VersionSelector, Versioning,
 };
 
 /// A store that forgets everything when it is dropped.
@@ -56,14 +58,6 @@ impl State {
             .values()
             .find(|bucket| bucket.info.name == name)
     }
-}
-
-/// What a change gets from outside, as a command of the engine carries it.
-#[derive(Clone, Copy)]
-struct Stamp {
-    order: Order,
-    nonce: u64,
-    now: Timestamp,
 }
 
 impl MemoryStore {
@@ -97,10 +91,6 @@ async fn read_body(body: &mut dyn Body) -> Result<(Vec<Bytes>, Digest)> {
         pieces.push(piece);
     }
     Ok((pieces, body.digest()))
-}
-
-fn total_len(pieces: &[Bytes]) -> u64 {
-    pieces.iter().map(|piece| piece.len() as u64).sum()
 }
 
 #[async_trait]

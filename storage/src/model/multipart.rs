@@ -5,32 +5,15 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::bucket::{BucketState, NewVersion, Stored};
-use super::{Stamp, total_len};
+use super::rows::{
+    BucketState, Completed, NewVersion, Part, Stamp, Stored, UploadState, total_len,
+};
 use crate::checksum::{self, multipart_etag};
 use crate::error::Refusal;
 use crate::store::{CompleteUpload, CompletedPart, CreateUpload, PART_SIZE_MIN_BYTES, Written};
 use crate::types::{Checksum, Digest, ETag, ObjectPart, Order, Upload, UploadId, UploadedPart};
 
 type Result<T> = std::result::Result<T, Refusal>;
-
-pub(super) struct UploadState {
-    pub info: Upload,
-    parts: BTreeMap<u16, Part>,
-}
-
-struct Part {
-    info: UploadedPart,
-    data: Vec<Bytes>,
-}
-
-/// An upload that became an object.
-pub(super) struct Completed {
-    key: String,
-    /// The parts it was completed with, by number and ETag.
-    parts: Vec<(u16, ETag)>,
-    answer: Written,
-}
 
 impl UploadState {
     pub fn put_part(

@@ -1,0 +1,86 @@
+//! What the model keeps: buckets, versions, uploads and parts, and the stamp of each change.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::store::{WriteCondition, Written};
+use crate::types::{
+    AccountId, Attributes, Bucket, Checksum, ETag, ObjectPart, Order, Timestamp, Upload, UploadId,
+    UploadedPart, VersionId, WriteId,
+};
+
+/// What a change gets from outside, as a command of the engine carries it.
+#[derive(Clone, Copy)]
+pub(super) struct Stamp {
+    pub order: Order,
+    pub nonce: u64,
+    pub now: Timestamp,
+}
+
+pub(super) struct BucketState {
+    pub info: Bucket,
+    /// By key, newest first; never an empty list.
+    pub versions: BTreeMap<String, Vec<Row>>,
+    /// By key and the order they were started in.
+    pub uploads: BTreeMap<(String, Order), UploadState>,
+    /// What finished uploads were answered, for those who ask again.
+    pub completed: BTreeMap<UploadId, Completed>,
+}
+
+/// A version or a delete marker.
+pub(super) struct Row {
+    pub order: Order,
+    pub id: VersionId,
+    pub modified: Timestamp,
+    pub owner: AccountId,
+    /// `None` for a delete marker.
+    pub object: Option<Object>,
+}
+
+#[derive(Clone)]
+pub(super) struct Object {
+    pub attributes: Attributes,
+    pub stored: Arc<Stored>,
+}
+
+/// What versions that were linked to each other share.
+pub(super) struct Stored {
+    pub write_id: WriteId,
+    pub size: u64,
+    pub etag: ETag,
+    pub checksum: Option<Checksum>,
+    pub data: Vec<Bytes>,
+    /// Empty for an object written in one request.
+    pub parts: Vec<ObjectPart>,
+}
+
+pub(super) struct NewVersion {
+    pub key: String,
+    pub attributes: Attributes,
+    pub condition: WriteCondition,
+    pub stored: Arc<Stored>,
+}
+
+pub(super) struct UploadState {
+    pub info: Upload,
+    pub parts: BTreeMap<u16, Part>,
+}
+
+pub(super) struct Part {
+    pub info: UploadedPart,
+    pub data: Vec<Bytes>,
+}
+
+/// An upload that became an object.
+pub(super) struct Completed {
+    pub key: String,
+    /// The parts it was completed with, by number and ETag.
+    pub parts: Vec<(u16, ETag)>,
+    pub answer: Written,
+}
+
+pub(super) fn total_len(pieces: &[Bytes]) -> u64 {
+    pieces.iter().map(|piece| piece.len() as u64).sum()
+}

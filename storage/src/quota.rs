@@ -1,0 +1,25 @@
+//! Quotas: whether a change is allowed.
+
+use crate::error::{Counted, Refusal};
+use crate::types::{Quota, Usage};
+
+impl Quota {
+    /// Refuses what grows beyond its limit; the rest goes on, even where it is beyond it already.
+    pub fn allows(&self, used: &Usage, wanted: &Usage) -> Result<(), Refusal> {
+        let bytes = (self.hard_bytes, used.bytes(), wanted.bytes());
+        let objects = (self.hard_objects, used.objects, wanted.objects);
+        for (counted, (limit, used, wanted)) in
+            [(Counted::Bytes, bytes), (Counted::Objects, objects)]
+        {
+            if let Some(limit) = limit.filter(|limit| wanted > used && wanted > *limit) {
+                return Err(Refusal::QuotaExceeded {
+                    counted,
+                    limit,
+                    used,
+                    wanted,
+                });
+            }
+        }
+        Ok(())
+    }
+}
