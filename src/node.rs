@@ -13,9 +13,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use drystone_storage::crash::Crash;
+use drystone_storage::engine::{self as storage, OpenError, Options};
 use drystone_storage::env::SystemEnv;
 use drystone_storage::error::Error as StorageError;
-use drystone_storage::node::{self as storage, OpenError, Options};
 use drystone_storage::store::{Health, ObjectStore};
 use socket2::{Domain, Protocol, Socket, Type};
 
@@ -201,14 +201,14 @@ fn credentials(config: &Config, root: Keys) -> Result<Credentials, DuplicateAcce
     Credentials::new(std::iter::once(key(&config.root_user, root, true)).chain(users))
 }
 
-async fn open_store(config: &Config) -> Result<Arc<storage::Node>, OpenError> {
+async fn open_store(config: &Config) -> Result<Arc<storage::Engine>, OpenError> {
     let mut options = Options::new(config.storage.directories.clone());
     let classes = config.storage.classes.iter();
     options.classes = classes
         .map(|(class, geometry)| (class.clone(), (geometry.data, geometry.parity)))
         .collect();
     options.crash = config.storage.crash_at.map(Crash::at).unwrap_or_default();
-    storage::Node::open(options).await
+    storage::Engine::open(options).await
 }
 
 /// Every account of the configuration becomes known to the store, or is brought up to date.

@@ -33,28 +33,29 @@ const FRONT_LAYERS: &[(&str, &[&str])] = &[
     ("iam", &["auth", "s3"]),
 ];
 
-/// Likewise of `storage/src`.
+/// Likewise of `storage/src`, from the top down: a row names only what follows it.
 const ENGINE_LAYERS: &[(&str, &[&str])] = &[
     (
-        "node",
+        "engine",
         &[
-            "db", "disk", "erasure", "meta", "operator", "quorum", "repair",
+            "db",
+            "disk",
+            "meta",
+            "operator",
+            "raft",
+            "shard_set",
+            "shards",
+            "workers",
         ],
     ),
-    ("put", OPERATION),
-    ("get", OPERATION),
-    ("delete", OPERATION),
-    ("list", OPERATION),
-    ("multipart", &["meta", "node", "put", "quorum", "repair"]),
-    ("bucket", OPERATION),
-    ("fsck", &["db", "disk", "meta"]),
-    ("repair", &["db", "disk", "meta", "quorum"]),
-    ("quorum", &["db", "disk", "erasure", "meta", "placement"]),
-    ("placement", &[]),
-    ("erasure", &[]),
+    ("fsck", &["db", "disk", "meta", "raft", "shard_set"]),
+    ("workers", &["meta", "raft", "shard_set", "shards"]),
+    ("raft", &["db", "meta"]),
+    ("shards", &["disk", "shard_set"]),
+    ("meta", &["db", "shard_set"]),
     ("disk", &["db"]),
-    ("meta", &["db"]),
     ("db", &[]),
+    ("shard_set", &[]),
     ("model", &[]),
     ("store", &[]),
     ("operator", &[]),
@@ -67,9 +68,6 @@ const ENGINE_LAYERS: &[(&str, &[&str])] = &[
     ("types", &[]),
 ];
 
-/// What an object operation joins; each is a method of the node.
-const OPERATION: &[&str] = &["meta", "node", "quorum", "repair"];
-
 /// The words that everything may use.
 const ENGINE_WORDS: &[&str] = &[
     "checksum", "crash", "env", "error", "measure", "store", "types",
@@ -77,7 +75,7 @@ const ENGINE_WORDS: &[&str] = &[
 
 /// The public face of the engine: all that the front end may name of it.
 const ENGINE_FACE: &[&str] = &[
-    "checksum", "crash", "env", "error", "fsck", "measure", "model", "node", "operator", "store",
+    "checksum", "crash", "engine", "env", "error", "fsck", "measure", "model", "operator", "store",
     "types",
 ];
 

@@ -2,7 +2,7 @@
 //!
 //! Lies in the disk's own RocksDB. Where that is made anew, so is the list, from the files. The
 //! files may then be fewer than the metadata say, so that **stock** is to be taken of them
-//! (`repair::stock`); that stands in the same database until it is done.
+//! (`workers::inventory`); that stands in the same database until it is done.
 
 use std::fs;
 use std::io;

@@ -15,9 +15,9 @@ use super::shard::{Expected, Fault, verify};
 use crate::db::Family;
 use crate::disk::ShardName;
 use crate::error::Result;
-use crate::meta::command::ShardSet;
-use crate::meta::inspect::Replica;
 use crate::meta::record::{DataKind, DataRow, ExpelledRow, GarbageRow, HealRow, NarrowRow};
+use crate::raft::inspect::Replica;
+use crate::shard_set::ShardSet;
 use crate::types::{DiskId, WriteId};
 
 /// Bytes that are not whole, and why.

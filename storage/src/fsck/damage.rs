@@ -8,8 +8,8 @@ use super::report::{Damaged, Report, State};
 use super::rules::Rows;
 use super::scan::{Scan, decode, get, key, table};
 use crate::error::Result;
-use crate::meta::inspect::Replica;
 use crate::meta::record::{PartRow, UploadAt, UploadPartRow, VersionRow};
+use crate::raft::inspect::Replica;
 use crate::types::{UploadId, WriteId};
 
 /// Reasons given for one version.

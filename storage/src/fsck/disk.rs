@@ -10,7 +10,7 @@ use super::scan::Scan;
 use crate::db::{Db, DbError, DbShared, Family, log_tag};
 use crate::disk::ShardName;
 use crate::disk::identity::{Settled, shard_folder};
-use crate::meta::inspect::{Replica, replicas};
+use crate::raft::inspect::{Replica, replicas};
 use crate::types::{DiskId, WriteId};
 
 /// The part of a disk's directory that holds its database.

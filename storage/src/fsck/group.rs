@@ -9,7 +9,7 @@ use super::report::{GroupReport, ReplicaReport, ReplicaState};
 use super::scan::Scan;
 use crate::db::{Family, StateId};
 use crate::error::{Error, Result};
-use crate::meta::inspect::{Position, Replica, catch_up};
+use crate::raft::inspect::{Position, Replica, catch_up};
 
 /// What a state says of its place in the log; no two replicas need have the same bytes there.
 const TABLE_APPLIED: u8 = 0x01;

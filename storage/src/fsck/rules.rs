@@ -6,11 +6,11 @@ use super::keys;
 use super::report::Report;
 use super::scan::{Row, Scan, decode, get, key, table};
 use crate::error::Result;
-use crate::meta::inspect::Replica;
 use crate::meta::record::{
     BucketRow, CurrentRow, DataKind, DataRow, HealRow, NameRow, NarrowRow, OffsetRow, OrderRow,
     OverQuotaRow, PartRow, UploadAt, UploadPartRow, UploadRow, UsageRow, VersionRow,
 };
+use crate::raft::inspect::Replica;
 use crate::types::{UploadId, VersionId, WriteId};
 
 /// Rows that name the bytes of one write id.

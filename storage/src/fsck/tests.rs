@@ -9,13 +9,13 @@ use super::report::{Report, Verdict};
 use super::scan::{Scan, key, table};
 use super::{OBJECT_GROUP, check};
 use crate::db::{Db, DbShared, Family, StateId};
-use crate::meta::inspect::replicas;
+use crate::engine::testing::{self, Whole};
+use crate::engine::{Engine, Options};
 use crate::meta::record::{
     BucketRow, CurrentRow, DataKind, DataRow, ExpelledDisk, ExpelledRow, GarbageRow, GarbageShard,
     Looked, OverQuotaRow, PartRow, Record, UsageRow, VersionRow,
 };
-use crate::node::testing::{self, Whole};
-use crate::node::{Node, Options};
+use crate::raft::inspect::replicas;
 use crate::store::ObjectStore as _;
 use crate::types::Order;
 
@@ -33,17 +33,19 @@ impl Stopped {
     async fn new() -> Stopped {
         let root = tempfile::tempdir().unwrap();
         let directories: Vec<_> = (0..2).map(|n| root.path().join(format!("{n}"))).collect();
-        let node = Node::open(Options::new(directories.clone())).await.unwrap();
-        let bucket = testing::create_bucket(&node).await;
+        let engine = Engine::open(Options::new(directories.clone()))
+            .await
+            .unwrap();
+        let bucket = testing::create_bucket(&engine).await;
         for (key, len) in [("a", 100), ("b", 300_000)] {
-            testing::put(&node, bucket, key, &mut body(len)).await;
+            testing::put(&engine, bucket, key, &mut body(len)).await;
         }
-        let upload = testing::create_upload(&node, bucket, "c").await;
+        let upload = testing::create_upload(&engine, bucket, "c").await;
         let mut part = body(300_000);
-        let put = node.upload_part(bucket, "c", upload, 1, &mut part);
+        let put = engine.upload_part(bucket, "c", upload, 1, &mut part);
         put.await.unwrap();
-        node.close().await;
-        drop(node);
+        engine.close().await;
+        drop(engine);
         Stopped {
             _root: root,
             directories,

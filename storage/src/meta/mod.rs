@@ -1,24 +1,11 @@
-//! The metadata plane: what exists. openraft's types stay inside this module.
+//! What exists: the tables of each group's state and the commands that change them.
+//!
+//! Nothing here knows how commands are agreed on, nor where shards and disks are.
 
 pub mod command;
-pub mod group;
-pub mod inspect;
-mod keys;
-mod log_length;
-mod members;
-mod network;
-mod raft_log;
-#[cfg(test)]
-mod raft_tests;
-mod raft_types;
+pub mod keys;
 pub mod record;
-pub mod reform;
-mod replica;
-mod running;
-mod snapshot;
-pub mod start;
-mod state_machine;
+pub mod state_machine;
+pub mod states;
 mod txn;
 pub mod view;
-mod voters;
-pub mod witness;

@@ -45,9 +45,9 @@ fn read(life: &Life, key: &str) -> Vec<u8> {
     let mut bytes = Vec::new();
     until(|| {
         let read = life.runtime.block_on(async {
-            let bucket = life.node.bucket(BUCKET).await?.id;
+            let bucket = life.engine.bucket(BUCKET).await?.id;
             let latest = VersionSelector::Latest;
-            let opened = life.node.open_object(bucket, key, latest).await?;
+            let opened = life.engine.open_object(bucket, key, latest).await?;
             Ok(read_all(&*opened).await)
         });
         match read {
@@ -63,7 +63,7 @@ fn read(life: &Life, key: &str) -> Vec<u8> {
 fn voters_are_whole(life: &Life) -> bool {
     life.runtime.block_on(async {
         for _ in 0..600 {
-            let measures = life.node.measures().await;
+            let measures = life.engine.measures().await;
             let alive = measures
                 .iter()
                 .filter(|measure| measure.name == "metadata_voters_alive");
@@ -94,7 +94,7 @@ fn stopped(root: &Path) -> Vec<PathBuf> {
     for n in 0..KEYS {
         let key = format!("{n}");
         life.runtime
-            .block_on(put(&*life.node, bucket, &key, content(n)));
+            .block_on(put(&*life.engine, bucket, &key, content(n)));
     }
     life.close();
     // A start flushes what the log holds into tables.
@@ -102,7 +102,7 @@ fn stopped(root: &Path) -> Vec<PathBuf> {
     for n in KEYS..KEYS + 4 {
         let key = format!("{n}");
         life.runtime
-            .block_on(put(&*life.node, bucket, &key, content(n)));
+            .block_on(put(&*life.engine, bucket, &key, content(n)));
     }
     life.close();
     directories

@@ -11,8 +11,8 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use drystone_storage::engine::{Engine, OpenError, Options};
 use drystone_storage::error::{Error, Result};
-use drystone_storage::node::{Node, OpenError, Options};
 use drystone_storage::store::{Body, ListObjects, ObjectStore};
 use drystone_storage::types::{BucketId, Digest, VersionSelector};
 use tokio::runtime::Runtime;
@@ -37,7 +37,7 @@ const LARGE_EVERY: u64 = 25;
 /// One life of a store: from its opening until it is cut off or closed.
 pub struct Life {
     pub runtime: Runtime,
-    pub node: Arc<Node>,
+    pub engine: Arc<Engine>,
 }
 
 pub fn runtime() -> Runtime {
@@ -74,10 +74,10 @@ impl Life {
                 reform_after: REFORM_AFTER,
                 ..Options::new(directories.to_vec())
             };
-            let opened = runtime.block_on(Node::open(options));
-            if let Ok(node) = opened {
-                let online = runtime.block_on(node.health()).disks_online;
-                let life = Life { runtime, node };
+            let opened = runtime.block_on(Engine::open(options));
+            if let Ok(engine) = opened {
+                let online = runtime.block_on(engine.health()).disks_online;
+                let life = Life { runtime, engine };
                 if there == 0 || online == there {
                     return life;
                 }
@@ -90,17 +90,17 @@ impl Life {
 
     /// As a kill would: nothing is closed.
     pub fn cut(self) {
-        drop(self.node);
+        drop(self.engine);
         self.runtime.shutdown_timeout(PATIENCE);
     }
 
     pub fn close(self) {
-        self.runtime.block_on(self.node.close());
+        self.runtime.block_on(self.engine.close());
         self.cut();
     }
 
     pub fn bucket(&self) -> BucketId {
-        let found = self.runtime.block_on(self.node.bucket(BUCKET));
+        let found = self.runtime.block_on(self.engine.bucket(BUCKET));
         found.unwrap().id
     }
 }
@@ -224,7 +224,7 @@ impl Writers {
         let stop = Arc::new(AtomicBool::new(false));
         let (acknowledged, refused) = (Arc::<AtomicUsize>::default(), Arc::default());
         let tasks = (0..WRITERS).map(|writer| {
-            let (node, ledger) = (life.node.clone(), ledger.clone());
+            let (engine, ledger) = (life.engine.clone(), ledger.clone());
             let (stop, acknowledged, refused): (_, _, Arc<AtomicUsize>) =
                 (stop.clone(), acknowledged.clone(), Arc::clone(&refused));
             let round = round.to_owned();
@@ -234,7 +234,7 @@ impl Writers {
                         return;
                     }
                     let key = format!("{round}/{writer}/{}", turn % 9);
-                    let count = match ledger.write(&*node, bucket, &key).await {
+                    let count = match ledger.write(&*engine, bucket, &key).await {
                         true => &acknowledged,
                         false => &refused,
                     };
@@ -277,18 +277,18 @@ impl Writers {
 pub fn newborn(root: &Path) -> (Life, Vec<PathBuf>) {
     let directories = directories(root);
     let life = Life::begin(&directories);
-    life.runtime.block_on(create(&*life.node, BUCKET));
+    life.runtime.block_on(create(&*life.engine, BUCKET));
     (life, directories)
 }
 
 pub fn check(life: &Life, ledger: &Ledger) {
     let bucket = life.bucket();
-    life.runtime.block_on(ledger.check(&*life.node, bucket));
+    life.runtime.block_on(ledger.check(&*life.engine, bucket));
 }
 
 /// Until the store has noticed how many of its disks are there.
 pub fn until_online(life: &Life, disks: usize) {
-    until(|| life.runtime.block_on(life.node.health()).disks_online == disks);
+    until(|| life.runtime.block_on(life.engine.health()).disks_online == disks);
 }
 
 fn emptied_under_load(disk: usize) {
@@ -304,7 +304,7 @@ fn emptied_under_load(disk: usize) {
     let refused = writers.stop(&life);
     assert!(refused <= WRITERS, "{refused} writes were not acknowledged");
     check(&life, &ledger);
-    let health = life.runtime.block_on(life.node.health());
+    let health = life.runtime.block_on(life.engine.health());
     assert_eq!((health.disks_online, health.can_write), (DISKS - 1, true));
     assert_eq!(fs::read_dir(&directories[disk]).unwrap().count(), 0);
     life.cut();
@@ -366,7 +366,7 @@ fn b_35_listings_are_alike_while_a_disk_is_stale() {
     let (life, directories) = newborn(root.path());
     let bucket = life.bucket();
     let each = async |life: &Life, keys: &[&str], removed: bool| {
-        let store = &*life.node;
+        let store = &*life.engine;
         for key in keys {
             match removed {
                 true => drop(
@@ -393,7 +393,7 @@ fn b_35_listings_are_alike_while_a_disk_is_stale() {
     fs::rename(&away, &directories[1]).unwrap();
     let life = Life::begin(&directories);
     for _ in 0..LISTINGS {
-        let listed = life.runtime.block_on(all_objects(&*life.node, bucket));
+        let listed = life.runtime.block_on(all_objects(&*life.engine, bucket));
         assert_eq!(listed, ["b/1", "b/3", "c", "e"]);
     }
     life.close();
@@ -429,7 +429,7 @@ fn s_90_a_start_without_a_majority_says_so_and_harms_nothing() {
         fs::rename(&directories[disk], root.path().join(disk.to_string())).unwrap();
     }
     let refusing = runtime();
-    let refused = refusing.block_on(Node::open(Options::new(directories.clone())));
+    let refused = refusing.block_on(Engine::open(Options::new(directories.clone())));
     match refused {
         Err(OpenError::NoMajority {
             up: 1, given: 4, ..
@@ -482,33 +482,34 @@ impl Body for SlowBody {
 const GC_EVERY: Duration = Duration::from_millis(20);
 
 /// Writes, links, reads slowly, deletes and breaks off, while gc takes away what it may.
-async fn one_of_each(node: &Node, bucket: BucketId, name: &str, turn: u64) {
+async fn one_of_each(engine: &Engine, bucket: BucketId, name: &str, turn: u64) {
     let (key, linked) = (format!("{name}/k"), format!("{name}/linked"));
     let bytes = pattern(turn, 50_000 + (turn as usize % 5) * 70_001);
-    put(node, bucket, &key, bytes.clone()).await;
-    let handle = node.open_object(bucket, &key, LATEST).await.unwrap();
-    let link = node.link_object(bucket, &*handle, request(&linked)).await;
+    put(engine, bucket, &key, bytes.clone()).await;
+    let handle = engine.open_object(bucket, &key, LATEST).await.unwrap();
+    let link = engine.link_object(bucket, &*handle, request(&linked)).await;
     link.unwrap();
     // The bytes lose their first name, and then, but for the open handle, their last.
     let mut slow = SlowBody(TestBody::new(pattern(turn + 1, 150_000)));
-    let written = node.put_object(bucket, request(&key), &mut slow).await;
+    let written = engine.put_object(bucket, request(&key), &mut slow).await;
     written.unwrap();
     tokio::time::sleep(3 * GC_EVERY).await;
-    assert!(get(node, bucket, &linked).await == bytes);
-    node.delete_object(bucket, delete(&linked, LATEST))
+    assert!(get(engine, bucket, &linked).await == bytes);
+    engine
+        .delete_object(bucket, delete(&linked, LATEST))
         .await
         .unwrap();
     tokio::time::sleep(3 * GC_EVERY).await;
     assert!(read_all(&*handle).await == bytes);
     drop(handle);
     let mut broken = TestBody::new(bytes).interrupted();
-    let refused = node.put_object(bucket, request(&key), &mut broken).await;
+    let refused = engine.put_object(bucket, request(&key), &mut broken).await;
     assert!(matches!(refused, Err(Error::Body(_))));
     // And one whose caller goes away.
     let mut late = SlowBody(TestBody::new(pattern(turn + 2, 150_000)));
-    let gone = node.put_object(bucket, request(&linked), &mut late);
+    let gone = engine.put_object(bucket, request(&linked), &mut late);
     tokio::time::timeout(7 * GC_EVERY, gone).await.ok();
-    assert!(get(node, bucket, &key).await == pattern(turn + 1, 150_000));
+    assert!(get(engine, bucket, &key).await == pattern(turn + 1, 150_000));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -519,16 +520,16 @@ async fn b_19_b_20_gc_takes_all_that_nothing_names_and_nothing_else() {
         gc_every: GC_EVERY,
         ..Options::new(directories.clone())
     };
-    let node = Node::open(options).await.unwrap();
-    let bucket = create(&*node, BUCKET).await;
+    let engine = Engine::open(options).await.unwrap();
+    let bucket = create(&*engine, BUCKET).await;
     let kept = pattern(7, 100_000);
-    put(&*node, bucket, "kept", kept.clone()).await;
+    put(&*engine, bucket, "kept", kept.clone()).await;
     let writers = (0..6u64).map(|writer| {
-        let node = node.clone();
+        let engine = engine.clone();
         tokio::spawn(async move {
             for turn in 0..6 {
                 let name = format!("{writer}");
-                one_of_each(&node, bucket, &name, writer * 100 + turn).await;
+                one_of_each(&engine, bucket, &name, writer * 100 + turn).await;
             }
         })
     });
@@ -538,7 +539,7 @@ async fn b_19_b_20_gc_takes_all_that_nothing_names_and_nothing_else() {
     for writer in 0..6 {
         for key in ["k", "linked"] {
             let key = delete(&format!("{writer}/{key}"), LATEST);
-            node.delete_object(bucket, key).await.unwrap();
+            engine.delete_object(bucket, key).await.unwrap();
         }
     }
     let emptied = async {
@@ -552,9 +553,9 @@ async fn b_19_b_20_gc_takes_all_that_nothing_names_and_nothing_else() {
         "{} shards are left",
         shard_files(&directories)
     );
-    assert!(get(&*node, bucket, "kept").await == kept);
+    assert!(get(&*engine, bucket, "kept").await == kept);
     assert_eq!(shard_files(&directories), DISKS);
-    node.close().await;
+    engine.close().await;
 }
 
 #[test]
@@ -565,14 +566,14 @@ fn b_17_the_garbage_of_a_disk_that_was_away_goes_when_it_is_back() {
     let bytes = pattern(3, 200_000);
     for key in ["gone", "kept"] {
         life.runtime
-            .block_on(put(&*life.node, bucket, key, bytes.clone()));
+            .block_on(put(&*life.engine, bucket, key, bytes.clone()));
     }
     life.close();
 
     let away = root.path().join("away");
     fs::rename(&directories[3], &away).unwrap();
     let life = Life::begin_with(&directories, GC_EVERY);
-    let deleted = life.node.delete_object(bucket, delete("gone", LATEST));
+    let deleted = life.engine.delete_object(bucket, delete("gone", LATEST));
     life.runtime.block_on(deleted).unwrap();
     until(|| shard_files(&directories[..3]) == 3);
     assert_eq!(shard_files(std::slice::from_ref(&away)), 2);
@@ -581,7 +582,7 @@ fn b_17_the_garbage_of_a_disk_that_was_away_goes_when_it_is_back() {
     fs::rename(&away, &directories[3]).unwrap();
     let life = Life::begin_with(&directories, GC_EVERY);
     until(|| shard_files(&directories[3..]) == 1);
-    let read = life.runtime.block_on(get(&*life.node, bucket, "kept"));
+    let read = life.runtime.block_on(get(&*life.engine, bucket, "kept"));
     assert!(read == bytes);
     life.close();
 }

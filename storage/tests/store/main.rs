@@ -37,12 +37,12 @@ macro_rules! suite {
                 }
             )+)+
         }
-        mod on_node {
+        mod on_engine {
             use crate::subject::Subject as _;
             $($(
                 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
                 async fn $test() {
-                    let subject = crate::subject::node().await;
+                    let subject = crate::subject::engine().await;
                     crate::$module::$test(subject.store()).await;
                 }
             )+)+

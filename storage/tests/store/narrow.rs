@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bytes::Bytes;
+use drystone_storage::engine::{Engine, Options};
 use drystone_storage::fsck::report::Verdict;
-use drystone_storage::node::{Node, Options};
 use drystone_storage::operator::{HealStatus, Operator as _, Status, UpkeepChange};
 use drystone_storage::store::ObjectStore as _;
 use drystone_storage::types::{BucketId, VersionSelector};
@@ -40,7 +40,7 @@ impl Disks {
         let directories = directories.collect();
         let disks = Disks { root, directories };
         let life = disks.begin();
-        let bucket = life.runtime.block_on(create(&*life.node, BUCKET));
+        let bucket = life.runtime.block_on(create(&*life.engine, BUCKET));
         life.close();
         (disks, bucket)
     }
@@ -84,31 +84,33 @@ struct Kept(BTreeMap<String, Bytes>);
 impl Kept {
     /// Objects, one that a second name refers to, and one of parts.
     fn fill(&mut self, life: &Life, bucket: BucketId) {
-        let node = &*life.node;
+        let engine = &*life.engine;
         life.runtime.block_on(async {
             for (n, size) in SIZES.into_iter().enumerate() {
                 let (key, bytes) = (format!("alone{n}"), pattern(n as u64, size));
-                put(node, bucket, &key, bytes.clone()).await;
+                put(engine, bucket, &key, bytes.clone()).await;
                 self.0.insert(key, bytes);
             }
-            let source = node.open_object(bucket, "alone2", LATEST).await.unwrap();
-            let linked = node.link_object(bucket, &*source, request("linked")).await;
+            let source = engine.open_object(bucket, "alone2", LATEST).await.unwrap();
+            let linked = engine
+                .link_object(bucket, &*source, request("linked"))
+                .await;
             linked.unwrap();
             self.0.insert("linked".into(), self.0["alone2"].clone());
-            let upload = start(node, bucket, "parts").await;
+            let upload = start(engine, bucket, "parts").await;
             let pieces = [pattern(8, MIN), pattern(9, 70_000)];
             let mut parts = Vec::new();
             for (number, piece) in (1..).zip(&pieces) {
-                parts.push(part(node, bucket, &upload, number, piece.clone()).await);
+                parts.push(part(engine, bucket, &upload, number, piece.clone()).await);
             }
-            complete(node, bucket, &upload, &parts).await;
+            complete(engine, bucket, &upload, &parts).await;
             self.0.insert("parts".into(), pieces.concat().into());
         });
     }
 
     fn check(&self, life: &Life, bucket: BucketId) {
         for (key, bytes) in &self.0 {
-            let read = life.runtime.block_on(get(&*life.node, bucket, key));
+            let read = life.runtime.block_on(get(&*life.engine, bucket, key));
             assert!(read == *bytes, "{key} differs");
         }
     }
@@ -122,7 +124,7 @@ fn heal(life: &Life) -> HealStatus {
 }
 
 fn upkeep(life: &Life, change: UpkeepChange) {
-    let changed = life.runtime.block_on(life.node.change_upkeep(change));
+    let changed = life.runtime.block_on(life.engine.change_upkeep(change));
     changed.unwrap();
 }
 
@@ -264,7 +266,7 @@ fn b_19_b_20_who_opened_a_narrow_write_reads_it_to_its_end() {
     life.close();
     disks.give_back(&[3]);
     let life = disks.begin();
-    let opened = life.node.open_object(bucket, "parts", LATEST);
+    let opened = life.engine.open_object(bucket, "parts", LATEST);
     let handle = life.runtime.block_on(opened).unwrap();
     let told = status(&life).advice;
     let resume = |advice: &String| advice.contains("admin heal resume");
@@ -293,23 +295,24 @@ fn f_24_r_23_deletes_and_overwrites_beside_the_coding_leave_nothing_behind() {
     let keys: Vec<String> = (0..24).map(|n| format!("{n}")).collect();
     for key in &keys {
         life.runtime
-            .block_on(put(&*life.node, bucket, key, bytes.clone()));
+            .block_on(put(&*life.engine, bucket, key, bytes.clone()));
     }
     life.close();
     disks.give_back(&[0]);
     let life = disks.begin();
     pause(&life, false);
-    let node = &*life.node;
+    let engine = &*life.engine;
     life.runtime.block_on(async {
         for (n, key) in keys.iter().enumerate() {
             tokio::time::sleep(Duration::from_millis(3)).await;
             match n % 3 {
                 0 => drop(
-                    node.delete_object(bucket, delete(key, LATEST))
+                    engine
+                        .delete_object(bucket, delete(key, LATEST))
                         .await
                         .unwrap(),
                 ),
-                1 => drop(put(node, bucket, key, pattern(5, 90_000)).await),
+                1 => drop(put(engine, bucket, key, pattern(5, 90_000)).await),
                 _ => {}
             }
         }
@@ -317,7 +320,7 @@ fn f_24_r_23_deletes_and_overwrites_beside_the_coding_leave_nothing_behind() {
     healed_of(&life);
     until(|| disks.files() == 16 * 4);
     for (n, key) in keys.iter().enumerate().filter(|(n, _)| n % 3 > 0) {
-        let read = life.runtime.block_on(get(node, bucket, key));
+        let read = life.runtime.block_on(get(engine, bucket, key));
         let expected = if n % 3 == 1 {
             pattern(5, 90_000)
         } else {
@@ -343,8 +346,8 @@ fn r_23_what_is_as_wide_as_its_class_is_now_is_not_coded_again() {
     let mut options = Options::new(disks.directories.clone());
     options.classes.insert("STANDARD".into(), (2, 1));
     let runtime = runtime();
-    let node = runtime.block_on(Node::open(options)).unwrap();
-    let life = Life { runtime, node };
+    let engine = runtime.block_on(Engine::open(options)).unwrap();
+    let life = Life { runtime, engine };
     healed_of(&life);
     assert_eq!(heal(&life).recoded_writes, 0);
     kept.check(&life, bucket);

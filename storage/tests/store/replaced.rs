@@ -5,9 +5,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use drystone_storage::engine::{Engine, Options};
 use drystone_storage::error::Error;
 use drystone_storage::fsck::report::{Report, Verdict};
-use drystone_storage::node::{Node, Options};
 use drystone_storage::operator::{DiskState, Operator as _, ReplaceError, Status, UpkeepChange};
 use drystone_storage::store::ObjectStore as _;
 
@@ -27,13 +27,13 @@ fn asked<T>(mut ask: impl FnMut() -> Result<T, ReplaceError>) -> Result<T, Repla
 }
 
 pub fn status(life: &Life) -> Status {
-    let status = || Ok(life.runtime.block_on(life.node.status())?);
+    let status = || Ok(life.runtime.block_on(life.engine.status())?);
     asked(status).unwrap()
 }
 
 fn replace(life: &Life, old: &Path, new: Option<&Path>) -> Result<String, ReplaceError> {
     let old = old.to_str().unwrap();
-    let replaced = asked(|| life.runtime.block_on(life.node.replace_disk(old, new)));
+    let replaced = asked(|| life.runtime.block_on(life.engine.replace_disk(old, new)));
     replaced.map(|disk| disk.id)
 }
 
@@ -107,7 +107,7 @@ fn replaced_under_load(disks: [usize; 2]) {
         healed(&life);
         check(&life, &ledger);
     }
-    let health = life.runtime.block_on(life.node.health());
+    let health = life.runtime.block_on(life.engine.health());
     assert_eq!((health.disks_online, health.disks_offline), (4, 0));
     life.close();
     assert_whole(&directories);
@@ -153,7 +153,7 @@ fn put_large(life: &Life, keys: std::ops::Range<u64>) {
     let bucket = life.bucket();
     for n in keys {
         let key = n.to_string();
-        let put = put(&*life.node, bucket, &key, pattern(n, 50_000));
+        let put = put(&*life.engine, bucket, &key, pattern(n, 50_000));
         life.runtime.block_on(put);
     }
 }
@@ -163,7 +163,7 @@ fn check_large(life: &Life, keys: std::ops::Range<u64>) {
     for n in keys {
         let got = life
             .runtime
-            .block_on(get(&*life.node, bucket, &n.to_string()));
+            .block_on(get(&*life.engine, bucket, &n.to_string()));
         assert!(got == pattern(n, 50_000), "{n}");
     }
 }
@@ -269,7 +269,7 @@ fn give_up_soon(life: &Life) {
         gone_after_seconds: Some(1),
         ..UpkeepChange::default()
     };
-    let changed = life.node.change_upkeep(soon);
+    let changed = life.engine.change_upkeep(soon);
     life.runtime.block_on(changed).unwrap();
 }
 
@@ -300,16 +300,16 @@ fn b_16_a_disk_that_alone_has_an_object_is_not_given_up_by_time() {
     options.classes.insert("STANDARD".into(), (1, 1));
     options.classes.insert("ONEZONE_IA".into(), (1, 0));
     let runtime = runtime();
-    let node = runtime.block_on(Node::open(options)).unwrap();
-    let life = Life { runtime, node };
+    let engine = runtime.block_on(Engine::open(options)).unwrap();
+    let life = Life { runtime, engine };
     life.runtime.block_on(async {
-        let bucket = create(&*life.node, "stones").await;
+        let bucket = create(&*life.engine, "stones").await;
         // Whoever gets which, the last disk gets one in the end.
         for n in (0..1000).take_while(|_| shard_files(&directories[2..]) == 0) {
             let mut request = request(&n.to_string());
             request.attributes.storage_class = "ONEZONE_IA".into();
             let mut body = TestBody::new(pattern(n, 50_000));
-            let put = life.node.put_object(bucket, request, &mut body);
+            let put = life.engine.put_object(bucket, request, &mut body);
             put.await.unwrap();
         }
     });

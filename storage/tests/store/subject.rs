@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use drystone_storage::engine::{Engine, Options};
 use drystone_storage::env::SystemEnv;
 use drystone_storage::model::MemoryStore;
-use drystone_storage::node::{Node, Options};
 use drystone_storage::store::ObjectStore;
 
 /// For four minutes: what takes longer hangs.
@@ -39,17 +39,17 @@ impl Subject for Model {
 }
 
 /// The engine on four disks.
-pub async fn node() -> OnDisks {
+pub async fn engine() -> OnDisks {
     let root = tempfile::tempdir().expect("a folder for the disks");
     let directories = (1..=4)
         .map(|n| root.path().join(format!("disk{n}")))
         .collect();
     let options = Options::new(directories);
-    let node = Node::open(options.clone())
+    let engine = Engine::open(options.clone())
         .await
         .expect("a new store opens");
     OnDisks {
-        node: Some(node),
+        engine: Some(engine),
         options,
         _root: root,
     }
@@ -57,7 +57,7 @@ pub async fn node() -> OnDisks {
 
 pub struct OnDisks {
     /// `None` only while it restarts.
-    node: Option<Arc<Node>>,
+    engine: Option<Arc<Engine>>,
     options: Options,
     _root: tempfile::TempDir,
 }
@@ -65,21 +65,21 @@ pub struct OnDisks {
 #[async_trait]
 impl Subject for OnDisks {
     fn store(&self) -> Arc<dyn ObjectStore> {
-        self.node.clone().expect("it is open")
+        self.engine.clone().expect("it is open")
     }
 
     async fn restart(&mut self) {
-        let node = self.node.take().expect("it is open");
-        node.close().await;
-        drop(node);
+        let engine = self.engine.take().expect("it is open");
+        engine.close().await;
+        drop(engine);
         // Replicas that have ended let go of their disks a moment later.
         for _ in 0..RESTART_TRIES {
-            if let Ok(node) = Node::open(self.options.clone()).await {
-                if node.health().await.disks_offline == 0 {
-                    self.node = Some(node);
+            if let Ok(engine) = Engine::open(self.options.clone()).await {
+                if engine.health().await.disks_offline == 0 {
+                    self.engine = Some(engine);
                     return;
                 }
-                node.close().await;
+                engine.close().await;
             }
             tokio::time::sleep(RESTART_PAUSE).await;
         }

@@ -4,7 +4,7 @@
 //! All system calls run on the disk's own threads. The disk notices by itself that its directory
 //! was emptied or has vanished, that its database failed, or that a write did, and says so in its
 //! state; it never comes back from that. Where the disk is well after all, another is opened in its
-//! place (`node::renew`).
+//! place (`engine::renew`).
 
 pub mod probe;
 mod read;

@@ -8,7 +8,8 @@
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use super::command::{Outcome, Reply, ScrubState, ShardAt, ShardSet, UpkeepSettings};
+use super::command::{Outcome, Reply, ScrubState, UpkeepSettings};
+use crate::shard_set::{ShardAt, ShardSet};
 use crate::store::ListedObject;
 use crate::types::{
     AccountId, Attributes, BucketId, Checksum, ChecksumAlgorithm, ChecksumType, DiskId, ETag,

@@ -2,8 +2,8 @@
 
 use super::*;
 use crate::error::Refusal;
-use crate::meta::command::ShardPlace;
 use crate::meta::keys::hex;
+use crate::shard_set::ShardPlace;
 use crate::types::DiskId;
 
 fn pinned<R: Record + PartialEq + std::fmt::Debug>(record: &R, bytes: &str) {

@@ -5,12 +5,13 @@
 
 use super::{Rows, Step};
 use crate::error::{Refusal, Result};
-use crate::meta::command::{NewData, Place, ShardSet};
+use crate::meta::command::{NewData, Place};
 use crate::meta::keys;
 use crate::meta::record::{
     DataKind, DataRow, GarbageRow, GarbageShard, NarrowRow, OffsetRow, PartRow,
 };
 use crate::meta::txn::decode;
+use crate::shard_set::ShardSet;
 use crate::types::{BucketId, WriteId};
 
 impl<'a> Step<'a> {

@@ -11,12 +11,13 @@ use std::collections::HashSet;
 
 use super::{Reply, Rows, Step};
 use crate::error::{Refusal, Result};
-use crate::meta::command::{HealEntry, Recode, ScrubState, ShardAt, ShardPlace, ShardSet, Swap};
+use crate::meta::command::{HealEntry, Recode, ScrubState, Swap};
 use crate::meta::keys;
 use crate::meta::record::{
     DataKind, DataRow, ExpelledDisk, ExpelledRow, GarbageShard, HealRow, Looked, ScrubRow,
 };
 use crate::meta::txn::decode;
+use crate::shard_set::{ShardAt, ShardPlace, ShardSet};
 use crate::types::{BucketId, DiskId, WriteId};
 
 impl Step<'_> {

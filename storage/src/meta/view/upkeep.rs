@@ -2,7 +2,7 @@
 
 use super::{Epochs, View};
 use crate::error::Result;
-use crate::meta::command::{HealEntry, ScrubState, ShardAt, ShardSet, UpkeepSettings};
+use crate::meta::command::{HealEntry, ScrubState, UpkeepSettings};
 use crate::meta::keys;
 use crate::meta::record::{
     DataKind, DataRow, ExpelledRow, GarbageRow, GarbageShard, HealRow, Looked, Record as _,
@@ -10,6 +10,7 @@ use crate::meta::record::{
 };
 pub use crate::meta::record::{DiskRow, Standing};
 use crate::meta::txn::{Rows as _, decode};
+use crate::shard_set::{ShardAt, ShardSet};
 use crate::types::{BucketId, DiskId, Epoch, Timestamp, WriteId};
 
 /// Shards that nothing names any more.

@@ -20,7 +20,7 @@ use proptest::test_runner::Config;
 
 use self::ops::{Op, ops};
 use self::side::Side;
-use crate::subject::{Subject, model, node};
+use crate::subject::{Subject, engine, model};
 
 const CASES: u32 = 48;
 /// Each opens a store on four disks and restarts it.
@@ -72,6 +72,6 @@ proptest! {
 
     #[test]
     fn b_33_random_operations_on_disks(ops in ops()) {
-        drive(node, &ops);
+        drive(engine, &ops);
     }
 }

@@ -3,10 +3,11 @@
 use super::{B, Replica, Reply, id, owner};
 use crate::db::{Db, DbShared, Family, StateId};
 use crate::error::{Error, Refusal};
-use crate::meta::command::{Change, Command, HealEntry, ShardAt};
-use crate::meta::snapshot::delete_state;
+use crate::meta::command::{Change, Command, HealEntry};
 use crate::meta::state_machine::State;
+use crate::meta::states::delete_state;
 use crate::meta::txn::Rows;
+use crate::shard_set::ShardAt;
 use crate::store::WriteCondition;
 use crate::types::{Account, AccountId, BucketId, DiskId, Epoch, VersionSelector, Versioning};
 

@@ -3,10 +3,11 @@
 use super::{B, Replica, id};
 use crate::db::Family;
 use crate::error::Refusal;
-use crate::meta::command::{Change, HealEntry, NewData, Reply, ScrubState, ShardAt, Swap};
+use crate::meta::command::{Change, HealEntry, NewData, Reply, ScrubState, Swap};
 use crate::meta::record::GarbageShard;
 use crate::meta::txn::Rows as _;
 use crate::meta::view::DataKind;
+use crate::shard_set::ShardAt;
 use crate::store::WriteCondition;
 use crate::types::{DiskId, Epoch, Timestamp, WriteId};
 

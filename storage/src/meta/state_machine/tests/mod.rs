@@ -18,9 +18,8 @@ use tempfile::TempDir;
 use super::State;
 use crate::db::{Db, DbShared, StateId};
 use crate::error::{Error, Refusal};
-use crate::meta::command::{
-    Change, Command, DeleteKey, NewData, Outcome, Place, Reply, ShardPlace, ShardSet,
-};
+use crate::meta::command::{Change, Command, DeleteKey, NewData, Outcome, Place, Reply};
+use crate::shard_set::{ShardPlace, ShardSet};
 use crate::store::{Deleted, WriteCondition};
 use crate::types::{
     AccountId, Attributes, BucketId, Digest, DiskId, ETag, Epoch, Timestamp, VersionId,

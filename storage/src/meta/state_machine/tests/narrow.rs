@@ -2,11 +2,10 @@
 
 use super::{B, Replica};
 use crate::error::Refusal;
-use crate::meta::command::{
-    Change, HealEntry, NewData, Recode, Reply, ShardAt, ShardPlace, ShardSet, Swap,
-};
+use crate::meta::command::{Change, HealEntry, NewData, Recode, Reply, Swap};
 use crate::meta::record::GarbageShard;
 use crate::meta::view::DataKind;
+use crate::shard_set::{ShardAt, ShardPlace, ShardSet};
 use crate::store::WriteCondition;
 use crate::types::{DiskId, Epoch, WriteId};
 

@@ -1,0 +1,244 @@
+//! PUT: bytes first, then the one command that makes them an object.
+//!
+//! 1. The write takes its epoch, so that gc leaves its shards alone while it runs.
+//! 2. The body is read. Small ones stay in memory and travel in the command; larger ones become
+//!    shards, each in its disk's list of unconfirmed shards before its file can exist. Power goes
+//!    here: unnamed shards are on the disks; gc finds them in those lists below the floor.
+//! 3. One command through the log: the commit point. Power goes here: the entry is on a majority
+//!    and the object exists, or it is not and the shards are as in 2.
+//! 4. The shards are confirmed: their disks' lists forget them. Power goes here: gc asks the
+//!    metadata, finds them named and forgets them then.
+
+use bytes::{Bytes, BytesMut};
+
+use crate::engine::Engine;
+use crate::error::{Error, Refusal, Result};
+use crate::meta::command::{Change, NewData, Place, Reply};
+use crate::raft::epochs::EpochGuard;
+use crate::shard_set::ShardPlace;
+use crate::store::{Body, ObjectHandle, PutObject, Written};
+use crate::types::{BucketId, Digest};
+
+/// Objects up to this size lie in the metadata, larger ones are shards.
+pub const INLINE_SIZE_MAX_BYTES: usize = 8 << 10;
+
+impl Engine {
+    pub(crate) async fn put(
+        &self,
+        bucket: BucketId,
+        request: PutObject,
+        body: &mut dyn Body,
+    ) -> Result<Written> {
+        let epoch = self.epochs.begin();
+        let class = request.attributes.storage_class.clone();
+        let (data, digest) = self.write_body(&epoch, bucket, &class, body).await?;
+        let change = Change::PutObject {
+            bucket,
+            key: request.key,
+            attributes: request.attributes,
+            condition: request.condition,
+            data: data.clone(),
+            digest,
+            nonce: self.nonce(),
+        };
+        written(self.commit_data(epoch, data, change).await?)
+    }
+
+    pub(crate) async fn link(
+        &self,
+        bucket: BucketId,
+        source: &dyn ObjectHandle,
+        request: PutObject,
+    ) -> Result<Written> {
+        self.room_for_metadata().await?;
+        let epoch = self.epochs.begin();
+        let object = source.object();
+        let change = Change::LinkObject {
+            bucket,
+            key: request.key,
+            attributes: request.attributes,
+            condition: request.condition,
+            source: object.write_id,
+            size: object.size,
+            etag: object.etag,
+            checksum: object.checksum.clone(),
+            nonce: self.nonce(),
+        };
+        written(self.objects.propose(self.command(&epoch, change)).await?)
+    }
+
+    /// What adds rows asks this first; what takes rows away, or ends what was begun, does not.
+    pub(crate) async fn room_for_metadata(&self) -> Result<()> {
+        let voters = self.objects.status().voters;
+        let disks: Vec<_> = voters.iter().map(|voter| voter.disk).collect();
+        self.shards.room_for_metadata(&disks).await
+    }
+
+    /// Reads a body to its end and puts it where its size says: into memory or onto the disks.
+    pub(crate) async fn write_body(
+        &self,
+        epoch: &EpochGuard,
+        bucket: BucketId,
+        class: &str,
+        body: &mut dyn Body,
+    ) -> Result<(NewData, Digest)> {
+        self.room_for_metadata().await?;
+        let write_id = self.env.write_id();
+        let start = read_start(body).await?;
+        let (size, place) = match start {
+            Start::Whole(bytes) => (bytes.len() as u64, Place::Inline(bytes.to_vec())),
+            Start::More(bytes) => {
+                let (size, set) = self
+                    .shards
+                    .write(write_id, epoch.epoch(), bucket, class, bytes, body)
+                    .await?;
+                (size, Place::Shards(set))
+            }
+        };
+        Ok((
+            NewData {
+                write_id,
+                size,
+                place,
+            },
+            body.digest(),
+        ))
+    }
+
+    /// Proposes the command that names `data` and settles its shards by the answer. Runs to its
+    /// end in a task of its own, whatever becomes of the caller.
+    pub(crate) async fn commit_data(
+        &self,
+        epoch: EpochGuard,
+        data: NewData,
+        change: Change,
+    ) -> Result<Reply> {
+        let command = self.command(&epoch, change);
+        let (objects, shards) = (self.objects.clone(), self.shards.clone());
+        let healer = self.healer.clone();
+        let commit = tokio::spawn(async move {
+            let answer = objects.propose(command).await;
+            if let Place::Shards(set) = &data.place {
+                match &answer {
+                    Ok(_) => {
+                        shards.confirm(data.write_id, set);
+                        if set.shards.iter().any(|place| place.missing) {
+                            healer.wake();
+                        }
+                        if set.narrow {
+                            healer.recoder.queued();
+                        }
+                    }
+                    // Refused so, a command may still have been carried out before: the same
+                    // one under another leader, or another one with these bytes.
+                    Err(Error::Refused(Refusal::EpochBelowFloor | Refusal::Conflict)) => {}
+                    // Surely not named and never will be: no need to wait for gc.
+                    // What a disk keeps all the same is on its list.
+                    Err(Error::Refused(_)) => {
+                        let all = (0..).zip(set.shards.iter().map(ShardPlace::at));
+                        shards.remove(data.write_id, all).await;
+                    }
+                    // Unknown: the disks' lists keep them until gc can ask.
+                    Err(_) => {}
+                }
+            }
+            drop(epoch);
+            answer
+        });
+        commit.await.map_err(|_| Error::Closing)?
+    }
+}
+
+enum Start {
+    Whole(Bytes),
+    More(Bytes),
+}
+
+/// Reads until the body ends or is too large to lie in the metadata.
+async fn read_start(body: &mut dyn Body) -> Result<Start> {
+    let Some(first) = body.next().await? else {
+        return Ok(Start::Whole(Bytes::new()));
+    };
+    if first.len() > INLINE_SIZE_MAX_BYTES {
+        return Ok(Start::More(first));
+    }
+    let mut start = BytesMut::from(first);
+    while let Some(piece) = body.next().await? {
+        start.extend_from_slice(&piece);
+        if start.len() > INLINE_SIZE_MAX_BYTES {
+            return Ok(Start::More(start.freeze()));
+        }
+    }
+    Ok(Start::Whole(start.freeze()))
+}
+
+/// The answer to a command that makes a version.
+pub(crate) fn written(reply: Reply) -> Result<Written> {
+    match reply {
+        Reply::Written {
+            version_id,
+            etag,
+            size,
+            checksum,
+            modified,
+        } => Ok(Written {
+            version_id,
+            etag,
+            size,
+            checksum,
+            modified,
+        }),
+        other => unreachable!("a write is answered by what was written, not {other:?}"),
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::engine::Options;
+    use crate::engine::testing::{self, Whole};
+    use crate::store::ObjectStore as _;
+    use crate::types::{ByteRange, VersionSelector};
+
+    #[tokio::test]
+    async fn b_19_bytes_that_another_command_named_outlive_the_one_that_is_refused() {
+        let root = tempfile::tempdir().unwrap();
+        let directories = (0..2).map(|n| root.path().join(format!("{n}"))).collect();
+        let engine = Engine::open(Options::new(directories)).await.unwrap();
+        let bucket = testing::create_bucket(&engine).await;
+        let bytes = Bytes::from(vec![7; 100_000]);
+        let mut body = Whole::new(bytes.clone());
+        let epoch = engine.epochs.begin();
+        let (data, digest) = engine
+            .write_body(&epoch, bucket, "", &mut body)
+            .await
+            .unwrap();
+        let change = || Change::PutObject {
+            bucket,
+            key: "k".into(),
+            attributes: Default::default(),
+            condition: Default::default(),
+            data: data.clone(),
+            digest: digest.clone(),
+            nonce: 0,
+        };
+        engine
+            .commit_data(epoch, data.clone(), change())
+            .await
+            .unwrap();
+        let again = engine.commit_data(engine.epochs.begin(), data.clone(), change());
+        assert!(matches!(
+            again.await,
+            Err(Error::Refused(Refusal::Conflict))
+        ));
+        let handle = engine
+            .open_object(bucket, "k", VersionSelector::Latest)
+            .await
+            .unwrap();
+        let end = bytes.len() as u64;
+        let reader = handle.read(ByteRange { start: 0, end }).await.unwrap();
+        assert!(testing::rest(reader).await == bytes);
+        engine.close().await;
+    }
+}

@@ -1,0 +1,576 @@
+//! From directories to a store that answers.
+//!
+//! Identities and locks, the disks' databases, the metadata groups, and only then the disks as
+//! places for shards and the upkeep. At the store's first start the groups commit before any disk
+//! is marked born: power before that, and the next start makes what is missing; after the first
+//! mark, an empty directory is a lost disk.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio::task::spawn_blocking;
+
+use super::databases::{self, Broken, Databases, Ready};
+use super::disks::{directory_named, directory_of};
+use super::open_error::{Hindered, OpenError};
+use super::renew::RENEW_AFTER;
+use super::upkeep::{self, Upkeep};
+use super::{Engine, Held, Names};
+use crate::crash::Crash;
+use crate::db::DbShared;
+use crate::disk::Disk;
+use crate::disk::identity::{self, Found, Identity, IdentityError};
+use crate::disk::local::{LocalDisk, Reserve};
+use crate::env::{Env, SystemEnv};
+use crate::error::Error;
+use crate::meta::command::Change;
+use crate::meta::view::{DiskRow, Standing};
+use crate::raft::epochs::Epochs;
+use crate::raft::group::Group;
+use crate::raft::place::OpenDisk;
+use crate::raft::proposer::Proposer;
+use crate::raft::recovery::decision::StartError;
+use crate::raft::recovery::recover::Standstill;
+use crate::raft::recovery::start::{Groups, Start, Started, start_groups};
+use crate::shards::erasure::Geometry;
+use crate::shards::{Classes, DAMAGE_QUEUE_LEN_MAX, Pace, Shards};
+use crate::types::DiskId;
+use crate::workers::disks::Disks;
+use crate::workers::heal::Healer;
+use crate::workers::inventory::Stock;
+use crate::workers::scrub::Scrubber;
+
+const DEFAULT_CLASS: &str = "STANDARD";
+/// Epochs are raised and garbage is removed this often.
+const GC_EVERY: Duration = Duration::from_secs(600);
+/// A machine's disks may come one after the other as it starts.
+const REFORM_AFTER: Duration = Duration::from_secs(10);
+
+/// How a store is opened.
+#[derive(Clone)]
+pub struct Options {
+    pub directories: Vec<PathBuf>,
+    /// Data and parity shards by storage class. A class that is not here goes as STANDARD does,
+    /// and STANDARD, if it is not here, by the number of disks.
+    pub classes: BTreeMap<String, (u8, u8)>,
+    pub env: Arc<dyn Env>,
+    pub gc_every: Duration,
+    /// Disks that are not here are waited for so long before the metadata is formed anew without
+    /// them.
+    pub reform_after: Duration,
+    /// A disk that failed is looked at again after this.
+    pub renew_after: Duration,
+    /// Where a test cuts this engine off.
+    pub crash: Crash,
+}
+
+impl Options {
+    pub fn new(directories: Vec<PathBuf>) -> Options {
+        Options {
+            directories,
+            classes: BTreeMap::new(),
+            env: Arc::new(SystemEnv),
+            gc_every: GC_EVERY,
+            reform_after: REFORM_AFTER,
+            renew_after: RENEW_AFTER,
+            crash: Crash::default(),
+        }
+    }
+}
+
+impl Engine {
+    /// Returns once the store answers reads and writes.
+    pub async fn open(options: Options) -> Result<Arc<Engine>, OpenError> {
+        let classes = geometries(&options)?;
+        let shared = DbShared::new().map_err(Error::from)?;
+        let shared = shared.with_crash(options.crash.clone());
+        let opened = open_metadata(&options, &shared, classes.losses()).await?;
+        let Opened {
+            mut ready,
+            groups,
+            birth,
+            lost,
+        } = opened;
+        let epochs = epochs_of(&groups.objects).await?;
+        let system_epochs = epochs_of(&groups.system).await?;
+        let proposer = |group: &Group, epochs: &Arc<Epochs>| Proposer {
+            env: options.env.clone(),
+            group: group.clone(),
+            epochs: epochs.clone(),
+        };
+        let system = proposer(&groups.system, &system_epochs);
+        let objects = proposer(&groups.objects, &epochs);
+        let mut refused = BTreeMap::new();
+        ready = roll_call(ready, &groups, &system, &mut refused).await?;
+        let template = match ready.first() {
+            Some(first) => first.settled.identity,
+            None => return Err(Error::Unavailable("no disk is the store's".into()).into()),
+        };
+        ready = mark_born(ready, birth).await?;
+        let databases = ready
+            .iter()
+            .map(|disk| Held::new(disk.settled.clone(), disk.db.clone()));
+        let databases = Mutex::new(databases.collect());
+        let disks = open_disks(ready)?;
+        let (damage, damaged) = mpsc::channel(DAMAGE_QUEUE_LEN_MAX);
+        let shards = Arc::new(Shards::new(disks, classes, damage));
+        let settings = groups.system.read(|view| view.upkeep_settings()).await?;
+        let pace = Pace::new(settings.heal_bytes_per_second, settings.heal_paused);
+        let pace = Arc::new(pace);
+        let healer = Healer::new(objects.clone(), shards.clone(), pace.clone());
+        let healer = Arc::new(healer);
+        let stock = Stock::new(objects.clone(), shards.clone(), healer.clone(), pace);
+        let of_scrub = (system.clone(), objects.clone());
+        let scrubber = Scrubber::new(of_scrub.0, of_scrub.1, shards.clone(), healer.clone());
+        let disks = Disks::new(system, objects, shards.clone(), healer.clone());
+        let engine = Arc::new(Engine {
+            env: options.env,
+            system: groups.system,
+            system_epochs,
+            objects: groups.objects,
+            epochs,
+            shards,
+            names: Names::default(),
+            databases,
+            db_shared: shared,
+            template: Identity {
+                born: false,
+                ..template
+            },
+            disks: Arc::new(disks),
+            replacing: Default::default(),
+            failed: Arc::default(),
+            renew_after: options.renew_after,
+            renewals: Default::default(),
+            refused: Mutex::new(refused),
+            lost: lost
+                .iter()
+                .map(|(dir, why)| (directory_named(dir), why.clone()))
+                .collect(),
+            collected: Arc::default(),
+            healer,
+            scrubber: Arc::new(scrubber),
+            stock: Arc::new(stock),
+            upkeep: Upkeep::default(),
+        });
+        engine.finish_deletions().await?;
+        upkeep::start(&engine, options.gc_every, damaged);
+        Ok(engine)
+    }
+}
+
+/// The geometry of each class, checked against the number of disks.
+fn geometries(options: &Options) -> Result<Classes, OpenError> {
+    let disks = options.directories.len();
+    let mut by_name = HashMap::new();
+    for (class, &(data, parity)) in &options.classes {
+        let geometry = Geometry::new(data, parity).filter(|g| g.total() <= disks);
+        let geometry = geometry.ok_or_else(|| OpenError::Geometry {
+            class: class.clone(),
+            data,
+            parity,
+            disks,
+        })?;
+        by_name.insert(class.clone(), geometry);
+    }
+    let default = by_name.get(DEFAULT_CLASS).copied();
+    Ok(Classes {
+        default: default.unwrap_or_else(|| Geometry::default_for(disks)),
+        by_name,
+    })
+}
+
+async fn settle(options: &Options) -> Result<Found, OpenError> {
+    let Options {
+        directories,
+        env,
+        crash,
+        ..
+    } = options.clone();
+    let found = spawn_blocking(move || identity::settle(&directories, env.as_ref(), &crash));
+    Ok(found.await.map_err(|_| Error::Closing)??)
+}
+
+/// The disks and groups of a store that answers.
+struct Opened {
+    ready: Vec<Ready>,
+    groups: Groups,
+    /// It is the store's first start.
+    birth: bool,
+    /// The directories that are no disks now, and why.
+    lost: Vec<(PathBuf, String)>,
+}
+
+/// Opens disks and groups until they answer.
+///
+/// Where a majority is missing, but the disks that are here could go on by themselves, those that
+/// are not are waited for once.
+async fn open_metadata(
+    options: &Options,
+    shared: &DbShared,
+    losses: usize,
+) -> Result<Opened, OpenError> {
+    let given = options.directories.len();
+    let mut waited = false;
+    loop {
+        let Found { disks, lost, birth } = settle(options).await?;
+        for error in &lost {
+            tracing::error!(%error, "a disk is lost");
+        }
+        let mut databases = databases::open_all(disks, birth, shared).await?;
+        databases.refuse(true)?;
+        // Where it is only for databases that are damaged, waiting brings nothing.
+        let all_here = lost.is_empty() && databases.hindered.is_empty();
+        let may_reform = waited || (all_here && !databases.broken.is_empty());
+        let start = if birth {
+            Start::Birth
+        } else {
+            Start::Again { may_reform }
+        };
+        // Each turn but the last finds another database that fails as it is used.
+        let started = loop {
+            let (open, damaged) = (open(&databases.ready), damage(&databases.broken));
+            let started = start_groups(&open, damaged, start, losses).await;
+            drop(open);
+            match started {
+                Ok(started) if !answers(&started.groups, &mut databases).await? => {}
+                started => break started,
+            }
+            databases.refuse(true)?;
+        };
+        match started {
+            Ok(started) => {
+                let mut lost: Vec<_> = lost
+                    .iter()
+                    .map(|error| (error.dir().to_owned(), error.to_string()))
+                    .collect();
+                let (ready, groups) = complete(databases, started, shared, &mut lost).await?;
+                return Ok(Opened {
+                    ready,
+                    groups,
+                    birth,
+                    lost,
+                });
+            }
+            Err(StartError::Standstill(Standstill::NoMajority)) if !waited => {
+                tracing::error!(up = databases.ready.len(), given, wait = ?options.reform_after,
+                    "most copies of the metadata are missing: waiting for their disks, and then \
+                     going on from the others alone");
+                drop(databases);
+                tokio::time::sleep(options.reform_after).await;
+                waited = true;
+            }
+            Err(error) => {
+                databases.refuse(false)?;
+                return Err(refused(error, &databases.ready, given));
+            }
+        }
+    }
+}
+
+/// Waits until both groups answer. False: a database failed instead, as one does that is damaged
+/// where nobody looked before; it is marked, if it is not to be used again, and all must be thought
+/// over without it.
+///
+/// Power goes before it is marked: the next start finds it so again.
+async fn answers(groups: &Groups, databases: &mut Databases) -> Result<bool, OpenError> {
+    let failures = databases.ready.iter().map(|disk| {
+        let mut failure = disk.db.failure();
+        Box::pin(async move { failure.wait_for(Option::is_some).await.is_ok() })
+    });
+    let failure = futures_util::future::select_all(failures);
+    let both = async { futures_util::try_join!(groups.system.ready(), groups.objects.ready()) };
+    tokio::select! {
+        biased;
+        _ = failure => {}
+        answered = both => return Ok(answered.map(|_| true)?),
+    }
+    for disk in databases.take_failed() {
+        groups.mark(disk).await;
+    }
+    groups.system.shutdown().await;
+    groups.objects.shutdown().await;
+    Ok(false)
+}
+
+fn refused(error: StartError, ready: &[Ready], given: usize) -> OpenError {
+    match error {
+        StartError::Standstill(source @ Standstill::TooFew { .. }) => {
+            let up = ready.len();
+            OpenError::NoMajority { up, given, source }
+        }
+        StartError::Standstill(Standstill::TwoHalves { one, other }) => {
+            let dir = |disk| {
+                let is = |ready: &&Ready| ready.settled.identity.disk == disk;
+                let found = ready.iter().find(is);
+                found.map_or_else(PathBuf::new, |ready| ready.settled.dir.clone())
+            };
+            let (one, other) = (dir(one), dir(other));
+            OpenError::Directories(IdentityError::TwoHalves { one, other })
+        }
+        StartError::Standstill(standstill) => OpenError::Metadata(standstill),
+        StartError::Store(error) => OpenError::Store(error),
+    }
+}
+
+fn open(ready: &[Ready]) -> Vec<OpenDisk> {
+    let open = |ready: &Ready| OpenDisk {
+        id: ready.settled.identity.disk,
+        db: ready.db.clone(),
+    };
+    ready.iter().map(open).collect()
+}
+
+fn damage(broken: &[Broken]) -> Vec<(DiskId, String)> {
+    let damage = |broken: &Broken| (broken.settled.identity.disk, broken.why.clone());
+    broken.iter().map(damage).collect()
+}
+
+/// Once the groups answer: takes in the disks that they were to answer without.
+async fn complete(
+    mut found: Databases,
+    mut started: Started,
+    shared: &DbShared,
+    lost: &mut Vec<(PathBuf, String)>,
+) -> Result<(Vec<Ready>, Groups), OpenError> {
+    let groups = started.groups.clone();
+    let epoch = groups.objects.read(|view| view.epochs()).await?.epoch;
+    // Those that were not to be read count as damaged so far.
+    found.take_hindered();
+    let Databases {
+        ready,
+        mut broken,
+        hindered,
+    } = found;
+    lost.extend(
+        hindered
+            .into_iter()
+            .map(|Hindered { dir, hindrance }| (dir, hindrance.to_string())),
+    );
+    let (mut usable, mut databases) = (Vec::new(), Vec::new());
+    for Ready { settled, db } in ready {
+        let id = settled.identity.disk;
+        match started.damaged.iter().find(|(disk, _)| *disk == id) {
+            Some((_, why)) => {
+                let why = why.clone();
+                broken.push(Broken { settled, why });
+            }
+            None => usable.push(Ready { settled, db }),
+        }
+    }
+    let (stale, mut unlisted) = (started.stale(), Vec::new());
+    for disk in usable
+        .iter()
+        .filter(|disk| stale.contains(&disk.settled.identity.disk))
+    {
+        tracing::warn!(dir = %disk.settled.dir.display(),
+            "a disk is an older copy of itself: its metadata is made anew");
+        if let Err(error) = databases::list_again(disk, epoch).await {
+            tracing::error!(%error, dir = %disk.settled.dir.display(), "a disk is lost");
+            unlisted.push(disk.settled.identity.disk);
+        }
+    }
+    usable.retain(|disk| !unlisted.contains(&disk.settled.identity.disk));
+    started.leave_out(&unlisted);
+    started.take_in().await?;
+    for broken in broken {
+        match databases::replace(broken, shared, epoch).await {
+            Ok(disk) => databases.push(disk),
+            Err((settled, error)) => {
+                tracing::error!(%error, dir = %settled.dir.display(), "a disk is lost");
+            }
+        }
+    }
+    for disk in open(&databases) {
+        started.join(&disk).await?;
+    }
+    usable.extend(databases);
+    Ok((usable, groups))
+}
+
+/// Leaves out the disks that group 0 does not count among its own, and writes down the others.
+///
+/// Power goes before a birth's disks are written down: none is marked born, and the next start does
+/// it. So once there are rows, a disk without one that is not born was to replace another, and its
+/// making was cut before it was the store's.
+async fn roll_call(
+    ready: Vec<Ready>,
+    groups: &Groups,
+    system: &Proposer,
+    refused: &mut BTreeMap<String, String>,
+) -> Result<Vec<Ready>, Error> {
+    let known: HashMap<DiskId, DiskRow> = {
+        let rows = groups.system.read(|view| view.disks()).await?;
+        rows.into_iter().collect()
+    };
+    let mut own = Vec::new();
+    for disk in ready {
+        let Identity { disk: id, born, .. } = disk.settled.identity;
+        let why = match known.get(&id) {
+            Some(row) if row.standing == Standing::Gone => {
+                "it was replaced or given up, and what it had was made anew: empty it to use it \
+                 again"
+            }
+            None if !known.is_empty() && !born => {
+                "it was to replace another disk and that was not finished: say it again"
+            }
+            _ => {
+                own.push(disk);
+                continue;
+            }
+        };
+        tracing::error!(disk = %id, dir = %disk.settled.dir.display(), why, "a disk is not used");
+        for group in [&groups.system, &groups.objects] {
+            group.remove_disk(id);
+        }
+        refused.insert(directory_of(&disk.settled), why.to_owned());
+    }
+    let here = own
+        .iter()
+        .map(|d| (d.settled.identity.disk, directory_of(&d.settled)));
+    let news = |(id, directory): &(DiskId, String)| {
+        let row = known.get(id);
+        !row.is_some_and(|row| row.standing == Standing::Up && row.directory == *directory)
+    };
+    let disks: Vec<_> = here.filter(news).collect();
+    if !disks.is_empty() {
+        system.propose(Change::RegisterDisks { disks }).await?;
+    }
+    Ok(own)
+}
+
+/// Marks the disks that are not marked yet: at a birth all of them, later those that a cut birth
+/// left out, so that none is ever taken for one of a store that never was.
+async fn mark_born(mut disks: Vec<Ready>, birth: bool) -> Result<Vec<Ready>, OpenError> {
+    let marked = spawn_blocking(move || {
+        let unmarked = disks.iter_mut().filter(|disk| !disk.settled.identity.born);
+        for Ready { settled, db } in unmarked {
+            match identity::mark_born(settled, db.crash()) {
+                Err(error) if birth => return Err(error),
+                Err(error) => tracing::warn!(%error, "a disk is not marked born"),
+                Ok(()) => {}
+            }
+        }
+        Ok::<_, IdentityError>(disks)
+    });
+    Ok(marked.await.map_err(|_| Error::Closing)??)
+}
+
+fn open_disks(ready: Vec<Ready>) -> Result<Vec<Arc<dyn Disk>>, OpenError> {
+    let mut disks: Vec<Arc<dyn Disk>> = Vec::new();
+    for Ready { settled, db } in ready {
+        let dir = settled.dir.clone();
+        let disk = LocalDisk::open(settled, db, Reserve::default());
+        disks.push(Arc::new(disk.map_err(|e| OpenError::Disk {
+            dir,
+            source: e.into(),
+        })?));
+    }
+    Ok(disks)
+}
+
+async fn epochs_of(group: &Group) -> Result<Arc<Epochs>, Error> {
+    let now = group.read(|view| view.epochs()).await?;
+    Ok(Arc::new(Epochs::new(now.epoch)))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+    use crate::store::ObjectStore as _;
+
+    #[tokio::test]
+    async fn f_14_a_birth_cut_between_two_marks_is_finished_by_the_next_start() {
+        let root = tempfile::tempdir().unwrap();
+        let directories: Vec<_> = (0..4).map(|n| root.path().join(format!("{n}"))).collect();
+        drop(identity::settle(&directories, &SystemEnv, &Crash::default()).unwrap());
+        let unmarked: Vec<_> = directories[1..]
+            .iter()
+            .map(|dir| {
+                (
+                    dir.join("identity"),
+                    fs::read(dir.join("identity")).unwrap(),
+                )
+            })
+            .collect();
+        let options = Options::new(directories.clone());
+        let engine = Engine::open(options.clone()).await.unwrap();
+        engine.close().await;
+        drop(engine);
+        for (path, identity) in &unmarked {
+            fs::write(path, identity).unwrap();
+        }
+        // A look at the disk that is still under way holds its lock.
+        let engine = loop {
+            match Engine::open(options.clone()).await {
+                Err(
+                    OpenError::Directories(IdentityError::Locked { .. })
+                    | OpenError::Hindered { .. },
+                ) => {
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                }
+                opened => break opened.unwrap(),
+            }
+        };
+        engine.close().await;
+        drop(engine);
+        // Without the one that was marked, it is no birth all the same.
+        fs::remove_dir_all(&directories[0]).unwrap();
+        let found = loop {
+            match identity::settle(&directories, &SystemEnv, &Crash::default()) {
+                Err(IdentityError::Locked { .. }) => {
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                }
+                found => break found.unwrap(),
+            }
+        };
+        assert!(!found.birth && !directories[0].exists());
+    }
+
+    async fn reopened(options: &Options) -> Arc<Engine> {
+        loop {
+            // What is still under way in the last one holds locks.
+            tokio::time::sleep(Duration::from_millis(200)).await;
+            match Engine::open(options.clone()).await {
+                Err(
+                    OpenError::Directories(IdentityError::Locked { .. })
+                    | OpenError::Hindered { .. },
+                ) => {}
+                opened => return opened.unwrap(),
+            }
+        }
+    }
+
+    /// Found by reading: as its files could not be listed, no start came to its end.
+    #[tokio::test]
+    async fn f_14_an_older_copy_that_lacks_folders_costs_its_disk_and_no_more() {
+        let root = tempfile::tempdir().unwrap();
+        let directories: Vec<_> = (0..4).map(|n| root.path().join(format!("{n}"))).collect();
+        let options = Options::new(directories.clone());
+        let copy = root.path().join("copy");
+        for _ in 0..2 {
+            let engine = reopened(&options).await;
+            engine.close().await;
+            drop(engine);
+            if !copy.exists() {
+                let mut cp = std::process::Command::new("cp");
+                cp.arg("-r").arg(&directories[1]).arg(&copy);
+                assert!(cp.status().unwrap().success());
+            }
+        }
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        fs::remove_dir_all(&directories[1]).unwrap();
+        fs::rename(&copy, &directories[1]).unwrap();
+        fs::remove_dir(directories[1].join("shards/07")).unwrap();
+        let engine = reopened(&options).await;
+        let health = engine.health().await;
+        assert_eq!((health.disks_online, health.can_write), (3, true));
+        engine.close().await;
+    }
+}

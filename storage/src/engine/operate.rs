@@ -1,0 +1,307 @@
+//! The engine as its operator sees it.
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use async_trait::async_trait;
+
+use super::{Engine, quotas};
+use crate::disk::{Disk, DiskState as Here, Space};
+use crate::error::{Error, Result};
+use crate::meta::command::{Change, ScrubState};
+use crate::meta::view::{DiskRow, Standing};
+use crate::operator::{
+    DiskState, DiskStatus, HealStatus, Operator, ReplaceError, ScrubStatus, Status, UpkeepChange,
+};
+use crate::types::DiskId;
+
+/// Rows of the heal queue that are counted; past it there are "more".
+const QUEUE_COUNTED_MAX: usize = 200_000;
+
+#[async_trait]
+impl Operator for Engine {
+    async fn status(&self) -> Result<Status> {
+        let (disks, heal) = (self.disk_statuses().await?, self.heal_status().await?);
+        let over_quota = self.over_quota().await?;
+        let mut advice = self.advice(&disks, &heal);
+        advice.extend(quotas::advice(&over_quota));
+        // Of the group that bears less.
+        let (system, objects) = (self.system.voters().await?, self.objects.voters().await?);
+        let voters = std::cmp::min_by_key(system, objects, |voters| voters.alive);
+        Ok(Status {
+            advice,
+            disks,
+            heal,
+            scrub: self.scrub_status().await?,
+            over_quota,
+            metadata_voters_alive: voters.alive,
+            metadata_voters: voters.all,
+            metadata_quorum: voters.quorum,
+        })
+    }
+
+    async fn replace_disk(
+        &self,
+        old: &str,
+        new: Option<&Path>,
+    ) -> Result<DiskStatus, ReplaceError> {
+        let id = self.replace(old, new).await?.to_string();
+        let disks = self.disk_statuses().await?;
+        let joined = disks.into_iter().find(|disk| disk.id == id);
+        Ok(joined.ok_or(Error::Closing)?)
+    }
+
+    async fn change_upkeep(&self, change: UpkeepChange) -> Result<()> {
+        let _one = self.replacing.lock().await;
+        let mut settings = self.disks.settings().await?;
+        let UpkeepChange {
+            heal_paused,
+            heal_bytes_per_second,
+            gone_after_seconds,
+            scrub_paused,
+            scrub_period_seconds,
+        } = change;
+        settings.scrub_paused = scrub_paused.unwrap_or(settings.scrub_paused);
+        let period = scrub_period_seconds.unwrap_or(settings.scrub_period_seconds);
+        settings.scrub_period_seconds = period;
+        settings.heal_paused = heal_paused.unwrap_or(settings.heal_paused);
+        settings.heal_bytes_per_second =
+            heal_bytes_per_second.unwrap_or(settings.heal_bytes_per_second);
+        settings.gone_after_seconds = gone_after_seconds.unwrap_or(settings.gone_after_seconds);
+        self.disks.change(Change::SetUpkeep(settings)).await?;
+        self.healer
+            .set_pace(settings.heal_bytes_per_second, settings.heal_paused);
+        self.scrubber.set_paused(settings.scrub_paused);
+        self.disks.wake();
+        Ok(())
+    }
+
+    async fn begin_scrub(&self) -> Result<()> {
+        self.scrubber.begin().await
+    }
+}
+
+impl Engine {
+    async fn disk_statuses(&self) -> Result<Vec<DiskStatus>> {
+        let here: HashMap<DiskId, Arc<dyn Disk>> = {
+            let disks = self.shards.disks().into_iter();
+            disks.map(|disk| (disk.id(), disk)).collect()
+        };
+        let mut statuses = Vec::new();
+        for (id, row) in self.disks.known().await? {
+            let lost = self.lost.get(&row.directory).cloned();
+            let disk = here.get(&id);
+            let space = match disk {
+                Some(disk) => self.shards.space(disk.as_ref()).await,
+                None => None,
+            };
+            let mut status = disk_status(id, row, disk, space.unwrap_or_default());
+            if status.state == DiskState::Away {
+                status.reason = status.reason.or(lost);
+            }
+            statuses.push(status);
+        }
+        statuses.sort_by(|a, b| {
+            a.directory
+                .cmp(&b.directory)
+                .then(a.since_ms.cmp(&b.since_ms))
+        });
+        Ok(statuses)
+    }
+
+    pub(super) async fn heal_status(&self) -> Result<HealStatus> {
+        let (counts, recoder) = (&self.healer.counts, &self.healer.recoder);
+        let count = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        // Before the queues: what is counted as done is in none of them any more.
+        let done = HealStatus {
+            paused: self.healer.is_paused(),
+            bytes_per_second: self.healer.rate(),
+            healed_shards: count(&counts.healed),
+            healed_bytes: count(&counts.bytes),
+            recoded_writes: count(&recoder.counts.recoded),
+            failures: count(&counts.failed) + count(&recoder.counts.failed),
+            ..HealStatus::default()
+        };
+        // So are these: what is queued meanwhile is counted below.
+        let taking_stock = self.stock.is_under_way();
+        let known = self.disks.known().await?;
+        let gone: Vec<DiskId> = known
+            .iter()
+            .filter(|(_, row)| row.standing == Standing::Gone)
+            .map(|(disk, _)| *disk)
+            .collect();
+        let look = self.objects.read(move |view| {
+            let expelled = view.expelled()?;
+            // What one had that is not expelled yet is in no queue, and made anew all the same.
+            let queueing = gone.iter().any(|disk| !expelled.contains(&(*disk, true)));
+            let narrow = view.narrow_count(QUEUE_COUNTED_MAX)?;
+            Ok((view.queue(QUEUE_COUNTED_MAX)?, narrow, queueing))
+        });
+        let ((queue, narrow, queueing), left) = (look.await?, self.healer.left());
+        Ok(HealStatus {
+            queued_shards: queue.shards,
+            queued_writes: queue.writes,
+            queued_more: queue.more,
+            oldest_ms: queue.oldest.map(|oldest| oldest.0),
+            waiting_shards: left.waiting,
+            no_disk_shards: left.no_disk,
+            lost_shards: left.lost,
+            queueing: queueing || taking_stock,
+            narrow_writes: narrow,
+            narrow_more: narrow >= QUEUE_COUNTED_MAX as u64,
+            narrow_waiting: narrow > 0 && recoder.left().no_disk > 0,
+            ..done
+        })
+    }
+
+    pub(super) async fn scrub_status(&self) -> Result<ScrubStatus> {
+        let (settings, state) = (self.disks.settings().await?, self.scrubber.state().await?);
+        let part = |state: &ScrubState| match (state.finished, state.after) {
+            (Some(_), _) => 100,
+            (None, Some(after)) => (u32::from(after.0[0]) * 100 / 256) as u8,
+            (None, None) => 0,
+        };
+        Ok(ScrubStatus {
+            paused: settings.scrub_paused,
+            period_seconds: settings.scrub_period_seconds,
+            started_ms: state.map(|state| state.started.0),
+            finished_ms: state.and_then(|state| state.finished).map(|at| at.0),
+            percent: state.as_ref().map_or(0, part),
+            shards_read: state.map_or(0, |state| state.shards),
+            findings: state.map_or(0, |state| state.findings),
+        })
+    }
+
+    /// One sentence for each thing to be done.
+    fn advice(&self, disks: &[DiskStatus], heal: &HealStatus) -> Vec<String> {
+        let mut advice = Vec::new();
+        let writes = match heal.queued_more {
+            true => format!("more than {}", heal.queued_writes),
+            false => heal.queued_writes.to_string(),
+        };
+        for disk in disks.iter().filter(|disk| disk.state == DiskState::Away) {
+            let (id, dir) = (&disk.id, disk.directory.display());
+            let why = disk.reason.as_deref().unwrap_or("it is not there");
+            advice.push(format!(
+                "disk {id} ({dir}) does not answer ({why}): bring it back, or put an empty \
+                 directory in its place and say `admin disk replace {dir}`"
+            ));
+        }
+        let spent =
+            |disk: &&DiskStatus| disk.state == DiskState::Gone && disk.replaced_by.is_none();
+        for disk in disks.iter().filter(spent) {
+            let (id, dir) = (&disk.id, disk.directory.display());
+            advice.push(format!(
+                "disk {id} ({dir}) was given up: put an empty directory in its place and say \
+                 `admin disk replace {dir}`"
+            ));
+        }
+        if heal.lost_shards > 0 {
+            advice.push(format!(
+                "{} shards are of objects that have too few good ones left to be read: bring \
+                 back the disks that were lost",
+                heal.lost_shards
+            ));
+        }
+        if heal.no_disk_shards > 0 {
+            advice.push(format!(
+                "{} shards have no disk that they could be made anew on: {writes} objects have \
+                 less redundancy than they should until there is another disk",
+                heal.no_disk_shards
+            ));
+        }
+        if heal.paused && heal.queued_shards > 0 {
+            advice.push(format!(
+                "heal is paused and {writes} objects have less redundancy than they should: say \
+                 `admin heal resume`"
+            ));
+        }
+        advice.extend(advice_on_narrow(heal));
+        let refused = self.refused();
+        advice.extend(refused.iter().map(|(dir, why)| format!("{dir}: {why}")));
+        advice
+    }
+}
+
+/// What was written for fewer disks than its class has shards.
+fn advice_on_narrow(heal: &HealStatus) -> Option<String> {
+    let what = match heal.paused {
+        true => "heal is paused: say `admin heal resume`",
+        false => {
+            "bring back or replace the disks that are missing, or make room on those that are full"
+        }
+    };
+    let waits = heal.narrow_writes > 0 && (heal.paused || heal.narrow_waiting);
+    let than = if heal.narrow_more { "more than " } else { "" };
+    waits.then(|| {
+        format!(
+            "{than}{} objects were written with fewer shards than their class, for want of disks, \
+             and wait to be coded again: {what}",
+            heal.narrow_writes
+        )
+    })
+}
+
+fn disk_status(id: DiskId, row: DiskRow, here: Option<&Arc<dyn Disk>>, space: Space) -> DiskStatus {
+    let mut reason = None;
+    let mut state = match row.standing {
+        Standing::Up | Standing::Away => DiskState::Away,
+        Standing::Gone => DiskState::Gone,
+    };
+    if let Some(disk) = here {
+        let now = disk.state().borrow().clone();
+        match now {
+            Here::Up => state = DiskState::Up,
+            Here::Failed(why) | Here::Lost(why) => reason = Some(why.to_string()),
+        }
+    }
+    DiskStatus {
+        id: id.to_string(),
+        directory: row.directory.into(),
+        state,
+        reason,
+        since_ms: row.since.0,
+        total_bytes: space.total,
+        free_bytes: space.free,
+        replaced_by: row.replaced_by.map(|by| by.to_string()),
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::engine::Options;
+    use crate::engine::testing::{Whole, create_bucket, put};
+    use crate::store::ObjectStore as _;
+
+    /// Found by reading: who asked between the command that gives a disk up and the first step of
+    /// queueing what it had was told that all is well.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn b_12_a_disk_that_is_gone_is_being_queued_until_all_of_it_is() {
+        let root = tempfile::tempdir().unwrap();
+        let directories = (0..4).map(|n| root.path().join(format!("{n}"))).collect();
+        let engine = Engine::open(Options::new(directories)).await.unwrap();
+        let bucket = create_bucket(&engine).await;
+        put(&engine, bucket, "k", &mut Whole::new(vec![7; 60_000])).await;
+        let (old, new) = (engine.shards.disks()[0].id(), None);
+        // Nothing wakes who does what follows.
+        let gone = engine.disks.change(Change::ReplaceDisk { old, new }).await;
+        gone.unwrap();
+        assert!(engine.heal_status().await.unwrap().queueing);
+        engine.disks.wake();
+        let queued = async {
+            while engine.heal_status().await.unwrap().queueing {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        let queued = tokio::time::timeout(Duration::from_secs(60), queued).await;
+        queued.unwrap();
+        assert_eq!(engine.heal_status().await.unwrap().queued_shards, 1);
+        engine.close().await;
+    }
+}

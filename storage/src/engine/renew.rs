@@ -1,0 +1,458 @@
+//! Takes a disk that failed back into use while the store is open, with a new database.
+//!
+//! After a failed write or sync, or a read that did not verify, nothing more is asked of a disk's
+//! database (B-66), and no shard is written to the disk. Often the disk is well all the
+//! same: a cable, a controller, one bad sector. What it may have lost is replaced in these steps:
+//!
+//! 1. The failure is marked on the other disks and its replicas have ended (`upkeep::watch`).
+//! 2. The disk passes a probe, and both groups answer without it. Power goes here: a marked
+//!    database, which the next start makes anew.
+//! 3. A new database is made beside the old one, with the list of all shards that have files and a
+//!    note that stock is to be taken of them. Power goes here: the next start removes it, and does
+//!    as before. Till here readers go on with the disk's shards.
+//! 4. Everything in this process lets go of the old database. Until RocksDB has ended it would make
+//!    and remove files by names that are the new one's.
+//! 5. The new one takes the old one's name (`databases`). Power goes here: a database without
+//!    replicas, which the next start takes in.
+//! 6. It joins the groups, which make replicas on it under new ids; the disk is up, takes shards,
+//!    and stock is taken of those that it should have.
+//!
+//! A disk that keeps failing is tried ever less often, and given up until the next start.
+
+use std::collections::HashMap;
+use std::sync::Weak;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use tokio::task::spawn_blocking;
+use tokio::time::{Instant, timeout};
+
+use super::Engine;
+use super::databases;
+use crate::disk::DiskState;
+use crate::disk::local::Reserve;
+use crate::disk::local::probe::{Unwell, probe};
+use crate::error::{Error, Result};
+use crate::meta::view::Standing;
+use crate::types::DiskId;
+
+/// A disk that failed is first looked at after this; then after four times as long, and so on.
+pub(super) const RENEW_AFTER: Duration = Duration::from_secs(5);
+const PAUSE_FACTOR: u32 = 4;
+/// So often a disk is tried, whatever comes of it. With the pauses it is about two hours.
+const TRIES_MAX: u32 = 6;
+/// A disk that was up for so long counts as one that never failed.
+const WELL_AFTER: Duration = Duration::from_secs(24 * 3600);
+/// A disk that is full, and groups that do not answer, are asked again after this.
+const ASK_AGAIN_AFTER: Duration = Duration::from_secs(10);
+/// A probe that takes longer has failed.
+const PROBE_MAX: Duration = Duration::from_secs(120);
+
+/// What came of it since the process began.
+#[derive(Default)]
+pub(super) struct Counts {
+    pub(super) renewed: AtomicU64,
+    pub(super) failed: AtomicU64,
+}
+
+/// How a disk that failed was tried.
+struct Tries {
+    count: u32,
+    due: Instant,
+    /// When it came up again, if it did.
+    up_since: Option<Instant>,
+}
+
+#[derive(Debug, thiserror::Error)]
+enum Unrenewed {
+    /// It costs no try.
+    #[error("{0}")]
+    NotYet(String),
+    #[error("{0}")]
+    Failed(String),
+}
+
+impl From<Error> for Unrenewed {
+    fn from(error: Error) -> Unrenewed {
+        Unrenewed::Failed(error.to_string())
+    }
+}
+
+impl From<Unwell> for Unrenewed {
+    fn from(error: Unwell) -> Unrenewed {
+        match error {
+            Unwell::Full => Unrenewed::NotYet(error.to_string()),
+            Unwell::Other | Unwell::Failed { .. } => Unrenewed::Failed(error.to_string()),
+        }
+    }
+}
+
+/// Runs until the engine is dropped; woken when a disk fails.
+pub(super) async fn run(engine: Weak<Engine>) {
+    let mut tried = HashMap::new();
+    loop {
+        let (due, wakeup) = {
+            let Some(engine) = engine.upgrade() else {
+                return;
+            };
+            (engine.renew_failed(&mut tried).await, engine.failed.clone())
+        };
+        wakeup.wait(due).await;
+    }
+}
+
+impl Engine {
+    /// Tries the disks that are due; gives when the next one is.
+    async fn renew_failed(&self, tried: &mut HashMap<DiskId, Tries>) -> Option<Instant> {
+        let mut next: Option<Instant> = None;
+        for disk in self.shards.disks() {
+            if !matches!(*disk.state().borrow(), DiskState::Failed(_)) {
+                continue;
+            }
+            let (id, now) = (disk.id(), Instant::now());
+            drop(disk);
+            let fresh = || Tries {
+                count: 0,
+                due: now + self.renew_after,
+                up_since: None,
+            };
+            let tries = tried.entry(id).or_insert_with(fresh);
+            if tries
+                .up_since
+                .take()
+                .is_some_and(|up| now - up > WELL_AFTER)
+            {
+                *tries = fresh();
+            }
+            if tries.due <= now && tries.count < TRIES_MAX {
+                self.try_to_renew(id, tries).await;
+            }
+            if tries.up_since.is_some() {
+                continue;
+            }
+            if tries.count < TRIES_MAX {
+                next = Some(next.map_or(tries.due, |next| next.min(tries.due)));
+            } else {
+                tracing::error!(disk = %id, tries = TRIES_MAX,
+                    "a disk keeps failing: it is given up until the next start");
+            }
+        }
+        next
+    }
+
+    async fn try_to_renew(&self, disk: DiskId, tries: &mut Tries) {
+        let renewed = self.renew(disk).await;
+        if let Err(Unrenewed::NotYet(why)) = &renewed {
+            tracing::info!(%disk, why, "a disk that failed is not taken back yet");
+            tries.due = Instant::now() + ASK_AGAIN_AFTER;
+            return;
+        }
+        tries.count += 1;
+        let pause = self.renew_after * PAUSE_FACTOR.pow(tries.count);
+        tries.due = Instant::now() + pause;
+        match renewed {
+            Ok(()) => {
+                tries.up_since = Some(Instant::now());
+                self.renewals.renewed.fetch_add(1, Ordering::Relaxed);
+                tracing::warn!(%disk, "a disk that failed is up again");
+            }
+            Err(why) => {
+                self.renewals.failed.fetch_add(1, Ordering::Relaxed);
+                tracing::warn!(%disk, %why, "a disk that failed stays down");
+            }
+        }
+    }
+
+    async fn renew(&self, disk: DiskId) -> Result<(), Unrenewed> {
+        let settled = {
+            let held = self.databases();
+            let held = held.iter().find(|held| held.id() == disk);
+            held.map(|held| held.settled.clone())
+        };
+        let Some(settled) = settled else {
+            return Err(Unrenewed::Failed("it is not this process's".into()));
+        };
+        // A disk that the store cannot do without for now is not touched.
+        self.system.ready().await.map_err(not_yet)?;
+        self.objects.ready().await.map_err(not_yet)?;
+        let probed = settled.clone();
+        let probed = spawn_blocking(move || probe(&probed, Reserve::default()));
+        let probed = timeout(PROBE_MAX, probed).await;
+        let probed = probed.map_err(|_| Unrenewed::Failed("it does not answer".into()))?;
+        probed.map_err(|_| Error::Closing)??;
+
+        let _one = self.replacing.lock().await;
+        // It may have been replaced meanwhile.
+        let known = self.disks.known().await.map_err(not_yet)?;
+        let gone = |(id, row): &(DiskId, _)| *id == disk && is_gone(row);
+        if known.iter().any(gone) {
+            return Err(Unrenewed::Failed("it was given up or replaced".into()));
+        }
+        self.system.ready().await.map_err(not_yet)?;
+        let epochs = self.objects.read(|view| view.epochs());
+        let epoch = epochs.await.map_err(not_yet)?.epoch;
+        let (here, shared) = (settled.clone(), self.db_shared.clone());
+        let made = spawn_blocking(move || databases::make(&here, &shared, epoch));
+        made.await.map_err(|_| Error::Closing)??;
+        self.let_go(disk).await?;
+        let (here, shared) = (settled.clone(), self.db_shared.clone());
+        let placed = spawn_blocking(move || databases::put_in_place(&here, &shared));
+        let db = placed.await.map_err(|_| Error::Closing)??;
+        self.join(settled, db).await?;
+        self.disks.wake();
+        Ok(())
+    }
+}
+
+fn not_yet(error: Error) -> Unrenewed {
+    Unrenewed::NotYet(error.to_string())
+}
+
+fn is_gone(row: &crate::meta::view::DiskRow) -> bool {
+    row.standing == Standing::Gone
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::fs;
+    use std::path::{Path, PathBuf};
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::disk::pending::owes_stock;
+    use crate::engine::Options;
+    use crate::engine::testing::{Whole, create_bucket, put, rest};
+    use crate::operator::ReplaceError;
+    use crate::raft::group::Group;
+    use crate::store::ObjectStore as _;
+    use crate::types::{Account, AccountId, BucketId, ByteRange, VersionSelector};
+
+    const PATIENCE: Duration = Duration::from_secs(240);
+    const SIZES: [usize; 3] = [300, 5000, 60_000];
+
+    fn options(root: &Path, renew_after: Duration) -> Options {
+        let directories: Vec<PathBuf> = (0..4).map(|n| root.join(n.to_string())).collect();
+        Options {
+            renew_after,
+            reform_after: Duration::from_millis(100),
+            ..Options::new(directories)
+        }
+    }
+
+    async fn reopened(options: &Options) -> Arc<Engine> {
+        loop {
+            match Engine::open(options.clone()).await {
+                Err(error) if error.to_string().contains("in use") => {
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                }
+                opened => return opened.unwrap(),
+            }
+        }
+    }
+
+    async fn until(mut so: impl AsyncFnMut() -> bool) {
+        let waiting = async {
+            while !so().await {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        timeout(PATIENCE, waiting)
+            .await
+            .expect("it never came to be so");
+    }
+
+    fn content(n: usize) -> Vec<u8> {
+        vec![n as u8; SIZES[n % SIZES.len()]]
+    }
+
+    /// Each must be acknowledged.
+    async fn write(engine: &Engine, bucket: BucketId, keys: std::ops::Range<usize>) {
+        for n in keys {
+            put(engine, bucket, &n.to_string(), &mut Whole::new(content(n))).await;
+        }
+    }
+
+    async fn check(engine: &Engine, bucket: BucketId, keys: std::ops::Range<usize>) {
+        for n in keys {
+            let key = n.to_string();
+            let opened = engine.open_object(bucket, &key, VersionSelector::Latest);
+            let opened = opened.await.unwrap();
+            let size = content(n).len() as u64;
+            let all = ByteRange {
+                start: 0,
+                end: size,
+            };
+            let read = opened.read(all).await.unwrap();
+            assert!(rest(read).await == content(n), "{n}");
+        }
+    }
+
+    fn break_database(engine: &Engine, directory: &Path) -> DiskId {
+        let databases = engine.databases();
+        let held = databases.iter().find(|held| held.settled.dir == directory);
+        let held = held.unwrap();
+        held.db.as_ref().unwrap().break_disk();
+        held.id()
+    }
+
+    async fn is_failed(engine: &Engine, id: DiskId) -> bool {
+        let disks = engine.shards.disks();
+        let disk = disks.iter().find(|disk| disk.id() == id).unwrap();
+        matches!(*disk.state().borrow(), DiskState::Failed(_))
+    }
+
+    async fn is_whole(engine: &Engine) -> bool {
+        let whole = async |group: &Group| {
+            let voters = group.voters().await;
+            voters.is_ok_and(|voters| (voters.alive, voters.all) == (4, 4))
+        };
+        engine.health().await.disks_online == 4
+            && whole(&engine.system).await
+            && whole(&engine.objects).await
+            && engine
+                .heal_status()
+                .await
+                .is_ok_and(|heal| !heal.queueing && heal.queued_shards == 0)
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn f_11_r_03_databases_that_fail_one_after_the_other_cost_no_request_and_are_made_anew() {
+        let root = tempfile::tempdir().unwrap();
+        let options = options(root.path(), Duration::from_millis(100));
+        let engine = Engine::open(options.clone()).await.unwrap();
+        let bucket = create_bucket(&engine).await;
+        write(&engine, bucket, 0..10).await;
+        let mut written = 10;
+        // At once, only two of them could be lost.
+        for directory in &options.directories[..3] {
+            let id = break_database(&engine, directory);
+            until(async || {
+                write(&engine, bucket, written..written + 3).await;
+                written += 3;
+                is_failed(&engine, id).await
+            })
+            .await;
+            until(async || {
+                write(&engine, bucket, written..written + 1).await;
+                written += 1;
+                is_whole(&engine).await
+            })
+            .await;
+            check(&engine, bucket, 0..written).await;
+        }
+        let rows = engine.disks.known().await.unwrap();
+        assert!(rows.iter().all(|(_, row)| row.standing == Standing::Up));
+        for held in engine.databases().iter() {
+            assert!(!owes_stock(held.db.as_ref().unwrap()).unwrap());
+        }
+        engine.close().await;
+        drop(engine);
+        for directory in &options.directories {
+            for rest in ["meta.new", "meta.old", "probe", "shards/00/probe"] {
+                assert!(!directory.join(rest).exists(), "{rest}");
+            }
+        }
+        let engine = reopened(&options).await;
+        until(async || is_whole(&engine).await).await;
+        check(&engine, bucket, 0..written).await;
+        engine.close().await;
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn r_03_a_disk_that_keeps_failing_is_given_up_and_the_others_serve() {
+        let root = tempfile::tempdir().unwrap();
+        let options = options(root.path(), Duration::from_millis(1));
+        let engine = Engine::open(options.clone()).await.unwrap();
+        let bucket = create_bucket(&engine).await;
+        write(&engine, bucket, 0..10).await;
+        let folder = options.directories[1].join("shards/5a");
+        fs::rename(&folder, root.path().join("5a")).unwrap();
+        let id = break_database(&engine, &options.directories[1]);
+        until(async || {
+            engine.account(&AccountId("nobody".into())).await.unwrap();
+            put(&engine, bucket, "more", &mut Whole::new("x")).await;
+            engine.renewals.failed.load(Ordering::Relaxed) == u64::from(TRIES_MAX)
+        })
+        .await;
+        // A place to write to again comes too late, and nothing was thrown away.
+        fs::rename(root.path().join("5a"), &folder).unwrap();
+        engine.failed.wake();
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        assert!(is_failed(&engine, id).await);
+        let tried = engine.renewals.failed.load(Ordering::Relaxed);
+        assert_eq!(tried, u64::from(TRIES_MAX));
+        write(&engine, bucket, 10..20).await;
+        check(&engine, bucket, 0..20).await;
+        engine.close().await;
+        drop(engine);
+        let engine = reopened(&options).await;
+        until(async || is_whole(&engine).await).await;
+        check(&engine, bucket, 0..20).await;
+        engine.close().await;
+    }
+
+    /// What failed cannot be done without: two of two are needed.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn f_16_no_database_goes_while_the_groups_do_not_answer_without_it() {
+        let root = tempfile::tempdir().unwrap();
+        let options = options(root.path(), Duration::from_millis(50));
+        let engine = Engine::open(options.clone()).await.unwrap();
+        let bucket = create_bucket(&engine).await;
+        write(&engine, bucket, 0..10).await;
+        for directory in &options.directories[..3] {
+            break_database(&engine, directory);
+        }
+        let account = Account {
+            id: AccountId("nobody".into()),
+            canonical_id: String::new(),
+            display_name: String::new(),
+        };
+        assert!(engine.put_account(account).await.is_err());
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        assert_eq!(engine.renewals.renewed.load(Ordering::Relaxed), 0);
+        for directory in &options.directories {
+            assert!(!directory.join("meta.new").exists());
+        }
+        engine.close().await;
+        drop(engine);
+        let engine = reopened(&options).await;
+        check(&engine, bucket, 0..10).await;
+        engine.close().await;
+    }
+
+    /// A disk that only failed to write may hold what no other disk has.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn f_14_a_wrong_place_for_its_successor_costs_no_disk_that_can_be_read() {
+        let root = tempfile::tempdir().unwrap();
+        let options = options(root.path(), Duration::from_secs(600));
+        let engine = Engine::open(options.clone()).await.unwrap();
+        let bucket = create_bucket(&engine).await;
+        write(&engine, bucket, 0..10).await;
+        let [failed, gone @ ..] = &options.directories[..3] else {
+            unreachable!("there are four")
+        };
+        let id = break_database(&engine, failed);
+        until(async || {
+            put(&engine, bucket, "more", &mut Whole::new("x")).await;
+            is_failed(&engine, id).await
+        })
+        .await;
+        let photos = root.path().join("photos");
+        fs::create_dir(&photos).unwrap();
+        fs::write(photos.join("cat"), b"x").unwrap();
+        let old = failed.display().to_string();
+        let refused = engine.replace(&old, Some(&photos)).await;
+        assert!(matches!(refused, Err(ReplaceError::Directory(_))));
+        for folder in gone
+            .iter()
+            .flat_map(|dir| fs::read_dir(dir.join("shards")).unwrap())
+        {
+            for shard in fs::read_dir(folder.unwrap().path()).unwrap() {
+                fs::remove_file(shard.unwrap().path()).unwrap();
+            }
+        }
+        check(&engine, bucket, 0..10).await;
+        engine.close().await;
+    }
+}

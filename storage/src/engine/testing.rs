@@ -1,0 +1,80 @@
+//! What tests of the engine's parts put into a node, and read of it.
+
+#![allow(clippy::unwrap_used)]
+
+use async_trait::async_trait;
+use bytes::Bytes;
+
+use super::Engine;
+use crate::error::Result;
+use crate::store::{Body, BodyReader, CreateBucket, CreateUpload, ObjectStore, PutObject};
+use crate::types::{AccountId, BucketId, Digest, UploadId};
+
+/// A body in one piece, with a digest of its own making.
+pub struct Whole(Option<Bytes>);
+
+impl Whole {
+    pub fn new(bytes: impl Into<Bytes>) -> Whole {
+        Whole(Some(bytes.into()))
+    }
+}
+
+#[async_trait]
+impl Body for Whole {
+    async fn next(&mut self) -> Result<Option<Bytes>> {
+        Ok(self.0.take())
+    }
+
+    fn digest(&mut self) -> Digest {
+        Digest {
+            md5: [7; 16],
+            checksum: None,
+            crc64nvme: None,
+        }
+    }
+
+    fn size_hint(&self) -> Option<u64> {
+        None
+    }
+}
+
+pub async fn create_bucket(engine: &Engine) -> BucketId {
+    let request = CreateBucket {
+        name: "stones".into(),
+        owner: AccountId(String::new()),
+        location: String::new(),
+        settings: Vec::new(),
+    };
+    engine.create_bucket(request).await.unwrap().id
+}
+
+pub fn object(key: &str) -> PutObject {
+    PutObject {
+        key: key.into(),
+        attributes: Default::default(),
+        condition: Default::default(),
+    }
+}
+
+pub async fn put(engine: &Engine, bucket: BucketId, key: &str, body: &mut dyn Body) {
+    let put = engine.put_object(bucket, object(key), body);
+    put.await.unwrap();
+}
+
+pub async fn create_upload(engine: &Engine, bucket: BucketId, key: &str) -> UploadId {
+    let request = CreateUpload {
+        key: key.into(),
+        attributes: Default::default(),
+        checksum: None,
+    };
+    engine.create_upload(bucket, request).await.unwrap().id
+}
+
+/// All that a reader still gives.
+pub async fn rest(mut reader: Box<dyn BodyReader>) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    while let Some(piece) = reader.next().await.unwrap() {
+        bytes.extend_from_slice(&piece);
+    }
+    bytes
+}

@@ -1,0 +1,34 @@
+//! A group together with the epochs that its own upkeep's commands begin in.
+
+use std::sync::Arc;
+
+use super::epochs::{EpochGuard, Epochs};
+use super::group::Group;
+use crate::env::Env;
+use crate::error::Result;
+use crate::meta::command::{Change, Command, Reply};
+
+#[derive(Clone)]
+pub struct Proposer {
+    pub env: Arc<dyn Env>,
+    pub group: Group,
+    pub epochs: Arc<Epochs>,
+}
+
+impl Proposer {
+    pub async fn propose(&self, change: Change) -> Result<Reply> {
+        let epoch = self.epochs.begin();
+        self.propose_in(&epoch, change).await
+    }
+
+    /// Of a change that was begun before.
+    pub async fn propose_in(&self, epoch: &EpochGuard, change: Change) -> Result<Reply> {
+        let command = Command {
+            request: self.env.write_id(),
+            epoch: epoch.epoch(),
+            time: self.env.now(),
+            change,
+        };
+        self.group.propose(command).await
+    }
+}

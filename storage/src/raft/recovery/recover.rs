@@ -1,0 +1,476 @@
+//! Forms the metadata anew from the disks that are left, when a majority of voters is gone.
+//!
+//! Of V voters every acknowledged entry is on a majority. So any V - majority + 1 of them (2 of 4,
+//! 1 of 2) hold at least one copy of each, and the newest log among them, which may be the longer
+//! but never the older one, holds all. Its replica applies its whole log and starts again as the
+//! only voter, under a new id, with nothing to replicate but what it now is. The store's epoch
+//! rises by one; disks of a lower epoch lose their metadata, and `voters` gives them new replicas.
+//!
+//! The disks that take part agree in two rounds, as any majority of the old voters meets them:
+//!
+//! 1. [`prepare`]: each notes the reform and who takes part. Power goes before all have: one that
+//!    has not is enough to know that nothing was rewritten, and the next start forgets the reform.
+//! 2. [`form_anew`]: one replica of each group, in one batch. Power goes here, with all notes
+//!    written: the next start goes on where this one stopped. A disk that is missing then might
+//!    have seen the reform through and answered from it, or not: the store waits for it.
+//! 3. [`declare`]: each has the reform among its past. Power goes within: as before for those that
+//!    have it not; a disk that has it knows that all was rewritten. Nothing is answered before all
+//!    have it, so that two halves of a store never both go on: they differ in the reform's id.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use futures_util::future::try_join_all;
+
+use super::roster::{Preparing, Witness, change_own};
+use crate::crash::DiskPoint;
+use crate::error::{Error, Result};
+use crate::meta::states::STATE_FAMILIES;
+use crate::raft::history::ReformId;
+use crate::raft::inspect::{self, Position, Replica};
+use crate::raft::log::{delete_log, put_beginning, run_blocking};
+use crate::raft::place::OpenDisk;
+use crate::raft::replica_row::{ReplicaRow, delete_replica_row, put_replica_row};
+use crate::raft::snapshot::put_membership;
+use crate::raft::types::{LogId, Membership, ReplicaId, Seat, StoredMembership, Vote};
+use crate::types::DiskId;
+
+/// What a decision needs to know of a replica.
+#[derive(Clone, Debug)]
+pub struct End {
+    pub id: ReplicaId,
+    pub epoch: u64,
+    pub last: Option<Position>,
+    /// The newest membership in its state or log: one set of voters, or two while they change.
+    pub configs: Vec<BTreeSet<ReplicaId>>,
+}
+
+/// What the replicas of a group that are here can do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Strength {
+    /// Elect a leader among them.
+    Majority,
+    /// Begin anew from this one.
+    Enough(ReplicaId),
+    /// Of `voters`, so many are here, and so many must be.
+    TooFew {
+        here: usize,
+        needed: usize,
+        voters: usize,
+    },
+}
+
+fn majority(voters: usize) -> usize {
+    voters / 2 + 1
+}
+
+/// `ends`: all of one group and one epoch whose logs are intact.
+pub fn strength(ends: &[End]) -> Strength {
+    let wins = |candidate: &&End| {
+        let follows = |id: &ReplicaId| {
+            let voter = ends.iter().find(|end| end.id == *id);
+            voter.is_some_and(|voter| voter.last <= candidate.last)
+        };
+        let won = |config: &BTreeSet<_>| {
+            config.iter().filter(|id| follows(id)).count() >= majority(config.len())
+        };
+        let stands = candidate.configs.iter().any(|c| c.contains(&candidate.id));
+        stands && candidate.configs.iter().all(won)
+    };
+    if ends.iter().any(|end| wins(&end)) {
+        return Strength::Majority;
+    }
+    let Some(newest) = ends.iter().max_by_key(|end| end.last) else {
+        return Strength::TooFew {
+            here: 0,
+            needed: 1,
+            voters: 0,
+        };
+    };
+    // The newest log's membership is the one in force: a later one took effect only once a
+    // majority of this one had it, which those here would have met.
+    for config in &newest.configs {
+        let here = config
+            .iter()
+            .filter(|id| ends.iter().any(|end| end.id == **id));
+        let (here, voters) = (here.count(), config.len());
+        let needed = voters - majority(voters) + 1;
+        if here < needed {
+            return Strength::TooFew {
+                here,
+                needed,
+                voters,
+            };
+        }
+    }
+    match newest.configs.is_empty() || newest.last.is_none() {
+        true => Strength::TooFew {
+            here: 0,
+            needed: 1,
+            voters: 0,
+        },
+        false => Strength::Enough(newest.id),
+    }
+}
+
+/// Why a store does not start with the disks that it has.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Standstill {
+    #[error(
+        "disks {one} and {other} each went on without the other after others of the store were \
+         lost; start with the disks that went on with the one or with the other, never with both"
+    )]
+    TwoHalves { one: DiskId, other: DiskId },
+    #[error(
+        "the metadata was being formed anew when the store ended, and disk {missing} took part in \
+         it; bring it back"
+    )]
+    ReformCut { missing: DiskId },
+    #[error(
+        "{here} of {voters} copies of the metadata are usable, and {needed} are needed; bring \
+         more of the store's disks back"
+    )]
+    TooFew {
+        here: usize,
+        needed: usize,
+        voters: usize,
+    },
+    #[error("the metadata has no majority; it can be formed anew from the disks that are here")]
+    NoMajority,
+}
+
+/// What the disks that are trusted say together.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Past {
+    /// The longest past; that of all others is its beginning.
+    pub reforms: Vec<ReformId>,
+    /// One that all who take part and are here have prepared.
+    pub resumed: Option<Preparing>,
+}
+
+/// `trusted`: their witnesses. `present`: all disks that are here, trusted or not.
+pub fn past(
+    trusted: &BTreeMap<DiskId, Witness>,
+    present: &BTreeSet<DiskId>,
+) -> Result<Past, Standstill> {
+    let owns = || {
+        trusted
+            .iter()
+            .filter_map(|(disk, w)| Some((*disk, w.own.as_ref()?)))
+    };
+    let Some((leading, longest)) = owns().max_by_key(|(_, own)| own.reforms.len()) else {
+        return Ok(Past {
+            reforms: Vec::new(),
+            resumed: None,
+        });
+    };
+    let reforms = longest.reforms.clone();
+    if let Some((other, _)) = owns().find(|(_, own)| !reforms.starts_with(&own.reforms)) {
+        return Err(Standstill::TwoHalves {
+            one: leading,
+            other,
+        });
+    }
+    let current = || owns().filter(|(_, own)| own.reforms == reforms);
+    let mut resumed = None;
+    for (_, own) in current() {
+        let Some(preparing) = &own.preparing else {
+            continue;
+        };
+        let takes_part = |(disk, _): &(DiskId, _)| preparing.disks.contains(disk);
+        let all_have = current()
+            .filter(takes_part)
+            .all(|(_, own)| own.preparing.as_ref() == Some(preparing));
+        if !all_have {
+            continue;
+        }
+        if let Some(missing) = preparing.disks.iter().find(|disk| !present.contains(disk)) {
+            return Err(Standstill::ReformCut { missing: *missing });
+        }
+        resumed = Some(preparing.clone());
+    }
+    Ok(Past { reforms, resumed })
+}
+
+/// First round.
+pub async fn prepare(disks: &[OpenDisk], preparing: &Preparing) -> Result<()> {
+    let prepare = async |disk: &OpenDisk| -> Result<()> {
+        change_own(disk, |own| own.preparing = Some(preparing.clone())).await?;
+        disk.db.crash().pass_disk(DiskPoint::ReformPrepared);
+        Ok(())
+    };
+    try_join_all(disks.iter().map(prepare)).await?;
+    Ok(())
+}
+
+/// Last round. `reforms`: the store's past with this reform as the last.
+pub async fn declare(disks: &[OpenDisk], reforms: &[ReformId]) -> Result<()> {
+    let declare = async |disk: &OpenDisk| -> Result<()> {
+        let declared = change_own(disk, |own| {
+            own.reforms = reforms.to_vec();
+            own.preparing = None;
+        });
+        declared.await?;
+        disk.db.crash().pass_disk(DiskPoint::ReformDeclared);
+        Ok(())
+    };
+    try_join_all(disks.iter().map(declare)).await?;
+    Ok(())
+}
+
+/// Makes `replica`, with all that its log has, the only voter of its group.
+///
+/// One batch: power leaves the old replica or the new one. What is applied of the old log before
+/// is in the same WAL before it. The vote is as if the new one had voted for itself in a term that
+/// nobody had, so that whatever the old voters still say is of the past.
+pub async fn form_anew(disk: &OpenDisk, replica: &Replica, epoch: u64) -> Result<ReplicaId> {
+    let whole = replica.clone();
+    let applied = tokio::task::spawn_blocking(move || -> Result<LogId> {
+        inspect::catch_up(&whole, &whole)?;
+        whole.db().flush(&STATE_FAMILIES)?;
+        let (applied, _) = whole.read_applied()?;
+        let all = applied.filter(|id| Some(Position::of(*id)) == whole.log_end);
+        all.ok_or_else(|| Error::Corrupt(format!("the log of {} is not whole", whole.replica())))
+    });
+    let applied = applied.await.map_err(|_| Error::Closing)??;
+    let (old, old_row) = (replica.replica(), replica.row());
+    let new = ReplicaId::random();
+    let row = ReplicaRow { epoch, ..old_row };
+    let voters = vec![BTreeSet::from([new])];
+    let seats = BTreeMap::from([(new, Seat { disk: disk.id })]);
+    let membership = Membership::new(voters, seats).map_err(|e| Error::Corrupt(e.to_string()))?;
+    let membership = StoredMembership::new(Some(applied), membership);
+    let term = replica.vote_term().max(applied.leader_id.term) + 1;
+    let vote = Vote::new(term, new);
+    let db = &disk.db;
+    db.synced(|batch| {
+        delete_replica_row(db, batch, old);
+        delete_log(db, batch, old);
+        put_replica_row(db, batch, new, &row);
+        put_beginning(db, batch, new, &vote, &applied);
+        put_membership(db, batch, row.state, &membership);
+    })
+    .await?;
+    db.crash().pass_disk(DiskPoint::ReformFormed);
+    tracing::warn!(group = row.group.0, disk = %disk.id, %old, %new, index = applied.index, epoch,
+        "metadata is formed anew from the newest log");
+    Ok(new)
+}
+
+/// A group's replicas of one epoch on trusted disks.
+pub struct Survivors {
+    pub replicas: Vec<(OpenDisk, Replica, End)>,
+}
+
+impl Survivors {
+    fn of_epoch(&self, epoch: u64) -> impl Iterator<Item = &(OpenDisk, Replica, End)> {
+        self.replicas
+            .iter()
+            .filter(move |(_, _, end)| end.epoch == epoch)
+    }
+
+    pub fn strength(&self, epoch: u64) -> Strength {
+        let ends: Vec<_> = self
+            .of_epoch(epoch)
+            .map(|(_, _, end)| end.clone())
+            .collect();
+        strength(&ends)
+    }
+
+    /// Whether a reform that was cut has rewritten this group.
+    pub fn is_formed(&self, epoch: u64) -> bool {
+        self.of_epoch(epoch).next().is_some()
+    }
+
+    /// What is left to rewrite when the group is to begin anew after `epoch`.
+    fn newest(&self, epoch: u64) -> Result<Option<&(OpenDisk, Replica, End)>, Standstill> {
+        if self.is_formed(epoch + 1) {
+            return Ok(None);
+        }
+        let of = self.of_epoch(epoch).max_by_key(|(_, _, end)| end.last);
+        match self.strength(epoch) {
+            Strength::TooFew {
+                here,
+                needed,
+                voters,
+            } => Err(Standstill::TooFew {
+                here,
+                needed,
+                voters,
+            }),
+            Strength::Majority | Strength::Enough(_) => Ok(of),
+        }
+    }
+}
+
+/// All rounds, or those that a cut has left. Gives the store's past with this reform.
+pub async fn reform(
+    disks: &[OpenDisk],
+    groups: &[Survivors],
+    past: &Past,
+) -> Result<Result<Vec<ReformId>, Standstill>> {
+    let epoch = past.reforms.len() as u64;
+    let mut from = Vec::new();
+    for group in groups {
+        match group.newest(epoch) {
+            Ok(newest) => from.extend(newest),
+            Err(standstill) => return Ok(Err(standstill)),
+        }
+    }
+    let preparing = match &past.resumed {
+        Some(resumed) => resumed.clone(),
+        None => Preparing {
+            id: rand::random(),
+            disks: disks.iter().map(|disk| disk.id).collect(),
+        },
+    };
+    tracing::warn!(
+        disks = disks.len(),
+        epoch = epoch + 1,
+        "a majority of the metadata's copies is lost: forming it anew from the others"
+    );
+    prepare(disks, &preparing).await?;
+    for (disk, replica, _) in from {
+        form_anew(disk, replica, epoch + 1).await?;
+    }
+    let mut reforms = past.reforms.clone();
+    reforms.push(preparing.id);
+    declare(disks, &reforms).await?;
+    Ok(Ok(reforms))
+}
+
+/// The replicas of a disk, and where they end. Blocks.
+pub async fn ends(disk: &OpenDisk) -> Result<Vec<(OpenDisk, Replica, End)>> {
+    let (db, disk) = (disk.db.clone(), disk.clone());
+    let read = run_blocking(move || {
+        let replicas = inspect::replicas(&db)?;
+        let end = |replica: Replica| {
+            let end = End {
+                id: replica.replica(),
+                epoch: replica.group_epoch(),
+                last: replica.log_end,
+                configs: replica.newest_membership()?.get_joint_config().clone(),
+            };
+            Ok((disk.clone(), replica, end))
+        };
+        replicas.into_iter().map(end).collect::<Result<Vec<_>, _>>()
+    });
+    Ok(read.await?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::raft::recovery::roster::Own;
+
+    fn end(id: u64, term: u64, index: u64, configs: &[&[u64]]) -> End {
+        let ids = |ids: &&[u64]| ids.iter().copied().map(ReplicaId).collect();
+        let leader = 1;
+        End {
+            id: ReplicaId(id),
+            epoch: 0,
+            last: Some(Position {
+                term,
+                leader,
+                index,
+            }),
+            configs: configs.iter().map(ids).collect(),
+        }
+    }
+
+    const FOUR: &[u64] = &[1, 2, 3, 4];
+
+    fn too_few(ends: &[End]) -> bool {
+        matches!(strength(ends), Strength::TooFew { .. })
+    }
+
+    #[test]
+    fn f_16_two_of_four_or_one_of_two_hold_all_and_one_of_four_does_not() {
+        let (one, two) = (end(1, 3, 90, &[FOUR]), end(2, 4, 80, &[FOUR]));
+        let three = end(3, 3, 10, &[FOUR]);
+        let all = [one.clone(), two.clone(), three];
+        assert_eq!(strength(&all), Strength::Majority);
+        // The newer log, not the longer one.
+        assert_eq!(strength(&all[..2]), Strength::Enough(ReplicaId(2)));
+        assert!(too_few(&all[..1]));
+        assert_eq!(
+            strength(&[end(1, 1, 1, &[&[1, 2]])]),
+            Strength::Enough(ReplicaId(1))
+        );
+        assert!(too_few(&[end(1, 1, 1, &[&[1, 2, 3]])]));
+        assert!(too_few(&[]));
+    }
+
+    #[test]
+    fn f_22_those_who_left_the_membership_do_not_count() {
+        // Two of the old four, of whom one saw the change that put all in other hands.
+        let old = end(1, 3, 90, &[FOUR]);
+        let saw = end(2, 3, 91, &[FOUR, &[5, 6, 7, 8]]);
+        assert!(too_few(&[old.clone(), saw.clone()]));
+        let new = end(5, 3, 91, &[FOUR, &[5, 6, 7, 8]]);
+        assert!(too_few(&[old.clone(), saw.clone(), new.clone()]));
+        let other = end(6, 3, 91, &[FOUR, &[5, 6, 7, 8]]);
+        assert!(matches!(
+            strength(&[old, saw, new, other]),
+            Strength::Enough(_)
+        ));
+    }
+
+    fn owned(epoch: u8, preparing: Option<(u8, &[u8])>) -> Witness {
+        let reforms = (1..=epoch).map(|n| [n; 16]).collect();
+        let preparing = preparing.map(|(id, disks)| Preparing {
+            id: [id; 16],
+            disks: disks.iter().map(|n| DiskId([*n; 16])).collect(),
+        });
+        Witness {
+            own: Some(Own {
+                preparing,
+                ..Own::new(1, reforms)
+            }),
+            ..Witness::default()
+        }
+    }
+
+    fn past_of(disks: &[(u8, Witness)]) -> Result<Past, Standstill> {
+        let trusted: BTreeMap<_, _> = disks
+            .iter()
+            .map(|(n, witness)| (DiskId([*n; 16]), witness.clone()))
+            .collect();
+        let present = trusted.keys().copied().collect();
+        past(&trusted, &present)
+    }
+
+    #[test]
+    fn f_39_two_halves_that_both_went_on_refuse_each_other() {
+        let mut other = owned(1, None);
+        other.own.as_mut().unwrap().reforms[0] = [9; 16];
+        let halves = [(1, owned(2, None)), (2, other)];
+        assert!(matches!(
+            past_of(&halves),
+            Err(Standstill::TwoHalves { .. })
+        ));
+        // One that did not go on has a past that the other shares.
+        let late = [
+            (1, owned(2, None)),
+            (2, owned(1, None)),
+            (3, owned(0, None)),
+        ];
+        assert_eq!(past_of(&late).unwrap().reforms.len(), 2);
+    }
+
+    #[test]
+    fn f_01_a_cut_reform_is_forgotten_resumed_or_waited_for() {
+        let both: (u8, &[u8]) = (7, &[1, 2]);
+        let begun = [(1, owned(0, Some(both))), (2, owned(0, None))];
+        assert_eq!(past_of(&begun).unwrap().resumed, None);
+        let prepared = [(1, owned(0, Some(both))), (2, owned(0, Some(both)))];
+        assert!(past_of(&prepared).unwrap().resumed.is_some());
+        let waits = [(1, owned(0, Some(both))), (3, owned(0, None))];
+        let missing = DiskId([2; 16]);
+        assert_eq!(past_of(&waits), Err(Standstill::ReformCut { missing }));
+        // Declared on one: the other follows.
+        let mut first = owned(0, None);
+        first.own.as_mut().unwrap().reforms.push([7; 16]);
+        let declared = past_of(&[(1, first), (2, owned(0, Some(both)))]).unwrap();
+        assert_eq!((declared.reforms.len(), declared.resumed), (1, None));
+    }
+}

@@ -1,0 +1,277 @@
+//! One replica of a group on one disk: its row, its state machine as openraft sees it.
+//!
+//! A disk's replica rows say which replicas it has and where their states are. A replica ends with
+//! the first error of its disk's database, and never takes the process with it; it does not come
+//! back under its id.
+
+use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+
+use futures_util::{Stream, StreamExt as _};
+use openraft::storage::{EntryResponder, RaftStateMachine};
+use openraft::{EntryPayload, OptionalSend, RaftSnapshotBuilder};
+use rocksdb::WriteBatch;
+use tokio::sync::watch;
+
+use super::log::{RaftLog, delete_log, run_blocking};
+use super::replica_row::{ReplicaRow, delete_replica_row, encode_applied};
+use super::snapshot::{
+    self, ReceiveError, SnapshotData, put_applied, put_membership, read_applied, switch_state,
+};
+use super::types::{Answer, LogId, ReplicaId, Snapshot, SnapshotMeta, StoredMembership, Types};
+use crate::crash::{DiskPoint, Point, Step};
+use crate::db::{Db, DbError, Family, StateId};
+use crate::meta::state_machine::State;
+use crate::meta::states::{STATE_FAMILIES, delete_state};
+
+/// Committed entries that are applied without giving the thread back.
+const APPLY_AT_ONCE_MAX: usize = 256;
+
+/// Takes away all that a replica has, after it has ended.
+///
+/// Power goes after the batch: its state is named by no row, and the next start removes it.
+pub async fn delete_replica(
+    db: &Arc<Db>,
+    replica: ReplicaId,
+    row: ReplicaRow,
+) -> Result<(), DbError> {
+    db.synced(|batch| {
+        delete_replica_row(db, batch, replica);
+        delete_log(db, batch, replica);
+    })
+    .await?;
+    db.crash().pass_disk(DiskPoint::ReplicaDropped);
+    let db = db.clone();
+    run_blocking(move || delete_state(&db, row.state)).await
+}
+
+/// A replica's state, shared by the one who applies and those who read.
+pub struct Shared {
+    pub db: Arc<Db>,
+    pub replica: ReplicaId,
+    /// Which state is in use; a snapshot from the leader replaces it.
+    current: RwLock<(ReplicaRow, State)>,
+    /// The replica has ended, and its state may be gone.
+    retired: AtomicBool,
+}
+
+impl Shared {
+    pub fn new(db: Arc<Db>, replica: ReplicaId, row: ReplicaRow) -> Shared {
+        let tables = State::new(db.clone(), row.state);
+        Shared {
+            db,
+            replica,
+            current: RwLock::new((row, tables)),
+            retired: AtomicBool::new(false),
+        }
+    }
+
+    pub fn retire(&self) {
+        self.retired.store(true, Ordering::SeqCst);
+    }
+
+    /// Whether `state` is in use: asked after a read of it, which else was of nothing.
+    pub fn has(&self, state: StateId) -> bool {
+        !self.retired.load(Ordering::SeqCst) && self.row().state == state
+    }
+
+    pub fn state(&self) -> State {
+        self.current
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .1
+            .clone()
+    }
+
+    pub fn row(&self) -> ReplicaRow {
+        self.current
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .0
+    }
+}
+
+/// The replica's state machine as openraft drives it.
+pub struct Applier {
+    shared: Arc<Shared>,
+    log: RaftLog,
+    applied: Option<LogId>,
+    membership: StoredMembership,
+    /// Gone with this.
+    running: watch::Sender<()>,
+}
+
+impl Applier {
+    /// Reads what the state has applied. Blocks.
+    pub fn open(shared: Arc<Shared>, log: RaftLog) -> Result<Applier, DbError> {
+        let db = shared.db.clone();
+        let get = |key: &[u8]| {
+            db.rocks()
+                .get_cf(db.family(Family::State), key)
+                .map_err(|e| db.failed(e))
+        };
+        let (applied, membership) = read_applied(&db, shared.row().state, get)?;
+        if applied < log.purged() {
+            return Err(db.corrupt(format!("replica {} lost its state", shared.replica)));
+        }
+        Ok(Applier {
+            shared,
+            log,
+            applied,
+            membership,
+            running: watch::Sender::new(()),
+        })
+    }
+
+    /// Its `changed` ends with an error once this is gone.
+    pub fn running(&self) -> watch::Receiver<()> {
+        self.running.subscribe()
+    }
+
+    /// Applies what is committed and at hand. Blocks.
+    fn apply_chunk(
+        shared: &Shared,
+        entries: Vec<EntryResponder<Types>>,
+        membership: &mut StoredMembership,
+    ) -> Result<Option<LogId>, DbError> {
+        let (tables, state, db) = (shared.state(), shared.row().state, &shared.db);
+        let mut applied = None;
+        // Entries without a command change nothing but the applied row, which the next write
+        // brings along.
+        let mut owed = None;
+        for (entry, responder) in entries {
+            let id = entry.log_id;
+            let answer = match entry.payload {
+                EntryPayload::Blank => {
+                    owed = Some(id);
+                    None
+                }
+                EntryPayload::Normal(proposal) => {
+                    owed = None;
+                    let command = proposal.command();
+                    let outcome = tables.apply(id.index, command, &encode_applied(&id));
+                    let kind = command.change.kind();
+                    db.crash().pass(Point::Command(kind, Step::Applied));
+                    // Whatever it is, going on would make this replica another than the others.
+                    Some(outcome.map_err(|e| db.corrupt(e.to_string()))?)
+                }
+                EntryPayload::Membership(new) => {
+                    owed = None;
+                    *membership = StoredMembership::new(Some(id), new);
+                    let mut batch = WriteBatch::default();
+                    put_applied(db, &mut batch, state, Some(&id));
+                    put_membership(db, &mut batch, state, membership);
+                    db.write_unsynced(batch)?;
+                    None
+                }
+            };
+            if let Some(responder) = responder {
+                responder.send(Answer(answer));
+            }
+            applied = Some(id);
+        }
+        if let Some(id) = owed {
+            let mut batch = WriteBatch::default();
+            put_applied(db, &mut batch, state, Some(&id));
+            db.write_unsynced(batch)?;
+        }
+        Ok(applied)
+    }
+}
+
+impl RaftStateMachine<Types> for Applier {
+    type SnapshotData = SnapshotData;
+    type SnapshotBuilder = Builder;
+
+    async fn applied_state(&mut self) -> Result<(Option<LogId>, StoredMembership), io::Error> {
+        Ok((self.applied, self.membership.clone()))
+    }
+
+    async fn apply<S>(&mut self, entries: S) -> Result<(), io::Error>
+    where
+        S: Stream<Item = Result<EntryResponder<Types>, io::Error>> + Unpin + OptionalSend,
+    {
+        let mut chunks = entries.ready_chunks(APPLY_AT_ONCE_MAX);
+        while let Some(chunk) = chunks.next().await {
+            let chunk = chunk.into_iter().collect::<Result<Vec<_>, _>>()?;
+            let shared = self.shared.clone();
+            let mut membership = self.membership.clone();
+            let (applied, membership) = run_blocking(move || {
+                let applied = Self::apply_chunk(&shared, chunk, &mut membership)?;
+                Ok((applied, membership))
+            })
+            .await?;
+            self.membership = membership;
+            self.applied = applied.or(self.applied.take());
+        }
+        Ok(())
+    }
+
+    async fn try_create_snapshot_builder(&mut self, force: bool) -> Option<Builder> {
+        (force || self.applied.is_some()).then(|| Builder {
+            shared: self.shared.clone(),
+            log: self.log.clone(),
+        })
+    }
+
+    async fn get_snapshot_builder(&mut self) -> Builder {
+        Builder {
+            shared: self.shared.clone(),
+            log: self.log.clone(),
+        }
+    }
+
+    async fn install_snapshot(
+        &mut self,
+        meta: &SnapshotMeta,
+        data: SnapshotData,
+    ) -> Result<(), io::Error> {
+        let (db, replica) = (&self.shared.db, self.shared.replica);
+        let received = match data {
+            SnapshotData::Received(received) => received,
+            SnapshotData::Outgoing(outgoing) => {
+                let received = snapshot::receive(db.clone(), outgoing).await;
+                received.map_err(|e: ReceiveError| io::Error::other(e))?
+            }
+        };
+        let row = switch_state(db, replica, self.shared.row(), received, meta).await?;
+        let tables = State::new(db.clone(), row.state);
+        *self
+            .shared
+            .current
+            .write()
+            .unwrap_or_else(PoisonError::into_inner) = (row, tables);
+        self.applied = meta.last_log_id;
+        self.membership = meta.last_membership.clone();
+        Ok(())
+    }
+
+    async fn get_current_snapshot(&mut self) -> Result<Option<Snapshot<SnapshotData>>, io::Error> {
+        let row = self.shared.row();
+        let (meta, outgoing) = snapshot::send(self.shared.db.clone(), row.state).await?;
+        let snapshot = SnapshotData::Outgoing(outgoing);
+        Ok((meta.last_log_id.is_some()).then_some(Snapshot { meta, snapshot }))
+    }
+}
+
+/// Takes a snapshot: makes sure that what the state has applied does not need the log any more.
+pub struct Builder {
+    shared: Arc<Shared>,
+    log: RaftLog,
+}
+
+impl RaftSnapshotBuilder<Types> for Builder {
+    type SnapshotData = SnapshotData;
+
+    async fn build_snapshot(&mut self) -> Result<Snapshot<SnapshotData>, io::Error> {
+        let db = self.shared.db.clone();
+        let (meta, outgoing) = snapshot::send(db.clone(), self.shared.row().state).await?;
+        run_blocking(move || db.flush(&STATE_FAMILIES)).await?;
+        self.log.state_flushed(meta.last_log_id.as_ref());
+        Ok(Snapshot {
+            meta,
+            snapshot: SnapshotData::Outgoing(outgoing),
+        })
+    }
+}

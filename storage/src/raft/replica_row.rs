@@ -1,0 +1,96 @@
+//! The rows by which a disk's database says which replicas it has, and where their states are.
+
+use rocksdb::{Direction, IteratorMode, WriteBatch};
+
+use super::types::{
+    LOG_ID_BYTES, LogId, ReplicaId, encode_log_id, seal, split_log_id, split_u64, unseal,
+};
+use crate::db::{Db, DbError, Family, StateId, log_tag};
+
+/// Names a group. Group 0 is the system's; from 1 on they hold objects.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct GroupId(pub u64);
+
+pub const SYSTEM_GROUP: GroupId = GroupId(0);
+pub const OBJECT_GROUP: GroupId = GroupId(1);
+pub const GROUPS: [GroupId; 2] = [SYSTEM_GROUP, OBJECT_GROUP];
+
+/// Which group a replica belongs to and where its state is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ReplicaRow {
+    pub group: GroupId,
+    /// Raised by each reform of the group; replicas of an older one are no voters any more.
+    pub epoch: u64,
+    pub state: StateId,
+}
+
+const ROW_VERSION: u8 = 1;
+
+fn replica_key(replica: ReplicaId) -> [u8; 9] {
+    let mut key = [log_tag::REPLICA; 9];
+    key[1..].copy_from_slice(&replica.0.to_be_bytes());
+    key
+}
+
+pub fn put_replica_row(db: &Db, batch: &mut WriteBatch, replica: ReplicaId, row: &ReplicaRow) {
+    let mut bytes = vec![ROW_VERSION];
+    bytes.extend_from_slice(&row.group.0.to_be_bytes());
+    bytes.extend_from_slice(&row.epoch.to_be_bytes());
+    bytes.extend_from_slice(&row.state.0.to_be_bytes());
+    batch.put_cf(
+        db.family(Family::Log),
+        replica_key(replica),
+        seal(replica.0, bytes),
+    );
+}
+
+pub type Rows = Vec<(ReplicaId, ReplicaRow)>;
+
+pub fn delete_replica_row(db: &Db, batch: &mut WriteBatch, replica: ReplicaId) {
+    batch.delete_cf(db.family(Family::Log), replica_key(replica));
+}
+
+fn decode_row(replica: ReplicaId, sealed: &[u8]) -> Option<ReplicaRow> {
+    let (version, rest) = unseal(replica.0, sealed)?.split_first()?;
+    let (group, rest) = split_u64(rest)?;
+    let (epoch, rest) = split_u64(rest)?;
+    let (state, rest) = split_u64(rest)?;
+    let row = ReplicaRow {
+        group: GroupId(group),
+        epoch,
+        state: StateId(state),
+    };
+    (*version == ROW_VERSION && rest.is_empty()).then_some(row)
+}
+
+/// The replicas that a disk has. Blocks.
+pub fn replica_rows(db: &Db) -> Result<Vec<(ReplicaId, ReplicaRow)>, DbError> {
+    let mut rows = Vec::new();
+    let mode = IteratorMode::From(&[log_tag::REPLICA], Direction::Forward);
+    for row in db.rocks().iterator_cf(db.family(Family::Log), mode) {
+        let (key, value) = row.map_err(|e| db.failed(e))?;
+        let [log_tag::REPLICA, id @ ..] = &key[..] else {
+            break;
+        };
+        let bad = || db.corrupt(format!("replica row {key:02x?}"));
+        let id = ReplicaId(u64::from_be_bytes(id.try_into().map_err(|_| bad())?));
+        rows.push((id, decode_row(id, &value).ok_or_else(bad)?));
+    }
+    Ok(rows)
+}
+
+/// The value of a state's applied row: which entry it has applied last.
+pub fn encode_applied(id: &LogId) -> [u8; 1 + LOG_ID_BYTES] {
+    let mut bytes = [ROW_VERSION; 1 + LOG_ID_BYTES];
+    bytes[1..].copy_from_slice(&encode_log_id(id));
+    bytes
+}
+
+pub fn decode_applied(row: &[u8]) -> Option<LogId> {
+    let [ROW_VERSION, rest @ ..] = row else {
+        return None;
+    };
+    split_log_id(rest)
+        .filter(|(_, rest)| rest.is_empty())
+        .map(|(id, _)| id)
+}

@@ -1,0 +1,169 @@
+//! Tests of the replicated log, from one log to whole groups.
+
+#![allow(clippy::unwrap_used)]
+
+mod log;
+mod members;
+mod recover;
+mod voters;
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rocksdb::WriteBatch;
+
+use super::group::Group;
+use crate::db::{Db, DbShared, Family, StateId};
+use crate::meta::command::{Change, Command};
+use crate::raft::place::OpenDisk;
+use crate::raft::recovery::decision::StartError;
+use crate::raft::recovery::start::{Groups, Start, start_groups};
+use crate::types::{Account, AccountId, DiskId, Epoch, Timestamp, WriteId};
+
+pub fn put(id: &str, name: &str) -> Command {
+    Command {
+        request: WriteId(rand::random()),
+        epoch: Epoch(0),
+        time: Timestamp(0),
+        change: Change::PutAccount(Account {
+            id: AccountId(id.into()),
+            canonical_id: String::new(),
+            display_name: name.into(),
+        }),
+    }
+}
+
+pub async fn name(groups: &Groups, id: &str) -> Option<String> {
+    let id = id.to_owned();
+    groups
+        .objects
+        .read(move |view| {
+            Ok(view
+                .account(&AccountId(id.clone()))?
+                .map(|a| a.display_name))
+        })
+        .await
+        .unwrap()
+}
+
+pub fn open_disks(dir: &Path, numbers: &[u8], create: bool) -> Vec<OpenDisk> {
+    let shared = DbShared::new().unwrap();
+    let open = if create { Db::create } else { Db::open };
+    std::thread::scope(|scope| {
+        let opening: Vec<_> = numbers
+            .iter()
+            .map(|n| {
+                let shared = shared.clone();
+                scope.spawn(move || OpenDisk {
+                    id: DiskId([*n; 16]),
+                    db: loop {
+                        // The last handle is gone before RocksDB lets go of its lock.
+                        match open(&dir.join(n.to_string()), &shared) {
+                            Err(e) if e.to_string().contains("lock hold") => {
+                                std::thread::sleep(Duration::from_millis(20));
+                            }
+                            opened => break opened.unwrap(),
+                        }
+                    },
+                })
+            })
+            .collect();
+        opening
+            .into_iter()
+            .map(|disk| disk.join().unwrap())
+            .collect()
+    })
+}
+
+pub async fn birth(disks: &[OpenDisk], losses: usize) -> Groups {
+    let started = start_groups(disks, Vec::new(), Start::Birth, losses).await;
+    started.map_err(|e| e.to_string()).unwrap().groups
+}
+
+/// With a majority. What is left over is taken in.
+pub async fn again(disks: &[OpenDisk], losses: usize) -> Groups {
+    start(disks, losses, false).await.unwrap()
+}
+
+pub async fn start(
+    disks: &[OpenDisk],
+    losses: usize,
+    may_reform: bool,
+) -> Result<Groups, StartError> {
+    let again = Start::Again { may_reform };
+    let mut started = start_groups(disks, Vec::new(), again, losses).await?;
+    started.groups.system.ready().await?;
+    started.groups.objects.ready().await?;
+    started.take_in().await?;
+    Ok(started.groups)
+}
+
+pub async fn newborn(dir: &Path, count: u8) -> (Vec<OpenDisk>, Groups) {
+    let disks = open_disks(dir, &(0..count).collect::<Vec<_>>(), true);
+    let losses = usize::from(count) / 2;
+    let groups = birth(&disks, losses).await;
+    (disks, groups)
+}
+
+pub async fn end(disks: Vec<OpenDisk>, groups: Groups) {
+    groups.system.shutdown().await;
+    groups.objects.shutdown().await;
+    drop(groups);
+    close(disks).await;
+}
+
+/// Returns when nobody has the databases open any more.
+pub async fn close(disks: Vec<OpenDisk>) {
+    // The sender goes after RocksDB has let go of its files; openraft's tasks do a little later.
+    let open: Vec<_> = disks.iter().map(|disk| disk.db.failure()).collect();
+    drop(disks);
+    let closing = async {
+        for mut database in open {
+            while database.changed().await.is_ok() {}
+        }
+    };
+    let closed = tokio::time::timeout(PATIENCE, closing);
+    closed.await.expect("somebody keeps a database open");
+}
+
+/// Waits until all voters have what the newest has.
+pub async fn settle(groups: &Groups) {
+    let is_even = |group: &Group| {
+        let mut ends = group.members().alive().into_iter().map(|m| m.last_log_id());
+        let first = ends.next();
+        ends.all(|end| Some(end) == first)
+    };
+    eventually(|| is_even(&groups.system) && is_even(&groups.objects)).await;
+}
+
+/// Waits until both groups have so many voters, all of them here, by what is committed: of a change
+/// of voters that is only under way a loss may leave too few who know.
+pub async fn until_voters(groups: &Groups, count: usize) {
+    let has = async |group: &Group| {
+        let voters = group.voters().await;
+        voters.is_ok_and(|voters| (voters.alive, voters.all) == (count, count))
+    };
+    let waiting = async {
+        while !(has(&groups.system).await && has(&groups.objects).await) {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    let came = tokio::time::timeout(PATIENCE, waiting).await;
+    came.expect("the voters never came to be so");
+}
+
+/// What takes longer hangs.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// Looks at something until it is so, but not for ever.
+pub async fn eventually(mut so: impl FnMut() -> bool) {
+    let waiting = async {
+        while !so() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, waiting)
+        .await
+        .expect("it never came to be so");
+}

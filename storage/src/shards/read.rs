@@ -1,0 +1,420 @@
+//! Reading a range of a shard set.
+//!
+//! Data shards are read, about 1 MiB at a time, with the next such window on its way while one is
+//! given out; parity only where a block is damaged, missing or late. Every block is verified; a
+//! row of blocks is rebuilt from any k of it. The range comes whole, or the read ends in an error,
+//! never short: `Error::Corrupt` when damage leaves too little, `Error::Unavailable` when more
+//! would be there but for disks that do not answer.
+
+use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::ops::Range;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures_util::future::join_all;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+
+use super::erasure::{Codec, Layout, Piece};
+use crate::disk::{
+    Blocks, Disk, DiskError, ShardName, ShardReader, ShardShape, block_span, blocks_of,
+};
+use crate::error::{Error, Result};
+use crate::shard_set::ShardPlace;
+use crate::shards::{DamageReport, Holder, Suspects, is_late, within_deadline};
+use crate::store::BodyReader;
+use crate::types::{BucketId, ByteRange, WriteId};
+
+/// Bytes that are read at once.
+const WINDOW_BYTES: u64 = 1 << 20;
+
+/// Whose bytes they are.
+#[derive(Clone, Copy)]
+pub(super) struct Wanted {
+    pub write_id: WriteId,
+    pub bucket: BucketId,
+    pub layout: Layout,
+}
+
+impl Wanted {
+    pub fn shape(&self) -> ShardShape {
+        let geometry = self.layout.geometry();
+        ShardShape {
+            bucket: self.bucket,
+            data_shards: geometry.data() as u8,
+            parity_shards: geometry.parity() as u8,
+            len: self.layout.shard_len(),
+        }
+    }
+}
+
+/// The shards of one write.
+pub(super) struct Source {
+    wanted: Wanted,
+    ranks: Vec<Rank>,
+    codec: Arc<Codec>,
+    suspects: Arc<Suspects>,
+    damage: mpsc::Sender<DamageReport>,
+    /// A shard could not be read though it may be whole.
+    unanswered: bool,
+}
+
+/// One shard as far as this read knows it.
+struct Rank {
+    name: ShardName,
+    /// `None` once nothing can be read from it.
+    disk: Option<Arc<dyn Disk>>,
+    reader: Option<Arc<dyn ShardReader>>,
+    /// Its disk missed a deadline lately: asked only when the others have too little.
+    late: bool,
+    reported: bool,
+}
+
+impl Source {
+    pub fn new<'a>(
+        wanted: Wanted,
+        places: impl Iterator<Item = (&'a ShardPlace, Holder)>,
+        codec: Arc<Codec>,
+        suspects: Arc<Suspects>,
+        damage: mpsc::Sender<DamageReport>,
+    ) -> Source {
+        let mut unanswered = false;
+        let ranks: Vec<Rank> = places
+            .zip(0..)
+            .map(|((place, holder), rank)| {
+                unanswered |= matches!(holder, Holder::Away);
+                let disk = match holder {
+                    Holder::Here(disk) if !place.missing => Some(disk),
+                    Holder::Here(_) | Holder::Away | Holder::Gone => None,
+                };
+                Rank {
+                    name: ShardName {
+                        write_id: wanted.write_id,
+                        rank,
+                        generation: place.generation,
+                    },
+                    disk,
+                    reader: None,
+                    late: suspects.contains(place.disk),
+                    reported: false,
+                }
+            })
+            .collect();
+        Source {
+            wanted,
+            ranks,
+            codec,
+            suspects,
+            damage,
+            unanswered,
+        }
+    }
+
+    /// The bytes of a window, in order.
+    async fn fetch(&mut self, window: ByteRange) -> Result<VecDeque<Bytes>> {
+        let pieces = self.wanted.layout.pieces(window);
+        let mut spans: Vec<Option<Range<u64>>> = vec![None; self.ranks.len()];
+        for piece in &pieces {
+            let span = spans[piece.rank].get_or_insert(piece.span.clone());
+            span.end = piece.span.end;
+        }
+        let wanted = spans.iter().enumerate();
+        let wanted = wanted.filter(|(rank, _)| !self.ranks[*rank].late);
+        let wanted = wanted.filter_map(|(rank, span)| Some((rank, blocks_of(span.as_ref()?))));
+        let mut read = vec![None; self.ranks.len()];
+        for (rank, blocks) in self.read_ranks(wanted.collect()).await {
+            read[rank] = blocks;
+        }
+        let rebuilt = self.rebuild(&pieces, &read).await?;
+        let mut bytes = VecDeque::with_capacity(pieces.len());
+        for piece in &pieces {
+            match read[piece.rank].as_ref().and_then(|b| b.span(&piece.span)) {
+                Some(whole) => bytes.push_back(whole),
+                None => self.assemble(piece, &read, &rebuilt, &mut bytes),
+            }
+        }
+        Ok(bytes)
+    }
+
+    /// Gives a piece block by block, from what was read and what was rebuilt.
+    fn assemble(
+        &self,
+        piece: &Piece,
+        read: &[Option<Blocks>],
+        rebuilt: &HashMap<(usize, u64), Bytes>,
+        bytes: &mut VecDeque<Bytes>,
+    ) {
+        for block in blocks_of(&piece.span) {
+            let span = block_span(block, self.wanted.layout.shard_len());
+            let part = span.start.max(piece.span.start)..span.end.min(piece.span.end);
+            let whole = match rebuilt.get(&(piece.rank, block)) {
+                Some(block) => Some(block.clone()),
+                None => read[piece.rank].as_ref().and_then(|b| b.span(&span)),
+            };
+            let whole = whole.expect("what was not read was rebuilt");
+            let within = (part.start - span.start) as usize..(part.end - span.start) as usize;
+            bytes.push_back(whole.slice(within));
+        }
+    }
+
+    /// Rebuilds the data blocks of `pieces` that could not be read.
+    async fn rebuild(
+        &mut self,
+        pieces: &[Piece],
+        read: &[Option<Blocks>],
+    ) -> Result<HashMap<(usize, u64), Bytes>> {
+        let shard_len = self.wanted.layout.shard_len();
+        let good = |read: &Option<Blocks>, block: u64| -> Option<Bytes> {
+            read.as_ref()?.span(&block_span(block, shard_len))
+        };
+        let mut lost = BTreeSet::new();
+        for piece in pieces {
+            for block in blocks_of(&piece.span) {
+                if good(&read[piece.rank], block).is_none() {
+                    lost.insert((piece.rank, block));
+                }
+            }
+        }
+        let rows: BTreeSet<u64> = lost.iter().map(|(_, block)| *block).collect();
+        let (Some(first), Some(last)) = (rows.first(), rows.last()) else {
+            return Ok(HashMap::new());
+        };
+        let range = *first..*last + 1;
+        let mut chunks: HashMap<u64, Vec<Option<Bytes>>> = rows
+            .iter()
+            .map(|row| (*row, read.iter().map(|r| good(r, *row)).collect()))
+            .collect();
+        self.read_more(range, &mut chunks).await?;
+
+        let mut rebuilt = HashMap::new();
+        for (row, blocks) in chunks {
+            let mut blocks: Vec<Option<Vec<u8>>> = blocks
+                .into_iter()
+                .map(|block| block.map(|b| b.to_vec()))
+                .collect();
+            let done = self.codec.reconstruct_data(&mut blocks);
+            done.map_err(|e| Error::Corrupt(format!("{}: {e}", self.wanted.write_id)))?;
+            for (rank, block) in lost.iter().filter(|(_, block)| *block == row) {
+                let bytes = blocks[*rank].take().expect("all data blocks are rebuilt");
+                rebuilt.insert((*rank, *block), Bytes::from(bytes));
+            }
+        }
+        Ok(rebuilt)
+    }
+
+    /// These rows of blocks, each with as many as the code takes.
+    pub async fn rows(&mut self, range: Range<u64>) -> Result<Vec<Vec<Option<Vec<u8>>>>> {
+        let nothing = vec![None; self.ranks.len()];
+        let mut rows: HashMap<u64, Vec<Option<Bytes>>> =
+            range.clone().map(|row| (row, nothing.clone())).collect();
+        self.read_more(range.clone(), &mut rows).await?;
+        let owned = |row: Vec<Option<Bytes>>| -> Vec<Option<Vec<u8>>> {
+            row.into_iter()
+                .map(|block| block.map(|b| b.to_vec()))
+                .collect()
+        };
+        Ok(range
+            .filter_map(|row| rows.remove(&row).map(owned))
+            .collect())
+    }
+
+    /// Reads rows of blocks from further shards until each of `rows` has as many as it takes.
+    async fn read_more(
+        &mut self,
+        range: Range<u64>,
+        rows: &mut HashMap<u64, Vec<Option<Bytes>>>,
+    ) -> Result<()> {
+        let shard_len = self.wanted.layout.shard_len();
+        let needed = self.wanted.layout.geometry().data();
+        // Shards that miss something of these rows and have not been asked for all of them.
+        let lacks = |rank: usize| rows.values().any(|row| row[rank].is_none());
+        let mut others: Vec<usize> = (0..self.ranks.len()).filter(|r| lacks(*r)).collect();
+        others.sort_by_key(|rank| self.ranks[*rank].late);
+        loop {
+            let have = rows.values().map(|row| row.iter().flatten().count());
+            let short = needed.saturating_sub(have.min().unwrap_or(needed));
+            if short == 0 {
+                return Ok(());
+            }
+            if others.is_empty() {
+                return Err(self.too_few());
+            }
+            let next: Vec<(usize, Range<u64>)> = others
+                .drain(..short.min(others.len()))
+                .map(|rank| (rank, range.clone()))
+                .collect();
+            for (rank, blocks) in self.read_ranks(next).await {
+                let Some(blocks) = blocks else { continue };
+                for (row, found) in rows.iter_mut() {
+                    let block = blocks.span(&block_span(*row, shard_len));
+                    found[rank] = found[rank].take().or(block);
+                }
+            }
+        }
+    }
+
+    fn too_few(&self) -> Error {
+        let what = format!("too few shards of {} can be read", self.wanted.write_id);
+        match self.unanswered {
+            true => Error::Unavailable(what),
+            false => Error::Corrupt(what),
+        }
+    }
+
+    /// Reads blocks of several shards side by side and takes note of what is damaged.
+    async fn read_ranks(
+        &mut self,
+        wanted: Vec<(usize, Range<u64>)>,
+    ) -> Vec<(usize, Option<Blocks>)> {
+        let reads = wanted.into_iter().map(|(rank, blocks)| {
+            let shard = &self.ranks[rank];
+            let (disk, reader) = (shard.disk.clone(), shard.reader.clone());
+            let (name, of) = (shard.name, self.wanted);
+            async move {
+                let Some(disk) = disk else {
+                    return (rank, None);
+                };
+                (rank, Some(read_shard(disk, reader, name, of, blocks).await))
+            }
+        });
+        let answers = join_all(reads).await;
+        answers
+            .into_iter()
+            .map(|(rank, answer)| (rank, answer.and_then(|answer| self.note(rank, answer))))
+            .collect()
+    }
+
+    /// Remembers what an answer tells of its shard.
+    fn note(
+        &mut self,
+        rank: usize,
+        answer: Result<(Arc<dyn ShardReader>, Blocks), DiskError>,
+    ) -> Option<Blocks> {
+        let shard = &mut self.ranks[rank];
+        match answer {
+            Ok((reader, blocks)) => {
+                shard.reader = Some(reader);
+                if !blocks.is_intact() {
+                    self.report(rank, "blocks do not verify");
+                }
+                Some(blocks)
+            }
+            Err(error) => {
+                let disk = shard.disk.take();
+                match &error {
+                    DiskError::Missing | DiskError::Corrupt(_) => {
+                        self.report(rank, &error.to_string());
+                    }
+                    DiskError::Io(_) | DiskError::Down(_) | DiskError::Full => {
+                        self.unanswered = true;
+                        let late = disk.filter(|_| is_late(&error));
+                        late.iter().for_each(|disk| self.suspects.add(disk.id()));
+                    }
+                }
+                None
+            }
+        }
+    }
+
+    /// Once for each shard and read.
+    fn report(&mut self, rank: usize, what: &str) {
+        let shard = &mut self.ranks[rank];
+        if std::mem::replace(&mut shard.reported, true) {
+            return;
+        }
+        let (write_id, rank) = (shard.name.write_id, shard.name.rank);
+        tracing::warn!(%write_id, rank, what, "shard is damaged");
+        if self
+            .damage
+            .try_send(DamageReport { write_id, rank })
+            .is_err()
+        {
+            tracing::debug!(%write_id, rank, "damage report dropped");
+        }
+    }
+}
+
+async fn read_shard(
+    disk: Arc<dyn Disk>,
+    reader: Option<Arc<dyn ShardReader>>,
+    name: ShardName,
+    of: Wanted,
+    blocks: Range<u64>,
+) -> Result<(Arc<dyn ShardReader>, Blocks), DiskError> {
+    let reader = match reader {
+        Some(reader) => reader,
+        None => Arc::from(within_deadline(disk.open(name, of.shape())).await?),
+    };
+    let read = within_deadline(reader.read(blocks)).await?;
+    Ok((reader, read))
+}
+
+type Fetch = JoinHandle<(Source, Result<VecDeque<Bytes>>)>;
+
+/// Gives out one window while the next is read.
+pub(super) struct Reader {
+    layout: Layout,
+    /// What no fetch has been started for.
+    rest: ByteRange,
+    fetch: Option<Fetch>,
+    ready: VecDeque<Bytes>,
+    failed: bool,
+}
+
+impl Reader {
+    /// Reads the first window, so that what can't be read at all fails before anything is given.
+    pub async fn open(mut source: Source, range: ByteRange) -> Result<Reader> {
+        let layout = source.wanted.layout;
+        assert!(range.end <= layout.size(), "a range lies within its object");
+        let window = layout.window(range, WINDOW_BYTES);
+        let mut reader = Reader {
+            layout,
+            rest: ByteRange {
+                start: window.end,
+                end: range.end,
+            },
+            fetch: None,
+            ready: source.fetch(window).await?,
+            failed: false,
+        };
+        reader.start(source);
+        Ok(reader)
+    }
+
+    fn start(&mut self, mut source: Source) {
+        if self.rest.is_empty() {
+            return;
+        }
+        let window = self.layout.window(self.rest, WINDOW_BYTES);
+        self.rest.start = window.end;
+        self.fetch = Some(tokio::spawn(async move {
+            let fetched = source.fetch(window).await;
+            (source, fetched)
+        }));
+    }
+}
+
+#[async_trait]
+impl BodyReader for Reader {
+    async fn next(&mut self) -> Result<Option<Bytes>> {
+        loop {
+            if let Some(piece) = self.ready.pop_front() {
+                return Ok(Some(piece));
+            }
+            if self.failed {
+                return Err(Error::Unavailable("the read has failed before".into()));
+            }
+            let Some(fetch) = &mut self.fetch else {
+                return Ok(None);
+            };
+            let ended = fetch.await;
+            self.fetch = None;
+            self.failed = true;
+            let (source, fetched) = ended.map_err(|_| Error::Closing)?;
+            self.ready = fetched?;
+            self.failed = false;
+            self.start(source);
+        }
+    }
+}

@@ -1,0 +1,266 @@
+//! Coding a write again: its bytes as a whole new set of shards, in the geometry of its class.
+//!
+//! What was written while disks were away or full has fewer shards than its class and bears fewer
+//! losses. Its bytes are read as for a client, every block verified, and written as a body is,
+//! under the same write id and a generation that none of its shards has had. Each new shard is
+//! synced and read back before the set is given; what it then means is the caller's to commit.
+//! Power goes in between: the new shards are in their disks' lists of unconfirmed ones, and gc asks
+//! the metadata whether they were named.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use tokio::sync::OwnedSemaphorePermit;
+
+use super::erasure::{CHUNK_SIZE_BYTES, Geometry, Layout};
+use super::placement::{self, Candidate};
+use super::rebuild::{Verify, fresh_generation, verify};
+use super::write::{Plan, Target, Write};
+use super::{Pace, Paused, Shards, Unhealed, layout_of, read, shard_name};
+use crate::disk::Disk;
+use crate::error::{Error, Result};
+use crate::shard_set::ShardSet;
+use crate::store::{Body, BodyReader};
+use crate::types::{BucketId, ByteRange, Digest, Epoch, WriteId};
+
+/// It leaves one part in so many of each disk to what clients write: the old shards stay until the
+/// floor has passed.
+const LEFT_FREE_PART: u64 = 64;
+
+/// A write and its shards.
+#[derive(Clone, Copy, Debug)]
+pub struct Stored<'a> {
+    pub write_id: WriteId,
+    pub bucket: BucketId,
+    pub size: u64,
+    pub set: &'a ShardSet,
+}
+
+impl Shards {
+    /// Whether so many disks are up that a write of some class could be as wide as its class.
+    pub async fn can_write_wide(&self) -> bool {
+        let up = self.spaces().await.len();
+        let named = self.classes.by_name.values();
+        let mut all = named.chain([&self.classes.default]);
+        all.any(|geometry| geometry.total() <= up)
+    }
+
+    /// `None` where the set has as many shards as its class has now. The caller holds `epoch` since
+    /// before it knew of the set, and until it has named the new one.
+    pub async fn recode(
+        &self,
+        write: Stored<'_>,
+        epoch: Epoch,
+        pace: &Pace,
+    ) -> Result<Option<ShardSet>, Unhealed> {
+        let wanted = self.classes.geometry(&write.set.class);
+        if write.set.shards.len() >= wanted.total() {
+            return Ok(None);
+        }
+        let layout = layout_of(write.write_id, write.size, write.set);
+        layout.map_err(lost)?;
+        let layout = Layout::new(wanted, CHUNK_SIZE_BYTES, write.size);
+        let layout = layout.ok_or_else(|| Unhealed::Lost("no layout".into()))?;
+        let (disks, _permits) = self.places_for(write, layout).await?;
+        let known: Vec<u32> = write.set.places().map(|at| at.generation).collect();
+        let target = Target {
+            write_id: write.write_id,
+            epoch,
+            bucket: write.bucket,
+            generation: fresh_generation(&known),
+        };
+        let set = self.write_again(write, target, wanted, disks, pace).await?;
+        match self.read_back(write, layout, &set, pace).await {
+            Ok(()) => Ok(Some(set)),
+            Err(error) => {
+                self.drop_unnamed(write.write_id, &set).await;
+                Err(error)
+            }
+        }
+    }
+
+    /// A disk with room for each new shard, and one of its places for what is made anew.
+    async fn places_for(
+        &self,
+        write: Stored<'_>,
+        layout: Layout,
+    ) -> Result<(Vec<Arc<dyn Disk>>, Vec<OwnedSemaphorePermit>), Unhealed> {
+        let len = layout.shard_len().max(1);
+        let spaces = self.spaces().await;
+        let candidates: Vec<Candidate> = spaces
+            .iter()
+            .filter(|(_, space)| space.above_reserve >= len + space.total / LEFT_FREE_PART)
+            .map(|(disk, space)| Candidate {
+                disk: disk.id(),
+                weight: space.above_reserve,
+            })
+            .collect();
+        let mut order = placement::order(write.write_id, &candidates);
+        order.truncate(layout.geometry().total());
+        let chosen = order.iter().filter_map(|id| {
+            let found = spaces.iter().find(|(disk, _)| disk.id() == *id);
+            found.map(|(disk, _)| Arc::clone(disk))
+        });
+        let chosen: Vec<_> = chosen.collect();
+        if chosen.len() < layout.geometry().total() {
+            return Err(Unhealed::NoDisk);
+        }
+        // All who wait for several places wait for them in one order, and so not for each other.
+        order.sort_unstable();
+        let mut permits = Vec::with_capacity(order.len());
+        for disk in order {
+            let permit = self.rebuild_places(disk).acquire_owned().await;
+            permits.push(permit.map_err(|e| Unhealed::Unavailable(e.to_string()))?);
+        }
+        Ok((chosen, permits))
+    }
+
+    /// The new shards, all of them durable.
+    async fn write_again(
+        &self,
+        write: Stored<'_>,
+        target: Target,
+        geometry: Geometry,
+        disks: Vec<Arc<dyn Disk>>,
+        pace: &Pace,
+    ) -> Result<ShardSet, Unhealed> {
+        let Stored {
+            write_id,
+            bucket,
+            size,
+            set,
+        } = write;
+        let whole = ByteRange {
+            start: 0,
+            end: size,
+        };
+        let reader = self.read(write_id, bucket, size, set, whole).await;
+        let mut source = Source {
+            reader: reader.map_err(lost)?,
+            geometry,
+            size,
+            pace,
+            failed: None,
+        };
+        let plan = Plan {
+            geometry,
+            narrow: false,
+            disks,
+            size_hint: Some(size),
+        };
+        let codec = self.codecs.get(geometry);
+        let mut written = Write::begin(target, plan, codec, Arc::clone(&self.suspects));
+        let streamed = written.stream(Bytes::new(), &mut source).await;
+        if let Some(failed) = source.failed {
+            return Err(failed);
+        }
+        let streamed = streamed.map_err(unwritten)?;
+        if streamed != size {
+            let what = format!("{streamed} bytes of {write_id} instead of {size}");
+            return Err(Unhealed::Lost(what));
+        }
+        let new = written.finish(size, &set.class).await.map_err(unwritten)?;
+        if new.shards.iter().any(|place| place.missing) {
+            self.drop_unnamed(write_id, &new).await;
+            let what = "a disk failed while a write was coded again".to_owned();
+            return Err(Unhealed::Unavailable(what));
+        }
+        Ok(new)
+    }
+
+    async fn read_back(
+        &self,
+        write: Stored<'_>,
+        layout: Layout,
+        set: &ShardSet,
+        pace: &Pace,
+    ) -> Result<(), Unhealed> {
+        let shape = read::Wanted {
+            write_id: write.write_id,
+            bucket: write.bucket,
+            layout,
+        }
+        .shape();
+        let roster = self.roster();
+        for (rank, place) in (0..).zip(&set.shards) {
+            let disk = roster.disk(place.disk).ok_or(Unhealed::NoDisk)?;
+            let name = shard_name(write.write_id, rank, place.at());
+            let read = verify(disk.as_ref(), name, shape, place.checksum, pace).await;
+            read.map_err(|error| match error {
+                Verify::Paused(paused) => Unhealed::Paused(paused),
+                Verify::Disk(error) => Unhealed::Disk {
+                    disk: place.disk,
+                    error,
+                },
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Surely named by nothing. What stays all the same is on the disks' lists.
+    async fn drop_unnamed(&self, write_id: WriteId, set: &ShardSet) {
+        self.remove(write_id, (0..).zip(set.places())).await;
+    }
+}
+
+/// What a read that failed says of the bytes.
+fn lost(error: Error) -> Unhealed {
+    match error {
+        Error::Corrupt(what) => Unhealed::Lost(what),
+        other => Unhealed::Unavailable(other.to_string()),
+    }
+}
+
+/// What a write that failed says of the disks.
+fn unwritten(error: Error) -> Unhealed {
+    match error {
+        Error::Full(_) => Unhealed::NoDisk,
+        other => Unhealed::Unavailable(other.to_string()),
+    }
+}
+
+/// What was read, as the body of a write.
+struct Source<'a> {
+    reader: Box<dyn BodyReader>,
+    /// The new one.
+    geometry: Geometry,
+    size: u64,
+    pace: &'a Pace,
+    /// Why it ended before its end.
+    failed: Option<Unhealed>,
+}
+
+#[async_trait]
+impl Body for Source<'_> {
+    async fn next(&mut self) -> Result<Option<Bytes>> {
+        let next = self.reader.next().await;
+        let piece = match next {
+            Ok(Some(piece)) => piece,
+            Ok(None) => return Ok(None),
+            Err(error) => return Err(self.fail(lost(error))),
+        };
+        let shards = self.geometry.total() as u64;
+        let cost = piece.len() as u64 * shards / self.geometry.data() as u64;
+        match self.pace.take(cost).await {
+            Ok(()) => Ok(Some(piece)),
+            Err(paused @ Paused) => Err(self.fail(paused.into())),
+        }
+    }
+
+    fn digest(&mut self) -> Digest {
+        unreachable!("bytes that are coded again keep the digest that they have")
+    }
+
+    fn size_hint(&self) -> Option<u64> {
+        Some(self.size)
+    }
+}
+
+impl Source<'_> {
+    fn fail(&mut self, why: Unhealed) -> Error {
+        let error = Error::Body(why.to_string().into());
+        self.failed = Some(why);
+        error
+    }
+}

@@ -1,0 +1,244 @@
+#![allow(clippy::unwrap_used)]
+use std::fs;
+use std::path::PathBuf;
+
+use bytes::Bytes;
+
+use super::*;
+use crate::engine::testing::{self, Whole};
+use crate::engine::{Engine, Options};
+use crate::error::{Error, Refusal};
+use crate::store::{BodyReader, CompleteUpload, CompletedPart, DeleteObject, ObjectStore as _};
+use crate::types::{BucketId, ByteRange, UploadedPart, VersionSelector, WriteId};
+
+/// Enough for several blocks, so that a reader has not all of it at once.
+const LEN: usize = 9_000_000;
+
+fn bytes(seed: u8) -> Bytes {
+    (0..LEN).map(|n| (n / 251) as u8 ^ seed).collect()
+}
+
+/// A store on two disks and a collector whose rounds are the test's.
+struct Bench {
+    _root: tempfile::TempDir,
+    directories: Vec<PathBuf>,
+    engine: Arc<Engine>,
+    bucket: BucketId,
+    collector: Collector,
+}
+
+impl Bench {
+    async fn new() -> Bench {
+        let root = tempfile::tempdir().unwrap();
+        let directories: Vec<_> = (0..2).map(|n| root.path().join(format!("{n}"))).collect();
+        let engine = Engine::open(Options::new(directories.clone()))
+            .await
+            .unwrap();
+        let bucket = testing::create_bucket(&engine).await;
+        let collector = Collector::new(
+            engine.env.clone(),
+            engine.objects.clone(),
+            engine.epochs.clone(),
+            Some(engine.shards.clone()),
+            Arc::default(),
+        );
+        Bench {
+            _root: root,
+            directories,
+            engine,
+            bucket,
+            collector,
+        }
+    }
+
+    async fn put(&self, key: &str, seed: u8) {
+        let mut body = Whole::new(bytes(seed));
+        testing::put(&self.engine, self.bucket, key, &mut body).await;
+    }
+
+    async fn reader(&self, key: &str) -> Result<Box<dyn BodyReader>> {
+        let latest = VersionSelector::Latest;
+        let handle = self.engine.open_object(self.bucket, key, latest).await?;
+        let end = LEN as u64;
+        handle.read(ByteRange { start: 0, end }).await
+    }
+
+    async fn delete(&self, key: &str) {
+        let delete = DeleteObject {
+            key: key.into(),
+            version: VersionSelector::Latest,
+            condition: Default::default(),
+        };
+        self.engine
+            .delete_object(self.bucket, delete)
+            .await
+            .unwrap();
+    }
+
+    async fn part(&self, key: &str, seed: u8) -> (crate::types::UploadId, UploadedPart) {
+        let upload = testing::create_upload(&self.engine, self.bucket, key).await;
+        let mut body = Whole::new(bytes(seed));
+        let put = self
+            .engine
+            .upload_part(self.bucket, key, upload, 1, &mut body);
+        (upload, put.await.unwrap())
+    }
+
+    /// More rounds than any epoch lasts that nobody holds.
+    async fn collect(&self) {
+        for _ in 0..3 {
+            self.collector.round().await.unwrap();
+        }
+    }
+
+    fn files(&self) -> usize {
+        let folders = self.directories.iter().flat_map(|dir| {
+            let folders = fs::read_dir(dir.join("shards")).unwrap();
+            folders.map(|folder| folder.unwrap().path())
+        });
+        folders
+            .map(|folder| fs::read_dir(folder).unwrap().count())
+            .sum()
+    }
+}
+
+#[tokio::test]
+async fn b_19_a_slow_reader_keeps_what_it_reads_and_no_longer() {
+    let bench = Bench::new().await;
+    bench.put("k", 1).await;
+    let mut reader = bench.reader("k").await.unwrap();
+    let first = reader.next().await.unwrap().unwrap();
+    assert!(first.len() < LEN);
+    bench.delete("k").await;
+    bench.collect().await;
+    assert_eq!(bench.files(), 2);
+    let rest = testing::rest(reader).await;
+    assert!([&first[..], &rest].concat() == bytes(1));
+    bench.collect().await;
+    assert_eq!(bench.files(), 0);
+    bench.engine.close().await;
+}
+
+#[tokio::test]
+async fn b_19_r_02_a_writer_slower_than_the_floor_is_refused_and_names_nothing() {
+    let bench = Bench::new().await;
+    let engine = &bench.engine;
+    let epoch = engine.epochs.begin();
+    let mut body = Whole::new(bytes(1));
+    let written = engine.write_body(&epoch, bench.bucket, "", &mut body).await;
+    let (data, digest) = written.unwrap();
+    // As if this process had not held its epoch: another one raises the floor past it.
+    let other = Collector {
+        epochs: Arc::new(Epochs::new(epoch.epoch())),
+        ..Collector::new(
+            engine.env.clone(),
+            engine.objects.clone(),
+            engine.epochs.clone(),
+            Some(engine.shards.clone()),
+            Arc::default(),
+        )
+    };
+    other.round().await.unwrap();
+    assert_eq!(bench.files(), 0, "unnamed and below the floor");
+    let change = Change::PutObject {
+        bucket: bench.bucket,
+        key: "k".into(),
+        attributes: Default::default(),
+        condition: Default::default(),
+        data: data.clone(),
+        digest,
+        nonce: 0,
+    };
+    let refused = engine.commit_data(epoch, data, change).await;
+    assert!(
+        matches!(
+            refused,
+            Err(Error::Refused(Refusal::EpochBelowFloor) | Error::Expired)
+        ),
+        "{refused:?}"
+    );
+    let gone = bench.reader("k").await.map(drop);
+    assert!(matches!(gone, Err(Error::Refused(Refusal::NoSuchKey))));
+    engine.close().await;
+}
+
+#[tokio::test]
+async fn b_20_a_copy_keeps_the_bytes_that_it_shares() {
+    let bench = Bench::new().await;
+    bench.put("k", 1).await;
+    let latest = VersionSelector::Latest;
+    let source = bench
+        .engine
+        .open_object(bench.bucket, "k", latest)
+        .await
+        .unwrap();
+    let copy = testing::object("copy");
+    let linked = bench
+        .engine
+        .link_object(bench.bucket, source.as_ref(), copy);
+    linked.await.unwrap();
+    drop(source);
+    bench.delete("k").await;
+    bench.collect().await;
+    let reader = bench.reader("copy").await.unwrap();
+    assert!(testing::rest(reader).await == bytes(1));
+    bench.delete("copy").await;
+    bench.collect().await;
+    assert_eq!(bench.files(), 0);
+    bench.engine.close().await;
+}
+
+#[tokio::test]
+async fn b_21_aborting_an_upload_takes_nothing_that_an_object_uses() {
+    let bench = Bench::new().await;
+    let (done, part) = bench.part("k", 1).await;
+    let complete = CompleteUpload {
+        key: "k".into(),
+        upload: done,
+        parts: vec![CompletedPart {
+            number: 1,
+            etag: part.etag,
+            checksum: None,
+        }],
+        checksum: None,
+        size: None,
+        condition: Default::default(),
+    };
+    bench
+        .engine
+        .complete_upload(bench.bucket, complete)
+        .await
+        .unwrap();
+    let (given_up, _) = bench.part("k", 2).await;
+    assert_eq!(bench.files(), 4);
+    let abort = bench.engine.abort_upload(bench.bucket, "k", given_up);
+    abort.await.unwrap();
+    // The one that became the object is no upload any more.
+    let gone = bench.engine.abort_upload(bench.bucket, "k", done).await;
+    assert!(gone.is_err());
+    bench.collect().await;
+    assert_eq!(bench.files(), 2);
+    let reader = bench.reader("k").await.unwrap();
+    assert!(testing::rest(reader).await == bytes(1));
+    bench.engine.close().await;
+}
+
+#[tokio::test]
+async fn b_05_a_garbage_row_stays_until_its_files_are_surely_gone() {
+    let bench = Bench::new().await;
+    bench.put("k", 1).await;
+    bench.delete("k").await;
+    let disk = &bench.engine.shards.disks()[1];
+    disk.fail("as a test");
+    bench.collect().await;
+    assert_eq!(bench.files(), 1);
+    let most = Epoch(u64::MAX);
+    let rows = bench
+        .engine
+        .objects
+        .read(move |view| view.garbage(None, most, 10));
+    let rows = rows.await.unwrap();
+    assert_eq!(rows.len(), 1);
+    assert_ne!(rows[0].write_id, WriteId([0; 16]));
+    bench.engine.close().await;
+}

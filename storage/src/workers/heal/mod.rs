@@ -1,0 +1,363 @@
+//! Heal: makes shards anew that the queue says may not be what their rows say.
+//!
+//! The queue is the metadata's: rows come with what causes them and go with what settles them, in
+//! the same batch. The healer goes through it in rounds, woken by whoever adds to it:
+//!
+//! 1. A look at the shard. Whole: the row is taken off. On a disk that is away: the row waits, for
+//!    offline is not missing. Not decided: the row waits and is tried again.
+//! 2. A new shard, noted in its disk's list of unconfirmed ones before its file can exist, made
+//!    from k others, synced and read back. Power goes here: gc asks the metadata, finds that
+//!    nothing names it, and removes it below the floor.
+//! 3. One command swaps the reference, if the row still has the old shard; the old one goes into
+//!    garbage and the queue's row goes, in the same batch. Refused, the new shard is an orphan.
+//!    Power goes here: as with a PUT, gc confirms what is named.
+//!
+//! Nothing is removed by heal but what it made itself. Fewer than k good shards: the row stays, is
+//! counted as lost, and is tried again, as a disk may still come back.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use futures_util::StreamExt as _;
+use futures_util::stream;
+use tokio::time::Instant;
+
+use super::reencode::Recoder;
+use super::retries::{RETRY_AFTER, Retries, rest};
+use super::wakeup::Wakeup;
+use crate::error::{Error, Refusal, Result};
+use crate::meta::command::{Change, HealEntry, Swap};
+use crate::meta::view::Owed;
+use crate::raft::epochs::EpochGuard;
+use crate::raft::proposer::Proposer;
+use crate::shard_set::{ShardAt, ShardPlace};
+use crate::shards::{Examined, Owing, Pace, Paused, Shards, Unhealed};
+use crate::types::WriteId;
+
+/// Rows of the queue that are looked at in one step.
+const PAGE_LEN: usize = 256;
+/// Writes that are healed at once: so many reads at most are under way on one disk.
+const WRITES_AT_ONCE: usize = 8;
+
+/// What heal has done since the process began.
+#[derive(Default)]
+pub struct Counts {
+    pub healed: AtomicU64,
+    pub failed: AtomicU64,
+    /// Queued, and found whole.
+    pub whole: AtomicU64,
+    pub bytes: AtomicU64,
+}
+
+/// What the last round left in the queue.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Left {
+    /// Their disks are away.
+    pub waiting: u64,
+    /// There is no disk to put them on.
+    pub no_disk: u64,
+    /// Fewer good shards are left than it takes.
+    pub lost: u64,
+    /// Tried again later.
+    pub failed: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Outcome {
+    Healed,
+    Whole(ShardAt),
+    Waiting,
+    NoDisk,
+    Lost,
+    Failed,
+}
+
+pub struct Healer {
+    objects: Proposer,
+    shards: Arc<Shards>,
+    pace: Arc<Pace>,
+    queued: Wakeup,
+    retries: Retries<HealEntry, Outcome>,
+    left: Mutex<Left>,
+    pub counts: Counts,
+    /// Goes through a queue of its own, beside this one.
+    pub recoder: Recoder,
+}
+
+impl Healer {
+    pub fn new(objects: Proposer, shards: Arc<Shards>, pace: Arc<Pace>) -> Healer {
+        let recoder = Recoder::new(objects.clone(), shards.clone(), pace.clone());
+        Healer {
+            objects,
+            shards,
+            pace,
+            queued: Wakeup::default(),
+            retries: Retries::default(),
+            left: Mutex::default(),
+            counts: Counts::default(),
+            recoder,
+        }
+    }
+
+    /// The queue has got more, or what it has may have become possible.
+    pub fn wake(&self) {
+        self.queued.wake();
+    }
+
+    /// Bytes a second, or 0 for as fast as it goes; or not at all.
+    pub fn set_pace(&self, rate: u64, paused: bool) {
+        self.pace.set(rate, paused);
+        self.wake();
+        self.recoder.wake();
+    }
+
+    pub fn rate(&self) -> u64 {
+        self.pace.rate()
+    }
+
+    pub fn is_paused(&self) -> bool {
+        self.pace.is_paused()
+    }
+
+    /// A disk came or went: what failed or waited is tried at once.
+    pub fn wake_all(&self) {
+        self.retries.clear();
+        self.wake();
+        self.recoder.wake_all();
+    }
+
+    /// What the last round could not heal.
+    pub fn left(&self) -> Left {
+        *lock(&self.left)
+    }
+
+    /// For as long as this is polled.
+    pub async fn run(&self) {
+        tokio::join!(self.rounds(), self.recoder.run());
+    }
+
+    /// One round after the other.
+    async fn rounds(&self) {
+        loop {
+            self.pace.resumed().await;
+            let begun = Instant::now();
+            let due = match self.round().await {
+                Ok(left) => {
+                    *lock(&self.left) = left;
+                    self.retries.next_due(begun, left.no_disk > 0)
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "heal did not finish its round");
+                    Some(Instant::now() + RETRY_AFTER)
+                }
+            };
+            rest(begun, due, &self.queued).await;
+        }
+    }
+
+    /// Goes through the queue once.
+    async fn round(&self) -> Result<Left> {
+        let (mut left, mut after) = (Left::default(), None);
+        loop {
+            let page: Vec<(HealEntry, Option<Owed>)> = self
+                .objects
+                .group
+                .read(move |view| {
+                    let entries = view.heals(after, PAGE_LEN)?;
+                    let owed = |entry| Ok((entry, view.owed_shard(entry)?));
+                    entries.into_iter().map(owed).collect()
+                })
+                .await?;
+            let Some((last, _)) = page.last() else {
+                return Ok(left);
+            };
+            after = Some(*last);
+            if self.pace.is_paused() {
+                return Ok(left);
+            }
+            let writes = by_write(page.into_iter().filter_map(|(_, owed)| owed));
+            let healed = stream::iter(writes).map(|writes| self.heal_write(writes));
+            let mut healed = healed.buffer_unordered(WRITES_AT_ONCE);
+            let mut whole = Vec::new();
+            while let Some(outcomes) = healed.next().await {
+                for (entry, outcome) in outcomes {
+                    self.note(entry, outcome, &mut left, &mut whole);
+                }
+            }
+            if !whole.is_empty() {
+                self.settle(whole).await?;
+            }
+        }
+    }
+
+    fn note(
+        &self,
+        entry: HealEntry,
+        outcome: Outcome,
+        left: &mut Left,
+        whole: &mut Vec<(HealEntry, ShardAt)>,
+    ) {
+        match outcome {
+            Outcome::Healed => {}
+            Outcome::Whole(at) => whole.push((entry, at)),
+            Outcome::Waiting => left.waiting += 1,
+            Outcome::NoDisk => left.no_disk += 1,
+            Outcome::Lost => left.lost += 1,
+            Outcome::Failed => left.failed += 1,
+        }
+    }
+
+    /// The shards of one write, one after the other: each must know where the last one went.
+    async fn heal_write(&self, mut owed: Vec<Owed>) -> Vec<(HealEntry, Outcome)> {
+        let mut outcomes = Vec::with_capacity(owed.len());
+        for n in 0..owed.len() {
+            let entry = owed[n].entry;
+            if let Some(kind) = self.retries.not_yet_due(&entry) {
+                outcomes.push((entry, kind));
+                continue;
+            }
+            let outcome = match self.heal_shard(&owed[n]).await {
+                Ok((outcome, None)) => outcome,
+                Ok((outcome, Some(place))) => {
+                    for other in &mut owed {
+                        other.set.shards[usize::from(entry.rank)] = place.clone();
+                    }
+                    outcome
+                }
+                Err(Paused) => break,
+            };
+            self.remember(entry, outcome);
+            outcomes.push((entry, outcome));
+        }
+        outcomes
+    }
+
+    async fn heal_shard(&self, owed: &Owed) -> Result<(Outcome, Option<ShardPlace>), Paused> {
+        let HealEntry { write_id, rank } = owed.entry;
+        let shard = Owing {
+            write_id,
+            bucket: owed.bucket,
+            size: owed.size,
+            set: &owed.set,
+            rank,
+        };
+        let place = &owed.set.shards[usize::from(rank)];
+        let why = match self.shards.examine(shard, &self.pace).await? {
+            Examined::Whole => return Ok((Outcome::Whole(place.at()), None)),
+            Examined::Away => return Ok((Outcome::Waiting, None)),
+            Examined::Unknown(why) => {
+                tracing::info!(%write_id, rank, why, "a shard could not be looked at");
+                return Ok((Outcome::Failed, None));
+            }
+            Examined::Damaged(why) => why,
+        };
+        let epoch = self.objects.epochs.begin();
+        let rebuilt = match self.shards.rebuild(shard, epoch.epoch(), &self.pace).await {
+            Ok(rebuilt) => rebuilt,
+            Err(Unhealed::Paused(paused)) => return Err(paused),
+            Err(Unhealed::Lost(error)) => {
+                tracing::error!(%write_id, rank, error, "too little is left to make a shard anew");
+                return Ok((Outcome::Lost, None));
+            }
+            Err(Unhealed::NoDisk) => return Ok((Outcome::NoDisk, None)),
+            Err(error) => {
+                tracing::warn!(%write_id, rank, %error, "a shard was not made anew");
+                return Ok((Outcome::Failed, None));
+            }
+        };
+        let swap = Swap {
+            write_id,
+            rank,
+            from: place.at(),
+            to: rebuilt.at,
+            checksum: rebuilt.checksum,
+        };
+        let outcome = self.swap(swap, epoch).await;
+        if outcome != Outcome::Healed {
+            return Ok((outcome, None));
+        }
+        tracing::debug!(%write_id, rank, why, disk = %rebuilt.at.disk, "a shard was made anew");
+        let bytes = owed.size / u64::from(owed.set.data_shards.max(1));
+        self.counts.bytes.fetch_add(bytes, Ordering::Relaxed);
+        let place = ShardPlace {
+            disk: rebuilt.at.disk,
+            generation: rebuilt.at.generation,
+            checksum: rebuilt.checksum,
+            missing: false,
+        };
+        Ok((outcome, Some(place)))
+    }
+
+    /// Driven to its end whatever becomes of this.
+    async fn swap(&self, swap: Swap, epoch: EpochGuard) -> Outcome {
+        let answer = self
+            .objects
+            .propose_in(&epoch, Change::SwapShard(swap))
+            .await;
+        // Until here gc must not take the new shard for an orphan.
+        drop(epoch);
+        let Swap { write_id, rank, .. } = swap;
+        match answer {
+            Ok(_) => {
+                self.shards.confirm_shard(write_id, rank, swap.to);
+                Outcome::Healed
+            }
+            // Overwritten, deleted or healed by another meanwhile: gc takes the new one.
+            Err(Error::Refused(Refusal::Conflict)) => {
+                tracing::info!(%write_id, rank, "a shard changed while it was made anew");
+                Outcome::Failed
+            }
+            // Unknown: the disk's list keeps it until gc can ask.
+            Err(error) => {
+                tracing::warn!(%write_id, rank, %error, "a shard made anew is not named");
+                Outcome::Failed
+            }
+        }
+    }
+
+    async fn settle(&self, entries: Vec<(HealEntry, ShardAt)>) -> Result<()> {
+        let count = entries.len() as u64;
+        self.counts.whole.fetch_add(count, Ordering::Relaxed);
+        let settled = self.objects.propose(Change::SettleHeals { entries });
+        settled.await.map(drop)
+    }
+
+    fn remember(&self, entry: HealEntry, outcome: Outcome) {
+        match outcome {
+            Outcome::Healed => {
+                self.retries.forget(&entry);
+                self.counts.healed.fetch_add(1, Ordering::Relaxed);
+            }
+            Outcome::Whole(_) => self.retries.forget(&entry),
+            // A disk that comes back wakes all. What found none is due with all others like it.
+            Outcome::Waiting | Outcome::NoDisk => {}
+            Outcome::Lost | Outcome::Failed => {
+                self.counts.failed.fetch_add(1, Ordering::Relaxed);
+                self.retries.failed(entry, outcome);
+            }
+        }
+    }
+}
+
+/// Rows of one write follow each other in the queue.
+fn by_write(owed: impl Iterator<Item = Owed>) -> Vec<Vec<Owed>> {
+    let mut writes: Vec<Vec<Owed>> = Vec::new();
+    let mut last: Option<WriteId> = None;
+    for owed in owed {
+        match writes.last_mut() {
+            Some(write) if last == Some(owed.entry.write_id) => write.push(owed),
+            _ => {
+                last = Some(owed.entry.write_id);
+                writes.push(vec![owed]);
+            }
+        }
+    }
+    writes
+}
+
+fn lock<T>(slot: &Mutex<T>) -> MutexGuard<'_, T> {
+    slot.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests;

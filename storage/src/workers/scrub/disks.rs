@@ -1,0 +1,104 @@
+//! What a pass of scrub does with the disks themselves, once it has read their shards.
+//!
+//! Their **metadata** is read again from the files of each disk's database.
+//!
+//! **Strays** are files of shards that neither the disk's list of unconfirmed shards nor any row
+//! names, so that gc never met them. They are put on the list, and gc decides: it asks once more
+//! whether a row names them, and only below the floor.
+
+use std::sync::atomic::Ordering;
+
+use crate::error::Result;
+use crate::shard_set::ShardAt;
+use crate::shards::{Paused, ShardName};
+use crate::types::DiskId;
+use crate::workers::scrub::Scrubber;
+
+/// Of a database, so much is read in one go.
+const METADATA_STEP_BYTES: u64 = 1 << 20;
+/// Names that are looked up at once.
+const STEP_NAMES: usize = 1000;
+/// What looking at a name costs of the pace, about: its entry, its row, its part of the folder.
+const NAME_BYTES: u64 = 1 << 10;
+
+impl Scrubber {
+    pub(super) async fn disks(&self) -> Result<Result<(), Paused>> {
+        for disk in self.shards.disks() {
+            if self.read_metadata(disk.id()).await.is_err() {
+                return Ok(Err(Paused));
+            }
+            for folder in 0..=u8::MAX {
+                if self.find_strays(disk.id(), folder).await?.is_err() {
+                    return Ok(Err(Paused));
+                }
+            }
+        }
+        Ok(Ok(()))
+    }
+
+    /// What is damaged is not used again, and made anew from the other disks.
+    async fn read_metadata(&self, disk: DiskId) -> Result<(), Paused> {
+        let mut at = None;
+        loop {
+            let group = &self.objects.group;
+            let read = group.read_again(disk, at, METADATA_STEP_BYTES).await;
+            let (read, next) = match read {
+                Ok(read) => read,
+                Err(error) => {
+                    tracing::error!(%error, %disk, "a disk's metadata cannot be read again");
+                    self.counts.findings.fetch_add(1, Ordering::Relaxed);
+                    return Ok(());
+                }
+            };
+            self.pace.take(read).await?;
+            at = match next {
+                Some(next) => Some(next),
+                None => return Ok(()),
+            };
+        }
+    }
+
+    async fn find_strays(&self, disk: DiskId, folder: u8) -> Result<Result<(), Paused>> {
+        let names = match self.shards.unlisted(disk, folder).await {
+            Ok(names) => names,
+            // One bad folder does not hold up the pass: the next one looks again.
+            Err(error) => {
+                tracing::warn!(%error, folder, "a folder of shards is not looked through");
+                return Ok(Ok(()));
+            }
+        };
+        let cost = (names.len() as u64 + 1) * NAME_BYTES;
+        if self.pace.take(cost).await.is_err() {
+            return Ok(Err(Paused));
+        }
+        for names in names.chunks(STEP_NAMES) {
+            let names = names.to_vec();
+            let strays = self
+                .objects
+                .group
+                .read(move |view| {
+                    let mut strays = Vec::new();
+                    for name in &names {
+                        let generation = name.generation;
+                        let at = ShardAt { disk, generation };
+                        if !view.refers_to(name.write_id, name.rank, at)? {
+                            strays.push(*name);
+                        }
+                    }
+                    Ok(strays)
+                })
+                .await?;
+            if !strays.is_empty() {
+                self.list_strays(disk, strays).await?;
+            }
+        }
+        Ok(Ok(()))
+    }
+
+    /// Who may still read one of them began in this epoch or before, which the floor then guards.
+    async fn list_strays(&self, disk: DiskId, strays: Vec<ShardName>) -> Result<()> {
+        tracing::warn!(%disk, count = strays.len(), "shards that nothing names are left to gc");
+        let epoch = self.objects.epochs.begin();
+        self.shards.list_again(disk, strays, epoch.epoch()).await
+    }
+}

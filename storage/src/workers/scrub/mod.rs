@@ -1,0 +1,264 @@
+//! Scrub: reads every shard again, within a period, to find what has rotted while nobody read it.
+//!
+//! Redundancy is only worth what is still there: damage that is found when the next disk dies is
+//! found too late. A pass goes through the data rows in their order and reads each shard of them
+//! where its row says it is, block by block, header and footer. What is damaged or missing enters
+//! the heal queue; what is on a disk that is away is passed by. Then it goes over the disks
+//! themselves ([`disks`]).
+//!
+//! How far a pass is stands in the metadata, written after each step, so that a start goes on with
+//! it; a step that was cut is done again. A cursor that does not decode begins a new pass.
+
+mod disks;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use futures_util::{StreamExt as _, stream};
+use tokio::time::Instant;
+
+use super::heal::Healer;
+use super::wakeup::Wakeup;
+use crate::error::Result;
+use crate::meta::command::{Change, HealEntry, ScrubState, UpkeepSettings};
+use crate::meta::view::{Owed, View};
+use crate::raft::proposer::Proposer;
+use crate::shard_set::ShardAt;
+use crate::shards::{Examined, Owing, Pace, Paused, Shards};
+use crate::types::WriteId;
+
+/// Data rows of one step.
+const STEP_ROWS: usize = 64;
+/// Writes that are read at once.
+const WRITES_AT_ONCE: usize = 2;
+/// However little there is, it goes no slower: a pass that is behind can catch up.
+const RATE_MIN: u64 = 4 << 20;
+/// A pass is planned to take this part of its period, as something may delay it.
+const SPARE_PERCENT: u64 = 50;
+/// A step that failed is tried again after this.
+const RETRY_AFTER: Duration = Duration::from_secs(60);
+
+/// What scrub has done since the process began.
+#[derive(Default)]
+pub struct Counts {
+    pub shards: AtomicU64,
+    pub findings: AtomicU64,
+}
+
+pub struct Scrubber {
+    system: Proposer,
+    objects: Proposer,
+    shards: Arc<Shards>,
+    healer: Arc<Healer>,
+    pace: Pace,
+    wakeup: Wakeup,
+    pub counts: Counts,
+}
+
+impl Scrubber {
+    pub fn new(
+        system: Proposer,
+        objects: Proposer,
+        shards: Arc<Shards>,
+        healer: Arc<Healer>,
+    ) -> Scrubber {
+        Scrubber {
+            system,
+            objects,
+            shards,
+            healer,
+            pace: Pace::new(RATE_MIN, false),
+            wakeup: Wakeup::default(),
+            counts: Counts::default(),
+        }
+    }
+
+    /// The pass under way, or the last one.
+    pub async fn state(&self) -> Result<Option<ScrubState>> {
+        self.objects.group.read(|view| Ok(view.scrub())).await
+    }
+
+    /// Begins a pass now.
+    pub async fn begin(&self) -> Result<()> {
+        self.begin_anew().await?;
+        self.wake();
+        Ok(())
+    }
+
+    /// The settings or the pass changed.
+    pub fn wake(&self) {
+        self.wakeup.wake();
+    }
+
+    pub fn set_paused(&self, paused: bool) {
+        self.pace.set(self.pace.rate(), paused);
+        self.wake();
+    }
+
+    pub async fn run(&self) {
+        loop {
+            let due = self.pass().await.unwrap_or_else(|error| {
+                tracing::warn!(%error, "scrub does not go on");
+                Some(Instant::now() + RETRY_AFTER)
+            });
+            self.wakeup.wait(due).await;
+        }
+    }
+
+    /// Goes on with the pass; gives when the next one is due.
+    async fn pass(&self) -> Result<Option<Instant>> {
+        let settings = self
+            .system
+            .group
+            .read(|view| view.upkeep_settings())
+            .await?;
+        let period = settings.scrub_period();
+        self.pace
+            .set(self.rate(&settings).await, settings.scrub_paused);
+        if settings.scrub_paused {
+            return Ok(None);
+        }
+        let mut state = match self.state().await? {
+            Some(state) if state.finished.is_none() => state,
+            _ if period.is_zero() => return Ok(None),
+            Some(state) => {
+                // Of a clock that was ahead when it began nobody can tell, and it begins again.
+                let passed = u64::try_from(self.system.env.now().0 - state.started.0);
+                let passed = passed.map_or(period, Duration::from_millis);
+                let left = period.saturating_sub(passed);
+                if !left.is_zero() {
+                    return Ok(Some(Instant::now() + left));
+                }
+                self.begin_anew().await?
+            }
+            None => self.begin_anew().await?,
+        };
+        while state.finished.is_none() {
+            let Ok(next) = self.step(state).await? else {
+                return Ok(None);
+            };
+            let now = self.state().await?;
+            if now.is_some_and(|now| now.started != state.started) {
+                // Told to begin anew meanwhile.
+                return Ok(Some(Instant::now()));
+            }
+            self.note(next).await?;
+            state = next;
+        }
+        let ScrubState {
+            shards, findings, ..
+        } = state;
+        tracing::info!(shards, findings, "all shards were read");
+        Ok((!period.is_zero()).then(|| Instant::now() + period))
+    }
+
+    /// Reads the shards of the next rows.
+    async fn step(&self, mut state: ScrubState) -> Result<Result<ScrubState, Paused>> {
+        let after = state.after;
+        let (rows, last) = self
+            .objects
+            .group
+            .read(move |view| view.shard_sets(after, STEP_ROWS))
+            .await?;
+        let read = stream::iter(rows).map(|row| self.read_write(row));
+        let mut read = read.buffer_unordered(WRITES_AT_ONCE);
+        let mut entries = Vec::new();
+        while let Some(found) = read.next().await {
+            match found {
+                Ok((shards, damaged)) => {
+                    state.shards += shards;
+                    entries.extend(damaged);
+                }
+                Err(Paused) => return Ok(Err(Paused)),
+            }
+        }
+        if !entries.is_empty() {
+            let count = entries.len() as u64;
+            state.findings += count;
+            self.counts.findings.fetch_add(count, Ordering::Relaxed);
+            self.objects.propose(Change::QueueHeal { entries }).await?;
+            self.healer.wake();
+        }
+        match last {
+            Some(last) => state.after = Some(last),
+            // A cut begins the disks anew: they are little beside the shards.
+            None => match self.disks().await? {
+                Ok(()) => state.finished = Some(self.system.env.now()),
+                Err(Paused) => return Ok(Err(Paused)),
+            },
+        }
+        Ok(Ok(state))
+    }
+
+    /// How many shards were read, and which are not what they should be.
+    async fn read_write(&self, row: Owed) -> Result<(u64, Vec<HealEntry>), Paused> {
+        let (mut read, mut damaged) = (0, Vec::new());
+        for (rank, place) in (0..).zip(&row.set.shards) {
+            let shard = Owing {
+                write_id: row.entry.write_id,
+                bucket: row.bucket,
+                size: row.size,
+                set: &row.set,
+                rank,
+            };
+            // Owed already.
+            if place.missing {
+                continue;
+            }
+            read += 1;
+            if let Examined::Damaged(why) = self.shards.examine(shard, &self.pace).await? {
+                let write_id = row.entry.write_id;
+                if !self.is_named(write_id, rank, place.at()).await {
+                    continue;
+                }
+                tracing::warn!(%write_id, rank, why, disk = %place.disk, "scrub found damage");
+                damaged.push(HealEntry { write_id, rank });
+            }
+        }
+        self.counts.shards.fetch_add(read, Ordering::Relaxed);
+        Ok((read, damaged))
+    }
+
+    /// False where the shard has lost its name since its row was read, and may be gone with it. If
+    /// nobody can tell, heal looks again.
+    async fn is_named(&self, write_id: WriteId, rank: u8, at: ShardAt) -> bool {
+        let look = move |view: &View<'_>| view.names(write_id, rank, at);
+        self.objects.group.read(look).await.unwrap_or(true)
+    }
+
+    /// So many bytes a second that all that lies on the disks is read in time.
+    async fn rate(&self, settings: &UpkeepSettings) -> u64 {
+        let mut used = 0;
+        for disk in self.shards.disks() {
+            if let Some(space) = self.shards.space(disk.as_ref()).await {
+                used += space.total.saturating_sub(space.free);
+            }
+        }
+        let period = match settings.scrub_period_seconds {
+            0 => UpkeepSettings::default().scrub_period_seconds,
+            seconds => seconds,
+        };
+        let seconds = (period.saturating_mul(SPARE_PERCENT) / 100).max(1);
+        (used / seconds).max(RATE_MIN)
+    }
+
+    async fn begin_anew(&self) -> Result<ScrubState> {
+        let state = ScrubState {
+            started: self.system.env.now(),
+            after: None,
+            shards: 0,
+            findings: 0,
+            finished: None,
+        };
+        self.note(state).await?;
+        Ok(state)
+    }
+
+    async fn note(&self, state: ScrubState) -> Result<()> {
+        self.objects
+            .propose(Change::NoteScrub(state))
+            .await
+            .map(drop)
+    }
+}
