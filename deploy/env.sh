@@ -45,9 +45,27 @@ require_cargo() {
   fi
 }
 
+# Whether the library that bindgen loads is here: libclang itself, with all that it needs.
+# LLVM's runtime brings a libclang-cpp.so of another kind, which does not do.
 have_libclang() {
-  ldconfig -p 2>/dev/null | grep -q 'libclang[-.0-9]*\.so' ||
-    compgen -G '/usr/lib/llvm-*/lib/libclang*.so*' >/dev/null
+  local file
+  while IFS= read -r file; do
+    if [[ ${file##*/} =~ ^libclang(-[0-9.]+)?\.so(\.[0-9.]+)?$ ]] && [ -e "$file" ] &&
+      ! ldd "$file" 2>&1 | grep -q 'not found'; then
+      return 0
+    fi
+  done < <(
+    ldconfig -p 2>/dev/null | awk '/libclang/ { print $NF }'
+    compgen -G '/usr/lib/llvm-*/lib/libclang*.so*'
+    [ -z "${LIBCLANG_PATH:-}" ] || compgen -G "$LIBCLANG_PATH/libclang*.so*"
+  )
+  return 1
+}
+
+# Whether g++ compiles what RocksDB is written in.
+have_cpp20() {
+  printf '#include <string>\n#include <span>\nint main() { std::span<int> s; return s.size(); }\n' |
+    g++ -std=c++20 -x c++ -fsyntax-only - 2>/dev/null
 }
 
 # install_packages PACKAGE…: says what it does, and asks for sudo when it isn't root.
@@ -73,6 +91,9 @@ install_build_packages() {
   have_libclang || missing+=(libclang-dev)
   [ -e /usr/include/stdlib.h ] || missing+=(libc6-dev)
   [ ${#missing[@]} -eq 0 ] || install_packages "${missing[@]}"
+  # Said now and not after ten minutes of building.
+  have_libclang || die "libclang cannot be loaded. Install the package libclang-dev (clang-devel)."
+  have_cpp20 || die "$(g++ --version | head -n 1) cannot compile C++20. Install g++ 11 or newer."
 }
 
 elapsed() { printf '%02d:%02d' $((SECONDS / 60)) $((SECONDS % 60)); }
