@@ -13,8 +13,8 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use axum::body::Body;
-use drystone_storage::error::{Error, Refusal};
-use drystone_storage::operator::{Operator, ReplaceError, Status, UpkeepChange};
+use drystone_store::error::{Error, Refusal};
+use drystone_store::operator::{Operator, ReplaceError, Status, UpkeepChange};
 use http::request::Parts;
 use http::{HeaderValue, Method, Request, StatusCode, header};
 use serde::{Deserialize, Serialize};

@@ -19,7 +19,7 @@ use std::str::FromStr;
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use sha2::Sha256;
 
-use drystone_storage::crash::CrashAt;
+use drystone_store::crash::CrashAt;
 
 use crate::tls;
 

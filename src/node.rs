@@ -12,11 +12,11 @@ use std::net::{SocketAddr, TcpListener, ToSocketAddrs as _};
 use std::sync::Arc;
 use std::time::Duration;
 
-use drystone_storage::crash::Crash;
 use drystone_storage::engine::{self as storage, OpenError, Options};
-use drystone_storage::env::SystemEnv;
-use drystone_storage::error::Error as StorageError;
-use drystone_storage::store::{Health, ObjectStore};
+use drystone_store::crash::Crash;
+use drystone_store::env::SystemEnv;
+use drystone_store::error::Error as StorageError;
+use drystone_store::store::{Health, ObjectStore};
 use socket2::{Domain, Protocol, Socket, Type};
 
 use tokio::sync::oneshot;

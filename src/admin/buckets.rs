@@ -1,7 +1,7 @@
 //! Buckets as the operator sees them: what they hold, and how much they may.
 
-use drystone_storage::store::{ListBuckets, PAGE_LEN_MAX};
-use drystone_storage::types::{Bucket, QuotaChange, Usage, Versioning};
+use drystone_store::store::{ListBuckets, PAGE_LEN_MAX};
+use drystone_store::types::{Bucket, QuotaChange, Usage, Versioning};
 use http::StatusCode;
 use serde::{Deserialize, Deserializer};
 use serde_json::{Value, json};

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use axum::body::Body;
-use drystone_storage::types::QuotaChange;
+use drystone_store::types::QuotaChange;
 use http::{Method, Request, StatusCode, header};
 use serde::Deserialize;
 use serde_json::json;

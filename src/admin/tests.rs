@@ -4,8 +4,8 @@ use std::path::Path;
 use std::sync::Mutex;
 
 use axum::body::to_bytes;
-use drystone_storage::error::Result;
-use drystone_storage::operator::{DiskState, DiskStatus, HealStatus, ScrubStatus, Status};
+use drystone_store::error::Result;
+use drystone_store::operator::{DiskState, DiskStatus, HealStatus, ScrubStatus, Status};
 use http::HeaderValue;
 use serde_json::Value;
 
@@ -84,7 +84,7 @@ fn signed(user: &str, line: &str, body: &str) -> Request<Body> {
 
 fn signed_for(region: &str, user: &str, line: &str, body: &str) -> Request<Body> {
     let (mut parts, sent) = request(line, body).into_parts();
-    let now = drystone_storage::env::Env::now(&drystone_storage::env::SystemEnv);
+    let now = drystone_store::env::Env::now(&drystone_store::env::SystemEnv);
     let signer = Signer::new(user, &secret(user), region, now).unwrap();
     signer.sign_body(&mut parts, body.as_bytes()).unwrap();
     Request::from_parts(parts, sent)
@@ -150,7 +150,7 @@ async fn a_40_nobody_else_is_told_or_obeyed_anything() {
     let mut swapped = signed("root", line, r#"{"old":"d2"}"#);
     *swapped.body_mut() = Body::from(body);
     let mut unsigned_body = request(line, body).into_parts();
-    let now = drystone_storage::env::Env::now(&drystone_storage::env::SystemEnv);
+    let now = drystone_store::env::Env::now(&drystone_store::env::SystemEnv);
     let signer = Signer::new("root", &secret("root"), REGION, now).unwrap();
     signer
         .sign(&mut unsigned_body.0, "UNSIGNED-PAYLOAD")

@@ -8,7 +8,7 @@
 
 use std::sync::Arc;
 
-use drystone_storage::types::Timestamp;
+use drystone_store::types::Timestamp;
 use http::HeaderMap;
 use http::request::Parts;
 

@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 
-use drystone_storage::types::Account;
+use drystone_store::types::Account;
 
 /// Text that no log and no error shows: a secret access key.
 #[derive(Clone, PartialEq, Eq, serde::Deserialize)]
@@ -99,7 +99,7 @@ impl Credentials {
 mod tests {
     #![allow(clippy::unwrap_used)]
 
-    use drystone_storage::types::AccountId;
+    use drystone_store::types::AccountId;
 
     use super::*;
 

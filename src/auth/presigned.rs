@@ -4,7 +4,7 @@
 //! signature itself is verified by `authenticate`. Clients also put headers into a link's query, so
 //! that whoever holds it need not send them: [`take_headers_from_link`].
 
-use drystone_storage::types::Timestamp;
+use drystone_store::types::Timestamp;
 use http::request::Parts;
 use http::{HeaderName, HeaderValue};
 

@@ -6,7 +6,7 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use drystone_storage::types::Timestamp;
+use drystone_store::types::Timestamp;
 use http::request::Parts;
 use http::{HeaderName, HeaderValue, Uri};
 use sha2::{Digest as _, Sha256};

@@ -9,7 +9,7 @@
 
 use std::fmt;
 
-use drystone_storage::types::Timestamp;
+use drystone_store::types::Timestamp;
 use hmac::{Hmac, KeyInit, Mac};
 use http::request::Parts;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC};

@@ -136,7 +136,7 @@ impl Environment {
         layer.storage.crash_at = self
             .plain(&CRASH_AT)
             .map(|(name, value)| {
-                let parsed = value.parse::<drystone_storage::crash::CrashAt>();
+                let parsed = value.parse::<drystone_store::crash::CrashAt>();
                 parsed.map_err(|error| Error::Variable {
                     name,
                     message: error.to_string(),

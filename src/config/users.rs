@@ -1,6 +1,6 @@
 //! Who exists from the start: the operator's root, and `[[users]]`.
 
-use drystone_storage::types::{Account, AccountId};
+use drystone_store::types::{Account, AccountId};
 use sha2::{Digest as _, Sha256};
 
 use super::keys::{Keys, Secret};

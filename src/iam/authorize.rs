@@ -3,7 +3,7 @@
 //! For now there are no policies: an account's own principals may do everything in its buckets,
 //! the operator everything, everybody else nothing. Policies come in here and nowhere else.
 
-use drystone_storage::types::AccountId;
+use drystone_store::types::AccountId;
 
 use crate::auth::authenticate::Identity;
 use crate::s3::error::{Code, S3Error};
@@ -46,7 +46,7 @@ pub fn authorize(identity: &Identity, action: &str, resource: Resource<'_>) -> R
 mod tests {
     use std::sync::Arc;
 
-    use drystone_storage::types::Account;
+    use drystone_store::types::Account;
 
     use super::*;
     use crate::auth::credentials::Principal;

@@ -3,7 +3,7 @@
 //! Buckets are BucketOwnerEnforced, as AWS makes them, so ACLs decide nothing. What says the same
 //! as that one ACL passes, everything else is refused and never taken silently.
 
-use drystone_storage::types::Account;
+use drystone_store::types::Account;
 use http::HeaderMap;
 
 use crate::s3::error::{Code, S3Error};
@@ -96,7 +96,7 @@ pub fn write_account(xml: &mut Writer, account: &Account) {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
-    use drystone_storage::types::{Account, AccountId};
+    use drystone_store::types::{Account, AccountId};
     use http::{HeaderMap, HeaderName, HeaderValue};
 
     use super::{check_document, check_headers, document};

@@ -1,7 +1,7 @@
 //! What a writer says about an object in headers: read for PUT, copy and upload, and shown by GET
 //! and HEAD.
 
-use drystone_storage::types::{
+use drystone_store::types::{
     Attributes, ObjectVersion, SystemMetadata, Tags, UserMetadata, Version, Versioning,
 };
 use http::{HeaderMap, HeaderName, HeaderValue, header};
@@ -313,7 +313,7 @@ fn show_validators(
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
-    use drystone_storage::types::{
+    use drystone_store::types::{
         AccountId, Attributes, ETag, ObjectVersion, Timestamp, Version, VersionId, Versioning,
         WriteId,
     };

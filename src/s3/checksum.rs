@@ -5,14 +5,14 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use drystone_storage::types::{Checksum, ChecksumAlgorithm, ChecksumType};
+use drystone_store::types::{Checksum, ChecksumAlgorithm, ChecksumType};
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::s3::error::{Code, S3Error};
 use crate::s3::xml::Writer;
 
 /// Stored with an object whose client sent no checksum of its own.
-pub const DEFAULT_ALGORITHM: ChecksumAlgorithm = drystone_storage::checksum::DEFAULT.0;
+pub const DEFAULT_ALGORITHM: ChecksumAlgorithm = drystone_store::checksum::DEFAULT.0;
 
 const PREFIX: &str = "x-amz-checksum-";
 /// Headers with the prefix that hold no value.

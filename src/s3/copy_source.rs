@@ -1,8 +1,8 @@
 //! `x-amz-copy-source`: the version that CopyObject and UploadPartCopy read from.
 
-use drystone_storage::error::{Error, Refusal};
-use drystone_storage::store::ObjectHandle;
-use drystone_storage::types::{Bucket, VersionId, VersionSelector};
+use drystone_store::error::{Error, Refusal};
+use drystone_store::store::ObjectHandle;
+use drystone_store::types::{Bucket, VersionId, VersionSelector};
 use http::{HeaderMap, HeaderName};
 
 use crate::s3::error::{Code, S3Error};
@@ -131,7 +131,7 @@ impl OpenSource {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
-    use drystone_storage::types::{VersionId, VersionSelector};
+    use drystone_store::types::{VersionId, VersionSelector};
     use http::{HeaderMap, HeaderValue};
 
     use super::CopySource;

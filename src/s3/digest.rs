@@ -6,8 +6,8 @@
 //! client that sends slowly holds none. At most two batches of a body are in memory here.
 
 use bytes::Bytes;
-use drystone_storage::checksum::Hasher;
-use drystone_storage::types::{Checksum, ChecksumAlgorithm, ChecksumType, Digest};
+use drystone_store::checksum::Hasher;
+use drystone_store::types::{Checksum, ChecksumAlgorithm, ChecksumType, Digest};
 use md5::Md5;
 use sha2::{Digest as _, Sha256};
 use tokio::task::JoinHandle;

@@ -8,8 +8,8 @@ mod codes;
 use std::borrow::Cow;
 use std::fmt;
 
-use drystone_storage::error::{Error, Precondition, Refusal};
-use drystone_storage::types::{Timestamp, VersionId};
+use drystone_store::error::{Error, Precondition, Refusal};
+use drystone_store::types::{Timestamp, VersionId};
 use http::{HeaderName, HeaderValue, StatusCode, header};
 
 pub use self::codes::Code;
@@ -312,7 +312,7 @@ impl From<S3Error> for Error {
 mod tests {
     use std::collections::HashSet;
 
-    use drystone_storage::types::Order;
+    use drystone_store::types::Order;
 
     use super::{Code, Error, ErrorContext, Query, Refusal, S3Error, Timestamp, VersionId};
 

@@ -13,7 +13,7 @@ use std::task::{Context, Poll, ready};
 
 use axum::BoxError;
 use axum::body::{Body as Source, Bytes};
-use drystone_storage::store::PART_SIZE_MAX_BYTES;
+use drystone_store::store::PART_SIZE_MAX_BYTES;
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 use http_body::Frame;
 

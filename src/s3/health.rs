@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use axum::body::Body;
-use drystone_storage::store::Health;
+use drystone_store::store::Health;
 use http::{HeaderName, HeaderValue, Method, Request, StatusCode, header};
 
 use crate::s3::request::Query;

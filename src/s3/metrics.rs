@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
-use drystone_storage::measure::{BOUNDS_SECONDS, Durations, Measure, Value};
+use drystone_store::measure::{BOUNDS_SECONDS, Durations, Measure, Value};
 use http::{HeaderValue, Method, Request, StatusCode, header};
 use subtle::ConstantTimeEq as _;
 use tokio::time::timeout;
@@ -187,7 +187,7 @@ fn labels(labels: &[(&'static str, String)], bound: Option<&str>) -> String {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
-    use drystone_storage::measure::Histogram;
+    use drystone_store::measure::Histogram;
 
     use super::*;
 

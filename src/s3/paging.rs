@@ -9,7 +9,7 @@ use std::fmt::Write as _;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use drystone_storage::store::PAGE_LEN_MAX;
+use drystone_store::store::PAGE_LEN_MAX;
 use sha2::{Digest as _, Sha256};
 
 use crate::s3::error::S3Error;

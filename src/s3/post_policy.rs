@@ -7,7 +7,7 @@ use std::ops::RangeInclusive;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use drystone_storage::types::Timestamp;
+use drystone_store::types::Timestamp;
 use serde_json::{Map, Value};
 
 use crate::s3::error::{Code, S3Error};
@@ -286,7 +286,7 @@ mod tests {
 
     use base64::Engine as _;
     use base64::engine::general_purpose::STANDARD as BASE64;
-    use drystone_storage::types::Timestamp;
+    use drystone_store::types::Timestamp;
 
     use super::Policy;
     use crate::s3::form::Fields;

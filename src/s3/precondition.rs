@@ -3,8 +3,8 @@
 //! Conditions on a read (or on the source of a copy) are decided here, against the version that
 //! was opened. Those on a write are only read here: they are decided where the order is.
 
-use drystone_storage::store::{ETagCondition, WriteCondition};
-use drystone_storage::types::{ETag, Timestamp};
+use drystone_store::store::{ETagCondition, WriteCondition};
+use drystone_store::types::{ETag, Timestamp};
 use http::HeaderMap;
 
 use crate::s3::error::{Code, S3Error};
@@ -222,7 +222,7 @@ fn matches(condition: &ETagCondition, etag: ETag) -> bool {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
-    use drystone_storage::types::{ETag, Timestamp};
+    use drystone_store::types::{ETag, Timestamp};
     use http::{HeaderMap, HeaderName, HeaderValue};
 
     use super::{COPY_SOURCE, READ, Verdict, check, of_write, parse_tag, range_applies};

@@ -1,6 +1,6 @@
 //! Range headers: pure.
 
-use drystone_storage::types::ByteRange;
+use drystone_store::types::ByteRange;
 
 /// What a Range header means for an object of a given size.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,7 +60,7 @@ fn number(text: &str) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
-    use drystone_storage::types::ByteRange;
+    use drystone_store::types::ByteRange;
     use proptest::prelude::{Strategy as _, any};
 
     use super::{Wanted, resolve};

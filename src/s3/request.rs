@@ -6,7 +6,7 @@
 use std::sync::{Mutex, PoisonError};
 
 use axum::body::Body as Source;
-use drystone_storage::types::{AccountId, Bucket, ChecksumAlgorithm, VersionSelector};
+use drystone_store::types::{AccountId, Bucket, ChecksumAlgorithm, VersionSelector};
 use http::{HeaderMap, HeaderName, header};
 
 use crate::auth::authenticate::{Identity, Payload};

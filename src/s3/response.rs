@@ -1,7 +1,7 @@
 //! Responses and their common headers.
 
 use axum::body::Body as AxumBody;
-use drystone_storage::types::{Timestamp, VersionId};
+use drystone_store::types::{Timestamp, VersionId};
 use http::{HeaderName, HeaderValue, StatusCode, header};
 use time::OffsetDateTime;
 use time::format_description::BorrowedFormatItem;
@@ -108,7 +108,7 @@ pub fn parse_iso_date(text: &str) -> Option<Timestamp> {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
-    use drystone_storage::types::Timestamp;
+    use drystone_store::types::Timestamp;
 
     use super::{http_date, iso_date, parse_http_date};
 

@@ -1,7 +1,7 @@
 //! Tag sets of buckets and objects: their rules, their XML and their header form: pure.
 
-use drystone_storage::error::{Error, Refusal};
-use drystone_storage::types::Tags;
+use drystone_store::error::{Error, Refusal};
+use drystone_store::types::Tags;
 
 use crate::s3::error::{Code, S3Error};
 use crate::s3::xml::{Element, Writer};

@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use axum::body::{Body, to_bytes};
 use bytes::Bytes;
-use drystone_storage::env::{Env, SystemEnv};
-use drystone_storage::model::MemoryStore;
-use drystone_storage::store::{CreateBucket, ObjectStore as _};
-use drystone_storage::types::{Account, AccountId};
+use drystone_store::env::{Env, SystemEnv};
+use drystone_store::model::MemoryStore;
+use drystone_store::store::{CreateBucket, ObjectStore as _};
+use drystone_store::types::{Account, AccountId};
 use http::{HeaderMap, HeaderName, HeaderValue, Request, StatusCode};
 
 use crate::auth::authenticate::Allowed;

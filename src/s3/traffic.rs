@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use drystone_storage::measure::{Histogram, Measure};
+use drystone_store::measure::{Histogram, Measure};
 use http::StatusCode;
 
 use crate::s3::operation::OPERATIONS;

@@ -12,7 +12,7 @@ use std::ops::Range;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, SystemTime};
 
-use drystone_storage::measure::Measure;
+use drystone_store::measure::Measure;
 use rustls::ServerConfig;
 use rustls::crypto::CryptoProvider;
 use rustls::server::{ClientHello, ResolvesServerCert};
@@ -259,7 +259,7 @@ mod tests {
         let measures = live.measures();
         let found = measures.iter().find(|measure| measure.name == name);
         match found.unwrap().value {
-            drystone_storage::measure::Value::Gauge(value) => value,
+            drystone_store::measure::Value::Gauge(value) => value,
             _ => panic!("not a gauge"),
         }
     }

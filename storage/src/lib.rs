@@ -3,27 +3,16 @@
 //! Two planes. The **metadata plane** says what exists (`meta`): RocksDB on every disk, replicated
 //! by Raft (`raft`). The **data plane** (`disk`, `shards`) holds the bytes: immutable shards,
 //! written first, that mean nothing until a metadata command names them. `workers` keep both whole.
-//! `engine` joins the two, one file for each operation, behind [`store::ObjectStore`].
+//! `engine` joins the two, one file for each operation, behind [`drystone_store::store::ObjectStore`].
 //!
 //! Nothing here knows HTTP, XML, an S3 header or a policy. Every layout on disk and wire is in
 //! FORMAT.md.
 
-pub mod checksum;
-pub mod crash;
 mod db;
 mod disk;
 pub mod engine;
-pub mod env;
-pub mod error;
 pub mod fsck;
-pub mod measure;
 mod meta;
-pub mod model;
-pub mod operator;
-mod quota;
 mod raft;
-mod shard_set;
 mod shards;
-pub mod store;
-pub mod types;
 mod workers;

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use drystone::auth::credentials::Secret;
 use drystone::auth::sign::Signer;
-use drystone_storage::types::Timestamp;
+use drystone_store::types::Timestamp;
 use http::Request;
 
 use crate::server::{ACCESS_KEY, SECRET_KEY, Server};

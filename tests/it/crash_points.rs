@@ -14,7 +14,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::s3::{Answer, Client, Request};
-use drystone_storage::crash::{CommandKind, CrashAt, Point, Step};
+use drystone_store::crash::{CommandKind, CrashAt, Point, Step};
 use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
 

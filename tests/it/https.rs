@@ -12,7 +12,7 @@ use drystone::auth::credentials::Secret;
 use drystone::auth::sign::Signer;
 use drystone::tls::Files;
 use drystone::tls::client::{Client, Stream, Trust};
-use drystone_storage::env::{Env as _, SystemEnv};
+use drystone_store::env::{Env as _, SystemEnv};
 use http::request::Parts;
 use http::{HeaderName, HeaderValue, Request};
 

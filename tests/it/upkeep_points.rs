@@ -14,7 +14,7 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use drystone_storage::crash::{CommandKind, CrashAt, DiskPoint, Point, Step};
+use drystone_store::crash::{CommandKind, CrashAt, DiskPoint, Point, Step};
 use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
 use serde_json::{Value, json};

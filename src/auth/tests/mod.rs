@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use drystone_storage::types::{Account, AccountId, Timestamp};
+use drystone_store::types::{Account, AccountId, Timestamp};
 use http::request::Parts;
 use http::{HeaderName, HeaderValue, Request, Uri};
 

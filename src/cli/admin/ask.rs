@@ -3,7 +3,7 @@
 use std::io::{self, Read as _, Write as _};
 use std::time::Duration;
 
-use drystone_storage::env::{Env as _, SystemEnv};
+use drystone_store::env::{Env as _, SystemEnv};
 use http::Request;
 use serde_json::Value;
 

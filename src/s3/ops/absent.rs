@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use drystone_storage::types::{Account, AccountId, BucketId, VersionSelector};
+use drystone_store::types::{Account, AccountId, BucketId, VersionSelector};
 use http::StatusCode;
 
 use crate::s3::acl;

@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use drystone_storage::checksum::DEFAULT;
-use drystone_storage::error::{Error, Refusal};
-use drystone_storage::store::{CompleteUpload, CompletedPart, PART_NUMBER_MAX, Written};
-use drystone_storage::types::{Checksum, ChecksumAlgorithm, ChecksumType, ETag, Upload, UploadId};
+use drystone_store::checksum::DEFAULT;
+use drystone_store::error::{Error, Refusal};
+use drystone_store::store::{CompleteUpload, CompletedPart, PART_NUMBER_MAX, Written};
+use drystone_store::types::{Checksum, ChecksumAlgorithm, ChecksumType, ETag, Upload, UploadId};
 use http::{HeaderMap, HeaderValue};
 
 use crate::s3::checksum;

@@ -5,9 +5,9 @@
 
 use std::sync::Arc;
 
-use drystone_storage::error::{Error, Refusal};
-use drystone_storage::store::{AdditionOf, PART_SIZE_MAX_BYTES, PutObject, Written};
-use drystone_storage::types::{Attributes, ByteRange, ChecksumAlgorithm, ChecksumType};
+use drystone_store::error::{Error, Refusal};
+use drystone_store::store::{AdditionOf, PART_SIZE_MAX_BYTES, PutObject, Written};
+use drystone_store::types::{Attributes, ByteRange, ChecksumAlgorithm, ChecksumType};
 
 use crate::s3::acl;
 use crate::s3::attributes;
@@ -94,7 +94,7 @@ fn check_changes_something(
 ) -> Result<(), S3Error> {
     let is_onto_itself = source.bucket == request.bucket().name
         && source.key == request.key
-        && source.version == drystone_storage::types::VersionSelector::Latest;
+        && source.version == drystone_store::types::VersionSelector::Latest;
     let changes = wish.metadata == Directive::Replace
         || wish.tagging == Directive::Replace
         || wish.storage_class.is_some()

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use drystone_storage::error::{Error, Refusal};
-use drystone_storage::store::CreateBucket;
-use drystone_storage::types::BucketSetting;
+use drystone_store::error::{Error, Refusal};
+use drystone_store::store::CreateBucket;
+use drystone_store::types::BucketSetting;
 use http::{StatusCode, header};
 
 use crate::s3::acl;

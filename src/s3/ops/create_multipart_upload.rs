@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use drystone_storage::store::{AdditionOf, CreateUpload};
+use drystone_store::store::{AdditionOf, CreateUpload};
 use http::HeaderName;
 
 use crate::s3::attributes;

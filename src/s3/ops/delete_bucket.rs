@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use drystone_storage::error::{Error, Refusal};
-use drystone_storage::types::Versioning;
+use drystone_store::error::{Error, Refusal};
+use drystone_store::types::Versioning;
 use http::StatusCode;
 
 use crate::s3::error::{Code, S3Error};

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use drystone_storage::types::BucketSetting;
+use drystone_store::types::BucketSetting;
 use http::StatusCode;
 
 use crate::s3::error::S3Error;

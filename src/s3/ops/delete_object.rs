@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use drystone_storage::store::DeleteObject;
+use drystone_store::store::DeleteObject;
 use http::StatusCode;
 
 use crate::s3::error::S3Error;

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use drystone_storage::store::{DELETE_LEN_MAX, DeleteObject, Deleted, WriteCondition};
-use drystone_storage::types::{Timestamp, VersionSelector};
+use drystone_store::store::{DELETE_LEN_MAX, DeleteObject, Deleted, WriteCondition};
+use drystone_store::types::{Timestamp, VersionSelector};
 
 use crate::s3::error::{Code, S3Error};
 use crate::s3::names;

@@ -3,9 +3,9 @@
 
 use std::sync::Arc;
 
-use drystone_storage::error::Error;
-use drystone_storage::store::{BodyReader, ObjectHandle, PART_NUMBER_MAX};
-use drystone_storage::types::{ByteRange, Checksum, Timestamp};
+use drystone_store::error::Error;
+use drystone_store::store::{BodyReader, ObjectHandle, PART_NUMBER_MAX};
+use drystone_store::types::{ByteRange, Checksum, Timestamp};
 use futures_util::stream;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use drystone_storage::store::ObjectHandle;
-use drystone_storage::types::Versioning;
+use drystone_store::store::ObjectHandle;
+use drystone_store::types::Versioning;
 use http::header;
 
 use crate::s3::attributes;

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use drystone_storage::store::{ListBuckets, PAGE_LEN_MAX};
-use drystone_storage::types::{AccountId, Bucket};
+use drystone_store::store::{ListBuckets, PAGE_LEN_MAX};
+use drystone_store::types::{AccountId, Bucket};
 
 use crate::s3::error::S3Error;
 use crate::s3::ops::listing::Owners;

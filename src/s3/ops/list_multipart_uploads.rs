@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use drystone_storage::store::{ListUploads, UploadPage};
-use drystone_storage::types::{Upload, UploadId};
+use drystone_store::store::{ListUploads, UploadPage};
+use drystone_store::types::{Upload, UploadId};
 
 use crate::s3::error::S3Error;
 use crate::s3::ops::listing::{self, Asked, Owners};

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use drystone_storage::store::ListVersions;
-use drystone_storage::types::{Version, VersionId};
+use drystone_store::store::ListVersions;
+use drystone_store::types::{Version, VersionId};
 
 use crate::s3::error::S3Error;
 use crate::s3::ops::listing::{self, Asked, Owners};

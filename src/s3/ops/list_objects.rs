@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use drystone_storage::store::ListObjects;
+use drystone_store::store::ListObjects;
 
 use crate::s3::error::S3Error;
 use crate::s3::ops::listing::{self, Asked, Owners};

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use drystone_storage::types::UploadedPart;
+use drystone_store::types::UploadedPart;
 
 use crate::s3::checksum;
 use crate::s3::error::S3Error;

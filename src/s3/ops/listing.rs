@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use drystone_storage::store::{ListedObject, ObjectStore};
-use drystone_storage::types::{Account, AccountId, ChecksumAlgorithm, ChecksumType};
+use drystone_store::store::{ListedObject, ObjectStore};
+use drystone_store::types::{Account, AccountId, ChecksumAlgorithm, ChecksumType};
 
 use crate::s3::acl;
 use crate::s3::error::S3Error;

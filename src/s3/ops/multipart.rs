@@ -1,7 +1,7 @@
 //! What the multipart operations read alike.
 
-use drystone_storage::store::PART_NUMBER_MAX;
-use drystone_storage::types::UploadId;
+use drystone_store::store::PART_NUMBER_MAX;
+use drystone_store::types::UploadId;
 
 use crate::s3::error::{Code, S3Error};
 use crate::s3::request::Request;

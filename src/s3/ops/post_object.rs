@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use drystone_storage::store::{AdditionOf, Body as _, PutObject, Written};
+use drystone_store::store::{AdditionOf, Body as _, PutObject, Written};
 use http::{HeaderMap, StatusCode, header};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use drystone_storage::types::Versioning;
+use drystone_store::types::Versioning;
 use http::StatusCode;
 
 use crate::s3::error::{Code, S3Error};

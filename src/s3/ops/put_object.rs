@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use drystone_storage::store::{AdditionOf, Body as _, PutObject, Written};
+use drystone_store::store::{AdditionOf, Body as _, PutObject, Written};
 use http::{StatusCode, header};
 
 use crate::s3::attributes;

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use drystone_storage::store::{AdditionOf, Body as _};
-use drystone_storage::types::UploadedPart;
+use drystone_store::store::{AdditionOf, Body as _};
+use drystone_store::types::UploadedPart;
 use http::{StatusCode, header};
 
 use crate::s3::checksum;

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use drystone_storage::store::{AdditionOf, PART_SIZE_MAX_BYTES};
-use drystone_storage::types::ByteRange;
+use drystone_store::store::{AdditionOf, PART_SIZE_MAX_BYTES};
+use drystone_store::types::ByteRange;
 
 use crate::s3::body::HashingBody;
 use crate::s3::checksum;
@@ -111,7 +111,7 @@ fn first_and_last(text: &str) -> Option<(u64, u64)> {
 
 #[cfg(test)]
 mod tests {
-    use drystone_storage::types::ByteRange;
+    use drystone_store::types::ByteRange;
 
     use super::range;
     use crate::s3::error::Code;

@@ -1,7 +1,7 @@
 //! Checksums of objects and uploads, from the request to what is shown of them.
 
-use drystone_storage::checksum::checksum;
-use drystone_storage::types::{ChecksumAlgorithm, ChecksumType};
+use drystone_store::checksum::checksum;
+use drystone_store::types::{ChecksumAlgorithm, ChecksumType};
 
 use crate::s3::checksum::{display, header_name};
 use crate::s3::testing::World;

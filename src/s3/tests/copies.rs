@@ -1,7 +1,7 @@
 //! CopyObject and GetObjectAttributes.
 
-use drystone_storage::store::CreateBucket;
-use drystone_storage::types::AccountId;
+use drystone_store::store::CreateBucket;
+use drystone_store::types::AccountId;
 
 use crate::s3::testing::{Answer, World};
 

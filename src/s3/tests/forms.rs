@@ -1,7 +1,7 @@
 //! POST forms, from the bytes on the wire to the object.
 
-use drystone_storage::env::{Env as _, SystemEnv};
-use drystone_storage::types::Timestamp;
+use drystone_store::env::{Env as _, SystemEnv};
+use drystone_store::types::Timestamp;
 
 use crate::auth::sign::{Signer, SignerV2};
 use crate::auth::sigv4::AmzDate;

@@ -415,7 +415,7 @@ fn a_64_fuzz_forms() {
             let document = edited(&[policy.as_bytes()], &policies, document);
             if let Ok(policy) = Policy::parse(&BASE64.encode(document)) {
                 let fields = crate::s3::form::Fields::default();
-                let now = drystone_storage::types::Timestamp(0);
+                let now = drystone_store::types::Timestamp(0);
                 // A form without a key is what no policy of ours allows, unless it forgot the key.
                 let _ = policy.check(&fields, "b", now);
             }

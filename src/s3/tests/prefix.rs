@@ -2,7 +2,7 @@
 //! A server behind a proxy that serves it below a path.
 
 use axum::body::Body;
-use drystone_storage::env::{Env as _, SystemEnv};
+use drystone_store::env::{Env as _, SystemEnv};
 use http::Request;
 
 use crate::auth::sign::{Signer, SignerV2};

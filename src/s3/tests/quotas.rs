@@ -1,7 +1,7 @@
 #![allow(clippy::unwrap_used)]
 //! Quotas as clients meet them.
 
-use drystone_storage::types::QuotaChange;
+use drystone_store::types::QuotaChange;
 
 use crate::s3::testing::World;
 

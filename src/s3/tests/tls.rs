@@ -118,7 +118,7 @@ impl Drop for Listening {
 
 fn cut_handshakes(traffic: &Traffic) -> String {
     let measures = traffic.measures();
-    let of = |measure: &&drystone_storage::measure::Measure| {
+    let of = |measure: &&drystone_store::measure::Measure| {
         let (name, labels) = (measure.name, &measure.labels);
         name == "s3_refused_total" && labels.iter().any(|(_, value)| value == "handshake")
     };

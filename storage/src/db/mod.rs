@@ -36,9 +36,9 @@ use rocksdb::{
 };
 use tokio::sync::{Notify, watch};
 
-use crate::crash::{Crash, DiskPoint};
-use crate::error::Error;
-use crate::measure::Histogram;
+use drystone_store::crash::{Crash, DiskPoint};
+use drystone_store::error::Error;
+use drystone_store::measure::Histogram;
 
 /// Blocks of all disks' tables that a node keeps in memory.
 const BLOCK_CACHE_BYTES: usize = 32 << 20;

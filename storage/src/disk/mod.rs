@@ -17,8 +17,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use tokio::sync::watch;
 
-use crate::measure::Measure;
-use crate::types::{BucketId, DiskId, Epoch, WriteId};
+use drystone_store::measure::Measure;
+use drystone_store::types::{BucketId, DiskId, Epoch, WriteId};
 
 /// What one checksum covers. Part of the format: chunk sizes are multiples of it.
 pub const BLOCK_SIZE_BYTES: u32 = 32 << 10;

@@ -15,7 +15,7 @@ use crate::db::{Db, DbError, Family, log_tag};
 use crate::disk::identity::shard_folder;
 use crate::disk::shard_file::file_name;
 use crate::disk::{ShardHeader, ShardName, Unconfirmed};
-use crate::types::{BucketId, DiskId, Epoch, WriteId};
+use drystone_store::types::{BucketId, DiskId, Epoch, WriteId};
 
 const KEY_LEN: usize = 22;
 const VALUE_LEN: usize = 16;

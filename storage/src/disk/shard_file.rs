@@ -19,7 +19,7 @@ use xxhash_rust::xxh3::{Xxh3, xxh3_64, xxh3_64_with_seed};
 use crate::disk::{
     BLOCK_SIZE_BYTES, Blocks, DiskError, ShardHeader, ShardName, ShardShape, block_span, blocks_of,
 };
-use crate::types::{BucketId, Epoch, WriteId};
+use drystone_store::types::{BucketId, Epoch, WriteId};
 
 const MAGIC: [u8; 8] = *b"\x89shard\r\n";
 const FOOTER_MAGIC: [u8; 8] = *b"\x89sealed\n";

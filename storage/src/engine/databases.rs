@@ -15,13 +15,13 @@ use futures_util::future::join_all;
 use tokio::task::spawn_blocking;
 
 use super::open_error::{Hindered, OpenError};
-use crate::crash::DiskPoint;
 use crate::db::{Db, DbError, DbShared, Hindrance};
 use crate::disk::identity::{Settled, sync_folder};
 use crate::disk::local::probe;
 use crate::disk::pending::relist;
-use crate::error::Error;
-use crate::types::{DiskId, Epoch};
+use drystone_store::crash::DiskPoint;
+use drystone_store::error::Error;
+use drystone_store::types::{DiskId, Epoch};
 
 /// The part of a disk's directory that holds its database; one being made; one that was replaced.
 pub(super) const DATABASE: &str = "meta";
@@ -240,8 +240,8 @@ mod tests {
     use std::time::Duration;
 
     use crate::engine::{Engine, Held, Options};
-    use crate::store::ObjectStore as _;
-    use crate::types::{Account, AccountId};
+    use drystone_store::store::ObjectStore as _;
+    use drystone_store::types::{Account, AccountId};
 
     fn account(name: &str) -> Account {
         Account {

@@ -22,13 +22,13 @@ use crate::db::Db;
 use crate::disk::Disk;
 use crate::disk::identity::{self, Settled};
 use crate::disk::local::{LocalDisk, Reserve};
-use crate::error::{Error, Refusal, Result};
 use crate::meta::command::Change;
 use crate::meta::view::{DiskRow, Standing};
-use crate::operator::ReplaceError;
 use crate::raft::place::OpenDisk;
 use crate::raft::recovery::start::Groups;
-use crate::types::DiskId;
+use drystone_store::error::{Error, Refusal, Result};
+use drystone_store::operator::ReplaceError;
+use drystone_store::types::DiskId;
 
 /// Replicas and reads that use a lost disk's database end within this.
 const LET_GO_MAX: Duration = Duration::from_secs(15);

@@ -11,8 +11,8 @@ use tokio::time::timeout;
 
 use super::Engine;
 use crate::disk::{Disk, DiskState};
-use crate::measure::Measure;
 use crate::raft::group::Group;
+use drystone_store::measure::Measure;
 
 /// A disk that takes longer tells the rest without its space.
 const SPACE_MAX: Duration = Duration::from_secs(1);

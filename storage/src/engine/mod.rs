@@ -25,29 +25,29 @@ pub use self::open_error::OpenError;
 use self::upkeep::Upkeep;
 use crate::db::{Db, DbError, DbShared};
 use crate::disk::identity::{Identity, Settled};
-use crate::env::Env;
-use crate::error::Result;
-use crate::measure::Measure;
 use crate::meta::command::{Change, Command};
 use crate::meta::view::View;
 use crate::raft::epochs::{EpochGuard, Epochs};
 use crate::raft::group::Group;
 use crate::shards::Shards;
-use crate::store::{
-    Addition, Body, CompleteUpload, CreateBucket, CreateUpload, DeleteObject, Deleted, Health,
-    ListBuckets, ListObjects, ListUploads, ListVersions, ObjectHandle, ObjectPage, ObjectStore,
-    PutObject, UploadPage, VersionPage, Written,
-};
-use crate::types::{
-    Account, AccountId, Bucket, BucketId, BucketSetting, DiskId, QuotaChange, Tags, Upload,
-    UploadId, UploadedPart, Usage, VersionId, VersionSelector, Versioning,
-};
 use crate::workers::disks::Disks;
 use crate::workers::gc::Counts;
 use crate::workers::heal::Healer;
 use crate::workers::inventory::Stock;
 use crate::workers::scrub::Scrubber;
 use crate::workers::wakeup::Wakeup;
+use drystone_store::env::Env;
+use drystone_store::error::Result;
+use drystone_store::measure::Measure;
+use drystone_store::store::{
+    Addition, Body, CompleteUpload, CreateBucket, CreateUpload, DeleteObject, Deleted, Health,
+    ListBuckets, ListObjects, ListUploads, ListVersions, ObjectHandle, ObjectPage, ObjectStore,
+    PutObject, UploadPage, VersionPage, Written,
+};
+use drystone_store::types::{
+    Account, AccountId, Bucket, BucketId, BucketSetting, DiskId, QuotaChange, Tags, Upload,
+    UploadId, UploadedPart, Usage, VersionId, VersionSelector, Versioning,
+};
 
 /// One process's store: its disks, the metadata groups on them, and the upkeep of both.
 pub struct Engine {

@@ -19,13 +19,10 @@ use super::open_error::{Hindered, OpenError};
 use super::renew::RENEW_AFTER;
 use super::upkeep::{self, Upkeep};
 use super::{Engine, Held, Names};
-use crate::crash::Crash;
 use crate::db::DbShared;
 use crate::disk::Disk;
 use crate::disk::identity::{self, Found, Identity, IdentityError};
 use crate::disk::local::{LocalDisk, Reserve};
-use crate::env::{Env, SystemEnv};
-use crate::error::Error;
 use crate::meta::command::Change;
 use crate::meta::view::{DiskRow, Standing};
 use crate::raft::epochs::Epochs;
@@ -37,11 +34,14 @@ use crate::raft::recovery::recover::Standstill;
 use crate::raft::recovery::start::{Groups, Start, Started, start_groups};
 use crate::shards::erasure::Geometry;
 use crate::shards::{Classes, DAMAGE_QUEUE_LEN_MAX, Pace, Shards};
-use crate::types::DiskId;
 use crate::workers::disks::Disks;
 use crate::workers::heal::Healer;
 use crate::workers::inventory::Stock;
 use crate::workers::scrub::Scrubber;
+use drystone_store::crash::Crash;
+use drystone_store::env::{Env, SystemEnv};
+use drystone_store::error::Error;
+use drystone_store::types::DiskId;
 
 const DEFAULT_CLASS: &str = "STANDARD";
 /// Epochs are raised and garbage is removed this often.
@@ -483,7 +483,7 @@ mod tests {
     use std::fs;
 
     use super::*;
-    use crate::store::ObjectStore as _;
+    use drystone_store::store::ObjectStore as _;
 
     #[tokio::test]
     async fn f_14_a_birth_cut_between_two_marks_is_finished_by_the_next_start() {

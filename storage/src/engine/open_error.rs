@@ -4,8 +4,8 @@ use std::path::PathBuf;
 
 use crate::db::Hindrance;
 use crate::disk::identity::IdentityError;
-use crate::error::Error;
 use crate::raft::recovery::recover::Standstill;
+use drystone_store::error::Error;
 
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {

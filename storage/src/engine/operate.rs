@@ -9,13 +9,13 @@ use async_trait::async_trait;
 
 use super::{Engine, quotas};
 use crate::disk::{Disk, DiskState as Here, Space};
-use crate::error::{Error, Result};
 use crate::meta::command::{Change, ScrubState};
 use crate::meta::view::{DiskRow, Standing};
-use crate::operator::{
+use drystone_store::error::{Error, Result};
+use drystone_store::operator::{
     DiskState, DiskStatus, HealStatus, Operator, ReplaceError, ScrubStatus, Status, UpkeepChange,
 };
-use crate::types::DiskId;
+use drystone_store::types::DiskId;
 
 /// Rows of the heal queue that are counted; past it there are "more".
 const QUEUE_COUNTED_MAX: usize = 200_000;
@@ -277,7 +277,7 @@ mod tests {
     use super::*;
     use crate::engine::Options;
     use crate::engine::testing::{Whole, create_bucket, put};
-    use crate::store::ObjectStore as _;
+    use drystone_store::store::ObjectStore as _;
 
     /// Found by reading: who asked between the command that gives a disk up and the first step of
     /// queueing what it had was told that all is well.

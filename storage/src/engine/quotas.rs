@@ -5,8 +5,8 @@ use std::sync::Weak;
 use std::time::Duration;
 
 use super::Engine;
-use crate::error::{Error, Refusal, Result};
-use crate::operator::{OVER_QUOTA_LEN_MAX, OverQuota};
+use drystone_store::error::{Error, Refusal, Result};
+use drystone_store::operator::{OVER_QUOTA_LEN_MAX, OverQuota};
 
 /// So often the log is brought up to date. The rows are there at once, for all who ask.
 const LOOK_EVERY: Duration = Duration::from_secs(60);

@@ -32,9 +32,9 @@ use super::databases;
 use crate::disk::DiskState;
 use crate::disk::local::Reserve;
 use crate::disk::local::probe::{Unwell, probe};
-use crate::error::{Error, Result};
 use crate::meta::view::Standing;
-use crate::types::DiskId;
+use drystone_store::error::{Error, Result};
+use drystone_store::types::DiskId;
 
 /// A disk that failed is first looked at after this; then after four times as long, and so on.
 pub(super) const RENEW_AFTER: Duration = Duration::from_secs(5);
@@ -223,10 +223,10 @@ mod tests {
     use crate::disk::pending::owes_stock;
     use crate::engine::Options;
     use crate::engine::testing::{Whole, create_bucket, put, rest};
-    use crate::operator::ReplaceError;
     use crate::raft::group::Group;
-    use crate::store::ObjectStore as _;
-    use crate::types::{Account, AccountId, BucketId, ByteRange, VersionSelector};
+    use drystone_store::operator::ReplaceError;
+    use drystone_store::store::ObjectStore as _;
+    use drystone_store::types::{Account, AccountId, BucketId, ByteRange, VersionSelector};
 
     const PATIENCE: Duration = Duration::from_secs(240);
     const SIZES: [usize; 3] = [300, 5000, 60_000];

@@ -6,9 +6,9 @@ use async_trait::async_trait;
 use bytes::Bytes;
 
 use super::Engine;
-use crate::error::Result;
-use crate::store::{Body, BodyReader, CreateBucket, CreateUpload, ObjectStore, PutObject};
-use crate::types::{AccountId, BucketId, Digest, UploadId};
+use drystone_store::error::Result;
+use drystone_store::store::{Body, BodyReader, CreateBucket, CreateUpload, ObjectStore, PutObject};
+use drystone_store::types::{AccountId, BucketId, Digest, UploadId};
 
 /// A body in one piece, with a digest of its own making.
 pub struct Whole(Option<Bytes>);

@@ -15,17 +15,17 @@ use super::{Engine, quotas, renew};
 use crate::db::{Db, DbError};
 use crate::disk::pending::{owes_stock, stock_taken};
 use crate::disk::{Disk, DiskState};
-use crate::error::{Error, Result};
 use crate::meta::command::{Change, HealEntry};
 use crate::meta::view::{DiskRow, Standing};
 use crate::raft::recovery::start::Groups;
 use crate::shards::DamageReport;
-use crate::store::Health;
-use crate::types::DiskId;
 use crate::workers::disks::Disks;
 use crate::workers::gc::Collector;
 use crate::workers::inventory::Taking;
 use crate::workers::wakeup::Wakeup;
+use drystone_store::error::{Error, Result};
+use drystone_store::store::Health;
+use drystone_store::types::DiskId;
 
 /// Damage that one command puts into the heal queue.
 const DAMAGE_BATCH_LEN_MAX: usize = 256;
@@ -277,8 +277,8 @@ mod tests {
     use super::*;
     use crate::engine::Options;
     use crate::meta::command::{ScrubState, UpkeepSettings};
-    use crate::store::ObjectStore as _;
-    use crate::types::Timestamp;
+    use drystone_store::store::ObjectStore as _;
+    use drystone_store::types::Timestamp;
 
     async fn store() -> (tempfile::TempDir, Arc<Engine>) {
         let root = tempfile::tempdir().unwrap();

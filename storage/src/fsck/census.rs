@@ -14,11 +14,11 @@ use super::scan::{Scan, decode, get, key, table};
 use super::shard::{Expected, Fault, verify};
 use crate::db::Family;
 use crate::disk::ShardName;
-use crate::error::Result;
 use crate::meta::record::{DataKind, DataRow, ExpelledRow, GarbageRow, HealRow, NarrowRow};
 use crate::raft::inspect::Replica;
-use crate::shard_set::ShardSet;
-use crate::types::{DiskId, WriteId};
+use drystone_store::error::Result;
+use drystone_store::shard_set::ShardSet;
+use drystone_store::types::{DiskId, WriteId};
 
 /// Bytes that are not whole, and why.
 #[derive(Clone, Debug)]

@@ -7,10 +7,10 @@ use super::keys;
 use super::report::{Damaged, Report, State};
 use super::rules::Rows;
 use super::scan::{Scan, decode, get, key, table};
-use crate::error::Result;
 use crate::meta::record::{PartRow, UploadAt, UploadPartRow, VersionRow};
 use crate::raft::inspect::Replica;
-use crate::types::{UploadId, WriteId};
+use drystone_store::error::Result;
+use drystone_store::types::{UploadId, WriteId};
 
 /// Reasons given for one version.
 const REASONS_LEN_MAX: usize = 16;

@@ -11,7 +11,7 @@ use crate::db::{Db, DbError, DbShared, Family, log_tag};
 use crate::disk::ShardName;
 use crate::disk::identity::{Settled, shard_folder};
 use crate::raft::inspect::{Replica, replicas};
-use crate::types::{DiskId, WriteId};
+use drystone_store::types::{DiskId, WriteId};
 
 /// The part of a disk's directory that holds its database.
 const DATABASE: &str = "meta";

@@ -8,8 +8,8 @@ use super::disk::Disk;
 use super::report::{GroupReport, ReplicaReport, ReplicaState};
 use super::scan::Scan;
 use crate::db::{Family, StateId};
-use crate::error::{Error, Result};
 use crate::raft::inspect::{Position, Replica, catch_up};
+use drystone_store::error::{Error, Result};
 
 /// What a state says of its place in the log; no two replicas need have the same bytes there.
 const TABLE_APPLIED: u8 = 0x01;

@@ -1,7 +1,7 @@
 //! Takes keys of rows apart, by FORMAT.md alone.
 
-use crate::error::{Error, Result};
-use crate::types::{UploadId, WriteId};
+use drystone_store::error::{Error, Result};
+use drystone_store::types::{UploadId, WriteId};
 
 fn malformed(key: &[u8]) -> Error {
     Error::Corrupt(format!("malformed key {key:02x?}"))

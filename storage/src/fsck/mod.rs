@@ -25,7 +25,7 @@ use self::report::{DiskReport, Report, Verdict};
 use self::rules::Problems;
 use crate::db::{DbError, DbShared};
 use crate::disk::identity::{self, IdentityError};
-use crate::error;
+use drystone_store::error;
 
 /// The groups by their numbers in FORMAT.md.
 const SYSTEM_GROUP: u64 = 0;

@@ -5,13 +5,13 @@ use std::collections::{HashMap, HashSet};
 use super::keys;
 use super::report::Report;
 use super::scan::{Row, Scan, decode, get, key, table};
-use crate::error::Result;
 use crate::meta::record::{
     BucketRow, CurrentRow, DataKind, DataRow, HealRow, NameRow, NarrowRow, OffsetRow, OrderRow,
     OverQuotaRow, PartRow, UploadAt, UploadPartRow, UploadRow, UsageRow, VersionRow,
 };
 use crate::raft::inspect::Replica;
-use crate::types::{UploadId, VersionId, WriteId};
+use drystone_store::error::Result;
+use drystone_store::types::{UploadId, VersionId, WriteId};
 
 /// Rows that name the bytes of one write id.
 #[derive(Clone, Copy, Debug, Default)]

@@ -3,8 +3,8 @@
 use rocksdb::{DBRawIterator, ReadOptions};
 
 use crate::db::{Db, DbError, Family, StateId};
-use crate::error::{Error, Result};
 use crate::meta::record::Record;
+use drystone_store::error::{Error, Result};
 
 /// Numbers of tables, as in FORMAT.md.
 pub mod table {

@@ -16,8 +16,8 @@ use crate::meta::record::{
     Looked, OverQuotaRow, PartRow, Record, UsageRow, VersionRow,
 };
 use crate::raft::inspect::replicas;
-use crate::store::ObjectStore as _;
-use crate::types::Order;
+use drystone_store::store::ObjectStore as _;
+use drystone_store::types::Order;
 
 fn body(len: usize) -> Whole {
     Whole::new(vec![7; len])
@@ -182,7 +182,7 @@ const CONTRADICTIONS: &[(&str, Change)] = &[
     ("is told as over its quota", |db, state| {
         let mut batch = WriteBatch::default();
         let row = key(state, table::OVER_QUOTA, &77u64.to_be_bytes());
-        let since = crate::types::Timestamp(0);
+        let since = drystone_store::types::Timestamp(0);
         batch.put_cf(
             db.family(Family::State),
             row,

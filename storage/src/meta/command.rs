@@ -8,11 +8,11 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::crash::CommandKind;
-use crate::error::Refusal;
-use crate::shard_set::{ShardAt, ShardSet};
-use crate::store::{Deleted, WriteCondition};
-use crate::types::{
+use drystone_store::crash::CommandKind;
+use drystone_store::error::Refusal;
+use drystone_store::shard_set::{ShardAt, ShardSet};
+use drystone_store::store::{Deleted, WriteCondition};
+use drystone_store::types::{
     Account, AccountId, Attributes, BucketId, BucketSetting, Checksum, ChecksumAlgorithm,
     ChecksumType, Digest, DiskId, ETag, Epoch, QuotaChange, Tags, Timestamp, UploadId, VersionId,
     Versioning, WriteId,

@@ -6,8 +6,8 @@
 //! `00 00`, which keeps the order of the bare bytes ("a" < "a\0b" < "ab"). FORMAT.md has the list.
 
 use crate::db::StateId;
-use crate::error::{Error, Result};
-use crate::types::{
+use drystone_store::error::{Error, Result};
+use drystone_store::types::{
     AccountId, BucketId, BucketSetting, DiskId, Epoch, Order, UploadId, VersionId, WriteId,
 };
 

@@ -13,8 +13,8 @@ use super::record::{
     BucketRow, CurrentRow, DataRow, EpochsRow, FinishedRow, OrderRow, Record, UploadAt, VersionRow,
 };
 use crate::db::{Db, Family};
-use crate::error::{Error, Refusal, Result};
-use crate::types::{BucketId, Epoch, Order, UploadId, VersionId, WriteId};
+use drystone_store::error::{Error, Refusal, Result};
+use drystone_store::types::{BucketId, Epoch, Order, UploadId, VersionId, WriteId};
 
 /// A key and its value.
 pub type Row = (Vec<u8>, Vec<u8>);

@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::types::Epoch;
+use drystone_store::types::Epoch;
 
 /// The current epoch of one group and how many hold each one.
 pub struct Epochs {

@@ -19,12 +19,12 @@ use super::place::Place;
 use super::replica::Shared;
 use super::replica_row::GroupId;
 use super::types::{Proposal, ReplicaId};
-use crate::crash::{Point, Step};
 use crate::db::{Db, ReadAt};
-use crate::error::{Error, Result};
 use crate::meta::command::{Command, Reply};
 use crate::meta::view::View;
-use crate::types::DiskId;
+use drystone_store::crash::{Point, Step};
+use drystone_store::error::{Error, Result};
+use drystone_store::types::DiskId;
 
 /// A proposal that no leader has answered by then may or may not be committed.
 const PROPOSE_DEADLINE: Duration = Duration::from_secs(10);

@@ -12,9 +12,9 @@ use super::replica_row::{ReplicaRow, encode_applied, replica_rows};
 use super::snapshot::{put_applied, put_membership, read_applied};
 use super::types::{Entry, LogId, Membership, ReplicaId, decode_entry};
 use crate::db::{Db, DbError, Family, StateId};
-use crate::error::{Error, Result};
 use crate::meta::state_machine::State;
-use crate::types::DiskId;
+use drystone_store::error::{Error, Result};
+use drystone_store::types::DiskId;
 
 /// A place in a group's log; of two, the later one is greater.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -25,8 +25,8 @@ use super::types::{
     Entry, LogId, ReplicaId, Types, Vote, decode_entry, decode_vote, encode_entry, encode_log_id,
     encode_vote, seal, split_log_id, unseal,
 };
-use crate::crash::{Point, Step};
 use crate::db::{Db, DbError, Family, log_tag};
+use drystone_store::crash::{Point, Step};
 
 /// Entries of a replica that stay in memory after they are written.
 const TAIL_BYTES_MAX: usize = 2 << 20;

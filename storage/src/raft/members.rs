@@ -27,8 +27,8 @@ use super::replica::{Applier, Shared};
 use super::replica_row::{GroupId, ReplicaRow};
 use super::types::{LogId, ReplicaId, Seat, Types};
 use crate::db::DbError;
-use crate::error::{Error, Result};
-use crate::types::DiskId;
+use drystone_store::error::{Error, Result};
+use drystone_store::types::DiskId;
 
 /// A leader says this often that it lives. Replicas of one process die loudly, so that this only
 /// bounds what is lost by one that hangs.

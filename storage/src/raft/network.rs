@@ -23,7 +23,7 @@ use super::replica::Applier;
 use super::snapshot::{self, SnapshotData};
 use super::types::{ReplicaId, Seat, Snapshot, Types};
 use crate::db::Db;
-use crate::types::DiskId;
+use drystone_store::types::DiskId;
 
 /// What runs one replica.
 pub type Handle = Raft<Types, Applier>;

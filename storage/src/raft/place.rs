@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::log::LogMeter;
 use super::network::Router;
 use crate::db::Db;
-use crate::types::DiskId;
+use drystone_store::types::DiskId;
 
 /// A disk with its database open.
 #[derive(Clone)]

@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use super::epochs::{EpochGuard, Epochs};
 use super::group::Group;
-use crate::env::Env;
-use crate::error::Result;
 use crate::meta::command::{Change, Command, Reply};
+use drystone_store::env::Env;
+use drystone_store::error::Result;
 
 #[derive(Clone)]
 pub struct Proposer {

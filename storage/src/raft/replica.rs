@@ -20,10 +20,10 @@ use super::snapshot::{
     self, ReceiveError, SnapshotData, put_applied, put_membership, read_applied, switch_state,
 };
 use super::types::{Answer, LogId, ReplicaId, Snapshot, SnapshotMeta, StoredMembership, Types};
-use crate::crash::{DiskPoint, Point, Step};
 use crate::db::{Db, DbError, Family, StateId};
 use crate::meta::state_machine::State;
 use crate::meta::states::{STATE_FAMILIES, delete_state};
+use drystone_store::crash::{DiskPoint, Point, Step};
 
 /// Committed entries that are applied without giving the thread back.
 const APPLY_AT_ONCE_MAX: usize = 256;

@@ -16,10 +16,10 @@ use super::types::{
     LogId, ReplicaId, SnapshotMeta, StoredMembership, decode_stored_membership,
     encode_stored_membership,
 };
-use crate::crash::DiskPoint;
 use crate::db::{Db, DbError, Family, StateId};
 use crate::meta::keys::Keys;
 use crate::meta::states::{STATE_FAMILIES, delete_state, unused_state};
+use drystone_store::crash::DiskPoint;
 
 /// Rows of a snapshot in memory: one chunk is read, one is on its way and one is written.
 const CHUNK_BYTES: usize = 256 << 10;

@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use crate::meta::command::{Command, Outcome};
-use crate::types::DiskId;
+use drystone_store::types::DiskId;
 
 openraft::declare_raft_types!(
     /// What every group's raft is made of.

@@ -29,11 +29,11 @@ use super::place::Place;
 use super::replica::delete_replica;
 use super::replica_row::{ReplicaRow, put_replica_row};
 use super::types::{ReplicaId, Seat};
-use crate::crash::DiskPoint;
-use crate::error::{Error, Result};
 use crate::meta::states::unused_state;
 use crate::raft::recovery::roster;
-use crate::types::DiskId;
+use drystone_store::crash::DiskPoint;
+use drystone_store::error::{Error, Result};
+use drystone_store::types::DiskId;
 
 /// What the leader proves or commits for a change takes no longer, or is tried again.
 const CHANGE_DEADLINE: Duration = Duration::from_secs(10);

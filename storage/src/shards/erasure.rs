@@ -15,7 +15,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use reed_solomon_erasure::galois_8::ReedSolomon;
 
-use crate::types::ByteRange;
+use drystone_store::types::ByteRange;
 
 /// Bytes of a chunk in every stripe but the last, for new writes.
 pub const CHUNK_SIZE_BYTES: u32 = 128 << 10;

@@ -23,12 +23,12 @@ use futures_util::future::join_all;
 use tokio::sync::{Notify, Semaphore, mpsc};
 
 use crate::disk::{BLOCK_SIZE_BYTES, Disk, DiskError, Space};
-use crate::error::{Error, Result};
-use crate::shard_set::{ShardAt, ShardPlace, ShardSet};
 use crate::shards::erasure::{Codecs, Geometry, Layout};
 use crate::shards::placement::Candidate;
-use crate::store::{Body, BodyReader};
-use crate::types::{BucketId, ByteRange, DiskId, Epoch, WriteId};
+use drystone_store::error::{Error, Result};
+use drystone_store::shard_set::{ShardAt, ShardPlace, ShardSet};
+use drystone_store::store::{Body, BodyReader};
+use drystone_store::types::{BucketId, ByteRange, DiskId, Epoch, WriteId};
 
 pub use self::pace::{Pace, Paused};
 pub use self::rebuild::{Examined, Owing, Unhealed};

@@ -6,7 +6,7 @@
 
 use xxhash_rust::xxh3::xxh3_64;
 
-use crate::types::{DiskId, WriteId};
+use drystone_store::types::{DiskId, WriteId};
 
 /// A disk that can take a shard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

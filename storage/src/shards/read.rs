@@ -20,11 +20,11 @@ use super::erasure::{Codec, Layout, Piece};
 use crate::disk::{
     Blocks, Disk, DiskError, ShardName, ShardReader, ShardShape, block_span, blocks_of,
 };
-use crate::error::{Error, Result};
-use crate::shard_set::ShardPlace;
 use crate::shards::{DamageReport, Holder, Suspects, is_late, within_deadline};
-use crate::store::BodyReader;
-use crate::types::{BucketId, ByteRange, WriteId};
+use drystone_store::error::{Error, Result};
+use drystone_store::shard_set::ShardPlace;
+use drystone_store::store::BodyReader;
+use drystone_store::types::{BucketId, ByteRange, WriteId};
 
 /// Bytes that are read at once.
 const WINDOW_BYTES: u64 = 1 << 20;

@@ -19,9 +19,9 @@ use crate::disk::{
     BLOCK_SIZE_BYTES, Disk, DiskError, ShardHeader, ShardName, ShardReader, ShardShape,
     ShardWriter, blocks_of,
 };
-use crate::error::{Error, Result};
-use crate::shard_set::{ShardAt, ShardSet};
-use crate::types::{BucketId, DiskId, Epoch, WriteId};
+use drystone_store::error::{Error, Result};
+use drystone_store::shard_set::{ShardAt, ShardSet};
+use drystone_store::types::{BucketId, DiskId, Epoch, WriteId};
 
 /// Blocks of each shard that are rebuilt or verified at once.
 const STEP_BLOCKS: u64 = 32;

@@ -19,10 +19,10 @@ use super::rebuild::{Verify, fresh_generation, verify};
 use super::write::{Plan, Target, Write};
 use super::{Pace, Paused, Shards, Unhealed, layout_of, read, shard_name};
 use crate::disk::Disk;
-use crate::error::{Error, Result};
-use crate::shard_set::ShardSet;
-use crate::store::{Body, BodyReader};
-use crate::types::{BucketId, ByteRange, Digest, Epoch, WriteId};
+use drystone_store::error::{Error, Result};
+use drystone_store::shard_set::ShardSet;
+use drystone_store::store::{Body, BodyReader};
+use drystone_store::types::{BucketId, ByteRange, Digest, Epoch, WriteId};
 
 /// It leaves one part in so many of each disk to what clients write: the old shards stay until the
 /// floor has passed.

@@ -8,12 +8,12 @@ use async_trait::async_trait;
 
 use super::erasure::CHUNK_SIZE_BYTES;
 use super::*;
-use crate::crash::Crash;
 use crate::db::{Db, DbShared};
 use crate::disk::identity::{mark_born, settle, shard_folder};
 use crate::disk::local::{LocalDisk, Reserve};
-use crate::env::{Env, SystemEnv};
-use crate::types::Digest;
+use drystone_store::crash::Crash;
+use drystone_store::env::{Env, SystemEnv};
+use drystone_store::types::Digest;
 
 const BUCKET: BucketId = BucketId(3);
 const BLOCK: u64 = BLOCK_SIZE_BYTES as u64;

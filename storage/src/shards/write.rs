@@ -21,11 +21,11 @@ use tokio::task::JoinHandle;
 
 use super::erasure::{CHUNK_SIZE_BYTES, Codec, Geometry};
 use crate::disk::{Disk, DiskError, ShardHeader, ShardName};
-use crate::error::{Error, Result};
-use crate::shard_set::{ShardPlace, ShardSet};
 use crate::shards::{Suspects, is_late, within_deadline};
-use crate::store::Body;
-use crate::types::{BucketId, Epoch, WriteId};
+use drystone_store::error::{Error, Result};
+use drystone_store::shard_set::{ShardPlace, ShardSet};
+use drystone_store::store::Body;
+use drystone_store::types::{BucketId, Epoch, WriteId};
 
 /// Stripes of one write that wait for its disks, parity included, hold at most about this much,
 /// and as much again is being written.

@@ -16,12 +16,12 @@ use tokio::time::Instant;
 
 use super::heal::Healer;
 use super::wakeup::Wakeup;
-use crate::error::Result;
 use crate::meta::command::{Change, Reply, UpkeepSettings};
 use crate::meta::view::{DiskRow, Standing, View};
 use crate::raft::proposer::Proposer;
 use crate::shards::Shards;
-use crate::types::DiskId;
+use drystone_store::error::Result;
+use drystone_store::types::DiskId;
 
 /// Data rows that one command looks at.
 const STEP_ROWS: u32 = 500;

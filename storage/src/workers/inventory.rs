@@ -18,12 +18,12 @@ use futures_util::{StreamExt as _, stream};
 use tokio::time::sleep;
 
 use super::heal::Healer;
-use crate::error::{Error, Result};
 use crate::meta::command::{Change, HealEntry};
 use crate::meta::view::Owed;
 use crate::raft::proposer::Proposer;
 use crate::shards::{Examined, Owing, Pace, Shards};
-use crate::types::{DiskId, WriteId};
+use drystone_store::error::{Error, Result};
+use drystone_store::types::{DiskId, WriteId};
 
 /// Data rows of one step.
 const STEP_ROWS: usize = 256;

@@ -23,13 +23,13 @@ use tokio::time::Instant;
 
 use super::retries::{RETRY_AFTER, Retries, rest};
 use super::wakeup::Wakeup;
-use crate::error::{Error, Refusal, Result};
 use crate::meta::command::{Change, HealEntry, Recode};
 use crate::raft::epochs::EpochGuard;
 use crate::raft::proposer::Proposer;
-use crate::shard_set::ShardSet;
 use crate::shards::{Pace, Paused, Shards, Stored, Unhealed};
-use crate::types::WriteId;
+use drystone_store::error::{Error, Refusal, Result};
+use drystone_store::shard_set::ShardSet;
+use drystone_store::types::WriteId;
 
 /// Rows of the queue that are looked at in one step.
 const PAGE_LEN: usize = 256;

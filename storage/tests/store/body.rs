@@ -2,10 +2,10 @@
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use drystone_storage::checksum::checksum;
-use drystone_storage::error::{Error, Result};
-use drystone_storage::store::{Body, ObjectHandle, ObjectStore, PutObject, Written};
-use drystone_storage::types::{
+use drystone_store::checksum::checksum;
+use drystone_store::error::{Error, Result};
+use drystone_store::store::{Body, ObjectHandle, ObjectStore, PutObject, Written};
+use drystone_store::types::{
     BucketId, ByteRange, ChecksumAlgorithm, Digest, ETag, VersionSelector,
 };
 use md5::{Digest as _, Md5};

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use drystone_storage::error::{Error, Refusal};
-use drystone_storage::store::{CreateBucket, CreateUpload, DeleteObject, ListBuckets, ObjectStore};
-use drystone_storage::types::{
+use drystone_store::error::{Error, Refusal};
+use drystone_store::store::{CreateBucket, CreateUpload, DeleteObject, ListBuckets, ObjectStore};
+use drystone_store::types::{
     Account, AccountId, Bucket, BucketId, BucketSetting, VersionSelector, Versioning,
 };
 

@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use drystone_storage::error::{Error, Precondition, Refusal, Result};
-use drystone_storage::store::{
+use drystone_store::error::{Error, Precondition, Refusal, Result};
+use drystone_store::store::{
     DeleteObject, ETagCondition, ListObjects, ListVersions, ObjectStore, PutObject, WriteCondition,
 };
-use drystone_storage::types::{BucketId, ETag, Timestamp, VersionId, VersionSelector, Versioning};
+use drystone_store::types::{BucketId, ETag, Timestamp, VersionId, VersionSelector, Versioning};
 
 use crate::body::{TestBody, etag, get, pattern, put, request};
 use crate::buckets::{create, enable_versioning};
@@ -201,7 +201,7 @@ async fn race(
     bucket: BucketId,
     key: &str,
     len: usize,
-) -> Vec<(Vec<u8>, Result<drystone_storage::store::Written>)> {
+) -> Vec<(Vec<u8>, Result<drystone_store::store::Written>)> {
     let tasks: Vec<_> = (0..RACERS)
         .map(|racer| {
             let (store, bytes) = (store.clone(), pattern(racer, len));

@@ -5,12 +5,12 @@
 
 use std::sync::Arc;
 
-use drystone_storage::error::{Error, Precondition, Refusal, Result};
-use drystone_storage::store::{
+use drystone_store::error::{Error, Precondition, Refusal, Result};
+use drystone_store::store::{
     CompleteUpload, CompletedPart, CreateUpload, DeleteObject, ETagCondition, ObjectStore,
     PutObject, WriteCondition, Written,
 };
-use drystone_storage::types::{BucketId, ETag, VersionId, VersionSelector};
+use drystone_store::types::{BucketId, ETag, VersionId, VersionSelector};
 use tokio::sync::Barrier;
 use tokio::task::JoinSet;
 

@@ -6,9 +6,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use drystone_storage::error::Error;
-use drystone_storage::store::ObjectStore as _;
-use drystone_storage::types::VersionSelector;
+use drystone_store::error::Error;
+use drystone_store::store::ObjectStore as _;
+use drystone_store::types::VersionSelector;
 
 use crate::body::{pattern, put, read_all};
 use crate::losses::{BUCKET, Ledger, Life, Writers, check, empty, newborn, until, until_online};

@@ -12,9 +12,9 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use drystone_storage::engine::{Engine, OpenError, Options};
-use drystone_storage::error::{Error, Result};
-use drystone_storage::store::{Body, ListObjects, ObjectStore};
-use drystone_storage::types::{BucketId, Digest, VersionSelector};
+use drystone_store::error::{Error, Result};
+use drystone_store::store::{Body, ListObjects, ObjectStore};
+use drystone_store::types::{BucketId, Digest, VersionSelector};
 use tokio::runtime::Runtime;
 
 use crate::body::{TestBody, get, pattern, put, read_all, request};

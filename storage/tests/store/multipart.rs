@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use drystone_storage::checksum::multipart_etag;
-use drystone_storage::error::{Error, Refusal, Result};
-use drystone_storage::store::{
+use drystone_store::checksum::multipart_etag;
+use drystone_store::error::{Error, Refusal, Result};
+use drystone_store::store::{
     CompleteUpload, CompletedPart, CreateUpload, ObjectStore, PART_SIZE_MIN_BYTES, Written,
 };
-use drystone_storage::types::{
+use drystone_store::types::{
     BucketId, ChecksumAlgorithm, ChecksumType, Upload, UploadId, UploadedPart, VersionId,
     VersionSelector, WriteId,
 };

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use drystone_storage::error::{Error, Refusal};
-use drystone_storage::store::{DeleteObject, ObjectStore, PutObject};
-use drystone_storage::types::{
+use drystone_store::error::{Error, Refusal};
+use drystone_store::store::{DeleteObject, ObjectStore, PutObject};
+use drystone_store::types::{
     Attributes, BucketId, ChecksumAlgorithm, Order, VersionId, VersionSelector,
 };
 
@@ -38,7 +38,7 @@ pub fn attributes() -> Attributes {
             ("é".to_owned(), String::new()),
         ],
         storage_class: String::new(),
-        owner: drystone_storage::types::AccountId("111122223333".to_owned()),
+        owner: drystone_store::types::AccountId("111122223333".to_owned()),
     }
 }
 
@@ -219,7 +219,7 @@ pub async fn s_13_delete_objects_decides_each_key_alone(store: Arc<dyn ObjectSto
     let first = put(&*store, bucket, "a", "1").await.version_id.unwrap();
     put(&*store, bucket, "b", "2").await;
     let mut if_match = delete("b", VersionSelector::Latest);
-    if_match.condition.if_match = Some(drystone_storage::store::ETagCondition::OneOf(vec![]));
+    if_match.condition.if_match = Some(drystone_store::store::ETagCondition::OneOf(vec![]));
     let asked = vec![
         delete("a", VersionSelector::Latest),
         if_match,

@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use drystone_storage::error::{Counted, Error, Refusal, Result};
-use drystone_storage::store::{
+use drystone_store::error::{Counted, Error, Refusal, Result};
+use drystone_store::store::{
     Addition, AdditionOf, CompleteUpload, CompletedPart, CreateUpload, DeleteObject, ObjectStore,
     PutObject, Written,
 };
-use drystone_storage::types::{BucketId, Quota, QuotaChange, Usage, VersionSelector, Versioning};
+use drystone_store::types::{BucketId, Quota, QuotaChange, Usage, VersionSelector, Versioning};
 
 use crate::body::{TestBody, pattern};
 use crate::buckets::create;
@@ -152,7 +152,7 @@ async fn begin(
     store: &dyn ObjectStore,
     bucket: BucketId,
     key: &str,
-) -> drystone_storage::types::UploadId {
+) -> drystone_store::types::UploadId {
     let request = CreateUpload {
         key: key.to_owned(),
         attributes: Default::default(),

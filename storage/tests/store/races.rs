@@ -5,9 +5,9 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use drystone_storage::error::{Error, Refusal, Result};
-use drystone_storage::store::{CompletedPart, ObjectStore, Written};
-use drystone_storage::types::{BucketId, Upload};
+use drystone_store::error::{Error, Refusal, Result};
+use drystone_store::store::{CompletedPart, ObjectStore, Written};
+use drystone_store::types::{BucketId, Upload};
 use tokio::sync::Barrier;
 
 use crate::body::{get, pattern};

@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use drystone_storage::engine::{Engine, Options};
-use drystone_storage::error::Error;
 use drystone_storage::fsck::report::{Report, Verdict};
-use drystone_storage::operator::{DiskState, Operator as _, ReplaceError, Status, UpkeepChange};
-use drystone_storage::store::ObjectStore as _;
+use drystone_store::error::Error;
+use drystone_store::operator::{DiskState, Operator as _, ReplaceError, Status, UpkeepChange};
+use drystone_store::store::ObjectStore as _;
 
 use crate::body::{TestBody, get, pattern, put, request};
 use crate::buckets::create;

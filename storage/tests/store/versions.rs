@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use drystone_storage::error::{Error, Refusal};
-use drystone_storage::store::{ListObjects, ListVersions, ObjectStore};
-use drystone_storage::types::{BucketId, Version, VersionId, VersionSelector, Versioning};
+use drystone_store::error::{Error, Refusal};
+use drystone_store::store::{ListObjects, ListVersions, ObjectStore};
+use drystone_store::types::{BucketId, Version, VersionId, VersionSelector, Versioning};
 
 use crate::body::{get, get_version, put};
 use crate::buckets::{create, enable_versioning};

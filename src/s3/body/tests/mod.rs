@@ -4,8 +4,8 @@
 
 use std::sync::Arc;
 
-use drystone_storage::checksum as compute;
-use drystone_storage::types::{Account, AccountId, Timestamp};
+use drystone_store::checksum as compute;
+use drystone_store::types::{Account, AccountId, Timestamp};
 use http::request::Parts;
 use http::{HeaderName, HeaderValue, Request};
 use proptest::prelude::*;

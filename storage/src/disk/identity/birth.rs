@@ -13,9 +13,9 @@ use std::path::{Path, PathBuf};
 use super::{
     Identity, IdentityError, Look, SHARDS, at, file, lock, look, shard_folder, sync_folder,
 };
-use crate::crash::{Crash, DiskPoint};
-use crate::env::Env;
-use crate::types::DiskId;
+use drystone_store::crash::{Crash, DiskPoint};
+use drystone_store::env::Env;
+use drystone_store::types::DiskId;
 
 /// Makes disks of the directories that are none yet. `begun`: one that an earlier start, cut
 /// before its end, has made.

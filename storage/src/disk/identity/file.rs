@@ -7,8 +7,8 @@ use std::path::Path;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::{Identity, IdentityError, at};
-use crate::crash::{Crash, DiskPoint};
-use crate::types::DiskId;
+use drystone_store::crash::{Crash, DiskPoint};
+use drystone_store::types::DiskId;
 
 pub(super) const FILE: &str = "identity";
 /// The same again, for when a bit of the first has flipped.

@@ -15,9 +15,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use self::birth::{give_birth, make_folders};
-use crate::crash::Crash;
-use crate::env::Env;
-use crate::types::DiskId;
+use drystone_store::crash::Crash;
+use drystone_store::env::Env;
+use drystone_store::types::DiskId;
 
 const LOCK_FILE: &str = "lock";
 const SHARDS: &str = "shards";

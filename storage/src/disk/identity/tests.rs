@@ -2,8 +2,8 @@
 
 use super::file::{COPY_FILE, FILE, NEW_FILE, decode};
 use super::*;
-use crate::crash::Crash;
-use crate::env::SystemEnv;
+use drystone_store::crash::Crash;
+use drystone_store::env::SystemEnv;
 
 fn dirs(root: &Path, count: usize) -> Vec<PathBuf> {
     (0..count).map(|n| root.join(format!("d{n}"))).collect()

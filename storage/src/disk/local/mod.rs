@@ -25,7 +25,6 @@ use tokio::sync::{oneshot, watch};
 use self::read::LocalReader;
 use self::reserve::Look;
 pub use self::reserve::Reserve;
-use crate::crash::{Crash, DiskPoint};
 use crate::db::{Db, DbError};
 use crate::disk::identity::{Settled, is_still, shard_folder, sync_folder};
 use crate::disk::io::Pool;
@@ -35,8 +34,9 @@ use crate::disk::{
     Disk, DiskError, DiskState, ShardHeader, ShardName, ShardReader, ShardShape, ShardWriter,
     Space, Unconfirmed,
 };
-use crate::measure::{Histogram, Measure};
-use crate::types::{DiskId, Epoch};
+use drystone_store::crash::{Crash, DiskPoint};
+use drystone_store::measure::{Histogram, Measure};
+use drystone_store::types::{DiskId, Epoch};
 
 /// How often a disk looks whether its directory is still itself.
 const CHECK_EVERY: Duration = Duration::from_secs(2);

@@ -1,11 +1,11 @@
 #![allow(clippy::unwrap_used)]
 use super::*;
-use crate::crash::Crash;
 use crate::db::DbShared;
 use crate::disk::BLOCK_SIZE_BYTES;
 use crate::disk::identity::{mark_born, settle};
-use crate::env::SystemEnv;
-use crate::types::{BucketId, WriteId};
+use drystone_store::crash::Crash;
+use drystone_store::env::SystemEnv;
+use drystone_store::types::{BucketId, WriteId};
 
 fn open(dir: &Path) -> (LocalDisk, Arc<Db>) {
     open_with(dir, Reserve::default())

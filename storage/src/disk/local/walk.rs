@@ -9,7 +9,7 @@ use super::LocalDisk;
 use crate::disk::identity::shard_folder;
 use crate::disk::pending::parse_name;
 use crate::disk::{DiskError, ShardName};
-use crate::types::Epoch;
+use drystone_store::types::Epoch;
 
 impl LocalDisk {
     pub(super) async fn find_unlisted(&self, folder: u8) -> Result<Vec<ShardName>, DiskError> {

@@ -11,10 +11,10 @@
 //! - active, sealed: the name is dropped by whoever meets it.
 
 use crate::engine::Engine;
-use crate::error::{Error, Refusal, Result};
 use crate::meta::command::{Change, Reply};
-use crate::store::{CreateBucket, ListBuckets};
-use crate::types::{
+use drystone_store::error::{Error, Refusal, Result};
+use drystone_store::store::{CreateBucket, ListBuckets};
+use drystone_store::types::{
     Account, AccountId, Bucket, BucketId, BucketSetting, QuotaChange, Usage, Versioning,
 };
 

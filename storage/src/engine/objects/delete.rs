@@ -1,11 +1,11 @@
 //! Deletes, and changes of a version's tags: one command each.
 
 use crate::engine::Engine;
-use crate::error::Result;
 use crate::meta::command::{Change, DeleteKey, Reply};
 use crate::meta::view::View;
-use crate::store::{DeleteObject, Deleted};
-use crate::types::{BucketId, Tags, VersionId, VersionSelector};
+use drystone_store::error::Result;
+use drystone_store::store::{DeleteObject, Deleted};
+use drystone_store::types::{BucketId, Tags, VersionId, VersionSelector};
 
 /// Parts whose names go in one command, but for those of a single key: each is a few rows in the
 /// batch of every replica.

@@ -12,13 +12,13 @@ use bytes::Bytes;
 use futures_util::future::BoxFuture;
 
 use crate::engine::Engine;
-use crate::error::{Error, Refusal, Result};
 use crate::meta::view::{DataKind, Part, View};
 use crate::raft::epochs::EpochGuard;
-use crate::shard_set::ShardSet;
 use crate::shards::Shards;
-use crate::store::{BodyReader, ObjectHandle, PART_NUMBER_MAX};
-use crate::types::{
+use drystone_store::error::{Error, Refusal, Result};
+use drystone_store::shard_set::ShardSet;
+use drystone_store::store::{BodyReader, ObjectHandle, PART_NUMBER_MAX};
+use drystone_store::types::{
     BucketId, ByteRange, ObjectPart, ObjectVersion, Version, VersionSelector, WriteId,
 };
 
@@ -263,8 +263,8 @@ impl BodyReader for Reader {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-    use crate::store::PART_SIZE_MAX_BYTES;
-    use crate::types::ETag;
+    use drystone_store::store::PART_SIZE_MAX_BYTES;
+    use drystone_store::types::ETag;
 
     fn set() -> ShardSet {
         ShardSet {

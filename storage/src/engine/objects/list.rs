@@ -1,11 +1,11 @@
 //! Listings: one linearizable look each, at the cost of its page.
 
 use crate::engine::Engine;
-use crate::error::Result;
-use crate::store::{
+use drystone_store::error::Result;
+use drystone_store::store::{
     ListObjects, ListUploads, ListVersions, ObjectPage, PAGE_LEN_MAX, UploadPage, VersionPage,
 };
-use crate::types::BucketId;
+use drystone_store::types::BucketId;
 
 impl Engine {
     pub(crate) async fn objects_page(

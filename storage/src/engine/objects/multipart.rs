@@ -5,15 +5,15 @@
 //! or copied, whatever the size.
 
 use super::put::written;
-use crate::checksum;
 use crate::engine::Engine;
-use crate::error::{Error, Refusal, Result};
 use crate::meta::command::{Change, ChosenPart};
 use crate::meta::view::StoredPart;
-use crate::store::{
+use drystone_store::checksum;
+use drystone_store::error::{Error, Refusal, Result};
+use drystone_store::store::{
     Body, CompleteUpload, CompletedPart, CreateUpload, PART_SIZE_MIN_BYTES, Written,
 };
-use crate::types::{BucketId, Checksum, ETag, Upload, UploadId, UploadedPart, WriteId};
+use drystone_store::types::{BucketId, Checksum, ETag, Upload, UploadId, UploadedPart, WriteId};
 
 /// A part replaced while its upload is being completed makes the completion look again; past so
 /// many times the client is told to retry.

@@ -12,12 +12,12 @@
 use bytes::{Bytes, BytesMut};
 
 use crate::engine::Engine;
-use crate::error::{Error, Refusal, Result};
 use crate::meta::command::{Change, NewData, Place, Reply};
 use crate::raft::epochs::EpochGuard;
-use crate::shard_set::ShardPlace;
-use crate::store::{Body, ObjectHandle, PutObject, Written};
-use crate::types::{BucketId, Digest};
+use drystone_store::error::{Error, Refusal, Result};
+use drystone_store::shard_set::ShardPlace;
+use drystone_store::store::{Body, ObjectHandle, PutObject, Written};
+use drystone_store::types::{BucketId, Digest};
 
 /// Objects up to this size lie in the metadata, larger ones are shards.
 pub const INLINE_SIZE_MAX_BYTES: usize = 8 << 10;
@@ -198,8 +198,8 @@ mod tests {
     use super::*;
     use crate::engine::Options;
     use crate::engine::testing::{self, Whole};
-    use crate::store::ObjectStore as _;
-    use crate::types::{ByteRange, VersionSelector};
+    use drystone_store::store::ObjectStore as _;
+    use drystone_store::types::{ByteRange, VersionSelector};
 
     #[tokio::test]
     async fn b_19_bytes_that_another_command_named_outlive_the_one_that_is_refused() {

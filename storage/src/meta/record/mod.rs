@@ -9,9 +9,9 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::command::{Outcome, Reply, ScrubState, UpkeepSettings};
-use crate::shard_set::{ShardAt, ShardSet};
-use crate::store::ListedObject;
-use crate::types::{
+use drystone_store::shard_set::{ShardAt, ShardSet};
+use drystone_store::store::ListedObject;
+use drystone_store::types::{
     AccountId, Attributes, BucketId, Checksum, ChecksumAlgorithm, ChecksumType, DiskId, ETag,
     Epoch, ObjectVersion, Order, Quota, Timestamp, Upload, UploadId, Usage, Version, VersionId,
     Versioning, WriteId,

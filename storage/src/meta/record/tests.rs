@@ -1,10 +1,10 @@
 #![allow(clippy::unwrap_used)]
 
 use super::*;
-use crate::error::Refusal;
 use crate::meta::keys::hex;
-use crate::shard_set::ShardPlace;
-use crate::types::DiskId;
+use drystone_store::error::Refusal;
+use drystone_store::shard_set::ShardPlace;
+use drystone_store::types::DiskId;
 
 fn pinned<R: Record + PartialEq + std::fmt::Debug>(record: &R, bytes: &str) {
     assert_eq!(hex(&record.encode()), bytes, "{record:?}");

@@ -1,14 +1,14 @@
 //! Accounts, bucket names, and buckets from their creation to their deletion.
 
 use super::{Reply, Rows, Step};
-use crate::error::{Refusal, Result};
 use crate::meta::keys;
 use crate::meta::record::{
     AccountRow, BucketRow, CountersRow, NameRow, NameState, SettingRow, UploadRow, UsageRow,
     VersionRow,
 };
 use crate::meta::txn::decode;
-use crate::types::{Account, AccountId, BucketId, BucketSetting, Quota, Versioning};
+use drystone_store::error::{Refusal, Result};
+use drystone_store::types::{Account, AccountId, BucketId, BucketSetting, Quota, Versioning};
 
 impl Step<'_> {
     pub(super) fn put_account(&mut self, account: &Account) -> Result<Reply> {

@@ -4,15 +4,15 @@
 //! changes the row that refers to it.
 
 use super::{Rows, Step};
-use crate::error::{Refusal, Result};
 use crate::meta::command::{NewData, Place};
 use crate::meta::keys;
 use crate::meta::record::{
     DataKind, DataRow, GarbageRow, GarbageShard, NarrowRow, OffsetRow, PartRow,
 };
 use crate::meta::txn::decode;
-use crate::shard_set::ShardSet;
-use crate::types::{BucketId, WriteId};
+use drystone_store::error::{Refusal, Result};
+use drystone_store::shard_set::ShardSet;
+use drystone_store::types::{BucketId, WriteId};
 
 impl<'a> Step<'a> {
     /// The row of newly written bytes, with one reference.

@@ -4,10 +4,10 @@
 //! that came back under its old id would bring back what was deleted meanwhile.
 
 use super::{Reply, Rows, Step};
-use crate::error::{Refusal, Result};
 use crate::meta::command::UpkeepSettings;
 use crate::meta::record::{DiskRow, Standing, UpkeepRow};
-use crate::types::DiskId;
+use drystone_store::error::{Refusal, Result};
+use drystone_store::types::DiskId;
 
 impl Step<'_> {
     pub(super) fn register_disks(&mut self, disks: &[(DiskId, String)]) -> Result<Reply> {

@@ -10,15 +10,15 @@
 use std::collections::HashSet;
 
 use super::{Reply, Rows, Step};
-use crate::error::{Refusal, Result};
 use crate::meta::command::{HealEntry, Recode, ScrubState, Swap};
 use crate::meta::keys;
 use crate::meta::record::{
     DataKind, DataRow, ExpelledDisk, ExpelledRow, GarbageShard, HealRow, Looked, ScrubRow,
 };
 use crate::meta::txn::decode;
-use crate::shard_set::{ShardAt, ShardPlace, ShardSet};
-use crate::types::{BucketId, DiskId, WriteId};
+use drystone_store::error::{Refusal, Result};
+use drystone_store::shard_set::{ShardAt, ShardPlace, ShardSet};
+use drystone_store::types::{BucketId, DiskId, WriteId};
 
 impl Step<'_> {
     /// An entry that is there keeps its time.

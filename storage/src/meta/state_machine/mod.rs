@@ -28,8 +28,8 @@ use super::record::{AnswerRow, EpochsRow};
 use super::txn::{Rows, Txn};
 use super::view::View;
 use crate::db::{Db, StateId};
-use crate::error::{Error, Refusal, Result};
-use crate::types::{Epoch, Order, Timestamp};
+use drystone_store::error::{Error, Refusal, Result};
+use drystone_store::types::{Epoch, Order, Timestamp};
 
 /// The tables of one replica.
 #[derive(Clone)]

@@ -5,10 +5,10 @@
 //! replaces or lets go. What is refused leaves nothing, as any refusal.
 
 use super::{Reply, Rows, Step};
-use crate::error::Result;
 use crate::meta::command::Change;
 use crate::meta::record::{BucketRow, OverQuotaRow};
-use crate::types::{BucketId, Quota, QuotaChange};
+use drystone_store::error::Result;
+use drystone_store::types::{BucketId, Quota, QuotaChange};
 
 impl<'a> Step<'a> {
     /// Carries out what may change the usage of `bucket`.

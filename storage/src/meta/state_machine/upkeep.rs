@@ -1,8 +1,8 @@
 //! What a group does for itself: epochs and garbage. Each can be done again.
 
 use super::{Reply, Step};
-use crate::error::Result;
-use crate::types::{Epoch, WriteId};
+use drystone_store::error::Result;
+use drystone_store::types::{Epoch, WriteId};
 
 impl Step<'_> {
     pub(super) fn raise_epoch(&mut self, to: Epoch) -> Result<Reply> {

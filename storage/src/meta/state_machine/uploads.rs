@@ -1,15 +1,15 @@
 //! Multipart uploads: begun, given parts, finished or aborted.
 
 use super::{Reply, Rows, Step};
-use crate::checksum::in_object;
-use crate::error::{Refusal, Result};
 use crate::meta::command::{Change, ChosenPart};
 use crate::meta::keys;
 use crate::meta::record::{
     DataKind, FinishedRow, ObjectRow, PartRow, UploadAt, UploadPartRow, UploadRow,
 };
 use crate::meta::txn::decode;
-use crate::types::{
+use drystone_store::checksum::in_object;
+use drystone_store::error::{Refusal, Result};
+use drystone_store::types::{
     Attributes, BucketId, ChecksumAlgorithm, ChecksumType, ETag, Order, UploadId, WriteId,
 };
 

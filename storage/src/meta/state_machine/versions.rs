@@ -4,11 +4,13 @@
 //! can make an older version the newest; it becomes current in the same batch.
 
 use super::{Reply, Rows, Step};
-use crate::error::{Error, Precondition, Refusal, Result};
 use crate::meta::command::{Change, DeleteKey};
 use crate::meta::record::{BucketRow, CurrentRow, ObjectRow, OrderRow, VersionRow};
-use crate::store::{Deleted, ETagCondition, WriteCondition};
-use crate::types::{AccountId, BucketId, Checksum, ETag, Order, Tags, VersionId, Versioning};
+use drystone_store::error::{Error, Precondition, Refusal, Result};
+use drystone_store::store::{Deleted, ETagCondition, WriteCondition};
+use drystone_store::types::{
+    AccountId, BucketId, Checksum, ETag, Order, Tags, VersionId, Versioning,
+};
 
 impl<'a> Step<'a> {
     pub(super) fn put_object(&mut self, change: &'a Change) -> Result<Reply> {

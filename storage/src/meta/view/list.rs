@@ -5,12 +5,14 @@
 //! entries, whatever lies beside them or below a common prefix.
 
 use super::{View, decode};
-use crate::error::Result;
 use crate::meta::keys::{self, KeyRange};
 use crate::meta::record::{CurrentRow, Record, UploadAt, UploadRow, VersionRow};
 use crate::meta::txn::Rows;
-use crate::store::{ListObjects, ListUploads, ListVersions, ObjectPage, UploadPage, VersionPage};
-use crate::types::{BucketId, Order};
+use drystone_store::error::Result;
+use drystone_store::store::{
+    ListObjects, ListUploads, ListVersions, ObjectPage, UploadPage, VersionPage,
+};
+use drystone_store::types::{BucketId, Order};
 
 /// The part of `key` up to and with the first delimiter after the prefix.
 fn common_prefix<'k>(key: &'k str, prefix: &str, delimiter: &str) -> Option<&'k str> {

@@ -19,9 +19,9 @@ pub use super::record::{DataKind, DataRow};
 pub use super::txn::Rows;
 use super::txn::{Row, bounded, decode, failed};
 use crate::db::{Db, Family};
-use crate::error::{Error, Refusal, Result};
-use crate::store::{Addition, AdditionOf};
-use crate::types::{
+use drystone_store::error::{Error, Refusal, Result};
+use drystone_store::store::{Addition, AdditionOf};
+use drystone_store::types::{
     Account, AccountId, Bucket, BucketId, Checksum, ETag, Epoch, ObjectPart, Order, Timestamp,
     Upload, UploadId, UploadedPart, Usage, Version, VersionId, VersionSelector, Versioning,
     WriteId,

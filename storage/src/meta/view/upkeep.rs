@@ -1,7 +1,6 @@
 //! What gc, heal and scrub read: garbage, the heal queue, and whether a shard still has a name.
 
 use super::{Epochs, View};
-use crate::error::Result;
 use crate::meta::command::{HealEntry, ScrubState, UpkeepSettings};
 use crate::meta::keys;
 use crate::meta::record::{
@@ -10,8 +9,9 @@ use crate::meta::record::{
 };
 pub use crate::meta::record::{DiskRow, Standing};
 use crate::meta::txn::{Rows as _, decode};
-use crate::shard_set::{ShardAt, ShardSet};
-use crate::types::{BucketId, DiskId, Epoch, Timestamp, WriteId};
+use drystone_store::error::Result;
+use drystone_store::shard_set::{ShardAt, ShardSet};
+use drystone_store::types::{BucketId, DiskId, Epoch, Timestamp, WriteId};
 
 /// Shards that nothing names any more.
 #[derive(Clone, Debug, PartialEq, Eq)]

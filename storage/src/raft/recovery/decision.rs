@@ -7,15 +7,15 @@ use futures_util::future::join_all;
 
 use super::recover::{self, End, Past, Standstill, Strength, Survivors};
 use super::roster::{self, Fault, Preparing, Trust, Witness};
-use crate::error::Error;
-use crate::error::Result;
 use crate::raft::history::Standing;
 use crate::raft::inspect::Replica;
 use crate::raft::log::run_blocking;
 use crate::raft::place::OpenDisk;
 use crate::raft::replica_row::{GROUPS, GroupId, ReplicaRow, Rows};
 use crate::raft::types::ReplicaId;
-use crate::types::DiskId;
+use drystone_store::error::Error;
+use drystone_store::error::Result;
+use drystone_store::types::DiskId;
 
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {

@@ -22,8 +22,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use futures_util::future::try_join_all;
 
 use super::roster::{Preparing, Witness, change_own};
-use crate::crash::DiskPoint;
-use crate::error::{Error, Result};
 use crate::meta::states::STATE_FAMILIES;
 use crate::raft::history::ReformId;
 use crate::raft::inspect::{self, Position, Replica};
@@ -32,7 +30,9 @@ use crate::raft::place::OpenDisk;
 use crate::raft::replica_row::{ReplicaRow, delete_replica_row, put_replica_row};
 use crate::raft::snapshot::put_membership;
 use crate::raft::types::{LogId, Membership, ReplicaId, Seat, StoredMembership, Vote};
-use crate::types::DiskId;
+use drystone_store::crash::DiskPoint;
+use drystone_store::error::{Error, Result};
+use drystone_store::types::DiskId;
 
 /// What a decision needs to know of a replica.
 #[derive(Clone, Debug)]

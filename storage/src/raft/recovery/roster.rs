@@ -19,13 +19,13 @@ use futures_util::future::try_join_all;
 use rocksdb::{Direction, IteratorMode, WriteBatch};
 use serde::{Deserialize, Serialize};
 
-use crate::crash::DiskPoint;
 use crate::db::{Db, DbError, Family, log_tag};
 use crate::raft::history::{ReformId, Standing};
 use crate::raft::log::run_blocking;
 use crate::raft::place::OpenDisk;
 use crate::raft::types::{seal, unseal};
-use crate::types::DiskId;
+use drystone_store::crash::DiskPoint;
+use drystone_store::types::DiskId;
 
 const VERSION: u8 = 1;
 const OWN: u8 = 0;

@@ -14,13 +14,13 @@ use super::decision::{StartError, divide, look_and_decide};
 use super::roster::{self, Fault};
 use super::start::{Groups, Started};
 use crate::db::DbError;
-use crate::error::Result;
 use crate::raft::group::Group;
 use crate::raft::log::run_blocking;
 use crate::raft::members::{Member, Members, Seated};
 use crate::raft::place::{OpenDisk, Place};
 use crate::raft::replica_row::{Rows, replica_rows};
-use crate::types::DiskId;
+use drystone_store::error::Result;
+use drystone_store::types::DiskId;
 
 /// A failed database is marked on another disk within this time, or not.
 const MARK_MAX: Duration = Duration::from_secs(10);
@@ -129,7 +129,7 @@ impl Groups {
         let (standing, rows, leftovers) = divide(looks, past, &counts);
         let used: Vec<_> = rows.iter().map(|(disk, _)| disk.clone()).collect();
         let stamped = roster::stamp(&used, standing.start).await;
-        stamped.map_err(crate::error::Error::from)?;
+        stamped.map_err(drystone_store::error::Error::from)?;
         for group in [&self.system, &self.objects] {
             group.members().stands(standing.clone());
             admit(group, &rows).await?;

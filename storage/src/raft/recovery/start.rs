@@ -14,8 +14,6 @@ use tokio::sync::watch;
 use super::decision::{Leftover, StartError, divide, look_and_decide};
 use super::recover;
 use super::roster;
-use crate::crash::DiskPoint;
-use crate::error::{Error, Result};
 use crate::meta::states::{delete_unused_states, unused_state};
 use crate::raft::group::Group;
 use crate::raft::history::Standing;
@@ -29,7 +27,9 @@ use crate::raft::replica_row::{
     put_replica_row, replica_rows,
 };
 use crate::raft::types::{ReplicaId, Seat};
-use crate::types::DiskId;
+use drystone_store::crash::DiskPoint;
+use drystone_store::error::{Error, Result};
+use drystone_store::types::DiskId;
 
 /// Voters of a group at most.
 const VOTERS_MAX: usize = 9;

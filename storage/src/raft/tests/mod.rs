@@ -19,7 +19,7 @@ use crate::meta::command::{Change, Command};
 use crate::raft::place::OpenDisk;
 use crate::raft::recovery::decision::StartError;
 use crate::raft::recovery::start::{Groups, Start, start_groups};
-use crate::types::{Account, AccountId, DiskId, Epoch, Timestamp, WriteId};
+use drystone_store::types::{Account, AccountId, DiskId, Epoch, Timestamp, WriteId};
 
 pub fn put(id: &str, name: &str) -> Command {
     Command {

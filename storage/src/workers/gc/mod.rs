@@ -17,14 +17,14 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::env::Env;
-use crate::error::Result;
 use crate::meta::command::{Change, Command, Reply};
 use crate::raft::epochs::Epochs;
 use crate::raft::group::Group;
-use crate::shard_set::ShardAt;
 use crate::shards::{Removed, Shards, Unconfirmed};
-use crate::types::{Epoch, WriteId};
+use drystone_store::env::Env;
+use drystone_store::error::Result;
+use drystone_store::shard_set::ShardAt;
+use drystone_store::types::{Epoch, WriteId};
 
 /// Rows looked at in one step; a round takes as many steps as there are rows.
 const STEP_LEN_MAX: usize = 1000;

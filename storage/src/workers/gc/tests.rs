@@ -7,9 +7,11 @@ use bytes::Bytes;
 use super::*;
 use crate::engine::testing::{self, Whole};
 use crate::engine::{Engine, Options};
-use crate::error::{Error, Refusal};
-use crate::store::{BodyReader, CompleteUpload, CompletedPart, DeleteObject, ObjectStore as _};
-use crate::types::{BucketId, ByteRange, UploadedPart, VersionSelector, WriteId};
+use drystone_store::error::{Error, Refusal};
+use drystone_store::store::{
+    BodyReader, CompleteUpload, CompletedPart, DeleteObject, ObjectStore as _,
+};
+use drystone_store::types::{BucketId, ByteRange, UploadedPart, VersionSelector, WriteId};
 
 /// Enough for several blocks, so that a reader has not all of it at once.
 const LEN: usize = 9_000_000;
@@ -75,7 +77,7 @@ impl Bench {
             .unwrap();
     }
 
-    async fn part(&self, key: &str, seed: u8) -> (crate::types::UploadId, UploadedPart) {
+    async fn part(&self, key: &str, seed: u8) -> (drystone_store::types::UploadId, UploadedPart) {
         let upload = testing::create_upload(&self.engine, self.bucket, key).await;
         let mut body = Whole::new(bytes(seed));
         let put = self

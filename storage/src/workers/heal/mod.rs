@@ -25,14 +25,14 @@ use tokio::time::Instant;
 use super::reencode::Recoder;
 use super::retries::{RETRY_AFTER, Retries, rest};
 use super::wakeup::Wakeup;
-use crate::error::{Error, Refusal, Result};
 use crate::meta::command::{Change, HealEntry, Swap};
 use crate::meta::view::Owed;
 use crate::raft::epochs::EpochGuard;
 use crate::raft::proposer::Proposer;
-use crate::shard_set::{ShardAt, ShardPlace};
 use crate::shards::{Examined, Owing, Pace, Paused, Shards, Unhealed};
-use crate::types::WriteId;
+use drystone_store::error::{Error, Refusal, Result};
+use drystone_store::shard_set::{ShardAt, ShardPlace};
+use drystone_store::types::WriteId;
 
 /// Rows of the queue that are looked at in one step.
 const PAGE_LEN: usize = 256;

@@ -8,11 +8,11 @@
 
 use std::sync::atomic::Ordering;
 
-use crate::error::Result;
-use crate::shard_set::ShardAt;
 use crate::shards::{Paused, ShardName};
-use crate::types::DiskId;
 use crate::workers::scrub::Scrubber;
+use drystone_store::error::Result;
+use drystone_store::shard_set::ShardAt;
+use drystone_store::types::DiskId;
 
 /// Of a database, so much is read in one go.
 const METADATA_STEP_BYTES: u64 = 1 << 20;

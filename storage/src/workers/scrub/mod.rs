@@ -20,13 +20,13 @@ use tokio::time::Instant;
 
 use super::heal::Healer;
 use super::wakeup::Wakeup;
-use crate::error::Result;
 use crate::meta::command::{Change, HealEntry, ScrubState, UpkeepSettings};
 use crate::meta::view::{Owed, View};
 use crate::raft::proposer::Proposer;
-use crate::shard_set::ShardAt;
 use crate::shards::{Examined, Owing, Pace, Paused, Shards};
-use crate::types::WriteId;
+use drystone_store::error::Result;
+use drystone_store::shard_set::ShardAt;
+use drystone_store::types::WriteId;
 
 /// Data rows of one step.
 const STEP_ROWS: usize = 64;

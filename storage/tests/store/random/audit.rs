@@ -1,8 +1,8 @@
 //! What a store holds in the end, held against itself.
 
-use drystone_storage::error::{Error, Refusal};
-use drystone_storage::store::ObjectHandle;
-use drystone_storage::types::{Version, VersionId, VersionSelector};
+use drystone_store::error::{Error, Refusal};
+use drystone_store::store::ObjectHandle;
+use drystone_store::types::{Version, VersionId, VersionSelector};
 
 use super::side::Side;
 use crate::body::{etag, read_all};
@@ -87,7 +87,7 @@ async fn check_bytes(handle: &dyn ObjectHandle, listed: &Version) {
         offset += part.size;
         let range = part.offset as usize..offset as usize;
         if let Some(sum) = part.checksum {
-            let own = drystone_storage::checksum::checksum(sum.algorithm, &bytes[range]);
+            let own = drystone_store::checksum::checksum(sum.algorithm, &bytes[range]);
             assert_eq!(own.value, sum.value);
         }
     }

@@ -1,7 +1,7 @@
 //! Answers without what is a store's own.
 
-use drystone_storage::store::{Deleted, ObjectPage, UploadPage, VersionPage, Written};
-use drystone_storage::types::{
+use drystone_store::store::{Deleted, ObjectPage, UploadPage, VersionPage, Written};
+use drystone_store::types::{
     Order, Timestamp, Upload, UploadId, UploadedPart, Version, VersionId, WriteId,
 };
 

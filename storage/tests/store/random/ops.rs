@@ -1,6 +1,6 @@
 //! What can be asked of a store, at random.
 
-use drystone_storage::types::{ChecksumAlgorithm, ChecksumType};
+use drystone_store::types::{ChecksumAlgorithm, ChecksumType};
 use proptest::prelude::*;
 
 use crate::multipart::MIN;

@@ -1,9 +1,9 @@
 //! Listings, whole and in pages.
 
-use drystone_storage::store::{
+use drystone_store::store::{
     ListObjects, ListUploads, ListVersions, ObjectPage, PAGE_LEN_MAX, UploadPage, VersionPage,
 };
-use drystone_storage::types::VersionSelector;
+use drystone_store::types::VersionSelector;
 
 use super::ops::{Pages, Pick};
 use super::side::Side;

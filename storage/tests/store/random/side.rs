@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::sync::Arc;
 
-use drystone_storage::error::{Error, Refusal, Result};
-use drystone_storage::store::{
+use drystone_store::error::{Error, Refusal, Result};
+use drystone_store::store::{
     CompleteUpload, CompletedPart, CreateBucket, CreateUpload, DeleteObject, ETagCondition,
     ObjectStore, PutObject, WriteCondition, Written,
 };
-use drystone_storage::types::{
+use drystone_store::types::{
     AccountId, Attributes, BucketId, ByteRange, ETag, QuotaChange, UploadId, VersionId,
     VersionSelector, Versioning, WriteId,
 };

@@ -2,14 +2,16 @@
 
 use super::{B, Replica, Reply, id, owner};
 use crate::db::{Db, DbShared, Family, StateId};
-use crate::error::{Error, Refusal};
 use crate::meta::command::{Change, Command, HealEntry};
 use crate::meta::state_machine::State;
 use crate::meta::states::delete_state;
 use crate::meta::txn::Rows;
-use crate::shard_set::ShardAt;
-use crate::store::WriteCondition;
-use crate::types::{Account, AccountId, BucketId, DiskId, Epoch, VersionSelector, Versioning};
+use drystone_store::error::{Error, Refusal};
+use drystone_store::shard_set::ShardAt;
+use drystone_store::store::WriteCondition;
+use drystone_store::types::{
+    Account, AccountId, BucketId, DiskId, Epoch, VersionSelector, Versioning,
+};
 
 fn put(replica: &mut Replica, condition: WriteCondition) -> Command {
     let data = replica.inline("x");
@@ -28,7 +30,7 @@ fn put(replica: &mut Replica, condition: WriteCondition) -> Command {
 fn f_29_a_repeated_command_gets_the_same_answer_and_makes_one_version() {
     let mut replica = Replica::with(Versioning::Enabled);
     let only_new = WriteCondition {
-        if_none_match: Some(crate::store::ETagCondition::Any),
+        if_none_match: Some(drystone_store::store::ETagCondition::Any),
         ..WriteCondition::default()
     };
     let command = put(&mut replica, only_new.clone());
@@ -230,7 +232,7 @@ fn accounts_and_settings_are_kept() {
         replica.state.view().account(&owner()).unwrap(),
         Some(account)
     );
-    let setting = crate::types::BucketSetting::Tagging;
+    let setting = drystone_store::types::BucketSetting::Tagging;
     let mut put = |document: Option<&[u8]>| {
         replica.done(Change::PutBucketSetting {
             bucket: B,

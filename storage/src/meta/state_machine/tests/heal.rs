@@ -2,14 +2,14 @@
 
 use super::{B, Replica, id};
 use crate::db::Family;
-use crate::error::Refusal;
 use crate::meta::command::{Change, HealEntry, NewData, Reply, ScrubState, Swap};
 use crate::meta::record::GarbageShard;
 use crate::meta::txn::Rows as _;
 use crate::meta::view::DataKind;
-use crate::shard_set::ShardAt;
-use crate::store::WriteCondition;
-use crate::types::{DiskId, Epoch, Timestamp, WriteId};
+use drystone_store::error::Refusal;
+use drystone_store::shard_set::ShardAt;
+use drystone_store::store::WriteCondition;
+use drystone_store::types::{DiskId, Epoch, Timestamp, WriteId};
 
 const FRESH: DiskId = DiskId([9; 16]);
 

@@ -11,7 +11,7 @@ use crate::meta::record::{
 };
 use crate::meta::txn::{Row, Rows};
 use crate::meta::view::View;
-use crate::types::{Epoch, Order, UploadId, VersionId, WriteId};
+use drystone_store::types::{Epoch, Order, UploadId, VersionId, WriteId};
 
 fn all(view: &View<'_>, first: Vec<u8>, last: Vec<u8>) -> Vec<Row> {
     let range = KeyRange {

@@ -2,8 +2,8 @@
 
 use super::{B, Replica};
 use crate::db::Family;
-use crate::store::{ListObjects, ListUploads, ListVersions};
-use crate::types::{VersionId, Versioning};
+use drystone_store::store::{ListObjects, ListUploads, ListVersions};
+use drystone_store::types::{VersionId, Versioning};
 
 /// An object's key or a common prefix.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -84,7 +84,7 @@ impl Replica {
         let mut found = Vec::new();
         loop {
             let page = self.state.view().list_versions(B, &request).unwrap();
-            let of = |v: crate::types::Version| (v.key, v.id, v.is_latest);
+            let of = |v: drystone_store::types::Version| (v.key, v.id, v.is_latest);
             found.extend(page.versions.into_iter().map(of));
             let Some((key, version)) = page.next else {
                 return found;

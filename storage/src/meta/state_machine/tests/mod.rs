@@ -17,11 +17,11 @@ use tempfile::TempDir;
 
 use super::State;
 use crate::db::{Db, DbShared, StateId};
-use crate::error::{Error, Refusal};
 use crate::meta::command::{Change, Command, DeleteKey, NewData, Outcome, Place, Reply};
-use crate::shard_set::{ShardPlace, ShardSet};
-use crate::store::{Deleted, WriteCondition};
-use crate::types::{
+use drystone_store::error::{Error, Refusal};
+use drystone_store::shard_set::{ShardPlace, ShardSet};
+use drystone_store::store::{Deleted, WriteCondition};
+use drystone_store::types::{
     AccountId, Attributes, BucketId, Digest, DiskId, ETag, Epoch, Timestamp, VersionId,
     VersionSelector, Versioning, WriteId,
 };
@@ -216,7 +216,7 @@ impl Replica {
 
     /// Ids of a key's versions, newest first, `true` for markers.
     fn versions(&self, key: &str) -> Vec<(VersionId, bool)> {
-        let request = crate::store::ListVersions {
+        let request = drystone_store::store::ListVersions {
             prefix: key.into(),
             delimiter: String::new(),
             key_after: String::new(),
@@ -255,7 +255,7 @@ fn etag(size: u64) -> ETag {
     }
 }
 
-fn refusal<T>(result: crate::error::Result<T>) -> Result<T, Refusal> {
+fn refusal<T>(result: drystone_store::error::Result<T>) -> Result<T, Refusal> {
     result.map_err(|error| match error {
         Error::Refused(refusal) => refusal,
         other => panic!("{other}"),

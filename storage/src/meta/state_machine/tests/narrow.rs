@@ -1,13 +1,13 @@
 //! Writes that are narrower than their class: their queue, and the command that codes them again.
 
 use super::{B, Replica};
-use crate::error::Refusal;
 use crate::meta::command::{Change, HealEntry, NewData, Recode, Reply, Swap};
 use crate::meta::record::GarbageShard;
 use crate::meta::view::DataKind;
-use crate::shard_set::{ShardAt, ShardPlace, ShardSet};
-use crate::store::WriteCondition;
-use crate::types::{DiskId, Epoch, WriteId};
+use drystone_store::error::Refusal;
+use drystone_store::shard_set::{ShardAt, ShardPlace, ShardSet};
+use drystone_store::store::WriteCondition;
+use drystone_store::types::{DiskId, Epoch, WriteId};
 
 impl Replica {
     fn narrow_object(&mut self, key: &str) -> NewData {

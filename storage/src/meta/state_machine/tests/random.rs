@@ -8,10 +8,12 @@ use proptest::test_runner::{Config, TestRunner};
 use super::listing::{Entry, entries};
 use super::{B, Replica};
 use crate::db::{Db, DbShared, StateId};
-use crate::error::Refusal;
 use crate::meta::command::{Change, ChosenPart, Command, Outcome, Reply};
-use crate::store::WriteCondition;
-use crate::types::{Epoch, Quota, QuotaChange, UploadId, Usage, VersionId, Versioning, WriteId};
+use drystone_store::error::Refusal;
+use drystone_store::store::WriteCondition;
+use drystone_store::types::{
+    Epoch, Quota, QuotaChange, UploadId, Usage, VersionId, Versioning, WriteId,
+};
 
 #[derive(Clone, Debug)]
 enum Op {

@@ -1,10 +1,12 @@
 //! Multipart uploads.
 
 use super::{B, Replica, Reply, id};
-use crate::error::Refusal;
 use crate::meta::command::{Change, ChosenPart, NewData, Outcome};
-use crate::store::{ETagCondition, ListUploads, WriteCondition};
-use crate::types::{Attributes, ETag, Epoch, UploadId, VersionSelector, Versioning, WriteId};
+use drystone_store::error::Refusal;
+use drystone_store::store::{ETagCondition, ListUploads, WriteCondition};
+use drystone_store::types::{
+    Attributes, ETag, Epoch, UploadId, VersionSelector, Versioning, WriteId,
+};
 
 impl Replica {
     pub fn create_upload(&mut self, key: &str) -> UploadId {
@@ -248,7 +250,7 @@ fn parts_of_an_upload_are_listed_by_number() {
 /// No byte is copied, so the largest object there can be is assembled at once.
 #[test]
 fn s_20_ten_thousand_parts_of_five_gibibytes() {
-    use crate::store::{PART_NUMBER_MAX, PART_SIZE_MAX_BYTES};
+    use drystone_store::store::{PART_NUMBER_MAX, PART_SIZE_MAX_BYTES};
     let mut replica = Replica::with(Versioning::Off);
     let upload = replica.create_upload("k");
     let parts: Vec<_> = (1..=PART_NUMBER_MAX)

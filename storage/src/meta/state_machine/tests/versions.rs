@@ -1,11 +1,11 @@
 //! Versions, markers, null versions and conditions.
 
 use super::{B, Replica, Reply, etag};
-use crate::error::{Precondition, Refusal};
 use crate::meta::command::{Change, DeleteKey};
-use crate::store::{Deleted, ETagCondition, ListObjects, WriteCondition};
-use crate::types::VersionId::Null;
-use crate::types::{Timestamp, VersionId, VersionSelector, Versioning};
+use drystone_store::error::{Precondition, Refusal};
+use drystone_store::store::{Deleted, ETagCondition, ListObjects, WriteCondition};
+use drystone_store::types::VersionId::Null;
+use drystone_store::types::{Timestamp, VersionId, VersionSelector, Versioning};
 
 fn marker(id: VersionId) -> Deleted {
     Deleted {

@@ -14,10 +14,10 @@ use crate::disk::identity::shard_folder;
 use crate::engine::testing;
 use crate::engine::{Engine, Options};
 use crate::meta::view::DataKind;
-use crate::operator::{HealStatus, Operator as _};
-use crate::shard_set::ShardSet;
-use crate::store::{Body, ObjectStore as _};
-use crate::types::{BucketId, ByteRange, Digest, VersionSelector};
+use drystone_store::operator::{HealStatus, Operator as _};
+use drystone_store::shard_set::ShardSet;
+use drystone_store::store::{Body, ObjectStore as _};
+use drystone_store::types::{BucketId, ByteRange, Digest, VersionSelector};
 
 const PAUSE: Duration = Duration::from_millis(20);
 /// What has not come to be so after as many pauses never will.
@@ -140,7 +140,7 @@ impl Store {
         (write_id, self.set(write_id).await.unwrap())
     }
 
-    async fn open_object(&self, key: &str) -> Box<dyn crate::store::ObjectHandle> {
+    async fn open_object(&self, key: &str) -> Box<dyn drystone_store::store::ObjectHandle> {
         let latest = VersionSelector::Latest;
         let handle = self.engine.open_object(self.bucket, key, latest).await;
         handle.unwrap()
@@ -191,18 +191,18 @@ impl Store {
         self.engine.status().await.unwrap().heal
     }
 
-    async fn scrub(&self) -> crate::operator::ScrubStatus {
+    async fn scrub(&self) -> drystone_store::operator::ScrubStatus {
         self.engine.status().await.unwrap().scrub
     }
 
     /// A whole pass.
-    async fn scrub_through(&self) -> crate::operator::ScrubStatus {
+    async fn scrub_through(&self) -> drystone_store::operator::ScrubStatus {
         self.engine.begin_scrub().await.unwrap();
         self.scrubbed().await
     }
 
     /// The pass that is under way, or the last.
-    async fn scrubbed(&self) -> crate::operator::ScrubStatus {
+    async fn scrubbed(&self) -> drystone_store::operator::ScrubStatus {
         for _ in 0..PAUSES_MAX {
             let scrub = self.scrub().await;
             if scrub.finished_ms.is_some() {
@@ -443,7 +443,7 @@ async fn f_24_heal_beside_overwrites_and_deletes_leaves_nothing_behind() {
         // Somewhere within the heal the bytes lose their name.
         tokio::time::sleep(Duration::from_millis(round)).await;
         if round % 3 == 0 {
-            let key = crate::store::DeleteObject {
+            let key = drystone_store::store::DeleteObject {
                 key: "k".into(),
                 version: VersionSelector::Latest,
                 condition: Default::default(),
@@ -512,7 +512,7 @@ async fn what_failed_and_left_the_queue_is_forgotten() {
     }
     store.queue(vec![HealEntry { write_id, rank: 0 }]).await;
     store.until(|heal| heal.lost_shards > 0).await;
-    let key = crate::store::DeleteObject {
+    let key = drystone_store::store::DeleteObject {
         key: "k".into(),
         version: VersionSelector::Latest,
         condition: Default::default(),
