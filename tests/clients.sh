@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Drives the server with every client there is a round for, those too that are too large for
-# tests/run.sh, over HTTP and over HTTPS, and writes the table of README.md anew. What can't be
-# installed here is said by name. With names of rounds as arguments, runs only those and leaves the
-# other lines of the table as they are. TLS=true or TLS=false runs only one way, and README.md stays.
+# Drives the server with every client that has a round, including those that are too large for
+# tests/run.sh, over HTTP and over HTTPS, and rewrites the table in docs/reference/clients.md. Names
+# the clients that cannot be installed. With names of rounds as arguments, runs only those and leaves
+# the other lines of the table as they are. TLS=true or TLS=false runs one scheme and keeps the table.
 set -euo pipefail
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -14,8 +14,8 @@ bin=$tools/bin
 trixie=$tools/trixie
 failed=()
 
-# attempt WHAT FUNCTION FILE…: installs once for all times, and again when the function or a file that
-# it reads has changed; what fails is skipped by name.
+# attempt WHAT FUNCTION FILE…: installs once, and again when the function or a file that it reads has
+# changed; a failure is reported by name.
 attempt() {
   local what=$1 function=$2 mark=$tools/$1.done inputs
   shift 2

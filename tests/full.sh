@@ -1,16 +1,68 @@
 #!/usr/bin/env bash
-# What does not fit into CI: a hundred rounds of each race, twenty kills in the midst of uploads, a
-# disk replaced under ten thousand objects, crash points on each disk in turn, two hundred power
-# cuts, a minute for each fuzz target, and the benchmarks. The last result stands in tests/FULL.md.
+# Runs what does not fit into CI: the book and the checks of documents and dependencies, a hundred
+# rounds of each race, twenty kills during uploads, a disk replaced under ten thousand objects,
+# crash points on each disk in turn, two hundred power cuts, a minute for each fuzz target, and the
+# benchmarks. The last result is in tests/FULL.md.
 set -euo pipefail
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 # shellcheck source=deploy/env.sh
 . deploy/env.sh
 
+MDBOOK_VERSION=0.5.4
+CARGO_DENY_VERSION=0.20.2
+TYPOS_VERSION=1.52.0
+tools=$CACHE_DIRECTORY/document-tools
+
+# crate NAME VERSION FLAG…: installs a program from crates.io once, without debug information.
+crate() {
+  local name=$1 version=$2
+  shift 2
+  [ ! -x "$tools/$name-$version/bin/$name" ] || return 0
+  say "Installing $name $version"
+  CARGO_TARGET_DIR=$tools/target cargo install --quiet --locked --debug "$@" --version "$version" \
+    --root "$tools/$name-$version" "$name" && rm -rf "$tools/target"
+}
+
+# The book, with every page that docs/SUMMARY.md names; and no link of any page leads nowhere.
+check_documents() {
+  tests/links.py
+  if crate mdbook "$MDBOOK_VERSION" --no-default-features --features search; then
+    "$tools/mdbook-$MDBOOK_VERSION/bin/mdbook" build --dest-dir "$tools/book" docs
+  else
+    say "skipped: mdbook build (mdbook cannot be installed)"
+  fi
+  python3 -m venv "$tools/python"
+  local pip=("$tools/python/bin/pip" install -q --disable-pip-version-check --no-input)
+  if "${pip[@]}" "typos==$TYPOS_VERSION"; then
+    "$tools/python/bin/typos"
+  else
+    say "skipped: typos (it cannot be installed)"
+  fi
+}
+
+check_dependencies() {
+  local deny=$tools/cargo-deny-$CARGO_DENY_VERSION/bin/cargo-deny
+  if crate cargo-deny "$CARGO_DENY_VERSION"; then
+    "$deny" --log-level error check bans licenses sources
+    # The list of advisories is on a site of its own, which may be out of reach.
+    if "$deny" --log-level off fetch db; then
+      "$deny" --log-level error check --disable-fetch advisories
+    else
+      say "skipped: cargo deny check advisories (their list cannot be fetched)"
+    fi
+  else
+    say "skipped: cargo deny (it cannot be installed)"
+  fi
+}
+
 require_linux
 require_cargo
 install_build_packages
+say "== documents"
+check_documents
+say "== dependencies"
+check_dependencies
 say "== a hundred rounds of each race"
 DRYSTONE_TEST_RACES=100 cargo test --locked --workspace --test store -- b_27 b_28 b_30 b_31
 say "== twenty kills"

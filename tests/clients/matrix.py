@@ -1,8 +1,8 @@
-"""Runs each client's round against a fresh server, over HTTP and over HTTPS, and writes its line of the
-table in README.md anew.
+"""Runs each client's round against a fresh server, over HTTP and over HTTPS, and rewrites its line of the
+table in docs/reference/clients.md.
 
 matrix.py SERVER TOOLS [ROUND…]: SERVER is the binary, TOOLS the folder that tests/clients.sh filled.
-TLS=true or TLS=false runs the rounds one way only, and leaves README.md alone.
+TLS=true or TLS=false runs the rounds over one scheme only, and leaves the table as it is.
 """
 
 import contextlib
@@ -19,7 +19,7 @@ import sys
 import tempfile
 
 HERE = pathlib.Path(__file__).resolve().parent
-README = HERE.parent.parent / "README.md"
+PAGE = HERE.parent.parent / "docs/reference/clients.md"
 BEGIN, END = "<!-- clients: written by tests/clients.sh -->", "<!-- end of clients -->"
 ROOT = {"ROOT_USER": "matrix-root", "ROOT_PASSWORD": "a password of the matrix"}
 SCHEMES = ("http", "https")
@@ -33,7 +33,7 @@ class Round:
     client: str
     script: str
     what: str
-    # Where its programs lie, below TOOLS, and how it says its version.
+    # The folder of its programs below TOOLS, and how to ask for its version.
     home: str
     version: object
     schemes: tuple = SCHEMES
@@ -175,7 +175,7 @@ subjectAltName = IP:127.0.0.1, DNS:localhost
 
 
 class Authority:
-    """Who certifies the servers of this run. Nobody believes it who isn't told to."""
+    """The certificate authority of this run's servers. Only clients that are given it trust it."""
 
     def __init__(self, folder):
         self.folder = folder
@@ -196,7 +196,7 @@ class Authority:
         return certificate, key
 
     def told(self):
-        """How clients learn of it: each looks at one or another of these."""
+        """The variables that name the certificate: each client reads one or another of them."""
         java = f"-Djavax.net.ssl.trustStore={self.store} -Djavax.net.ssl.trustStorePassword={STORE_PASSWORD}"
         names = ["CA_FILE", "AWS_CA_BUNDLE", "SSL_CERT_FILE", "CURL_CA_BUNDLE", "NODE_EXTRA_CA_CERTS", "RESTIC_CACERT"]
         return {name: str(self.certificate) for name in names} | {"JDK_JAVA_OPTIONS": java}
@@ -253,7 +253,7 @@ def command_of(round_, tools, home):
 
 
 def finished(command, **more):
-    """Whether the command succeeded, and what it printed. What it started ends with it."""
+    """Returns whether the command succeeded, and its output. Processes that it started end with it."""
     with tempfile.TemporaryFile("w+") as printed:
         process = subprocess.Popen(
             command, stdout=printed, stderr=subprocess.STDOUT, start_new_session=True, text=True, **more
@@ -272,7 +272,7 @@ def finished(command, **more):
 
 
 def run(round_, program, tools, authority=None):
-    """The version that ran and whether the round passed, or None when the client isn't there."""
+    """Returns the version that ran and whether the round passed, or None when the client isn't installed."""
     home = tools / round_.home
     with tempfile.TemporaryDirectory() as name:
         folder = pathlib.Path(name)
@@ -300,8 +300,8 @@ def run(round_, program, tools, authority=None):
 
 
 def table(rows, before):
-    """`rows`: the round, its version and, by scheme, whether it passed. What did not run now keeps its line
-    of the table `before`."""
+    """Returns the table. `rows`: the round, its version and, by scheme, whether it passed. A client that did
+    not run keeps its line of the table `before`."""
     today = datetime.date.today()
     kept = {line.split(" | ")[0].removeprefix("| "): line for line in before.splitlines()}
     rows = {round_.client: (round_, version, passed) for round_, version, passed in rows}
@@ -333,9 +333,9 @@ def main():
             if passed:
                 rows.append((round_, version, passed))
     if schemes == SCHEMES:
-        head, rest = README.read_text().split(BEGIN)
+        head, rest = PAGE.read_text().split(BEGIN)
         before, tail = rest.split(END)
-        README.write_text(head + table(rows, before) + tail)
+        PAGE.write_text(head + table(rows, before) + tail)
     results = [result for _, _, passed in rows for result in passed.values()]
     print(f"{sum(results)} of {len(results)} rounds passed")
     sys.exit(not all(results))
