@@ -7,7 +7,7 @@ use clap::Subcommand;
 use super::say::say;
 use super::{ConfigArguments, EXIT_USAGE, fail};
 use crate::config::{Config, Environment};
-use crate::tls;
+use crate::http::tls;
 
 #[derive(Subcommand)]
 pub(super) enum Verb {

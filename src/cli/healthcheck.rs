@@ -12,7 +12,7 @@ use clap::Args;
 use super::endpoint::Endpoint;
 use super::{ConfigArguments, EXIT_FAILED, EXIT_USAGE, fail};
 use crate::config::Environment;
-use crate::tls::client::Trust;
+use crate::http::tls::client::Trust;
 
 const TIMEOUT: Duration = Duration::from_secs(5);
 /// A status line is shorter.

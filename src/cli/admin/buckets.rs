@@ -3,7 +3,6 @@
 use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
-use percent_encoding::{NON_ALPHANUMERIC, percent_encode};
 use serde_json::{Value, json};
 
 use super::ask::Server;
@@ -12,6 +11,7 @@ use super::show::human;
 use crate::cli::say::say;
 use crate::cli::{EXIT_USAGE, fail};
 use crate::config::{self, Environment};
+use crate::protocol::percent::encode_text;
 
 /// Takes a limit away, where a number would set it.
 const NO_LIMIT: &str = "none";
@@ -112,7 +112,7 @@ pub(super) fn bucket(verb: &BucketVerb, environment: &Environment) -> ExitCode {
 fn all(server: &Server, prefix: &str) -> Result<Value, String> {
     let (mut buckets, mut after) = (Vec::new(), String::new());
     loop {
-        let (prefix, last) = (encode(prefix), encode(&after));
+        let (prefix, last) = (encode_text(prefix), encode_text(&after));
         let mut page = server.get(&format!("buckets?prefix={prefix}&after={last}"))?;
         if let Value::Array(more) = page["buckets"].take() {
             buckets.extend(more);
@@ -128,7 +128,7 @@ pub(super) fn quota(verb: &QuotaVerb, environment: &Environment) -> ExitCode {
     let show = |answer: &Value| show([answer].into_iter());
     let (reach, body) = match verb {
         QuotaVerb::Get { bucket, reach } => {
-            let path = format!("quota?bucket={}", encode(bucket));
+            let path = format!("quota?bucket={}", encode_text(bucket));
             return ask(reach, environment, show, |server| server.get(&path));
         }
         QuotaVerb::Set {
@@ -153,10 +153,6 @@ pub(super) fn quota(verb: &QuotaVerb, environment: &Environment) -> ExitCode {
     ask(reach, environment, show, |server| {
         server.post("quota", &body)
     })
-}
-
-fn encode(text: &str) -> String {
-    percent_encode(text.as_bytes(), NON_ALPHANUMERIC).to_string()
 }
 
 fn show<'a>(buckets: impl Iterator<Item = &'a Value>) {
