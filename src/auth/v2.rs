@@ -259,7 +259,7 @@ fn string_to_sign_of(
     }
     out.extend_from_slice(date.as_bytes());
     out.push(b'\n');
-    canonical_headers(&mut out, &message.headers);
+    canonical_headers(&mut out, message.headers);
     canonical_resource(&mut out, message, host_bucket, path);
     out
 }

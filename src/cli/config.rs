@@ -5,7 +5,8 @@ use std::process::ExitCode;
 use clap::Subcommand;
 
 use super::say::say;
-use super::{ConfigArguments, EXIT_USAGE, fail};
+use crate::cli::arguments::ConfigArguments;
+use crate::cli::exit::{EXIT_USAGE, fail};
 use crate::config::{Config, Environment};
 use crate::http::tls;
 

@@ -10,7 +10,8 @@ use std::time::Duration;
 use clap::Args;
 
 use super::endpoint::Endpoint;
-use super::{ConfigArguments, EXIT_FAILED, EXIT_USAGE, fail};
+use crate::cli::arguments::ConfigArguments;
+use crate::cli::exit::{EXIT_FAILED, EXIT_USAGE, fail};
 use crate::config::Environment;
 use crate::http::tls::client::Trust;
 

@@ -1,4 +1,4 @@
-//! `server`: starts a node, says that it is ready, and ends it when told to.
+//! `server`: starts the server, says that it is ready, and ends it when told to.
 
 use std::fs::{self, File};
 use std::io::{self, IsTerminal as _, Write as _};
@@ -10,8 +10,9 @@ use clap::Args;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::{info, warn};
 
-use super::{ConfigArguments, EXIT_FAILED, EXIT_USAGE, fail};
 use crate::app::App;
+use crate::cli::arguments::ConfigArguments;
+use crate::cli::exit::{EXIT_FAILED, EXIT_USAGE, fail};
 use crate::config::{Config, Environment, Keys};
 use crate::http::tls;
 use crate::{product, telemetry};

@@ -1,7 +1,8 @@
 //! The calls of MinIO's admin API that are served: a bucket's quota, as `mc quota` asks for it.
 //!
-//! They are signed as the operator's own are, and answered in MinIO's form. All else that its tools
-//! ask for is told to be missing by [`super::absent`]. Whoever has a bucket `minio` gets that instead.
+//! They are signed as the operator's own are, and answered in MinIO's form. [`super::absent`] says
+//! of all else that its tools ask for that it is missing. Where a bucket `minio` exists, its owner
+//! gets that instead.
 
 use std::sync::Arc;
 

@@ -8,8 +8,8 @@ use serde_json::{Value, json};
 use super::ask::Server;
 use super::operate::{Reach, ask};
 use super::show::human;
+use crate::cli::exit::{EXIT_USAGE, fail};
 use crate::cli::say::say;
-use crate::cli::{EXIT_USAGE, fail};
 use crate::config::{self, Environment};
 use crate::protocol::percent::encode_text;
 
@@ -17,7 +17,7 @@ use crate::protocol::percent::encode_text;
 const NO_LIMIT: &str = "none";
 
 #[derive(Subcommand)]
-pub(in crate::cli) enum BucketVerb {
+pub enum BucketVerb {
     /// Every bucket, what it holds and how much it may
     Ls {
         /// Only those whose names begin so
@@ -29,7 +29,7 @@ pub(in crate::cli) enum BucketVerb {
 }
 
 #[derive(Subcommand)]
-pub(in crate::cli) enum QuotaVerb {
+pub enum QuotaVerb {
     /// What a bucket holds and how much it may
     Get {
         bucket: String,
@@ -55,7 +55,7 @@ pub(in crate::cli) enum QuotaVerb {
 /// Bytes are a number or one with KiB, MiB, GiB, TiB or PiB; `none` is no limit.
 #[derive(Args)]
 #[group(required = true, multiple = true)]
-pub(in crate::cli) struct Limits {
+pub struct Limits {
     /// What would take the bucket beyond is refused: all versions and uploaded parts count
     #[arg(long, value_name = "BYTES")]
     hard_bytes: Option<String>,

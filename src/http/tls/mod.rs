@@ -2,7 +2,7 @@
 //!
 //! [`Live`] holds one certificate, from two PEM files, and makes the acceptor that shows it.
 //! [`client`] asks a server whose certificate it believes. What goes over either is for others:
-//! `s3::connection` puts the acceptor between socket and gate, `cli` asks. TLS 1.2 and 1.3 are
+//! `http::connection` puts the acceptor between socket and gate, `cli` asks. TLS 1.2 and 1.3 are
 //! spoken, below HTTP/1.1 alone.
 
 pub mod client;
@@ -25,4 +25,4 @@ fn provider() -> Arc<CryptoProvider> {
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
-pub(crate) mod testing;
+pub mod testing;

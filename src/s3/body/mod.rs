@@ -59,7 +59,7 @@ fn broken(error: axum::Error) -> S3Error {
 }
 
 /// The next bytes of a request's body as the client sent them; `None` at the end.
-pub(super) async fn next_data(source: &mut Source) -> Result<Option<Bytes>, S3Error> {
+pub async fn next_data(source: &mut Source) -> Result<Option<Bytes>, S3Error> {
     loop {
         match source.frame().await {
             None => return Ok(None),
