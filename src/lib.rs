@@ -1,15 +1,18 @@
 //! Drystone's front end: S3 over HTTP, and what runs it.
 //!
-//! `main → cli → node → admin → s3`; handlers in `s3::ops` use `s3`, `auth`, `iam` and the public
-//! face of `drystone_storage`, nothing else. ARCHITECTURE.md has the map.
+//! `main → cli → app → services (s3, admin, probes) → iam → auth → http → protocol`: each names
+//! what stands behind it alone, and no service another. All may name the public face of
+//! `drystone_storage`. ARCHITECTURE.md has the map.
 
 pub mod admin;
+pub mod app;
 pub mod auth;
 pub mod cli;
 pub mod config;
+pub mod http;
 pub mod iam;
-pub mod node;
+pub mod probes;
 pub mod product;
+pub mod protocol;
 pub mod s3;
 pub mod telemetry;
-pub mod tls;

@@ -5,13 +5,13 @@ use http::StatusCode;
 use http_body_util::{BodyExt as _, Limited};
 use sha2::{Digest as _, Sha256};
 
-use super::Refused;
-use crate::auth::authenticate::Payload;
+use crate::admin::document::Refused;
+use crate::auth::identity::Payload;
 
 const BODY_BYTES_MAX: usize = 64 << 10;
 
 /// All of a body, if it has the hash that was signed.
-pub(super) async fn read(body: Body, payload: &Payload) -> Result<Vec<u8>, Refused> {
+pub async fn read(body: Body, payload: &Payload) -> Result<Vec<u8>, Refused> {
     let Payload::Sha256(signed) = payload else {
         let what = "sign the body's hash: x-amz-content-sha256";
         return Err(Refused::new(StatusCode::FORBIDDEN, "UnsignedBody", what));

@@ -1,19 +1,18 @@
 //! Buckets as the operator sees them: what they hold, and how much they may.
 
-use drystone_store::store::{ListBuckets, PAGE_LEN_MAX};
+use drystone_store::store::{ListBuckets, ObjectStore, PAGE_LEN_MAX};
 use drystone_store::types::{Bucket, QuotaChange, Usage, Versioning};
 use http::StatusCode;
 use serde::{Deserialize, Deserializer};
 use serde_json::{Value, json};
 
-use super::Refused;
-use crate::s3::request::Query;
-use crate::s3::server::Server;
+use crate::admin::document::Refused;
+use crate::protocol::query::Query;
 
 /// What of a bucket's quota is changed: a number, `null` for no limit; what is left out stays.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct SetQuota {
+pub struct SetQuota {
     bucket: String,
     #[serde(default, deserialize_with = "named")]
     hard_bytes: Option<Option<u64>>,
@@ -30,8 +29,8 @@ fn named<'de, D: Deserializer<'de>>(value: D) -> Result<Option<Option<u64>>, D::
 }
 
 /// Those with names above `after`, of whoever; `next` is what to go on after.
-pub(super) async fn page(server: &Server, query: Option<&str>) -> Result<Value, Refused> {
-    let query = Query::parse(query.unwrap_or_default())?;
+pub async fn page(store: &dyn ObjectStore, query: &Query) -> Result<Value, Refused> {
+    query.check()?;
     let text = |name| query.get(name).unwrap_or_default().to_owned();
     let request = ListBuckets {
         owner: None,
@@ -39,43 +38,43 @@ pub(super) async fn page(server: &Server, query: Option<&str>) -> Result<Value, 
         after: text("after"),
         max: PAGE_LEN_MAX,
     };
-    let buckets = server.store.list_buckets(request).await?;
+    let buckets = store.list_buckets(request).await?;
     let next = (buckets.len() == PAGE_LEN_MAX)
         .then(|| buckets.last())
         .flatten();
     let next = next.map(|bucket| bucket.name.clone());
     let ids: Vec<_> = buckets.iter().map(|bucket| bucket.id).collect();
-    let usages = server.store.usage(&ids).await?;
+    let usages = store.usage(&ids).await?;
     let shown: Vec<Value> = buckets.iter().zip(&usages).map(shown).collect();
     Ok(json!({ "buckets": shown, "next": next }))
 }
 
-pub(super) async fn one(server: &Server, query: Option<&str>) -> Result<Value, Refused> {
-    let query = Query::parse(query.unwrap_or_default())?;
+pub async fn one(store: &dyn ObjectStore, query: &Query) -> Result<Value, Refused> {
+    query.check()?;
     let name = query.get("bucket").unwrap_or_default();
     if name.is_empty() {
         let what = "say which: ?bucket=NAME";
         return Err(Refused::new(StatusCode::BAD_REQUEST, "MissingBucket", what));
     }
-    look(server, name).await
+    look(store, name).await
 }
 
-pub(super) async fn set_quota(server: &Server, set: SetQuota) -> Result<Value, Refused> {
-    let bucket = server.store.bucket(&set.bucket).await?;
+pub async fn set_quota(store: &dyn ObjectStore, set: SetQuota) -> Result<Value, Refused> {
+    let bucket = store.bucket(&set.bucket).await?;
     let change = QuotaChange {
         hard_bytes: set.hard_bytes,
         hard_objects: set.hard_objects,
         soft_bytes: set.soft_bytes,
         soft_objects: set.soft_objects,
     };
-    server.store.set_quota(bucket.id, change).await?;
+    store.set_quota(bucket.id, change).await?;
     tracing::info!(bucket = bucket.name, ?change, "quota set");
-    look(server, &bucket.name).await
+    look(store, &bucket.name).await
 }
 
-async fn look(server: &Server, name: &str) -> Result<Value, Refused> {
-    let bucket = server.store.bucket(name).await?;
-    let usage = server.store.usage(&[bucket.id]).await?;
+async fn look(store: &dyn ObjectStore, name: &str) -> Result<Value, Refused> {
+    let bucket = store.bucket(name).await?;
+    let usage = store.usage(&[bucket.id]).await?;
     let usage = usage.first().copied().unwrap_or_default();
     Ok(shown((&bucket, &usage)))
 }

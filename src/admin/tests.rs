@@ -1,16 +1,24 @@
 #![allow(clippy::unwrap_used)]
 
 use std::path::Path;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
-use axum::body::to_bytes;
+use async_trait::async_trait;
+use axum::body::{Body, to_bytes};
+use drystone_store::env::{Env as _, SystemEnv};
 use drystone_store::error::Result;
-use drystone_store::operator::{DiskState, DiskStatus, HealStatus, ScrubStatus, Status};
-use http::HeaderValue;
-use serde_json::Value;
+use drystone_store::operator::{
+    DiskState, DiskStatus, HealStatus, Operator, ReplaceError, ScrubStatus, Status, UpkeepChange,
+};
+use http::{HeaderValue, Request};
+use serde_json::{Value, json};
 
-use super::*;
+use crate::admin::context::Context;
+use crate::admin::minio::quotas::Quotas;
+use crate::admin::service::Admin;
 use crate::auth::sign::Signer;
+use crate::http::service::Service as _;
+use crate::protocol::response::Response;
 use crate::s3::testing::{REGION, World, secret};
 
 /// Remembers what it was told.
@@ -84,16 +92,32 @@ fn signed(user: &str, line: &str, body: &str) -> Request<Body> {
 
 fn signed_for(region: &str, user: &str, line: &str, body: &str) -> Request<Body> {
     let (mut parts, sent) = request(line, body).into_parts();
-    let now = drystone_store::env::Env::now(&drystone_store::env::SystemEnv);
+    let now = SystemEnv.now();
     let signer = Signer::new(user, &secret(user), region, now).unwrap();
     signer.sign_body(&mut parts, body.as_bytes()).unwrap();
     Request::from_parts(parts, sent)
 }
 
+/// The answer of the operator's API or of MinIO's; `None` where the request is left to others.
+async fn answer(world: &World, told: &Arc<Told>, request: Request<Body>) -> Option<Response> {
+    let context = Arc::new(Context {
+        operator: told.clone(),
+        store: world.store.clone(),
+        verifier: world.verifier.clone(),
+        env: Arc::new(SystemEnv),
+        ids: world.transport.ids.clone(),
+        certificate: None,
+    });
+    let request = world.enter(request);
+    match Admin::new(context.clone()).answer(request).await {
+        Ok(response) => Some(response),
+        Err(request) => Quotas::new(context).answer(request).await.ok(),
+    }
+}
+
 async fn ask(told: &Arc<Told>, request: Request<Body>) -> Option<(u16, Value)> {
     let world = World::with_bucket().await;
-    let admin = Admin::new(told.clone());
-    let answer = admin.answer(&world.server, request).await.ok()?;
+    let answer = answer(&world, told, request).await?;
     let status = answer.status().as_u16();
     let body = to_bytes(answer.into_body(), 1 << 20).await.unwrap();
     Some((status, serde_json::from_slice(&body).unwrap()))
@@ -150,7 +174,7 @@ async fn a_40_nobody_else_is_told_or_obeyed_anything() {
     let mut swapped = signed("root", line, r#"{"old":"d2"}"#);
     *swapped.body_mut() = Body::from(body);
     let mut unsigned_body = request(line, body).into_parts();
-    let now = drystone_store::env::Env::now(&drystone_store::env::SystemEnv);
+    let now = SystemEnv.now();
     let signer = Signer::new("root", &secret("root"), REGION, now).unwrap();
     signer
         .sign(&mut unsigned_body.0, "UNSIGNED-PAYLOAD")
@@ -175,12 +199,10 @@ async fn a_40_nobody_else_is_told_or_obeyed_anything() {
 async fn s_06_quotas_are_set_and_usage_is_told() {
     let world = World::with_bucket().await;
     world.call("PUT /bkt/k").body("12345").ok().await;
-    let admin = Admin::new(Arc::new(Told::default()));
+    let told = Arc::new(Told::default());
     let ask = async |line: &str, body: &str| {
-        let answer = admin
-            .answer(&world.server, signed("root", line, body))
-            .await;
-        let answer = answer.map_err(drop).unwrap();
+        let answer = answer(&world, &told, signed("root", line, body)).await;
+        let answer = answer.unwrap();
         let status = answer.status().as_u16();
         let body = to_bytes(answer.into_body(), 1 << 20).await.unwrap();
         let document = serde_json::from_slice(&body).unwrap_or(Value::Null);
@@ -231,12 +253,9 @@ async fn s_06_quotas_are_set_and_usage_is_told() {
 #[tokio::test]
 async fn s_06_minios_tools_set_and_read_a_quota() {
     let world = World::with_bucket().await;
-    let admin = Admin::new(Arc::new(Told::default()));
+    let told = Arc::new(Told::default());
     let ask = async |user: &str, line: &str, body: &str| {
-        let answer = admin
-            .answer(&world.server, signed_for("", user, line, body))
-            .await
-            .ok()?;
+        let answer = answer(&world, &told, signed_for("", user, line, body)).await?;
         let status = answer.status().as_u16();
         let body = to_bytes(answer.into_body(), 1 << 20).await.unwrap();
         Some((status, serde_json::from_slice(&body).unwrap_or(Value::Null)))

@@ -9,82 +9,29 @@
 use std::sync::Arc;
 
 use drystone_store::types::Timestamp;
-use http::HeaderMap;
-use http::request::Parts;
+use http::{HeaderMap, HeaderValue, header};
 
-use super::credentials::{Credentials, Principal};
-use super::presigned::{self, QueryAuth};
-use super::sigv2;
-use super::sigv4::{self, ALGORITHM, AmzDate, Scope, SigningKey, UNSIGNED_PAYLOAD};
-use super::streaming::SignatureChain;
-use crate::s3::error::{Code, S3Error};
-use crate::s3::prefix;
-use crate::s3::route;
-use crate::s3::scheme::Scheme;
+use crate::auth::claim::{CONTENT_SHA256, Claim, ecdsa_not_implemented, invalid_content_sha256};
+use crate::auth::credentials::{Credentials, Principal};
+use crate::auth::identity::{Authenticated, Identity, Payload};
+use crate::auth::message::Message;
+use crate::auth::v2;
+use crate::auth::v4::canonical::{self, SigningKey, UNSIGNED_PAYLOAD};
+use crate::auth::v4::chunks::SignatureChain;
+use crate::auth::v4::header as v4_header;
+use crate::auth::v4::header::{scheme, unsupported_authorization};
+use crate::auth::v4::link::{self, QueryAuth};
+use crate::http::request::Head;
+use crate::protocol::error::{Code, S3Error};
 
-/// How far a client's clock may be off.
-pub(super) const MAX_SKEW_MS: i64 = 15 * 60 * 1000;
-
-const CONTENT_SHA256: &str = "x-amz-content-sha256";
 const STREAMING_SIGNED: &str = "STREAMING-AWS4-HMAC-SHA256-PAYLOAD";
 const STREAMING_SIGNED_TRAILER: &str = "STREAMING-AWS4-HMAC-SHA256-PAYLOAD-TRAILER";
 const STREAMING_UNSIGNED_TRAILER: &str = "STREAMING-UNSIGNED-PAYLOAD-TRAILER";
 
-/// Who a request speaks for.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Identity {
-    /// The request bore no credentials at all.
-    Anonymous,
-    Principal(Arc<Principal>),
-}
-
-impl Identity {
-    pub fn principal(&self) -> Option<&Principal> {
-        match self {
-            Identity::Anonymous => None,
-            Identity::Principal(principal) => Some(principal),
-        }
-    }
-}
-
-/// How the body comes, and what it must match.
-#[derive(Clone, Debug)]
-pub enum Payload {
-    /// Raw bytes with this SHA-256.
-    Sha256([u8; 32]),
-    /// Raw bytes that the signature does not cover.
-    Unsigned,
-    /// `aws-chunked`; each chunk, and the trailer if there is one, is signed.
-    SignedChunks {
-        chain: SignatureChain,
-        trailer: bool,
-    },
-    /// `aws-chunked` without signatures, with a trailer.
-    UnsignedChunks,
-}
-
-#[derive(Debug)]
-pub struct Authenticated {
-    pub identity: Identity,
-    pub payload: Payload,
-}
-
-/// What a request says about its signature.
-#[derive(Debug)]
-pub(super) struct Claim {
-    pub scope: Scope,
-    pub date: AmzDate,
-    pub signed_headers: String,
-    pub signature: String,
-    pub payload_hash: String,
-}
-
 /// What signatures are verified with.
-#[derive(Clone, Copy, Debug)]
-pub struct Verifier<'a> {
-    pub credentials: &'a Credentials,
-    /// Names whose sub-domains are buckets, in lower case.
-    pub domains: &'a [String],
+#[derive(Debug)]
+pub struct Verifier {
+    pub credentials: Credentials,
     pub also: Allowed,
 }
 
@@ -97,49 +44,16 @@ pub struct Allowed {
     pub portless_host: bool,
 }
 
-/// The paths that a request's client may have signed, where that isn't simply the one that came:
-/// put into the request by whoever took a prefix off, or knows that a proxy may have.
-#[derive(Clone, Debug)]
-pub struct SignedPaths(pub Vec<String>);
-
-impl Verifier<'_> {
+impl Verifier {
     /// Verifies the request's signature, wherever it stands. No credentials:
     /// [`Identity::Anonymous`].
-    pub fn authenticate(&self, parts: &Parts, now: Timestamp) -> Result<Authenticated, S3Error> {
-        let Some(SignedPaths(paths)) = parts.extensions.get() else {
-            return self.authenticate_as_sent(parts, now);
-        };
-        let mut refused = None;
-        for path in paths {
-            let mut sent = parts.clone();
-            sent.uri = prefix::with_path(&parts.uri, path).ok_or(Code::InvalidURI)?;
-            match self.authenticate_as_sent(&sent, now) {
-                // Both, so that a key that does not exist costs what an existing one costs.
-                Err(error)
-                    if matches!(
-                        error.code(),
-                        Code::SignatureDoesNotMatch | Code::InvalidAccessKeyId
-                    ) =>
-                {
-                    refused = refused.or(Some(error));
-                }
-                answer => return answer,
-            }
-        }
-        Err(refused.unwrap_or_else(|| Code::InvalidURI.into()))
-    }
-
-    fn authenticate_as_sent(
-        &self,
-        parts: &Parts,
-        now: Timestamp,
-    ) -> Result<Authenticated, S3Error> {
-        let query = QueryAuth::read(parts);
-        let header = authorization(&parts.headers)?;
+    pub fn authenticate(&self, head: &Head, now: Timestamp) -> Result<Authenticated, S3Error> {
+        let query = QueryAuth::read(&head.query);
+        let header = authorization(&head.headers)?;
         let is_v2 = match header {
             Some(header) if query.is_present() => return Err(two_mechanisms(header)),
             None if query.is_v2() && query.is_v4() => return Err(two_mechanisms("")),
-            Some(header) => scheme(header)?.0 == sigv2::SCHEME,
+            Some(header) => scheme(header)?.0 == v2::SCHEME,
             None => query.is_v2(),
         };
         if is_v2 {
@@ -147,24 +61,24 @@ impl Verifier<'_> {
                 return Err(v2_not_supported());
             }
             let claim = match header {
-                Some(header) => sigv2::Claim::from_header(scheme(header)?.1, parts, now)?,
-                None => query.claim_v2(parts, now)?,
+                Some(header) => v2::Claim::from_header(scheme(header)?.1, &head.headers, now)?,
+                None => query.claim_v2(head, now)?,
             };
-            return self.verify_v2(parts, &claim);
+            return self.verify_v2(head, &claim);
         }
         let claim = match header {
-            Some(header) => from_header(header, parts, now)?,
-            None if query.is_present() => query.claim(parts, now)?,
+            Some(header) => v4_header::claim(header, &head.headers, now)?,
+            None if query.is_present() => query.claim(&head.headers, now)?,
             None => {
                 return Ok(Authenticated {
                     identity: Identity::Anonymous,
-                    payload: unsigned_payload(&parts.headers)?,
+                    payload: unsigned_payload(&head.headers)?,
                 });
             }
         };
         let payload = PayloadKind::parse(&claim.payload_hash)?;
-        check_signed_headers(parts, &claim)?;
-        let (principal, key) = self.verify_v4(parts, &claim)?;
+        check_signed_headers(head, &claim)?;
+        let (principal, key) = self.verify_v4(head, &claim)?;
         Ok(Authenticated {
             identity: Identity::Principal(principal),
             payload: payload.with_signature(claim, key),
@@ -173,86 +87,125 @@ impl Verifier<'_> {
 
     fn verify_v4(
         &self,
-        parts: &Parts,
+        head: &Head,
         claim: &Claim,
     ) -> Result<(Arc<Principal>, SigningKey), S3Error> {
         let access_key = &claim.scope.access_key;
         let (secret, principal) = self.credentials.find(access_key);
         let key = SigningKey::derive(secret, &claim.scope);
-        let text_for = |parts: &Parts| {
-            let signed_headers = &claim.signed_headers;
-            let canonical = sigv4::canonical_request(parts, signed_headers, &claim.payload_hash);
-            let text = sigv4::string_to_sign(&claim.date, &claim.scope, &canonical);
-            (canonical, text)
-        };
-        let matches = |text: &str| sigv4::same_signature(&key.sign(text), &claim.signature);
-        let (canonical, text) = text_for(parts);
-        let mut holds = matches(&text);
-        let portless = || with_portless_host(parts, self.also.portless_host);
-        if let Some(parts) = (!holds).then(portless).flatten() {
-            holds = matches(&text_for(&parts).1);
-            if holds {
-                tracing::info!(access_key, "the client signed its host without the port");
+        let mut refused = None;
+        // All paths, so that a key that does not exist costs what an existing one costs.
+        for path in &head.signed_paths {
+            let message = Message::received(head, path);
+            let (canonical, text) = text_to_sign(&message, claim);
+            let holds = self.is_signed(head, &message, claim, &key, &text);
+            match principal {
+                Some(principal) if holds => return Ok((principal.clone(), key)),
+                Some(_) if refused.is_none() => {
+                    let error = does_not_match(access_key, &claim.signature, text.as_bytes());
+                    let error = error
+                        .with("CanonicalRequest", String::from_utf8_lossy(&canonical))
+                        .with("CanonicalRequestBytes", spaced_hex(&canonical));
+                    refused = Some(error);
+                }
+                Some(_) => {}
+                None => refused = Some(unknown_key(access_key)),
             }
         }
-        match principal {
-            Some(principal) if holds => Ok((principal.clone(), key)),
-            Some(_) => Err(
-                does_not_match(access_key, &claim.signature, text.as_bytes())
-                    .with("CanonicalRequest", String::from_utf8_lossy(&canonical))
-                    .with("CanonicalRequestBytes", spaced_hex(&canonical)),
-            ),
-            None => Err(unknown_key(access_key)),
-        }
+        Err(refused.unwrap_or_else(|| Code::InvalidURI.into()))
     }
 
-    fn verify_v2(&self, parts: &Parts, claim: &sigv2::Claim) -> Result<Authenticated, S3Error> {
-        refuse_chunks(&parts.headers)?;
-        let payload = unsigned_payload(&parts.headers)?;
-        let bucket = route::host_bucket(&parts.uri, &parts.headers, self.domains)?;
-        let (secret, principal) = self.credentials.find(&claim.access_key);
-        let bucket = bucket.as_deref();
-        let string_to_sign = sigv2::string_to_sign(parts, bucket, &claim.date);
-        let is_signed =
-            |text: &[u8]| sigv4::same_signature(&sigv2::sign(secret, text), &claim.signature);
-        let with_slash = sigv2::string_to_sign_with_slash(parts, bucket, &claim.date)
-            .is_some_and(|text| is_signed(&text));
-        let matches = is_signed(&string_to_sign) | with_slash;
-        match principal {
-            Some(principal) if matches => Ok(Authenticated {
-                identity: Identity::Principal(principal.clone()),
-                payload,
-            }),
-            Some(_) => Err(does_not_match(
-                &claim.access_key,
-                &claim.signature,
-                &string_to_sign,
-            )),
-            None => Err(unknown_key(&claim.access_key)),
+    /// Whether the claim's signature is that of the text, or of the request with a host without its
+    /// port.
+    fn is_signed(
+        &self,
+        head: &Head,
+        message: &Message<'_>,
+        claim: &Claim,
+        key: &SigningKey,
+        text: &str,
+    ) -> bool {
+        let matches = |text: &str| canonical::same_signature(&key.sign(text), &claim.signature);
+        if matches(text) {
+            return true;
         }
+        let Some(headers) = with_portless_host(head, self.also.portless_host) else {
+            return false;
+        };
+        let portless = Message {
+            headers: &headers,
+            ..*message
+        };
+        let holds = matches(&text_to_sign(&portless, claim).1);
+        if holds {
+            let access_key = &claim.scope.access_key;
+            tracing::info!(access_key, "the client signed its host without the port");
+        }
+        holds
+    }
+
+    fn verify_v2(&self, head: &Head, claim: &v2::Claim) -> Result<Authenticated, S3Error> {
+        refuse_chunks(&head.headers)?;
+        let payload = unsigned_payload(&head.headers)?;
+        let bucket = head.address.host_bucket.clone()?;
+        let bucket = bucket.as_deref();
+        let (secret, principal) = self.credentials.find(&claim.access_key);
+        let is_signed =
+            |text: &[u8]| canonical::same_signature(&v2::sign(secret, text), &claim.signature);
+        let mut refused = None;
+        for path in &head.signed_paths {
+            let message = Message::received(head, path);
+            let string_to_sign = v2::string_to_sign(&message, bucket, &claim.date);
+            let with_slash = v2::string_to_sign_with_slash(&message, bucket, &claim.date)
+                .is_some_and(|text| is_signed(&text));
+            let matches = is_signed(&string_to_sign) | with_slash;
+            match principal {
+                Some(principal) if matches => {
+                    return Ok(Authenticated {
+                        identity: Identity::Principal(principal.clone()),
+                        payload,
+                    });
+                }
+                Some(_) if refused.is_none() => {
+                    let (key, signature) = (&claim.access_key, &claim.signature);
+                    refused = Some(does_not_match(key, signature, &string_to_sign));
+                }
+                Some(_) => {}
+                None => refused = Some(unknown_key(&claim.access_key)),
+            }
+        }
+        Err(refused.unwrap_or_else(|| Code::InvalidURI.into()))
     }
 }
 
-/// The request as a client signs it that leaves the port out of the host; `None` where it has none.
-/// The scheme's own port may always be left out: the host is the same with and without.
-fn with_portless_host(parts: &Parts, any_port: bool) -> Option<Parts> {
-    let host = parts.headers.get(http::header::HOST)?.to_str().ok()?;
+/// The canonical request and the string to sign.
+fn text_to_sign(message: &Message<'_>, claim: &Claim) -> (Vec<u8>, String) {
+    let canonical =
+        canonical::canonical_request(message, &claim.signed_headers, &claim.payload_hash);
+    let text = canonical::string_to_sign(&claim.date, &claim.scope, &canonical);
+    (canonical, text)
+}
+
+/// The headers as a client signs them that leaves the port out of the host; `None` where it has
+/// none. The scheme's own port may always be left out: the host is the same with and without.
+fn with_portless_host(head: &Head, any_port: bool) -> Option<HeaderMap> {
+    let host = head.headers.get(header::HOST)?.to_str().ok()?;
     let (name, port) = host.rsplit_once(':')?;
     if port.is_empty() || !port.bytes().all(|byte| byte.is_ascii_digit()) {
         return None;
     }
-    if !any_port && port != Scheme::of(&parts.extensions).default_port() {
+    if !any_port && port != head.scheme().default_port() {
         return None;
     }
-    let name = http::HeaderValue::from_str(name).ok()?;
-    let mut parts = parts.clone();
-    parts.headers.insert(http::header::HOST, name);
-    Some(parts)
+    let name = HeaderValue::from_str(name).ok()?;
+    let mut headers = head.headers.clone();
+    headers.insert(header::HOST, name);
+    Some(headers)
 }
 
 /// The Authorization header; an empty one is none.
-pub(super) fn authorization(headers: &HeaderMap) -> Result<Option<&str>, S3Error> {
-    let mut values = headers.get_all(http::header::AUTHORIZATION).iter();
+pub fn authorization(headers: &HeaderMap) -> Result<Option<&str>, S3Error> {
+    let mut values = headers.get_all(header::AUTHORIZATION).iter();
     let Some(value) = values.next() else {
         return Ok(None);
     };
@@ -263,127 +216,26 @@ pub(super) fn authorization(headers: &HeaderMap) -> Result<Option<&str>, S3Error
     Ok(Some(text).filter(|text| !text.is_empty()))
 }
 
-/// The Authorization header's first word, and what follows.
-fn scheme(header: &str) -> Result<(&str, &str), S3Error> {
-    header.split_once(' ').ok_or_else(|| {
-        S3Error::new(Code::InvalidArgument)
-            .message("Authorization header is invalid -- one and only one ' ' (space) required")
-            .with("ArgumentName", "Authorization")
-            .with("ArgumentValue", header)
-    })
-}
-
-fn from_header(header: &str, parts: &Parts, now: Timestamp) -> Result<Claim, S3Error> {
-    let (algorithm, fields) = scheme(header)?;
-    match algorithm {
-        ALGORITHM => {}
-        "AWS4-ECDSA-P256-SHA256" => return Err(ecdsa_not_implemented()),
-        _ => return Err(unsupported_authorization(header)),
-    }
-    let (scope, signed_headers, signature) = parse_fields(fields)?;
-    if parts.headers.contains_key("x-amz-security-token") {
-        return Err(S3Error::new(Code::InvalidToken));
-    }
-    let date = header_date(&parts.headers)?;
-    if (date.time().0 - now.0).abs() > MAX_SKEW_MS {
-        return Err(S3Error::new(Code::RequestTimeTooSkewed)
-            .with("RequestTime", date.as_str())
-            .with("ServerTime", sigv4::rfc3339(now))
-            .with("MaxAllowedSkewMilliseconds", MAX_SKEW_MS.to_string()));
-    }
-    if scope.date != date.day() {
-        return Err(malformed(&format!(
-            "Invalid credential date \"{}\". This date is not the same as X-Amz-Date: \"{}\".",
-            scope.date,
-            date.day()
-        )));
-    }
-    let payload_hash = match parts.headers.get(CONTENT_SHA256) {
-        Some(value) => value.to_str().map_err(|_| invalid_content_sha256(""))?,
-        None => {
-            return Err(S3Error::new(Code::InvalidRequest)
-                .message("Missing required header for this request: x-amz-content-sha256"));
-        }
-    };
-    Ok(Claim {
-        scope,
-        date,
-        signed_headers,
-        signature,
-        payload_hash: payload_hash.to_owned(),
-    })
-}
-
-/// Reads `Credential=…, SignedHeaders=…, Signature=…`, in any order.
-fn parse_fields(fields: &str) -> Result<(Scope, String, String), S3Error> {
-    let (mut credential, mut signed_headers, mut signature) = (None, None, None);
-    let fields: Vec<&str> = fields.split(',').map(str::trim).collect();
-    if fields.len() != 3 {
-        return Err(malformed(
-            "the authorization header requires three components: Credential, SignedHeaders, and \
-             Signature.",
-        ));
-    }
-    for field in fields {
-        let (name, value) = field.split_once('=').ok_or_else(|| {
-            malformed(&format!(
-                "the authorization component \"{field}\" is malformed."
-            ))
-        })?;
-        match name {
-            "Credential" => credential = Some(value),
-            "SignedHeaders" => signed_headers = Some(value),
-            "Signature" => signature = Some(value),
-            // Three they are, so one of the others is missing.
-            _ => {}
-        }
-    }
-    let required = |slot: Option<&str>, name: &str| match slot {
-        Some(value) if !value.is_empty() => Ok(value.to_owned()),
-        _ => Err(malformed(&format!("missing {name}."))),
-    };
-    let credential = required(credential, "Credential")?;
-    let scope = Scope::parse(&credential).map_err(|error| malformed(&error.to_string()))?;
-    Ok((
-        scope,
-        required(signed_headers, "SignedHeaders")?,
-        required(signature, "Signature")?,
-    ))
-}
-
-fn header_date(headers: &HeaderMap) -> Result<AmzDate, S3Error> {
-    let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
-    let date = if headers.contains_key("x-amz-date") {
-        text("x-amz-date").and_then(AmzDate::parse_http)
-    } else {
-        text("date").and_then(AmzDate::parse_http)
-    };
-    date.ok_or_else(|| {
-        S3Error::new(Code::AccessDenied)
-            .message("AWS authentication requires a valid Date or x-amz-date header")
-    })
-}
-
 /// `host` and every `x-amz-*` header must be signed, so that nobody can add one on the way.
 ///
 /// Two are bound without being in the list: the content hash is the canonical request's last line,
 /// and the date of a header signature stands in the string to sign.
-fn check_signed_headers(parts: &Parts, claim: &Claim) -> Result<(), S3Error> {
+fn check_signed_headers(head: &Head, claim: &Claim) -> Result<(), S3Error> {
     let signed = |name: &str| claim.signed_headers.split(';').any(|listed| listed == name);
-    let by_header = parts.headers.contains_key(http::header::AUTHORIZATION);
+    let by_header = head.headers.contains_key(header::AUTHORIZATION);
     // What came in a link's query is signed with it, if it is what counts.
     let hoisted = match by_header {
         true => Vec::new(),
-        false => presigned::headers_of_link(parts),
+        false => link::headers_of_link(&head.query),
     };
     let in_link = |name: &str| {
         let of_name = hoisted.iter().filter(|(hoisted, _)| hoisted == name);
-        let values = parts.headers.get_all(name).iter();
+        let values = head.headers.get_all(name).iter();
         of_name.map(|(_, value)| value).eq(values)
     };
     let is_bound =
         |name: &str| name == CONTENT_SHA256 || (name == "x-amz-date" && by_header) || in_link(name);
-    let mut unsigned: Vec<&str> = parts
+    let mut unsigned: Vec<&str> = head
         .headers
         .keys()
         .map(|name| name.as_str())
@@ -401,7 +253,7 @@ fn check_signed_headers(parts: &Parts, claim: &Claim) -> Result<(), S3Error> {
         .with("HeadersNotSigned", unsigned.join(", ")))
 }
 
-pub(super) fn does_not_match(access_key: &str, provided: &str, string_to_sign: &[u8]) -> S3Error {
+pub fn does_not_match(access_key: &str, provided: &str, string_to_sign: &[u8]) -> S3Error {
     S3Error::new(Code::SignatureDoesNotMatch)
         .with("AWSAccessKeyId", access_key)
         .with("StringToSign", String::from_utf8_lossy(string_to_sign))
@@ -409,7 +261,7 @@ pub(super) fn does_not_match(access_key: &str, provided: &str, string_to_sign: &
         .with("StringToSignBytes", spaced_hex(string_to_sign))
 }
 
-pub(super) fn unknown_key(access_key: &str) -> S3Error {
+pub fn unknown_key(access_key: &str) -> S3Error {
     S3Error::new(Code::InvalidAccessKeyId).with("AWSAccessKeyId", access_key)
 }
 
@@ -481,23 +333,7 @@ impl PayloadKind {
     }
 }
 
-pub(super) fn invalid_content_sha256(value: &str) -> S3Error {
-    S3Error::new(Code::InvalidArgument)
-        .message(
-            "x-amz-content-sha256 must be UNSIGNED-PAYLOAD, STREAMING-UNSIGNED-PAYLOAD-TRAILER, \
-             STREAMING-AWS4-HMAC-SHA256-PAYLOAD, STREAMING-AWS4-HMAC-SHA256-PAYLOAD-TRAILER, \
-             STREAMING-AWS4-ECDSA-P256-SHA256-PAYLOAD, \
-             STREAMING-AWS4-ECDSA-P256-SHA256-PAYLOAD-TRAILER or a valid sha256 value.",
-        )
-        .with("ArgumentName", CONTENT_SHA256)
-        .with("ArgumentValue", value)
-}
-
-pub(super) fn ecdsa_not_implemented() -> S3Error {
-    S3Error::new(Code::NotImplemented).message("AWS4-ECDSA-P256-SHA256 is not implemented")
-}
-
-pub(super) fn two_mechanisms(header: &str) -> S3Error {
+pub fn two_mechanisms(header: &str) -> S3Error {
     S3Error::new(Code::InvalidArgument)
         .message(
             "Only one auth mechanism allowed; only the X-Amz-Algorithm query parameter, Signature \
@@ -507,23 +343,11 @@ pub(super) fn two_mechanisms(header: &str) -> S3Error {
         .with("ArgumentValue", header)
 }
 
-pub(super) fn v2_not_supported() -> S3Error {
+pub fn v2_not_supported() -> S3Error {
     S3Error::new(Code::InvalidRequest).message(
         "The authorization mechanism you have provided is not supported. Please use \
          AWS4-HMAC-SHA256.",
     )
-}
-
-fn unsupported_authorization(header: &str) -> S3Error {
-    S3Error::new(Code::InvalidArgument)
-        .message("Unsupported Authorization Type")
-        .with("ArgumentName", "Authorization")
-        .with("ArgumentValue", header)
-}
-
-fn malformed(reason: &str) -> S3Error {
-    S3Error::new(Code::AuthorizationHeaderMalformed)
-        .message(format!("The authorization header is malformed; {reason}"))
 }
 
 fn spaced_hex(bytes: &[u8]) -> String {

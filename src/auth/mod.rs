@@ -1,13 +1,14 @@
-//! Who sent a request.
+//! The caller of a request: keys, signatures of all versions, and identities.
 
 pub mod authenticate;
+pub mod claim;
 pub mod credentials;
-mod form;
-pub mod presigned;
+pub mod identity;
+pub mod message;
+mod post_form;
 pub mod sign;
-pub mod sigv2;
-pub mod sigv4;
-pub mod streaming;
+pub mod v2;
+pub mod v4;
 
 #[cfg(test)]
 mod tests;

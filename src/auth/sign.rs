@@ -11,10 +11,13 @@ use http::request::Parts;
 use http::{HeaderName, HeaderValue, Uri};
 use sha2::{Digest as _, Sha256};
 
-use super::credentials::Secret;
-use super::sigv2;
-use super::sigv4::{self, ALGORITHM, AmzDate, Scope, SigningKey, UNSIGNED_PAYLOAD};
-use super::streaming::{SignatureChain, Trailer};
+use crate::auth::credentials::Secret;
+use crate::auth::message::Message;
+use crate::auth::v2;
+use crate::auth::v4::canonical::{self, ALGORITHM, AmzDate, Scope, SigningKey, UNSIGNED_PAYLOAD};
+use crate::auth::v4::chunks::{SignatureChain, Trailer};
+use crate::protocol::percent::encode_text;
+use crate::protocol::query::Query;
 
 /// Headers that a client or a proxy may change on the way.
 const NEVER_SIGNED: [&str; 4] = ["authorization", "connection", "expect", "user-agent"];
@@ -94,9 +97,9 @@ impl Signer {
         query.push_str(&format!(
             "X-Amz-Algorithm={ALGORITHM}&X-Amz-Credential={}&X-Amz-Date={}\
              &X-Amz-Expires={expires_seconds}&X-Amz-SignedHeaders={}",
-            sigv4::encode(&credential),
+            encode_text(&credential),
             self.date.as_str(),
-            sigv4::encode(&signed_headers)
+            encode_text(&signed_headers)
         ));
         parts.uri = with_query(&parts.uri, &query)?;
         let signature = self.signature(parts, &signed_headers, UNSIGNED_PAYLOAD);
@@ -188,9 +191,14 @@ impl Signer {
     }
 
     fn signature(&self, parts: &Parts, signed_headers: &str, payload_hash: &str) -> String {
-        let canonical = sigv4::canonical_request(parts, signed_headers, payload_hash);
-        self.key
-            .sign(&sigv4::string_to_sign(&self.date, &self.scope, &canonical))
+        let query = query_of(parts);
+        let message = Message::to_send(parts, &query);
+        let canonical = canonical::canonical_request(&message, signed_headers, payload_hash);
+        self.key.sign(&canonical::string_to_sign(
+            &self.date,
+            &self.scope,
+            &canonical,
+        ))
     }
 }
 
@@ -216,9 +224,11 @@ impl SignerV2 {
             Some(date) if !headers.contains_key("x-amz-date") => date.to_str().unwrap_or_default(),
             _ => "",
         };
-        let string_to_sign = sigv2::string_to_sign(parts, host_bucket, date);
-        let signature = sigv2::sign(&self.secret, &string_to_sign);
-        let authorization = format!("{} {}:{signature}", sigv2::SCHEME, self.access_key);
+        let query = query_of(parts);
+        let message = Message::to_send(parts, &query);
+        let string_to_sign = v2::string_to_sign(&message, host_bucket, date);
+        let signature = v2::sign(&self.secret, &string_to_sign);
+        let authorization = format!("{} {}:{signature}", v2::SCHEME, self.access_key);
         parts.headers.insert(
             http::header::AUTHORIZATION,
             HeaderValue::from_str(&authorization)?,
@@ -231,7 +241,7 @@ impl SignerV2 {
         let encoded = BASE64.encode(policy);
         vec![
             ("AWSAccessKeyId", self.access_key.clone()),
-            ("signature", sigv2::sign(&self.secret, encoded.as_bytes())),
+            ("signature", v2::sign(&self.secret, encoded.as_bytes())),
             ("policy", encoded),
         ]
     }
@@ -243,15 +253,17 @@ impl SignerV2 {
         host_bucket: Option<&str>,
         expires: i64,
     ) -> Result<(), SignError> {
-        let string_to_sign = sigv2::string_to_sign(parts, host_bucket, &expires.to_string());
+        let query = query_of(parts);
+        let message = Message::to_send(parts, &query);
+        let string_to_sign = v2::string_to_sign(&message, host_bucket, &expires.to_string());
         let query = match parts.uri.query() {
             Some(query) if !query.is_empty() => format!("{query}&"),
             _ => String::new(),
         };
         let query = format!(
             "{query}AWSAccessKeyId={}&Signature={}&Expires={expires}",
-            sigv4::encode(&self.access_key),
-            sigv4::encode(&sigv2::sign(&self.secret, &string_to_sign))
+            encode_text(&self.access_key),
+            encode_text(&v2::sign(&self.secret, &string_to_sign))
         );
         parts.uri = with_query(&parts.uri, &query)?;
         Ok(())
@@ -270,6 +282,10 @@ fn declare_chunks(
         headers.insert("x-amz-trailer", HeaderValue::from_str(name.as_str())?);
     }
     Ok(())
+}
+
+fn query_of(parts: &Parts) -> Query {
+    Query::parse(parts.uri.query().unwrap_or_default())
 }
 
 fn signed_headers(parts: &Parts) -> String {

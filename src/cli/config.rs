@@ -5,9 +5,10 @@ use std::process::ExitCode;
 use clap::Subcommand;
 
 use super::say::say;
-use super::{ConfigArguments, EXIT_USAGE, fail};
+use crate::cli::arguments::ConfigArguments;
+use crate::cli::exit::{EXIT_USAGE, fail};
 use crate::config::{Config, Environment};
-use crate::tls;
+use crate::http::tls;
 
 #[derive(Subcommand)]
 pub(super) enum Verb {

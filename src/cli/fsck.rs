@@ -10,7 +10,7 @@ use drystone_storage::fsck::check;
 use drystone_storage::fsck::report::{Counts, Damaged, ReplicaState, Report, State, Verdict};
 
 use super::say::say;
-use super::{EXIT_USAGE, fail};
+use crate::cli::exit::{EXIT_USAGE, fail};
 use crate::config;
 
 const EXIT_DEGRADED: u8 = 1;

@@ -10,9 +10,10 @@ use std::time::Duration;
 use clap::Args;
 
 use super::endpoint::Endpoint;
-use super::{ConfigArguments, EXIT_FAILED, EXIT_USAGE, fail};
+use crate::cli::arguments::ConfigArguments;
+use crate::cli::exit::{EXIT_FAILED, EXIT_USAGE, fail};
 use crate::config::Environment;
-use crate::tls::client::Trust;
+use crate::http::tls::client::Trust;
 
 const TIMEOUT: Duration = Duration::from_secs(5);
 /// A status line is shorter.

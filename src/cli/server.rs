@@ -1,4 +1,4 @@
-//! `server`: starts a node, says that it is ready, and ends it when told to.
+//! `server`: starts the server, says that it is ready, and ends it when told to.
 
 use std::fs::{self, File};
 use std::io::{self, IsTerminal as _, Write as _};
@@ -10,10 +10,12 @@ use clap::Args;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::{info, warn};
 
-use super::{ConfigArguments, EXIT_FAILED, EXIT_USAGE, fail};
+use crate::app::App;
+use crate::cli::arguments::ConfigArguments;
+use crate::cli::exit::{EXIT_FAILED, EXIT_USAGE, fail};
 use crate::config::{Config, Environment, Keys};
-use crate::node::Node;
-use crate::{product, telemetry, tls};
+use crate::http::tls;
+use crate::{product, telemetry};
 
 #[derive(Args)]
 pub(super) struct Arguments {
@@ -33,7 +35,7 @@ enum Error {
         source: io::Error,
     },
     #[error(transparent)]
-    Start(#[from] crate::node::Error),
+    Start(#[from] crate::app::Error),
     #[error("{what}: {source}")]
     Io { what: String, source: io::Error },
 }
@@ -69,7 +71,7 @@ pub(super) fn run(arguments: Arguments, environment: &Environment) -> ExitCode {
     };
     match runtime.block_on(serve(&config)) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error @ Error::Start(crate::node::Error::Tls(_))) => fail(EXIT_USAGE, &error),
+        Err(error @ Error::Start(crate::app::Error::Tls(_))) => fail(EXIT_USAGE, &error),
         Err(error) => fail(EXIT_FAILED, &error),
     }
 }
@@ -112,9 +114,9 @@ async fn reload(mut hangup: Signal, certificate: Option<Arc<tls::Live>>) {
 }
 
 /// Everything up to the ready line.
-async fn start(config: &Config) -> Result<Node, Error> {
+async fn start(config: &Config) -> Result<App, Error> {
     let root = root_keys(config)?;
-    let node = Node::start(config, root).await?;
+    let node = App::start(config, root).await?;
     announce(config, &node).await?;
     Ok(node)
 }
@@ -139,7 +141,7 @@ fn root_keys(config: &Config) -> Result<Keys, Error> {
 
 /// Tells scripts and people that requests are answered from now on: the port file, the line that
 /// MinIO's start scripts wait for, and the ready line.
-async fn announce(config: &Config, node: &Node) -> Result<(), Error> {
+async fn announce(config: &Config, node: &App) -> Result<(), Error> {
     let address = node.address();
     let health = node.health().await;
     if let Some(path) = &config.server.port_file {

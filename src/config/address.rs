@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use super::{Error, invalid};
+use super::error::{Error, invalid};
 
 /// Where to listen. An empty host means all interfaces.
 #[derive(Clone, Debug, PartialEq, Eq)]

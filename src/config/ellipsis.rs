@@ -4,7 +4,7 @@
 //! is read as hexadecimal, so `{a...f}` works. Several ranges in one argument combine, the last
 //! one turning fastest.
 
-use super::Error;
+use super::error::Error;
 
 /// All that `argument` names, in order; itself when it has no range. At most `len_max`.
 pub(super) fn expand(argument: &str, len_max: usize) -> Result<Vec<String>, Error> {

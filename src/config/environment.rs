@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use super::error::Error;
 use super::keys::Secret;
-use super::{Error, Layer};
+use super::layer::Layer;
 use crate::product::ENVIRONMENT_PREFIX;
 
 const ALIAS_PREFIX: &str = "MINIO_";

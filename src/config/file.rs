@@ -2,7 +2,8 @@
 
 use std::path::Path;
 
-use super::{Error, Layer};
+use super::error::Error;
+use super::layer::Layer;
 
 /// Reads a file. An error names file and line, never the line's text: it may hold a secret.
 pub(super) fn read(path: &Path) -> Result<Layer, Error> {

@@ -7,7 +7,8 @@ use std::path::Path;
 
 use rand::RngExt as _;
 
-use super::{Address, Error};
+use super::address::Address;
+use super::error::Error;
 pub use crate::auth::credentials::Secret;
 
 const ACCESS_KEY_LEN_MIN: usize = 3;

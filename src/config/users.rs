@@ -3,8 +3,8 @@
 use drystone_store::types::{Account, AccountId};
 use sha2::{Digest as _, Sha256};
 
+use super::error::{Error, invalid};
 use super::keys::{Keys, Secret};
-use super::{Error, invalid};
 
 /// The account that root belongs to unless the configuration names another.
 const FIRST_ACCOUNT: &str = "000000000001";

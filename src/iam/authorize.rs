@@ -1,12 +1,11 @@
-//! May they: the one call that decides whether an identity may do something.
+//! Authorisation: the one call that decides whether an identity may do something. Pure.
 //!
 //! For now there are no policies: an account's own principals may do everything in its buckets,
 //! the operator everything, everybody else nothing. Policies come in here and nowhere else.
 
 use drystone_store::types::AccountId;
 
-use crate::auth::authenticate::Identity;
-use crate::s3::error::{Code, S3Error};
+use crate::auth::identity::Identity;
 
 /// What an action is done to.
 #[derive(Clone, Copy, Debug)]
@@ -22,24 +21,52 @@ pub enum Resource<'a> {
     },
 }
 
-/// Whether `identity` may do `action` (`s3:GetObject`, …) to `resource`; the error is the answer.
-pub fn authorize(identity: &Identity, action: &str, resource: Resource<'_>) -> Result<(), S3Error> {
-    let allowed = match (identity, resource) {
-        (Identity::Anonymous, _) => false,
-        (Identity::Principal(principal), _) if principal.is_operator => true,
-        (Identity::Principal(_), Resource::Account) => true,
-        (Identity::Principal(principal), Resource::Bucket { owner, .. }) => {
-            principal.account.id == *owner
-        }
-    };
-    if allowed {
-        return Ok(());
+/// Whether something may be done, and by what that was decided.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Decision {
+    Allow(Grant),
+    Deny(Denial),
+}
+
+/// Why something is allowed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Grant {
+    /// The operator may do everything.
+    Operator,
+    /// An account may do everything to what is its own.
+    Account,
+}
+
+/// Why something is denied.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Denial {
+    /// The request bore no credentials.
+    Anonymous,
+    /// The bucket is another account's.
+    OtherAccount,
+}
+
+impl Decision {
+    pub fn is_allowed(self) -> bool {
+        matches!(self, Decision::Allow(_))
     }
-    let user = identity
-        .principal()
-        .map(|principal| principal.user.as_str());
-    tracing::debug!(action, ?resource, user, "denied");
-    Err(S3Error::new(Code::AccessDenied))
+}
+
+/// Decides whether `identity` may do `action` (`s3:GetObject`, …) to `resource`.
+pub fn authorize(identity: &Identity, _action: &str, resource: Resource<'_>) -> Decision {
+    let Identity::Principal(principal) = identity else {
+        return Decision::Deny(Denial::Anonymous);
+    };
+    if principal.is_operator {
+        return Decision::Allow(Grant::Operator);
+    }
+    match resource {
+        Resource::Account => Decision::Allow(Grant::Account),
+        Resource::Bucket { owner, .. } if principal.account.id == *owner => {
+            Decision::Allow(Grant::Account)
+        }
+        Resource::Bucket { .. } => Decision::Deny(Denial::OtherAccount),
+    }
 }
 
 #[cfg(test)]
@@ -71,7 +98,7 @@ mod tests {
             name: "b",
             key: Some("k"),
         };
-        let verdict = |who: &Identity, what| authorize(who, "s3:GetObject", what).is_ok();
+        let verdict = |who: &Identity, what| authorize(who, "s3:GetObject", what).is_allowed();
         assert!(verdict(&identity("1", false), bucket));
         assert!(verdict(&identity("2", true), bucket));
         assert!(!verdict(&identity("2", false), bucket));

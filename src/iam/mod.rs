@@ -1,3 +1,3 @@
-//! May they.
+//! Who may do what: decisions, without I/O and without errors of a protocol.
 
 pub mod authorize;

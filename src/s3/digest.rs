@@ -12,9 +12,9 @@ use md5::Md5;
 use sha2::{Digest as _, Sha256};
 use tokio::task::JoinHandle;
 
-use crate::auth::streaming::SignatureChain;
-use crate::s3::checksum::DEFAULT_ALGORITHM;
-use crate::s3::error::{Code, S3Error};
+use crate::auth::v4::chunks::SignatureChain;
+use crate::protocol::error::{Code, S3Error};
+use crate::s3::values::checksum::DEFAULT_ALGORITHM;
 
 /// Handed to a blocking thread once this much is there.
 const BATCH_BYTES: usize = 256 << 10;

@@ -24,41 +24,24 @@ use futures_util::{FutureExt as _, stream};
 use http::{StatusCode, header};
 use tokio::time::sleep;
 
-use crate::s3::error::{Code, ErrorContext, S3Error};
+use crate::protocol::error::response::ErrorContext;
+use crate::protocol::error::{Code, S3Error};
+use crate::protocol::response::{self, Body, Response};
+use crate::protocol::xml::write::DECLARATION;
+use crate::s3::context::Context;
 use crate::s3::request::Request;
-use crate::s3::response::{self, Body, Response};
-use crate::s3::server::Server;
-use crate::s3::xml;
-
-/// For how long a client is left without a word.
-#[derive(Clone, Copy, Debug)]
-pub struct Patience {
-    /// Before the answer is begun, counted from when the request was read. None: at once.
-    pub before: Duration,
-    /// Between two signs of life.
-    pub between: Duration,
-}
-
-impl Patience {
-    /// Well below the idle limits of clients and proxies, most of which are a minute or half of it;
-    /// and long enough that what is refused is refused by its status.
-    pub const DEFAULT: Patience = Patience {
-        before: Duration::from_secs(5),
-        between: Duration::from_secs(5),
-    };
-}
 
 type Outcome = Result<Response, S3Error>;
 
 /// Runs `work` and answers with its outcome, late if need be. The request's body has been read.
-pub async fn answer<W, F>(server: Arc<Server>, request: Request, work: W) -> Outcome
+pub async fn answer<W, F>(context: Arc<Context>, request: Request, work: W) -> Outcome
 where
-    W: FnOnce(Arc<Server>, Arc<Request>) -> F,
+    W: FnOnce(Arc<Context>, Arc<Request>) -> F,
     F: Future<Output = Outcome> + Send + 'static,
 {
     let request = Arc::new(request);
-    let patience = server.patience;
-    let mut outcome = Box::pin(work(server.clone(), request.clone()));
+    let patience = context.patience;
+    let mut outcome = Box::pin(work(context.clone(), request.clone()));
     if !patience.before.is_zero() {
         tokio::select! {
             biased;
@@ -69,7 +52,7 @@ where
     let document = async move {
         let outcome = AssertUnwindSafe(outcome).catch_unwind().await;
         document(
-            &server,
+            &context,
             &request,
             outcome.unwrap_or_else(|_| panicked(&request)),
         )
@@ -84,22 +67,23 @@ fn panicked(request: &Request) -> Outcome {
 }
 
 /// The document that tells the outcome, without its declaration.
-async fn document(server: &Server, request: &Request, outcome: Outcome) -> Bytes {
+async fn document(context: &Context, request: &Request, outcome: Outcome) -> Bytes {
     let response = outcome.unwrap_or_else(|error| {
         tracing::debug!(request = %request.id, %error, "refused late");
         error.into_response(&ErrorContext {
             bucket: &request.bucket_name,
             key: &request.key,
-            query: Some(&request.query),
+            upload_id: request.query.get("uploadId").unwrap_or_default(),
+            version_id: request.query.get("versionId").unwrap_or_default(),
             resource: &request.path,
             request_id: &request.id,
-            host_id: &server.host_id,
+            host_id: context.ids.host_id(),
         })
     });
     // It lies in memory as a whole.
     let bytes = to_bytes(response.into_body(), usize::MAX).await;
     let bytes = bytes.unwrap_or_default();
-    match bytes.strip_prefix(xml::DECLARATION.as_bytes()) {
+    match bytes.strip_prefix(DECLARATION.as_bytes()) {
         Some(rest) => bytes.slice_ref(rest),
         None => bytes,
     }
@@ -117,7 +101,7 @@ fn begun(document: impl Future<Output = Bytes> + Send + 'static, between: Durati
     let pieces = stream::unfold(first, move |stage| async move {
         match stage {
             Stage::Declaration(document) => {
-                let declaration = Bytes::from_static(xml::DECLARATION.as_bytes());
+                let declaration = Bytes::from_static(DECLARATION.as_bytes());
                 Some((declaration, Stage::Waiting(document)))
             }
             Stage::Waiting(mut document) => tokio::select! {
@@ -142,7 +126,7 @@ mod tests {
     use http_body_util::BodyExt as _;
     use tokio::sync::oneshot;
 
-    use super::{Bytes, Duration, begun, xml};
+    use super::{Bytes, DECLARATION, Duration, begun};
 
     #[tokio::test]
     async fn s_22_a_late_answer_shows_life_until_the_outcome_is_there() {
@@ -153,7 +137,7 @@ mod tests {
         assert_eq!(response.headers()["content-type"], "application/xml");
         let mut body = response.into_body();
         let mut next = async || body.frame().await.unwrap().unwrap().into_data().unwrap();
-        assert_eq!(next().await, xml::DECLARATION);
+        assert_eq!(next().await, DECLARATION);
         for _ in 0..3 {
             assert_eq!(next().await, " ");
         }

@@ -1,46 +1,24 @@
-//! The S3 protocol over HTTP.
+//! S3, as a service over HTTP.
 
-pub mod acl;
-pub mod admission;
-pub mod attributes;
-pub mod beside;
 pub mod body;
-pub mod checksum;
-pub mod connection;
-pub mod copy_source;
+pub mod context;
 pub mod digest;
-pub mod encoded_word;
-pub mod error;
-pub mod foreign;
 pub mod form;
-pub mod gate;
-pub mod head;
-pub mod health;
 pub mod late;
-pub mod limits;
-pub mod metrics;
-pub mod names;
 pub mod operation;
 pub mod ops;
-pub mod pace;
-pub mod paging;
-pub mod post_policy;
-pub mod precondition;
-pub mod prefix;
-pub mod range;
+pub mod patience;
 pub mod request;
-pub mod response;
+pub mod rights;
 pub mod route;
-pub mod scheme;
-pub mod server;
-pub mod tags;
-pub mod traffic;
-pub mod wire;
-pub mod xml;
+pub mod row;
+pub mod service;
+pub mod values;
+pub mod weight;
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
-pub(crate) mod testing;
+pub mod testing;
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests;

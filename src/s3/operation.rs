@@ -9,54 +9,15 @@ use std::sync::Arc;
 use futures_util::future::BoxFuture;
 use http::{HeaderMap, Method};
 
-use crate::s3::error::S3Error;
+use crate::protocol::error::S3Error;
+use crate::protocol::query::Query;
+use crate::protocol::response::Response;
+use crate::s3::context::Context;
 use crate::s3::ops;
-use crate::s3::request::{Query, Request};
-use crate::s3::response::Response;
-use crate::s3::server::Server;
+use crate::s3::request::Request;
+use crate::s3::row::{BodyKind, Mark, Row, Scope};
 
-pub type Handler = fn(Arc<Server>, Request) -> BoxFuture<'static, Result<Response, S3Error>>;
-
-/// What the request's path names.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Scope {
-    Service,
-    Bucket,
-    Object,
-}
-
-/// What a request must have beside method and scope.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Mark {
-    /// A query key.
-    Key(&'static str),
-    /// A query key with this value.
-    KeyIs(&'static str, &'static str),
-    Header(&'static str),
-}
-
-impl Mark {
-    fn is_on(self, query: &Query, headers: &HeaderMap) -> bool {
-        match self {
-            Mark::Key(key) => query.has(key),
-            Mark::KeyIs(key, value) => query.get(key) == Some(value),
-            Mark::Header(name) => headers.contains_key(name),
-        }
-    }
-}
-
-/// What becomes of the request's body.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum BodyKind {
-    /// Nobody reads it.
-    Nothing,
-    /// A document of at most so many bytes.
-    Document(usize),
-    /// An object's or a part's bytes.
-    Stream,
-    /// A form, which bears the request's credentials, its parameters and an object's bytes.
-    Form,
-}
+pub type Handler = fn(Arc<Context>, Request) -> BoxFuture<'static, Result<Response, S3Error>>;
 
 /// Most settings.
 const KIB_1024: BodyKind = BodyKind::Document(1 << 20);
@@ -68,90 +29,61 @@ const NOTHING: BodyKind = BodyKind::Nothing;
 const STREAM: BodyKind = BodyKind::Stream;
 const FORM: BodyKind = BodyKind::Form;
 
+/// An operation: its row, and who answers it.
 #[derive(Debug)]
 pub struct Operation {
-    /// As in the AWS reference.
-    pub name: &'static str,
-    pub method: Method,
-    pub scope: Scope,
-    /// All of them must be on the request.
-    pub marks: &'static [Mark],
-    /// The right needed, and where it is another one, the right needed for a version by its id.
-    actions: &'static [&'static str],
-    pub body: BodyKind,
+    pub row: Row,
     pub handler: Handler,
 }
 
-impl Operation {
-    /// The right that a request needs: reading an old version is another one than reading.
-    pub fn action(&self, names_version: bool) -> &'static str {
-        let last = self.actions.len() - 1;
-        self.actions[if names_version { last } else { 0 }]
-    }
+/// All rows, in their order.
+pub fn rows() -> impl Iterator<Item = &'static Row> {
+    OPERATIONS.iter().map(|operation| &operation.row)
+}
 
-    /// Reads an object's bytes itself and writes them anew, or may.
-    pub fn copies(&self) -> bool {
-        self.marks.contains(&Mark::Header("x-amz-copy-source"))
-    }
+/// The methods that go with what the request names, for `Allow`.
+pub fn methods(scope: Scope, query: &Query) -> Vec<&'static str> {
+    let names = |row: &Row| match row.marks.first() {
+        Some(Mark::Key(key)) => query.has(key),
+        _ => false,
+    };
+    let of_scope = || rows().filter(|row| row.scope == scope);
+    let subresource = of_scope().any(names);
+    let mut methods: Vec<&str> = of_scope()
+        .filter(|row| match subresource {
+            true => names(row),
+            false => !matches!(row.marks.first(), Some(Mark::Key(_) | Mark::KeyIs(..))),
+        })
+        .map(|row| row.method.as_str())
+        .collect();
+    methods.sort_unstable();
+    methods.dedup();
+    methods
+}
 
-    /// The bucket must be there before the operation is thought of.
-    pub fn needs_bucket(&self) -> bool {
-        self.scope != Scope::Service && self.name != "CreateBucket"
-    }
-
-    fn is_meant_by(&self, method: &Method, query: &Query, headers: &HeaderMap) -> bool {
-        self.method == *method && self.marks.iter().all(|mark| mark.is_on(query, headers))
-    }
-
-    /// Whether some operation is asked for by this query key.
-    pub fn is_subresource(name: &str) -> bool {
-        let mut marks = OPERATIONS.iter().flat_map(|row| row.marks);
-        marks.any(|mark| matches!(mark, Mark::Key(key) if *key == name))
-    }
-
-    /// The methods that go with what the request names, for `Allow`.
-    pub fn methods(scope: Scope, query: &Query) -> Vec<&'static str> {
-        let names = |row: &Operation| match row.marks.first() {
-            Some(Mark::Key(key)) => query.has(key),
-            _ => false,
-        };
-        let of_scope = || OPERATIONS.iter().filter(|row| row.scope == scope);
-        let subresource = of_scope().any(names);
-        let mut methods: Vec<&str> = of_scope()
-            .filter(|row| match subresource {
-                true => names(row),
-                false => !matches!(row.marks.first(), Some(Mark::Key(_) | Mark::KeyIs(..))),
-            })
-            .map(|row| row.method.as_str())
-            .collect();
-        methods.sort_unstable();
-        methods.dedup();
-        methods
-    }
-
-    /// The row for a request: the first that it has all the marks of. `None`: S3 has no such
-    /// operation, as the method does not go with the sub-resource that the query names.
-    pub fn find(
-        method: &Method,
-        scope: Scope,
-        query: &Query,
-        headers: &HeaderMap,
-    ) -> Option<&'static Operation> {
-        let rows = || OPERATIONS.iter().filter(|row| row.scope == scope);
-        let found = rows().find(|row| row.is_meant_by(method, query, headers))?;
-        // A plain row is not meant when the query names a sub-resource: DELETE of `?acl` must
-        // not delete the bucket.
-        let is_plain = !found
-            .marks
-            .iter()
-            .any(|mark| !matches!(mark, Mark::Header(_)));
-        let names_subresource = || {
-            rows()
-                .filter_map(|row| row.marks.first())
-                .any(|mark| matches!(mark, Mark::Key(key) if query.has(key)))
-        };
-        (!is_plain || !names_subresource()).then_some(found)
-    }
+/// The row for a request: the first that it has all the marks of. `None`: S3 has no such
+/// operation, as the method does not go with the sub-resource that the query names.
+pub fn find(
+    method: &Method,
+    scope: Scope,
+    query: &Query,
+    headers: &HeaderMap,
+) -> Option<&'static Operation> {
+    let of_scope = || OPERATIONS.iter().filter(|row| row.row.scope == scope);
+    let found = of_scope().find(|operation| operation.row.is_meant_by(method, query, headers))?;
+    // A plain row is not meant when the query names a sub-resource: DELETE of `?acl` must
+    // not delete the bucket.
+    let is_plain = !found
+        .row
+        .marks
+        .iter()
+        .any(|mark| !matches!(mark, Mark::Header(_)));
+    let names_subresource = || {
+        of_scope()
+            .filter_map(|operation| operation.row.marks.first())
+            .any(|mark| matches!(mark, Mark::Key(key) if query.has(key)))
+    };
+    (!is_plain || !names_subresource()).then_some(found)
 }
 
 /// Writes a row: name, method, scope, marks, action (and the one for a version), body, handler.
@@ -160,13 +92,15 @@ macro_rules! operations {
         $(/ $version_action:literal)? $body:ident $($handler:ident)::+;)+) => {
         pub static OPERATIONS: &[Operation] = &[$(
             Operation {
-                name: stringify!($name),
-                method: Method::$method,
-                scope: Scope::$scope,
-                marks: &[$($mark),*],
-                actions: &[$action $(, $version_action)?],
-                body: $body,
-                handler: |server, request| Box::pin(ops::$($handler)::+(server, request)),
+                row: Row {
+                    name: stringify!($name),
+                    method: Method::$method,
+                    scope: Scope::$scope,
+                    marks: &[$($mark),*],
+                    actions: &[$action $(, $version_action)?],
+                    body: $body,
+                },
+                handler: |context, request| Box::pin(ops::$($handler)::+(context, request)),
             },
         )+];
     };
@@ -379,12 +313,12 @@ mod tests {
 
     use http::{HeaderMap, HeaderValue};
 
-    use super::{Mark, OPERATIONS, Operation, Scope};
-    use crate::s3::request::Query;
+    use super::{Mark, Query, Scope, find, methods, rows};
+    use crate::auth::v2;
 
     #[test]
     fn what_is_allowed_is_what_the_table_has() {
-        for (scope, query, methods) in [
+        for (scope, query, expected) in [
             (Scope::Service, "", "GET"),
             (Scope::Bucket, "", "DELETE, GET, HEAD, POST, PUT"),
             (Scope::Bucket, "acl", "GET, PUT"),
@@ -393,17 +327,17 @@ mod tests {
             (Scope::Object, "uploadId=u", "DELETE, GET, POST, PUT"),
             (Scope::Object, "uploads", "POST"),
         ] {
-            let query = Query::parse(query).unwrap();
-            let found = Operation::methods(scope, &query).join(", ");
-            assert_eq!(found, methods, "{scope:?} {query:?}");
+            let query = Query::parse(query);
+            let found = methods(scope, &query).join(", ");
+            assert_eq!(found, expected, "{scope:?} {query:?}");
         }
     }
 
     #[test]
     fn names_are_unique_and_every_row_is_found_by_its_own_marks() {
-        let names: HashSet<_> = OPERATIONS.iter().map(|row| row.name).collect();
-        assert_eq!(names.len(), OPERATIONS.len());
-        for row in OPERATIONS {
+        let names: HashSet<_> = rows().map(|row| row.name).collect();
+        assert_eq!(names.len(), rows().count());
+        for row in rows() {
             let mut query = Vec::new();
             let mut headers = HeaderMap::new();
             for mark in row.marks {
@@ -415,9 +349,19 @@ mod tests {
                     }
                 }
             }
-            let query = Query::parse(&query.join("&")).unwrap();
-            let found = Operation::find(&row.method, row.scope, &query, &headers).unwrap();
-            assert_eq!(found.name, row.name);
+            let query = Query::parse(&query.join("&"));
+            let found = find(&row.method, row.scope, &query, &headers).unwrap();
+            assert_eq!(found.row.name, row.name);
+        }
+    }
+
+    /// A link by Signature Version 2 must not be turned into one for another operation.
+    #[test]
+    fn version_2_knows_every_subresource_of_the_table() {
+        for mark in rows().flat_map(|row| row.marks) {
+            if let Mark::Key(name) = mark {
+                assert!(v2::is_known_subresource(name), "{name}");
+            }
         }
     }
 }

@@ -9,53 +9,23 @@ use axum::body::Body as Source;
 use drystone_store::types::{AccountId, Bucket, ChecksumAlgorithm, VersionSelector};
 use http::{HeaderMap, HeaderName, header};
 
-use crate::auth::authenticate::{Identity, Payload};
 use crate::auth::credentials::Principal;
-use crate::iam::authorize::{Resource, authorize};
+use crate::auth::identity::{Identity, Payload};
+use crate::http::scheme::Scheme;
+use crate::iam::authorize::Resource;
+use crate::protocol::error::{Code, S3Error};
+use crate::protocol::form_fields::Fields;
+use crate::protocol::query::Query;
+use crate::protocol::xml;
+use crate::protocol::xml::read::Element;
 use crate::s3::body::{self, SmallBody, VerifiedBody};
-use crate::s3::error::{Code, S3Error};
-use crate::s3::form::Fields;
-use crate::s3::operation::{BodyKind, Operation};
-use crate::s3::route;
-use crate::s3::scheme::Scheme;
-use crate::s3::xml::{self, Element};
+use crate::s3::rights;
+use crate::s3::row::{BodyKind, Row};
 
-pub(super) const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
-
-/// The parameters behind the question mark, decoded once, in their order.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Query(Vec<(String, String)>);
-
-impl Query {
-    pub fn parse(raw: &str) -> Result<Query, S3Error> {
-        let pairs = raw.split('&').filter(|pair| !pair.is_empty());
-        let decoded = pairs.map(|pair| {
-            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-            let decode = |text: &str| route::decode_once(&text.replace('+', " "));
-            Ok((decode(name)?, decode(value)?))
-        });
-        Ok(Query(decoded.collect::<Result<_, S3Error>>()?))
-    }
-
-    /// The first value under this name; empty where only the name stands.
-    pub fn get(&self, name: &str) -> Option<&str> {
-        let found = self.0.iter().find(|(key, _)| key == name);
-        found.map(|(_, value)| value.as_str())
-    }
-
-    pub fn has(&self, name: &str) -> bool {
-        self.get(name).is_some()
-    }
-
-    pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.0
-            .iter()
-            .map(|(name, value)| (name.as_str(), value.as_str()))
-    }
-}
+pub const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 
 pub struct Request {
-    pub operation: &'static Operation,
+    pub operation: &'static Row,
     pub id: String,
     pub identity: Identity,
     /// Empty for an operation on the service.
@@ -73,10 +43,10 @@ pub struct Request {
     pub query: Query,
     pub headers: HeaderMap,
     /// A form's fields. Its headers are those that the fields stand for.
-    pub(super) form: Option<Fields>,
-    pub(super) bucket: Option<Bucket>,
+    pub form: Option<Fields>,
+    pub bucket: Option<Bucket>,
     /// Locked by nobody: it makes a request with its body something that threads may share.
-    pub(super) body: Mutex<Option<(Payload, Source)>>,
+    pub body: Mutex<Option<(Payload, Source)>>,
 }
 
 impl Request {
@@ -158,7 +128,7 @@ impl Request {
         if document.bytes.is_empty() {
             return Err(S3Error::new(Code::MissingRequestBodyError));
         }
-        xml::parse(&document.bytes, root)
+        xml::read::parse(&document.bytes, root)
     }
 
     /// Whether the caller may also do `action` to something in another bucket.
@@ -168,7 +138,7 @@ impl Request {
             name: &bucket.name,
             key: Some(key),
         };
-        authorize(&self.identity, action, resource)
+        rights::check(&self.identity, action, resource)
     }
 
     fn take(&mut self) -> (Payload, Source) {
@@ -214,19 +184,8 @@ pub fn check_expected_owner(
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
-    use super::{Query, parse_version};
-    use crate::s3::error::Code;
-
-    #[test]
-    fn w_14_a_query_is_decoded_once_and_keeps_what_nobody_knows() {
-        let query = Query::parse("a=b%2520c+d&&acl&x-id=PutObject&a=2&e=%c3%a9=").unwrap();
-        assert_eq!(query.get("a"), Some("b%20c d"));
-        assert_eq!(query.get("acl"), Some(""));
-        assert_eq!(query.get("e"), Some("é="));
-        assert_eq!(query.iter().count(), 5);
-        assert!(Query::parse("a=%ff").is_err());
-        assert!(Query::parse("a=%4").is_err());
-    }
+    use super::parse_version;
+    use crate::protocol::error::Code;
 
     #[test]
     fn s_30_a_version_id_that_nobody_gave_out_is_invalid() {

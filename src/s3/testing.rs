@@ -1,29 +1,53 @@
 //! A whole server over the reference store, without a socket: for the tests of operations.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::body::{Body, to_bytes};
 use bytes::Bytes;
 use drystone_store::env::{Env, SystemEnv};
 use drystone_store::model::MemoryStore;
-use drystone_store::store::{CreateBucket, ObjectStore as _};
+use drystone_store::store::{CreateBucket, ObjectStore};
 use drystone_store::types::{Account, AccountId};
 use http::{HeaderMap, HeaderName, HeaderValue, Request, StatusCode};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinHandle;
 
-use crate::auth::authenticate::Allowed;
+use crate::auth::authenticate::{Allowed, Verifier};
 use crate::auth::credentials::{AccessKey, Credentials, Principal, Secret};
 use crate::auth::sign::Signer;
-use crate::s3::limits::Limits;
-use crate::s3::prefix;
-use crate::s3::server::Server;
-use crate::s3::xml::{self, Element};
+use crate::http::admission::Admission;
+use crate::http::connection::{self, Port};
+use crate::http::limits::Limits;
+use crate::http::prefix;
+use crate::http::request;
+use crate::http::scheme::Scheme;
+use crate::http::service::{Service, Services};
+use crate::http::traffic::Traffic;
+use crate::http::transport::Transport;
+use crate::protocol::ids::Ids;
+use crate::protocol::response::Response;
+use crate::protocol::xml;
+use crate::protocol::xml::read::Element;
+use crate::s3::context::Context;
+use crate::s3::operation;
+use crate::s3::patience::Patience;
+use crate::s3::service::S3Service;
 
 pub const REGION: &str = "us-east-1";
 /// Each with an account of its own; the first is the operator.
 const USERS: [&str; 3] = ["root", "alice", "bob"];
 
+/// A store, and S3 over it.
 pub struct World {
-    pub server: Arc<Server>,
+    pub store: Arc<dyn ObjectStore>,
+    pub verifier: Arc<Verifier>,
+    pub transport: Arc<Transport>,
+    pub admission: Arc<Admission>,
+    pub s3: Arc<S3Service>,
+    prefix: String,
 }
 
 impl World {
@@ -34,8 +58,7 @@ impl World {
 
     /// The same, within other limits.
     pub async fn limited(limits: Limits) -> World {
-        let env: Arc<dyn Env> = Arc::new(SystemEnv);
-        let store = MemoryStore::new(env.clone());
+        let store = MemoryStore::new(Arc::new(SystemEnv));
         let mut keys = Vec::new();
         for (number, user) in USERS.into_iter().enumerate() {
             let account = Account {
@@ -54,23 +77,69 @@ impl World {
                 }),
             });
         }
-        let credentials = Credentials::new(keys).unwrap();
-        let domains = ["s3.test".to_owned()];
-        let server = Server::new(
-            Arc::new(store),
-            credentials,
-            REGION.to_owned(),
-            &domains,
-            Allowed {
+        let verifier = Verifier {
+            credentials: Credentials::new(keys).unwrap(),
+            also: Allowed {
                 signature_v2: true,
                 portless_host: true,
             },
+        };
+        let verifier = Arc::new(verifier);
+        World::over(Arc::new(store), verifier, limits, "", Patience::DEFAULT)
+    }
+
+    fn over(
+        store: Arc<dyn ObjectStore>,
+        verifier: Arc<Verifier>,
+        limits: Limits,
+        prefix: &str,
+        patience: Patience,
+    ) -> World {
+        let env: Arc<dyn Env> = Arc::new(SystemEnv);
+        let ids = Arc::new(Ids::new(env.clone()));
+        let traffic = Arc::new(Traffic::new(operation::rows().map(|row| row.name)));
+        let admission = Arc::new(Admission::new(&limits));
+        let context = Arc::new(Context {
+            store: store.clone(),
             env,
-            limits,
+            ids: ids.clone(),
+            region: REGION.to_owned(),
+            path_prefix: prefix.to_owned(),
+            patience,
+        });
+        let s3 = S3Service::new(
+            context,
+            verifier.clone(),
+            admission.clone(),
+            traffic.clone(),
+            limits.pace,
         );
+        let domains = ["s3.test".to_owned()];
         World {
-            server: Arc::new(server),
+            store,
+            verifier,
+            transport: Arc::new(Transport::new(limits, traffic, ids, &domains, prefix)),
+            admission,
+            s3: Arc::new(s3),
+            prefix: prefix.to_owned(),
         }
+    }
+
+    /// A request as it enters.
+    pub fn enter(&self, request: Request<Body>) -> request::Request {
+        self.transport.enter(request, None, Scheme::Http)
+    }
+
+    /// Answers as S3 does.
+    pub async fn answer(&self, request: Request<Body>) -> Response {
+        self.s3.serve(self.enter(request)).await
+    }
+
+    /// S3, behind what is asked before it.
+    pub fn services(&self, before: Vec<Arc<dyn Service>>) -> Services {
+        let mut services = before;
+        services.push(self.s3.clone());
+        Arc::from(services)
     }
 
     /// A store with alice's bucket `bkt`.
@@ -85,7 +154,7 @@ impl World {
             location: String::new(),
             settings: Vec::new(),
         };
-        self.server.store.create_bucket(create).await.unwrap();
+        self.store.create_bucket(create).await.unwrap();
         self
     }
 
@@ -96,17 +165,19 @@ impl World {
         self.call("PUT /bkt?versioning").body(document).ok().await;
     }
 
-    pub fn below(mut self, prefix: &str) -> World {
-        let server = Arc::get_mut(&mut self.server).unwrap();
-        prefix.clone_into(&mut server.path_prefix);
-        self
+    pub fn below(self, prefix: &str) -> World {
+        let limits = self.transport.limits;
+        World::over(self.store, self.verifier, limits, prefix, Patience::DEFAULT)
     }
 
     /// Makes every operation that may be late be so.
-    pub fn without_patience(mut self) -> World {
-        let server = Arc::get_mut(&mut self.server).unwrap();
-        server.patience.before = std::time::Duration::ZERO;
-        self
+    pub fn without_patience(self) -> World {
+        let patience = Patience {
+            before: Duration::ZERO,
+            ..Patience::DEFAULT
+        };
+        let limits = self.transport.limits;
+        World::over(self.store, self.verifier, limits, &self.prefix, patience)
     }
 
     /// A request by alice: `METHOD target`.
@@ -248,8 +319,7 @@ impl<'a> Call<'a> {
     }
 
     async fn answer(world: &World, request: Request<Body>) -> Answer {
-        let request = prefix::enter(&world.server.path_prefix, request);
-        let response = world.server.clone().answer(request).await;
+        let response = world.answer(request).await;
         let (parts, body) = response.into_parts();
         Answer {
             status: parts.status,
@@ -303,6 +373,94 @@ impl Answer {
     }
 
     pub fn xml(&self, root: &str) -> Element {
-        xml::parse(self.bytes(), root).unwrap()
+        xml::read::parse(self.bytes(), root).unwrap()
     }
+}
+
+/// A world that listens; it stops with its owner.
+pub struct Listening {
+    pub world: World,
+    address: SocketAddr,
+    task: JoinHandle<()>,
+}
+
+impl Listening {
+    pub async fn new(limits: Limits) -> Listening {
+        Listening::to(World::limited(limits).await.and_bucket().await).await
+    }
+
+    /// S3 alone.
+    pub async fn to(world: World) -> Listening {
+        Listening::behind(Vec::new(), world).await
+    }
+
+    /// S3 behind other services.
+    pub async fn behind(before: Vec<Arc<dyn Service>>, world: World) -> Listening {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let ports = vec![Port {
+            listener,
+            tls: None,
+            services: world.services(before),
+        }];
+        let serve = connection::serve(world.transport.clone(), ports, std::future::pending());
+        let task = tokio::spawn(serve);
+        Listening {
+            world,
+            address,
+            task,
+        }
+    }
+
+    pub async fn connect(&self) -> TcpStream {
+        TcpStream::connect(self.address).await.unwrap()
+    }
+
+    /// Sends it all and reads until the server ends the connection.
+    pub async fn until_closed(&self, bytes: &[u8]) -> String {
+        let mut stream = self.connect().await;
+        // A server that refuses need not take it all.
+        let _ = stream.write_all(bytes).await;
+        read_to_end(&mut stream).await
+    }
+
+    /// As `until_closed`, with the client's side ended first.
+    pub async fn ended(&self, bytes: &[u8]) -> String {
+        let mut stream = self.connect().await;
+        let _ = stream.write_all(bytes).await;
+        let _ = stream.shutdown().await;
+        read_to_end(&mut stream).await
+    }
+
+    pub async fn has(&self, key: &str) -> bool {
+        let get = self.world.call(&format!("GET /bkt/{key}")).send().await;
+        get.status == 200
+    }
+}
+
+impl Drop for Listening {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+pub async fn read_to_end(stream: &mut TcpStream) -> String {
+    let mut bytes = Vec::new();
+    // A reset ends it as well.
+    let _ = stream.read_to_end(&mut bytes).await;
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+/// Reads one answer whose length is declared: its head and its body.
+pub async fn read_answer(stream: &mut TcpStream) -> (String, String) {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        head.push(stream.read_u8().await.unwrap());
+    }
+    let head = String::from_utf8(head).unwrap().to_lowercase();
+    let length = head.split("content-length: ").nth(1).unwrap();
+    let length: usize = length.split("\r\n").next().unwrap().parse().unwrap();
+    let mut body = vec![0; length];
+    stream.read_exact(&mut body).await.unwrap();
+    (head, String::from_utf8_lossy(&body).into_owned())
 }

@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use drystone::auth::credentials::Secret;
 use drystone::auth::sign::Signer;
-use drystone::tls::Files;
-use drystone::tls::client::{Client, Stream, Trust};
+use drystone::http::tls::Files;
+use drystone::http::tls::client::{Client, Stream, Trust};
 use drystone_store::env::{Env as _, SystemEnv};
 use http::request::Parts;
 use http::{HeaderName, HeaderValue, Request};

@@ -26,8 +26,8 @@ mod starting;
 mod upkeep_points;
 
 /// The unit tests have the same authority.
-#[path = "../../src/tls/testing.rs"]
+#[path = "../../src/http/tls/testing.rs"]
 mod authority;
 
-use drystone::tls::Files;
+use drystone::http::tls::Files;
 use drystone_examiner::s3;

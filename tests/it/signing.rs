@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use drystone::auth::credentials::Secret;
 use drystone::auth::sign::{Signer, SignerV2};
-use drystone::s3::response::http_date;
+use drystone::protocol::response::http_date;
 use drystone_store::env::{Env as _, SystemEnv};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Request};

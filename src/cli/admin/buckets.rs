@@ -3,21 +3,21 @@
 use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
-use percent_encoding::{NON_ALPHANUMERIC, percent_encode};
 use serde_json::{Value, json};
 
 use super::ask::Server;
 use super::operate::{Reach, ask};
 use super::show::human;
+use crate::cli::exit::{EXIT_USAGE, fail};
 use crate::cli::say::say;
-use crate::cli::{EXIT_USAGE, fail};
 use crate::config::{self, Environment};
+use crate::protocol::percent::encode_text;
 
 /// Takes a limit away, where a number would set it.
 const NO_LIMIT: &str = "none";
 
 #[derive(Subcommand)]
-pub(in crate::cli) enum BucketVerb {
+pub enum BucketVerb {
     /// Every bucket, what it holds and how much it may
     Ls {
         /// Only those whose names begin so
@@ -29,7 +29,7 @@ pub(in crate::cli) enum BucketVerb {
 }
 
 #[derive(Subcommand)]
-pub(in crate::cli) enum QuotaVerb {
+pub enum QuotaVerb {
     /// What a bucket holds and how much it may
     Get {
         bucket: String,
@@ -55,7 +55,7 @@ pub(in crate::cli) enum QuotaVerb {
 /// Bytes are a number or one with KiB, MiB, GiB, TiB or PiB; `none` is no limit.
 #[derive(Args)]
 #[group(required = true, multiple = true)]
-pub(in crate::cli) struct Limits {
+pub struct Limits {
     /// What would take the bucket beyond is refused: all versions and uploaded parts count
     #[arg(long, value_name = "BYTES")]
     hard_bytes: Option<String>,
@@ -112,7 +112,7 @@ pub(super) fn bucket(verb: &BucketVerb, environment: &Environment) -> ExitCode {
 fn all(server: &Server, prefix: &str) -> Result<Value, String> {
     let (mut buckets, mut after) = (Vec::new(), String::new());
     loop {
-        let (prefix, last) = (encode(prefix), encode(&after));
+        let (prefix, last) = (encode_text(prefix), encode_text(&after));
         let mut page = server.get(&format!("buckets?prefix={prefix}&after={last}"))?;
         if let Value::Array(more) = page["buckets"].take() {
             buckets.extend(more);
@@ -128,7 +128,7 @@ pub(super) fn quota(verb: &QuotaVerb, environment: &Environment) -> ExitCode {
     let show = |answer: &Value| show([answer].into_iter());
     let (reach, body) = match verb {
         QuotaVerb::Get { bucket, reach } => {
-            let path = format!("quota?bucket={}", encode(bucket));
+            let path = format!("quota?bucket={}", encode_text(bucket));
             return ask(reach, environment, show, |server| server.get(&path));
         }
         QuotaVerb::Set {
@@ -153,10 +153,6 @@ pub(super) fn quota(verb: &QuotaVerb, environment: &Environment) -> ExitCode {
     ask(reach, environment, show, |server| {
         server.post("quota", &body)
     })
-}
-
-fn encode(text: &str) -> String {
-    percent_encode(text.as_bytes(), NON_ALPHANUMERIC).to_string()
 }
 
 fn show<'a>(buckets: impl Iterator<Item = &'a Value>) {

@@ -4,8 +4,9 @@
 
 use std::process::ExitCode;
 
+use crate::cli::arguments::ConfigArguments;
+use crate::cli::exit::{EXIT_FAILED, EXIT_USAGE, fail};
 use crate::cli::say::say;
-use crate::cli::{ConfigArguments, EXIT_FAILED, EXIT_USAGE, fail};
 use crate::config::{Config, Environment, Keys, Secret};
 
 pub(super) fn run(arguments: ConfigArguments, environment: &Environment) -> ExitCode {

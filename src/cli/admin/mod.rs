@@ -10,6 +10,7 @@ use std::process::ExitCode;
 
 use clap::Subcommand;
 
+use crate::cli::arguments::ConfigArguments;
 use crate::config::Environment;
 
 #[derive(Subcommand)]
@@ -32,7 +33,7 @@ pub(super) enum Verb {
     #[command(subcommand)]
     Quota(buckets::QuotaVerb),
     /// Print the bearer token that GET /metrics wants; takes the arguments of `server`
-    MetricsToken(super::ConfigArguments),
+    MetricsToken(ConfigArguments),
 }
 
 pub(super) fn run(verb: Verb, environment: &Environment) -> ExitCode {

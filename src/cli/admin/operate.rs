@@ -12,14 +12,14 @@ use serde_json::{Value, json};
 use super::ask::Server;
 use super::show;
 use crate::cli::endpoint::Endpoint;
+use crate::cli::exit::{EXIT_FAILED, EXIT_USAGE, fail};
 use crate::cli::say::say;
-use crate::cli::{EXIT_FAILED, EXIT_USAGE, fail};
 use crate::config::{Environment, Keys, Layer, load};
-use crate::tls::client::Trust;
+use crate::http::tls::client::Trust;
 
 /// Which server, by which keys, and how its answer is shown.
 #[derive(Args)]
-pub(in crate::cli) struct Reach {
+pub struct Reach {
     /// Where the server listens [default: its configured address, or AWS_ENDPOINT_URL]
     #[arg(long, value_name = "URL")]
     endpoint: Option<String>,
@@ -43,7 +43,7 @@ pub(in crate::cli) struct Reach {
 }
 
 #[derive(Subcommand)]
-pub(in crate::cli) enum DiskVerb {
+pub enum DiskVerb {
     /// Every disk that is or was of the store
     Ls(Reach),
     /// An empty directory takes the place of a lost disk, whose shards are made anew
@@ -65,7 +65,7 @@ pub(in crate::cli) enum DiskVerb {
 }
 
 #[derive(Subcommand)]
-pub(in crate::cli) enum HealVerb {
+pub enum HealVerb {
     /// Make nothing anew until told to
     Pause(Reach),
     /// Go on
@@ -80,7 +80,7 @@ pub(in crate::cli) enum HealVerb {
 }
 
 #[derive(Subcommand)]
-pub(in crate::cli) enum ScrubVerb {
+pub enum ScrubVerb {
     /// How far it is
     Status(Reach),
     /// Begin with the first shard, now

@@ -7,7 +7,8 @@
 use bytes::{Buf as _, Bytes, BytesMut};
 use memchr::memmem::{self, Finder};
 
-use crate::s3::error::{Code, S3Error};
+use crate::protocol::error::{Code, S3Error};
+use crate::protocol::percent::Decoded;
 
 /// A boundary's length, by RFC 2046.
 const BOUNDARY_LEN_MAX: usize = 70;
@@ -273,11 +274,9 @@ fn unquote(text: &str) -> Option<(String, &str)> {
 fn extended(value: &str) -> Option<String> {
     let (charset, rest) = value.split_once('\'')?;
     let (_, encoded) = rest.split_once('\'')?;
-    let decoded = percent_encoding::percent_decode_str(encoded).decode_utf8();
-    let text = decoded
-        .ok()
-        .filter(|_| charset.eq_ignore_ascii_case("utf-8"))?;
-    Some(text.into_owned())
+    let decoded = Decoded::read(encoded);
+    let is_text = decoded.is_utf8() && charset.eq_ignore_ascii_case("utf-8");
+    is_text.then(|| decoded.text().to_owned())
 }
 
 #[cfg(test)]

@@ -4,22 +4,22 @@ use std::sync::Arc;
 
 use http::StatusCode;
 
-use crate::s3::error::S3Error;
+use crate::protocol::error::S3Error;
+use crate::protocol::response::{self, Response};
+use crate::s3::context::Context;
 use crate::s3::ops::multipart::upload_id;
-use crate::s3::precondition;
 use crate::s3::request::Request;
-use crate::s3::response::{self, Response};
-use crate::s3::server::Server;
+use crate::s3::values::precondition;
 
-pub async fn handle(server: Arc<Server>, request: Request) -> Result<Response, S3Error> {
+pub async fn handle(context: Arc<Context>, request: Request) -> Result<Response, S3Error> {
     let (bucket, key) = (request.bucket(), request.key.as_str());
     let upload = upload_id(&request)?;
     if let Some(asked) = precondition::of_abort(&request)? {
-        let found = server.store.upload(bucket.id, key, upload).await?;
+        let found = context.store.upload(bucket.id, key, upload).await?;
         if found.initiated.seconds() != asked.seconds() {
             return Err(precondition::failed(precondition::IF_MATCH_INITIATED));
         }
     }
-    server.store.abort_upload(bucket.id, key, upload).await?;
+    context.store.abort_upload(bucket.id, key, upload).await?;
     Ok(response::empty(StatusCode::NO_CONTENT))
 }

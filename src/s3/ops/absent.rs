@@ -5,15 +5,16 @@ use std::sync::Arc;
 use drystone_store::types::{Account, AccountId, BucketId, VersionSelector};
 use http::StatusCode;
 
-use crate::s3::acl;
-use crate::s3::error::{Code, S3Error};
+use crate::protocol::error::{Code, S3Error};
+use crate::protocol::response::{self, Response};
+use crate::protocol::xml;
+use crate::protocol::xml::write::Writer;
+use crate::s3::context::Context;
 use crate::s3::request::Request;
-use crate::s3::response::{self, Response};
-use crate::s3::server::Server;
-use crate::s3::xml::{self, Writer};
+use crate::s3::values::acl;
 
 /// Reading a document that isn't there, or deleting one of several by an id that none has.
-pub async fn no_document(_: Arc<Server>, request: Request) -> Result<Response, S3Error> {
+pub async fn no_document(_: Arc<Context>, request: Request) -> Result<Response, S3Error> {
     let code = match request.operation.name {
         "GetBucketCors" => Code::NoSuchCORSConfiguration,
         "GetBucketEncryption" => Code::ServerSideEncryptionConfigurationNotFoundError,
@@ -37,7 +38,7 @@ pub async fn no_document(_: Arc<Server>, request: Request) -> Result<Response, S
 }
 
 /// Reading a document that S3 always has, in the state it has before anyone sets it.
-pub async fn initial_document(_: Arc<Server>, request: Request) -> Result<Response, S3Error> {
+pub async fn initial_document(_: Arc<Context>, request: Request) -> Result<Response, S3Error> {
     let (root, content): (_, &[(&str, &str)]) = match request.operation.name {
         "GetBucketAbac" => ("AbacStatus", &[("Status", "Disabled")]),
         "GetBucketAccelerateConfiguration" => ("AccelerateConfiguration", &[]),
@@ -63,12 +64,12 @@ pub async fn initial_document(_: Arc<Server>, request: Request) -> Result<Respon
 const LAST: &[(&str, &str)] = &[("IsTruncated", "false")];
 
 /// Deleting what isn't there is no error.
-pub async fn nothing_to_delete(_: Arc<Server>, _: Request) -> Result<Response, S3Error> {
+pub async fn nothing_to_delete(_: Arc<Context>, _: Request) -> Result<Response, S3Error> {
     Ok(response::empty(StatusCode::NO_CONTENT))
 }
 
 /// Every bucket is as AWS makes them.
-pub async fn ownership_controls(_: Arc<Server>, _: Request) -> Result<Response, S3Error> {
+pub async fn ownership_controls(_: Arc<Context>, _: Request) -> Result<Response, S3Error> {
     let mut xml = Writer::document("OwnershipControls");
     xml.open("Rule");
     xml.text("ObjectOwnership", "BucketOwnerEnforced");
@@ -78,27 +79,27 @@ pub async fn ownership_controls(_: Arc<Server>, _: Request) -> Result<Response, 
 }
 
 /// Retention and legal hold of an object in a bucket that can't have a lock.
-pub async fn no_lock(_: Arc<Server>, _: Request) -> Result<Response, S3Error> {
+pub async fn no_lock(_: Arc<Context>, _: Request) -> Result<Response, S3Error> {
     let message = "Bucket is missing Object Lock Configuration";
     Err(S3Error::new(Code::InvalidRequest).message(message))
 }
 
 /// GetBucketAcl and GetObjectAcl.
-pub async fn read_acl(server: Arc<Server>, request: Request) -> Result<Response, S3Error> {
+pub async fn read_acl(context: Arc<Context>, request: Request) -> Result<Response, S3Error> {
     let (bucket, version) = (request.bucket(), request.version()?);
-    find_object(&server, bucket.id, &request.key, version).await?;
-    let owner = bucket_owner(&server, &bucket.owner).await?;
+    find_object(&context, bucket.id, &request.key, version).await?;
+    let owner = bucket_owner(&context, &bucket.owner).await?;
     Ok(response::xml(acl::document(&owner)))
 }
 
 /// PutBucketAcl and PutObjectAcl, when they say what holds.
-pub async fn write_acl(server: Arc<Server>, mut request: Request) -> Result<Response, S3Error> {
+pub async fn write_acl(context: Arc<Context>, mut request: Request) -> Result<Response, S3Error> {
     let by_header = acl::check_headers(&request.headers)?;
     let document = request.take_document().await?;
     if !document.bytes.is_empty() {
-        let root = xml::parse(&document.bytes, "AccessControlPolicy")
+        let root = xml::read::parse(&document.bytes, "AccessControlPolicy")
             .map_err(|_| S3Error::new(Code::MalformedACLError))?;
-        let owner = bucket_owner(&server, &request.bucket().owner).await?;
+        let owner = bucket_owner(&context, &request.bucket().owner).await?;
         acl::check_document(&root, &owner)?;
     } else if !by_header {
         return Err(
@@ -106,25 +107,25 @@ pub async fn write_acl(server: Arc<Server>, mut request: Request) -> Result<Resp
         );
     }
     let (bucket, version) = (request.bucket().id, request.version()?);
-    find_object(&server, bucket, &request.key, version).await?;
+    find_object(&context, bucket, &request.key, version).await?;
     Ok(response::empty(StatusCode::OK))
 }
 
 /// The object that the request names, if it names one, must be there.
 async fn find_object(
-    server: &Server,
+    context: &Context,
     bucket: BucketId,
     key: &str,
     version: VersionSelector,
 ) -> Result<(), S3Error> {
     if !key.is_empty() {
-        server.store.open_object(bucket, key, version).await?;
+        context.store.open_object(bucket, key, version).await?;
     }
     Ok(())
 }
 
-async fn bucket_owner(server: &Server, id: &AccountId) -> Result<Account, S3Error> {
-    let known = server.store.account(id).await?;
+async fn bucket_owner(context: &Context, id: &AccountId) -> Result<Account, S3Error> {
+    let known = context.store.account(id).await?;
     Ok(known.unwrap_or_else(|| Account {
         id: id.clone(),
         canonical_id: id.0.clone(),

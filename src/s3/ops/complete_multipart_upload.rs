@@ -8,36 +8,38 @@ use drystone_store::store::{CompleteUpload, CompletedPart, PART_NUMBER_MAX, Writ
 use drystone_store::types::{Checksum, ChecksumAlgorithm, ChecksumType, ETag, Upload, UploadId};
 use http::{HeaderMap, HeaderValue};
 
-use crate::s3::checksum;
-use crate::s3::error::{Code, S3Error};
+use crate::protocol::error::{Code, S3Error};
+use crate::protocol::response::{self, Response};
+use crate::protocol::xml;
+use crate::protocol::xml::read::Element;
+use crate::protocol::xml::write::Writer;
+use crate::s3::context::Context;
 use crate::s3::late;
 use crate::s3::ops::multipart::{bad_part_number, parse_part_number, upload_id};
-use crate::s3::paging::Encoding;
-use crate::s3::precondition;
 use crate::s3::request::Request;
-use crate::s3::response::{self, Response};
-use crate::s3::server::Server;
-use crate::s3::xml::{self, Element, Writer};
+use crate::s3::values::checksum;
+use crate::s3::values::paging::Encoding;
+use crate::s3::values::precondition;
 
-pub async fn handle(server: Arc<Server>, mut request: Request) -> Result<Response, S3Error> {
+pub async fn handle(context: Arc<Context>, mut request: Request) -> Result<Response, S3Error> {
     let id = upload_id(&request)?;
     // These are the object's, not those of the document that is read next.
     let declared = take_checksums(&mut request.headers);
     let named = read_parts(&request.take_document().await?.bytes)?;
     check_order(&named, id)?;
-    let finish = |server, request| finish(server, request, id, declared, named);
-    late::answer(server, request, finish).await
+    let finish = |context, request| finish(context, request, id, declared, named);
+    late::answer(context, request, finish).await
 }
 
 async fn finish(
-    server: Arc<Server>,
+    context: Arc<Context>,
     request: Arc<Request>,
     id: UploadId,
     declared: Vec<(ChecksumAlgorithm, HeaderValue)>,
     named: Vec<NamedPart>,
 ) -> Result<Response, S3Error> {
     let (bucket, key) = (request.bucket(), request.key.as_str());
-    let store = &*server.store;
+    let store = &*context.store;
     // One that was completed is gone from here, and its completion may be repeated.
     let upload = match store.upload(bucket.id, key, id).await {
         Ok(upload) => Some(upload),
@@ -83,7 +85,7 @@ fn malformed() -> S3Error {
 }
 
 fn read_parts(document: &[u8]) -> Result<Vec<NamedPart>, S3Error> {
-    let root = xml::parse(document, "CompleteMultipartUpload")?;
+    let root = xml::read::parse(document, "CompleteMultipartUpload")?;
     let parts = root.children.len();
     if parts == 0 || parts > usize::from(PART_NUMBER_MAX) {
         return Err(malformed());

@@ -9,18 +9,18 @@ use drystone_store::error::{Error, Refusal};
 use drystone_store::store::{AdditionOf, PART_SIZE_MAX_BYTES, PutObject, Written};
 use drystone_store::types::{Attributes, ByteRange, ChecksumAlgorithm, ChecksumType};
 
-use crate::s3::acl;
-use crate::s3::attributes;
+use crate::protocol::error::{Code, S3Error};
+use crate::protocol::response::{self, Response, X_AMZ_VERSION_ID};
+use crate::protocol::xml::write::Writer;
 use crate::s3::body::HashingBody;
-use crate::s3::checksum::{self, DEFAULT_ALGORITHM};
-use crate::s3::copy_source::{CopySource, OpenSource};
-use crate::s3::error::{Code, S3Error};
+use crate::s3::context::Context;
 use crate::s3::late;
-use crate::s3::precondition;
 use crate::s3::request::Request;
-use crate::s3::response::{self, Response, X_AMZ_VERSION_ID};
-use crate::s3::server::Server;
-use crate::s3::xml::Writer;
+use crate::s3::values::acl;
+use crate::s3::values::attributes;
+use crate::s3::values::checksum::{self, DEFAULT_ALGORITHM};
+use crate::s3::values::copy_source::{CopySource, OpenSource};
+use crate::s3::values::precondition;
 
 /// How often a source that is replaced while it is linked is opened anew.
 const LINK_ATTEMPTS_MAX: usize = 5;
@@ -40,11 +40,11 @@ struct Wish {
     algorithm: Option<ChecksumAlgorithm>,
 }
 
-pub async fn handle(server: Arc<Server>, request: Request) -> Result<Response, S3Error> {
-    late::answer(server, request, copy).await
+pub async fn handle(context: Arc<Context>, request: Request) -> Result<Response, S3Error> {
+    late::answer(context, request, copy).await
 }
 
-async fn copy(server: Arc<Server>, request: Arc<Request>) -> Result<Response, S3Error> {
+async fn copy(context: Arc<Context>, request: Arc<Request>) -> Result<Response, S3Error> {
     let source = CopySource::read(&request.headers)?;
     attributes::check_supported(&request.headers)?;
     acl::check_headers(&request.headers)?;
@@ -65,8 +65,8 @@ async fn copy(server: Arc<Server>, request: Arc<Request>) -> Result<Response, S3
     check_changes_something(&request, &source, &wish)?;
     let mut attempts = 1;
     let (opened, written) = loop {
-        let opened = source.open(&server, &request).await?;
-        match write(&server, &request, &opened, &wish).await {
+        let opened = source.open(&context, &request).await?;
+        match write(&context, &request, &opened, &wish).await {
             Err(Error::Refused(Refusal::Conflict)) if attempts < LINK_ATTEMPTS_MAX => attempts += 1,
             result => break (opened, result?),
         }
@@ -144,7 +144,7 @@ fn merged(request: &Request, source: &Attributes, wish: &Wish) -> Result<Attribu
 }
 
 async fn write(
-    server: &Server,
+    context: &Context,
     request: &Request,
     source: &OpenSource,
     wish: &Wish,
@@ -171,7 +171,7 @@ async fn write(
         && object.attributes.storage_class == put.attributes.storage_class
         && wish.algorithm.is_none_or(has_checksum);
     if shares_bytes {
-        return server
+        return context
             .store
             .link_object(bucket, source.handle.as_ref(), put)
             .await;
@@ -179,7 +179,7 @@ async fn write(
     let of = AdditionOf::Object {
         key: put.key.clone(),
     };
-    server
+    context
         .check_quota(request.bucket(), of, Some(object.size))
         .await?;
     let whole = ByteRange {
@@ -190,7 +190,7 @@ async fn write(
     let algorithm = wish.algorithm.or(kept).unwrap_or(DEFAULT_ALGORITHM);
     let reader = source.handle.read(whole).await?;
     let mut body = HashingBody::new(reader, object.size, algorithm);
-    server.store.put_object(bucket, put, &mut body).await
+    context.store.put_object(bucket, put, &mut body).await
 }
 
 fn answer(source: &OpenSource, written: &Written) -> Response {

@@ -7,22 +7,22 @@ use drystone_store::store::CreateBucket;
 use drystone_store::types::BucketSetting;
 use http::{StatusCode, header};
 
-use crate::s3::acl;
-use crate::s3::error::{Code, S3Error};
+use crate::protocol::error::{Code, S3Error};
+use crate::protocol::response::{self, Response, X_AMZ_BUCKET_ARN};
+use crate::protocol::xml;
+use crate::s3::context::Context;
 use crate::s3::request::Request;
-use crate::s3::response::{self, Response, X_AMZ_BUCKET_ARN};
-use crate::s3::server::Server;
-use crate::s3::tags::{self, BUCKET_TAGS_MAX};
-use crate::s3::xml;
+use crate::s3::values::acl;
+use crate::s3::values::tags::{self, BUCKET_TAGS_MAX};
 
 /// No region's name is longer.
 const LOCATION_LEN_MAX: usize = 64;
 
-pub async fn handle(server: Arc<Server>, mut request: Request) -> Result<Response, S3Error> {
+pub async fn handle(context: Arc<Context>, mut request: Request) -> Result<Response, S3Error> {
     check_headers(&request)?;
     let wish = read(&request.take_document().await?.bytes)?;
     let owner = request.account();
-    let created = server.store.create_bucket(CreateBucket {
+    let created = context.store.create_bucket(CreateBucket {
         name: request.bucket_name.clone(),
         owner: owner.clone(),
         location: wish.location,
@@ -35,7 +35,7 @@ pub async fn handle(server: Arc<Server>, mut request: Request) -> Result<Respons
         other => other.into(),
     })?;
     let mut response = response::empty(StatusCode::OK);
-    let location = format!("{}/{}", server.path_prefix, bucket.name);
+    let location = format!("{}/{}", context.path_prefix, bucket.name);
     response::set(&mut response, header::LOCATION, location);
     let arn = response::bucket_arn(&bucket.name);
     response::set(&mut response, X_AMZ_BUCKET_ARN, arn);
@@ -103,7 +103,7 @@ fn read(document: &[u8]) -> Result<Wish, S3Error> {
     if document.is_empty() {
         return Ok(wish);
     }
-    let root = xml::parse(document, "CreateBucketConfiguration")?;
+    let root = xml::read::parse(document, "CreateBucketConfiguration")?;
     let mut location = "";
     for child in &root.children {
         match child.name.as_str() {

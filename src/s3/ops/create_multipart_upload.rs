@@ -5,18 +5,18 @@ use std::sync::Arc;
 use drystone_store::store::{AdditionOf, CreateUpload};
 use http::HeaderName;
 
-use crate::s3::attributes;
-use crate::s3::checksum;
-use crate::s3::error::S3Error;
+use crate::protocol::error::S3Error;
+use crate::protocol::response::{self, Response};
+use crate::protocol::xml::write::Writer;
+use crate::s3::context::Context;
 use crate::s3::request::Request;
-use crate::s3::response::{self, Response};
-use crate::s3::server::Server;
-use crate::s3::xml::Writer;
+use crate::s3::values::attributes;
+use crate::s3::values::checksum;
 
 const X_AMZ_CHECKSUM_ALGORITHM: HeaderName = HeaderName::from_static("x-amz-checksum-algorithm");
 const X_AMZ_CHECKSUM_TYPE: HeaderName = HeaderName::from_static("x-amz-checksum-type");
 
-pub async fn handle(server: Arc<Server>, request: Request) -> Result<Response, S3Error> {
+pub async fn handle(context: Arc<Context>, request: Request) -> Result<Response, S3Error> {
     let (bucket, key) = (request.bucket(), request.key.as_str());
     let attributes = attributes::read(&request)?;
     let checksum = checksum::for_upload(&request.headers)?;
@@ -24,8 +24,8 @@ pub async fn handle(server: Arc<Server>, request: Request) -> Result<Response, S
     let of = AdditionOf::Object {
         key: key.to_owned(),
     };
-    server.check_quota(bucket, of, Some(0)).await?;
-    let upload = server.store.create_upload(
+    context.check_quota(bucket, of, Some(0)).await?;
+    let upload = context.store.create_upload(
         bucket.id,
         CreateUpload {
             key: key.to_owned(),

@@ -6,14 +6,14 @@ use drystone_store::error::{Error, Refusal};
 use drystone_store::types::Versioning;
 use http::StatusCode;
 
-use crate::s3::error::{Code, S3Error};
+use crate::protocol::error::{Code, S3Error};
+use crate::protocol::response::{self, Response};
+use crate::s3::context::Context;
 use crate::s3::request::Request;
-use crate::s3::response::{self, Response};
-use crate::s3::server::Server;
 
-pub async fn handle(server: Arc<Server>, request: Request) -> Result<Response, S3Error> {
+pub async fn handle(context: Arc<Context>, request: Request) -> Result<Response, S3Error> {
     let bucket = request.bucket();
-    let deleted = server.store.delete_bucket(bucket.id).await;
+    let deleted = context.store.delete_bucket(bucket.id).await;
     deleted.map_err(|error| match error {
         Error::Refused(Refusal::BucketNotEmpty) => not_empty(bucket.versioning),
         error => error.into(),

@@ -5,14 +5,14 @@ use std::sync::Arc;
 use drystone_store::types::BucketSetting;
 use http::StatusCode;
 
-use crate::s3::error::S3Error;
+use crate::protocol::error::S3Error;
+use crate::protocol::response::{self, Response};
+use crate::s3::context::Context;
 use crate::s3::request::Request;
-use crate::s3::response::{self, Response};
-use crate::s3::server::Server;
 
-pub async fn handle(server: Arc<Server>, request: Request) -> Result<Response, S3Error> {
+pub async fn handle(context: Arc<Context>, request: Request) -> Result<Response, S3Error> {
     let bucket = request.bucket().id;
-    server
+    context
         .store
         .put_bucket_setting(bucket, BucketSetting::Tagging, None)
         .await?;

@@ -5,19 +5,19 @@ use std::sync::Arc;
 use drystone_store::store::DeleteObject;
 use http::StatusCode;
 
-use crate::s3::error::S3Error;
-use crate::s3::precondition;
+use crate::protocol::error::S3Error;
+use crate::protocol::response::{self, Response, X_AMZ_DELETE_MARKER, X_AMZ_VERSION_ID};
+use crate::s3::context::Context;
 use crate::s3::request::Request;
-use crate::s3::response::{self, Response, X_AMZ_DELETE_MARKER, X_AMZ_VERSION_ID};
-use crate::s3::server::Server;
+use crate::s3::values::precondition;
 
-pub async fn handle(server: Arc<Server>, request: Request) -> Result<Response, S3Error> {
+pub async fn handle(context: Arc<Context>, request: Request) -> Result<Response, S3Error> {
     let delete = DeleteObject {
         key: request.key.clone(),
         version: request.version()?,
         condition: precondition::of_delete(&request)?,
     };
-    let deleted = server
+    let deleted = context
         .store
         .delete_object(request.bucket().id, delete)
         .await?;

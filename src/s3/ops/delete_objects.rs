@@ -5,13 +5,15 @@ use std::sync::Arc;
 use drystone_store::store::{DELETE_LEN_MAX, DeleteObject, Deleted, WriteCondition};
 use drystone_store::types::{Timestamp, VersionSelector};
 
-use crate::s3::error::{Code, S3Error};
-use crate::s3::names;
-use crate::s3::precondition;
+use crate::protocol::error::{Code, S3Error};
+use crate::protocol::names;
+use crate::protocol::response::{self, Response};
+use crate::protocol::xml;
+use crate::protocol::xml::read::Element;
+use crate::protocol::xml::write::Writer;
+use crate::s3::context::Context;
 use crate::s3::request::{Request, parse_version};
-use crate::s3::response::{self, Response};
-use crate::s3::server::Server;
-use crate::s3::xml::{self, Element, Writer};
+use crate::s3::values::precondition;
 
 /// One key of the request.
 struct Item {
@@ -27,13 +29,13 @@ struct Condition {
     modified: Option<String>,
 }
 
-pub async fn handle(server: Arc<Server>, mut request: Request) -> Result<Response, S3Error> {
+pub async fn handle(context: Arc<Context>, mut request: Request) -> Result<Response, S3Error> {
     let document = request.take_document().await?;
     if !document.has_digest {
         return Err(S3Error::new(Code::InvalidRequest)
             .message("Missing required header for this request: Content-MD5 OR x-amz-checksum-*"));
     }
-    let root = xml::parse(&document.bytes, "Delete")?;
+    let root = xml::read::parse(&document.bytes, "Delete")?;
     let is_quiet = match root.child_text("Quiet").map(str::trim) {
         None => false,
         Some(text) if text.eq_ignore_ascii_case("true") => true,
@@ -41,7 +43,7 @@ pub async fn handle(server: Arc<Server>, mut request: Request) -> Result<Respons
         Some(_) => return Err(S3Error::new(Code::MalformedXML)),
     };
     let items = items(&root)?;
-    let outcomes = delete(&server, &request, &items).await?;
+    let outcomes = delete(&context, &request, &items).await?;
     let mut xml = Writer::document("DeleteResult");
     for (item, outcome) in items.iter().zip(outcomes) {
         match outcome {
@@ -81,7 +83,7 @@ fn items(root: &Element) -> Result<Vec<Item>, S3Error> {
 
 /// Deletes what may be deleted, in one command; an outcome for each item, in their order.
 async fn delete(
-    server: &Server,
+    context: &Context,
     request: &Request,
     items: &[Item],
 ) -> Result<Vec<Result<Deleted, S3Error>>, S3Error> {
@@ -98,7 +100,7 @@ async fn delete(
     }
     let mut decided = Vec::new().into_iter();
     if !commands.is_empty() {
-        let results = server
+        let results = context
             .store
             .delete_objects(request.bucket().id, commands)
             .await?;

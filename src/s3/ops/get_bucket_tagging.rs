@@ -5,13 +5,13 @@ use std::sync::Arc;
 use drystone_store::types::BucketSetting;
 use http::{StatusCode, header};
 
-use crate::s3::error::{Code, S3Error};
+use crate::protocol::error::{Code, S3Error};
+use crate::protocol::response::{self, Body, Response};
+use crate::s3::context::Context;
 use crate::s3::request::Request;
-use crate::s3::response::{self, Body, Response};
-use crate::s3::server::Server;
 
 /// The document is kept as it is answered.
-pub async fn handle(_server: Arc<Server>, request: Request) -> Result<Response, S3Error> {
+pub async fn handle(_: Arc<Context>, request: Request) -> Result<Response, S3Error> {
     let Some(document) = request.bucket().setting(BucketSetting::Tagging) else {
         return Err(S3Error::new(Code::NoSuchTagSet));
     };

@@ -4,14 +4,14 @@ use std::sync::Arc;
 
 use drystone_store::types::Versioning;
 
-use crate::s3::error::S3Error;
+use crate::protocol::error::S3Error;
+use crate::protocol::response::{self, Response};
+use crate::protocol::xml::write::Writer;
+use crate::s3::context::Context;
 use crate::s3::request::Request;
-use crate::s3::response::{self, Response};
-use crate::s3::server::Server;
-use crate::s3::xml::Writer;
 
 /// A bucket that never was versioned has no status.
-pub async fn handle(_server: Arc<Server>, request: Request) -> Result<Response, S3Error> {
+pub async fn handle(_: Arc<Context>, request: Request) -> Result<Response, S3Error> {
     let mut xml = Writer::document("VersioningConfiguration");
     match request.bucket().versioning {
         Versioning::Off => {}

@@ -9,14 +9,14 @@ use drystone_store::types::{ByteRange, Checksum, Timestamp};
 use futures_util::stream;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 
-use crate::s3::attributes;
-use crate::s3::checksum;
-use crate::s3::error::{Code, S3Error};
-use crate::s3::precondition::{self, READ, Verdict};
-use crate::s3::range::{self, Wanted};
+use crate::protocol::error::{Code, S3Error};
+use crate::protocol::response::{self, Body, Response};
+use crate::s3::context::Context;
 use crate::s3::request::Request;
-use crate::s3::response::{self, Body, Response};
-use crate::s3::server::Server;
+use crate::s3::values::attributes;
+use crate::s3::values::checksum;
+use crate::s3::values::precondition::{self, READ, Verdict};
+use crate::s3::values::range::{self, Wanted};
 
 const X_AMZ_MP_PARTS_COUNT: HeaderName = HeaderName::from_static("x-amz-mp-parts-count");
 
@@ -30,8 +30,8 @@ const OVERRIDES: [(&str, HeaderName); 6] = [
     ("response-expires", header::EXPIRES),
 ];
 
-pub async fn handle(server: Arc<Server>, request: Request) -> Result<Response, S3Error> {
-    match open(&server, &request).await? {
+pub async fn handle(context: Arc<Context>, request: Request) -> Result<Response, S3Error> {
+    match open(&context, &request).await? {
         Opened::NotModified(response) => Ok(response),
         Opened::Found {
             handle,
@@ -65,17 +65,17 @@ struct Selection {
     parts_count: Option<u32>,
 }
 
-pub async fn open(server: &Server, request: &Request) -> Result<Opened, S3Error> {
+pub async fn open(context: &Context, request: &Request) -> Result<Opened, S3Error> {
     let overrides = overrides(request)?;
     refuse_customer_key(&request.headers)?;
     let part = part_number(request)?;
     let bucket = request.bucket();
     let version = request.version()?;
-    let handle = server
+    let handle = context
         .store
         .open_object(bucket.id, &request.key, version)
         .await?;
-    if let Some(answer) = unwanted(request, handle.as_ref(), server.env.now())? {
+    if let Some(answer) = unwanted(request, handle.as_ref(), context.env.now())? {
         return Ok(Opened::NotModified(answer));
     }
     let (version, object) = (handle.version(), handle.object());
@@ -147,7 +147,7 @@ fn overrides(request: &Request) -> Result<HeaderMap, S3Error> {
 }
 
 fn refuse_customer_key(headers: &HeaderMap) -> Result<(), S3Error> {
-    if headers.contains_key("x-amz-server-side-encryption-customer-algorithm") {
+    if headers.contains_key("x-amz-context-side-encryption-customer-algorithm") {
         return Err(S3Error::new(Code::InvalidRequest)
             .message("The encryption parameters are not applicable to this object."));
     }

@@ -6,15 +6,15 @@ use drystone_store::store::ObjectHandle;
 use drystone_store::types::Versioning;
 use http::header;
 
-use crate::s3::attributes;
-use crate::s3::checksum;
-use crate::s3::error::{Code, S3Error};
+use crate::protocol::error::{Code, S3Error};
+use crate::protocol::response::{self, Response, X_AMZ_VERSION_ID};
+use crate::protocol::xml::write::Writer;
+use crate::s3::context::Context;
 use crate::s3::ops::get_object;
-use crate::s3::paging;
 use crate::s3::request::Request;
-use crate::s3::response::{self, Response, X_AMZ_VERSION_ID};
-use crate::s3::server::Server;
-use crate::s3::xml::Writer;
+use crate::s3::values::attributes;
+use crate::s3::values::checksum;
+use crate::s3::values::paging;
 
 const ATTRIBUTES: [&str; 5] = [
     "ETag",
@@ -24,17 +24,17 @@ const ATTRIBUTES: [&str; 5] = [
     "ObjectSize",
 ];
 
-pub async fn handle(server: Arc<Server>, request: Request) -> Result<Response, S3Error> {
+pub async fn handle(context: Arc<Context>, request: Request) -> Result<Response, S3Error> {
     attributes::check_supported(&request.headers)?;
     let asked = asked(&request)?;
     let wants = |name: &str| asked.iter().any(|asked| asked == name);
     let bucket = request.bucket();
     let version = request.version()?;
-    let handle = server
+    let handle = context
         .store
         .open_object(bucket.id, &request.key, version)
         .await?;
-    if let Some(answer) = get_object::unwanted(&request, handle.as_ref(), server.env.now())? {
+    if let Some(answer) = get_object::unwanted(&request, handle.as_ref(), context.env.now())? {
         return Ok(answer);
     }
     let (version, object) = (handle.version(), handle.object());

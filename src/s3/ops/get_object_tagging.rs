@@ -4,16 +4,16 @@ use std::sync::Arc;
 
 use drystone_store::types::Versioning;
 
-use crate::s3::error::S3Error;
+use crate::protocol::error::S3Error;
+use crate::protocol::response::{self, Response, X_AMZ_VERSION_ID};
+use crate::s3::context::Context;
 use crate::s3::request::Request;
-use crate::s3::response::{self, Response, X_AMZ_VERSION_ID};
-use crate::s3::server::Server;
-use crate::s3::tags;
+use crate::s3::values::tags;
 
-pub async fn handle(server: Arc<Server>, request: Request) -> Result<Response, S3Error> {
+pub async fn handle(context: Arc<Context>, request: Request) -> Result<Response, S3Error> {
     let bucket = request.bucket();
     let version = request.version()?;
-    let opened = server
+    let opened = context
         .store
         .open_object(bucket.id, &request.key, version)
         .await;

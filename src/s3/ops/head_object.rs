@@ -2,14 +2,14 @@
 
 use std::sync::Arc;
 
-use crate::s3::error::S3Error;
+use crate::protocol::error::S3Error;
+use crate::protocol::response::Response;
+use crate::s3::context::Context;
 use crate::s3::ops::get_object::{self, Opened};
 use crate::s3::request::Request;
-use crate::s3::response::Response;
-use crate::s3::server::Server;
 
-pub async fn handle(server: Arc<Server>, request: Request) -> Result<Response, S3Error> {
-    match get_object::open(&server, &request).await? {
+pub async fn handle(context: Arc<Context>, request: Request) -> Result<Response, S3Error> {
+    match get_object::open(&context, &request).await? {
         Opened::NotModified(response) | Opened::Found { response, .. } => Ok(response),
     }
 }

@@ -5,15 +5,15 @@ use std::sync::Arc;
 use drystone_store::store::{ListBuckets, PAGE_LEN_MAX};
 use drystone_store::types::{AccountId, Bucket};
 
-use crate::s3::error::S3Error;
+use crate::protocol::error::S3Error;
+use crate::protocol::response::{self, Response, iso_date};
+use crate::protocol::xml::write::Writer;
+use crate::s3::context::Context;
 use crate::s3::ops::listing::Owners;
-use crate::s3::paging::{self, TokenScope};
 use crate::s3::request::Request;
-use crate::s3::response::{self, Response, iso_date};
-use crate::s3::server::Server;
-use crate::s3::xml::Writer;
+use crate::s3::values::paging::{self, TokenScope};
 
-pub async fn handle(server: Arc<Server>, request: Request) -> Result<Response, S3Error> {
+pub async fn handle(context: Arc<Context>, request: Request) -> Result<Response, S3Error> {
     let max = paging::buckets_len(request.query.get("max-buckets"))?;
     let owner = request.account();
     let scope = TokenScope::Account(&owner.0);
@@ -27,10 +27,10 @@ pub async fn handle(server: Arc<Server>, request: Request) -> Result<Response, S
         .get("bucket-region")
         .filter(|region| !region.is_empty());
     // One more than asked for tells whether a page follows.
-    let mut buckets = collect(&server, &owner, after, prefix, region, max + 1).await?;
+    let mut buckets = collect(&context, &owner, after, prefix, region, max + 1).await?;
     let truncated = buckets.len() > max;
     buckets.truncate(max);
-    let owners = Owners::look_up(&*server.store, [&owner].into_iter()).await?;
+    let owners = Owners::look_up(&*context.store, [&owner].into_iter()).await?;
 
     let mut xml = Writer::document("ListAllMyBucketsResult");
     owners.write(&mut xml, "Owner", &owner);
@@ -39,7 +39,7 @@ pub async fn handle(server: Arc<Server>, request: Request) -> Result<Response, S
         xml.open("Bucket");
         xml.text("Name", &bucket.name);
         xml.text("CreationDate", &iso_date(bucket.created));
-        xml.text("BucketRegion", server.region_of(bucket));
+        xml.text("BucketRegion", context.region_of(bucket));
         xml.text("BucketArn", &response::bucket_arn(&bucket.name));
         xml.close("Bucket");
     }
@@ -56,7 +56,7 @@ pub async fn handle(server: Arc<Server>, request: Request) -> Result<Response, S
 
 /// Up to `wanted` of the owner's buckets in this region, read in the store's pages.
 async fn collect(
-    server: &Server,
+    context: &Context,
     owner: &AccountId,
     mut after: String,
     prefix: &str,
@@ -65,7 +65,7 @@ async fn collect(
 ) -> Result<Vec<Bucket>, S3Error> {
     let mut found = Vec::new();
     while found.len() < wanted {
-        let page = server.store.list_buckets(ListBuckets {
+        let page = context.store.list_buckets(ListBuckets {
             owner: Some(owner.clone()),
             prefix: prefix.to_owned(),
             after,
@@ -75,7 +75,8 @@ async fn collect(
         let full = page.len() == PAGE_LEN_MAX;
         let Some(last) = page.last() else { break };
         after = last.name.clone();
-        let here = |bucket: &Bucket| region.is_none_or(|region| server.region_of(bucket) == region);
+        let here =
+            |bucket: &Bucket| region.is_none_or(|region| context.region_of(bucket) == region);
         found.extend(page.into_iter().filter(here));
         if !full {
             break;

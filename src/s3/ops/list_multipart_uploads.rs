@@ -5,15 +5,15 @@ use std::sync::Arc;
 use drystone_store::store::{ListUploads, UploadPage};
 use drystone_store::types::{Upload, UploadId};
 
-use crate::s3::error::S3Error;
+use crate::protocol::error::S3Error;
+use crate::protocol::response::{self, Response, iso_date};
+use crate::protocol::xml::write::Writer;
+use crate::s3::context::Context;
 use crate::s3::ops::listing::{self, Asked, Owners};
-use crate::s3::paging::Encoding;
 use crate::s3::request::Request;
-use crate::s3::response::{self, Response, iso_date};
-use crate::s3::server::Server;
-use crate::s3::xml::Writer;
+use crate::s3::values::paging::Encoding;
 
-pub async fn handle(server: Arc<Server>, request: Request) -> Result<Response, S3Error> {
+pub async fn handle(context: Arc<Context>, request: Request) -> Result<Response, S3Error> {
     let Asked {
         encoding,
         prefix,
@@ -29,9 +29,9 @@ pub async fn handle(server: Arc<Server>, request: Request) -> Result<Response, S
         max,
     };
     let bucket = request.bucket();
-    let page = server.store.list_uploads(bucket.id, asked.clone()).await?;
+    let page = context.store.list_uploads(bucket.id, asked.clone()).await?;
     let owners = page.uploads.iter().map(|upload| &upload.attributes.owner);
-    let owners = Owners::look_up(&*server.store, owners).await?;
+    let owners = Owners::look_up(&*context.store, owners).await?;
 
     let mut xml = Writer::document("ListMultipartUploadsResult");
     xml.text("Bucket", &bucket.name);

@@ -4,15 +4,15 @@ use std::sync::Arc;
 
 use drystone_store::store::ListObjects;
 
-use crate::s3::error::S3Error;
+use crate::protocol::error::S3Error;
+use crate::protocol::response::{self, Response, X_AMZ_BUCKET_REGION};
+use crate::protocol::xml::write::Writer;
+use crate::s3::context::Context;
 use crate::s3::ops::listing::{self, Asked, Owners};
-use crate::s3::paging::{self, TokenScope};
 use crate::s3::request::Request;
-use crate::s3::response::{self, Response, X_AMZ_BUCKET_REGION};
-use crate::s3::server::Server;
-use crate::s3::xml::Writer;
+use crate::s3::values::paging::{self, TokenScope};
 
-pub async fn handle(server: Arc<Server>, request: Request) -> Result<Response, S3Error> {
+pub async fn handle(context: Arc<Context>, request: Request) -> Result<Response, S3Error> {
     let Asked {
         encoding,
         prefix,
@@ -34,10 +34,10 @@ pub async fn handle(server: Arc<Server>, request: Request) -> Result<Response, S
         after,
         max,
     };
-    let page = server.store.list_objects(bucket.id, asked.clone()).await?;
+    let page = context.store.list_objects(bucket.id, asked.clone()).await?;
     let owners = if request.query.get("fetch-owner") == Some("true") {
         let owners = page.objects.iter().map(|object| &object.owner);
-        Some(Owners::look_up(&*server.store, owners).await?)
+        Some(Owners::look_up(&*context.store, owners).await?)
     } else {
         None
     };
@@ -64,6 +64,10 @@ pub async fn handle(server: Arc<Server>, request: Request) -> Result<Response, S
     listing::write_prefixes(&mut xml, &page.prefixes, encoding);
     xml.close("ListBucketResult");
     let mut response = response::xml(xml);
-    response::set(&mut response, X_AMZ_BUCKET_REGION, server.region_of(bucket));
+    response::set(
+        &mut response,
+        X_AMZ_BUCKET_REGION,
+        context.region_of(bucket),
+    );
     Ok(response)
 }

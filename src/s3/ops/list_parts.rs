@@ -4,22 +4,22 @@ use std::sync::Arc;
 
 use drystone_store::types::UploadedPart;
 
-use crate::s3::checksum;
-use crate::s3::error::S3Error;
+use crate::protocol::error::S3Error;
+use crate::protocol::response::{self, Response, iso_date};
+use crate::protocol::xml::write::Writer;
+use crate::s3::context::Context;
 use crate::s3::ops::listing::{self, Owners};
 use crate::s3::ops::multipart::upload_id;
-use crate::s3::paging;
 use crate::s3::request::Request;
-use crate::s3::response::{self, Response, iso_date};
-use crate::s3::server::Server;
-use crate::s3::xml::Writer;
+use crate::s3::values::checksum;
+use crate::s3::values::paging;
 
-pub async fn handle(server: Arc<Server>, request: Request) -> Result<Response, S3Error> {
+pub async fn handle(context: Arc<Context>, request: Request) -> Result<Response, S3Error> {
     let max = paging::page_len("max-parts", request.query.get("max-parts"))?;
     let after = paging::part_number_marker(request.query.get("part-number-marker"))?;
     let (bucket, key) = (request.bucket(), request.key.as_str());
     let id = upload_id(&request)?;
-    let store = &*server.store;
+    let store = &*context.store;
     let upload = store.upload(bucket.id, key, id).await?;
     let (mut parts, more) = match max {
         0 => (Vec::new(), false),

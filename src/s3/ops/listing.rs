@@ -5,12 +5,12 @@ use std::collections::BTreeMap;
 use drystone_store::store::{ListedObject, ObjectStore};
 use drystone_store::types::{Account, AccountId, ChecksumAlgorithm, ChecksumType};
 
-use crate::s3::acl;
-use crate::s3::error::S3Error;
-use crate::s3::paging::{self, Encoding};
+use crate::protocol::error::S3Error;
+use crate::protocol::response::iso_date;
+use crate::protocol::xml::write::Writer;
 use crate::s3::request::Request;
-use crate::s3::response::iso_date;
-use crate::s3::xml::Writer;
+use crate::s3::values::acl;
+use crate::s3::values::paging::{self, Encoding};
 
 /// The class of what names none.
 pub const STANDARD: &str = "STANDARD";

@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use crate::s3::error::S3Error;
+use crate::protocol::error::S3Error;
+use crate::protocol::response::Response;
+use crate::s3::context::Context;
 use crate::s3::request::Request;
-use crate::s3::response::Response;
-use crate::s3::server::Server;
 
-pub async fn handle(_: Arc<Server>, request: Request) -> Result<Response, S3Error> {
+pub async fn handle(_: Arc<Context>, request: Request) -> Result<Response, S3Error> {
     Err(S3Error::not_implemented(request.operation.name))
 }

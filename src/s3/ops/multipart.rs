@@ -3,7 +3,7 @@
 use drystone_store::store::PART_NUMBER_MAX;
 use drystone_store::types::UploadId;
 
-use crate::s3::error::{Code, S3Error};
+use crate::protocol::error::{Code, S3Error};
 use crate::s3::request::Request;
 
 /// An id that was never given out names no upload, whatever it looks like.

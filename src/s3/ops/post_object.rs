@@ -4,30 +4,25 @@ use std::sync::Arc;
 
 use drystone_store::store::{AdditionOf, Body as _, PutObject, Written};
 use http::{HeaderMap, StatusCode, header};
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
 
-use crate::s3::attributes;
-use crate::s3::checksum::{self, DEFAULT_ALGORITHM};
-use crate::s3::error::S3Error;
-use crate::s3::form::Fields;
-use crate::s3::precondition;
+use crate::protocol::error::S3Error;
+use crate::protocol::form_fields::Fields;
+use crate::protocol::percent::encode_text;
+use crate::protocol::response::{self, Body, Response};
+use crate::protocol::xml;
+use crate::protocol::xml::write::Writer;
+use crate::s3::context::Context;
 use crate::s3::request::Request;
-use crate::s3::response::{self, Body, Response};
-use crate::s3::server::Server;
-use crate::s3::tags::{self, OBJECT_TAGS_MAX};
-use crate::s3::xml::{self, Writer};
+use crate::s3::values::attributes;
+use crate::s3::values::checksum::{self, DEFAULT_ALGORITHM};
+use crate::s3::values::precondition;
+use crate::s3::values::tags::{self, OBJECT_TAGS_MAX};
 
-const RESERVED: &AsciiSet = &NON_ALPHANUMERIC
-    .remove(b'-')
-    .remove(b'.')
-    .remove(b'_')
-    .remove(b'~');
-
-pub async fn handle(server: Arc<Server>, mut request: Request) -> Result<Response, S3Error> {
+pub async fn handle(context: Arc<Context>, mut request: Request) -> Result<Response, S3Error> {
     let mut attributes = attributes::read(&request)?;
     let fields = request.form.take().unwrap_or_default();
     if let Some(tagging) = fields.get("tagging") {
-        let root = xml::parse(tagging.as_bytes(), "Tagging")?;
+        let root = xml::read::parse(tagging.as_bytes(), "Tagging")?;
         attributes.tags = tags::read(&root, OBJECT_TAGS_MAX)?;
     }
     let put = PutObject {
@@ -40,16 +35,16 @@ pub async fn handle(server: Arc<Server>, mut request: Request) -> Result<Respons
     let of = AdditionOf::Object {
         key: request.key.clone(),
     };
-    server
+    context
         .check_quota(request.bucket(), of, body.size_hint())
         .await?;
-    let written = server.store.put_object(bucket, put, &mut body).await?;
+    let written = context.store.put_object(bucket, put, &mut body).await?;
     Ok(answer(&request, &fields, &written))
 }
 
 fn answer(request: &Request, fields: &Fields, written: &Written) -> Response {
     let etag = format!("\"{}\"", written.etag);
-    let location = request.url_of(&encode(&request.key));
+    let location = request.url_of(&encode_text(&request.key));
     let redirect = fields
         .get("success_action_redirect")
         .or_else(|| fields.get("redirect"))
@@ -91,14 +86,14 @@ fn created(request: &Request, location: &str, etag: &str) -> Response {
 }
 
 /// Where the browser goes next, told what it wrote. A text that is no address, or one within this
-/// server, is as good as none.
+/// context, is as good as none.
 fn redirect(url: &str, bucket: &str, key: &str, etag: &str) -> Option<String> {
     let lower = url.get(..8)?.to_ascii_lowercase();
     let is_absolute = lower.starts_with("http://") || lower == "https://";
     if !is_absolute || url.chars().any(char::is_control) {
         return None;
     }
-    let form = |text: &str| encode(text).replace("%20", "+");
+    let form = |text: &str| encode_text(text).replace("%20", "+");
     let (place, fragment) = match url.split_once('#') {
         Some((place, fragment)) => (place, format!("#{fragment}")),
         None => (url, String::new()),
@@ -108,10 +103,6 @@ fn redirect(url: &str, bucket: &str, key: &str, etag: &str) -> Option<String> {
     Some(format!(
         "{place}{joint}bucket={bucket}&key={key}&etag={etag}{fragment}"
     ))
-}
-
-fn encode(text: &str) -> String {
-    percent_encode(text.as_bytes(), RESERVED).to_string()
 }
 
 #[cfg(test)]

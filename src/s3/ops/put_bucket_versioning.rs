@@ -5,19 +5,19 @@ use std::sync::Arc;
 use drystone_store::types::Versioning;
 use http::StatusCode;
 
-use crate::s3::error::{Code, S3Error};
+use crate::protocol::error::{Code, S3Error};
+use crate::protocol::response::{self, Response};
+use crate::protocol::xml::read::Element;
+use crate::s3::context::Context;
 use crate::s3::request::Request;
-use crate::s3::response::{self, Response};
-use crate::s3::server::Server;
-use crate::s3::xml::Element;
 
-pub async fn handle(server: Arc<Server>, mut request: Request) -> Result<Response, S3Error> {
+pub async fn handle(context: Arc<Context>, mut request: Request) -> Result<Response, S3Error> {
     if request.header("x-amz-mfa").is_some() {
         return Err(mfa_delete());
     }
     let asked = versioning(&request.take_xml("VersioningConfiguration").await?)?;
     let bucket = request.bucket();
-    server.store.set_versioning(bucket.id, asked).await?;
+    context.store.set_versioning(bucket.id, asked).await?;
     Ok(response::empty(StatusCode::OK))
 }
 

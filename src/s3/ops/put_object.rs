@@ -5,15 +5,15 @@ use std::sync::Arc;
 use drystone_store::store::{AdditionOf, Body as _, PutObject, Written};
 use http::{StatusCode, header};
 
-use crate::s3::attributes;
-use crate::s3::checksum::{self, DEFAULT_ALGORITHM};
-use crate::s3::error::S3Error;
-use crate::s3::precondition;
+use crate::protocol::error::S3Error;
+use crate::protocol::response::{self, Response};
+use crate::s3::context::Context;
 use crate::s3::request::Request;
-use crate::s3::response::{self, Response};
-use crate::s3::server::Server;
+use crate::s3::values::attributes;
+use crate::s3::values::checksum::{self, DEFAULT_ALGORITHM};
+use crate::s3::values::precondition;
 
-pub async fn handle(server: Arc<Server>, mut request: Request) -> Result<Response, S3Error> {
+pub async fn handle(context: Arc<Context>, mut request: Request) -> Result<Response, S3Error> {
     let put = PutObject {
         key: request.key.clone(),
         attributes: attributes::read(&request)?,
@@ -24,10 +24,10 @@ pub async fn handle(server: Arc<Server>, mut request: Request) -> Result<Respons
     let of = AdditionOf::Object {
         key: request.key.clone(),
     };
-    server
+    context
         .check_quota(request.bucket(), of, body.size_hint())
         .await?;
-    let written = server.store.put_object(bucket, put, &mut body).await?;
+    let written = context.store.put_object(bucket, put, &mut body).await?;
     Ok(answer(&written))
 }
 

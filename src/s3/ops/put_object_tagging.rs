@@ -5,30 +5,30 @@ use std::sync::Arc;
 use drystone_store::types::Tags;
 use http::StatusCode;
 
-use crate::s3::error::S3Error;
+use crate::protocol::error::S3Error;
+use crate::protocol::response::{self, Response, X_AMZ_VERSION_ID};
+use crate::s3::context::Context;
 use crate::s3::request::Request;
-use crate::s3::response::{self, Response, X_AMZ_VERSION_ID};
-use crate::s3::server::Server;
-use crate::s3::tags::{self, OBJECT_TAGS_MAX};
+use crate::s3::values::tags::{self, OBJECT_TAGS_MAX};
 
-pub async fn handle(server: Arc<Server>, mut request: Request) -> Result<Response, S3Error> {
+pub async fn handle(context: Arc<Context>, mut request: Request) -> Result<Response, S3Error> {
     let root = request.take_xml("Tagging").await?;
     let mut tags = tags::read(&root, OBJECT_TAGS_MAX)?;
     // Given back in the order of their keys, as those of a header are.
     tags.sort();
-    replace(&server, &request, tags, StatusCode::OK).await
+    replace(&context, &request, tags, StatusCode::OK).await
 }
 
 /// Sets the tags, and answers with `status`.
 pub async fn replace(
-    server: &Server,
+    context: &Context,
     request: &Request,
     tags: Tags,
     status: StatusCode,
 ) -> Result<Response, S3Error> {
     let version = request.version()?;
     let bucket = request.bucket().id;
-    let replaced = server
+    let replaced = context
         .store
         .put_object_tags(bucket, &request.key, version, tags)
         .await;

@@ -6,30 +6,30 @@ use drystone_store::store::{AdditionOf, Body as _};
 use drystone_store::types::UploadedPart;
 use http::{StatusCode, header};
 
-use crate::s3::checksum;
-use crate::s3::error::S3Error;
+use crate::protocol::error::S3Error;
+use crate::protocol::response::{self, Response};
+use crate::s3::context::Context;
 use crate::s3::ops::multipart::{part_number, upload_id};
 use crate::s3::request::Request;
-use crate::s3::response::{self, Response};
-use crate::s3::server::Server;
+use crate::s3::values::checksum;
 
-pub async fn handle(server: Arc<Server>, mut request: Request) -> Result<Response, S3Error> {
+pub async fn handle(context: Arc<Context>, mut request: Request) -> Result<Response, S3Error> {
     let number = part_number(&request)?;
     let id = upload_id(&request)?;
     let bucket = request.bucket().id;
     // Before a byte is taken: is there such an upload, and does the checksum fit it?
-    let upload = server.store.upload(bucket, &request.key, id).await?;
+    let upload = context.store.upload(bucket, &request.key, id).await?;
     let declared = checksum::declared(&request.headers)?;
     let algorithm = checksum::for_part(upload.checksum, declared.as_ref())?;
     let mut body = request.take_stream(algorithm)?;
     let of = AdditionOf::Part { upload: id, number };
-    server
+    context
         .check_quota(request.bucket(), of, body.size_hint())
         .await?;
     if upload.checksum.is_none() {
         body = body.with_crc64nvme();
     }
-    let part = server
+    let part = context
         .store
         .upload_part(bucket, &request.key, id, number, &mut body)
         .await?;

@@ -5,32 +5,32 @@ use std::sync::Arc;
 use drystone_store::store::{AdditionOf, PART_SIZE_MAX_BYTES};
 use drystone_store::types::ByteRange;
 
+use crate::protocol::error::{Code, S3Error};
+use crate::protocol::response::{self, Response, iso_date};
+use crate::protocol::xml::write::Writer;
 use crate::s3::body::HashingBody;
-use crate::s3::checksum;
-use crate::s3::copy_source::CopySource;
-use crate::s3::error::{Code, S3Error};
+use crate::s3::context::Context;
 use crate::s3::late;
 use crate::s3::ops::multipart::{part_number, upload_id};
 use crate::s3::request::Request;
-use crate::s3::response::{self, Response, iso_date};
-use crate::s3::server::Server;
-use crate::s3::xml::Writer;
+use crate::s3::values::checksum;
+use crate::s3::values::copy_source::CopySource;
 
-pub async fn handle(server: Arc<Server>, request: Request) -> Result<Response, S3Error> {
-    late::answer(server, request, copy).await
+pub async fn handle(context: Arc<Context>, request: Request) -> Result<Response, S3Error> {
+    late::answer(context, request, copy).await
 }
 
-async fn copy(server: Arc<Server>, request: Arc<Request>) -> Result<Response, S3Error> {
+async fn copy(context: Arc<Context>, request: Arc<Request>) -> Result<Response, S3Error> {
     let number = part_number(&request)?;
     let id = upload_id(&request)?;
     let bucket = request.bucket().id;
     let source = CopySource::read(&request.headers)?;
-    let upload = server.store.upload(bucket, &request.key, id).await?;
-    let source = source.open(&server, &request).await?;
+    let upload = context.store.upload(bucket, &request.key, id).await?;
+    let source = source.open(&context, &request).await?;
     let size = source.handle.object().size;
     let range = range(request.header("x-amz-copy-source-range"), size)?;
     let of = AdditionOf::Part { upload: id, number };
-    server
+    context
         .check_quota(request.bucket(), of, Some(range.len()))
         .await?;
     // The store takes the checksum itself, so none can be missing.
@@ -39,7 +39,7 @@ async fn copy(server: Arc<Server>, request: Arc<Request>) -> Result<Response, S3
         .map_or(checksum::DEFAULT_ALGORITHM, |(algorithm, _)| algorithm);
     let reader = source.handle.read(range).await?;
     let mut body = HashingBody::new(reader, range.len(), algorithm);
-    let part = server
+    let part = context
         .store
         .upload_part(bucket, &request.key, id, number, &mut body)
         .await?;
@@ -114,7 +114,7 @@ mod tests {
     use drystone_store::types::ByteRange;
 
     use super::range;
-    use crate::s3::error::Code;
+    use crate::protocol::error::Code;
 
     #[test]
     fn s_20_copy_source_ranges() {

@@ -1,6 +1,6 @@
 //! Buckets and their settings.
 
-use crate::s3::response::{iso_date, parse_http_date};
+use crate::protocol::response::{iso_date, parse_http_date};
 use crate::s3::testing::World;
 
 fn code(status: u16, code: &str) -> (u16, String) {

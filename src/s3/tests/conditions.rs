@@ -138,8 +138,9 @@ async fn s_17_deletes_are_held_to_the_current_version() {
             .ok()
             .await;
         let rows = answer.xml("DeleteResult").children;
-        let told =
-            |row: &crate::s3::xml::Element| row.child_text("Code").unwrap_or("deleted").to_owned();
+        let told = |row: &crate::protocol::xml::read::Element| {
+            row.child_text("Code").unwrap_or("deleted").to_owned()
+        };
         rows.iter().map(told).collect::<Vec<_>>()
     };
     // One after the other: the fourth deletes, and nothing is left for those behind it.

@@ -1,97 +1,12 @@
 //! What goes over a real socket: framing, pipelining, slow clients, and too many of them.
 
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::task::JoinHandle;
 
-use crate::s3::connection::{self, Port};
-use crate::s3::limits::Limits;
-use crate::s3::pace::Pace;
-use crate::s3::testing::World;
-
-/// A world that listens; it stops with its owner.
-pub struct Listening {
-    pub world: World,
-    address: SocketAddr,
-    task: JoinHandle<()>,
-}
-
-impl Listening {
-    pub async fn new(limits: Limits) -> Listening {
-        Listening::to(World::limited(limits).await.and_bucket().await).await
-    }
-
-    pub async fn to(world: World) -> Listening {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let ports = vec![Port {
-            listener,
-            tls: None,
-        }];
-        let serve = connection::serve(world.server.clone(), ports, std::future::pending());
-        let task = tokio::spawn(serve);
-        Listening {
-            world,
-            address,
-            task,
-        }
-    }
-
-    async fn connect(&self) -> TcpStream {
-        TcpStream::connect(self.address).await.unwrap()
-    }
-
-    /// Sends it all and reads until the server ends the connection.
-    pub async fn until_closed(&self, bytes: &[u8]) -> String {
-        let mut stream = self.connect().await;
-        // A server that refuses need not take it all.
-        let _ = stream.write_all(bytes).await;
-        read_to_end(&mut stream).await
-    }
-
-    /// As `until_closed`, with the client's side ended first.
-    pub async fn ended(&self, bytes: &[u8]) -> String {
-        let mut stream = self.connect().await;
-        let _ = stream.write_all(bytes).await;
-        let _ = stream.shutdown().await;
-        read_to_end(&mut stream).await
-    }
-
-    async fn has(&self, key: &str) -> bool {
-        let get = self.world.call(&format!("GET /bkt/{key}")).send().await;
-        get.status == 200
-    }
-}
-
-impl Drop for Listening {
-    fn drop(&mut self) {
-        self.task.abort();
-    }
-}
-
-async fn read_to_end(stream: &mut TcpStream) -> String {
-    let mut bytes = Vec::new();
-    // A reset ends it as well.
-    let _ = stream.read_to_end(&mut bytes).await;
-    String::from_utf8_lossy(&bytes).into_owned()
-}
-
-/// Reads one answer whose length is declared: its head and its body.
-async fn read_answer(stream: &mut TcpStream) -> (String, String) {
-    let mut head = Vec::new();
-    while !head.ends_with(b"\r\n\r\n") {
-        head.push(stream.read_u8().await.unwrap());
-    }
-    let head = String::from_utf8(head).unwrap().to_lowercase();
-    let length = head.split("content-length: ").nth(1).unwrap();
-    let length: usize = length.split("\r\n").next().unwrap().parse().unwrap();
-    let mut body = vec![0; length];
-    stream.read_exact(&mut body).await.unwrap();
-    (head, String::from_utf8_lossy(&body).into_owned())
-}
+use crate::http::limits::Limits;
+use crate::http::pace::Pace;
+use crate::s3::testing::{Listening, read_answer, read_to_end};
 
 /// One S3 error and nothing after it.
 #[track_caller]
@@ -357,7 +272,7 @@ async fn r_11_an_answer_that_is_not_taken_is_cut_off_and_lets_go() {
     let mut stream = listening.connect().await;
     let get = listening.world.call("GET /bkt/k").raw();
     stream.write_all(&get).await.unwrap();
-    let traffic = listening.world.server.traffic.clone();
+    let traffic = listening.world.transport.traffic.clone();
     while traffic.requests.get() == 0 {
         tokio::task::yield_now().await;
     }
@@ -407,102 +322,19 @@ async fn a_60_many_slow_clients_hold_up_nobody_and_nothing_is_lost() {
         stream.write_all(&quick).await.unwrap();
         assert!(read_answer(&mut stream).await.0.starts_with("http/1.1 404"));
     }
-    let server = &listening.world.server;
-    while server.traffic.requests.get() > 0 {
+    let traffic = &listening.world.transport.traffic;
+    while traffic.requests.get() > 0 {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     drop(slow);
-    while server.traffic.connections.get() > 0 {
+    while traffic.connections.get() > 0 {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
-    let memory = server.admission.memory_free_bytes();
+    let admission = &listening.world.admission;
+    let memory = admission.memory_free_bytes();
     assert_eq!(memory, limits.memory_bytes);
-    assert_eq!(server.admission.requests_free(), 64);
+    assert_eq!(admission.requests_free(), 64);
     assert!(!listening.has("k").await);
-}
-
-#[tokio::test]
-async fn b_55_more_requests_than_places_get_503_and_none_hangs() {
-    let limits = Limits {
-        requests: 2,
-        queue: 2,
-        queue_wait: Duration::from_millis(50),
-        ..Limits::default()
-    };
-    let listening = Listening::new(limits).await;
-    let put = listening.world.call("PUT /bkt/k").body("four").raw();
-    let mut holders = Vec::new();
-    for _ in 0..2 {
-        let mut stream = listening.connect().await;
-        stream.write_all(&put[..put.len() - 1]).await.unwrap();
-        holders.push(stream);
-    }
-    let admission = &listening.world.server.admission;
-    while admission.requests_free() > 0 {
-        tokio::task::yield_now().await;
-    }
-    let get = listening.world.call("GET /bkt/none").raw();
-    let refused = (0..16).map(|_| async {
-        let mut stream = listening.connect().await;
-        stream.write_all(&get).await.unwrap();
-        read_answer(&mut stream).await
-    });
-    for (head, body) in futures_util::future::join_all(refused).await {
-        assert!(head.starts_with("http/1.1 503"), "{head}");
-        assert!(head.contains("retry-after: 1"), "{head}");
-        assert!(body.contains("<Code>SlowDown</Code>"), "{body}");
-    }
-    // Probes are answered meanwhile.
-    let probe = b"GET /health/live HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n";
-    assert!(
-        listening
-            .until_closed(probe)
-            .await
-            .starts_with("HTTP/1.1 200")
-    );
-    for mut stream in holders {
-        stream.write_all(&put[put.len() - 1..]).await.unwrap();
-        assert!(read_answer(&mut stream).await.0.starts_with("http/1.1 200"));
-    }
-    let mut stream = listening.connect().await;
-    stream.write_all(&get).await.unwrap();
-    assert!(read_answer(&mut stream).await.0.starts_with("http/1.1 404"));
-    while admission.requests_free() < 2 {
-        tokio::task::yield_now().await;
-    }
-}
-
-#[tokio::test]
-async fn f_26_past_the_bound_connections_get_probes_and_503() {
-    let limits = Limits {
-        connections: 2,
-        spare_connections: 1,
-        ..Limits::default()
-    };
-    let listening = Listening::new(limits).await;
-    let idle = [listening.connect().await, listening.connect().await];
-    let traffic = listening.world.server.traffic.clone();
-    while traffic.connections.get() < 2 {
-        tokio::task::yield_now().await;
-    }
-    let probe = b"GET /health/live HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n";
-    assert!(
-        listening
-            .until_closed(probe)
-            .await
-            .starts_with("HTTP/1.1 200")
-    );
-    let get = listening.world.call("GET /bkt/none").raw();
-    let answer = listening.until_closed(&get).await;
-    assert!(answer.starts_with("HTTP/1.1 503"), "{answer}");
-    assert!(answer.contains("<Code>SlowDown</Code>"), "{answer}");
-    drop(idle);
-    while traffic.connections.get() > 0 {
-        tokio::task::yield_now().await;
-    }
-    let mut stream = listening.connect().await;
-    stream.write_all(&get).await.unwrap();
-    assert!(read_answer(&mut stream).await.0.starts_with("http/1.1 404"));
 }
 
 #[tokio::test]

@@ -27,7 +27,7 @@ async fn other_bucket(world: &World, name: &str, owner: u32) {
         location: String::new(),
         settings: Vec::new(),
     };
-    world.server.store.create_bucket(create).await.unwrap();
+    world.store.create_bucket(create).await.unwrap();
 }
 
 fn etag(answer: &Answer) -> String {

@@ -4,9 +4,10 @@ use drystone_store::env::{Env as _, SystemEnv};
 use drystone_store::types::Timestamp;
 
 use crate::auth::sign::{Signer, SignerV2};
-use crate::auth::sigv4::AmzDate;
-use crate::s3::operation::{Mark, OPERATIONS, Scope};
-use crate::s3::response::iso_date;
+use crate::auth::v4::canonical::AmzDate;
+use crate::protocol::response::iso_date;
+use crate::s3::operation::rows;
+use crate::s3::row::{Mark, Scope};
 use crate::s3::testing::{Answer, REGION, World, secret};
 
 pub(super) const ALL: &str = r#"{"bucket": "bkt"}, ["starts-with", "$key", ""]"#;
@@ -309,7 +310,7 @@ async fn a_14_a_form_opens_no_other_operation() {
     let body = upload(&world).field("key", "k").signed(ALL).body();
     let bogus = "AWS4-HMAC-SHA256 Credential=nobody/20130524/us-east-1/s3/aws4_request, \
                  SignedHeaders=host, Signature=00";
-    for row in OPERATIONS.iter().filter(|row| row.name != "PostObject") {
+    for row in rows().filter(|row| row.name != "PostObject") {
         let path = match row.scope {
             Scope::Service => "/",
             Scope::Bucket => "/bkt",

@@ -12,12 +12,12 @@ use http::{HeaderMap, HeaderName, HeaderValue, Request};
 use tokio::runtime::{Builder, Runtime};
 
 use super::forms::{ALL, upload};
-use crate::auth::streaming::{Decoder, Event};
-use crate::s3::copy_source::CopySource;
-use crate::s3::post_policy::Policy;
-use crate::s3::range::{self, Wanted};
+use crate::auth::v4::chunks::{Decoder, Event};
+use crate::protocol::xml;
+use crate::s3::form::policy::Policy;
 use crate::s3::testing::{Call, World};
-use crate::s3::xml;
+use crate::s3::values::copy_source::CopySource;
+use crate::s3::values::range::{self, Wanted};
 
 /// How often a target runs where nothing else is asked for.
 const RUNS: usize = 300;
@@ -232,7 +232,7 @@ fn a_64_fuzz_chunks() {
             };
             let whole = decode(body.len());
             let pieces = decode(usize::from(*piece));
-            let code = |error: crate::s3::error::S3Error| error.code();
+            let code = |error: crate::protocol::error::S3Error| error.code();
             let (whole, pieces) = (whole.map_err(code), pieces.map_err(code));
             assert_eq!(whole, pieces);
             assert!(whole.is_err() || whole.is_ok_and(|data| data.len() as u64 <= length));
@@ -298,7 +298,7 @@ fn a_64_fuzz_xml() {
         .for_each(|(which, edits)| {
             let (line, seed) = DOCUMENTS[usize::from(*which) % DOCUMENTS.len()];
             let document = edited(&[seed], &words, edits);
-            let _ = xml::parse(&document, "Delete");
+            let _ = xml::read::parse(&document, "Delete");
             let md5 = <md5::Md5 as md5::Digest>::digest(&document);
             let call = answering.world.call(line);
             answering.status(
@@ -414,7 +414,7 @@ fn a_64_fuzz_forms() {
             answering.status(call.body(body));
             let document = edited(&[policy.as_bytes()], &policies, document);
             if let Ok(policy) = Policy::parse(&BASE64.encode(document)) {
-                let fields = crate::s3::form::Fields::default();
+                let fields = crate::protocol::form_fields::Fields::default();
                 let now = drystone_store::types::Timestamp(0);
                 // A form without a key is what no policy of ours allows, unless it forgot the key.
                 let _ = policy.check(&fields, "b", now);

@@ -1,7 +1,7 @@
 //! Listings of keys and versions.
 
+use crate::protocol::xml::read::Element;
 use crate::s3::testing::{Answer, World};
-use crate::s3::xml::Element;
 
 async fn world(keys: &[&str]) -> World {
     let world = World::with_bucket().await;

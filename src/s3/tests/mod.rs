@@ -13,7 +13,6 @@ mod metadata;
 mod multipart;
 mod objects;
 mod pages;
-mod paths;
 mod prefix;
 mod quotas;
 mod requests;

@@ -400,7 +400,7 @@ async fn s_16_tags_of_objects() {
         .await;
     let tags = async || {
         let answer = world.call("GET /bkt/k?tagging").ok().await.xml("Tagging");
-        let tag = |tag: &crate::s3::xml::Element| {
+        let tag = |tag: &crate::protocol::xml::read::Element| {
             let text = |name| tag.child_text(name).unwrap().to_owned();
             format!("{}={}", text("Key"), text("Value"))
         };

@@ -6,7 +6,7 @@ use drystone_store::env::{Env as _, SystemEnv};
 use http::Request;
 
 use crate::auth::sign::{Signer, SignerV2};
-use crate::s3::prefix::with_path;
+use crate::http::prefix::with_path;
 use crate::s3::testing::{REGION, World, secret};
 
 const PREFIX: &str = "/s3";
@@ -68,8 +68,7 @@ async fn s_05_a_04_a_signature_over_another_path_is_none() {
         signer.sign_body(&mut parts, b"").unwrap();
         parts.uri = with_path(&parts.uri, sent).unwrap();
         let request = Request::from_parts(parts, Body::empty());
-        let request = crate::s3::prefix::enter(PREFIX, request);
-        let answer = world.server.clone().answer(request).await;
+        let answer = world.answer(request).await;
         assert_eq!(answer.status().as_u16(), 403, "{signed} sent as {sent}");
     }
 }
@@ -97,15 +96,14 @@ async fn s_05_links_and_version_2_are_signed_over_the_prefix_too() {
             let mut sent = parts.clone();
             sent.uri = with_path(&sent.uri, path).unwrap();
             let request = Request::from_parts(sent, Body::empty());
-            let request = crate::s3::prefix::enter(PREFIX, request);
-            let answer = world.server.clone().answer(request).await;
+            let answer = world.answer(request).await;
             assert_eq!(answer.status().as_u16(), 200, "version {version}: {path}");
         }
     }
 }
 
 fn response_date() -> String {
-    crate::s3::response::http_date(SystemEnv.now())
+    crate::protocol::response::http_date(SystemEnv.now())
 }
 
 #[tokio::test]

@@ -12,8 +12,8 @@ async fn limited(bytes: Option<u64>, objects: Option<u64>) -> World {
         hard_objects: Some(objects),
         ..QuotaChange::default()
     };
-    let bucket = world.server.store.bucket("bkt").await.unwrap().id;
-    world.server.store.set_quota(bucket, change).await.unwrap();
+    let bucket = world.store.bucket("bkt").await.unwrap().id;
+    world.store.set_quota(bucket, change).await.unwrap();
     world
 }
 

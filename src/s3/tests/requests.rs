@@ -1,6 +1,7 @@
 //! What every request goes through, whatever it asks for.
 
-use crate::s3::operation::{Mark, OPERATIONS, Operation, Scope};
+use crate::s3::operation::rows;
+use crate::s3::row::{Mark, Row, Scope};
 use crate::s3::testing::World;
 
 #[tokio::test]
@@ -136,7 +137,7 @@ async fn expected_owners_and_what_is_not_there() {
 }
 
 /// A request line for an operation, as its row recognises it, and the header that it needs.
-fn line_of(operation: &Operation) -> (String, Option<&'static str>) {
+fn line_of(operation: &Row) -> (String, Option<&'static str>) {
     let path = match operation.scope {
         Scope::Object => "/bkt/k",
         _ => "/bkt",
@@ -159,9 +160,8 @@ async fn s_10_the_expected_owner_is_checked_by_every_operation_on_a_bucket() {
     world.call("PUT /bkt/k").body("x").ok().await;
     let mut checked = 0;
     // A form has its fields where others have headers.
-    let of_headers =
-        |operation: &&Operation| operation.needs_bucket() && operation.name != "PostObject";
-    for operation in OPERATIONS.iter().filter(of_headers) {
+    let of_headers = |operation: &&Row| operation.needs_bucket() && operation.name != "PostObject";
+    for operation in rows().filter(of_headers) {
         let (line, header) = line_of(operation);
         for (owner, status, code) in [
             ("000000000003", 403, "AccessDenied"),

@@ -12,13 +12,13 @@ use tokio::task::JoinHandle;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use crate::s3::connection::{self, Port};
-use crate::s3::limits::Limits;
-use crate::s3::pace::Pace;
+use crate::http::connection::{self, Port};
+use crate::http::limits::Limits;
+use crate::http::pace::Pace;
+use crate::http::tls::testing::Authority;
+use crate::http::tls::{Files, Live};
+use crate::http::traffic::Traffic;
 use crate::s3::testing::World;
-use crate::s3::traffic::Traffic;
-use crate::tls::testing::Authority;
-use crate::tls::{Files, Live};
 
 /// A world that listens with TLS; it stops with its owner.
 struct Listening {
@@ -43,8 +43,9 @@ impl Listening {
         let ports = vec![Port {
             listener,
             tls: Some(certificate.acceptor()),
+            services: world.services(Vec::new()),
         }];
-        let serve = connection::serve(world.server.clone(), ports, std::future::pending());
+        let serve = connection::serve(world.transport.clone(), ports, std::future::pending());
         Listening {
             task: tokio::spawn(serve),
             world,
@@ -104,7 +105,7 @@ impl Listening {
     }
 
     async fn until_nobody_is_connected(&self) {
-        while self.world.server.traffic.connections.get() > 0 {
+        while self.world.transport.traffic.connections.get() > 0 {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     }
@@ -203,7 +204,7 @@ async fn s_59_http_where_tls_is_expected_is_told_so() {
     }
     assert!(!listening.has("k").await);
     assert_eq!(
-        cut_handshakes(&listening.world.server.traffic),
+        cut_handshakes(&listening.world.transport.traffic),
         "Counter(3)"
     );
 }
@@ -225,7 +226,7 @@ async fn s_59_a_60_handshakes_that_fail_or_never_end_are_cut_and_counted() {
         assert!(answer.is_empty() || answer[0] == 21, "{answer:?}");
     }
     listening.until_nobody_is_connected().await;
-    let traffic = &listening.world.server.traffic;
+    let traffic = &listening.world.transport.traffic;
     assert_eq!(cut_handshakes(traffic), "Counter(3)");
 }
 
@@ -236,7 +237,7 @@ async fn s_59_who_only_looks_whether_the_port_is_open_is_not_counted() {
     let get = listening.world.call("GET /bkt/k").header(LAST, "close");
     assert!(listening.until_closed(&get.raw()).await.contains("404"));
     listening.until_nobody_is_connected().await;
-    let traffic = &listening.world.server.traffic;
+    let traffic = &listening.world.transport.traffic;
     assert_eq!(cut_handshakes(traffic), "Counter(0)");
 }
 
@@ -302,7 +303,7 @@ async fn r_11_an_answer_over_tls_that_is_not_taken_is_cut_off_and_lets_go() {
     let mut stream = listening.connect().await;
     let get = listening.world.call("GET /bkt/k").raw();
     stream.write_all(&get).await.unwrap();
-    let traffic = listening.world.server.traffic.clone();
+    let traffic = listening.world.transport.traffic.clone();
     while traffic.requests.get() == 0 {
         tokio::task::yield_now().await;
     }
@@ -326,9 +327,10 @@ async fn s_59_two_ports_share_one_server() {
         ports.push(Port {
             listener,
             tls: None,
+            services: world.services(Vec::new()),
         });
     }
-    let serve = connection::serve(world.server.clone(), ports, std::future::pending());
+    let serve = connection::serve(world.transport.clone(), ports, std::future::pending());
     let task = tokio::spawn(serve);
     let get = world.call("GET /bkt/k").header(LAST, "close").raw();
     for address in addresses.iter().chain(&addresses) {

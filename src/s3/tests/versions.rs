@@ -18,7 +18,7 @@ async fn versions(world: &World) -> Vec<(String, String)> {
         .children
         .iter()
         .filter(|child| child.child("VersionId").is_some());
-    let entry = |child: &crate::s3::xml::Element| {
+    let entry = |child: &crate::protocol::xml::read::Element| {
         let id = child.child_text("VersionId").unwrap().to_owned();
         (id, child.name.clone())
     };

@@ -14,6 +14,9 @@ use super::*;
 use crate::auth::authenticate::{Allowed, Verifier};
 use crate::auth::credentials::{AccessKey, Credentials, Principal, Secret};
 use crate::auth::sign::Signer;
+use crate::http::exchange::Exchange;
+use crate::http::request::Head;
+use crate::http::scheme::Scheme;
 
 mod chunked;
 
@@ -111,14 +114,16 @@ impl Sent {
         };
         let credentials = Credentials::new([key]).unwrap();
         let verifier = Verifier {
-            credentials: &credentials,
-            domains: &[],
+            credentials,
             also: Allowed {
                 signature_v2: false,
                 portless_host: false,
             },
         };
-        verifier.authenticate(&self.parts, NOW).unwrap().payload
+        let (method, path) = (self.parts.method.clone(), self.parts.uri.path());
+        let exchange = Exchange::begin(String::new(), None, Scheme::Http, method, path);
+        let head = Head::read(self.parts.clone(), "", &[], Arc::new(exchange));
+        verifier.authenticate(&head, NOW).unwrap().payload
     }
 
     fn body(&self, piece_len: usize) -> Result<VerifiedBody, S3Error> {

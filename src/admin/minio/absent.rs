@@ -1,0 +1,75 @@
+//! Paths of MinIO's own that S3 doesn't have: its admin API, its key service, its metrics. The few
+//! calls that are served, for quotas, are answered before, by [`super::quotas`].
+//!
+//! Its tools ask there. An S3 error about a bucket `minio` would look like a broken server, so
+//! they are told in their own form what is not here. Whoever has a bucket of that name gets it.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use axum::body::Body;
+use drystone_store::store::ObjectStore;
+use http::{HeaderValue, StatusCode, header};
+
+use crate::http::request::Request;
+use crate::http::service::Service;
+use crate::protocol::ids::Ids;
+use crate::protocol::response::{self, Response};
+
+const BUCKET: &str = "minio";
+/// What a path begins with, and what it asks for.
+const FEATURES: [(&str, &str); 6] = [
+    ("/minio/admin/", "MinIO's admin API"),
+    ("/minio/kms/", "MinIO's key service"),
+    ("/minio/v2/metrics", "MinIO's metrics"),
+    ("/minio/metrics/", "MinIO's metrics"),
+    ("/minio/prometheus/", "MinIO's metrics"),
+    ("/minio/bootstrap/", "MinIO's internode API"),
+];
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
+
+/// Answers requests for such paths.
+pub struct Absent {
+    pub store: Arc<dyn ObjectStore>,
+    pub ids: Arc<Ids>,
+}
+
+#[async_trait]
+impl Service for Absent {
+    async fn answer(&self, request: Request) -> Result<Response, Request> {
+        let head = &request.head;
+        let path = head.path();
+        let known = FEATURES.iter().find(|(prefix, _)| path.starts_with(prefix));
+        let Some((prefix, feature)) = known.filter(|_| head.address.is_by_path()) else {
+            return Err(request);
+        };
+        if self.store.bucket(BUCKET).await.is_ok() {
+            return Err(request);
+        }
+        let call = path[prefix.len()..].trim_start_matches(['/', 'v', '1', '2', '3', '4']);
+        let what = match call {
+            "" => (*feature).to_owned(),
+            call => format!("{feature} ({call})"),
+        };
+        Ok(self.not_implemented(&what, path, &head.exchange.id))
+    }
+}
+
+impl Absent {
+    fn not_implemented(&self, what: &str, path: &str, id: &str) -> Response {
+        let document = serde_json::json!({
+            "Code": "NotImplemented",
+            "Message": format!("{what} is not implemented."),
+            "Resource": path,
+            "RequestId": id,
+            "HostId": self.ids.host_id(),
+        });
+        let status = StatusCode::NOT_IMPLEMENTED;
+        let mut response = response::new(status, Body::from(document.to_string()));
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, JSON);
+        // A body that came along was not read.
+        headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+        response
+    }
+}

@@ -1,0 +1,4 @@
+//! Paths of MinIO's own, which its tools ask for.
+
+pub mod absent;
+pub mod quotas;

@@ -1,0 +1,306 @@
+//! The composition root: store, accounts and server, started and stopped.
+//!
+//! The order of a start: the ports (so that a taken one is told before anything is touched), the
+//! certificate, the disks, the accounts, the server. The order of an end: no new connections, the
+//! requests under way, the disks.
+
+mod listen;
+mod machine;
+
+use std::future::{Future, pending};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use drystone_storage::engine::{self as storage, OpenError, Options};
+use drystone_store::crash::Crash;
+use drystone_store::env::{Env, SystemEnv};
+use drystone_store::error::Error as StorageError;
+use drystone_store::store::{Health, ObjectStore};
+use tokio::sync::oneshot;
+use tokio::time::sleep;
+
+use crate::admin;
+use crate::admin::minio::{absent, quotas};
+use crate::auth::authenticate::{Allowed, Verifier};
+use crate::auth::credentials::{AccessKey, Credentials, DuplicateAccessKey, Principal};
+use crate::config::{self, Config, Keys, Secret, Server as Settings, User};
+use crate::http::admission::Admission;
+use crate::http::connection::{self, Port};
+use crate::http::limits::Limits;
+use crate::http::service::{Service, Services};
+use crate::http::tls;
+use crate::http::traffic::Traffic;
+use crate::http::transport::Transport;
+use crate::probes::health::Probes;
+use crate::probes::metrics::{Access, Metrics};
+use crate::product;
+use crate::protocol::ids::Ids;
+use crate::s3;
+use crate::s3::patience::Patience;
+use crate::s3::service::S3Service;
+
+/// Requests under way when the server is told to stop have this long to finish.
+const DRAIN_MAX: Duration = Duration::from_secs(30);
+
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error(transparent)]
+    Listen(#[from] listen::Error),
+    #[error(transparent)]
+    Tls(#[from] tls::Error),
+    #[error(transparent)]
+    Keys(#[from] DuplicateAccessKey),
+    #[error("{0}")]
+    Open(#[from] OpenError),
+    #[error("{0}")]
+    Store(#[from] StorageError),
+}
+
+/// A server that is ready to answer requests.
+pub struct App {
+    address: SocketAddr,
+    plain_address: Option<SocketAddr>,
+    ports: Vec<Port>,
+    transport: Arc<Transport>,
+    store: Arc<storage::Engine>,
+    certificate: Option<Arc<tls::Live>>,
+}
+
+impl App {
+    /// Returns once the store is open. From then on connections wait to be served by [`run`].
+    ///
+    /// [`run`]: App::run
+    pub async fn start(config: &Config, root: Keys) -> Result<App, Error> {
+        let settings = &config.server;
+        let (address, listener) = listen::listen_for_tokio(&settings.address)?;
+        let plain = settings.plain_address.as_ref();
+        let plain = plain.map(listen::listen_for_tokio).transpose()?;
+        let certificate = settings.tls.clone().map(tls::Live::open).transpose()?;
+        let secret = root.secret_key.clone();
+        let credentials = credentials(config, root)?;
+        let store = open_store(config).await?;
+        register_accounts(config, store.as_ref()).await?;
+        let env: Arc<dyn Env> = Arc::new(SystemEnv);
+        let limits = limits(settings);
+        let ids = Arc::new(Ids::new(env.clone()));
+        let traffic = Arc::new(Traffic::new(s3::operation::rows().map(|row| row.name)));
+        let transport = Transport::new(
+            limits,
+            traffic,
+            ids,
+            &settings.domains,
+            &settings.path_prefix,
+        );
+        let parts = Parts {
+            verifier: Arc::new(Verifier {
+                credentials,
+                also: Allowed {
+                    signature_v2: settings.signature_v2,
+                    portless_host: settings.portless_host,
+                },
+            }),
+            admission: Arc::new(Admission::new(&limits)),
+            store: store.clone(),
+            env,
+            certificate: certificate.clone(),
+        };
+        let services = services(settings, &secret, &transport, &parts);
+        let tls = certificate.as_ref().map(tls::Live::acceptor);
+        let mut ports = vec![Port {
+            listener,
+            tls,
+            services: services.clone(),
+        }];
+        let mut plain_address = None;
+        if let Some((address, listener)) = plain {
+            plain_address = Some(address);
+            ports.push(Port {
+                listener,
+                tls: None,
+                services,
+            });
+        }
+        Ok(App {
+            address,
+            plain_address,
+            ports,
+            transport: Arc::new(transport),
+            store,
+            certificate,
+        })
+    }
+
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Where plain HTTP is served beside TLS.
+    pub fn plain_address(&self) -> Option<SocketAddr> {
+        self.plain_address
+    }
+
+    /// What TLS is spoken with, if it is.
+    pub fn certificate(&self) -> Option<Arc<tls::Live>> {
+        self.certificate.clone()
+    }
+
+    pub async fn health(&self) -> Health {
+        self.store.health().await
+    }
+
+    /// Serves until `stop` ends, lets what is under way finish for a while, and closes the disks.
+    pub async fn run(self, stop: impl Future<Output = ()> + Send) {
+        let (stopping, stopped) = oneshot::channel();
+        let stop = async move {
+            stop.await;
+            // The receiver is only gone when serving has ended.
+            let _ = stopping.send(());
+        };
+        let overdue = async move {
+            let _ = stopped.await;
+            sleep(DRAIN_MAX).await;
+        };
+        let certificate = self.certificate;
+        let renewed = async {
+            match certificate {
+                Some(certificate) => certificate.watch().await,
+                None => pending().await,
+            }
+        };
+        tokio::select! {
+            () = connection::serve(self.transport, self.ports, stop) => {}
+            () = renewed => unreachable!("a certificate is watched for ever"),
+            () = overdue => tracing::warn!("requests that were still under way are cut off"),
+        }
+        self.store.close().await;
+    }
+}
+
+/// By the machine, unless the configuration says otherwise.
+fn limits(config: &Settings) -> Limits {
+    let mut limits = Limits::of(machine::memory_bytes(), machine::descriptors());
+    limits.requests = config.requests.unwrap_or(limits.requests);
+    limits.memory_bytes = config.memory_bytes.unwrap_or(limits.memory_bytes);
+    tracing::info!(
+        connections = limits.connections,
+        requests = limits.requests,
+        memory_mib = limits.memory_bytes >> 20,
+        "limits"
+    );
+    limits
+}
+
+/// What the services share beside the transport.
+struct Parts {
+    verifier: Arc<Verifier>,
+    admission: Arc<Admission>,
+    store: Arc<storage::Engine>,
+    env: Arc<dyn Env>,
+    certificate: Option<Arc<tls::Live>>,
+}
+
+/// Everything that is served on a port, in the order in which it is asked. S3 is last: every path
+/// may be a bucket's.
+fn services(settings: &Settings, root: &Secret, transport: &Transport, parts: &Parts) -> Services {
+    let Parts {
+        verifier,
+        admission,
+        store,
+        env,
+        certificate,
+    } = parts;
+    let metrics = Metrics {
+        access: match settings.metrics {
+            config::Metrics::Token => Access::Token(settings.metrics_token(root)),
+            config::Metrics::Public => Access::Public,
+            config::Metrics::Off => Access::Off,
+        },
+        prefix: product::NAME,
+        version: product::VERSION,
+        store: store.clone(),
+        traffic: transport.traffic.clone(),
+        admission: admission.clone(),
+        certificate: certificate.clone(),
+    };
+    let operator = Arc::new(admin::context::Context {
+        operator: store.clone(),
+        store: store.clone(),
+        verifier: verifier.clone(),
+        env: env.clone(),
+        ids: transport.ids.clone(),
+        certificate: certificate.clone(),
+    });
+    let absent = absent::Absent {
+        store: store.clone(),
+        ids: transport.ids.clone(),
+    };
+    let context = s3::context::Context {
+        store: store.clone(),
+        env: env.clone(),
+        ids: transport.ids.clone(),
+        region: settings.region.clone(),
+        path_prefix: settings.path_prefix.clone(),
+        patience: Patience::DEFAULT,
+    };
+    let s3 = S3Service::new(
+        Arc::new(context),
+        verifier.clone(),
+        admission.clone(),
+        transport.traffic.clone(),
+        transport.limits.pace,
+    );
+    let services: [Arc<dyn Service>; 6] = [
+        Arc::new(Probes::new(store.clone())),
+        Arc::new(metrics),
+        Arc::new(admin::service::Admin::new(operator.clone())),
+        Arc::new(quotas::Quotas::new(operator)),
+        Arc::new(absent),
+        Arc::new(s3),
+    ];
+    Arc::new(services)
+}
+
+/// Root's and every user's keys.
+fn credentials(config: &Config, root: Keys) -> Result<Credentials, DuplicateAccessKey> {
+    let key = |user: &User, keys: Keys, is_operator: bool| AccessKey {
+        id: keys.access_key,
+        secret: keys.secret_key,
+        principal: Arc::new(Principal {
+            user: user.name.clone(),
+            account: user.account.clone(),
+            is_operator,
+        }),
+    };
+    let users = config.users.iter();
+    let users = users.map(|user| key(user, user.keys.clone(), false));
+    Credentials::new(std::iter::once(key(&config.root_user, root, true)).chain(users))
+}
+
+async fn open_store(config: &Config) -> Result<Arc<storage::Engine>, OpenError> {
+    let mut options = Options::new(config.storage.directories.clone());
+    let classes = config.storage.classes.iter();
+    options.classes = classes
+        .map(|(class, geometry)| (class.clone(), (geometry.data, geometry.parity)))
+        .collect();
+    options.crash = config.storage.crash_at.map(Crash::at).unwrap_or_default();
+    storage::Engine::open(options).await
+}
+
+/// Every account of the configuration becomes known to the store, or is brought up to date.
+async fn register_accounts(config: &Config, store: &dyn ObjectStore) -> Result<(), StorageError> {
+    let mut accounts = vec![&config.root_user.account];
+    for user in &config.users {
+        if !accounts.contains(&&user.account) {
+            accounts.push(&user.account);
+        }
+    }
+    for account in accounts {
+        store.put_account(account.clone()).await?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests;

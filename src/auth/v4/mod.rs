@@ -1,0 +1,6 @@
+//! Signature Version 4.
+
+pub mod canonical;
+pub mod chunks;
+pub mod header;
+pub mod link;

@@ -1,0 +1,382 @@
+//! Connections: accepted, bounded, served, and ended without cutting off an answer.
+//!
+//! From the socket up: [`Paced`] cuts off who doesn't take an answer, TLS where the port speaks it,
+//! [`Gate`] judges heads, hyper parses them. A TLS handshake takes place within the connection's
+//! place and in bounded time. Who speaks HTTP where TLS is expected is told so, in HTTP.
+//!
+//! Past the bound a few more are taken, which get probes and metrics answered and 503 for all
+//! else, so that a full server still tells that it is one. Past those, further ones wait to be
+//! accepted.
+
+use std::convert::Infallible;
+use std::future::{Future, poll_fn};
+use std::io;
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::Poll;
+use std::time::Duration;
+
+use axum::body::Body;
+use http::Request;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use socket2::SockRef;
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep, timeout, timeout_at};
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
+
+use crate::http::admission;
+use crate::http::gate::{self, Gate, Refusals};
+use crate::http::head::HEADERS_LEN_MAX;
+use crate::http::pace::Paced;
+use crate::http::scheme::Scheme;
+use crate::http::service::Services;
+use crate::http::traffic::Cut;
+use crate::http::transport::Transport;
+use crate::protocol::error::{Code, S3Error};
+use crate::protocol::response::Response;
+
+/// What a connection may buffer: a whole head, as hyper sees none in pieces.
+const BUFFER_BYTES_MAX: usize = 2 * gate::HEAD_BYTES_MAX;
+/// What is still read from a client that was refused before it had sent all, so that it sees the
+/// answer and no reset: this much, for so long.
+const LINGER_BYTES_MAX: usize = 4 << 20;
+const LINGER_MAX: Duration = Duration::from_secs(2);
+/// After the system had no descriptor or memory for a connection.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// What every TLS connection begins with, and no HTTP request does: the type of a record.
+const TLS_HANDSHAKE: u8 = 22;
+
+/// Where connections come in.
+pub struct Port {
+    pub listener: TcpListener,
+    /// Speaks TLS; without it there is none.
+    pub tls: Option<TlsAcceptor>,
+    /// Answer what comes in here.
+    pub services: Services,
+}
+
+/// A connection that was accepted.
+struct Accepted {
+    stream: TcpStream,
+    peer: SocketAddr,
+    tls: Option<TlsAcceptor>,
+    services: Services,
+}
+
+/// What a connection is good for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Lane {
+    Open,
+    /// One past the bound.
+    Spare,
+    /// HTTP without the TLS that its port speaks.
+    Misled,
+}
+
+/// A connection with TLS or without.
+trait Wire: AsyncRead + AsyncWrite + Unpin + Send + 'static {
+    fn socket(&self) -> &Paced<TcpStream>;
+}
+
+impl Wire for Paced<TcpStream> {
+    fn socket(&self) -> &Paced<TcpStream> {
+        self
+    }
+}
+
+impl Wire for TlsStream<Paced<TcpStream>> {
+    fn socket(&self) -> &Paced<TcpStream> {
+        self.get_ref().0
+    }
+}
+
+/// What a connection's requests are answered with.
+struct Conversation {
+    transport: Arc<Transport>,
+    services: Services,
+    peer: SocketAddr,
+    lane: Lane,
+    scheme: Scheme,
+}
+
+impl Conversation {
+    /// Asks one service after the other.
+    async fn answer(&self, request: Request<Body>) -> Response {
+        let transport = &self.transport;
+        if self.lane == Lane::Misled {
+            return transport.refuse(not_over_tls(), Some(Cut::Handshake));
+        }
+        let mut request = transport.enter(request, Some(self.peer), self.scheme);
+        for service in self.services.iter() {
+            if self.lane == Lane::Spare && !service.serves_when_full() {
+                continue;
+            }
+            request = match service.answer(request).await {
+                Ok(response) => return response,
+                Err(request) => request,
+            };
+        }
+        match self.lane {
+            Lane::Spare => transport.refuse(admission::busy(), Some(Cut::Busy)),
+            Lane::Open | Lane::Misled => transport.refuse(Code::EndpointNotFound.into(), None),
+        }
+    }
+}
+
+/// Serves until `stop` ends, then lets what is under way finish.
+pub async fn serve(transport: Arc<Transport>, ports: Vec<Port>, stop: impl Future<Output = ()>) {
+    let open = Arc::new(Semaphore::new(transport.limits.connections));
+    let spare = Arc::new(Semaphore::new(transport.limits.spare_connections));
+    let (closing, closed) = watch::channel(false);
+    let mut connections = JoinSet::new();
+    let mut turn = 0;
+    let mut stop = pin!(stop);
+    loop {
+        let accept = async {
+            let place = place(&open, &spare).await;
+            turn = (turn + 1) % ports.len();
+            (place, accept(&ports, turn).await)
+        };
+        tokio::select! {
+            () = &mut stop => break,
+            Some(_) = connections.join_next() => {}
+            ((lane, permit), accepted) = accept => match accepted {
+                Ok(accepted) => {
+                    let (transport, closed) = (transport.clone(), closed.clone());
+                    connections.spawn(async move {
+                        let connections = transport.traffic.connections.clone();
+                        let _within = connections.enter();
+                        drive(accepted, transport, lane, closed).await;
+                        drop(permit);
+                    });
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "accepting a connection failed");
+                    sleep(ACCEPT_PAUSE).await;
+                }
+            },
+        }
+    }
+    drop(ports);
+    closing.send_replace(true);
+    while connections.join_next().await.is_some() {}
+}
+
+/// Waits for a place for one more connection.
+async fn place(open: &Arc<Semaphore>, spare: &Arc<Semaphore>) -> (Lane, OwnedSemaphorePermit) {
+    if let Ok(permit) = open.clone().try_acquire_owned() {
+        return (Lane::Open, permit);
+    }
+    let (lane, permit) = tokio::select! {
+        biased;
+        permit = open.clone().acquire_owned() => (Lane::Open, permit),
+        permit = spare.clone().acquire_owned() => (Lane::Spare, permit),
+    };
+    (lane, permit.expect("nobody closes these"))
+}
+
+/// The next connection of any port. The caller has another one looked at first each time, so that
+/// a busy port keeps no other waiting.
+async fn accept(ports: &[Port], first: usize) -> io::Result<Accepted> {
+    let (before, from) = ports.split_at(first);
+    poll_fn(|cx| {
+        for port in from.iter().chain(before) {
+            if let Poll::Ready(accepted) = port.listener.poll_accept(cx) {
+                return Poll::Ready(accepted.map(|(stream, peer)| Accepted {
+                    stream,
+                    peer,
+                    tls: port.tls.clone(),
+                    services: port.services.clone(),
+                }));
+            }
+        }
+        Poll::Pending
+    })
+    .await
+}
+
+async fn drive(
+    accepted: Accepted,
+    transport: Arc<Transport>,
+    lane: Lane,
+    mut closed: watch::Receiver<bool>,
+) {
+    let Accepted {
+        stream,
+        peer,
+        tls,
+        services,
+    } = accepted;
+    // Answers are written whole; waiting for more would only delay them.
+    if let Err(error) = stream.set_nodelay(true) {
+        tracing::debug!(%error, "connection was gone at once");
+        return;
+    }
+    let stream = Paced::new(stream, transport.limits.pace);
+    let mut conversation = Conversation {
+        transport,
+        services,
+        peer,
+        lane,
+        scheme: Scheme::Http,
+    };
+    let Some(tls) = tls else {
+        return converse(stream, conversation, closed).await;
+    };
+    let opened = tokio::select! {
+        opened = open(stream, &tls, &conversation.transport) => opened,
+        // Nothing was asked yet.
+        _ = closed.wait_for(|closed| *closed) => None,
+    };
+    match opened {
+        Some(Opened::Tls(stream)) => {
+            conversation.scheme = Scheme::Https;
+            converse(*stream, conversation, closed).await;
+        }
+        Some(Opened::Misled(stream)) => {
+            conversation.lane = Lane::Misled;
+            converse(stream, conversation, closed).await;
+        }
+        None => {}
+    }
+}
+
+/// How a client began on a port that speaks TLS.
+enum Opened {
+    Tls(Box<TlsStream<Paced<TcpStream>>>),
+    Misled(Paced<TcpStream>),
+}
+
+/// `None` when the connection is at its end.
+async fn open(
+    stream: Paced<TcpStream>,
+    tls: &TlsAcceptor,
+    transport: &Transport,
+) -> Option<Opened> {
+    let due = Instant::now() + transport.limits.handshake;
+    let mut first = [0];
+    match timeout_at(due, stream.get_ref().peek(&mut first)).await {
+        Ok(Ok(1..)) if first[0] == TLS_HANDSHAKE => {}
+        Ok(Ok(1..)) => return Some(Opened::Misled(stream)),
+        // Who leaves without a word only asked whether somebody listens.
+        Ok(_) => return None,
+        Err(_) => {
+            transport.traffic.cut(Cut::Handshake);
+            tracing::debug!("connection began with silence");
+            return None;
+        }
+    }
+    let shaken = timeout_at(due, tls.accept(stream).into_fallible()).await;
+    if let Ok(Ok(stream)) = shaken {
+        return Some(Opened::Tls(Box::new(stream)));
+    }
+    transport.traffic.cut(Cut::Handshake);
+    match shaken {
+        Ok(Err((error, mut stream))) => {
+            tracing::debug!(%error, "TLS handshake failed");
+            // The client was told why.
+            linger(&mut stream).await;
+        }
+        _ => tracing::debug!("TLS handshake took too long"),
+    }
+    None
+}
+
+/// Answers requests until either side ends the connection.
+async fn converse<S: Wire>(
+    stream: S,
+    conversation: Conversation,
+    mut closed: watch::Receiver<bool>,
+) {
+    let transport = conversation.transport.clone();
+    let limits = transport.limits;
+    let refusals = Refusals::default();
+    let gate = Gate::new(stream, limits.head, refusals.clone());
+    let heads = AtomicU64::new(0);
+    let conversation = Arc::new(conversation);
+    let service = service_fn(move |request: Request<Incoming>| {
+        let number = heads.fetch_add(1, Ordering::Relaxed) + 1;
+        let (conversation, refused) = (conversation.clone(), refusals.of(number));
+        Box::pin(async move {
+            Ok::<_, Infallible>(match refused {
+                Some(code) => {
+                    let transport = &conversation.transport;
+                    transport.refuse(S3Error::new(code), Some(Cut::BadHead))
+                }
+                None => conversation.answer(request.map(Body::new)).await,
+            })
+        })
+    });
+    let mut connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(limits.idle)
+        .max_buf_size(BUFFER_BYTES_MAX)
+        .max_headers(HEADERS_LEN_MAX)
+        .serve_connection(TokioIo::new(gate), service);
+    let mut draining = false;
+    let ended = loop {
+        let end = poll_fn(|cx| connection.poll_without_shutdown(cx));
+        tokio::select! {
+            ended = end => break ended,
+            _ = closed.wait_for(|closed| *closed), if !draining => {
+                draining = true;
+                Pin::new(&mut connection).graceful_shutdown();
+            }
+        }
+    };
+    if let Err(error) = ended {
+        tracing::debug!(%error, "connection ended early");
+    }
+    let mut stream = connection.into_parts().io.into_inner().into_inner();
+    if !stream.socket().is_stalled() {
+        linger(&mut stream).await;
+    }
+    // Also where the client took the answer but not TLS's last word.
+    if stream.socket().is_stalled() {
+        transport.traffic.cut(Cut::SlowReader);
+        reset(stream.socket().get_ref());
+    }
+}
+
+fn not_over_tls() -> S3Error {
+    let message = "Client sent an HTTP request to an HTTPS server.";
+    S3Error::new(Code::BadRequest).message(message)
+}
+
+/// Has the system drop what the client has not taken, and tell it that the answer is not whole.
+fn reset(stream: &TcpStream) {
+    if let Err(error) = SockRef::from(stream).set_linger(Some(Duration::ZERO)) {
+        tracing::debug!(%error, "a connection is closed without a reset");
+    }
+}
+
+/// Ends our side first, with TLS's own end where there is TLS, and reads on for a moment: bytes
+/// that arrive at a closed socket make the system send a reset, which can overtake the answer.
+async fn linger(stream: &mut (impl AsyncRead + AsyncWrite + Unpin)) {
+    // Within the pace that an answer is to be taken at: over TLS its end may wait still.
+    if stream.shutdown().await.is_err() {
+        return;
+    }
+    let discard = async {
+        let mut buffer = vec![0; 16 << 10];
+        let mut total = 0;
+        while let Ok(n) = stream.read(&mut buffer).await {
+            total += n;
+            if n == 0 || total > LINGER_BYTES_MAX {
+                break;
+            }
+        }
+    };
+    // Past the time the client has to live with a reset.
+    let _ = timeout(LINGER_MAX, discard).await;
+}

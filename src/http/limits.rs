@@ -1,0 +1,90 @@
+//! What a server takes on at once, and how slow a client may be.
+//!
+//! Everything that clients can make more of has its bound here. Those that go by the machine are
+//! made from its memory and its descriptors, once, by [`Limits::of`].
+
+use std::time::Duration;
+
+use crate::http::pace::Pace;
+
+/// Memory that requests may take for what they hold, as a part of the machine's.
+const MEMORY_DIVISOR: u64 = 4;
+const MEMORY_BYTES_MIN: u64 = 64 << 20;
+const MEMORY_BYTES_MAX: u64 = 16 << 30;
+/// A connection takes one descriptor, and a write one for each shard of its stripe.
+const DESCRIPTORS_PER_CONNECTION: usize = 4;
+const DESCRIPTORS_PER_REQUEST: usize = 16;
+
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Connections at once; further ones wait to be accepted.
+    pub connections: usize,
+    /// Further connections, which get probes and metrics answered and 503 for all else.
+    pub spare_connections: usize,
+    /// Requests in work.
+    pub requests: usize,
+    /// Requests that wait for their turn, and for how long; past either they get 503.
+    pub queue: usize,
+    pub queue_wait: Duration,
+    /// What the requests in work may hold of bodies and answers, by what each may hold at most.
+    pub memory_bytes: u64,
+    /// From a connection's begin to the end of its TLS handshake.
+    pub handshake: Duration,
+    /// From a head's first byte to its end.
+    pub head: Duration,
+    /// A connection on which nothing is asked.
+    pub idle: Duration,
+    /// The least that a client must send of its body, and take of its answer.
+    pub pace: Pace,
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits {
+            connections: 16_384,
+            spare_connections: 64,
+            requests: 1024,
+            queue: 1024,
+            queue_wait: Duration::from_secs(5),
+            memory_bytes: 1 << 30,
+            handshake: Duration::from_secs(10),
+            head: Duration::from_secs(10),
+            idle: Duration::from_secs(60),
+            pace: Pace {
+                bytes: 32 << 10,
+                window: Duration::from_secs(30),
+            },
+        }
+    }
+}
+
+impl Limits {
+    /// For a machine with so much memory, and a process with so many descriptors.
+    pub fn of(memory_bytes: u64, descriptors: u64) -> Limits {
+        let limits = Limits::default();
+        let descriptors = usize::try_from(descriptors).unwrap_or(usize::MAX);
+        let within = |most: usize, part: usize| most.min(descriptors / part).max(1);
+        Limits {
+            connections: within(limits.connections, DESCRIPTORS_PER_CONNECTION),
+            spare_connections: within(limits.spare_connections, DESCRIPTORS_PER_REQUEST),
+            requests: within(limits.requests, DESCRIPTORS_PER_REQUEST),
+            memory_bytes: (memory_bytes / MEMORY_DIVISOR).clamp(MEMORY_BYTES_MIN, MEMORY_BYTES_MAX),
+            ..limits
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Limits;
+
+    #[test]
+    fn f_26_few_descriptors_leave_most_to_the_disks() {
+        let few = Limits::of(8 << 30, 256);
+        assert_eq!((few.connections, few.spare_connections), (64, 16));
+        assert_eq!((few.requests, few.memory_bytes), (16, 2 << 30));
+        let many = Limits::of(1 << 20, 1 << 20);
+        assert_eq!((many.connections, many.requests), (16_384, 1024));
+        assert_eq!(many.memory_bytes, 64 << 20);
+    }
+}

@@ -1,0 +1,80 @@
+//! What all connections share: limits, counts, and how a request enters.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use axum::body::Body;
+
+use crate::http::exchange::Exchange;
+use crate::http::limits::Limits;
+use crate::http::request::{Head, Request};
+use crate::http::scheme::Scheme;
+use crate::http::traffic::{Cut, Traffic};
+use crate::protocol::error::S3Error;
+use crate::protocol::error::response::ErrorContext;
+use crate::protocol::ids::Ids;
+use crate::protocol::response::Response;
+
+pub struct Transport {
+    pub limits: Limits,
+    pub traffic: Arc<Traffic>,
+    pub ids: Arc<Ids>,
+    /// Names whose sub-domains are buckets, in lower case.
+    domains: Vec<String>,
+    /// What all paths may begin with; empty, or `/` and what follows.
+    path_prefix: String,
+}
+
+impl Transport {
+    pub fn new(
+        limits: Limits,
+        traffic: Arc<Traffic>,
+        ids: Arc<Ids>,
+        domains: &[String],
+        path_prefix: &str,
+    ) -> Transport {
+        let domains = domains.iter();
+        Transport {
+            limits,
+            traffic,
+            ids,
+            domains: domains.map(|domain| domain.to_ascii_lowercase()).collect(),
+            path_prefix: path_prefix.to_owned(),
+        }
+    }
+
+    /// Reads a request, once for all services.
+    pub fn enter(
+        &self,
+        request: http::Request<Body>,
+        peer: Option<SocketAddr>,
+        scheme: Scheme,
+    ) -> Request {
+        let (parts, body) = request.into_parts();
+        let (id, method) = (self.ids.request_id(), parts.method.clone());
+        let exchange = Exchange::begin(id, peer, scheme, method, parts.uri.path());
+        let exchange = Arc::new(exchange);
+        Request {
+            head: Head::read(parts, &self.path_prefix, &self.domains, exchange),
+            body,
+        }
+    }
+
+    /// Answers what no service gets: its head was no HTTP, or too much of it; or there is no room
+    /// for it. Ends the connection.
+    pub fn refuse(&self, error: S3Error, why: Option<Cut>) -> Response {
+        let id = self.ids.request_id();
+        tracing::debug!(request = %id, %error, "refused unread");
+        let at = ErrorContext {
+            request_id: &id,
+            host_id: self.ids.host_id(),
+            ..ErrorContext::default()
+        };
+        let mut response = error.into_response(&at);
+        self.ids.finish(response.headers_mut(), &id, true);
+        if let Some(why) = why {
+            self.traffic.cut(why);
+        }
+        response
+    }
+}

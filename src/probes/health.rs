@@ -1,0 +1,184 @@
+//! The health paths: the only ones that are answered without credentials.
+//!
+//! Probes and start scripts know them in two spellings. They lie where an object of a bucket
+//! `health` or `minio` could lie as well: a request that is signed, or that names its bucket by
+//! the host, means that one.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use drystone_store::store::{Health, ObjectStore};
+use http::{HeaderName, HeaderValue, Method, StatusCode, header};
+
+use crate::http::request::{Head, Request};
+use crate::http::service::Service;
+use crate::protocol::response::{self, Response};
+
+const STATUS: HeaderName = HeaderName::from_static("x-minio-server-status");
+const WRITE_QUORUM: HeaderName = HeaderName::from_static("x-minio-write-quorum");
+const READ_QUORUM: HeaderName = HeaderName::from_static("x-minio-read-quorum");
+
+/// What a probe asks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Probe {
+    /// The process answers.
+    Live,
+    /// It can serve reads.
+    Ready,
+    /// The whole store takes writes, or with `maintenance` would without this node.
+    Cluster { maintenance: bool },
+    /// The whole store can be read.
+    ClusterRead,
+}
+
+/// Answers the probes.
+pub struct Probes {
+    store: Arc<dyn ObjectStore>,
+}
+
+impl Probes {
+    pub fn new(store: Arc<dyn ObjectStore>) -> Probes {
+        Probes { store }
+    }
+}
+
+#[async_trait]
+impl Service for Probes {
+    async fn answer(&self, request: Request) -> Result<Response, Request> {
+        match probe(&request.head) {
+            Some(probe) => Ok(report(probe, &self.store.health().await)),
+            None => Err(request),
+        }
+    }
+
+    fn serves_when_full(&self) -> bool {
+        true
+    }
+}
+
+fn probe(head: &Head) -> Option<Probe> {
+    if ![Method::GET, Method::HEAD].contains(&head.method)
+        || head.headers.contains_key(header::AUTHORIZATION)
+    {
+        return None;
+    }
+    let target = head.address.target.as_ref().ok()?;
+    let name = match target.bucket.as_str() {
+        "health" => target.key.as_str(),
+        "minio" => target.key.strip_prefix("health/")?,
+        _ => return None,
+    };
+    let query = &head.query;
+    if !query.is_valid() || query.has("X-Amz-Signature") || query.has("Signature") {
+        return None;
+    }
+    match name {
+        "live" => Some(Probe::Live),
+        "ready" => Some(Probe::Ready),
+        "cluster" => Some(Probe::Cluster {
+            maintenance: query.get("maintenance") == Some("true"),
+        }),
+        "cluster/read" => Some(Probe::ClusterRead),
+        _ => None,
+    }
+}
+
+fn report(probe: Probe, health: &Health) -> Response {
+    let well = match probe {
+        Probe::Live => true,
+        Probe::Ready | Probe::ClusterRead => health.can_read,
+        Probe::Cluster { .. } => health.can_write,
+    };
+    let status = match probe {
+        _ if !well => StatusCode::SERVICE_UNAVAILABLE,
+        // All disks are this node's: nothing is left without it.
+        Probe::Cluster { maintenance: true } => StatusCode::PRECONDITION_FAILED,
+        _ => StatusCode::OK,
+    };
+    let mut response = response::empty(status);
+    let headers = response.headers_mut();
+    let online = HeaderValue::from_static(if health.can_read { "online" } else { "offline" });
+    headers.insert(STATUS, online);
+    if let Probe::Cluster { .. } = probe {
+        headers.insert(WRITE_QUORUM, HeaderValue::from(write_quorum(health)));
+    }
+    if let Probe::ClusterRead = probe {
+        headers.insert(READ_QUORUM, HeaderValue::from(health.data_shards));
+    }
+    response
+}
+
+/// How many disks must be there for a write, as those who read the header count: with as much
+/// parity as data one more than the data, so that two halves can't both write.
+fn write_quorum(health: &Health) -> usize {
+    let tie = health.data_shards == health.parity_shards;
+    health.data_shards + usize::from(tie)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::{Head, Health, Method, Probe, probe, report};
+    use crate::http::exchange::Exchange;
+    use crate::http::scheme::Scheme;
+
+    fn head(method: &str, uri: &str) -> Head {
+        let request = http::Request::builder().method(method).uri(uri);
+        let request = request.header("host", "h:9000").body(());
+        let (parts, ()) = request.unwrap().into_parts();
+        let exchange = Exchange::begin(String::new(), None, Scheme::Http, Method::GET, uri);
+        Head::read(parts, "", &["d.test".to_owned()], Arc::new(exchange))
+    }
+
+    #[test]
+    fn probes_are_known_in_both_spellings_and_a_signed_request_is_none() {
+        let find = |method, uri| probe(&head(method, uri));
+        assert_eq!(find("GET", "/minio/health/live"), Some(Probe::Live));
+        assert_eq!(find("HEAD", "/health/live"), Some(Probe::Live));
+        assert_eq!(find("GET", "/minio/health/ready"), Some(Probe::Ready));
+        let cluster = |maintenance| Some(Probe::Cluster { maintenance });
+        assert_eq!(find("GET", "/health/cluster"), cluster(false));
+        let maintenance = "/minio/health/cluster?maintenance=true";
+        assert_eq!(find("GET", maintenance), cluster(true));
+        assert_eq!(
+            find("GET", "/minio/health/cluster/read"),
+            Some(Probe::ClusterRead)
+        );
+        for (method, uri) in [
+            ("PUT", "/health/live"),
+            ("GET", "/health"),
+            ("GET", "/health/other"),
+            ("GET", "/minio/live"),
+            ("GET", "/health/live?X-Amz-Signature=x"),
+        ] {
+            assert_eq!(find(method, uri), None, "{method} {uri}");
+        }
+        let mut signed = head("GET", "/health/live");
+        signed.headers.insert("authorization", "x".parse().unwrap());
+        assert_eq!(probe(&signed), None);
+    }
+
+    #[test]
+    fn a_probe_tells_what_the_store_can_do() {
+        let health = Health {
+            can_read: true,
+            data_shards: 2,
+            parity_shards: 2,
+            ..Health::default()
+        };
+        let cluster = |maintenance| Probe::Cluster { maintenance };
+        assert_eq!(report(Probe::Live, &Health::default()).status(), 200);
+        assert_eq!(report(Probe::Ready, &health).status(), 200);
+        assert_eq!(report(cluster(false), &health).status(), 503);
+        let health = Health {
+            can_write: true,
+            ..health
+        };
+        let response = report(cluster(false), &health);
+        assert_eq!(response.status(), 200);
+        assert_eq!(response.headers()["x-minio-write-quorum"], "3");
+        assert_eq!(report(cluster(true), &health).status(), 412);
+    }
+}

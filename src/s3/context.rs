@@ -1,0 +1,48 @@
+//! What handlers work with.
+
+use std::sync::Arc;
+
+use drystone_store::env::Env;
+use drystone_store::store::{Addition, AdditionOf, ObjectStore};
+use drystone_store::types::Bucket;
+
+use crate::protocol::error::S3Error;
+use crate::protocol::ids::Ids;
+use crate::s3::patience::Patience;
+
+pub struct Context {
+    pub store: Arc<dyn ObjectStore>,
+    pub env: Arc<dyn Env>,
+    pub ids: Arc<Ids>,
+    pub region: String,
+    /// What all paths may begin with; empty, or `/` and what follows.
+    pub path_prefix: String,
+    pub patience: Patience,
+}
+
+impl Context {
+    /// The region that a bucket is in, by its name of today.
+    pub fn region_of<'a>(&'a self, bucket: &'a Bucket) -> &'a str {
+        match bucket.location.as_str() {
+            "" => &self.region,
+            "EU" => "eu-west-1",
+            given => given,
+        }
+    }
+
+    /// Refuses, before any of its bytes are taken, what the bucket's hard quota would refuse
+    /// now. The write itself is held to the quota again, where the order is decided.
+    pub async fn check_quota(
+        &self,
+        bucket: &Bucket,
+        of: AdditionOf,
+        bytes: Option<u64>,
+    ) -> Result<(), S3Error> {
+        if bucket.quota.hard_bytes.is_none() && bucket.quota.hard_objects.is_none() {
+            return Ok(());
+        }
+        let bytes = bytes.unwrap_or_default();
+        let addition = Addition { of, bytes };
+        Ok(self.store.check_quota(bucket.id, addition).await?)
+    }
+}

@@ -1,0 +1,400 @@
+//! The order of a request: limits → route → authenticate → bucket row → authorise → handler.
+//!
+//! Nothing touches the body before the handler, but for a form's fields, which say who sent it. So
+//! a client that waits for `100 Continue` gets it only once it may write; whoever is refused before
+//! gets the answer, and then the connection is closed. A handler that panics answers 500 and harms
+//! nobody else.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex};
+
+use async_trait::async_trait;
+use axum::body::Body as Source;
+use drystone_store::error::{Error, Refusal};
+use futures_util::FutureExt as _;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
+use http_body::Body as _;
+
+use crate::auth::authenticate::Verifier;
+use crate::auth::identity::{Authenticated, Identity, Payload};
+use crate::auth::v4::link;
+use crate::http::admission::{Admission, Place};
+use crate::http::pace::Pace;
+use crate::http::request::{self as http_request, Head};
+use crate::http::service::Service;
+use crate::http::traffic::{Cut, Traffic};
+use crate::http::wire::{Incoming, Outgoing};
+use crate::iam::authorize::Resource;
+use crate::protocol::address::Target;
+use crate::protocol::error::response::ErrorContext;
+use crate::protocol::error::{Code, S3Error};
+use crate::protocol::names;
+use crate::protocol::query::Query;
+use crate::protocol::response::{Body, Response, X_AMZ_BUCKET_REGION};
+use crate::s3::context::Context;
+use crate::s3::form::Form;
+use crate::s3::form::policy::Policy;
+use crate::s3::operation::{self, Operation};
+use crate::s3::request::{Request, X_FORWARDED_PROTO, check_expected_owner};
+use crate::s3::row::{BodyKind, Scope};
+use crate::s3::{rights, route, weight};
+
+/// All headers' names and values together, as AWS bounds them.
+const HEADER_SECTION_BYTES_MAX: usize = 8 << 10;
+/// Headers that count beside a form's fields. Its other parameters must not stand in headers, where
+/// no policy covers them.
+const KEPT_BESIDE_A_FORM: [HeaderName; 5] = [
+    header::HOST,
+    header::IF_MATCH,
+    header::IF_NONE_MATCH,
+    EXPECTED_OWNER,
+    X_FORWARDED_PROTO,
+];
+
+const EXPECTED_OWNER: HeaderName = HeaderName::from_static("x-amz-expected-bucket-owner");
+
+/// Runs the handlers of S3's operations.
+pub struct S3Service {
+    context: Arc<Context>,
+    verifier: Arc<Verifier>,
+    admission: Arc<Admission>,
+    traffic: Arc<Traffic>,
+    /// The least that a client must send of its body.
+    pace: Pace,
+}
+
+/// A request that the table has a row for.
+struct Asked {
+    target: Target,
+    operation: &'static Operation,
+}
+
+/// What an error's XML names of the request.
+struct Subject {
+    bucket: String,
+    key: String,
+    upload_id: String,
+    version_id: String,
+}
+
+impl Subject {
+    fn of(head: &Head) -> Subject {
+        let target = head.address.target.as_ref();
+        let (bucket, key) = target.map_or(("", ""), |target| (&target.bucket, &target.key));
+        // A query that cannot be read names nothing.
+        let query = Some(&head.query).filter(|query| query.is_valid());
+        let asked = |name| query.and_then(|query| query.get(name)).unwrap_or_default();
+        Subject {
+            bucket: bucket.to_owned(),
+            key: key.to_owned(),
+            upload_id: asked("uploadId").to_owned(),
+            version_id: asked("versionId").to_owned(),
+        }
+    }
+}
+
+#[async_trait]
+impl Service for S3Service {
+    /// Every request that is left is S3's.
+    async fn answer(
+        &self,
+        request: http_request::Request,
+    ) -> Result<Response, http_request::Request> {
+        Ok(self.serve(request).await)
+    }
+}
+
+impl S3Service {
+    pub fn new(
+        context: Arc<Context>,
+        verifier: Arc<Verifier>,
+        admission: Arc<Admission>,
+        traffic: Arc<Traffic>,
+        pace: Pace,
+    ) -> S3Service {
+        S3Service {
+            context,
+            verifier,
+            admission,
+            traffic,
+            pace,
+        }
+    }
+
+    /// Answers one request; never fails and never panics.
+    pub async fn serve(&self, request: http_request::Request) -> Response {
+        let within = self.traffic.requests.enter();
+        let http_request::Request { mut head, body } = request;
+        let exchange = head.exchange.clone();
+        let (method, uri) = (head.method.clone(), head.uri.clone());
+        let subject = Subject::of(&head);
+        let never_continued = is_asked_to_continue(&head.headers) && body.is_end_stream();
+        let traffic = self.traffic.clone();
+        let (source, unread) = Incoming::watch(body, self.pace, traffic.clone(), exchange.clone());
+        let asked = match head.address.target.clone() {
+            Ok(target) if method == Method::OPTIONS => {
+                Err(self.refuse_preflight(&target, &head.headers).await)
+            }
+            target => target.and_then(|target| ask(target, &mut head)),
+        };
+        let operation = asked.as_ref().ok().map(|asked| asked.operation.row.name);
+        let result = match asked {
+            Ok(asked) => self.run(asked, head, source).await,
+            Err(error) => Err(error),
+        };
+        let mut code = None;
+        let (mut response, held) = match result {
+            Ok((response, held)) => (response, Some(held)),
+            Err(error) => {
+                let id = &exchange.id;
+                tracing::debug!(request = %id, %method, resource = uri.path(), %error, "refused");
+                if error.code() == Code::SlowDown {
+                    self.traffic.cut(Cut::Busy);
+                }
+                code = Some(error.code().text());
+                let at = ErrorContext {
+                    bucket: &subject.bucket,
+                    key: &subject.key,
+                    upload_id: &subject.upload_id,
+                    version_id: &subject.version_id,
+                    resource: uri.path(),
+                    request_id: id,
+                    host_id: self.context.ids.host_id(),
+                };
+                (error.into_response(&at), None)
+            }
+        };
+        if method == Method::HEAD && !response.status().is_success() {
+            *response.body_mut() = Body::empty();
+        }
+        let closes = never_continued || unread.load(Ordering::Relaxed);
+        let ids = &self.context.ids;
+        ids.finish(response.headers_mut(), &exchange.id, closes);
+        let status = response.status();
+        self.traffic.answered(operation, status, exchange.elapsed());
+        exchange.answered(status);
+        exchange.note(|findings| {
+            findings.operation = operation;
+            (findings.bucket, findings.key) = (subject.bucket, subject.key);
+            findings.error = code;
+        });
+        response.map(|body| Outgoing::watch(body, traffic, exchange, (held, within)))
+    }
+
+    /// Runs the request in its place, and a panic in it becomes an error.
+    async fn run(
+        &self,
+        asked: Asked,
+        head: Head,
+        source: Source,
+    ) -> Result<(Response, Place), S3Error> {
+        let mut place = self.admission.enter().await?;
+        let reads = asked.operation.row.method == Method::GET;
+        let id = head.exchange.id.clone();
+        let steps = self.steps(asked, head, source, &mut place);
+        let response = match AssertUnwindSafe(steps).catch_unwind().await {
+            Ok(result) => result?,
+            Err(_) => {
+                tracing::error!(request = %id, "handler panicked");
+                return Err(S3Error::new(Code::InternalError));
+            }
+        };
+        // What has changed something is answered without another wait.
+        if reads {
+            let bytes = weight::answer_bytes(answer_length(&response));
+            self.admission.reserve(&mut place, bytes).await?;
+        }
+        Ok((response, place))
+    }
+
+    /// The order of a request, from where its operation is known.
+    async fn steps(
+        &self,
+        mut asked: Asked,
+        mut head: Head,
+        mut source: Source,
+        place: &mut Place,
+    ) -> Result<Response, S3Error> {
+        let Operation { row, handler } = asked.operation;
+        let length = source.size_hint().exact();
+        let bytes = match row.copies() {
+            true => weight::body_bytes(BodyKind::Stream, None),
+            false => weight::body_bytes(row.body, length),
+        };
+        self.admission.reserve(place, bytes).await?;
+        let mut fields = None;
+        let who = match row.body {
+            BodyKind::Form => {
+                let mut form = Form::receive(&head.headers, source).await?;
+                let who = self.admit_form(&mut form, &mut asked.target, &mut head)?;
+                (fields, source) = form.into_file()?;
+                who
+            }
+            _ => self.verifier.authenticate(&head, self.context.env.now())?,
+        };
+        if let Some(principal) = who.identity.principal() {
+            let caller = (principal.account.id.0.clone(), principal.user.clone());
+            head.exchange
+                .note(|findings| findings.caller = Some(caller));
+        }
+        let mut request = Request {
+            operation: row,
+            id: head.exchange.id.clone(),
+            identity: who.identity,
+            bucket_name: asked.target.bucket,
+            key: asked.target.key,
+            by_host: asked.target.by_host,
+            path: head.uri.path().to_owned(),
+            scheme: head.scheme(),
+            path_prefix: self.context.path_prefix.clone(),
+            query: head.query,
+            headers: head.headers,
+            form: fields,
+            bucket: None,
+            body: Mutex::new(Some((who.payload, source))),
+        };
+        self.admit(&mut request).await?;
+        handler(self.context.clone(), request).await
+    }
+
+    /// Verifies who signed a form, and that what it asks for is what was signed. From here on it
+    /// is like a PUT of its file: its key is the target's, its fields are the headers.
+    fn admit_form(
+        &self,
+        form: &mut Form,
+        target: &mut Target,
+        head: &mut Head,
+    ) -> Result<Authenticated, S3Error> {
+        target.key = form.fields.key()?.to_owned();
+        let identity = self.verifier.authenticate_form(head, &form.fields)?;
+        if let (Identity::Principal(_), Some(policy)) = (&identity, form.fields.get("policy")) {
+            let policy = Policy::parse(policy)?;
+            let length = policy.check(&form.fields, &target.bucket, self.context.env.now())?;
+            form.allowed_len = length;
+        }
+        let mut headers = form.fields.headers()?;
+        for name in KEPT_BESIDE_A_FORM {
+            if let Some(value) = head.headers.remove(&name) {
+                headers.insert(name, value);
+            }
+        }
+        head.headers = headers;
+        Ok(Authenticated {
+            identity,
+            payload: Payload::Unsigned,
+        })
+    }
+
+    /// A preflight bears no credentials, and no bucket can have CORS rules yet.
+    async fn refuse_preflight(&self, target: &Target, headers: &HeaderMap) -> S3Error {
+        let bad = |message: String| S3Error::new(Code::BadRequest).message(message);
+        if let Err(error) = check_limits(headers) {
+            return error;
+        }
+        if !headers.contains_key(header::ORIGIN) {
+            let message = "Insufficient information. Origin request header needed.";
+            return bad(message.to_owned());
+        }
+        let asked = headers.get(header::ACCESS_CONTROL_REQUEST_METHOD);
+        let asked = asked.map(|value| String::from_utf8_lossy(value.as_bytes()));
+        let method = match asked.as_deref() {
+            None => "OPTIONS",
+            Some(method @ ("GET" | "PUT" | "HEAD" | "POST" | "DELETE")) => method,
+            Some(other) => return bad(format!("Invalid Access-Control-Request-Method: {other}")),
+        };
+        let forbidden = S3Error::new(Code::AccessForbidden)
+            .with("Method", method)
+            .with("ResourceType", resource_type(Scope::of(target)));
+        if Scope::of(target) == Scope::Service {
+            return forbidden;
+        }
+        let found = match self.admission.enter().await {
+            Ok(_place) => self.context.store.bucket(&target.bucket).await,
+            Err(error) => return error,
+        };
+        match found {
+            Ok(_) => forbidden,
+            Err(Error::Refused(Refusal::NoSuchBucket)) => {
+                forbidden.message("CORSResponse: Bucket not found")
+            }
+            Err(error) => error.into(),
+        }
+    }
+
+    /// Finds the bucket and asks whether the caller may.
+    async fn admit(&self, request: &mut Request) -> Result<(), S3Error> {
+        let operation = request.operation;
+        let action = operation.action(request.query.has("versionId"));
+        if operation.scope != Scope::Service {
+            names::check_bucket(&request.bucket_name)?;
+        }
+        if !operation.needs_bucket() {
+            return rights::check(&request.identity, action, Resource::Account);
+        }
+        let bucket = self.context.store.bucket(&request.bucket_name).await?;
+        let resource = Resource::Bucket {
+            owner: &bucket.owner,
+            name: &bucket.name,
+            key: Some(request.key.as_str()).filter(|key| !key.is_empty()),
+        };
+        rights::check(&request.identity, action, resource).map_err(|error| {
+            match operation.name {
+                // Clients ask it for the region alone, so S3 says that whoever asks.
+                "HeadBucket" => error.header(X_AMZ_BUCKET_REGION, self.context.region_of(&bucket)),
+                _ => error,
+            }
+        })?;
+        check_expected_owner(&request.headers, EXPECTED_OWNER.as_str(), &bucket.owner)?;
+        request.bucket = Some(bucket);
+        Ok(())
+    }
+}
+
+/// Finds what is asked for, without a look at who asks.
+fn ask(target: Target, head: &mut Head) -> Result<Asked, S3Error> {
+    link::take_headers_from_link(head);
+    check_limits(&head.headers)?;
+    head.query.check()?;
+    let scope = Scope::of(&target);
+    route::check_marks(&head.method, scope, &head.query, &head.headers)?;
+    let operation = operation::find(&head.method, scope, &head.query, &head.headers)
+        .ok_or_else(|| method_not_allowed(&head.method, scope, &head.query))?;
+    Ok(Asked { target, operation })
+}
+
+fn answer_length(response: &Response) -> u64 {
+    let declared = response.headers().get(header::CONTENT_LENGTH);
+    let declared = declared.and_then(|value| value.to_str().ok()?.parse().ok());
+    let exact = response.body().size_hint().exact();
+    exact.or(declared).unwrap_or(u64::MAX)
+}
+
+fn is_asked_to_continue(headers: &HeaderMap) -> bool {
+    let expect = headers.get(header::EXPECT);
+    expect.is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"))
+}
+
+fn check_limits(headers: &HeaderMap) -> Result<(), S3Error> {
+    let line = |(name, value): (&HeaderName, &HeaderValue)| name.as_str().len() + value.len();
+    if headers.iter().map(line).sum::<usize>() > HEADER_SECTION_BYTES_MAX {
+        return Err(S3Error::new(Code::RequestHeaderSectionTooLarge)
+            .with("MaxSizeAllowed", HEADER_SECTION_BYTES_MAX.to_string()));
+    }
+    Ok(())
+}
+
+fn method_not_allowed(method: &Method, scope: Scope, query: &Query) -> S3Error {
+    S3Error::new(Code::MethodNotAllowed)
+        .with("Method", method.as_str())
+        .with("ResourceType", resource_type(scope))
+        .header(header::ALLOW, operation::methods(scope, query).join(", "))
+}
+
+fn resource_type(scope: Scope) -> &'static str {
+    match scope {
+        Scope::Service => "SERVICE",
+        Scope::Bucket => "BUCKET",
+        Scope::Object => "OBJECT",
+    }
+}
