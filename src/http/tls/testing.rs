@@ -14,6 +14,12 @@ use super::Files;
 
 pub struct Authority(CertifiedIssuer<'static, KeyPair>);
 
+impl Default for Authority {
+    fn default() -> Authority {
+        Authority::new()
+    }
+}
+
 impl Authority {
     pub fn new() -> Authority {
         let mut params = CertificateParams::default();
