@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod circles;
+mod ids;
 mod imports;
 mod layers;
 mod lengths;

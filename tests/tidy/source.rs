@@ -1,5 +1,6 @@
 //! The sources: found, read, and told apart into code, tests and comments.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -56,6 +57,39 @@ impl Source {
         };
         (0..all.len()).find(|at| of_tests(*at)).unwrap_or(all.len())
     }
+
+    /// The comments, each with its line's number: of a `//` line all after the slashes.
+    pub fn comments(&self) -> impl Iterator<Item = (usize, &str)> {
+        let lines = self.text.lines().enumerate();
+        lines.filter_map(|(at, line)| comment(line).map(|comment| (at + 1, comment)))
+    }
+
+    /// The names of all functions, each with its line's number.
+    pub fn functions(&self) -> impl Iterator<Item = (usize, &str)> {
+        let lines = self.text.lines().enumerate();
+        lines.filter_map(|(at, line)| function(line).map(|name| (at + 1, name)))
+    }
+
+    /// The names of all functions that run as tests: by their attribute, or as one of a suite.
+    pub fn tests(&self) -> BTreeSet<&str> {
+        let lines: Vec<&str> = self.text.lines().collect();
+        let mut tests: BTreeSet<&str> = self
+            .functions()
+            .filter(|(line, _)| {
+                let above = lines[..line - 1].iter().rev();
+                above
+                    .map(|line| line.trim())
+                    .take_while(|line| line.starts_with("#[") || line.starts_with("//"))
+                    .any(|line| line == "#[test]" || line.starts_with("#[tokio::test"))
+            })
+            .map(|(_, name)| name)
+            .collect();
+        if let Some((_, suite)) = self.text.split_once("\nsuite! {\n") {
+            let suite = suite.split("\n}\n").next().unwrap();
+            tests.extend(suite.split_whitespace());
+        }
+        tests
+    }
 }
 
 fn without_comment(line: &str) -> &str {
@@ -63,6 +97,14 @@ fn without_comment(line: &str) -> &str {
         return "";
     }
     line.find(" // ").map_or(line, |at| &line[..at])
+}
+
+fn comment(line: &str) -> Option<&str> {
+    let text = match line.trim_start().strip_prefix("//") {
+        Some(text) => text,
+        None => &line[line.find(" // ")? + 3..],
+    };
+    Some(text.trim_start_matches(['/', '!']).trim())
 }
 
 /// The name of the function that a line begins.
@@ -191,4 +233,7 @@ fn code_is_told_from_what_stands_in_it() {
     assert_eq!(function("    pub(crate) async fn a("), Some("a"));
     assert_eq!(function("fn a<T>() {}"), Some("a"));
     assert_eq!(function("// fn a()"), None);
+    assert_eq!(comment("  /// A."), Some("A."));
+    assert_eq!(comment("a(); // b"), Some("b"));
+    assert_eq!(comment("let a = 1;"), None);
 }
