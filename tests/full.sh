@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # Runs what does not fit into CI: the book and the checks of documents and dependencies, a hundred
 # rounds of each race, twenty kills during uploads, a disk replaced under ten thousand objects,
-# crash points on each disk in turn, two hundred power cuts, a minute for each fuzz target, and the
-# benchmarks. The last result is in tests/FULL.md.
+# crash points on each disk in turn, two hundred power cuts, a minute for each fuzz target,
+# ceph/s3-tests where DRYSTONE_S3TESTS names a checkout, and the benchmarks. The last result is in
+# tests/FULL.md.
 set -euo pipefail
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -83,5 +84,11 @@ for nemesis in kill point gone rot swap full clock; do
 done
 say "== fuzzing, a minute for each target"
 tests/fuzz.sh
+if [ -n "${DRYSTONE_S3TESTS:-}" ]; then
+  say "== ceph/s3-tests"
+  tests/conformance/run.sh "$DRYSTONE_S3TESTS"
+else
+  say "== ceph/s3-tests: skipped, as DRYSTONE_S3TESTS names no checkout"
+fi
 say "== benchmarks"
 cargo test --locked --workspace --test it -- --ignored --nocapture --test-threads 1 bench_

@@ -159,7 +159,7 @@ async fn the_root_key_is_told_and_obeyed() {
 }
 
 #[tokio::test]
-async fn a_40_nobody_else_is_told_or_obeyed_anything() {
+async fn a_47_nobody_else_is_told_or_obeyed_anything() {
     let told = Arc::new(Told::default());
     let line = "POST /_admin/v1/disks/replace";
     let body = r#"{"old":"d1"}"#;

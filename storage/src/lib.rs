@@ -3,7 +3,7 @@
 //! Two planes. The **metadata plane** says what exists (`meta`): RocksDB on every disk, replicated
 //! by Raft (`raft`). The **data plane** (`disk`, `shards`) holds the bytes: immutable shards,
 //! written first, that mean nothing until a metadata command names them. `workers` keep both whole.
-//! `engine` joins the two, one file for each operation, behind [`drystone_store::store::ObjectStore`].
+//! `engine` joins the two, one file for each operation, behind the traits of `drystone_store`.
 //!
 //! Nothing here knows HTTP, XML, an S3 header or a policy. Every layout on disk and wire is in
 //! FORMAT.md.

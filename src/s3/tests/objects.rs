@@ -195,7 +195,7 @@ async fn s_11_conditions_on_reads() {
             assert!(got.bytes().is_empty());
         }
     }
-    // W12: what another wrote since is not what the reader began with.
+    // W-12: what another wrote since is not what the reader began with.
     let got = world
         .call("GET /bkt/k")
         .header("if-match", other)

@@ -3,10 +3,10 @@
 
 use std::collections::BTreeSet;
 
-use crate::checker::{Whole, show};
 use crate::history::{Kind, Phase};
 use crate::linear::Op;
 use crate::model::{Act, Condition, Name, Version};
+use crate::whole::{Whole, show};
 
 /// Values that nobody ever asked to write.
 pub fn phantoms(wholes: &[Whole<'_>], written: &BTreeSet<String>) -> Vec<String> {

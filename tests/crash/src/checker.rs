@@ -10,6 +10,7 @@ use crate::cheap;
 use crate::history::{Entry, Event, Kind, Phase};
 use crate::linear::{self, NEVER, Op, Verdict};
 use crate::model::{Act, Condition, Name, State, Version};
+use crate::whole::{Whole, show};
 
 /// One key's window may take this long; more is a failed run.
 const KEY_LIMIT: Duration = Duration::from_secs(120);
@@ -59,15 +60,6 @@ impl Report {
             }
         }
     }
-}
-
-/// One operation as it was recorded, both ends.
-pub struct Whole<'a> {
-    pub asked: &'a Event,
-    pub phase: Phase,
-    pub call: u64,
-    pub end: u64,
-    pub answer: &'a Event,
 }
 
 #[derive(Default)]
@@ -384,26 +376,4 @@ fn count(events: &[Event], wholes: &[Whole<'_>]) -> Report {
         faults: events.iter().filter(installed).count(),
         ..Report::default()
     }
-}
-
-pub fn show(whole: &Whole<'_>) -> String {
-    let Whole { asked, answer, .. } = whole;
-    format!(
-        "op {} client {} {:?} {}/{} {:?} status {:?} etag {:?} version {:?} at {}..{}",
-        asked.op,
-        asked.client,
-        asked.kind,
-        asked.bucket,
-        asked.key,
-        whole.phase,
-        answer.status,
-        answer.etag.as_ref().or(asked.writes.as_ref()),
-        answer.version.as_ref().or(asked.version_in.as_ref()),
-        whole.call / 1000,
-        if whole.end == NEVER {
-            0
-        } else {
-            whole.end / 1000
-        },
-    )
 }

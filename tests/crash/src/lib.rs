@@ -20,4 +20,5 @@ pub mod s3;
 pub mod subject;
 pub mod toy;
 pub mod value;
+mod whole;
 pub mod workload;

@@ -117,6 +117,10 @@ fn version_1_records_are_encoded_as_ever() {
         "01010203ac0204",
     );
     pinned(&OverQuotaRow { since: MODIFIED }, "0103");
+}
+
+#[test]
+fn version_1_records_of_objects_are_encoded_as_ever() {
     pinned(
         &VersionRow {
             id: VersionId::Null,
@@ -198,6 +202,10 @@ fn version_1_records_are_encoded_as_ever() {
         "01aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaac02eeeeeeeeeeeeeeeeeeeeeeeeeeeeeeee02010201020102",
     );
     pinned(&OffsetRow(300), "01ac02");
+}
+
+#[test]
+fn version_1_records_of_uploads_are_encoded_as_ever() {
     pinned(
         &UploadRow {
             id: UploadId(WRITE),
@@ -241,6 +249,10 @@ fn version_1_records_are_encoded_as_ever() {
         },
         "0105016b0201ac020300eeeeeeeeeeeeeeeeeeeeeeeeeeeeeeee02ac020003",
     );
+}
+
+#[test]
+fn version_1_records_of_upkeep_are_encoded_as_ever() {
     pinned(
         &GarbageRow {
             bucket: BUCKET,

@@ -56,9 +56,10 @@ proptest! {
         ..Config::default()
     })]
 
-    /// Alone the model can only be held against itself.
+    /// There is nothing to compare the model with but itself: the audit finds what contradicts
+    /// itself in what the operations left, and a second model finds answers that depend on chance.
     #[test]
-    fn b_33_random_operations_on_the_model(ops in ops()) {
+    fn b_33_the_model_stays_consistent_under_random_operations(ops in ops()) {
         drive(model, &ops);
     }
 }
