@@ -6,13 +6,8 @@
 
 pub mod admin;
 pub mod app;
-pub mod auth;
 pub mod cli;
 pub mod config;
-pub mod http;
-pub mod iam;
 pub mod probes;
 pub mod product;
-pub mod protocol;
-pub mod s3;
 pub mod telemetry;

@@ -6,7 +6,7 @@ use http_body_util::{BodyExt as _, Limited};
 use sha2::{Digest as _, Sha256};
 
 use crate::admin::document::Refused;
-use crate::auth::identity::Payload;
+use drystone_auth::identity::Payload;
 
 const BODY_BYTES_MAX: usize = 64 << 10;
 

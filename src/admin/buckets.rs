@@ -7,7 +7,7 @@ use serde::{Deserialize, Deserializer};
 use serde_json::{Value, json};
 
 use crate::admin::document::Refused;
-use crate::protocol::query::Query;
+use drystone_protocol::query::Query;
 
 /// What of a bucket's quota is changed: a number, `null` for no limit; what is left out stays.
 #[derive(Deserialize)]

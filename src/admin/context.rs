@@ -8,13 +8,13 @@ use drystone_store::store::ObjectStore;
 use http::header;
 
 use crate::admin::document::Refused;
-use crate::auth::authenticate::Verifier;
-use crate::auth::identity::Payload;
-use crate::auth::v4::canonical;
-use crate::http::request::Head;
-use crate::http::tls;
-use crate::protocol::error::{Code, S3Error};
-use crate::protocol::ids::Ids;
+use drystone_auth::authenticate::Verifier;
+use drystone_auth::identity::Payload;
+use drystone_auth::v4::canonical;
+use drystone_http::request::Head;
+use drystone_http::tls;
+use drystone_protocol::error::{Code, S3Error};
+use drystone_protocol::ids::Ids;
 
 pub struct Context {
     pub operator: Arc<dyn Operator>,

@@ -6,8 +6,8 @@ use drystone_store::operator::ReplaceError;
 use http::{HeaderValue, StatusCode, header};
 use serde::{Deserialize, Serialize};
 
-use crate::protocol::error::{Code, S3Error};
-use crate::protocol::response::{self, Response};
+use drystone_protocol::error::{Code, S3Error};
+use drystone_protocol::response::{self, Response};
 
 /// Why nothing was done.
 pub struct Refused {

@@ -17,9 +17,9 @@ use serde_json::json;
 use crate::admin::context::Context;
 use crate::admin::document::{Refused, document, parse};
 use crate::admin::{body, buckets};
-use crate::http::request::Request;
-use crate::http::service::Service;
-use crate::protocol::response::Response;
+use drystone_http::request::Request;
+use drystone_http::service::Service;
+use drystone_protocol::response::Response;
 
 const BUCKET: &str = "_admin";
 const VERSION: &str = "v1/";

@@ -16,10 +16,10 @@ use serde_json::{Value, json};
 use crate::admin::context::Context;
 use crate::admin::minio::quotas::Quotas;
 use crate::admin::service::Admin;
-use crate::auth::sign::Signer;
-use crate::http::service::Service as _;
-use crate::protocol::response::Response;
-use crate::s3::testing::{REGION, World, secret};
+use drystone_auth::sign::Signer;
+use drystone_http::service::Service as _;
+use drystone_protocol::response::Response;
+use drystone_world::{REGION, World, secret};
 
 /// Remembers what it was told.
 #[derive(Default)]

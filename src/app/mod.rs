@@ -22,23 +22,23 @@ use tokio::time::sleep;
 
 use crate::admin;
 use crate::admin::minio::{absent, quotas};
-use crate::auth::authenticate::{Allowed, Verifier};
-use crate::auth::credentials::{AccessKey, Credentials, DuplicateAccessKey, Principal};
 use crate::config::{self, Config, Keys, Secret, Server as Settings, User};
-use crate::http::admission::Admission;
-use crate::http::connection::{self, Port};
-use crate::http::limits::Limits;
-use crate::http::service::{Service, Services};
-use crate::http::tls;
-use crate::http::traffic::Traffic;
-use crate::http::transport::Transport;
 use crate::probes::health::Probes;
 use crate::probes::metrics::{Access, Metrics};
 use crate::product;
-use crate::protocol::ids::Ids;
-use crate::s3;
-use crate::s3::patience::Patience;
-use crate::s3::service::S3Service;
+use drystone_auth::authenticate::{Allowed, Verifier};
+use drystone_auth::credentials::{AccessKey, Credentials, DuplicateAccessKey, Principal};
+use drystone_http::admission::Admission;
+use drystone_http::connection::{self, Port};
+use drystone_http::limits::Limits;
+use drystone_http::service::{Service, Services};
+use drystone_http::tls;
+use drystone_http::traffic::Traffic;
+use drystone_http::transport::Transport;
+use drystone_protocol::ids::Ids;
+use drystone_s3;
+use drystone_s3::patience::Patience;
+use drystone_s3::service::S3Service;
 
 /// Requests under way when the server is told to stop have this long to finish.
 const DRAIN_MAX: Duration = Duration::from_secs(30);
@@ -84,7 +84,9 @@ impl App {
         let env: Arc<dyn Env> = Arc::new(SystemEnv);
         let limits = limits(settings);
         let ids = Arc::new(Ids::new(env.clone()));
-        let traffic = Arc::new(Traffic::new(s3::operation::rows().map(|row| row.name)));
+        let traffic = Arc::new(Traffic::new(
+            drystone_s3::operation::rows().map(|row| row.name),
+        ));
         let transport = Transport::new(
             limits,
             traffic,
@@ -235,7 +237,7 @@ fn services(settings: &Settings, root: &Secret, transport: &Transport, parts: &P
         store: store.clone(),
         ids: transport.ids.clone(),
     };
-    let context = s3::context::Context {
+    let context = drystone_s3::context::Context {
         store: store.clone(),
         env: env.clone(),
         ids: transport.ids.clone(),

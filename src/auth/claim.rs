@@ -1,7 +1,7 @@
 //! What a request says about its signature by Version 4, and how that is refused.
 
-use crate::auth::v4::canonical::{AmzDate, Scope};
-use crate::protocol::error::{Code, S3Error};
+use crate::v4::canonical::{AmzDate, Scope};
+use drystone_protocol::error::{Code, S3Error};
 
 pub const CONTENT_SHA256: &str = "x-amz-content-sha256";
 

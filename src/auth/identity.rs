@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use crate::auth::credentials::Principal;
-use crate::auth::v4::chunks::SignatureChain;
+use crate::credentials::Principal;
+use crate::v4::chunks::SignatureChain;
 
 /// Who a request speaks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,6 +36,29 @@ pub enum Payload {
     },
     /// `aws-chunked` without signatures, with a trailer.
     UnsignedChunks,
+}
+
+impl Payload {
+    pub fn is_chunked(&self) -> bool {
+        matches!(self, Payload::SignedChunks { .. } | Payload::UnsignedChunks)
+    }
+
+    pub fn may_have_trailer(&self) -> bool {
+        match self {
+            Payload::UnsignedChunks => true,
+            Payload::SignedChunks { trailer, .. } => *trailer,
+            Payload::Sha256(_) | Payload::Unsigned => false,
+        }
+    }
+
+    /// Returns the hash that the body must have, or the signatures that its chunks must have.
+    pub fn into_expectations(self) -> (Option<[u8; 32]>, Option<SignatureChain>) {
+        match self {
+            Payload::Sha256(hash) => (Some(hash), None),
+            Payload::SignedChunks { chain, .. } => (None, Some(chain)),
+            Payload::Unsigned | Payload::UnsignedChunks => (None, None),
+        }
+    }
 }
 
 #[derive(Debug)]

@@ -3,8 +3,8 @@
 use http::request::Parts;
 use http::{HeaderMap, Method, Uri};
 
-use crate::http::request::Head;
-use crate::protocol::query::Query;
+use drystone_http::request::Head;
+use drystone_protocol::query::Query;
 
 /// A request as one of its signatures may cover it.
 #[derive(Clone, Copy, Debug)]

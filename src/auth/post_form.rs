@@ -1,17 +1,17 @@
 //! Credentials in the fields of a POST form: its policy is what is signed, by Signature Version 4
 //! or 2. What the policy says is none of this module's business.
 
-use crate::auth::authenticate::{
+use crate::authenticate::{
     Verifier, authorization, does_not_match, two_mechanisms, unknown_key, v2_not_supported,
 };
-use crate::auth::claim::ecdsa_not_implemented;
-use crate::auth::identity::Identity;
-use crate::auth::v2;
-use crate::auth::v4::canonical::{self, ALGORITHM, AmzDate, Scope, ScopeError, SigningKey};
-use crate::auth::v4::link::QueryAuth;
-use crate::http::request::Head;
-use crate::protocol::error::{Code, S3Error};
-use crate::protocol::form_fields::{Fields, missing};
+use crate::claim::ecdsa_not_implemented;
+use crate::identity::Identity;
+use crate::v2;
+use crate::v4::canonical::{self, ALGORITHM, AmzDate, Scope, ScopeError, SigningKey};
+use crate::v4::link::QueryAuth;
+use drystone_http::request::Head;
+use drystone_protocol::error::{Code, S3Error};
+use drystone_protocol::form_fields::{Fields, missing};
 
 /// The fields that make a form one of a version, as errors name them, in the order in which their
 /// absence is noticed.

@@ -11,13 +11,13 @@ use http::request::Parts;
 use http::{HeaderName, HeaderValue, Uri};
 use sha2::{Digest as _, Sha256};
 
-use crate::auth::credentials::Secret;
-use crate::auth::message::Message;
-use crate::auth::v2;
-use crate::auth::v4::canonical::{self, ALGORITHM, AmzDate, Scope, SigningKey, UNSIGNED_PAYLOAD};
-use crate::auth::v4::chunks::{SignatureChain, Trailer};
-use crate::protocol::percent::encode_text;
-use crate::protocol::query::Query;
+use crate::credentials::Secret;
+use crate::message::Message;
+use crate::v2;
+use crate::v4::canonical::{self, ALGORITHM, AmzDate, Scope, SigningKey, UNSIGNED_PAYLOAD};
+use crate::v4::chunks::{SignatureChain, Trailer};
+use drystone_protocol::percent::encode_text;
+use drystone_protocol::query::Query;
 
 /// Headers that a client or a proxy may change on the way.
 const NEVER_SIGNED: [&str; 4] = ["authorization", "connection", "expect", "user-agent"];

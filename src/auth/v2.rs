@@ -13,14 +13,14 @@ use hmac::{Hmac, KeyInit, Mac};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use sha1::Sha1;
 
-use crate::auth::claim::MAX_SKEW_MS;
-use crate::auth::credentials::Secret;
-use crate::auth::message::Message;
-use crate::auth::v4::canonical::{self, AmzDate};
-use crate::http::request::Head;
-use crate::protocol::error::{Code, S3Error};
-use crate::protocol::percent::Decoded;
-use crate::protocol::query::Query;
+use crate::claim::MAX_SKEW_MS;
+use crate::credentials::Secret;
+use crate::message::Message;
+use crate::v4::canonical::{self, AmzDate};
+use drystone_http::request::Head;
+use drystone_protocol::error::{Code, S3Error};
+use drystone_protocol::percent::Decoded;
+use drystone_protocol::query::Query;
 
 /// The Authorization header's first word.
 pub const SCHEME: &str = "AWS";

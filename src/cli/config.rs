@@ -8,7 +8,7 @@ use super::say::say;
 use crate::cli::arguments::ConfigArguments;
 use crate::cli::exit::{EXIT_USAGE, fail};
 use crate::config::{Config, Environment};
-use crate::http::tls;
+use drystone_http::tls;
 
 #[derive(Subcommand)]
 pub(super) enum Verb {

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::config;
-use crate::http::tls::client::{Client, Trust};
+use drystone_http::tls::client::{Client, Trust};
 
 pub(super) struct Endpoint {
     host: String,

@@ -13,7 +13,7 @@ use super::endpoint::Endpoint;
 use crate::cli::arguments::ConfigArguments;
 use crate::cli::exit::{EXIT_FAILED, EXIT_USAGE, fail};
 use crate::config::Environment;
-use crate::http::tls::client::Trust;
+use drystone_http::tls::client::Trust;
 
 const TIMEOUT: Duration = Duration::from_secs(5);
 /// A status line is shorter.

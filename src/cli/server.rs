@@ -14,8 +14,8 @@ use crate::app::App;
 use crate::cli::arguments::ConfigArguments;
 use crate::cli::exit::{EXIT_FAILED, EXIT_USAGE, fail};
 use crate::config::{Config, Environment, Keys};
-use crate::http::tls;
 use crate::{product, telemetry};
+use drystone_http::tls;
 
 #[derive(Args)]
 pub(super) struct Arguments {

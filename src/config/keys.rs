@@ -9,7 +9,7 @@ use rand::RngExt as _;
 
 use super::address::Address;
 use super::error::Error;
-pub use crate::auth::credentials::Secret;
+pub use drystone_auth::credentials::Secret;
 
 const ACCESS_KEY_LEN_MIN: usize = 3;
 const ACCESS_KEY_LEN_MAX: usize = 128;

@@ -24,7 +24,7 @@ use sha2::Sha256;
 use drystone_store::crash::CrashAt;
 
 use self::error::invalid;
-use crate::http::tls;
+use drystone_http::tls;
 
 pub use address::Address;
 pub use environment::Environment;

@@ -14,8 +14,8 @@ use http::header;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
-use crate::http::limits::Limits;
-use crate::protocol::error::{Code, S3Error};
+use crate::limits::Limits;
+use drystone_protocol::error::{Code, S3Error};
 
 /// Memory is counted in units of this much.
 const UNIT_BYTES: u64 = 1 << 10;

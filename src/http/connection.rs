@@ -33,16 +33,16 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
-use crate::http::admission;
-use crate::http::gate::{self, Gate, Refusals};
-use crate::http::head::HEADERS_LEN_MAX;
-use crate::http::pace::Paced;
-use crate::http::scheme::Scheme;
-use crate::http::service::Services;
-use crate::http::traffic::Cut;
-use crate::http::transport::Transport;
-use crate::protocol::error::{Code, S3Error};
-use crate::protocol::response::Response;
+use crate::admission;
+use crate::gate::{self, Gate, Refusals};
+use crate::head::HEADERS_LEN_MAX;
+use crate::pace::Paced;
+use crate::scheme::Scheme;
+use crate::service::Services;
+use crate::traffic::Cut;
+use crate::transport::Transport;
+use drystone_protocol::error::{Code, S3Error};
+use drystone_protocol::response::Response;
 
 /// What a connection may buffer: a whole head, as hyper sees none in pieces.
 const BUFFER_BYTES_MAX: usize = 2 * gate::HEAD_BYTES_MAX;

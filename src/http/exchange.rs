@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use http::{Method, StatusCode};
 
-use crate::http::scheme::Scheme;
+use crate::scheme::Scheme;
 
 /// One request and its answer.
 #[derive(Debug)]

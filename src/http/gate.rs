@@ -17,8 +17,8 @@ use bytes::{Buf as _, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Sleep, sleep};
 
-use crate::http::head::{self, Chunks, Framing};
-use crate::protocol::error::Code;
+use crate::head::{self, Chunks, Framing};
+use drystone_protocol::error::Code;
 
 /// A head longer than this isn't read to its end. Up to it the server answers as S3 does to more
 /// than its 8 KiB of headers; a key may take three times its length, and a link's query as much.

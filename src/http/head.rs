@@ -7,7 +7,7 @@
 
 use http::{HeaderName, Method, Uri, header};
 
-use crate::protocol::error::Code;
+use drystone_protocol::error::Code;
 
 /// Headers of one message: as many as fit into S3's 8 KiB, if they say anything.
 pub const HEADERS_LEN_MAX: usize = 1024;

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use crate::http::pace::Pace;
+use crate::pace::Pace;
 
 /// Memory that requests may take for what they hold, as a part of the machine's.
 const MEMORY_DIVISOR: u64 = 4;

@@ -8,11 +8,11 @@ use std::sync::Arc;
 use axum::body::Body;
 use http::{HeaderMap, Method, Uri};
 
-use crate::http::exchange::Exchange;
-use crate::http::prefix;
-use crate::http::scheme::Scheme;
-use crate::protocol::address::Address;
-use crate::protocol::query::Query;
+use crate::exchange::Exchange;
+use crate::prefix;
+use crate::scheme::Scheme;
+use drystone_protocol::address::Address;
+use drystone_protocol::query::Query;
 
 /// All of a request but its body.
 #[derive(Clone, Debug)]

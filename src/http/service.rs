@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use crate::http::request::Request;
-use crate::protocol::response::Response;
+use crate::request::Request;
+use drystone_protocol::response::Response;
 
 /// Answers the requests that are its own.
 #[async_trait]

@@ -5,15 +5,15 @@ use std::sync::Arc;
 
 use axum::body::Body;
 
-use crate::http::exchange::Exchange;
-use crate::http::limits::Limits;
-use crate::http::request::{Head, Request};
-use crate::http::scheme::Scheme;
-use crate::http::traffic::{Cut, Traffic};
-use crate::protocol::error::S3Error;
-use crate::protocol::error::response::ErrorContext;
-use crate::protocol::ids::Ids;
-use crate::protocol::response::Response;
+use crate::exchange::Exchange;
+use crate::limits::Limits;
+use crate::request::{Head, Request};
+use crate::scheme::Scheme;
+use crate::traffic::{Cut, Traffic};
+use drystone_protocol::error::S3Error;
+use drystone_protocol::error::response::ErrorContext;
+use drystone_protocol::ids::Ids;
+use drystone_protocol::response::Response;
 
 pub struct Transport {
     pub limits: Limits,

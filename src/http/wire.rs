@@ -9,11 +9,11 @@ use axum::BoxError;
 use axum::body::{Body, Bytes};
 use http_body::{Body as _, Frame, SizeHint};
 
-use crate::http::admission::Place;
-use crate::http::exchange::Exchange;
-use crate::http::pace::{Pace, Watch};
-use crate::http::traffic::{Cut, Traffic, Within};
-use crate::protocol::error::{Code, S3Error};
+use crate::admission::Place;
+use crate::exchange::Exchange;
+use crate::pace::{Pace, Watch};
+use crate::traffic::{Cut, Traffic, Within};
+use drystone_protocol::error::{Code, S3Error};
 
 /// A request's body: remembers whether it was read to its end, and ends in an error when it comes
 /// too slowly.

@@ -5,7 +5,7 @@
 
 use drystone_store::types::AccountId;
 
-use crate::auth::identity::Identity;
+use drystone_auth::identity::Identity;
 
 /// What an action is done to.
 #[derive(Clone, Copy, Debug)]
@@ -76,7 +76,7 @@ mod tests {
     use drystone_store::types::Account;
 
     use super::*;
-    use crate::auth::credentials::Principal;
+    use drystone_auth::credentials::Principal;
 
     fn identity(account: &str, is_operator: bool) -> Identity {
         Identity::Principal(Arc::new(Principal {

@@ -10,9 +10,9 @@ use async_trait::async_trait;
 use drystone_store::store::{Health, ObjectStore};
 use http::{HeaderName, HeaderValue, Method, StatusCode, header};
 
-use crate::http::request::{Head, Request};
-use crate::http::service::Service;
-use crate::protocol::response::{self, Response};
+use drystone_http::request::{Head, Request};
+use drystone_http::service::Service;
+use drystone_protocol::response::{self, Response};
 
 const STATUS: HeaderName = HeaderName::from_static("x-minio-server-status");
 const WRITE_QUORUM: HeaderName = HeaderName::from_static("x-minio-write-quorum");
@@ -121,8 +121,8 @@ mod tests {
     use std::sync::Arc;
 
     use super::{Head, Health, Method, Probe, probe, report};
-    use crate::http::exchange::Exchange;
-    use crate::http::scheme::Scheme;
+    use drystone_http::exchange::Exchange;
+    use drystone_http::scheme::Scheme;
 
     fn head(method: &str, uri: &str) -> Head {
         let request = http::Request::builder().method(method).uri(uri);

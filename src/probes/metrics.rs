@@ -14,13 +14,13 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use subtle::ConstantTimeEq as _;
 use tokio::time::timeout;
 
-use crate::auth::credentials::Secret;
-use crate::http::admission::Admission;
-use crate::http::request::{Head, Request};
-use crate::http::service::Service;
-use crate::http::tls;
-use crate::http::traffic::Traffic;
-use crate::protocol::response::{self, Body, Response};
+use drystone_auth::credentials::Secret;
+use drystone_http::admission::Admission;
+use drystone_http::request::{Head, Request};
+use drystone_http::service::Service;
+use drystone_http::tls;
+use drystone_http::traffic::Traffic;
+use drystone_protocol::response::{self, Body, Response};
 
 const PATH: &str = "/metrics";
 const TEXT: HeaderValue = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");

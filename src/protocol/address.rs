@@ -5,9 +5,9 @@
 
 use http::{HeaderMap, Uri, header};
 
-use crate::protocol::error::{Code, S3Error};
-use crate::protocol::names;
-use crate::protocol::percent::decode_once;
+use crate::error::{Code, S3Error};
+use crate::names;
+use crate::percent::decode_once;
 
 /// What a request is about.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -122,8 +122,8 @@ mod tests {
     use http::{HeaderMap, HeaderValue, Uri};
 
     use super::{Address, Target};
-    use crate::protocol::error::S3Error;
-    use crate::protocol::percent::decode_once;
+    use crate::error::S3Error;
+    use crate::percent::decode_once;
 
     fn find(uri: &str, host: &str) -> Result<Target, S3Error> {
         let domains = ["s3.test".to_owned(), "eu.s3.test".to_owned()];

@@ -2,8 +2,8 @@
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-use crate::protocol::error::{Code, S3Error};
-use crate::protocol::names;
+use crate::error::{Code, S3Error};
+use crate::names;
 
 const FILENAME: &str = "${filename}";
 const META_PREFIX: &str = "x-amz-meta-";

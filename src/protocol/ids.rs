@@ -7,7 +7,7 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use drystone_store::env::Env;
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 
-use crate::protocol::response::{X_AMZ_ID_2, X_AMZ_REQUEST_ID};
+use crate::response::{X_AMZ_ID_2, X_AMZ_REQUEST_ID};
 
 /// What answers. The product's name does not go over the wire.
 const SERVER: &str = "S3";

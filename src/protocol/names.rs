@@ -1,6 +1,6 @@
 //! Bucket names, keys and their rules: pure.
 
-use crate::protocol::error::{Code, S3Error};
+use crate::error::{Code, S3Error};
 
 /// A key is at most this long, in bytes of UTF-8.
 const KEY_BYTES_MAX: usize = 1024;

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 
-use crate::protocol::error::{Code, S3Error};
+use crate::error::{Code, S3Error};
 
 /// Everything but RFC 3986's unreserved characters is escaped.
 const RESERVED: &AsciiSet = &NON_ALPHANUMERIC

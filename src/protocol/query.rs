@@ -1,7 +1,7 @@
 //! The query of a request: parsed once, for signatures and handlers alike.
 
-use crate::protocol::error::{Code, S3Error};
-use crate::protocol::percent::Decoded;
+use crate::error::{Code, S3Error};
+use crate::percent::Decoded;
 
 /// A name and what stands behind its `=`.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -8,7 +8,7 @@ use time::format_description::BorrowedFormatItem;
 use time::format_description::well_known::{Rfc2822, Rfc3339};
 use time::macros::format_description;
 
-use crate::protocol::xml::write::Writer;
+use crate::xml::write::Writer;
 
 pub type Body = AxumBody;
 pub type Response = http::Response<Body>;

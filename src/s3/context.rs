@@ -6,9 +6,9 @@ use drystone_store::env::Env;
 use drystone_store::store::{Addition, AdditionOf, ObjectStore};
 use drystone_store::types::Bucket;
 
-use crate::protocol::error::S3Error;
-use crate::protocol::ids::Ids;
-use crate::s3::patience::Patience;
+use crate::patience::Patience;
+use drystone_protocol::error::S3Error;
+use drystone_protocol::ids::Ids;
 
 pub struct Context {
     pub store: Arc<dyn ObjectStore>,

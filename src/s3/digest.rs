@@ -12,9 +12,9 @@ use md5::Md5;
 use sha2::{Digest as _, Sha256};
 use tokio::task::JoinHandle;
 
-use crate::auth::v4::chunks::SignatureChain;
-use crate::protocol::error::{Code, S3Error};
-use crate::s3::values::checksum::DEFAULT_ALGORITHM;
+use crate::values::checksum::DEFAULT_ALGORITHM;
+use drystone_auth::v4::chunks::SignatureChain;
+use drystone_protocol::error::{Code, S3Error};
 
 /// Handed to a blocking thread once this much is there.
 const BATCH_BYTES: usize = 256 << 10;

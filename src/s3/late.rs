@@ -24,12 +24,12 @@ use futures_util::{FutureExt as _, stream};
 use http::{StatusCode, header};
 use tokio::time::sleep;
 
-use crate::protocol::error::response::ErrorContext;
-use crate::protocol::error::{Code, S3Error};
-use crate::protocol::response::{self, Body, Response};
-use crate::protocol::xml::write::DECLARATION;
-use crate::s3::context::Context;
-use crate::s3::request::Request;
+use crate::context::Context;
+use crate::request::Request;
+use drystone_protocol::error::response::ErrorContext;
+use drystone_protocol::error::{Code, S3Error};
+use drystone_protocol::response::{self, Body, Response};
+use drystone_protocol::xml::write::DECLARATION;
 
 type Outcome = Result<Response, S3Error>;
 

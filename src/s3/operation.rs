@@ -9,13 +9,13 @@ use std::sync::Arc;
 use futures_util::future::BoxFuture;
 use http::{HeaderMap, Method};
 
-use crate::protocol::error::S3Error;
-use crate::protocol::query::Query;
-use crate::protocol::response::Response;
-use crate::s3::context::Context;
-use crate::s3::ops;
-use crate::s3::request::Request;
-use crate::s3::row::{BodyKind, Mark, Row, Scope};
+use crate::context::Context;
+use crate::ops;
+use crate::request::Request;
+use crate::row::{BodyKind, Mark, Row, Scope};
+use drystone_protocol::error::S3Error;
+use drystone_protocol::query::Query;
+use drystone_protocol::response::Response;
 
 pub type Handler = fn(Arc<Context>, Request) -> BoxFuture<'static, Result<Response, S3Error>>;
 
@@ -314,7 +314,7 @@ mod tests {
     use http::{HeaderMap, HeaderValue};
 
     use super::{Mark, Query, Scope, find, methods, rows};
-    use crate::auth::v2;
+    use drystone_auth::v2;
 
     #[test]
     fn what_is_allowed_is_what_the_table_has() {

@@ -9,18 +9,18 @@ use axum::body::Body as Source;
 use drystone_store::types::{AccountId, Bucket, ChecksumAlgorithm, VersionSelector};
 use http::{HeaderMap, HeaderName, header};
 
-use crate::auth::credentials::Principal;
-use crate::auth::identity::{Identity, Payload};
-use crate::http::scheme::Scheme;
-use crate::iam::authorize::Resource;
-use crate::protocol::error::{Code, S3Error};
-use crate::protocol::form_fields::Fields;
-use crate::protocol::query::Query;
-use crate::protocol::xml;
-use crate::protocol::xml::read::Element;
-use crate::s3::body::{self, SmallBody, VerifiedBody};
-use crate::s3::rights;
-use crate::s3::row::{BodyKind, Row};
+use crate::body::{self, SmallBody, VerifiedBody};
+use crate::rights;
+use crate::row::{BodyKind, Row};
+use drystone_auth::credentials::Principal;
+use drystone_auth::identity::{Identity, Payload};
+use drystone_http::scheme::Scheme;
+use drystone_iam::authorize::Resource;
+use drystone_protocol::error::{Code, S3Error};
+use drystone_protocol::form_fields::Fields;
+use drystone_protocol::query::Query;
+use drystone_protocol::xml;
+use drystone_protocol::xml::read::Element;
 
 pub const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 
@@ -185,7 +185,7 @@ pub fn check_expected_owner(
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::parse_version;
-    use crate::protocol::error::Code;
+    use drystone_protocol::error::Code;
 
     #[test]
     fn s_30_a_version_id_that_nobody_gave_out_is_invalid() {

@@ -1,8 +1,8 @@
 //! Rights, as S3 answers about them.
 
-use crate::auth::identity::Identity;
-use crate::iam::authorize::{Decision, Resource, authorize};
-use crate::protocol::error::{Code, S3Error};
+use drystone_auth::identity::Identity;
+use drystone_iam::authorize::{Decision, Resource, authorize};
+use drystone_protocol::error::{Code, S3Error};
 
 /// Refuses what `identity` may not do.
 pub fn check(identity: &Identity, action: &str, resource: Resource<'_>) -> Result<(), S3Error> {

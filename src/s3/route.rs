@@ -2,9 +2,9 @@
 
 use http::{HeaderMap, Method};
 
-use crate::protocol::error::{Code, S3Error};
-use crate::protocol::query::Query;
-use crate::s3::row::Scope;
+use crate::row::Scope;
+use drystone_protocol::error::{Code, S3Error};
+use drystone_protocol::query::Query;
 
 const COPY_SOURCE: &str = "x-amz-copy-source";
 
@@ -53,10 +53,10 @@ mod tests {
     use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
 
     use super::check_marks;
-    use crate::protocol::address::{Address, Target};
-    use crate::protocol::query::Query;
-    use crate::s3::operation;
-    use crate::s3::row::Scope;
+    use crate::operation;
+    use crate::row::Scope;
+    use drystone_protocol::address::{Address, Target};
+    use drystone_protocol::query::Query;
 
     fn target(uri: &Uri, headers: &HeaderMap) -> Target {
         Address::read(uri, headers, &[]).target.unwrap()

@@ -2,8 +2,8 @@
 
 use http::{HeaderMap, Method};
 
-use crate::protocol::address::Target;
-use crate::protocol::query::Query;
+use drystone_protocol::address::Target;
+use drystone_protocol::query::Query;
 
 /// What the request's path names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

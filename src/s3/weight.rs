@@ -1,6 +1,6 @@
 //! How much memory a request may hold, by its body and its answer.
 
-use crate::s3::row::BodyKind;
+use crate::row::BodyKind;
 
 /// Every request: the connection's buffers, headers, a batch of rows.
 const REQUEST_BYTES: u64 = 256 << 10;

@@ -12,8 +12,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use drystone::auth::credentials::Secret;
-use drystone::auth::sign::Signer;
+use drystone_auth::credentials::Secret;
+use drystone_auth::sign::Signer;
 use drystone_store::types::Timestamp;
 use http::Request;
 

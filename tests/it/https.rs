@@ -8,17 +8,17 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::Duration;
 
-use drystone::auth::credentials::Secret;
-use drystone::auth::sign::Signer;
-use drystone::http::tls::Files;
-use drystone::http::tls::client::{Client, Stream, Trust};
+use drystone_auth::credentials::Secret;
+use drystone_auth::sign::Signer;
+use drystone_http::tls::Files;
+use drystone_http::tls::client::{Client, Stream, Trust};
 use drystone_store::env::{Env as _, SystemEnv};
 use http::request::Parts;
 use http::{HeaderName, HeaderValue, Request};
 
-use crate::authority::Authority;
 use crate::clients;
 use crate::server::{ACCESS_KEY, Disks, SECRET_KEY, Server, command, eventually, skipped};
+use drystone_authority::Authority;
 
 const TIMEOUT: Duration = Duration::from_secs(60);
 const NAMES: [&str; 3] = ["localhost", "*.s3.localhost", "127.0.0.1"];
@@ -36,7 +36,8 @@ impl Secure {
     fn fresh(disks: usize, variables: &[(&str, &str)]) -> Secure {
         let disks = Disks::fresh(disks);
         let authority = Authority::new();
-        let files = authority.issue_into(disks.folder(), &NAMES, 90);
+        let (certificate, key) = authority.issue_into(disks.folder(), &NAMES, 90);
+        let files = Files { certificate, key };
         let ca_file = disks.folder().join("ca.pem");
         fs::write(&ca_file, authority.pem()).unwrap();
         let of_tls = variables_of(&files);
@@ -323,7 +324,8 @@ fn s_59_plain_http_is_told_so_and_served_where_it_is_configured() {
 fn s_59_a_pair_that_does_not_fit_is_refused_with_a_sentence() {
     let disks = Disks::fresh(1);
     let authority = Authority::new();
-    let files = authority.issue_into(disks.folder(), &NAMES, 90);
+    let (certificate, key) = authority.issue_into(disks.folder(), &NAMES, 90);
+    let files = Files { certificate, key };
     let (_, stranger) = authority.issue(&NAMES, 90);
     fs::write(&files.key, stranger).unwrap();
     for verb in [&["server"][..], &["config", "check"]] {
@@ -338,7 +340,8 @@ fn s_59_a_pair_that_does_not_fit_is_refused_with_a_sentence() {
         assert!(!disks.path(1).exists(), "nothing was touched");
     }
     // One that fits is fine, and the key's file is to be private.
-    let files = authority.issue_into(disks.folder(), &NAMES, 90);
+    let (certificate, key) = authority.issue_into(disks.folder(), &NAMES, 90);
+    let files = Files { certificate, key };
     let check = || {
         let mut command = command();
         command.args(["config", "check"]).envs(variables_of(&files));

@@ -25,9 +25,4 @@ mod small_disks;
 mod starting;
 mod upkeep_points;
 
-/// The unit tests have the same authority.
-#[path = "../../src/http/tls/testing.rs"]
-mod authority;
-
-use drystone::http::tls::Files;
 use drystone_examiner::s3;

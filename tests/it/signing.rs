@@ -4,9 +4,9 @@ use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::time::Duration;
 
-use drystone::auth::credentials::Secret;
-use drystone::auth::sign::{Signer, SignerV2};
-use drystone::protocol::response::http_date;
+use drystone_auth::credentials::Secret;
+use drystone_auth::sign::{Signer, SignerV2};
+use drystone_protocol::response::http_date;
 use drystone_store::env::{Env as _, SystemEnv};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Request};

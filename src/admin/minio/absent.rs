@@ -11,10 +11,10 @@ use axum::body::Body;
 use drystone_store::store::ObjectStore;
 use http::{HeaderValue, StatusCode, header};
 
-use crate::http::request::Request;
-use crate::http::service::Service;
-use crate::protocol::ids::Ids;
-use crate::protocol::response::{self, Response};
+use drystone_http::request::Request;
+use drystone_http::service::Service;
+use drystone_protocol::ids::Ids;
+use drystone_protocol::response::{self, Response};
 
 const BUCKET: &str = "minio";
 /// What a path begins with, and what it asks for.

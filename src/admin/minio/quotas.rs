@@ -16,9 +16,9 @@ use serde_json::json;
 use crate::admin::body;
 use crate::admin::context::Context;
 use crate::admin::document::{Refused, document, parse};
-use crate::http::request::Request;
-use crate::http::service::Service;
-use crate::protocol::response::{self, Response};
+use drystone_http::request::Request;
+use drystone_http::service::Service;
+use drystone_protocol::response::{self, Response};
 
 const BUCKET: &str = "minio";
 const GET: &str = "admin/v3/get-bucket-quota";

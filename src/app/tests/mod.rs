@@ -4,7 +4,7 @@ mod paths;
 mod probes;
 
 use crate::probes::metrics::{Access, Metrics};
-use crate::s3::testing::World;
+use drystone_world::World;
 
 fn metrics(world: &World, access: Access) -> Metrics {
     Metrics {

@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use super::metrics;
 use crate::admin::minio::absent::Absent;
-use crate::auth::credentials::Secret;
 use crate::probes::metrics::Access;
-use crate::s3::testing::{Listening, World};
+use drystone_auth::credentials::Secret;
+use drystone_world::{Listening, World};
 
 async fn listening(access: Access) -> Listening {
     let world = World::with_bucket().await;

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use tokio::io::AsyncWriteExt as _;
 
-use crate::http::limits::Limits;
 use crate::probes::health::Probes;
-use crate::s3::testing::{Listening, World, read_answer};
+use drystone_http::limits::Limits;
+use drystone_world::{Listening, World, read_answer};
 
 async fn listening(limits: Limits) -> Listening {
     let world = World::limited(limits).await.and_bucket().await;

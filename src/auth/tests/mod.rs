@@ -15,11 +15,11 @@ use super::message::Message;
 use super::sign::Signer;
 use super::v4;
 use super::v4::canonical::{self, AmzDate, EMPTY_SHA256, Scope, SigningKey};
-use crate::http::exchange::Exchange;
-use crate::http::request::Head;
-use crate::http::scheme::Scheme;
-use crate::protocol::error::{Code, S3Error};
-use crate::protocol::query::Query;
+use drystone_http::exchange::Exchange;
+use drystone_http::request::Head;
+use drystone_http::scheme::Scheme;
+use drystone_protocol::error::{Code, S3Error};
+use drystone_protocol::query::Query;
 
 mod examples;
 mod hosts;

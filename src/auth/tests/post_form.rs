@@ -1,8 +1,8 @@
 //! Forms: who signed the policy.
 
 use super::*;
-use crate::auth::sign::SignerV2;
-use crate::protocol::form_fields::Fields;
+use crate::sign::SignerV2;
+use drystone_protocol::form_fields::Fields;
 
 /// The policy of the form that AWS's documentation signs, to the byte.
 const POLICY: &str = "{ \"expiration\": \"2015-12-30T12:00:00.000Z\",\r\n  \

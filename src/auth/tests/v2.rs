@@ -4,7 +4,7 @@ use http::Method;
 use http::header::CONTENT_ENCODING;
 
 use super::*;
-use crate::auth::sign::SignerV2;
+use crate::sign::SignerV2;
 
 /// Method, target, headers, the published time and the published signature.
 type Example = (

@@ -18,10 +18,10 @@ use time::format_description::well_known::{Rfc2822, Rfc3339};
 use time::macros::format_description;
 use time::{OffsetDateTime, PrimitiveDateTime};
 
-use crate::auth::credentials::Secret;
-use crate::auth::message::Message;
-use crate::protocol::percent::{self, Decoded};
-use crate::protocol::query::Query;
+use crate::credentials::Secret;
+use crate::message::Message;
+use drystone_protocol::percent::{self, Decoded};
+use drystone_protocol::query::Query;
 
 pub const ALGORITHM: &str = "AWS4-HMAC-SHA256";
 const TERMINATOR: &str = "aws4_request";

@@ -9,8 +9,8 @@
 
 use bytes::{Buf as _, Bytes};
 
-use crate::auth::v4::canonical::{AmzDate, EMPTY_SHA256, Scope, SigningKey, same_signature};
-use crate::protocol::error::{Code, S3Error};
+use crate::v4::canonical::{AmzDate, EMPTY_SHA256, Scope, SigningKey, same_signature};
+use drystone_protocol::error::{Code, S3Error};
 
 /// A chunk header or trailer line is at most this long.
 const LINE_LEN_MAX: usize = 1024;

@@ -3,11 +3,11 @@
 use drystone_store::types::Timestamp;
 use http::HeaderMap;
 
-use crate::auth::claim::{
+use crate::claim::{
     CONTENT_SHA256, Claim, MAX_SKEW_MS, ecdsa_not_implemented, invalid_content_sha256,
 };
-use crate::auth::v4::canonical::{self, ALGORITHM, AmzDate, Scope};
-use crate::protocol::error::{Code, S3Error};
+use crate::v4::canonical::{self, ALGORITHM, AmzDate, Scope};
+use drystone_protocol::error::{Code, S3Error};
 
 /// The Authorization header's first word, and what follows.
 pub fn scheme(header: &str) -> Result<(&str, &str), S3Error> {

@@ -7,15 +7,15 @@
 use drystone_store::types::Timestamp;
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-use crate::auth::claim::{
+use crate::claim::{
     CONTENT_SHA256, Claim, MAX_SKEW_MS, ecdsa_not_implemented, invalid_content_sha256,
 };
-use crate::auth::v2;
-use crate::auth::v4::canonical::{self, ALGORITHM, AmzDate, Scope, UNSIGNED_PAYLOAD};
-use crate::http::request::Head;
-use crate::protocol::error::{Code, S3Error};
-use crate::protocol::percent::Decoded;
-use crate::protocol::query::Query;
+use crate::v2;
+use crate::v4::canonical::{self, ALGORITHM, AmzDate, Scope, UNSIGNED_PAYLOAD};
+use drystone_http::request::Head;
+use drystone_protocol::error::{Code, S3Error};
+use drystone_protocol::percent::Decoded;
+use drystone_protocol::query::Query;
 
 /// A URL is good for a week at most.
 const EXPIRES_SECONDS_MAX: i64 = 7 * 24 * 3600;

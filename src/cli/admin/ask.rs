@@ -7,9 +7,9 @@ use drystone_store::env::{Env as _, SystemEnv};
 use http::Request;
 use serde_json::Value;
 
-use crate::auth::sign::Signer;
 use crate::cli::endpoint::Endpoint;
 use crate::config::Keys;
+use drystone_auth::sign::Signer;
 
 /// Replacing a disk waits for the metadata.
 const TIMEOUT: Duration = Duration::from_secs(60);

@@ -11,7 +11,7 @@ use super::show::human;
 use crate::cli::exit::{EXIT_USAGE, fail};
 use crate::cli::say::say;
 use crate::config::{self, Environment};
-use crate::protocol::percent::encode_text;
+use drystone_protocol::percent::encode_text;
 
 /// Takes a limit away, where a number would set it.
 const NO_LIMIT: &str = "none";

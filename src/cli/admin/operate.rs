@@ -15,7 +15,7 @@ use crate::cli::endpoint::Endpoint;
 use crate::cli::exit::{EXIT_FAILED, EXIT_USAGE, fail};
 use crate::cli::say::say;
 use crate::config::{Environment, Keys, Layer, load};
-use crate::http::tls::client::Trust;
+use drystone_http::tls::client::Trust;
 
 /// Which server, by which keys, and how its answer is shown.
 #[derive(Args)]

@@ -253,14 +253,14 @@ mod tests {
     use rustls::pki_types::pem::PemObject as _;
 
     use super::*;
-    use crate::http::tls::testing::Authority;
+    use drystone_authority::Authority;
 
     /// Of one who was told of this PEM, about the first certificate of another.
     fn believes(told: &str, shown: &str, name: &str, days: u64) -> bool {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("ca.pem");
         std::fs::write(&file, told).unwrap();
-        let authorities = Authorities::new(Some(&file), &crate::http::tls::provider()).unwrap();
+        let authorities = Authorities::new(Some(&file), &crate::tls::provider()).unwrap();
         let shown = CertificateDer::from_pem_slice(shown.as_bytes()).unwrap();
         let name = ServerName::try_from(name.to_owned()).unwrap();
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);

@@ -249,7 +249,7 @@ impl fmt::Debug for Live {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-    use crate::http::tls::testing::Authority;
+    use drystone_authority::Authority;
 
     fn shown(live: &Live) -> Vec<u8> {
         live.read_state(|state| state.pair.certified.cert[0].to_vec())
@@ -268,7 +268,8 @@ mod tests {
     fn s_59_a_bad_pair_keeps_the_old_and_a_good_one_takes_its_place() {
         let folder = tempfile::tempdir().unwrap();
         let authority = Authority::new();
-        let files = authority.issue_into(folder.path(), &["localhost"], 90);
+        let (certificate, key) = authority.issue_into(folder.path(), &["localhost"], 90);
+        let files = Files { certificate, key };
         let live = Live::open(files.clone()).unwrap();
         let first = shown(&live);
         assert!(!live.read_again(), "nothing has changed");
@@ -343,7 +344,8 @@ mod tests {
     #[test]
     fn s_59_an_end_that_is_near_or_past_is_told() {
         let folder = tempfile::tempdir().unwrap();
-        let files = Authority::new().issue_into(folder.path(), &["localhost"], 90);
+        let (certificate, key) = Authority::new().issue_into(folder.path(), &["localhost"], 90);
+        let files = Files { certificate, key };
         let live = Live::open(files).unwrap();
         let now = SystemTime::now();
         let after = |days: u64| now + Duration::from_secs(days * 86_400);

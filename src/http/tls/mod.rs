@@ -22,7 +22,3 @@ const ALPN: &[u8] = b"http/1.1";
 fn provider() -> Arc<CryptoProvider> {
     Arc::new(aws_lc_rs::default_provider())
 }
-
-#[cfg(test)]
-#[allow(clippy::unwrap_used)]
-pub mod testing;

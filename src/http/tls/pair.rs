@@ -249,7 +249,7 @@ pub(super) fn valid(
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-    use crate::http::tls::testing::Authority;
+    use drystone_authority::Authority;
 
     fn load(certificate: &str, key: &str) -> Result<Pair, String> {
         let folder = tempfile::tempdir().unwrap();

@@ -14,7 +14,7 @@ use drystone_store::types::{Timestamp, VersionId};
 use http::{HeaderName, HeaderValue, StatusCode, header};
 
 pub use self::codes::Code;
-use crate::protocol::response::{X_AMZ_DELETE_MARKER, X_AMZ_VERSION_ID, http_date};
+use crate::response::{X_AMZ_DELETE_MARKER, X_AMZ_VERSION_ID, http_date};
 
 /// One request's error: a code, and what this case adds to it.
 #[derive(Clone, Debug)]

@@ -3,8 +3,8 @@
 use http::header;
 
 use super::{Code, S3Error};
-use crate::protocol::response::{self, Body, Response};
-use crate::protocol::xml::write::Writer;
+use crate::response::{self, Body, Response};
+use crate::xml::write::Writer;
 
 /// Where an error happened: what every error's XML says beside the error itself.
 #[derive(Clone, Copy, Debug, Default)]

@@ -8,7 +8,7 @@ use quick_xml::Reader;
 use quick_xml::escape::resolve_predefined_entity;
 use quick_xml::events::{BytesRef, BytesStart, Event};
 
-use crate::protocol::error::{Code, S3Error};
+use crate::error::{Code, S3Error};
 
 /// S3's own documents are five deep at most.
 const DEPTH_MAX: usize = 32;
@@ -143,8 +143,8 @@ fn resolve(reference: &BytesRef<'_>) -> Result<String, S3Error> {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::{Element, parse};
-    use crate::protocol::error::{Code, S3Error};
-    use crate::protocol::xml::write::Writer;
+    use crate::error::{Code, S3Error};
+    use crate::xml::write::Writer;
 
     fn read(text: &str) -> Result<Element, S3Error> {
         parse(text.as_bytes(), "R")

@@ -18,11 +18,11 @@ use http::{HeaderMap, header};
 use http_body_util::BodyExt as _;
 use sha2::{Digest as _, Sha256};
 
-use crate::auth::identity::Payload;
-use crate::auth::v4::chunks::{Decoder, Event, SignatureChain, Trailer};
-use crate::protocol::error::{Code, S3Error};
-use crate::s3::digest::{Digester, Digests, Wanted};
-use crate::s3::values::checksum::{self, Declared};
+use crate::digest::{Digester, Digests, Wanted};
+use crate::values::checksum::{self, Declared};
+use drystone_auth::identity::Payload;
+use drystone_auth::v4::chunks::{Decoder, Event, SignatureChain, Trailer};
+use drystone_protocol::error::{Code, S3Error};
 
 /// A body being received. Dropping it before its end leaves nothing but the unread rest of the
 /// connection; a `next` that was not driven to its end makes the body unusable.
@@ -143,7 +143,7 @@ impl VerifiedBody {
         }
         let md5 = content_md5(headers)?;
         let length = declared_length(headers, &payload)?;
-        let framing = payload.framing(length);
+        let framing = framing(&payload, length);
         let (sha256, chain) = payload.into_expectations();
         let wanted = Wanted {
             sha256: sha256.is_some(),
@@ -321,35 +321,13 @@ impl Expected {
     }
 }
 
-impl Payload {
-    fn is_chunked(&self) -> bool {
-        matches!(self, Payload::SignedChunks { .. } | Payload::UnsignedChunks)
+fn framing(payload: &Payload, length: Option<u64>) -> Framing {
+    if !payload.is_chunked() {
+        return Framing::Raw;
     }
-
-    fn may_have_trailer(&self) -> bool {
-        match self {
-            Payload::UnsignedChunks => true,
-            Payload::SignedChunks { trailer, .. } => *trailer,
-            Payload::Sha256(_) | Payload::Unsigned => false,
-        }
-    }
-
-    fn framing(&self, length: Option<u64>) -> Framing {
-        if !self.is_chunked() {
-            return Framing::Raw;
-        }
-        let signed = matches!(self, Payload::SignedChunks { .. });
-        let length = length.unwrap_or_default();
-        Framing::Chunked(Decoder::new(signed, self.may_have_trailer(), length))
-    }
-
-    fn into_expectations(self) -> (Option<[u8; 32]>, Option<SignatureChain>) {
-        match self {
-            Payload::Sha256(hash) => (Some(hash), None),
-            Payload::SignedChunks { chain, .. } => (None, Some(chain)),
-            Payload::Unsigned | Payload::UnsignedChunks => (None, None),
-        }
-    }
+    let signed = matches!(payload, Payload::SignedChunks { .. });
+    let length = length.unwrap_or_default();
+    Framing::Chunked(Decoder::new(signed, payload.may_have_trailer(), length))
 }
 
 /// The length of the data: for `aws-chunked` what the client says it is once decoded, never the

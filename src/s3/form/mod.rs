@@ -19,9 +19,9 @@ use http::{HeaderMap, header};
 use http_body::Frame;
 
 use self::multipart::{Event, Reader};
-use crate::protocol::error::{Code, S3Error};
-use crate::protocol::form_fields::Fields;
-use crate::s3::body;
+use crate::body;
+use drystone_protocol::error::{Code, S3Error};
+use drystone_protocol::form_fields::Fields;
 
 /// Everything before the file's first byte, as AWS bounds it. It bounds the number of fields too.
 const FIELDS_BYTES_MAX: u64 = 20 << 10;

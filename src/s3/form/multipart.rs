@@ -7,8 +7,8 @@
 use bytes::{Buf as _, Bytes, BytesMut};
 use memchr::memmem::{self, Finder};
 
-use crate::protocol::error::{Code, S3Error};
-use crate::protocol::percent::Decoded;
+use drystone_protocol::error::{Code, S3Error};
+use drystone_protocol::percent::Decoded;
 
 /// A boundary's length, by RFC 2046.
 const BOUNDARY_LEN_MAX: usize = 70;

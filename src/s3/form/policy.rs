@@ -10,9 +10,9 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use drystone_store::types::Timestamp;
 use serde_json::{Map, Value};
 
-use crate::protocol::error::{Code, S3Error};
-use crate::protocol::form_fields::{Field, Fields};
-use crate::protocol::response;
+use drystone_protocol::error::{Code, S3Error};
+use drystone_protocol::form_fields::{Field, Fields};
+use drystone_protocol::response;
 
 /// Fields that no condition need name: they are the signature's own, or decide nothing. A checksum
 /// can only refuse a file, so that AWS wants it named and we do not.
@@ -289,7 +289,7 @@ mod tests {
     use drystone_store::types::Timestamp;
 
     use super::Policy;
-    use crate::protocol::form_fields::Fields;
+    use drystone_protocol::form_fields::Fields;
 
     const NOW: Timestamp = Timestamp(1_451_347_200_000);
 

@@ -4,12 +4,12 @@ use std::sync::Arc;
 
 use http::StatusCode;
 
-use crate::protocol::error::S3Error;
-use crate::protocol::response::{self, Response};
-use crate::s3::context::Context;
-use crate::s3::ops::multipart::upload_id;
-use crate::s3::request::Request;
-use crate::s3::values::precondition;
+use crate::context::Context;
+use crate::ops::multipart::upload_id;
+use crate::request::Request;
+use crate::values::precondition;
+use drystone_protocol::error::S3Error;
+use drystone_protocol::response::{self, Response};
 
 pub async fn handle(context: Arc<Context>, request: Request) -> Result<Response, S3Error> {
     let (bucket, key) = (request.bucket(), request.key.as_str());

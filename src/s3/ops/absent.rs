@@ -5,13 +5,13 @@ use std::sync::Arc;
 use drystone_store::types::{Account, AccountId, BucketId, VersionSelector};
 use http::StatusCode;
 
-use crate::protocol::error::{Code, S3Error};
-use crate::protocol::response::{self, Response};
-use crate::protocol::xml;
-use crate::protocol::xml::write::Writer;
-use crate::s3::context::Context;
-use crate::s3::request::Request;
-use crate::s3::values::acl;
+use crate::context::Context;
+use crate::request::Request;
+use crate::values::acl;
+use drystone_protocol::error::{Code, S3Error};
+use drystone_protocol::response::{self, Response};
+use drystone_protocol::xml;
+use drystone_protocol::xml::write::Writer;
 
 /// Reading a document that isn't there, or deleting one of several by an id that none has.
 pub async fn no_document(_: Arc<Context>, request: Request) -> Result<Response, S3Error> {

@@ -8,18 +8,18 @@ use drystone_store::store::{CompleteUpload, CompletedPart, PART_NUMBER_MAX, Writ
 use drystone_store::types::{Checksum, ChecksumAlgorithm, ChecksumType, ETag, Upload, UploadId};
 use http::{HeaderMap, HeaderValue};
 
-use crate::protocol::error::{Code, S3Error};
-use crate::protocol::response::{self, Response};
-use crate::protocol::xml;
-use crate::protocol::xml::read::Element;
-use crate::protocol::xml::write::Writer;
-use crate::s3::context::Context;
-use crate::s3::late;
-use crate::s3::ops::multipart::{bad_part_number, parse_part_number, upload_id};
-use crate::s3::request::Request;
-use crate::s3::values::checksum;
-use crate::s3::values::paging::Encoding;
-use crate::s3::values::precondition;
+use crate::context::Context;
+use crate::late;
+use crate::ops::multipart::{bad_part_number, parse_part_number, upload_id};
+use crate::request::Request;
+use crate::values::checksum;
+use crate::values::paging::Encoding;
+use crate::values::precondition;
+use drystone_protocol::error::{Code, S3Error};
+use drystone_protocol::response::{self, Response};
+use drystone_protocol::xml;
+use drystone_protocol::xml::read::Element;
+use drystone_protocol::xml::write::Writer;
 
 pub async fn handle(context: Arc<Context>, mut request: Request) -> Result<Response, S3Error> {
     let id = upload_id(&request)?;

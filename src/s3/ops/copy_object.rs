@@ -9,18 +9,18 @@ use drystone_store::error::{Error, Refusal};
 use drystone_store::store::{AdditionOf, PART_SIZE_MAX_BYTES, PutObject, Written};
 use drystone_store::types::{Attributes, ByteRange, ChecksumAlgorithm, ChecksumType};
 
-use crate::protocol::error::{Code, S3Error};
-use crate::protocol::response::{self, Response, X_AMZ_VERSION_ID};
-use crate::protocol::xml::write::Writer;
-use crate::s3::body::HashingBody;
-use crate::s3::context::Context;
-use crate::s3::late;
-use crate::s3::request::Request;
-use crate::s3::values::acl;
-use crate::s3::values::attributes;
-use crate::s3::values::checksum::{self, DEFAULT_ALGORITHM};
-use crate::s3::values::copy_source::{CopySource, OpenSource};
-use crate::s3::values::precondition;
+use crate::body::HashingBody;
+use crate::context::Context;
+use crate::late;
+use crate::request::Request;
+use crate::values::acl;
+use crate::values::attributes;
+use crate::values::checksum::{self, DEFAULT_ALGORITHM};
+use crate::values::copy_source::{CopySource, OpenSource};
+use crate::values::precondition;
+use drystone_protocol::error::{Code, S3Error};
+use drystone_protocol::response::{self, Response, X_AMZ_VERSION_ID};
+use drystone_protocol::xml::write::Writer;
 
 /// How often a source that is replaced while it is linked is opened anew.
 const LINK_ATTEMPTS_MAX: usize = 5;

@@ -7,13 +7,13 @@ use drystone_store::store::CreateBucket;
 use drystone_store::types::BucketSetting;
 use http::{StatusCode, header};
 
-use crate::protocol::error::{Code, S3Error};
-use crate::protocol::response::{self, Response, X_AMZ_BUCKET_ARN};
-use crate::protocol::xml;
-use crate::s3::context::Context;
-use crate::s3::request::Request;
-use crate::s3::values::acl;
-use crate::s3::values::tags::{self, BUCKET_TAGS_MAX};
+use crate::context::Context;
+use crate::request::Request;
+use crate::values::acl;
+use crate::values::tags::{self, BUCKET_TAGS_MAX};
+use drystone_protocol::error::{Code, S3Error};
+use drystone_protocol::response::{self, Response, X_AMZ_BUCKET_ARN};
+use drystone_protocol::xml;
 
 /// No region's name is longer.
 const LOCATION_LEN_MAX: usize = 64;

@@ -5,13 +5,13 @@ use std::sync::Arc;
 use drystone_store::store::{AdditionOf, CreateUpload};
 use http::HeaderName;
 
-use crate::protocol::error::S3Error;
-use crate::protocol::response::{self, Response};
-use crate::protocol::xml::write::Writer;
-use crate::s3::context::Context;
-use crate::s3::request::Request;
-use crate::s3::values::attributes;
-use crate::s3::values::checksum;
+use crate::context::Context;
+use crate::request::Request;
+use crate::values::attributes;
+use crate::values::checksum;
+use drystone_protocol::error::S3Error;
+use drystone_protocol::response::{self, Response};
+use drystone_protocol::xml::write::Writer;
 
 const X_AMZ_CHECKSUM_ALGORITHM: HeaderName = HeaderName::from_static("x-amz-checksum-algorithm");
 const X_AMZ_CHECKSUM_TYPE: HeaderName = HeaderName::from_static("x-amz-checksum-type");

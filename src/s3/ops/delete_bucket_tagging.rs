@@ -5,10 +5,10 @@ use std::sync::Arc;
 use drystone_store::types::BucketSetting;
 use http::StatusCode;
 
-use crate::protocol::error::S3Error;
-use crate::protocol::response::{self, Response};
-use crate::s3::context::Context;
-use crate::s3::request::Request;
+use crate::context::Context;
+use crate::request::Request;
+use drystone_protocol::error::S3Error;
+use drystone_protocol::response::{self, Response};
 
 pub async fn handle(context: Arc<Context>, request: Request) -> Result<Response, S3Error> {
     let bucket = request.bucket().id;

@@ -5,11 +5,11 @@ use std::sync::Arc;
 use drystone_store::store::DeleteObject;
 use http::StatusCode;
 
-use crate::protocol::error::S3Error;
-use crate::protocol::response::{self, Response, X_AMZ_DELETE_MARKER, X_AMZ_VERSION_ID};
-use crate::s3::context::Context;
-use crate::s3::request::Request;
-use crate::s3::values::precondition;
+use crate::context::Context;
+use crate::request::Request;
+use crate::values::precondition;
+use drystone_protocol::error::S3Error;
+use drystone_protocol::response::{self, Response, X_AMZ_DELETE_MARKER, X_AMZ_VERSION_ID};
 
 pub async fn handle(context: Arc<Context>, request: Request) -> Result<Response, S3Error> {
     let delete = DeleteObject {

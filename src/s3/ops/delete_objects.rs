@@ -5,15 +5,15 @@ use std::sync::Arc;
 use drystone_store::store::{DELETE_LEN_MAX, DeleteObject, Deleted, WriteCondition};
 use drystone_store::types::{Timestamp, VersionSelector};
 
-use crate::protocol::error::{Code, S3Error};
-use crate::protocol::names;
-use crate::protocol::response::{self, Response};
-use crate::protocol::xml;
-use crate::protocol::xml::read::Element;
-use crate::protocol::xml::write::Writer;
-use crate::s3::context::Context;
-use crate::s3::request::{Request, parse_version};
-use crate::s3::values::precondition;
+use crate::context::Context;
+use crate::request::{Request, parse_version};
+use crate::values::precondition;
+use drystone_protocol::error::{Code, S3Error};
+use drystone_protocol::names;
+use drystone_protocol::response::{self, Response};
+use drystone_protocol::xml;
+use drystone_protocol::xml::read::Element;
+use drystone_protocol::xml::write::Writer;
 
 /// One key of the request.
 struct Item {

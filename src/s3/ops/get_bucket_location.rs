@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use crate::protocol::error::S3Error;
-use crate::protocol::response::{self, Response};
-use crate::protocol::xml::write::Writer;
-use crate::s3::context::Context;
-use crate::s3::request::Request;
+use crate::context::Context;
+use crate::request::Request;
+use drystone_protocol::error::S3Error;
+use drystone_protocol::response::{self, Response};
+use drystone_protocol::xml::write::Writer;
 
 /// The one region that S3 gives no name.
 const UNNAMED: &str = "us-east-1";

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use drystone_store::types::BucketSetting;
 use http::{StatusCode, header};
 
-use crate::protocol::error::{Code, S3Error};
-use crate::protocol::response::{self, Body, Response};
-use crate::s3::context::Context;
-use crate::s3::request::Request;
+use crate::context::Context;
+use crate::request::Request;
+use drystone_protocol::error::{Code, S3Error};
+use drystone_protocol::response::{self, Body, Response};
 
 /// The document is kept as it is answered.
 pub async fn handle(_: Arc<Context>, request: Request) -> Result<Response, S3Error> {

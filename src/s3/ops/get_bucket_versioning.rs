@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use drystone_store::types::Versioning;
 
-use crate::protocol::error::S3Error;
-use crate::protocol::response::{self, Response};
-use crate::protocol::xml::write::Writer;
-use crate::s3::context::Context;
-use crate::s3::request::Request;
+use crate::context::Context;
+use crate::request::Request;
+use drystone_protocol::error::S3Error;
+use drystone_protocol::response::{self, Response};
+use drystone_protocol::xml::write::Writer;
 
 /// A bucket that never was versioned has no status.
 pub async fn handle(_: Arc<Context>, request: Request) -> Result<Response, S3Error> {

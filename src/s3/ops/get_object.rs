@@ -9,14 +9,14 @@ use drystone_store::types::{ByteRange, Checksum, Timestamp};
 use futures_util::stream;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 
-use crate::protocol::error::{Code, S3Error};
-use crate::protocol::response::{self, Body, Response};
-use crate::s3::context::Context;
-use crate::s3::request::Request;
-use crate::s3::values::attributes;
-use crate::s3::values::checksum;
-use crate::s3::values::precondition::{self, READ, Verdict};
-use crate::s3::values::range::{self, Wanted};
+use crate::context::Context;
+use crate::request::Request;
+use crate::values::attributes;
+use crate::values::checksum;
+use crate::values::precondition::{self, READ, Verdict};
+use crate::values::range::{self, Wanted};
+use drystone_protocol::error::{Code, S3Error};
+use drystone_protocol::response::{self, Body, Response};
 
 const X_AMZ_MP_PARTS_COUNT: HeaderName = HeaderName::from_static("x-amz-mp-parts-count");
 

@@ -6,15 +6,15 @@ use drystone_store::store::ObjectHandle;
 use drystone_store::types::Versioning;
 use http::header;
 
-use crate::protocol::error::{Code, S3Error};
-use crate::protocol::response::{self, Response, X_AMZ_VERSION_ID};
-use crate::protocol::xml::write::Writer;
-use crate::s3::context::Context;
-use crate::s3::ops::get_object;
-use crate::s3::request::Request;
-use crate::s3::values::attributes;
-use crate::s3::values::checksum;
-use crate::s3::values::paging;
+use crate::context::Context;
+use crate::ops::get_object;
+use crate::request::Request;
+use crate::values::attributes;
+use crate::values::checksum;
+use crate::values::paging;
+use drystone_protocol::error::{Code, S3Error};
+use drystone_protocol::response::{self, Response, X_AMZ_VERSION_ID};
+use drystone_protocol::xml::write::Writer;
 
 const ATTRIBUTES: [&str; 5] = [
     "ETag",

@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use drystone_store::types::Versioning;
 
-use crate::protocol::error::S3Error;
-use crate::protocol::response::{self, Response, X_AMZ_VERSION_ID};
-use crate::s3::context::Context;
-use crate::s3::request::Request;
-use crate::s3::values::tags;
+use crate::context::Context;
+use crate::request::Request;
+use crate::values::tags;
+use drystone_protocol::error::S3Error;
+use drystone_protocol::response::{self, Response, X_AMZ_VERSION_ID};
 
 pub async fn handle(context: Arc<Context>, request: Request) -> Result<Response, S3Error> {
     let bucket = request.bucket();

@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use http::{HeaderName, StatusCode};
 
-use crate::protocol::error::S3Error;
-use crate::protocol::response::{self, Response, X_AMZ_BUCKET_ARN, X_AMZ_BUCKET_REGION};
-use crate::s3::context::Context;
-use crate::s3::request::Request;
+use crate::context::Context;
+use crate::request::Request;
+use drystone_protocol::error::S3Error;
+use drystone_protocol::response::{self, Response, X_AMZ_BUCKET_ARN, X_AMZ_BUCKET_REGION};
 
 const X_AMZ_ACCESS_POINT_ALIAS: HeaderName = HeaderName::from_static("x-amz-access-point-alias");
 

@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use crate::protocol::error::S3Error;
-use crate::protocol::response::Response;
-use crate::s3::context::Context;
-use crate::s3::ops::get_object::{self, Opened};
-use crate::s3::request::Request;
+use crate::context::Context;
+use crate::ops::get_object::{self, Opened};
+use crate::request::Request;
+use drystone_protocol::error::S3Error;
+use drystone_protocol::response::Response;
 
 pub async fn handle(context: Arc<Context>, request: Request) -> Result<Response, S3Error> {
     match get_object::open(&context, &request).await? {

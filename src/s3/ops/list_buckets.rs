@@ -5,13 +5,13 @@ use std::sync::Arc;
 use drystone_store::store::{ListBuckets, PAGE_LEN_MAX};
 use drystone_store::types::{AccountId, Bucket};
 
-use crate::protocol::error::S3Error;
-use crate::protocol::response::{self, Response, iso_date};
-use crate::protocol::xml::write::Writer;
-use crate::s3::context::Context;
-use crate::s3::ops::listing::Owners;
-use crate::s3::request::Request;
-use crate::s3::values::paging::{self, TokenScope};
+use crate::context::Context;
+use crate::ops::listing::Owners;
+use crate::request::Request;
+use crate::values::paging::{self, TokenScope};
+use drystone_protocol::error::S3Error;
+use drystone_protocol::response::{self, Response, iso_date};
+use drystone_protocol::xml::write::Writer;
 
 pub async fn handle(context: Arc<Context>, request: Request) -> Result<Response, S3Error> {
     let max = paging::buckets_len(request.query.get("max-buckets"))?;

@@ -5,13 +5,13 @@ use std::sync::Arc;
 use drystone_store::store::{ListUploads, UploadPage};
 use drystone_store::types::{Upload, UploadId};
 
-use crate::protocol::error::S3Error;
-use crate::protocol::response::{self, Response, iso_date};
-use crate::protocol::xml::write::Writer;
-use crate::s3::context::Context;
-use crate::s3::ops::listing::{self, Asked, Owners};
-use crate::s3::request::Request;
-use crate::s3::values::paging::Encoding;
+use crate::context::Context;
+use crate::ops::listing::{self, Asked, Owners};
+use crate::request::Request;
+use crate::values::paging::Encoding;
+use drystone_protocol::error::S3Error;
+use drystone_protocol::response::{self, Response, iso_date};
+use drystone_protocol::xml::write::Writer;
 
 pub async fn handle(context: Arc<Context>, request: Request) -> Result<Response, S3Error> {
     let Asked {

@@ -4,13 +4,13 @@ use std::sync::Arc;
 
 use drystone_store::store::ListObjects;
 
-use crate::protocol::error::S3Error;
-use crate::protocol::response::{self, Response, X_AMZ_BUCKET_REGION};
-use crate::protocol::xml::write::Writer;
-use crate::s3::context::Context;
-use crate::s3::ops::listing::{self, Asked, Owners};
-use crate::s3::request::Request;
-use crate::s3::values::paging::{self, TokenScope};
+use crate::context::Context;
+use crate::ops::listing::{self, Asked, Owners};
+use crate::request::Request;
+use crate::values::paging::{self, TokenScope};
+use drystone_protocol::error::S3Error;
+use drystone_protocol::response::{self, Response, X_AMZ_BUCKET_REGION};
+use drystone_protocol::xml::write::Writer;
 
 pub async fn handle(context: Arc<Context>, request: Request) -> Result<Response, S3Error> {
     let Asked {

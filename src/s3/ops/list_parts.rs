@@ -4,15 +4,15 @@ use std::sync::Arc;
 
 use drystone_store::types::UploadedPart;
 
-use crate::protocol::error::S3Error;
-use crate::protocol::response::{self, Response, iso_date};
-use crate::protocol::xml::write::Writer;
-use crate::s3::context::Context;
-use crate::s3::ops::listing::{self, Owners};
-use crate::s3::ops::multipart::upload_id;
-use crate::s3::request::Request;
-use crate::s3::values::checksum;
-use crate::s3::values::paging;
+use crate::context::Context;
+use crate::ops::listing::{self, Owners};
+use crate::ops::multipart::upload_id;
+use crate::request::Request;
+use crate::values::checksum;
+use crate::values::paging;
+use drystone_protocol::error::S3Error;
+use drystone_protocol::response::{self, Response, iso_date};
+use drystone_protocol::xml::write::Writer;
 
 pub async fn handle(context: Arc<Context>, request: Request) -> Result<Response, S3Error> {
     let max = paging::page_len("max-parts", request.query.get("max-parts"))?;

@@ -5,12 +5,12 @@ use std::collections::BTreeMap;
 use drystone_store::store::{ListedObject, ObjectStore};
 use drystone_store::types::{Account, AccountId, ChecksumAlgorithm, ChecksumType};
 
-use crate::protocol::error::S3Error;
-use crate::protocol::response::iso_date;
-use crate::protocol::xml::write::Writer;
-use crate::s3::request::Request;
-use crate::s3::values::acl;
-use crate::s3::values::paging::{self, Encoding};
+use crate::request::Request;
+use crate::values::acl;
+use crate::values::paging::{self, Encoding};
+use drystone_protocol::error::S3Error;
+use drystone_protocol::response::iso_date;
+use drystone_protocol::xml::write::Writer;
 
 /// The class of what names none.
 pub const STANDARD: &str = "STANDARD";

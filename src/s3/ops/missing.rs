@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use crate::protocol::error::S3Error;
-use crate::protocol::response::Response;
-use crate::s3::context::Context;
-use crate::s3::request::Request;
+use crate::context::Context;
+use crate::request::Request;
+use drystone_protocol::error::S3Error;
+use drystone_protocol::response::Response;
 
 pub async fn handle(_: Arc<Context>, request: Request) -> Result<Response, S3Error> {
     Err(S3Error::not_implemented(request.operation.name))

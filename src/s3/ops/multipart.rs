@@ -3,8 +3,8 @@
 use drystone_store::store::PART_NUMBER_MAX;
 use drystone_store::types::UploadId;
 
-use crate::protocol::error::{Code, S3Error};
-use crate::s3::request::Request;
+use crate::request::Request;
+use drystone_protocol::error::{Code, S3Error};
 
 /// An id that was never given out names no upload, whatever it looks like.
 pub fn upload_id(request: &Request) -> Result<UploadId, S3Error> {

@@ -5,18 +5,18 @@ use std::sync::Arc;
 use drystone_store::store::{AdditionOf, Body as _, PutObject, Written};
 use http::{HeaderMap, StatusCode, header};
 
-use crate::protocol::error::S3Error;
-use crate::protocol::form_fields::Fields;
-use crate::protocol::percent::encode_text;
-use crate::protocol::response::{self, Body, Response};
-use crate::protocol::xml;
-use crate::protocol::xml::write::Writer;
-use crate::s3::context::Context;
-use crate::s3::request::Request;
-use crate::s3::values::attributes;
-use crate::s3::values::checksum::{self, DEFAULT_ALGORITHM};
-use crate::s3::values::precondition;
-use crate::s3::values::tags::{self, OBJECT_TAGS_MAX};
+use crate::context::Context;
+use crate::request::Request;
+use crate::values::attributes;
+use crate::values::checksum::{self, DEFAULT_ALGORITHM};
+use crate::values::precondition;
+use crate::values::tags::{self, OBJECT_TAGS_MAX};
+use drystone_protocol::error::S3Error;
+use drystone_protocol::form_fields::Fields;
+use drystone_protocol::percent::encode_text;
+use drystone_protocol::response::{self, Body, Response};
+use drystone_protocol::xml;
+use drystone_protocol::xml::write::Writer;
 
 pub async fn handle(context: Arc<Context>, mut request: Request) -> Result<Response, S3Error> {
     let mut attributes = attributes::read(&request)?;

@@ -5,11 +5,11 @@ use std::sync::Arc;
 use drystone_store::types::Versioning;
 use http::StatusCode;
 
-use crate::protocol::error::{Code, S3Error};
-use crate::protocol::response::{self, Response};
-use crate::protocol::xml::read::Element;
-use crate::s3::context::Context;
-use crate::s3::request::Request;
+use crate::context::Context;
+use crate::request::Request;
+use drystone_protocol::error::{Code, S3Error};
+use drystone_protocol::response::{self, Response};
+use drystone_protocol::xml::read::Element;
 
 pub async fn handle(context: Arc<Context>, mut request: Request) -> Result<Response, S3Error> {
     if request.header("x-amz-mfa").is_some() {

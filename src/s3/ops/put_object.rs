@@ -5,13 +5,13 @@ use std::sync::Arc;
 use drystone_store::store::{AdditionOf, Body as _, PutObject, Written};
 use http::{StatusCode, header};
 
-use crate::protocol::error::S3Error;
-use crate::protocol::response::{self, Response};
-use crate::s3::context::Context;
-use crate::s3::request::Request;
-use crate::s3::values::attributes;
-use crate::s3::values::checksum::{self, DEFAULT_ALGORITHM};
-use crate::s3::values::precondition;
+use crate::context::Context;
+use crate::request::Request;
+use crate::values::attributes;
+use crate::values::checksum::{self, DEFAULT_ALGORITHM};
+use crate::values::precondition;
+use drystone_protocol::error::S3Error;
+use drystone_protocol::response::{self, Response};
 
 pub async fn handle(context: Arc<Context>, mut request: Request) -> Result<Response, S3Error> {
     let put = PutObject {

@@ -6,12 +6,12 @@ use drystone_store::store::{AdditionOf, Body as _};
 use drystone_store::types::UploadedPart;
 use http::{StatusCode, header};
 
-use crate::protocol::error::S3Error;
-use crate::protocol::response::{self, Response};
-use crate::s3::context::Context;
-use crate::s3::ops::multipart::{part_number, upload_id};
-use crate::s3::request::Request;
-use crate::s3::values::checksum;
+use crate::context::Context;
+use crate::ops::multipart::{part_number, upload_id};
+use crate::request::Request;
+use crate::values::checksum;
+use drystone_protocol::error::S3Error;
+use drystone_protocol::response::{self, Response};
 
 pub async fn handle(context: Arc<Context>, mut request: Request) -> Result<Response, S3Error> {
     let number = part_number(&request)?;

@@ -5,16 +5,16 @@ use std::sync::Arc;
 use drystone_store::store::{AdditionOf, PART_SIZE_MAX_BYTES};
 use drystone_store::types::ByteRange;
 
-use crate::protocol::error::{Code, S3Error};
-use crate::protocol::response::{self, Response, iso_date};
-use crate::protocol::xml::write::Writer;
-use crate::s3::body::HashingBody;
-use crate::s3::context::Context;
-use crate::s3::late;
-use crate::s3::ops::multipart::{part_number, upload_id};
-use crate::s3::request::Request;
-use crate::s3::values::checksum;
-use crate::s3::values::copy_source::CopySource;
+use crate::body::HashingBody;
+use crate::context::Context;
+use crate::late;
+use crate::ops::multipart::{part_number, upload_id};
+use crate::request::Request;
+use crate::values::checksum;
+use crate::values::copy_source::CopySource;
+use drystone_protocol::error::{Code, S3Error};
+use drystone_protocol::response::{self, Response, iso_date};
+use drystone_protocol::xml::write::Writer;
 
 pub async fn handle(context: Arc<Context>, request: Request) -> Result<Response, S3Error> {
     late::answer(context, request, copy).await
@@ -114,7 +114,7 @@ mod tests {
     use drystone_store::types::ByteRange;
 
     use super::range;
-    use crate::protocol::error::Code;
+    use drystone_protocol::error::Code;
 
     #[test]
     fn s_20_copy_source_ranges() {

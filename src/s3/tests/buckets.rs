@@ -1,7 +1,7 @@
 //! Buckets and their settings.
 
-use crate::protocol::response::{iso_date, parse_http_date};
-use crate::s3::testing::World;
+use drystone_protocol::response::{iso_date, parse_http_date};
+use drystone_world::World;
 
 fn code(status: u16, code: &str) -> (u16, String) {
     (status, code.to_owned())

@@ -3,10 +3,10 @@
 use drystone_store::checksum::checksum;
 use drystone_store::types::{ChecksumAlgorithm, ChecksumType};
 
-use crate::protocol::xml::read::Element;
-use crate::s3::testing::World;
-use crate::s3::tests::multipart::{big, code, complete, part, start, started, texts};
-use crate::s3::values::checksum::{display, header_name};
+use crate::multipart::{big, code, complete, part, start, started, texts};
+use drystone_protocol::xml::read::Element;
+use drystone_s3::values::checksum::{display, header_name};
+use drystone_world::World;
 
 #[tokio::test]
 async fn s_20_checksums_of_parts_and_of_the_whole() {

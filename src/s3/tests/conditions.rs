@@ -1,6 +1,6 @@
 //! Conditions over HTTP: what AWS takes, what it refuses and in which words.
 
-use crate::s3::testing::{Answer, Call, World};
+use drystone_world::{Answer, Call, World};
 
 const OTHER: &str = "\"ffffffffffffffffffffffffffffffff\"";
 
@@ -138,7 +138,7 @@ async fn s_17_deletes_are_held_to_the_current_version() {
             .ok()
             .await;
         let rows = answer.xml("DeleteResult").children;
-        let told = |row: &crate::protocol::xml::read::Element| {
+        let told = |row: &drystone_protocol::xml::read::Element| {
             row.child_text("Code").unwrap_or("deleted").to_owned()
         };
         rows.iter().map(told).collect::<Vec<_>>()

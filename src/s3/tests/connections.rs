@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
-use crate::http::limits::Limits;
-use crate::http::pace::Pace;
-use crate::s3::testing::{Listening, read_answer, read_to_end};
+use drystone_http::limits::Limits;
+use drystone_http::pace::Pace;
+use drystone_world::{Listening, read_answer, read_to_end};
 
 /// One S3 error and nothing after it.
 #[track_caller]

@@ -3,7 +3,7 @@
 use drystone_store::store::CreateBucket;
 use drystone_store::types::AccountId;
 
-use crate::s3::testing::{Answer, World};
+use drystone_world::{Answer, World};
 
 /// Alice's bucket with an object in it.
 async fn world() -> World {

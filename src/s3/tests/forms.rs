@@ -3,12 +3,12 @@
 use drystone_store::env::{Env as _, SystemEnv};
 use drystone_store::types::Timestamp;
 
-use crate::auth::sign::{Signer, SignerV2};
-use crate::auth::v4::canonical::AmzDate;
-use crate::protocol::response::iso_date;
-use crate::s3::operation::rows;
-use crate::s3::row::{Mark, Scope};
-use crate::s3::testing::{Answer, REGION, World, secret};
+use drystone_auth::sign::{Signer, SignerV2};
+use drystone_auth::v4::canonical::AmzDate;
+use drystone_protocol::response::iso_date;
+use drystone_s3::operation::rows;
+use drystone_s3::row::{Mark, Scope};
+use drystone_world::{Answer, REGION, World, secret};
 
 pub(super) const ALL: &str = r#"{"bucket": "bkt"}, ["starts-with", "$key", ""]"#;
 

@@ -12,12 +12,12 @@ use http::{HeaderMap, HeaderName, HeaderValue, Request};
 use tokio::runtime::{Builder, Runtime};
 
 use super::forms::{ALL, upload};
-use crate::auth::v4::chunks::{Decoder, Event};
-use crate::protocol::xml;
-use crate::s3::form::policy::Policy;
-use crate::s3::testing::{Call, World};
-use crate::s3::values::copy_source::CopySource;
-use crate::s3::values::range::{self, Wanted};
+use drystone_auth::v4::chunks::{Decoder, Event};
+use drystone_protocol::xml;
+use drystone_s3::form::policy::Policy;
+use drystone_s3::values::copy_source::CopySource;
+use drystone_s3::values::range::{self, Wanted};
+use drystone_world::{Call, World};
 
 /// How often a target runs where nothing else is asked for.
 const RUNS: usize = 300;
@@ -232,7 +232,7 @@ fn a_64_fuzz_chunks() {
             };
             let whole = decode(body.len());
             let pieces = decode(usize::from(*piece));
-            let code = |error: crate::protocol::error::S3Error| error.code();
+            let code = |error: drystone_protocol::error::S3Error| error.code();
             let (whole, pieces) = (whole.map_err(code), pieces.map_err(code));
             assert_eq!(whole, pieces);
             assert!(whole.is_err() || whole.is_ok_and(|data| data.len() as u64 <= length));
@@ -414,7 +414,7 @@ fn a_64_fuzz_forms() {
             answering.status(call.body(body));
             let document = edited(&[policy.as_bytes()], &policies, document);
             if let Ok(policy) = Policy::parse(&BASE64.encode(document)) {
-                let fields = crate::protocol::form_fields::Fields::default();
+                let fields = drystone_protocol::form_fields::Fields::default();
                 let now = drystone_store::types::Timestamp(0);
                 // A form without a key is what no policy of ours allows, unless it forgot the key.
                 let _ = policy.check(&fields, "b", now);

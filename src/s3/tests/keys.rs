@@ -3,8 +3,8 @@
 
 use percent_encoding::{NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 
-use crate::protocol::xml::write::Writer;
-use crate::s3::testing::World;
+use drystone_protocol::xml::write::Writer;
+use drystone_world::World;
 
 /// What others have taken for paths, escapes or the ends of strings.
 const TRICKY: [&str; 20] = [

@@ -1,7 +1,7 @@
 //! Listings of keys and versions.
 
-use crate::protocol::xml::read::Element;
-use crate::s3::testing::{Answer, World};
+use drystone_protocol::xml::read::Element;
+use drystone_world::{Answer, World};
 
 async fn world(keys: &[&str]) -> World {
     let world = World::with_bucket().await;

@@ -1,6 +1,6 @@
 //! What is kept beside an object's bytes.
 
-use crate::s3::testing::World;
+use drystone_world::World;
 
 #[tokio::test]
 async fn a_26_metadata_never_becomes_a_header_of_its_own() {

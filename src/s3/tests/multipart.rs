@@ -1,7 +1,7 @@
 //! Uploads in parts.
 
-use crate::protocol::xml::read::Element;
-use crate::s3::testing::{Call, World};
+use drystone_protocol::xml::read::Element;
+use drystone_world::{Call, World};
 
 pub fn code(status: u16, code: &str) -> (u16, String) {
     (status, code.to_owned())

@@ -1,6 +1,6 @@
 //! Objects: written, read, deleted.
 
-use crate::s3::testing::World;
+use drystone_world::World;
 
 #[tokio::test]
 async fn s_10_s_11_what_is_put_is_got_with_all_its_headers() {
@@ -400,7 +400,7 @@ async fn s_16_tags_of_objects() {
         .await;
     let tags = async || {
         let answer = world.call("GET /bkt/k?tagging").ok().await.xml("Tagging");
-        let tag = |tag: &crate::protocol::xml::read::Element| {
+        let tag = |tag: &drystone_protocol::xml::read::Element| {
             let text = |name| tag.child_text(name).unwrap().to_owned();
             format!("{}={}", text("Key"), text("Value"))
         };

@@ -8,8 +8,8 @@ use proptest::collection::{btree_set, vec};
 use proptest::prelude::*;
 use proptest::sample::select;
 
-use crate::protocol::xml::read::Element;
-use crate::s3::testing::World;
+use drystone_protocol::xml::read::Element;
+use drystone_world::World;
 
 const CASES: u32 = 48;
 /// No walk takes more pages; one that never ends fails its comparison.

@@ -5,9 +5,9 @@ use axum::body::Body;
 use drystone_store::env::{Env as _, SystemEnv};
 use http::Request;
 
-use crate::auth::sign::{Signer, SignerV2};
-use crate::http::prefix::with_path;
-use crate::s3::testing::{REGION, World, secret};
+use drystone_auth::sign::{Signer, SignerV2};
+use drystone_http::prefix::with_path;
+use drystone_world::{REGION, World, secret};
 
 const PREFIX: &str = "/s3";
 
@@ -103,7 +103,7 @@ async fn s_05_links_and_version_2_are_signed_over_the_prefix_too() {
 }
 
 fn response_date() -> String {
-    crate::protocol::response::http_date(SystemEnv.now())
+    drystone_protocol::response::http_date(SystemEnv.now())
 }
 
 #[tokio::test]

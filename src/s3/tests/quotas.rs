@@ -3,7 +3,7 @@
 
 use drystone_store::types::QuotaChange;
 
-use crate::s3::testing::World;
+use drystone_world::World;
 
 async fn limited(bytes: Option<u64>, objects: Option<u64>) -> World {
     let world = World::with_bucket().await;

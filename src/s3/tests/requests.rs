@@ -1,8 +1,8 @@
 //! What every request goes through, whatever it asks for.
 
-use crate::s3::operation::rows;
-use crate::s3::row::{Mark, Row, Scope};
-use crate::s3::testing::World;
+use drystone_s3::operation::rows;
+use drystone_s3::row::{Mark, Row, Scope};
+use drystone_world::World;
 
 #[tokio::test]
 async fn a_26_limits_on_headers() {

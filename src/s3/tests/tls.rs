@@ -12,13 +12,13 @@ use tokio::task::JoinHandle;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use crate::http::connection::{self, Port};
-use crate::http::limits::Limits;
-use crate::http::pace::Pace;
-use crate::http::tls::testing::Authority;
-use crate::http::tls::{Files, Live};
-use crate::http::traffic::Traffic;
-use crate::s3::testing::World;
+use drystone_authority::Authority;
+use drystone_http::connection::{self, Port};
+use drystone_http::limits::Limits;
+use drystone_http::pace::Pace;
+use drystone_http::tls::{Files, Live};
+use drystone_http::traffic::Traffic;
+use drystone_world::World;
 
 /// A world that listens with TLS; it stops with its owner.
 struct Listening {
@@ -36,7 +36,8 @@ impl Listening {
         let world = World::limited(limits).await.and_bucket().await;
         let folder = tempfile::tempdir().unwrap();
         let authority = Authority::new();
-        let files = authority.issue_into(folder.path(), &["localhost"], 90);
+        let (certificate, key) = authority.issue_into(folder.path(), &["localhost"], 90);
+        let files = Files { certificate, key };
         let certificate = Live::open(files.clone()).unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();

@@ -1,6 +1,6 @@
 //! Versions, markers and the null version, as clients see them.
 
-use crate::s3::testing::{Answer, World};
+use drystone_world::{Answer, World};
 
 fn id(answer: &Answer) -> String {
     answer.header("x-amz-version-id").to_owned()
@@ -18,7 +18,7 @@ async fn versions(world: &World) -> Vec<(String, String)> {
         .children
         .iter()
         .filter(|child| child.child("VersionId").is_some());
-    let entry = |child: &crate::protocol::xml::read::Element| {
+    let entry = |child: &drystone_protocol::xml::read::Element| {
         let id = child.child_text("VersionId").unwrap().to_owned();
         (id, child.name.clone())
     };

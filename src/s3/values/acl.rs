@@ -6,9 +6,9 @@
 use drystone_store::types::Account;
 use http::HeaderMap;
 
-use crate::protocol::error::{Code, S3Error};
-use crate::protocol::xml::read::Element;
-use crate::protocol::xml::write::{Writer, XSI};
+use drystone_protocol::error::{Code, S3Error};
+use drystone_protocol::xml::read::Element;
+use drystone_protocol::xml::write::{Writer, XSI};
 
 /// The canned ACLs that AWS knows.
 const CANNED: [&str; 8] = [
@@ -101,8 +101,8 @@ mod tests {
     use http::{HeaderMap, HeaderName, HeaderValue};
 
     use super::{check_document, check_headers, document};
-    use crate::protocol::error::Code;
-    use crate::protocol::xml;
+    use drystone_protocol::error::Code;
+    use drystone_protocol::xml;
 
     #[test]
     fn w_16_the_canned_acls_that_say_what_holds_pass() {

@@ -6,13 +6,13 @@ use drystone_store::types::{
 };
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 
-use crate::protocol::encoded_word;
-use crate::protocol::error::{Code, S3Error};
-use crate::protocol::query::Query;
-use crate::protocol::response::{self, X_AMZ_VERSION_ID};
-use crate::s3::request::Request;
-use crate::s3::values::acl;
-use crate::s3::values::tags::{self, OBJECT_TAGS_MAX};
+use crate::request::Request;
+use crate::values::acl;
+use crate::values::tags::{self, OBJECT_TAGS_MAX};
+use drystone_protocol::encoded_word;
+use drystone_protocol::error::{Code, S3Error};
+use drystone_protocol::query::Query;
+use drystone_protocol::response::{self, X_AMZ_VERSION_ID};
 
 const META_PREFIX: &str = "x-amz-meta-";
 /// How many of an object's own metadata have a name that no header can have.
@@ -322,7 +322,7 @@ mod tests {
     use http::{HeaderMap, HeaderName, HeaderValue};
 
     use super::{check_supported, storage_class, system, tags, user};
-    use crate::protocol::error::Code;
+    use drystone_protocol::error::Code;
 
     fn headers(pairs: &[(&str, &str)]) -> HeaderMap {
         let mut headers = HeaderMap::new();

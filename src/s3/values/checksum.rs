@@ -8,8 +8,8 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use drystone_store::types::{Checksum, ChecksumAlgorithm, ChecksumType};
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-use crate::protocol::error::{Code, S3Error};
-use crate::protocol::xml::write::Writer;
+use drystone_protocol::error::{Code, S3Error};
+use drystone_protocol::xml::write::Writer;
 
 /// Stored with an object whose client sent no checksum of its own.
 pub const DEFAULT_ALGORITHM: ChecksumAlgorithm = drystone_store::checksum::DEFAULT.0;

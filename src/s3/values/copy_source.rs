@@ -5,13 +5,13 @@ use drystone_store::store::ObjectHandle;
 use drystone_store::types::{Bucket, VersionId, VersionSelector};
 use http::{HeaderMap, HeaderName};
 
-use crate::protocol::error::{Code, S3Error};
-use crate::protocol::names;
-use crate::protocol::percent::decode_once;
-use crate::protocol::response::{self, Response};
-use crate::s3::context::Context;
-use crate::s3::request::{Request, check_expected_owner, parse_version};
-use crate::s3::values::precondition::{self, COPY_SOURCE};
+use crate::context::Context;
+use crate::request::{Request, check_expected_owner, parse_version};
+use crate::values::precondition::{self, COPY_SOURCE};
+use drystone_protocol::error::{Code, S3Error};
+use drystone_protocol::names;
+use drystone_protocol::percent::decode_once;
+use drystone_protocol::response::{self, Response};
 
 const X_AMZ_COPY_SOURCE_VERSION_ID: HeaderName =
     HeaderName::from_static("x-amz-copy-source-version-id");
@@ -135,7 +135,7 @@ mod tests {
     use http::{HeaderMap, HeaderValue};
 
     use super::CopySource;
-    use crate::protocol::error::S3Error;
+    use drystone_protocol::error::S3Error;
 
     fn read(value: impl AsRef<[u8]>) -> Result<CopySource, S3Error> {
         let mut headers = HeaderMap::new();

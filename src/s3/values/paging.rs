@@ -11,8 +11,8 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use drystone_store::store::PAGE_LEN_MAX;
 use sha2::{Digest as _, Sha256};
 
-use crate::protocol::error::S3Error;
-use crate::protocol::percent::encode_listed;
+use drystone_protocol::error::S3Error;
+use drystone_protocol::percent::encode_listed;
 
 /// The most buckets in one page of ListBuckets, and how many one gets without asking.
 const BUCKETS_LEN_MAX: usize = 10_000;

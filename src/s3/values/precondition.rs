@@ -7,9 +7,9 @@ use drystone_store::store::{ETagCondition, WriteCondition};
 use drystone_store::types::{ETag, Timestamp};
 use http::HeaderMap;
 
-use crate::protocol::error::{Code, S3Error};
-use crate::protocol::response::{parse_http_date, parse_iso_date};
-use crate::s3::request::Request;
+use crate::request::Request;
+use drystone_protocol::error::{Code, S3Error};
+use drystone_protocol::response::{parse_http_date, parse_iso_date};
 
 pub const IF_MATCH_INITIATED: &str = "x-amz-if-match-initiated-time";
 
@@ -226,7 +226,7 @@ mod tests {
     use http::{HeaderMap, HeaderName, HeaderValue};
 
     use super::{COPY_SOURCE, READ, Verdict, check, of_write, parse_tag, range_applies};
-    use crate::protocol::error::Code;
+    use drystone_protocol::error::Code;
 
     const TAG: &str = "\"0123456789abcdef0123456789abcdef\"";
     const OTHER: &str = "\"ffffffffffffffffffffffffffffffff\"";

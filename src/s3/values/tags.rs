@@ -3,9 +3,9 @@
 use drystone_store::error::{Error, Refusal};
 use drystone_store::types::Tags;
 
-use crate::protocol::error::{Code, S3Error};
-use crate::protocol::xml::read::Element;
-use crate::protocol::xml::write::Writer;
+use drystone_protocol::error::{Code, S3Error};
+use drystone_protocol::xml::read::Element;
+use drystone_protocol::xml::write::Writer;
 
 pub const OBJECT_TAGS_MAX: usize = 10;
 pub const BUCKET_TAGS_MAX: usize = 50;
@@ -110,8 +110,8 @@ pub fn document(tags: &Tags) -> Writer {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::{BUCKET_TAGS_MAX, check, document, read};
-    use crate::protocol::error::Code;
-    use crate::protocol::xml;
+    use drystone_protocol::error::Code;
+    use drystone_protocol::xml;
 
     fn tags(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
         let owned = |(key, value): &(&str, &str)| ((*key).to_owned(), (*value).to_owned());

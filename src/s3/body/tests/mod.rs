@@ -11,12 +11,12 @@ use http::{HeaderName, HeaderValue, Request};
 use proptest::prelude::*;
 
 use super::*;
-use crate::auth::authenticate::{Allowed, Verifier};
-use crate::auth::credentials::{AccessKey, Credentials, Principal, Secret};
-use crate::auth::sign::Signer;
-use crate::http::exchange::Exchange;
-use crate::http::request::Head;
-use crate::http::scheme::Scheme;
+use drystone_auth::authenticate::{Allowed, Verifier};
+use drystone_auth::credentials::{AccessKey, Credentials, Principal, Secret};
+use drystone_auth::sign::Signer;
+use drystone_http::exchange::Exchange;
+use drystone_http::request::Head;
+use drystone_http::scheme::Scheme;
 
 mod chunked;
 

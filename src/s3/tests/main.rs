@@ -1,4 +1,5 @@
 //! Whole requests against a server over the reference store.
+#![allow(clippy::unwrap_used)]
 
 mod buckets;
 mod checksums;

@@ -15,10 +15,3 @@ pub mod row;
 pub mod service;
 pub mod values;
 pub mod weight;
-
-#[cfg(test)]
-#[allow(clippy::unwrap_used)]
-pub mod testing;
-#[cfg(test)]
-#[allow(clippy::unwrap_used)]
-mod tests;

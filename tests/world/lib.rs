@@ -1,4 +1,5 @@
 //! A whole server over the reference store, without a socket: for the tests of operations.
+#![allow(clippy::unwrap_used)]
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -15,26 +16,26 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 
-use crate::auth::authenticate::{Allowed, Verifier};
-use crate::auth::credentials::{AccessKey, Credentials, Principal, Secret};
-use crate::auth::sign::Signer;
-use crate::http::admission::Admission;
-use crate::http::connection::{self, Port};
-use crate::http::limits::Limits;
-use crate::http::prefix;
-use crate::http::request;
-use crate::http::scheme::Scheme;
-use crate::http::service::{Service, Services};
-use crate::http::traffic::Traffic;
-use crate::http::transport::Transport;
-use crate::protocol::ids::Ids;
-use crate::protocol::response::Response;
-use crate::protocol::xml;
-use crate::protocol::xml::read::Element;
-use crate::s3::context::Context;
-use crate::s3::operation;
-use crate::s3::patience::Patience;
-use crate::s3::service::S3Service;
+use drystone_auth::authenticate::{Allowed, Verifier};
+use drystone_auth::credentials::{AccessKey, Credentials, Principal, Secret};
+use drystone_auth::sign::Signer;
+use drystone_http::admission::Admission;
+use drystone_http::connection::{self, Port};
+use drystone_http::limits::Limits;
+use drystone_http::prefix;
+use drystone_http::request;
+use drystone_http::scheme::Scheme;
+use drystone_http::service::{Service, Services};
+use drystone_http::traffic::Traffic;
+use drystone_http::transport::Transport;
+use drystone_protocol::ids::Ids;
+use drystone_protocol::response::Response;
+use drystone_protocol::xml;
+use drystone_protocol::xml::read::Element;
+use drystone_s3::context::Context;
+use drystone_s3::operation;
+use drystone_s3::patience::Patience;
+use drystone_s3::service::S3Service;
 
 pub const REGION: &str = "us-east-1";
 /// Each with an account of its own; the first is the operator.

@@ -1,16 +1,15 @@
-//! An authority of a test's own, and what it signs.
+//! A certificate authority for tests, and the certificates that it signs.
+#![allow(clippy::unwrap_used)]
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa,
     KeyPair, KeyUsagePurpose,
 };
 use time::{Duration, OffsetDateTime};
-
-use super::Files;
 
 pub struct Authority(CertifiedIssuer<'static, KeyPair>);
 
@@ -53,16 +52,13 @@ impl Authority {
         (certificate.pem(), key.serialize_pem())
     }
 
-    /// The same in two files, written over those that were there.
-    pub fn issue_into(&self, folder: &Path, names: &[&str], days: i64) -> Files {
+    /// Writes both to two files, over those that were there, and returns the files' paths.
+    pub fn issue_into(&self, folder: &Path, names: &[&str], days: i64) -> (PathBuf, PathBuf) {
         let (certificate, key) = self.issue(names, days);
-        let files = Files {
-            certificate: folder.join("certificate.pem"),
-            key: folder.join("key.pem"),
-        };
-        fs::write(&files.certificate, certificate).unwrap();
-        fs::write(&files.key, key).unwrap();
-        fs::set_permissions(&files.key, fs::Permissions::from_mode(0o600)).unwrap();
+        let files = (folder.join("certificate.pem"), folder.join("key.pem"));
+        fs::write(&files.0, certificate).unwrap();
+        fs::write(&files.1, key).unwrap();
+        fs::set_permissions(&files.1, fs::Permissions::from_mode(0o600)).unwrap();
         files
     }
 }
