@@ -257,7 +257,7 @@ async fn measure_group(name: &'static str, group: &Group, measures: &mut Vec<Mea
         ),
         Measure::gauge(
             "metadata_epoch",
-            "How often the metadata was formed anew after most of its copies were lost.",
+            "The number of recoveries of the metadata after most of its copies were lost.",
             group.epoch() as f64,
         ),
         Measure::gauge(

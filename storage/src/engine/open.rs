@@ -47,7 +47,7 @@ const DEFAULT_CLASS: &str = "STANDARD";
 /// Epochs are raised and garbage is removed this often.
 const GC_EVERY: Duration = Duration::from_secs(600);
 /// A machine's disks may come one after the other as it starts.
-const REFORM_AFTER: Duration = Duration::from_secs(10);
+const RECOVER_AFTER: Duration = Duration::from_secs(10);
 
 /// How a store is opened.
 #[derive(Clone)]
@@ -58,9 +58,9 @@ pub struct Options {
     pub classes: BTreeMap<String, (u8, u8)>,
     pub env: Arc<dyn Env>,
     pub gc_every: Duration,
-    /// Disks that are not here are waited for so long before the metadata is formed anew without
+    /// Disks that are not here are waited for so long before the metadata is recovered without
     /// them.
-    pub reform_after: Duration,
+    pub recover_after: Duration,
     /// A disk that failed is looked at again after this.
     pub renew_after: Duration,
     /// Where a test cuts this engine off.
@@ -74,7 +74,7 @@ impl Options {
             classes: BTreeMap::new(),
             env: Arc::new(SystemEnv),
             gc_every: GC_EVERY,
-            reform_after: REFORM_AFTER,
+            recover_after: RECOVER_AFTER,
             renew_after: RENEW_AFTER,
             crash: Crash::default(),
         }
@@ -224,11 +224,11 @@ async fn open_metadata(
         databases.refuse(true)?;
         // Where it is only for databases that are damaged, waiting brings nothing.
         let all_here = lost.is_empty() && databases.hindered.is_empty();
-        let may_reform = waited || (all_here && !databases.broken.is_empty());
+        let may_recover = waited || (all_here && !databases.broken.is_empty());
         let start = if birth {
             Start::Birth
         } else {
-            Start::Again { may_reform }
+            Start::Again { may_recover }
         };
         // Each turn but the last finds another database that fails as it is used.
         let started = loop {
@@ -256,11 +256,11 @@ async fn open_metadata(
                 });
             }
             Err(StartError::Standstill(Standstill::NoMajority)) if !waited => {
-                tracing::error!(up = databases.ready.len(), given, wait = ?options.reform_after,
+                tracing::error!(up = databases.ready.len(), given, wait = ?options.recover_after,
                     "most copies of the metadata are missing: waiting for their disks, and then \
                      going on from the others alone");
                 drop(databases);
-                tokio::time::sleep(options.reform_after).await;
+                tokio::time::sleep(options.recover_after).await;
                 waited = true;
             }
             Err(error) => {

@@ -235,7 +235,7 @@ mod tests {
         let directories: Vec<PathBuf> = (0..4).map(|n| root.join(n.to_string())).collect();
         Options {
             renew_after,
-            reform_after: Duration::from_millis(100),
+            recover_after: Duration::from_millis(100),
             ..Options::new(directories)
         }
     }

@@ -166,7 +166,7 @@ async fn watch(disk: Arc<dyn Disk>, groups: Groups, disks: Arc<Disks>, failed: A
     }
     groups.system.replica_lost(disk.id());
     groups.objects.replica_lost(disk.id());
-    match groups.reform_if_lost().await {
+    match groups.recover_if_lost().await {
         Ok(true) => tracing::warn!("the metadata goes on from the disks that are left"),
         Ok(false) => {}
         Err(error) => tracing::error!(%error, "the metadata does not go on"),

@@ -44,7 +44,7 @@ pub fn look(disks: &[Disk], group: u64) -> Result<Option<Group>> {
         let own = replicas.filter(|replica| replica.group() == group);
         found.extend(own.map(|replica| (disk.directory(), replica.clone())));
     }
-    // Older replicas of a group that was formed anew count no more.
+    // Replicas from before a recovery of the group do not count any more.
     let epoch = found.iter().map(|(_, replica)| replica.group_epoch()).max();
     let (mut current, stale): (Vec<_>, Vec<_>) = found
         .into_iter()

@@ -209,7 +209,7 @@ impl Group {
         (count(&counts.lost), count(&counts.made))
     }
 
-    /// How often the group was formed anew from what was left of it.
+    /// The number of recoveries of the group.
     pub fn epoch(&self) -> u64 {
         self.0.members.standing().epoch()
     }

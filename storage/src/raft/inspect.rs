@@ -55,7 +55,7 @@ impl Replica {
         self.row.group.0
     }
 
-    /// How often its group was formed anew.
+    /// The number of recoveries of its group.
     pub fn group_epoch(&self) -> u64 {
         self.row.epoch
     }

@@ -19,7 +19,7 @@ pub const GROUPS: [GroupId; 2] = [SYSTEM_GROUP, OBJECT_GROUP];
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ReplicaRow {
     pub group: GroupId,
-    /// Raised by each reform of the group; replicas of an older one are no voters any more.
+    /// Raised by each recovery of the group; replicas of an older one are no voters any more.
     pub epoch: u64,
     pub state: StateId,
 }

@@ -1,5 +1,5 @@
-//! What a start does with the disks that are here: whom it trusts, whether the metadata must be
-//! formed anew, and who begins with which replicas.
+//! The decisions of a start: which disks it trusts, whether the metadata must be recovered, and
+//! which disks begin with which replicas.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -72,15 +72,15 @@ fn survivors(looks: &[&Look]) -> Vec<Survivors> {
 /// What to do with the disks that are trusted.
 pub(super) struct Decision {
     pub past: Past,
-    /// A majority is missing, or a reform was cut.
-    reform: bool,
+    /// A majority is missing, or a recovery was cut.
+    must_recover: bool,
     trusts: BTreeMap<DiskId, Trust>,
 }
 
 impl Decision {
-    /// Whether the disk has prepared the reform that the others have declared after its own last.
+    /// Whether the disk has prepared the recovery that the others have declared after its own last.
     fn is_late(&self, look: &Look) -> bool {
-        let next = self.past.reforms.get(look.epoch() as usize);
+        let next = self.past.recoveries.get(look.epoch() as usize);
         let own = look.witness.own.as_ref();
         let preparing = own.and_then(|own| own.preparing.as_ref());
         preparing.is_some_and(|preparing| Some(&preparing.id) == next)
@@ -90,19 +90,19 @@ impl Decision {
 fn decide(
     looks: &[&Look],
     present: &BTreeSet<DiskId>,
-    may_reform: bool,
+    may_recover: bool,
 ) -> Result<Decision, Standstill> {
     let witnesses = looks
         .iter()
         .map(|look| (look.disk.id, look.witness.clone()));
     let past = recover::past(&witnesses.collect(), present)?;
-    let epoch = past.reforms.len() as u64;
-    let mut reform = past.resumed.is_some();
+    let epoch = past.recoveries.len() as u64;
+    let mut must_recover = past.resumed.is_some();
     for group in survivors(looks) {
         match group.strength(epoch) {
             _ if past.resumed.is_some() && group.is_formed(epoch + 1) => {}
             Strength::Majority => {}
-            Strength::Enough(_) => reform = true,
+            Strength::Enough(_) => must_recover = true,
             Strength::TooFew {
                 here,
                 needed,
@@ -116,11 +116,11 @@ fn decide(
             }
         }
     }
-    match reform && past.resumed.is_none() && !may_reform {
+    match must_recover && past.resumed.is_none() && !may_recover {
         true => Err(Standstill::NoMajority),
         false => Ok(Decision {
             past,
-            reform,
+            must_recover,
             trusts: BTreeMap::new(),
         }),
     }
@@ -132,7 +132,7 @@ fn decide(
 fn decide_whom(
     looks: &[Look],
     present: &BTreeSet<DiskId>,
-    may_reform: bool,
+    may_recover: bool,
 ) -> Result<(Decision, Vec<DiskId>), Standstill> {
     let witnesses = looks
         .iter()
@@ -143,7 +143,7 @@ fn decide_whom(
         let trusted: Vec<_> = looks.iter().filter(counts).collect();
         let decision = Decision {
             trusts: trusts.clone(),
-            ..decide(&trusted, present, may_reform)?
+            ..decide(&trusted, present, may_recover)?
         };
         Ok((decision, trusted.iter().map(|look| look.disk.id).collect()))
     };
@@ -164,7 +164,7 @@ fn decide_whom(
 pub(super) async fn look_and_decide(
     disks: &[OpenDisk],
     damaged: &mut Vec<(DiskId, String)>,
-    may_reform: bool,
+    may_recover: bool,
 ) -> Result<(Vec<Look>, Decision, Vec<DiskId>), StartError> {
     loop {
         let mut looks = Vec::new();
@@ -177,7 +177,7 @@ pub(super) async fn look_and_decide(
         }
         let mut present: BTreeSet<_> = disks.iter().map(|disk| disk.id).collect();
         present.extend(damaged.iter().map(|(disk, _)| *disk));
-        let (decision, counts) = decide_whom(&looks, &present, may_reform)?;
+        let (decision, counts) = decide_whom(&looks, &present, may_recover)?;
         let trusted = |look: &&Look| counts.contains(&look.disk.id);
         let late: Vec<_> = looks
             .iter()
@@ -190,13 +190,13 @@ pub(super) async fn look_and_decide(
                 .witness
                 .own
                 .as_ref()
-                .map_or(0, |own| own.reforms.len());
+                .map_or(0, |own| own.recoveries.len());
             let same = late.iter().filter(|look| look.epoch() == own as u64);
             let disks: Vec<_> = same.map(|look| look.disk.clone()).collect();
-            recover::declare(&disks, &decision.past.reforms[..=own]).await?;
+            recover::declare(&disks, &decision.past.recoveries[..=own]).await?;
             continue;
         }
-        if !decision.reform {
+        if !decision.must_recover {
             for look in looks.iter().filter(|look| !trusted(look)) {
                 let trust = decision.trusts[&look.disk.id];
                 if matches!(trust, Trust::None | Trust::Poor) {
@@ -207,7 +207,7 @@ pub(super) async fn look_and_decide(
             looks.retain(|look| damaged.iter().all(|(id, _)| *id != look.disk.id));
             return Ok((looks, decision, counts));
         }
-        let epoch = decision.past.reforms.len() as u64;
+        let epoch = decision.past.recoveries.len() as u64;
         let takes_part =
             |look: &&Look| trusted(look) && look.witness.own.is_some() && look.epoch() == epoch;
         let parts: Vec<_> = looks.iter().filter(takes_part).collect();
@@ -216,18 +216,19 @@ pub(super) async fn look_and_decide(
             void_without(&disks, resumed).await?;
         }
         // A disk that fails on the way is found damaged by the next look, and the rest decides.
-        match recover::reform(&disks, &survivors(&parts), &decision.past).await {
-            Ok(reformed) => drop(reformed?),
+        match recover::recover(&disks, &survivors(&parts), &decision.past).await {
+            Ok(recovered) => drop(recovered?),
             Err(error) if disks.iter().any(OpenDisk::has_failed) => {
-                tracing::error!(%error, "a disk failed while the metadata were formed anew");
+                tracing::error!(%error, "a disk failed during a recovery");
             }
             Err(error) => return Err(error.into()),
         }
     }
 }
 
-/// A reform goes on without those who took part in it and cannot be read now. One of them may have
-/// a group formed anew already: if it were to come back as it is, it would lead beside the others.
+/// Marks the databases of the disks that took part in the recovery and cannot be read now as
+/// damaged, as the recovery is completed without them. One of them may have formed a group already:
+/// if it came back as it is, it would lead beside the others.
 async fn void_without(disks: &[OpenDisk], resumed: &Preparing) -> Result<()> {
     let is_here = |id: &&DiskId| disks.iter().any(|disk| disk.id == **id);
     for absent in resumed.disks.iter().filter(|id| !is_here(id)) {
@@ -258,13 +259,13 @@ pub(super) fn divide(
         .filter_map(|look| Some(look.witness.own.as_ref()?.start));
     let standing = Standing {
         start: starts.max().unwrap_or(0) + 1,
-        reforms: past.reforms,
+        recoveries: past.recoveries,
     };
     let (mut rows, mut leftovers) = (Vec::new(), Vec::new());
     for look in looks {
         let own = look.witness.own.as_ref();
         let trusted = counts.contains(&look.disk.id);
-        let in_use = trusted && own.is_some_and(|own| own.reforms == standing.reforms);
+        let in_use = trusted && own.is_some_and(|own| own.recoveries == standing.recoveries);
         let all = look
             .replicas
             .iter()

@@ -1,21 +1,24 @@
-//! Forms the metadata anew from the disks that are left, when a majority of voters is gone.
+//! Recovers the metadata from the disks that are left, when a majority of voters is gone.
 //!
-//! Of V voters every acknowledged entry is on a majority. So any V - majority + 1 of them (2 of 4,
-//! 1 of 2) hold at least one copy of each, and the newest log among them, which may be the longer
-//! but never the older one, holds all. Its replica applies its whole log and starts again as the
-//! only voter, under a new id, with nothing to replicate but what it now is. The store's epoch
-//! rises by one; disks of a lower epoch lose their metadata, and `voters` gives them new replicas.
+//! Every acknowledged entry is on a majority of the V voters. So any V - majority + 1 of them (2 of
+//! 4, 1 of 2) hold at least one copy of each entry, and the newest log among them holds all: it may
+//! hold more than was acknowledged, never less. The replica with that log applies all of it and
+//! starts again as the only voter, under a new id. The store's epoch rises by one. Disks of a lower
+//! epoch lose their metadata, and `voters` gives them new replicas.
 //!
-//! The disks that take part agree in two rounds, as any majority of the old voters meets them:
+//! The disks that take part agree in three steps. Any majority of the old voters would include one
+//! of them.
 //!
-//! 1. [`prepare`]: each notes the reform and who takes part. Power goes before all have: one that
-//!    has not is enough to know that nothing was rewritten, and the next start forgets the reform.
-//! 2. [`form_anew`]: one replica of each group, in one batch. Power goes here, with all notes
-//!    written: the next start goes on where this one stopped. A disk that is missing then might
-//!    have seen the reform through and answered from it, or not: the store waits for it.
-//! 3. [`declare`]: each has the reform among its past. Power goes within: as before for those that
-//!    have it not; a disk that has it knows that all was rewritten. Nothing is answered before all
-//!    have it, so that two halves of a store never both go on: they differ in the reform's id.
+//! 1. [`prepare`]: each disk notes the recovery's id and the disks that take part. Power goes before
+//!    all have: one disk without the note is enough to know that nothing was rewritten, and the next
+//!    start forgets the recovery.
+//! 2. [`form_group`]: one replica of each group is rewritten, in one batch. Power goes here, with all
+//!    notes written: the next start continues where this one stopped. A disk that is missing then
+//!    may have completed the recovery and answered requests, so the store waits for it.
+//! 3. [`declare`]: each disk adds the recovery to its history. Power goes within: disks without it
+//!    are where step 2 left them; a disk with it knows that all groups were rewritten. Nothing is
+//!    answered before all disks have it, so that two halves of a store never both go on: the ids of
+//!    their recoveries differ.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -23,7 +26,7 @@ use futures_util::future::try_join_all;
 
 use super::roster::{Preparing, Witness, change_own};
 use crate::meta::states::STATE_FAMILIES;
-use crate::raft::history::ReformId;
+use crate::raft::history::RecoveryId;
 use crate::raft::inspect::{self, Position, Replica};
 use crate::raft::log::{delete_log, put_beginning, run_blocking};
 use crate::raft::place::OpenDisk;
@@ -121,10 +124,10 @@ pub enum Standstill {
     )]
     TwoHalves { one: DiskId, other: DiskId },
     #[error(
-        "the metadata was being formed anew when the store ended, and disk {missing} took part in \
-         it; bring it back"
+        "a recovery of the metadata was in progress when the store ended, and disk {missing} took \
+         part in it; bring it back"
     )]
-    ReformCut { missing: DiskId },
+    RecoveryInterrupted { missing: DiskId },
     #[error(
         "{here} of {voters} copies of the metadata are usable, and {needed} are needed; bring \
          more of the store's disks back"
@@ -134,7 +137,7 @@ pub enum Standstill {
         needed: usize,
         voters: usize,
     },
-    #[error("the metadata has no majority; it can be formed anew from the disks that are here")]
+    #[error("the metadata has no majority; it can be recovered from the disks that are here")]
     NoMajority,
 }
 
@@ -142,7 +145,7 @@ pub enum Standstill {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Past {
     /// The longest past; that of all others is its beginning.
-    pub reforms: Vec<ReformId>,
+    pub recoveries: Vec<RecoveryId>,
     /// One that all who take part and are here have prepared.
     pub resumed: Option<Preparing>,
 }
@@ -157,20 +160,20 @@ pub fn past(
             .iter()
             .filter_map(|(disk, w)| Some((*disk, w.own.as_ref()?)))
     };
-    let Some((leading, longest)) = owns().max_by_key(|(_, own)| own.reforms.len()) else {
+    let Some((leading, longest)) = owns().max_by_key(|(_, own)| own.recoveries.len()) else {
         return Ok(Past {
-            reforms: Vec::new(),
+            recoveries: Vec::new(),
             resumed: None,
         });
     };
-    let reforms = longest.reforms.clone();
-    if let Some((other, _)) = owns().find(|(_, own)| !reforms.starts_with(&own.reforms)) {
+    let recoveries = longest.recoveries.clone();
+    if let Some((other, _)) = owns().find(|(_, own)| !recoveries.starts_with(&own.recoveries)) {
         return Err(Standstill::TwoHalves {
             one: leading,
             other,
         });
     }
-    let current = || owns().filter(|(_, own)| own.reforms == reforms);
+    let current = || owns().filter(|(_, own)| own.recoveries == recoveries);
     let mut resumed = None;
     for (_, own) in current() {
         let Some(preparing) = &own.preparing else {
@@ -184,33 +187,36 @@ pub fn past(
             continue;
         }
         if let Some(missing) = preparing.disks.iter().find(|disk| !present.contains(disk)) {
-            return Err(Standstill::ReformCut { missing: *missing });
+            return Err(Standstill::RecoveryInterrupted { missing: *missing });
         }
         resumed = Some(preparing.clone());
     }
-    Ok(Past { reforms, resumed })
+    Ok(Past {
+        recoveries,
+        resumed,
+    })
 }
 
 /// First round.
 pub async fn prepare(disks: &[OpenDisk], preparing: &Preparing) -> Result<()> {
     let prepare = async |disk: &OpenDisk| -> Result<()> {
         change_own(disk, |own| own.preparing = Some(preparing.clone())).await?;
-        disk.db.crash().pass_disk(DiskPoint::ReformPrepared);
+        disk.db.crash().pass_disk(DiskPoint::RecoveryPrepared);
         Ok(())
     };
     try_join_all(disks.iter().map(prepare)).await?;
     Ok(())
 }
 
-/// Last round. `reforms`: the store's past with this reform as the last.
-pub async fn declare(disks: &[OpenDisk], reforms: &[ReformId]) -> Result<()> {
+/// Last round. `recoveries`: the store's past with this recovery as the last.
+pub async fn declare(disks: &[OpenDisk], recoveries: &[RecoveryId]) -> Result<()> {
     let declare = async |disk: &OpenDisk| -> Result<()> {
         let declared = change_own(disk, |own| {
-            own.reforms = reforms.to_vec();
+            own.recoveries = recoveries.to_vec();
             own.preparing = None;
         });
         declared.await?;
-        disk.db.crash().pass_disk(DiskPoint::ReformDeclared);
+        disk.db.crash().pass_disk(DiskPoint::RecoveryDeclared);
         Ok(())
     };
     try_join_all(disks.iter().map(declare)).await?;
@@ -222,7 +228,7 @@ pub async fn declare(disks: &[OpenDisk], reforms: &[ReformId]) -> Result<()> {
 /// One batch: power leaves the old replica or the new one. What is applied of the old log before
 /// is in the same WAL before it. The vote is as if the new one had voted for itself in a term that
 /// nobody had, so that whatever the old voters still say is of the past.
-pub async fn form_anew(disk: &OpenDisk, replica: &Replica, epoch: u64) -> Result<ReplicaId> {
+pub async fn form_group(disk: &OpenDisk, replica: &Replica, epoch: u64) -> Result<ReplicaId> {
     let whole = replica.clone();
     let applied = tokio::task::spawn_blocking(move || -> Result<LogId> {
         inspect::catch_up(&whole, &whole)?;
@@ -250,9 +256,9 @@ pub async fn form_anew(disk: &OpenDisk, replica: &Replica, epoch: u64) -> Result
         put_membership(db, batch, row.state, &membership);
     })
     .await?;
-    db.crash().pass_disk(DiskPoint::ReformFormed);
+    db.crash().pass_disk(DiskPoint::RecoveryFormed);
     tracing::warn!(group = row.group.0, disk = %disk.id, %old, %new, index = applied.index, epoch,
-        "metadata is formed anew from the newest log");
+        "metadata is recovered from the newest log");
     Ok(new)
 }
 
@@ -276,7 +282,7 @@ impl Survivors {
         strength(&ends)
     }
 
-    /// Whether a reform that was cut has rewritten this group.
+    /// Whether a recovery that was cut has rewritten this group.
     pub fn is_formed(&self, epoch: u64) -> bool {
         self.of_epoch(epoch).next().is_some()
     }
@@ -302,13 +308,13 @@ impl Survivors {
     }
 }
 
-/// All rounds, or those that a cut has left. Gives the store's past with this reform.
-pub async fn reform(
+/// All rounds, or those that a cut has left. Gives the store's past with this recovery.
+pub async fn recover(
     disks: &[OpenDisk],
     groups: &[Survivors],
     past: &Past,
-) -> Result<Result<Vec<ReformId>, Standstill>> {
-    let epoch = past.reforms.len() as u64;
+) -> Result<Result<Vec<RecoveryId>, Standstill>> {
+    let epoch = past.recoveries.len() as u64;
     let mut from = Vec::new();
     for group in groups {
         match group.newest(epoch) {
@@ -326,16 +332,16 @@ pub async fn reform(
     tracing::warn!(
         disks = disks.len(),
         epoch = epoch + 1,
-        "a majority of the metadata's copies is lost: forming it anew from the others"
+        "a majority of the metadata's copies is lost: recovering it from the others"
     );
     prepare(disks, &preparing).await?;
     for (disk, replica, _) in from {
-        form_anew(disk, replica, epoch + 1).await?;
+        form_group(disk, replica, epoch + 1).await?;
     }
-    let mut reforms = past.reforms.clone();
-    reforms.push(preparing.id);
-    declare(disks, &reforms).await?;
-    Ok(Ok(reforms))
+    let mut recoveries = past.recoveries.clone();
+    recoveries.push(preparing.id);
+    declare(disks, &recoveries).await?;
+    Ok(Ok(recoveries))
 }
 
 /// The replicas of a disk, and where they end. Blocks.
@@ -416,7 +422,7 @@ mod tests {
     }
 
     fn owned(epoch: u8, preparing: Option<(u8, &[u8])>) -> Witness {
-        let reforms = (1..=epoch).map(|n| [n; 16]).collect();
+        let recoveries = (1..=epoch).map(|n| [n; 16]).collect();
         let preparing = preparing.map(|(id, disks)| Preparing {
             id: [id; 16],
             disks: disks.iter().map(|n| DiskId([*n; 16])).collect(),
@@ -424,7 +430,7 @@ mod tests {
         Witness {
             own: Some(Own {
                 preparing,
-                ..Own::new(1, reforms)
+                ..Own::new(1, recoveries)
             }),
             ..Witness::default()
         }
@@ -442,7 +448,7 @@ mod tests {
     #[test]
     fn f_39_two_halves_that_both_went_on_refuse_each_other() {
         let mut other = owned(1, None);
-        other.own.as_mut().unwrap().reforms[0] = [9; 16];
+        other.own.as_mut().unwrap().recoveries[0] = [9; 16];
         let halves = [(1, owned(2, None)), (2, other)];
         assert!(matches!(
             past_of(&halves),
@@ -454,11 +460,11 @@ mod tests {
             (2, owned(1, None)),
             (3, owned(0, None)),
         ];
-        assert_eq!(past_of(&late).unwrap().reforms.len(), 2);
+        assert_eq!(past_of(&late).unwrap().recoveries.len(), 2);
     }
 
     #[test]
-    fn f_01_a_cut_reform_is_forgotten_resumed_or_waited_for() {
+    fn f_01_an_interrupted_recovery_is_forgotten_resumed_or_waited_for() {
         let both: (u8, &[u8]) = (7, &[1, 2]);
         let begun = [(1, owned(0, Some(both))), (2, owned(0, None))];
         assert_eq!(past_of(&begun).unwrap().resumed, None);
@@ -466,11 +472,14 @@ mod tests {
         assert!(past_of(&prepared).unwrap().resumed.is_some());
         let waits = [(1, owned(0, Some(both))), (3, owned(0, None))];
         let missing = DiskId([2; 16]);
-        assert_eq!(past_of(&waits), Err(Standstill::ReformCut { missing }));
+        assert_eq!(
+            past_of(&waits),
+            Err(Standstill::RecoveryInterrupted { missing })
+        );
         // Declared on one: the other follows.
         let mut first = owned(0, None);
-        first.own.as_mut().unwrap().reforms.push([7; 16]);
+        first.own.as_mut().unwrap().recoveries.push([7; 16]);
         let declared = past_of(&[(1, first), (2, owned(0, Some(both)))]).unwrap();
-        assert_eq!((declared.reforms.len(), declared.resumed), (1, None));
+        assert_eq!((declared.recoveries.len(), declared.resumed), (1, None));
     }
 }

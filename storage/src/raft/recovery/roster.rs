@@ -6,7 +6,7 @@
 //!   it has acknowledged. A disk that was merely away says just what the others know.
 //! - **Databases.** Each has a random id. One that failed to write, or gave back what was not
 //!   written, is *marked* on the other disks by this id (B-66, B-67), and made anew.
-//! - **Reforms.** The ids of all times that the store's metadata was formed anew, oldest first;
+//! - **Recoveries.** The ids of all recoveries of the metadata, oldest first;
 //!   their number is the store's epoch. And the one that is under way, with the disks that take
 //!   part in it.
 //!
@@ -20,7 +20,7 @@ use rocksdb::{Direction, IteratorMode, WriteBatch};
 use serde::{Deserialize, Serialize};
 
 use crate::db::{Db, DbError, Family, log_tag};
-use crate::raft::history::{ReformId, Standing};
+use crate::raft::history::{RecoveryId, Standing};
 use crate::raft::log::run_blocking;
 use crate::raft::place::OpenDisk;
 use crate::raft::types::{seal, unseal};
@@ -41,29 +41,29 @@ pub struct Own {
     pub database: DatabaseId,
     /// The last start that it took part in.
     pub start: u64,
-    pub reforms: Vec<ReformId>,
+    pub recoveries: Vec<RecoveryId>,
     pub preparing: Option<Preparing>,
 }
 
-/// A reform under way. It happened only once all of `disks` have it among their `reforms`.
+/// A recovery under way. It happened only once all of `disks` have it among their `recoveries`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Preparing {
-    pub id: ReformId,
+    pub id: RecoveryId,
     pub disks: Vec<DiskId>,
 }
 
 impl Own {
-    pub fn new(start: u64, reforms: Vec<ReformId>) -> Own {
+    pub fn new(start: u64, recoveries: Vec<RecoveryId>) -> Own {
         Own {
             database: rand::random(),
             start,
-            reforms,
+            recoveries,
             preparing: None,
         }
     }
 
     pub fn epoch(&self) -> u64 {
-        self.reforms.len() as u64
+        self.recoveries.len() as u64
     }
 }
 
@@ -234,7 +234,7 @@ pub async fn change_own(disk: &OpenDisk, change: impl FnOnce(&mut Own)) -> Resul
 pub async fn join(disk: &OpenDisk, standing: &Standing) -> Result<Own, DbError> {
     let join = |own: &mut Own| {
         own.start = own.start.max(standing.start);
-        own.reforms = standing.reforms.clone();
+        own.recoveries = standing.recoveries.clone();
         own.preparing = None;
     };
     change_own(disk, join).await

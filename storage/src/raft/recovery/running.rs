@@ -1,5 +1,5 @@
 //! What a running store does about disks that fail for good: it marks their databases on the
-//! other disks, and forms the metadata anew when no majority is left.
+//! other disks, and recovers the metadata when no majority is left.
 //!
 //! All voters are this process's own disks, so whoever is not here is gone: nobody else can lead.
 //! The groups' handles stay; proposals and reads that are under way find the new leader.
@@ -101,8 +101,8 @@ impl Groups {
     /// Forms both groups anew if one has lost its majority, as [`super::recover`] says. Says
     /// whether it did.
     ///
-    /// Power goes at any time: the next start finds what it would find of a reform of its own.
-    pub async fn reform_if_lost(&self) -> Result<bool, StartError> {
+    /// Power goes at any time: the next start finds what it would find of a recovery of its own.
+    pub async fn recover_if_lost(&self) -> Result<bool, StartError> {
         let (system, objects) = (self.system.members(), self.objects.members());
         if system.has_majority() && objects.has_majority() {
             return Ok(false);
@@ -144,7 +144,7 @@ impl Groups {
 
     /// Takes in a disk that joins the running store, or took the place of another one, under a
     /// number above all before: a disk that went since the last one knows the old database by it.
-    /// Never beside a reform: each would write over what the other says of a disk.
+    /// Never beside a recovery: each would write over what the other says of a disk.
     pub async fn join_running(&self, disk: &OpenDisk) -> Result<()> {
         let (system, objects) = (self.system.members(), self.objects.members());
         let _paused = (system.pause(), objects.pause());

@@ -1,7 +1,7 @@
 //! Brings a node's groups to life: at its birth, and at every start after it.
 //!
 //! A start first looks at what the disks have and decides (`decision`), touching nothing: which
-//! disks are to be trusted, whether a majority is here, whether the metadata must be formed anew.
+//! disks are to be trusted, whether a majority is here, whether the metadata must be recovered.
 //! What refuses to start is as it was. Disks that are here but must not count, for they are older
 //! copies of themselves or of an epoch past, are *left over*: they come in only when the groups
 //! answer without them, and lose their replicas then ([`Started::take_in`]).
@@ -41,9 +41,9 @@ pub enum Start {
     Birth,
     /// The replicas that the disks name.
     Again {
-        /// The metadata may be formed anew where a majority is missing: the disks that are not
+        /// The metadata may be recovered where a majority is missing: the disks that are not
         /// here were waited for.
-        may_reform: bool,
+        may_recover: bool,
     },
 }
 
@@ -95,15 +95,15 @@ pub async fn start_groups(
             }
             let standing = Standing {
                 start: before + 1,
-                reforms: Vec::new(),
+                recoveries: Vec::new(),
             };
             take_part(disks, standing.start).await?;
             let rows = disks.iter().cloned().zip(found).collect();
             (standing, rows, newborn, Vec::new())
         }
-        Start::Again { may_reform } => loop {
+        Start::Again { may_recover } => loop {
             let (looks, decision, counts) =
-                look_and_decide(disks, &mut damaged, may_reform).await?;
+                look_and_decide(disks, &mut damaged, may_recover).await?;
             let (standing, rows, leftovers) = divide(looks, decision.past, &counts);
             let used: Vec<_> = rows.iter().map(|(disk, _)| disk.clone()).collect();
             match take_part(&used, standing.start).await {

@@ -89,9 +89,9 @@ pub async fn again(disks: &[OpenDisk], losses: usize) -> Groups {
 pub async fn start(
     disks: &[OpenDisk],
     losses: usize,
-    may_reform: bool,
+    may_recover: bool,
 ) -> Result<Groups, StartError> {
-    let again = Start::Again { may_reform };
+    let again = Start::Again { may_recover };
     let mut started = start_groups(disks, Vec::new(), again, losses).await?;
     started.groups.system.ready().await?;
     started.groups.objects.ready().await?;

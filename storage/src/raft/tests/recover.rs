@@ -1,4 +1,4 @@
-//! Metadata formed anew from what is left, cut at every step of it, and the disks that come back.
+//! Recoveries from what is left, interrupted at every step, and the disks that come back.
 
 use std::fs;
 
@@ -25,8 +25,8 @@ async fn check(groups: &Groups, to: u32) {
     }
 }
 
-async fn refused(disks: Vec<OpenDisk>, may_reform: bool) -> Standstill {
-    let refused = start(&disks, 2, may_reform).await;
+async fn refused(disks: Vec<OpenDisk>, may_recover: bool) -> Standstill {
+    let refused = start(&disks, 2, may_recover).await;
     close(disks).await;
     match refused {
         Err(StartError::Standstill(standstill)) => standstill,
@@ -67,8 +67,8 @@ async fn again_on(dir: &Path, numbers: &[u8]) -> (Vec<OpenDisk>, Groups) {
     (disks, groups)
 }
 
-/// Started on these disks of a store of four, which may form the metadata anew.
-async fn reform_on(dir: &Path, numbers: &[u8]) -> (Vec<OpenDisk>, Groups) {
+/// Started on these disks of a store of four, which may recover the metadata.
+async fn recover_on(dir: &Path, numbers: &[u8]) -> (Vec<OpenDisk>, Groups) {
     let disks = open_disks(dir, numbers, false);
     let groups = start(&disks, 2, true).await.unwrap();
     (disks, groups)
@@ -90,7 +90,7 @@ async fn f_16_any_two_of_four_go_on_with_all_and_the_others_join_them() {
         let standstill = refused(open_disks(dir.path(), &left, false), false).await;
         assert_eq!(standstill, Standstill::NoMajority);
 
-        let (disks, groups) = reform_on(dir.path(), &left).await;
+        let (disks, groups) = recover_on(dir.path(), &left).await;
         check(&groups, written).await;
         write(&groups, written, written + 10).await;
         until_voters(&groups, 2).await;
@@ -146,7 +146,7 @@ async fn f_16_one_of_two_goes_on_and_one_of_four_waits_unharmed() {
     check_on(dir.path(), &ALL, 100).await;
 }
 
-/// How far a reform came before the cut.
+/// How far a recovery came before the cut.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Cut {
     FirstPrepared,
@@ -156,13 +156,13 @@ enum Cut {
     FirstDeclared,
 }
 
-const ID: crate::raft::history::ReformId = [5; 16];
+const ID: crate::raft::history::RecoveryId = [5; 16];
 
-async fn reform_until(dir: &Path, cut: Cut) {
-    reform_of(dir, &[0, 1], cut).await;
+async fn recover_until(dir: &Path, cut: Cut) {
+    recover_of(dir, &[0, 1], cut).await;
 }
 
-async fn reform_of(dir: &Path, those: &[u8], cut: Cut) {
+async fn recover_of(dir: &Path, those: &[u8], cut: Cut) {
     let disks = open_disks(dir, those, false);
     let preparing = Preparing {
         id: ID,
@@ -180,7 +180,7 @@ async fn reform_of(dir: &Path, those: &[u8], cut: Cut) {
     };
     // On the disk that is not the first to declare.
     for (disk, replica, _) in recover::ends(&disks[1]).await.unwrap().iter().take(groups) {
-        recover::form_anew(disk, replica, 1).await.unwrap();
+        recover::form_group(disk, replica, 1).await.unwrap();
     }
     if cut == Cut::FirstDeclared {
         recover::declare(&disks[..1], &[ID]).await.unwrap();
@@ -189,7 +189,7 @@ async fn reform_of(dir: &Path, those: &[u8], cut: Cut) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn f_01_a_reform_cut_at_any_step_is_finished_or_forgotten() {
+async fn f_01_a_recovery_interrupted_at_any_step_is_finished_or_forgotten() {
     use Cut::*;
     for cut in [
         FirstPrepared,
@@ -201,7 +201,7 @@ async fn f_01_a_reform_cut_at_any_step_is_finished_or_forgotten() {
         // All come back: with those who took part, and then with the others as well.
         let dir = tempfile::tempdir().unwrap();
         stopped(dir.path(), 4).await;
-        reform_until(dir.path(), cut).await;
+        recover_until(dir.path(), cut).await;
         let (disks, groups) = again_on(dir.path(), &ALL).await;
         check(&groups, 100).await;
         write(&groups, 100, 110).await;
@@ -211,8 +211,8 @@ async fn f_01_a_reform_cut_at_any_step_is_finished_or_forgotten() {
         // The same two start again.
         let dir = tempfile::tempdir().unwrap();
         stopped(dir.path(), 4).await;
-        reform_until(dir.path(), cut).await;
-        let (disks, groups) = reform_on(dir.path(), &[0, 1]).await;
+        recover_until(dir.path(), cut).await;
+        let (disks, groups) = recover_on(dir.path(), &[0, 1]).await;
         check(&groups, 100).await;
         write(&groups, 100, 110).await;
         end(disks, groups).await;
@@ -224,20 +224,24 @@ async fn f_01_a_reform_cut_at_any_step_is_finished_or_forgotten() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn f_01_without_one_who_took_part_a_cut_reform_is_waited_for_or_void() {
+async fn f_01_without_one_who_took_part_an_interrupted_recovery_is_waited_for_or_void() {
     use Cut::*;
     for cut in [Prepared, FirstGroup, BothGroups] {
         let dir = tempfile::tempdir().unwrap();
         stopped(dir.path(), 4).await;
-        reform_until(dir.path(), cut).await;
+        recover_until(dir.path(), cut).await;
         let standstill = refused(open_disks(dir.path(), &[1, 2, 3], false), true).await;
         let missing = DiskId([0; 16]);
-        assert_eq!(standstill, Standstill::ReformCut { missing }, "{cut:?}");
+        assert_eq!(
+            standstill,
+            Standstill::RecoveryInterrupted { missing },
+            "{cut:?}"
+        );
     }
     // The one that is here has not even prepared: the other can have rewritten nothing.
     let dir = tempfile::tempdir().unwrap();
     stopped(dir.path(), 4).await;
-    reform_until(dir.path(), FirstPrepared).await;
+    recover_until(dir.path(), FirstPrepared).await;
     let (disks, groups) = again_on(dir.path(), &[1, 2, 3]).await;
     write(&groups, 100, 110).await;
     end(disks, groups).await;
@@ -245,14 +249,14 @@ async fn f_01_without_one_who_took_part_a_cut_reform_is_waited_for_or_void() {
     check(&groups, 110).await;
     until_voters(&groups, 4).await;
     end(disks, groups).await;
-    // And it has forgotten the reform.
+    // And it has forgotten the recovery.
     check_on(dir.path(), &[0, 2, 3], 110).await;
 }
 
-/// Found by reading: the reform was gone on with by those of full trust alone, who were too few,
+/// Found by reading: the recovery was gone on with by those of full trust alone, who were too few,
 /// and no start came to its end any more.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn f_01_a_cut_reform_that_needs_a_disk_that_failed_to_write_is_finished_with_it() {
+async fn f_01_an_interrupted_recovery_that_needs_a_disk_that_failed_to_write_is_finished_with_it() {
     for cut in [Cut::Prepared, Cut::FirstGroup, Cut::BothGroups] {
         let dir = tempfile::tempdir().unwrap();
         let (disks, groups) = newborn(dir.path(), 4).await;
@@ -263,7 +267,7 @@ async fn f_01_a_cut_reform_that_needs_a_disk_that_failed_to_write_is_finished_wi
         write(&groups, 20, 40).await;
         end(disks, groups).await;
 
-        reform_of(dir.path(), &[1, 2], cut).await;
+        recover_of(dir.path(), &[1, 2], cut).await;
         let disks = open_disks(dir.path(), &[1, 2], false);
         let groups = start(&disks, 2, true).await.unwrap();
         check(&groups, 40).await;
@@ -275,15 +279,15 @@ async fn f_01_a_cut_reform_that_needs_a_disk_that_failed_to_write_is_finished_wi
 /// Found by reading: a disk that took part, could not be opened as the others finished it, and came
 /// back later, led its half of the group beside theirs.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn f_39_who_was_left_out_as_a_cut_reform_was_finished_never_leads() {
+async fn f_39_who_was_left_out_as_an_interrupted_recovery_was_finished_never_leads() {
     let dir = tempfile::tempdir().unwrap();
     stopped(dir.path(), 4).await;
-    reform_of(dir.path(), &[0, 1, 2], Cut::FirstGroup).await;
+    recover_of(dir.path(), &[0, 1, 2], Cut::FirstGroup).await;
     let mut disks = open_disks(dir.path(), &[0, 1, 2], false);
     let left_out = disks.remove(1);
     let formed = replica_rows(&left_out.db).unwrap();
     let damaged = vec![(left_out.id, "it does not open".to_owned())];
-    let again = Start::Again { may_reform: true };
+    let again = Start::Again { may_recover: true };
     let started = start_groups(&disks, damaged, again, 2).await;
     let groups = started.map_err(|e| e.to_string()).unwrap().groups;
     write(&groups, 100, 110).await;
@@ -291,7 +295,7 @@ async fn f_39_who_was_left_out_as_a_cut_reform_was_finished_never_leads() {
     end(disks, groups).await;
 
     let disks = open_disks(dir.path(), &[0, 1, 2], false);
-    let again = Start::Again { may_reform: false };
+    let again = Start::Again { may_recover: false };
     let started = start_groups(&disks, Vec::new(), again, 2).await;
     let Started {
         groups, damaged, ..
@@ -310,7 +314,7 @@ async fn f_39_two_halves_that_both_went_on_never_start_together() {
     let dir = tempfile::tempdir().unwrap();
     stopped(dir.path(), 4).await;
     for half in [[0, 1], [2, 3]] {
-        let (disks, groups) = reform_on(dir.path(), &half).await;
+        let (disks, groups) = recover_on(dir.path(), &half).await;
         write(&groups, 100, 110).await;
         end(disks, groups).await;
     }
@@ -359,10 +363,10 @@ async fn f_11_two_of_four_that_die_under_writers_cost_nothing() {
             victim.db.break_disk();
             groups.objects.replica_lost(victim.id);
             if !at_once {
-                groups.reform_if_lost().await.unwrap();
+                groups.recover_if_lost().await.unwrap();
             }
         }
-        groups.reform_if_lost().await.unwrap();
+        groups.recover_if_lost().await.unwrap();
         for writer in writers {
             writer.await.unwrap();
         }
@@ -411,7 +415,7 @@ async fn f_14_b_67_an_older_copy_of_a_disk_never_votes() {
         matches!(standstill, Standstill::TooFew { here: 1, .. }),
         "{standstill}"
     );
-    let (disks, groups) = reform_on(dir.path(), &ALL).await;
+    let (disks, groups) = recover_on(dir.path(), &ALL).await;
     check(&groups, 200).await;
     end(disks, groups).await;
 }
@@ -469,7 +473,7 @@ async fn b_66_a_database_that_failed_to_write_is_not_taken_again() {
     end(disks, groups).await;
 
     let disks = open_disks(dir.path(), &ALL, false);
-    let again = Start::Again { may_reform: false };
+    let again = Start::Again { may_recover: false };
     let Started {
         groups, damaged, ..
     } = start_groups(&disks, Vec::new(), again, 2).await.unwrap();
@@ -486,7 +490,7 @@ async fn b_66_a_database_that_failed_to_write_is_not_taken_again() {
     end(disks, groups).await;
 
     // Where the others are too few it counts: it acknowledged nothing after it failed.
-    let (disks, groups) = reform_on(dir.path(), &[1, 2]).await;
+    let (disks, groups) = recover_on(dir.path(), &[1, 2]).await;
     check(&groups, 40).await;
     end(disks, groups).await;
 }
@@ -499,7 +503,7 @@ async fn f_09_a_disk_that_fails_as_the_store_starts_is_left_out() {
     stopped(dir.path(), 4).await;
     let disks = open_disks(dir.path(), &ALL, false);
     disks[1].db.break_disk();
-    let again = Start::Again { may_reform: false };
+    let again = Start::Again { may_recover: false };
     let started = start_groups(&disks, Vec::new(), again, 2).await;
     let Started {
         groups, damaged, ..
@@ -516,10 +520,10 @@ async fn f_09_a_disk_that_fails_as_the_store_starts_is_left_out() {
 async fn f_09_a_disk_that_fails_as_it_comes_back_stops_nobody() {
     let dir = tempfile::tempdir().unwrap();
     stopped(dir.path(), 4).await;
-    let (disks, groups) = reform_on(dir.path(), &[0, 1]).await;
+    let (disks, groups) = recover_on(dir.path(), &[0, 1]).await;
     end(disks, groups).await;
     let disks = open_disks(dir.path(), &ALL, false);
-    let again = Start::Again { may_reform: false };
+    let again = Start::Again { may_recover: false };
     let started = start_groups(&disks, Vec::new(), again, 2).await;
     let mut started = started.map_err(|e| e.to_string()).unwrap();
     started.groups.objects.ready().await.unwrap();
@@ -535,7 +539,7 @@ async fn f_09_a_disk_that_fails_as_it_comes_back_stops_nobody() {
 
 /// Found by reading: it was asked to take part again and again, without a pause.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn f_09_a_disk_that_fails_in_a_reform_takes_no_further_part() {
+async fn f_09_a_disk_that_fails_in_a_recovery_takes_no_further_part() {
     let dir = tempfile::tempdir().unwrap();
     stopped(dir.path(), 4).await;
     let disks = open_disks(dir.path(), &[0, 1], false);
@@ -551,7 +555,7 @@ async fn f_09_a_disk_that_fails_in_a_reform_takes_no_further_part() {
         }
     );
     // Nothing was rewritten, and it was only prepared: both go on.
-    let (disks, groups) = reform_on(dir.path(), &[0, 1]).await;
+    let (disks, groups) = recover_on(dir.path(), &[0, 1]).await;
     check(&groups, 100).await;
     end(disks, groups).await;
 }
