@@ -56,7 +56,7 @@ pub mod log_tag {
     /// The disk's own list of shards that no commit has confirmed yet.
     pub const UNCONFIRMED: u8 = 2;
     /// What the disk says of itself, and knows of the others of its store.
-    pub const WITNESS: u8 = 3;
+    pub const ROSTER: u8 = 3;
     /// Stock is to be taken of the disk's shards.
     pub const STOCK: u8 = 4;
 }

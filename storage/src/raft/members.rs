@@ -248,7 +248,7 @@ pub struct Counts {
 }
 
 /// What a group is started with.
-pub struct Roster {
+pub struct MemberSetup {
     pub group: GroupId,
     pub standing: Standing,
     /// All that looks after the members ends when it changes or its sender is gone.
@@ -260,8 +260,8 @@ pub struct Roster {
 
 impl Members {
     /// Starts the replicas of a group. One that cannot start is left out and logged.
-    pub async fn start(router: Arc<Router>, roster: Roster) -> Arc<Members> {
-        let started = roster.seats.into_iter().map(|seated| {
+    pub async fn start(router: Arc<Router>, setup: MemberSetup) -> Arc<Members> {
+        let started = setup.seats.into_iter().map(|seated| {
             let (disk, router) = (seated.place.disk, router.clone());
             async move {
                 let member = Member::start(seated, &router).await;
@@ -270,14 +270,14 @@ impl Members {
         });
         let started = futures_util::future::join_all(started).await;
         Arc::new(Members {
-            group: roster.group,
+            group: setup.group,
             router,
-            voters_max: roster.voters_max,
+            voters_max: setup.voters_max,
             change: Mutex::default(),
             paused: watch::Sender::new(false),
-            standing: RwLock::new(roster.standing),
-            closing: roster.closing,
-            places: RwLock::new(roster.places),
+            standing: RwLock::new(setup.standing),
+            closing: setup.closing,
+            places: RwLock::new(setup.places),
             alive: RwLock::new(started.into_iter().flatten().collect()),
             changes: watch::Sender::new(0),
             leader: watch::Sender::new(None),

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use futures_util::future::join_all;
 
 use super::recover::{self, End, Past, Standstill, Strength, Survivors};
-use super::roster::{self, Fault, Preparing, Trust, Witness};
+use super::roster::{self, Fault, PreparedRecovery, Roster, Trust};
 use crate::raft::history::Standing;
 use crate::raft::inspect::Replica;
 use crate::raft::log::run_blocking;
@@ -29,13 +29,13 @@ pub enum StartError {
 #[derive(Clone)]
 pub(super) struct Look {
     disk: OpenDisk,
-    witness: Witness,
+    roster: Roster,
     replicas: Vec<(OpenDisk, Replica, End)>,
 }
 
 impl Look {
     fn epoch(&self) -> u64 {
-        self.witness.own.as_ref().map_or(0, |own| own.epoch())
+        self.roster.own.as_ref().map_or(0, |own| own.epoch())
     }
 }
 
@@ -45,14 +45,14 @@ async fn look(disk: &OpenDisk) -> Result<Look> {
         return Err(failure.into());
     }
     let (db, id) = (disk.db.clone(), disk.id);
-    let witness = run_blocking(move || roster::read(&db, id)).await?;
+    let roster = run_blocking(move || roster::read(&db, id)).await?;
     let replicas = recover::ends(disk).await?;
-    if witness.own.is_none() && !replicas.is_empty() {
+    if roster.own.is_none() && !replicas.is_empty() {
         return Err(disk.db.corrupt("its replicas are not its own").into());
     }
     Ok(Look {
         disk: disk.clone(),
-        witness,
+        roster,
         replicas,
     })
 }
@@ -81,9 +81,9 @@ impl Decision {
     /// Whether the disk has prepared the recovery that the others have declared after its own last.
     fn is_late(&self, look: &Look) -> bool {
         let next = self.past.recoveries.get(look.epoch() as usize);
-        let own = look.witness.own.as_ref();
-        let preparing = own.and_then(|own| own.preparing.as_ref());
-        preparing.is_some_and(|preparing| Some(&preparing.id) == next)
+        let own = look.roster.own.as_ref();
+        let prepared = own.and_then(|own| own.prepared.as_ref());
+        prepared.is_some_and(|prepared| Some(&prepared.id) == next)
     }
 }
 
@@ -92,10 +92,8 @@ fn decide(
     present: &BTreeSet<DiskId>,
     may_recover: bool,
 ) -> Result<Decision, Standstill> {
-    let witnesses = looks
-        .iter()
-        .map(|look| (look.disk.id, look.witness.clone()));
-    let past = recover::past(&witnesses.collect(), present)?;
+    let rosters = looks.iter().map(|look| (look.disk.id, look.roster.clone()));
+    let past = recover::past(&rosters.collect(), present)?;
     let epoch = past.recoveries.len() as u64;
     let mut must_recover = past.resumed.is_some();
     for group in survivors(looks) {
@@ -134,10 +132,8 @@ fn decide_whom(
     present: &BTreeSet<DiskId>,
     may_recover: bool,
 ) -> Result<(Decision, Vec<DiskId>), Standstill> {
-    let witnesses = looks
-        .iter()
-        .map(|look| (look.disk.id, look.witness.clone()));
-    let trusts = roster::judge(&witnesses.collect());
+    let rosters = looks.iter().map(|look| (look.disk.id, look.roster.clone()));
+    let trusts = roster::judge(&rosters.collect());
     let with = |least: &[Trust]| {
         let counts = |look: &&Look| least.contains(&trusts[&look.disk.id]);
         let trusted: Vec<_> = looks.iter().filter(counts).collect();
@@ -147,16 +143,16 @@ fn decide_whom(
         };
         Ok((decision, trusted.iter().map(|look| look.disk.id).collect()))
     };
-    let poor = trusts.values().any(|trust| *trust == Trust::Poor);
+    let has_last_resort = trusts.values().any(|trust| *trust == Trust::LastResort);
     match with(&[Trust::Full]) {
-        Err(Standstill::TooFew { .. }) if poor => {
-            let decided = with(&[Trust::Full, Trust::Poor]);
-            if decided.is_ok() {
-                tracing::warn!("disks that failed to write count, for want of others");
+        Err(Standstill::TooFew { .. }) if has_last_resort => {
+            let decision = with(&[Trust::Full, Trust::LastResort]);
+            if decision.is_ok() {
+                tracing::warn!("trusting disks that failed to write, as the others are too few");
             }
-            decided
+            decision
         }
-        decided => decided,
+        decision => decision,
     }
 }
 
@@ -187,7 +183,7 @@ pub(super) async fn look_and_decide(
         if let Some(first) = late.first() {
             // Cut while it was declared: what these disks have of it is as good as the others'.
             let own = first
-                .witness
+                .roster
                 .own
                 .as_ref()
                 .map_or(0, |own| own.recoveries.len());
@@ -198,18 +194,19 @@ pub(super) async fn look_and_decide(
         }
         if !decision.must_recover {
             for look in looks.iter().filter(|look| !trusted(look)) {
-                let trust = decision.trusts[&look.disk.id];
-                if matches!(trust, Trust::None | Trust::Poor) {
-                    let why = format!("its database is marked: {trust:?}");
-                    damaged.push((look.disk.id, why));
-                }
+                let mark = match decision.trusts[&look.disk.id] {
+                    Trust::None => "damaged",
+                    Trust::LastResort => "unwritable",
+                    Trust::Full | Trust::Stale => continue,
+                };
+                damaged.push((look.disk.id, format!("its database is marked as {mark}")));
             }
             looks.retain(|look| damaged.iter().all(|(id, _)| *id != look.disk.id));
             return Ok((looks, decision, counts));
         }
         let epoch = decision.past.recoveries.len() as u64;
         let takes_part =
-            |look: &&Look| trusted(look) && look.witness.own.is_some() && look.epoch() == epoch;
+            |look: &&Look| trusted(look) && look.roster.own.is_some() && look.epoch() == epoch;
         let parts: Vec<_> = looks.iter().filter(takes_part).collect();
         let disks: Vec<_> = parts.iter().map(|look| look.disk.clone()).collect();
         if let Some(resumed) = &decision.past.resumed {
@@ -229,7 +226,7 @@ pub(super) async fn look_and_decide(
 /// Marks the databases of the disks that took part in the recovery and cannot be read now as
 /// damaged, as the recovery is completed without them. One of them may have formed a group already:
 /// if it came back as it is, it would lead beside the others.
-async fn void_without(disks: &[OpenDisk], resumed: &Preparing) -> Result<()> {
+async fn void_without(disks: &[OpenDisk], resumed: &PreparedRecovery) -> Result<()> {
     let is_here = |id: &&DiskId| disks.iter().any(|disk| disk.id == **id);
     for absent in resumed.disks.iter().filter(|id| !is_here(id)) {
         for disk in disks {
@@ -256,14 +253,14 @@ pub(super) fn divide(
 ) -> (Standing, Vec<(OpenDisk, Rows)>, Vec<Leftover>) {
     let starts = looks
         .iter()
-        .filter_map(|look| Some(look.witness.own.as_ref()?.start));
+        .filter_map(|look| Some(look.roster.own.as_ref()?.start));
     let standing = Standing {
         start: starts.max().unwrap_or(0) + 1,
         recoveries: past.recoveries,
     };
     let (mut rows, mut leftovers) = (Vec::new(), Vec::new());
     for look in looks {
-        let own = look.witness.own.as_ref();
+        let own = look.roster.own.as_ref();
         let trusted = counts.contains(&look.disk.id);
         let in_use = trusted && own.is_some_and(|own| own.recoveries == standing.recoveries);
         let all = look

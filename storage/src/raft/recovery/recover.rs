@@ -24,7 +24,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use futures_util::future::try_join_all;
 
-use super::roster::{Preparing, Witness, change_own};
+use super::roster::{PreparedRecovery, Roster, change_own};
 use crate::meta::states::STATE_FAMILIES;
 use crate::raft::history::RecoveryId;
 use crate::raft::inspect::{self, Position, Replica};
@@ -147,12 +147,12 @@ pub struct Past {
     /// The longest past; that of all others is its beginning.
     pub recoveries: Vec<RecoveryId>,
     /// One that all who take part and are here have prepared.
-    pub resumed: Option<Preparing>,
+    pub resumed: Option<PreparedRecovery>,
 }
 
-/// `trusted`: their witnesses. `present`: all disks that are here, trusted or not.
+/// `trusted`: their rosters. `present`: all disks that are here, trusted or not.
 pub fn past(
-    trusted: &BTreeMap<DiskId, Witness>,
+    trusted: &BTreeMap<DiskId, Roster>,
     present: &BTreeSet<DiskId>,
 ) -> Result<Past, Standstill> {
     let owns = || {
@@ -176,20 +176,20 @@ pub fn past(
     let current = || owns().filter(|(_, own)| own.recoveries == recoveries);
     let mut resumed = None;
     for (_, own) in current() {
-        let Some(preparing) = &own.preparing else {
+        let Some(prepared) = &own.prepared else {
             continue;
         };
-        let takes_part = |(disk, _): &(DiskId, _)| preparing.disks.contains(disk);
+        let takes_part = |(disk, _): &(DiskId, _)| prepared.disks.contains(disk);
         let all_have = current()
             .filter(takes_part)
-            .all(|(_, own)| own.preparing.as_ref() == Some(preparing));
+            .all(|(_, own)| own.prepared.as_ref() == Some(prepared));
         if !all_have {
             continue;
         }
-        if let Some(missing) = preparing.disks.iter().find(|disk| !present.contains(disk)) {
+        if let Some(missing) = prepared.disks.iter().find(|disk| !present.contains(disk)) {
             return Err(Standstill::RecoveryInterrupted { missing: *missing });
         }
-        resumed = Some(preparing.clone());
+        resumed = Some(prepared.clone());
     }
     Ok(Past {
         recoveries,
@@ -198,9 +198,9 @@ pub fn past(
 }
 
 /// First round.
-pub async fn prepare(disks: &[OpenDisk], preparing: &Preparing) -> Result<()> {
+pub async fn prepare(disks: &[OpenDisk], prepared: &PreparedRecovery) -> Result<()> {
     let prepare = async |disk: &OpenDisk| -> Result<()> {
-        change_own(disk, |own| own.preparing = Some(preparing.clone())).await?;
+        change_own(disk, |own| own.prepared = Some(prepared.clone())).await?;
         disk.db.crash().pass_disk(DiskPoint::RecoveryPrepared);
         Ok(())
     };
@@ -213,7 +213,7 @@ pub async fn declare(disks: &[OpenDisk], recoveries: &[RecoveryId]) -> Result<()
     let declare = async |disk: &OpenDisk| -> Result<()> {
         let declared = change_own(disk, |own| {
             own.recoveries = recoveries.to_vec();
-            own.preparing = None;
+            own.prepared = None;
         });
         declared.await?;
         disk.db.crash().pass_disk(DiskPoint::RecoveryDeclared);
@@ -322,9 +322,9 @@ pub async fn recover(
             Err(standstill) => return Ok(Err(standstill)),
         }
     }
-    let preparing = match &past.resumed {
+    let prepared = match &past.resumed {
         Some(resumed) => resumed.clone(),
-        None => Preparing {
+        None => PreparedRecovery {
             id: rand::random(),
             disks: disks.iter().map(|disk| disk.id).collect(),
         },
@@ -334,12 +334,12 @@ pub async fn recover(
         epoch = epoch + 1,
         "a majority of the metadata's copies is lost: recovering it from the others"
     );
-    prepare(disks, &preparing).await?;
+    prepare(disks, &prepared).await?;
     for (disk, replica, _) in from {
         form_group(disk, replica, epoch + 1).await?;
     }
     let mut recoveries = past.recoveries.clone();
-    recoveries.push(preparing.id);
+    recoveries.push(prepared.id);
     declare(disks, &recoveries).await?;
     Ok(Ok(recoveries))
 }
@@ -366,7 +366,7 @@ pub async fn ends(disk: &OpenDisk) -> Result<Vec<(OpenDisk, Replica, End)>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::raft::recovery::roster::Own;
+    use crate::raft::recovery::roster::OwnRecord;
 
     fn end(id: u64, term: u64, index: u64, configs: &[&[u64]]) -> End {
         let ids = |ids: &&[u64]| ids.iter().copied().map(ReplicaId).collect();
@@ -421,25 +421,25 @@ mod tests {
         ));
     }
 
-    fn owned(epoch: u8, preparing: Option<(u8, &[u8])>) -> Witness {
+    fn owned(epoch: u8, prepared: Option<(u8, &[u8])>) -> Roster {
         let recoveries = (1..=epoch).map(|n| [n; 16]).collect();
-        let preparing = preparing.map(|(id, disks)| Preparing {
+        let prepared = prepared.map(|(id, disks)| PreparedRecovery {
             id: [id; 16],
             disks: disks.iter().map(|n| DiskId([*n; 16])).collect(),
         });
-        Witness {
-            own: Some(Own {
-                preparing,
-                ..Own::new(1, recoveries)
+        Roster {
+            own: Some(OwnRecord {
+                prepared,
+                ..OwnRecord::new(1, recoveries)
             }),
-            ..Witness::default()
+            ..Roster::default()
         }
     }
 
-    fn past_of(disks: &[(u8, Witness)]) -> Result<Past, Standstill> {
+    fn past_of(disks: &[(u8, Roster)]) -> Result<Past, Standstill> {
         let trusted: BTreeMap<_, _> = disks
             .iter()
-            .map(|(n, witness)| (DiskId([*n; 16]), witness.clone()))
+            .map(|(n, roster)| (DiskId([*n; 16]), roster.clone()))
             .collect();
         let present = trusted.keys().copied().collect();
         past(&trusted, &present)

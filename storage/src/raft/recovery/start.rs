@@ -18,7 +18,7 @@ use crate::meta::states::{delete_unused_states, unused_state};
 use crate::raft::group::Group;
 use crate::raft::history::Standing;
 use crate::raft::log::{delete_log, run_blocking};
-use crate::raft::members::{Members, Roster, Seated};
+use crate::raft::members::{MemberSetup, Members, Seated};
 use crate::raft::network::Router;
 use crate::raft::place::{OpenDisk, Place};
 use crate::raft::replica::delete_replica;
@@ -155,7 +155,7 @@ async fn run(
         let seat = |s: &Seated| (s.replica, Seat { disk: s.place.disk });
         let voters: BTreeMap<_, _> = seats.iter().map(seat).collect();
         let closing = watch::Sender::new(false);
-        let roster = Roster {
+        let setup = MemberSetup {
             group,
             standing: standing.clone(),
             closing: closing.subscribe(),
@@ -163,7 +163,7 @@ async fn run(
             places: places.clone(),
             seats,
         };
-        let members = Members::start(router.clone(), roster).await;
+        let members = Members::start(router.clone(), setup).await;
         let handle = Group::new(members.clone(), closing);
         if newborn.contains(&group) {
             members.initialize(voters).await?;

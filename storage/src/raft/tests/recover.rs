@@ -6,7 +6,7 @@ use super::*;
 use crate::meta::keys::Keys;
 use crate::raft::recovery::decision::StartError;
 use crate::raft::recovery::recover::{self, Standstill};
-use crate::raft::recovery::roster::Preparing;
+use crate::raft::recovery::roster::PreparedRecovery;
 use crate::raft::recovery::start::Started;
 use crate::raft::replica_row::replica_rows;
 
@@ -164,7 +164,7 @@ async fn recover_until(dir: &Path, cut: Cut) {
 
 async fn recover_of(dir: &Path, those: &[u8], cut: Cut) {
     let disks = open_disks(dir, those, false);
-    let preparing = Preparing {
+    let recovery = PreparedRecovery {
         id: ID,
         disks: disks.iter().map(|disk| disk.id).collect(),
     };
@@ -172,7 +172,7 @@ async fn recover_of(dir: &Path, those: &[u8], cut: Cut) {
         Cut::FirstPrepared => &disks[..1],
         _ => &disks[..],
     };
-    recover::prepare(prepared, &preparing).await.unwrap();
+    recover::prepare(prepared, &recovery).await.unwrap();
     let groups = match cut {
         Cut::FirstPrepared | Cut::Prepared => 0,
         Cut::FirstGroup => 1,
