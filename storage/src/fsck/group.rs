@@ -45,10 +45,10 @@ pub fn look(disks: &[Disk], group: u64) -> Result<Option<Group>> {
         found.extend(own.map(|replica| (disk.directory(), replica.clone())));
     }
     // Replicas from before a recovery of the group do not count any more.
-    let epoch = found.iter().map(|(_, replica)| replica.group_epoch()).max();
+    let incarnation = found.iter().map(|(_, replica)| replica.incarnation()).max();
     let (mut current, stale): (Vec<_>, Vec<_>) = found
         .into_iter()
-        .partition(|(_, replica)| Some(replica.group_epoch()) == epoch);
+        .partition(|(_, replica)| Some(replica.incarnation()) == incarnation);
     // What the newest log has is what the others will get.
     current.sort_by_key(|(_, replica)| std::cmp::Reverse(replica.log_end));
     let mut newest = None;

@@ -210,8 +210,8 @@ impl Group {
     }
 
     /// The number of recoveries of the group.
-    pub fn epoch(&self) -> u64 {
-        self.0.members.standing().epoch()
+    pub fn incarnation(&self) -> u64 {
+        self.0.members.standing().incarnation()
     }
 
     /// Reads a piece of what the disk's database has from its files, from `at` on. Gives how much

@@ -8,12 +8,12 @@ pub type RecoveryId = [u8; 16];
 pub struct Standing {
     /// The number of this start.
     pub start: u64,
-    /// All recoveries of the metadata; their number is the groups' epoch.
+    /// All recoveries of the metadata; their number is the groups' incarnation.
     pub recoveries: Vec<RecoveryId>,
 }
 
 impl Standing {
-    pub fn epoch(&self) -> u64 {
+    pub fn incarnation(&self) -> u64 {
         self.recoveries.len() as u64
     }
 }

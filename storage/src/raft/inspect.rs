@@ -56,8 +56,8 @@ impl Replica {
     }
 
     /// The number of recoveries of its group.
-    pub fn group_epoch(&self) -> u64 {
-        self.row.epoch
+    pub fn incarnation(&self) -> u64 {
+        self.row.incarnation
     }
 
     pub fn state(&self) -> StateId {
@@ -217,7 +217,7 @@ mod tests {
         let db = Db::create(dir.path(), &DbShared::new().unwrap()).unwrap();
         let row = ReplicaRow {
             group: OBJECT_GROUP,
-            epoch: 0,
+            incarnation: 0,
             state: StateId(7),
         };
         let bytes: Vec<u8> = [3u64, 1, 50].iter().flat_map(|n| n.to_be_bytes()).collect();

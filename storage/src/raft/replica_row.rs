@@ -20,7 +20,7 @@ pub const GROUPS: [GroupId; 2] = [SYSTEM_GROUP, OBJECT_GROUP];
 pub struct ReplicaRow {
     pub group: GroupId,
     /// Raised by each recovery of the group; replicas of an older one are no voters any more.
-    pub epoch: u64,
+    pub incarnation: u64,
     pub state: StateId,
 }
 
@@ -35,7 +35,7 @@ fn replica_key(replica: ReplicaId) -> [u8; 9] {
 pub fn put_replica_row(db: &Db, batch: &mut WriteBatch, replica: ReplicaId, row: &ReplicaRow) {
     let mut bytes = vec![ROW_VERSION];
     bytes.extend_from_slice(&row.group.0.to_be_bytes());
-    bytes.extend_from_slice(&row.epoch.to_be_bytes());
+    bytes.extend_from_slice(&row.incarnation.to_be_bytes());
     bytes.extend_from_slice(&row.state.0.to_be_bytes());
     batch.put_cf(
         db.family(Family::Log),
@@ -53,11 +53,11 @@ pub fn delete_replica_row(db: &Db, batch: &mut WriteBatch, replica: ReplicaId) {
 fn decode_row(replica: ReplicaId, sealed: &[u8]) -> Option<ReplicaRow> {
     let (version, rest) = unseal(replica.0, sealed)?.split_first()?;
     let (group, rest) = split_u64(rest)?;
-    let (epoch, rest) = split_u64(rest)?;
+    let (incarnation, rest) = split_u64(rest)?;
     let (state, rest) = split_u64(rest)?;
     let row = ReplicaRow {
         group: GroupId(group),
-        epoch,
+        incarnation,
         state: StateId(state),
     };
     (*version == ROW_VERSION && rest.is_empty()).then_some(row)

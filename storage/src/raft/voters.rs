@@ -300,7 +300,7 @@ impl Members {
         let replica = ReplicaId::random();
         let row = ReplicaRow {
             group: self.group,
-            epoch: standing.epoch(),
+            incarnation: standing.incarnation(),
             state,
         };
         let db = &place.db;

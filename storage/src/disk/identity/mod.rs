@@ -37,7 +37,7 @@ pub struct Identity {
     /// Counts how often the disk was made anew under its id.
     pub generation: u64,
     /// Counts the store's recoveries: a disk of a lower one comes back as an empty one.
-    pub epoch: u64,
+    pub incarnation: u64,
     pub born: bool,
 }
 

@@ -34,8 +34,8 @@ pub(super) struct Look {
 }
 
 impl Look {
-    fn epoch(&self) -> u64 {
-        self.roster.own.as_ref().map_or(0, |own| own.epoch())
+    fn incarnation(&self) -> u64 {
+        self.roster.own.as_ref().map_or(0, |own| own.incarnation())
     }
 }
 
@@ -80,7 +80,7 @@ pub(super) struct Decision {
 impl Decision {
     /// Whether the disk has prepared the recovery that the others have declared after its own last.
     fn is_late(&self, look: &Look) -> bool {
-        let next = self.past.recoveries.get(look.epoch() as usize);
+        let next = self.past.recoveries.get(look.incarnation() as usize);
         let own = look.roster.own.as_ref();
         let prepared = own.and_then(|own| own.prepared.as_ref());
         prepared.is_some_and(|prepared| Some(&prepared.id) == next)
@@ -94,11 +94,11 @@ fn decide(
 ) -> Result<Decision, Standstill> {
     let rosters = looks.iter().map(|look| (look.disk.id, look.roster.clone()));
     let past = recover::past(&rosters.collect(), present)?;
-    let epoch = past.recoveries.len() as u64;
+    let incarnation = past.recoveries.len() as u64;
     let mut must_recover = past.resumed.is_some();
     for group in survivors(looks) {
-        match group.strength(epoch) {
-            _ if past.resumed.is_some() && group.is_formed(epoch + 1) => {}
+        match group.strength(incarnation) {
+            _ if past.resumed.is_some() && group.is_formed(incarnation + 1) => {}
             Strength::Majority => {}
             Strength::Enough(_) => must_recover = true,
             Strength::TooFew {
@@ -187,7 +187,7 @@ pub(super) async fn look_and_decide(
                 .own
                 .as_ref()
                 .map_or(0, |own| own.recoveries.len());
-            let same = late.iter().filter(|look| look.epoch() == own as u64);
+            let same = late.iter().filter(|look| look.incarnation() == own as u64);
             let disks: Vec<_> = same.map(|look| look.disk.clone()).collect();
             recover::declare(&disks, &decision.past.recoveries[..=own]).await?;
             continue;
@@ -204,9 +204,10 @@ pub(super) async fn look_and_decide(
             looks.retain(|look| damaged.iter().all(|(id, _)| *id != look.disk.id));
             return Ok((looks, decision, counts));
         }
-        let epoch = decision.past.recoveries.len() as u64;
-        let takes_part =
-            |look: &&Look| trusted(look) && look.roster.own.is_some() && look.epoch() == epoch;
+        let incarnation = decision.past.recoveries.len() as u64;
+        let takes_part = |look: &&Look| {
+            trusted(look) && look.roster.own.is_some() && look.incarnation() == incarnation
+        };
         let parts: Vec<_> = looks.iter().filter(takes_part).collect();
         let disks: Vec<_> = parts.iter().map(|look| look.disk.clone()).collect();
         if let Some(resumed) = &decision.past.resumed {
@@ -267,7 +268,8 @@ pub(super) fn divide(
             .replicas
             .iter()
             .map(|(_, replica, _)| (replica.replica(), replica.row()));
-        let (seats, replicas) = all.partition(|(_, row)| in_use && row.epoch == standing.epoch());
+        let (seats, replicas) =
+            all.partition(|(_, row)| in_use && row.incarnation == standing.incarnation());
         if in_use {
             rows.push((look.disk.clone(), seats));
         }

@@ -3,18 +3,18 @@
 //! Every acknowledged entry is on a majority of the V voters. So any V - majority + 1 of them (2 of
 //! 4, 1 of 2) hold at least one copy of each entry, and the newest log among them holds all: it may
 //! hold more than was acknowledged, never less. The replica with that log applies all of it and
-//! starts again as the only voter, under a new id. The store's epoch rises by one. Disks of a lower
-//! epoch lose their metadata, and `voters` gives them new replicas.
+//! starts again as the only voter, under a new id. The store's incarnation rises by one. Disks of a
+//! lower incarnation lose their metadata, and `voters` gives them new replicas.
 //!
 //! The disks that take part agree in three steps. Any majority of the old voters would include one
 //! of them.
 //!
-//! 1. [`prepare`]: each disk notes the recovery's id and the disks that take part. Power goes before
-//!    all have: one disk without the note is enough to know that nothing was rewritten, and the next
-//!    start forgets the recovery.
-//! 2. [`form_group`]: one replica of each group is rewritten, in one batch. Power goes here, with all
-//!    notes written: the next start continues where this one stopped. A disk that is missing then
-//!    may have completed the recovery and answered requests, so the store waits for it.
+//! 1. [`prepare`]: each disk notes the recovery's id and the disks that take part. Power goes
+//!    before all have: one disk without the note is enough to know that nothing was rewritten, and
+//!    the next start forgets the recovery.
+//! 2. [`form_group`]: one replica of each group is rewritten, in one batch. Power goes here, with
+//!    all notes written: the next start continues where this one stopped. A disk that is missing
+//!    then may have completed the recovery and answered requests, so the store waits for it.
 //! 3. [`declare`]: each disk adds the recovery to its history. Power goes within: disks without it
 //!    are where step 2 left them; a disk with it knows that all groups were rewritten. Nothing is
 //!    answered before all disks have it, so that two halves of a store never both go on: the ids of
@@ -41,7 +41,7 @@ use drystone_store::types::DiskId;
 #[derive(Clone, Debug)]
 pub struct End {
     pub id: ReplicaId,
-    pub epoch: u64,
+    pub incarnation: u64,
     pub last: Option<Position>,
     /// The newest membership in its state or log: one set of voters, or two while they change.
     pub configs: Vec<BTreeSet<ReplicaId>>,
@@ -66,7 +66,7 @@ fn majority(voters: usize) -> usize {
     voters / 2 + 1
 }
 
-/// `ends`: all of one group and one epoch whose logs are intact.
+/// `ends`: all of one group and one incarnation whose logs are intact.
 pub fn strength(ends: &[End]) -> Strength {
     let wins = |candidate: &&End| {
         let follows = |id: &ReplicaId| {
@@ -228,7 +228,7 @@ pub async fn declare(disks: &[OpenDisk], recoveries: &[RecoveryId]) -> Result<()
 /// One batch: power leaves the old replica or the new one. What is applied of the old log before
 /// is in the same WAL before it. The vote is as if the new one had voted for itself in a term that
 /// nobody had, so that whatever the old voters still say is of the past.
-pub async fn form_group(disk: &OpenDisk, replica: &Replica, epoch: u64) -> Result<ReplicaId> {
+pub async fn form_group(disk: &OpenDisk, replica: &Replica, incarnation: u64) -> Result<ReplicaId> {
     let whole = replica.clone();
     let applied = tokio::task::spawn_blocking(move || -> Result<LogId> {
         inspect::catch_up(&whole, &whole)?;
@@ -240,7 +240,10 @@ pub async fn form_group(disk: &OpenDisk, replica: &Replica, epoch: u64) -> Resul
     let applied = applied.await.map_err(|_| Error::Closing)??;
     let (old, old_row) = (replica.replica(), replica.row());
     let new = ReplicaId::random();
-    let row = ReplicaRow { epoch, ..old_row };
+    let row = ReplicaRow {
+        incarnation,
+        ..old_row
+    };
     let voters = vec![BTreeSet::from([new])];
     let seats = BTreeMap::from([(new, Seat { disk: disk.id })]);
     let membership = Membership::new(voters, seats).map_err(|e| Error::Corrupt(e.to_string()))?;
@@ -257,43 +260,45 @@ pub async fn form_group(disk: &OpenDisk, replica: &Replica, epoch: u64) -> Resul
     })
     .await?;
     db.crash().pass_disk(DiskPoint::RecoveryFormed);
-    tracing::warn!(group = row.group.0, disk = %disk.id, %old, %new, index = applied.index, epoch,
-        "metadata is recovered from the newest log");
+    tracing::warn!(group = row.group.0, disk = %disk.id, %old, %new, index = applied.index,
+        incarnation, "metadata is recovered from the newest log");
     Ok(new)
 }
 
-/// A group's replicas of one epoch on trusted disks.
+/// A group's replicas of one incarnation on trusted disks.
 pub struct Survivors {
     pub replicas: Vec<(OpenDisk, Replica, End)>,
 }
 
 impl Survivors {
-    fn of_epoch(&self, epoch: u64) -> impl Iterator<Item = &(OpenDisk, Replica, End)> {
+    fn of_incarnation(&self, incarnation: u64) -> impl Iterator<Item = &(OpenDisk, Replica, End)> {
         self.replicas
             .iter()
-            .filter(move |(_, _, end)| end.epoch == epoch)
+            .filter(move |(_, _, end)| end.incarnation == incarnation)
     }
 
-    pub fn strength(&self, epoch: u64) -> Strength {
+    pub fn strength(&self, incarnation: u64) -> Strength {
         let ends: Vec<_> = self
-            .of_epoch(epoch)
+            .of_incarnation(incarnation)
             .map(|(_, _, end)| end.clone())
             .collect();
         strength(&ends)
     }
 
     /// Whether a recovery that was cut has rewritten this group.
-    pub fn is_formed(&self, epoch: u64) -> bool {
-        self.of_epoch(epoch).next().is_some()
+    pub fn is_formed(&self, incarnation: u64) -> bool {
+        self.of_incarnation(incarnation).next().is_some()
     }
 
-    /// What is left to rewrite when the group is to begin anew after `epoch`.
-    fn newest(&self, epoch: u64) -> Result<Option<&(OpenDisk, Replica, End)>, Standstill> {
-        if self.is_formed(epoch + 1) {
+    /// What is left to rewrite when the group is to begin anew after `incarnation`.
+    fn newest(&self, incarnation: u64) -> Result<Option<&(OpenDisk, Replica, End)>, Standstill> {
+        if self.is_formed(incarnation + 1) {
             return Ok(None);
         }
-        let of = self.of_epoch(epoch).max_by_key(|(_, _, end)| end.last);
-        match self.strength(epoch) {
+        let of = self
+            .of_incarnation(incarnation)
+            .max_by_key(|(_, _, end)| end.last);
+        match self.strength(incarnation) {
             Strength::TooFew {
                 here,
                 needed,
@@ -314,10 +319,10 @@ pub async fn recover(
     groups: &[Survivors],
     past: &Past,
 ) -> Result<Result<Vec<RecoveryId>, Standstill>> {
-    let epoch = past.recoveries.len() as u64;
+    let incarnation = past.recoveries.len() as u64;
     let mut from = Vec::new();
     for group in groups {
-        match group.newest(epoch) {
+        match group.newest(incarnation) {
             Ok(newest) => from.extend(newest),
             Err(standstill) => return Ok(Err(standstill)),
         }
@@ -331,12 +336,12 @@ pub async fn recover(
     };
     tracing::warn!(
         disks = disks.len(),
-        epoch = epoch + 1,
+        incarnation = incarnation + 1,
         "a majority of the metadata's copies is lost: recovering it from the others"
     );
     prepare(disks, &prepared).await?;
     for (disk, replica, _) in from {
-        form_group(disk, replica, epoch + 1).await?;
+        form_group(disk, replica, incarnation + 1).await?;
     }
     let mut recoveries = past.recoveries.clone();
     recoveries.push(prepared.id);
@@ -352,7 +357,7 @@ pub async fn ends(disk: &OpenDisk) -> Result<Vec<(OpenDisk, Replica, End)>> {
         let end = |replica: Replica| {
             let end = End {
                 id: replica.replica(),
-                epoch: replica.group_epoch(),
+                incarnation: replica.incarnation(),
                 last: replica.log_end,
                 configs: replica.newest_membership()?.get_joint_config().clone(),
             };
@@ -373,7 +378,7 @@ mod tests {
         let leader = 1;
         End {
             id: ReplicaId(id),
-            epoch: 0,
+            incarnation: 0,
             last: Some(Position {
                 term,
                 leader,
@@ -421,8 +426,8 @@ mod tests {
         ));
     }
 
-    fn owned(epoch: u8, prepared: Option<(u8, &[u8])>) -> Roster {
-        let recoveries = (1..=epoch).map(|n| [n; 16]).collect();
+    fn owned(incarnation: u8, prepared: Option<(u8, &[u8])>) -> Roster {
+        let recoveries = (1..=incarnation).map(|n| [n; 16]).collect();
         let prepared = prepared.map(|(id, disks)| PreparedRecovery {
             id: [id; 16],
             disks: disks.iter().map(|n| DiskId([*n; 16])).collect(),

@@ -8,7 +8,7 @@
 //! - **Databases.** Each has a random id. A database that failed to write, or returned bytes that
 //!   were not written, is *marked* on the other disks by this id (B-66, B-67), and is rebuilt.
 //! - **Recoveries.** The ids of all recoveries of the metadata, oldest first; their number is the
-//!   store's epoch. And the recovery in progress, with the disks that take part in it.
+//!   store's incarnation. And the recovery in progress, with the disks that take part in it.
 //!
 //! Rows are sealed with the disk's id, so a database that was moved to another disk has no valid
 //! ones.
@@ -63,7 +63,7 @@ impl OwnRecord {
         }
     }
 
-    pub fn epoch(&self) -> u64 {
+    pub fn incarnation(&self) -> u64 {
         self.recoveries.len() as u64
     }
 }

@@ -136,7 +136,7 @@ impl Groups {
         }
         self.system.ready().await?;
         self.objects.ready().await?;
-        let anew = before.epoch() != standing.epoch();
+        let anew = before.incarnation() != standing.incarnation();
         let groups = self.clone();
         Started::of(groups, standing, leftovers).take_in().await?;
         Ok(anew)

@@ -3,8 +3,8 @@
 //! A start first looks at what the disks have and decides (`decision`), touching nothing: which
 //! disks are to be trusted, whether a majority is here, whether the metadata must be recovered.
 //! What refuses to start is as it was. Disks that are here but must not count, for they are older
-//! copies of themselves or of an epoch past, are *left over*: they come in only when the groups
-//! answer without them, and lose their replicas then ([`Started::take_in`]).
+//! copies of themselves or of a past incarnation, are *left over*: they come in only when the
+//! groups answer without them, and lose their replicas then ([`Started::take_in`]).
 
 use std::collections::BTreeMap;
 
@@ -310,7 +310,7 @@ async fn make_replicas(disks: &[OpenDisk], found: &[Rows], voters_max: usize) ->
                 if rows.iter().all(|(_, row)| row.state != state) {
                     let row = ReplicaRow {
                         group: GROUPS[rows.len()],
-                        epoch: 0,
+                        incarnation: 0,
                         state,
                     };
                     rows.push((ReplicaId::random(), row));

@@ -45,7 +45,7 @@ impl StoreBuilder<Types, RaftLog, Applier> for Builder {
         let (db, replica) = (self.db.clone(), ReplicaId(n));
         let row = ReplicaRow {
             group: OBJECT_GROUP,
-            epoch: 0,
+            incarnation: 0,
             state: StateId(n),
         };
         let log = RaftLog::open(db.clone(), replica, Arc::default()).unwrap();

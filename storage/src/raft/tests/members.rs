@@ -250,7 +250,7 @@ async fn a_birth_that_was_cut_is_repeated() {
     for disk in &disks[..2] {
         let row = crate::raft::replica_row::ReplicaRow {
             group: crate::raft::replica_row::OBJECT_GROUP,
-            epoch: 0,
+            incarnation: 0,
             state: StateId(5),
         };
         let id = crate::raft::types::ReplicaId(99);
