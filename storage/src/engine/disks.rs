@@ -24,7 +24,7 @@ use crate::disk::identity::{self, Settled};
 use crate::disk::local::{LocalDisk, Reserve};
 use crate::meta::command::Change;
 use crate::meta::view::{DiskRow, Standing};
-use crate::raft::place::OpenDisk;
+use crate::raft::disk::OpenDisk;
 use crate::raft::recovery::start::Groups;
 use drystone_store::error::{Error, Refusal, Result};
 use drystone_store::operator::ReplaceError;

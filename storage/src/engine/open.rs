@@ -1,7 +1,7 @@
 //! From directories to a store that answers.
 //!
 //! Identities and locks, the disks' databases, the metadata groups, and only then the disks as
-//! places for shards and the upkeep. At the store's first start the groups commit before any disk
+//! disks for shards and the upkeep. At the store's first start the groups commit before any disk
 //! is marked born: power before that, and the next start makes what is missing; after the first
 //! mark, an empty directory is a lost disk.
 
@@ -25,13 +25,13 @@ use crate::disk::identity::{self, Found, Identity, IdentityError};
 use crate::disk::local::{LocalDisk, Reserve};
 use crate::meta::command::Change;
 use crate::meta::view::{DiskRow, Standing};
+use crate::raft::disk::OpenDisk;
 use crate::raft::epochs::Epochs;
 use crate::raft::group::Group;
-use crate::raft::place::OpenDisk;
 use crate::raft::proposer::Proposer;
 use crate::raft::recovery::decision::StartError;
 use crate::raft::recovery::recover::Standstill;
-use crate::raft::recovery::start::{Groups, Start, Started, start_groups};
+use crate::raft::recovery::start::{GroupStart, Groups, StartOutcome, start_groups};
 use crate::shards::erasure::Geometry;
 use crate::shards::{Classes, DAMAGE_QUEUE_LEN_MAX, Pace, Shards};
 use crate::workers::disks::Disks;
@@ -226,9 +226,9 @@ async fn open_metadata(
         let all_here = lost.is_empty() && databases.hindered.is_empty();
         let may_recover = waited || (all_here && !databases.broken.is_empty());
         let start = if birth {
-            Start::Birth
+            GroupStart::Birth
         } else {
-            Start::Again { may_recover }
+            GroupStart::Restart { may_recover }
         };
         // Each turn but the last finds another database that fails as it is used.
         let started = loop {
@@ -332,7 +332,7 @@ fn damage(broken: &[Broken]) -> Vec<(DiskId, String)> {
 /// Once the groups answer: takes in the disks that they were to answer without.
 async fn complete(
     mut found: Databases,
-    mut started: Started,
+    mut started: StartOutcome,
     shared: &DbShared,
     lost: &mut Vec<(PathBuf, String)>,
 ) -> Result<(Vec<Ready>, Groups), OpenError> {
@@ -374,8 +374,8 @@ async fn complete(
         }
     }
     usable.retain(|disk| !unlisted.contains(&disk.settled.identity.disk));
-    started.leave_out(&unlisted);
-    started.take_in().await?;
+    started.exclude(&unlisted);
+    started.admit_leftovers().await?;
     for broken in broken {
         match databases::replace(broken, shared, epoch).await {
             Ok(disk) => databases.push(disk),

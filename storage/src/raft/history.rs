@@ -1,18 +1,18 @@
-//! What has become of a store's metadata so far: its starts, and its recoveries.
+//! The history of a store's metadata: its starts and its recoveries.
 
 /// Names one recovery of a store's metadata.
 pub type RecoveryId = [u8; 16];
 
-/// Where the store stands in its life.
+/// The number of the store's current start and all its recoveries.
 #[derive(Clone, Debug, Default)]
-pub struct Standing {
+pub struct History {
     /// The number of this start.
     pub start: u64,
-    /// All recoveries of the metadata; their number is the groups' incarnation.
+    /// All recoveries of the metadata. Their number is the groups' incarnation.
     pub recoveries: Vec<RecoveryId>,
 }
 
-impl Standing {
+impl History {
     pub fn incarnation(&self) -> u64 {
         self.recoveries.len() as u64
     }

@@ -26,10 +26,10 @@ use futures_util::future::try_join_all;
 
 use super::roster::{PreparedRecovery, Roster, change_own};
 use crate::meta::states::STATE_FAMILIES;
+use crate::raft::disk::OpenDisk;
 use crate::raft::history::RecoveryId;
 use crate::raft::inspect::{self, Position, Replica};
 use crate::raft::log::{delete_log, put_beginning, run_blocking};
-use crate::raft::place::OpenDisk;
 use crate::raft::replica_row::{ReplicaRow, delete_replica_row, put_replica_row};
 use crate::raft::snapshot::put_membership;
 use crate::raft::types::{LogId, Membership, ReplicaId, Seat, StoredMembership, Vote};
@@ -37,9 +37,9 @@ use drystone_store::crash::DiskPoint;
 use drystone_store::error::{Error, Result};
 use drystone_store::types::DiskId;
 
-/// What a decision needs to know of a replica.
+/// The facts about a replica that a decision needs.
 #[derive(Clone, Debug)]
-pub struct End {
+pub struct ReplicaSummary {
     pub id: ReplicaId,
     pub incarnation: u64,
     pub last: Option<Position>,
@@ -47,14 +47,14 @@ pub struct End {
     pub configs: Vec<BTreeSet<ReplicaId>>,
 }
 
-/// What the replicas of a group that are here can do.
+/// The strength of a group's replicas that are here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Strength {
-    /// Elect a leader among them.
+    /// They can elect a leader.
     Majority,
-    /// Begin anew from this one.
+    /// The group can be recovered from this replica.
     Enough(ReplicaId),
-    /// Of `voters`, so many are here, and so many must be.
+    /// `here` of `voters` are here, and `needed` must be.
     TooFew {
         here: usize,
         needed: usize,
@@ -66,35 +66,36 @@ fn majority(voters: usize) -> usize {
     voters / 2 + 1
 }
 
-/// `ends`: all of one group and one incarnation whose logs are intact.
-pub fn strength(ends: &[End]) -> Strength {
-    let wins = |candidate: &&End| {
+/// Returns the strength of `replicas`, which must be all replicas of one group and one incarnation
+/// whose logs are intact.
+pub fn strength(replicas: &[ReplicaSummary]) -> Strength {
+    let wins = |candidate: &&ReplicaSummary| {
         let follows = |id: &ReplicaId| {
-            let voter = ends.iter().find(|end| end.id == *id);
+            let voter = replicas.iter().find(|replica| replica.id == *id);
             voter.is_some_and(|voter| voter.last <= candidate.last)
         };
         let won = |config: &BTreeSet<_>| {
             config.iter().filter(|id| follows(id)).count() >= majority(config.len())
         };
-        let stands = candidate.configs.iter().any(|c| c.contains(&candidate.id));
-        stands && candidate.configs.iter().all(won)
+        let is_voter = candidate.configs.iter().any(|c| c.contains(&candidate.id));
+        is_voter && candidate.configs.iter().all(won)
     };
-    if ends.iter().any(|end| wins(&end)) {
+    if replicas.iter().any(|replica| wins(&replica)) {
         return Strength::Majority;
     }
-    let Some(newest) = ends.iter().max_by_key(|end| end.last) else {
+    let Some(newest) = replicas.iter().max_by_key(|replica| replica.last) else {
         return Strength::TooFew {
             here: 0,
             needed: 1,
             voters: 0,
         };
     };
-    // The newest log's membership is the one in force: a later one took effect only once a
-    // majority of this one had it, which those here would have met.
+    // The newest log's membership is in force. A later one would have needed a majority of this
+    // one's voters, and a replica here would have it.
     for config in &newest.configs {
         let here = config
             .iter()
-            .filter(|id| ends.iter().any(|end| end.id == **id));
+            .filter(|id| replicas.iter().any(|replica| replica.id == **id));
         let (here, voters) = (here.count(), config.len());
         let needed = voters - majority(voters) + 1;
         if here < needed {
@@ -115,7 +116,7 @@ pub fn strength(ends: &[End]) -> Strength {
     }
 }
 
-/// Why a store does not start with the disks that it has.
+/// The reason why a store does not start with the disks that it has.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Standstill {
     #[error(
@@ -141,29 +142,29 @@ pub enum Standstill {
     NoMajority,
 }
 
-/// What the disks that are trusted say together.
+/// The history on which the trusted disks agree.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Past {
-    /// The longest past; that of all others is its beginning.
+pub struct AgreedHistory {
+    /// The longest list of recoveries. The lists of all other disks are beginnings of it.
     pub recoveries: Vec<RecoveryId>,
-    /// One that all who take part and are here have prepared.
-    pub resumed: Option<PreparedRecovery>,
+    /// A recovery that is prepared on all disks that take part in it and are trusted.
+    pub unfinished: Option<PreparedRecovery>,
 }
 
-/// `trusted`: their rosters. `present`: all disks that are here, trusted or not.
-pub fn past(
+/// Compares the rosters of the `trusted` disks. `present`: all disks that are here, trusted or not.
+pub fn agree(
     trusted: &BTreeMap<DiskId, Roster>,
     present: &BTreeSet<DiskId>,
-) -> Result<Past, Standstill> {
+) -> Result<AgreedHistory, Standstill> {
     let owns = || {
         trusted
             .iter()
             .filter_map(|(disk, w)| Some((*disk, w.own.as_ref()?)))
     };
     let Some((leading, longest)) = owns().max_by_key(|(_, own)| own.recoveries.len()) else {
-        return Ok(Past {
+        return Ok(AgreedHistory {
             recoveries: Vec::new(),
-            resumed: None,
+            unfinished: None,
         });
     };
     let recoveries = longest.recoveries.clone();
@@ -174,7 +175,7 @@ pub fn past(
         });
     }
     let current = || owns().filter(|(_, own)| own.recoveries == recoveries);
-    let mut resumed = None;
+    let mut unfinished = None;
     for (_, own) in current() {
         let Some(prepared) = &own.prepared else {
             continue;
@@ -189,15 +190,15 @@ pub fn past(
         if let Some(missing) = prepared.disks.iter().find(|disk| !present.contains(disk)) {
             return Err(Standstill::RecoveryInterrupted { missing: *missing });
         }
-        resumed = Some(prepared.clone());
+        unfinished = Some(prepared.clone());
     }
-    Ok(Past {
+    Ok(AgreedHistory {
         recoveries,
-        resumed,
+        unfinished,
     })
 }
 
-/// First round.
+/// Performs the first step: notes the recovery on all disks.
 pub async fn prepare(disks: &[OpenDisk], prepared: &PreparedRecovery) -> Result<()> {
     let prepare = async |disk: &OpenDisk| -> Result<()> {
         change_own(disk, |own| own.prepared = Some(prepared.clone())).await?;
@@ -208,7 +209,8 @@ pub async fn prepare(disks: &[OpenDisk], prepared: &PreparedRecovery) -> Result<
     Ok(())
 }
 
-/// Last round. `recoveries`: the store's past with this recovery as the last.
+/// Performs the last step: adds the recovery to all disks' histories. `recoveries`: the whole
+/// history, with this recovery as the last.
 pub async fn declare(disks: &[OpenDisk], recoveries: &[RecoveryId]) -> Result<()> {
     let declare = async |disk: &OpenDisk| -> Result<()> {
         let declared = change_own(disk, |own| {
@@ -223,11 +225,11 @@ pub async fn declare(disks: &[OpenDisk], recoveries: &[RecoveryId]) -> Result<()
     Ok(())
 }
 
-/// Makes `replica`, with all that its log has, the only voter of its group.
+/// Performs the second step for one group: makes `replica`, with its whole log, the only voter.
 ///
-/// One batch: power leaves the old replica or the new one. What is applied of the old log before
-/// is in the same WAL before it. The vote is as if the new one had voted for itself in a term that
-/// nobody had, so that whatever the old voters still say is of the past.
+/// One batch: power leaves the old replica or the new one. The entries of the old log that are
+/// applied before are in the same WAL before it. The new replica's vote is for itself, in a term
+/// that no replica had, so that messages of old voters are out of date.
 pub async fn form_group(disk: &OpenDisk, replica: &Replica, incarnation: u64) -> Result<ReplicaId> {
     let whole = replica.clone();
     let applied = tokio::task::spawn_blocking(move || -> Result<LogId> {
@@ -265,39 +267,46 @@ pub async fn form_group(disk: &OpenDisk, replica: &Replica, incarnation: u64) ->
     Ok(new)
 }
 
-/// A group's replicas of one incarnation on trusted disks.
+/// A group's replicas on trusted disks.
 pub struct Survivors {
-    pub replicas: Vec<(OpenDisk, Replica, End)>,
+    pub replicas: Vec<(OpenDisk, Replica, ReplicaSummary)>,
 }
 
 impl Survivors {
-    fn of_incarnation(&self, incarnation: u64) -> impl Iterator<Item = &(OpenDisk, Replica, End)> {
+    fn of_incarnation(
+        &self,
+        incarnation: u64,
+    ) -> impl Iterator<Item = &(OpenDisk, Replica, ReplicaSummary)> {
         self.replicas
             .iter()
-            .filter(move |(_, _, end)| end.incarnation == incarnation)
+            .filter(move |(_, _, summary)| summary.incarnation == incarnation)
     }
 
     pub fn strength(&self, incarnation: u64) -> Strength {
-        let ends: Vec<_> = self
+        let summaries: Vec<_> = self
             .of_incarnation(incarnation)
-            .map(|(_, _, end)| end.clone())
+            .map(|(_, _, summary)| summary.clone())
             .collect();
-        strength(&ends)
+        strength(&summaries)
     }
 
-    /// Whether a recovery that was cut has rewritten this group.
+    /// Returns whether an interrupted recovery has formed this group already.
     pub fn is_formed(&self, incarnation: u64) -> bool {
         self.of_incarnation(incarnation).next().is_some()
     }
 
-    /// What is left to rewrite when the group is to begin anew after `incarnation`.
-    fn newest(&self, incarnation: u64) -> Result<Option<&(OpenDisk, Replica, End)>, Standstill> {
+    /// Returns the replica to form the group from, unless the group is formed already.
+    /// `incarnation`: the one before the recovery.
+    fn newest(
+        &self,
+        incarnation: u64,
+    ) -> Result<Option<&(OpenDisk, Replica, ReplicaSummary)>, Standstill> {
         if self.is_formed(incarnation + 1) {
             return Ok(None);
         }
-        let of = self
+        let newest = self
             .of_incarnation(incarnation)
-            .max_by_key(|(_, _, end)| end.last);
+            .max_by_key(|(_, _, summary)| summary.last);
         match self.strength(incarnation) {
             Strength::TooFew {
                 here,
@@ -308,18 +317,19 @@ impl Survivors {
                 needed,
                 voters,
             }),
-            Strength::Majority | Strength::Enough(_) => Ok(of),
+            Strength::Majority | Strength::Enough(_) => Ok(newest),
         }
     }
 }
 
-/// All rounds, or those that a cut has left. Gives the store's past with this recovery.
+/// Performs all steps, or those that an interruption has left. Returns all recoveries, with this
+/// one as the last.
 pub async fn recover(
     disks: &[OpenDisk],
     groups: &[Survivors],
-    past: &Past,
+    agreed: &AgreedHistory,
 ) -> Result<Result<Vec<RecoveryId>, Standstill>> {
-    let incarnation = past.recoveries.len() as u64;
+    let incarnation = agreed.recoveries.len() as u64;
     let mut from = Vec::new();
     for group in groups {
         match group.newest(incarnation) {
@@ -327,8 +337,8 @@ pub async fn recover(
             Err(standstill) => return Ok(Err(standstill)),
         }
     }
-    let prepared = match &past.resumed {
-        Some(resumed) => resumed.clone(),
+    let prepared = match &agreed.unfinished {
+        Some(unfinished) => unfinished.clone(),
         None => PreparedRecovery {
             id: rand::random(),
             disks: disks.iter().map(|disk| disk.id).collect(),
@@ -343,27 +353,28 @@ pub async fn recover(
     for (disk, replica, _) in from {
         form_group(disk, replica, incarnation + 1).await?;
     }
-    let mut recoveries = past.recoveries.clone();
+    let mut recoveries = agreed.recoveries.clone();
     recoveries.push(prepared.id);
     declare(disks, &recoveries).await?;
     Ok(Ok(recoveries))
 }
 
-/// The replicas of a disk, and where they end. Blocks.
-pub async fn ends(disk: &OpenDisk) -> Result<Vec<(OpenDisk, Replica, End)>> {
+/// Returns the replicas of a disk with their summaries.
+pub async fn summarize(disk: &OpenDisk) -> Result<Vec<(OpenDisk, Replica, ReplicaSummary)>> {
     let (db, disk) = (disk.db.clone(), disk.clone());
     let read = run_blocking(move || {
         let replicas = inspect::replicas(&db)?;
-        let end = |replica: Replica| {
-            let end = End {
+        let summarize = |replica: Replica| {
+            let summary = ReplicaSummary {
                 id: replica.replica(),
                 incarnation: replica.incarnation(),
                 last: replica.log_end,
                 configs: replica.newest_membership()?.get_joint_config().clone(),
             };
-            Ok((disk.clone(), replica, end))
+            Ok((disk.clone(), replica, summary))
         };
-        replicas.into_iter().map(end).collect::<Result<Vec<_>, _>>()
+        let summaries = replicas.into_iter().map(summarize);
+        summaries.collect::<Result<Vec<_>, _>>()
     });
     Ok(read.await?)
 }
@@ -373,10 +384,10 @@ mod tests {
     use super::*;
     use crate::raft::recovery::roster::OwnRecord;
 
-    fn end(id: u64, term: u64, index: u64, configs: &[&[u64]]) -> End {
+    fn summary(id: u64, term: u64, index: u64, configs: &[&[u64]]) -> ReplicaSummary {
         let ids = |ids: &&[u64]| ids.iter().copied().map(ReplicaId).collect();
         let leader = 1;
-        End {
+        ReplicaSummary {
             id: ReplicaId(id),
             incarnation: 0,
             last: Some(Position {
@@ -390,36 +401,36 @@ mod tests {
 
     const FOUR: &[u64] = &[1, 2, 3, 4];
 
-    fn too_few(ends: &[End]) -> bool {
-        matches!(strength(ends), Strength::TooFew { .. })
+    fn too_few(replicas: &[ReplicaSummary]) -> bool {
+        matches!(strength(replicas), Strength::TooFew { .. })
     }
 
     #[test]
     fn f_16_two_of_four_or_one_of_two_hold_all_and_one_of_four_does_not() {
-        let (one, two) = (end(1, 3, 90, &[FOUR]), end(2, 4, 80, &[FOUR]));
-        let three = end(3, 3, 10, &[FOUR]);
+        let (one, two) = (summary(1, 3, 90, &[FOUR]), summary(2, 4, 80, &[FOUR]));
+        let three = summary(3, 3, 10, &[FOUR]);
         let all = [one.clone(), two.clone(), three];
         assert_eq!(strength(&all), Strength::Majority);
-        // The newer log, not the longer one.
+        // The log with the newer term wins, not the longer one.
         assert_eq!(strength(&all[..2]), Strength::Enough(ReplicaId(2)));
         assert!(too_few(&all[..1]));
         assert_eq!(
-            strength(&[end(1, 1, 1, &[&[1, 2]])]),
+            strength(&[summary(1, 1, 1, &[&[1, 2]])]),
             Strength::Enough(ReplicaId(1))
         );
-        assert!(too_few(&[end(1, 1, 1, &[&[1, 2, 3]])]));
+        assert!(too_few(&[summary(1, 1, 1, &[&[1, 2, 3]])]));
         assert!(too_few(&[]));
     }
 
     #[test]
     fn f_22_those_who_left_the_membership_do_not_count() {
-        // Two of the old four, of whom one saw the change that put all in other hands.
-        let old = end(1, 3, 90, &[FOUR]);
-        let saw = end(2, 3, 91, &[FOUR, &[5, 6, 7, 8]]);
+        // Two of the four old voters. One has the change that replaces all of them.
+        let old = summary(1, 3, 90, &[FOUR]);
+        let saw = summary(2, 3, 91, &[FOUR, &[5, 6, 7, 8]]);
         assert!(too_few(&[old.clone(), saw.clone()]));
-        let new = end(5, 3, 91, &[FOUR, &[5, 6, 7, 8]]);
+        let new = summary(5, 3, 91, &[FOUR, &[5, 6, 7, 8]]);
         assert!(too_few(&[old.clone(), saw.clone(), new.clone()]));
-        let other = end(6, 3, 91, &[FOUR, &[5, 6, 7, 8]]);
+        let other = summary(6, 3, 91, &[FOUR, &[5, 6, 7, 8]]);
         assert!(matches!(
             strength(&[old, saw, new, other]),
             Strength::Enough(_)
@@ -441,13 +452,13 @@ mod tests {
         }
     }
 
-    fn past_of(disks: &[(u8, Roster)]) -> Result<Past, Standstill> {
+    fn agree_on(disks: &[(u8, Roster)]) -> Result<AgreedHistory, Standstill> {
         let trusted: BTreeMap<_, _> = disks
             .iter()
             .map(|(n, roster)| (DiskId([*n; 16]), roster.clone()))
             .collect();
         let present = trusted.keys().copied().collect();
-        past(&trusted, &present)
+        agree(&trusted, &present)
     }
 
     #[test]
@@ -456,35 +467,35 @@ mod tests {
         other.own.as_mut().unwrap().recoveries[0] = [9; 16];
         let halves = [(1, owned(2, None)), (2, other)];
         assert!(matches!(
-            past_of(&halves),
+            agree_on(&halves),
             Err(Standstill::TwoHalves { .. })
         ));
-        // One that did not go on has a past that the other shares.
+        // The history of a disk that did not go on is a beginning of the other's.
         let late = [
             (1, owned(2, None)),
             (2, owned(1, None)),
             (3, owned(0, None)),
         ];
-        assert_eq!(past_of(&late).unwrap().recoveries.len(), 2);
+        assert_eq!(agree_on(&late).unwrap().recoveries.len(), 2);
     }
 
     #[test]
     fn f_01_an_interrupted_recovery_is_forgotten_resumed_or_waited_for() {
         let both: (u8, &[u8]) = (7, &[1, 2]);
         let begun = [(1, owned(0, Some(both))), (2, owned(0, None))];
-        assert_eq!(past_of(&begun).unwrap().resumed, None);
+        assert_eq!(agree_on(&begun).unwrap().unfinished, None);
         let prepared = [(1, owned(0, Some(both))), (2, owned(0, Some(both)))];
-        assert!(past_of(&prepared).unwrap().resumed.is_some());
+        assert!(agree_on(&prepared).unwrap().unfinished.is_some());
         let waits = [(1, owned(0, Some(both))), (3, owned(0, None))];
         let missing = DiskId([2; 16]);
         assert_eq!(
-            past_of(&waits),
+            agree_on(&waits),
             Err(Standstill::RecoveryInterrupted { missing })
         );
-        // Declared on one: the other follows.
+        // The recovery is declared on one disk: the other follows.
         let mut first = owned(0, None);
         first.own.as_mut().unwrap().recoveries.push([7; 16]);
-        let declared = past_of(&[(1, first), (2, owned(0, Some(both)))]).unwrap();
-        assert_eq!((declared.recoveries.len(), declared.resumed), (1, None));
+        let declared = agree_on(&[(1, first), (2, owned(0, Some(both)))]).unwrap();
+        assert_eq!((declared.recoveries.len(), declared.unfinished), (1, None));
     }
 }

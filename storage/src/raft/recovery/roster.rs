@@ -21,9 +21,9 @@ use rocksdb::{Direction, IteratorMode, WriteBatch};
 use serde::{Deserialize, Serialize};
 
 use crate::db::{Db, DbError, Family, log_tag};
-use crate::raft::history::{RecoveryId, Standing};
+use crate::raft::disk::OpenDisk;
+use crate::raft::history::{History, RecoveryId};
 use crate::raft::log::run_blocking;
-use crate::raft::place::OpenDisk;
 use crate::raft::types::{seal, unseal};
 use drystone_store::crash::DiskPoint;
 use drystone_store::types::DiskId;
@@ -77,7 +77,7 @@ pub struct PeerRecord {
 
 /// The reason why a database must not be used any more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Fault {
+pub enum DatabaseFault {
     /// A write or sync failed. Everything that it acknowledged before is still there.
     Unwritable,
     /// It returned bytes that were not written.
@@ -90,7 +90,7 @@ pub struct Roster {
     /// None: the database is new.
     pub own: Option<OwnRecord>,
     pub known: BTreeMap<DiskId, PeerRecord>,
-    pub marks: BTreeMap<(DiskId, DatabaseId), Fault>,
+    pub marks: BTreeMap<(DiskId, DatabaseId), DatabaseFault>,
 }
 
 impl Roster {
@@ -143,7 +143,7 @@ pub fn judge(rosters: &BTreeMap<DiskId, Roster>) -> BTreeMap<DiskId, Trust> {
         let is_older = |known: &PeerRecord| {
             known.start > own.start || known.start == own.start && known.database != own.database
         };
-        let trust = if faults.contains(&&Fault::Damaged) {
+        let trust = if faults.contains(&&DatabaseFault::Damaged) {
             Trust::None
         } else if newest.is_some_and(is_older) {
             Trust::Stale
@@ -239,10 +239,10 @@ pub async fn change_own(
 /// Makes a database part of the store, with the store's history. A database with replicas of
 /// another history must have lost them before: they would count as if they had always been part of
 /// this one.
-pub async fn join(disk: &OpenDisk, standing: &Standing) -> Result<OwnRecord, DbError> {
+pub async fn join(disk: &OpenDisk, history: &History) -> Result<OwnRecord, DbError> {
     let join = |own: &mut OwnRecord| {
-        own.start = own.start.max(standing.start);
-        own.recoveries = standing.recoveries.clone();
+        own.start = own.start.max(history.start);
+        own.recoveries = history.recoveries.clone();
         own.prepared = None;
     };
     change_own(disk, join).await
@@ -299,7 +299,7 @@ pub async fn mark(
     other: &OpenDisk,
     disk: DiskId,
     database: DatabaseId,
-    fault: Fault,
+    fault: DatabaseFault,
 ) -> Result<(), DbError> {
     let key = key(MARK, &[&disk.0, &database]);
     let fill = |batch: &mut WriteBatch| put(&other.db, batch, other.id, key, &fault);
@@ -307,7 +307,11 @@ pub async fn mark(
 }
 
 /// Marks the database of `disk` that `other` has on record.
-pub async fn mark_known(other: &OpenDisk, disk: DiskId, fault: Fault) -> Result<(), DbError> {
+pub async fn mark_known(
+    other: &OpenDisk,
+    disk: DiskId,
+    fault: DatabaseFault,
+) -> Result<(), DbError> {
     let (db, id) = (other.db.clone(), other.id);
     let known = run_blocking(move || read(&db, id)).await?.known;
     match known.get(&disk) {
@@ -367,18 +371,26 @@ mod tests {
     #[test]
     fn b_66_a_mark_is_about_one_database_and_no_other() {
         let mut all = vec![roster(1, 7, &[]), roster(2, 7, &[]), roster(3, 7, &[])];
-        all[0].marks.insert((disk(2), [2; 16]), Fault::Unwritable);
-        all[0].marks.insert((disk(3), [8; 16]), Fault::Damaged);
+        all[0]
+            .marks
+            .insert((disk(2), [2; 16]), DatabaseFault::Unwritable);
+        all[0]
+            .marks
+            .insert((disk(3), [8; 16]), DatabaseFault::Damaged);
         let expected = [Trust::Full, Trust::LastResort, Trust::Full];
         assert_eq!(judged(all.clone()), expected);
-        all[1].marks.insert((disk(3), [3; 16]), Fault::Damaged);
+        all[1]
+            .marks
+            .insert((disk(3), [3; 16]), DatabaseFault::Damaged);
         assert_eq!(judged(all), [Trust::Full, Trust::LastResort, Trust::None]);
     }
 
     #[test]
     fn b_66_a_mark_goes_when_the_database_would_be_old_without_it() {
         let mut marked = roster(1, 7, &[(2, 2, 7)]);
-        marked.marks.insert((disk(2), [2; 16]), Fault::Unwritable);
+        marked
+            .marks
+            .insert((disk(2), [2; 16]), DatabaseFault::Unwritable);
         let obsolete = |marked: &Roster, database: u8, start: u64| {
             let own = roster(database, start, &[]).own.unwrap();
             marked.obsolete_marks(&[(disk(2), &own)]).len()
