@@ -176,7 +176,8 @@ impl Db {
                 .map_err(io)?;
         }
         let db = Self::open_with(dir, shared, Purpose::Birth)?;
-        // The folder's own name, too: another disk of this birth may be marked born before this one.
+        // The folder's own name, too: another disk of this birth may be marked born before this
+        // one.
         for folder in [Some(dir), dir.parent()].into_iter().flatten() {
             fs::File::open(folder)
                 .and_then(|f| f.sync_all())
@@ -420,8 +421,8 @@ impl Core {
 
     /// Writes a batch and syncs the WAL.
     ///
-    /// Power goes before the sync: no write of the batch was acknowledged, and a part of them may be
-    /// there. After it: all of them are there.
+    /// Power goes before the sync: no write of the batch was acknowledged, and a part of them may
+    /// be there. After it: all of them are there.
     fn write_and_sync(&self, batch: WriteBatch) -> Result<(), DbError> {
         if let Some(failure) = &*self.failure.borrow() {
             return Err(failure.clone());

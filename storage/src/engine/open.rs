@@ -24,7 +24,7 @@ use crate::disk::Disk;
 use crate::disk::identity::{self, Found, Identity, IdentityError};
 use crate::disk::local::{LocalDisk, Reserve};
 use crate::meta::command::Change;
-use crate::meta::view::{DiskRow, Standing};
+use crate::meta::view::{Availability, DiskRow};
 use crate::raft::disk::OpenDisk;
 use crate::raft::epochs::Epochs;
 use crate::raft::group::Group;
@@ -410,7 +410,7 @@ async fn roll_call(
     for disk in ready {
         let Identity { disk: id, born, .. } = disk.settled.identity;
         let why = match known.get(&id) {
-            Some(row) if row.standing == Standing::Gone => {
+            Some(row) if row.availability == Availability::Removed => {
                 "it was replaced or given up, and what it had was made anew: empty it to use it \
                  again"
             }
@@ -433,7 +433,7 @@ async fn roll_call(
         .map(|d| (d.settled.identity.disk, directory_of(&d.settled)));
     let news = |(id, directory): &(DiskId, String)| {
         let row = known.get(id);
-        !row.is_some_and(|row| row.standing == Standing::Up && row.directory == *directory)
+        !row.is_some_and(|row| row.availability == Availability::Up && row.directory == *directory)
     };
     let disks: Vec<_> = here.filter(news).collect();
     if !disks.is_empty() {

@@ -350,7 +350,7 @@ mod tests {
     }
 
     #[test]
-    fn f_14_an_older_copy_is_told_from_a_disk_that_was_offline() {
+    fn f_14_an_older_copy_is_distinguished_from_a_disk_that_was_offline() {
         let offline = judged(vec![
             roster(1, 7, &[(2, 2, 5), (3, 3, 7)]),
             roster(2, 5, &[(1, 1, 5), (3, 3, 5)]),

@@ -142,8 +142,10 @@ impl Groups {
         Ok(has_recovered)
     }
 
-    /// Admits a disk that joins the running store or replaced another one, under a new start
-    /// number: with the last number, a disk that went offline since then knows the old database.
+    /// Admits a disk that joins the running store, or has a new database, under a new start number.
+    /// A disk that went offline has recorded the old database under the last number, and by that
+    /// number the new database would be an older copy.
+    ///
     /// Never runs beside a recovery, as each would overwrite the other's records of a disk.
     pub async fn join_running(&self, disk: &OpenDisk) -> Result<()> {
         let (system, objects) = (self.system.members(), self.objects.members());
