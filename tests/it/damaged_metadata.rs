@@ -190,8 +190,8 @@ impl Store {
         self.ask(what, path, &[]).body
     }
 
-    /// Where damage that a read meets takes the majority, it is refused until the metadata is
-    /// formed anew, and asked for again.
+    /// Damage that a read meets may end the majority: the read is refused until the metadata is
+    /// recovered, and repeated.
     #[track_caller]
     fn ask(&self, what: &str, path: &str, query: &[(&str, String)]) -> Answer {
         let begun = Instant::now();

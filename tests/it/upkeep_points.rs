@@ -1,5 +1,5 @@
 //! The crash points of upkeep: a store's birth, disks that come, go and are replaced, databases
-//! that are made anew, metadata that is formed anew, scrub and heal. The server cuts itself off at
+//! that are rebuilt, metadata that is recovered, scrub and heal. The server cuts itself off at
 //! each, starts again, and all that was acknowledged is there; what was under way comes to its end
 //! by itself, or by the same request again; and a check from outside finds the store whole.
 //!
@@ -46,11 +46,11 @@ enum Work {
     Settings,
     /// A disk is emptied under the server, and replaced.
     Replace,
-    /// Most databases are damaged: the metadata is formed anew, and then they are made anew.
+    /// Most databases are damaged: the metadata is recovered, and then they are rebuilt.
     Damage,
     /// A disk is an older copy of itself.
     Older,
-    /// Two disks are emptied under the server, which forms its metadata anew, and are replaced.
+    /// Two disks are emptied under the server, which recovers its metadata, and are replaced.
     Half,
 }
 
@@ -90,9 +90,9 @@ fn works(point: Point) -> &'static [(Work, &'static [u32])] {
             DiskPoint::SeatsChanged => &[(Replace, &[1, 2]), (Damage, &[1, 3])],
             DiskPoint::ReplicaDropped => &[(Older, &[1, 2])],
             DiskPoint::SnapshotReceived | DiskPoint::SnapshotSwitched => &[(Damage, &[1])],
-            DiskPoint::ReformPrepared | DiskPoint::ReformFormed | DiskPoint::ReformDeclared => {
-                &[(Damage, &[1, 2]), (Half, &[1])]
-            }
+            DiskPoint::RecoveryPrepared
+            | DiskPoint::RecoveryFormed
+            | DiskPoint::RecoveryDeclared => &[(Damage, &[1, 2]), (Half, &[1])],
             _ => &[],
         },
     }

@@ -1,4 +1,4 @@
-//! A copy of a stopped disk's database, to be written to without a trace on the disk.
+//! A copy of a stopped disk's database. Writes to the copy leave the disk unchanged.
 
 use std::fs;
 use std::io;
@@ -6,18 +6,18 @@ use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::sync::Arc;
 
-use super::{Db, DbError, DbShared, Use};
+use super::{Db, DbError, DbShared, Purpose};
 
-/// Files that are never changed once they are written, only removed: the copy's name of one is a
-/// symbolic link, and to remove it leaves the file alone.
+/// Files that RocksDB never changes after writing them, but only removes. In the copy they are
+/// symbolic links, so removing one leaves the file alone.
 const UNCHANGING: [&str; 2] = ["sst", "blob"];
 
 impl Db {
-    /// Opens the database in `dir` as a copy in `scratch`, an empty directory. Nothing in `dir` is
-    /// changed. What the copy has of its own are the WAL and what is written to it from now on.
+    /// Opens a copy of the database in `dir` in `scratch`, an empty directory. Nothing in `dir` is
+    /// changed. Only the WAL and later writes take space of their own.
     pub fn open_copy(dir: &Path, scratch: &Path, shared: &DbShared) -> Result<Arc<Db>, DbError> {
         copy(dir, scratch).map_err(|e| DbError::Failed(e.to_string().into()))?;
-        Db::open_with(scratch, shared, Use::Copy)
+        Db::open_with(scratch, shared, Purpose::Copy)
     }
 }
 

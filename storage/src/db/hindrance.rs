@@ -1,5 +1,5 @@
-//! Errors that say nothing of what a database holds: the machine or the operator withholds what it
-//! takes to open it. To take one for damage would throw a good database away.
+//! Errors that say nothing about a database's content: the machine or its setup keeps it from being
+//! opened. Treating one as damage would throw a good database away.
 
 use std::fmt;
 use std::io;
@@ -8,6 +8,7 @@ use rustix::io::Errno;
 
 use super::DbError;
 
+/// The resource or right that is missing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Hindrance {
     Descriptors,
@@ -19,7 +20,7 @@ pub enum Hindrance {
 }
 
 impl Hindrance {
-    /// Whether all that the process does suffers from it, and not this disk alone.
+    /// Returns whether the whole process suffers from it, and not this disk alone.
     pub fn is_of_process(self) -> bool {
         use Hindrance::{Descriptors, InUse, Memory, Permission, ReadOnly, Space};
         match self {
@@ -39,7 +40,7 @@ impl Hindrance {
         })
     }
 
-    /// RocksDB gives the system's errors as its own text with the C library's at its end.
+    /// Recognizes an error of the system in RocksDB's error, whose text ends with the C library's.
     pub(super) fn of_rocks(error: &rocksdb::Error) -> Option<Hindrance> {
         let text = error.as_ref();
         if !text.starts_with("IO error") {
@@ -58,8 +59,8 @@ impl Hindrance {
             ("No space left on device", Hindrance::Space),
             ("Disk quota exceeded", Hindrance::Space),
         ];
-        let found = ends.iter().find(|(end, _)| text.trim_end().ends_with(end));
-        found.map(|(_, hindrance)| *hindrance)
+        let known = ends.iter().find(|(end, _)| text.trim_end().ends_with(end));
+        known.map(|(_, hindrance)| *hindrance)
     }
 }
 
@@ -83,7 +84,7 @@ impl fmt::Display for Hindrance {
 }
 
 impl DbError {
-    /// Of an opening, or what belongs to one.
+    /// Makes the error of opening a database from an I/O error.
     pub fn of_opening(error: &io::Error) -> DbError {
         let what = error.to_string().into();
         match Hindrance::of_io(error) {

@@ -1,25 +1,29 @@
-//! One disk's RocksDB: its families, its options, and the log thread that shares one fsync.
+//! One disk's RocksDB: its families, its options, and the log thread whose syncs all writers share.
 //!
-//! Everything that a disk keeps besides shards is in here: the raft logs and states of all
-//! replicas on it. [`Db::write_synced`] is the one way to make something durable: it only queues,
-//! and the disk's **log thread** writes all that waits as one batch, syncs the WAL once and then
-//! answers in the order of queueing. [`Db::write_unsynced`] puts a batch into the same WAL, so a
-//! crash that loses it also loses everything that was written after it, and nothing before it.
+//! The database holds everything that a disk keeps besides shards: the Raft logs and states of all
+//! its replicas, and the disk's own lists. [`Db::write_synced`] is the only way to make something
+//! durable. It only queues; the disk's **log thread** writes everything that waits as one batch,
+//! syncs the WAL once and then calls back in the order of queueing. [`Db::write_unsynced`] puts a
+//! batch into the same WAL, so a crash that loses it also loses everything that was written after
+//! it, and nothing before it.
 //!
-//! The first failed write, sync or read **ends the use of this database** (B-66): everything
-//! later fails at once with [`DbError::Failed`], and whoever watches [`Db::failure`] hears of it.
-//! An fsync is never repeated: the kernel may have dropped the pages that it could not write. The
-//! process goes on; what to do about the lost replicas is the owner's part.
+//! The first failed write, sync or read **ends the use of this database** (B-66): everything later
+//! fails at once with the same error, and receivers of [`Db::failure`] get it. An fsync is never
+//! repeated, because the kernel may have dropped the pages that it could not write. The process
+//! goes on; the owner replaces the lost replicas.
 //!
-//! A database that has lost synced writes refuses to open (B-67). RocksDB tells a bad record in
-//! the WAL from one cut short at its end, but not whether that end had been synced, so the
-//! sequence number of the last synced write is kept apart, in the file `synced`.
+//! A database that has lost synced writes refuses to open (B-67). RocksDB distinguishes a bad
+//! record in the WAL from one that is incomplete at the WAL's end, but cannot tell whether that end
+//! had been synced. So the sequence number of the last synced write is kept apart, in the file
+//! `synced`.
 
 mod copy;
+mod family;
 mod hindrance;
 mod options;
 mod reread;
 
+pub use self::family::{Family, StateId, log_tag};
 pub use self::hindrance::Hindrance;
 pub use self::reread::ReadAt;
 use std::fs;
@@ -40,67 +44,26 @@ use drystone_store::crash::{Crash, DiskPoint};
 use drystone_store::error::Error;
 use drystone_store::measure::Histogram;
 
-/// Blocks of all disks' tables that a node keeps in memory.
+/// The cache of table blocks, for all disks of a node.
 const BLOCK_CACHE_BYTES: usize = 32 << 20;
-/// Memtables of all disks of a node together.
+/// The memtables of all disks of a node together.
 const WRITE_BUFFERS_BYTES: usize = 32 << 20;
-/// What waits for the log thread; past it, writers wait for their turn.
+/// The most bytes that wait for the log thread. Beyond that, writers wait.
 const LOG_QUEUE_BYTES_MAX: usize = 16 << 20;
 
-/// First byte of a key in [`Family::Log`]: whose row it is.
-pub mod log_tag {
-    /// Which replicas this disk has.
-    pub const REPLICA: u8 = 0;
-    /// A replica's raft log and vote.
-    pub const RAFT: u8 = 1;
-    /// The disk's own list of shards that no commit has confirmed yet.
-    pub const UNCONFIRMED: u8 = 2;
-    /// What the disk says of itself, and knows of the others of its store.
-    pub const WITNESS: u8 = 3;
-    /// Stock is to be taken of the disk's shards.
-    pub const STOCK: u8 = 4;
-}
-
-/// Names one state on one disk: the first eight bytes, big-endian, of its keys in
-/// [`Family::State`] and [`Family::Values`]. A replica that takes over a snapshot gets a new one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct StateId(pub u64);
-
-/// The families of a disk's database.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Family {
-    /// Raft logs, votes, replica rows, unconfirmed shards: what is synced.
-    Log,
-    /// All tables of all states but the inline bytes.
-    State,
-    /// Inline bytes of objects, in blob files.
-    Values,
-}
-
-impl Family {
-    const ALL: [Family; 3] = [Family::Log, Family::State, Family::Values];
-
-    fn name(self) -> &'static str {
-        match self {
-            Family::Log => "log",
-            Family::State => "state",
-            Family::Values => "values",
-        }
-    }
-}
-
+/// The reason why a disk's database is not used any more, or not now.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum DbError {
     /// A write, sync or read failed once; the database is not used any more.
     #[error("disk's database failed: {0}")]
     Failed(Arc<str>),
-    /// What was read is not what was written; the database is not used any more.
+    /// A read returned bytes that were not written; the database is not used any more.
     #[error("disk's database is damaged: {0}")]
     Damaged(Arc<str>),
-    /// What was synced is not there any more.
+    /// Synced writes are missing.
     #[error("disk's database lost synced writes: {found} of {synced}")]
     Shortened { synced: u64, found: u64 },
-    /// It may be whole, and was not to be opened or read.
+    /// The database may be whole, but could not be opened or read.
     #[error("disk's database cannot be used now: {0} ({1})")]
     Hindered(Hindrance, Arc<str>),
     #[error("disk's database is closed")]
@@ -122,8 +85,8 @@ impl From<DbError> for io::Error {
     }
 }
 
-/// What the databases of one node have in common, so that its memory is bounded whatever the
-/// number of disks.
+/// The resources that the databases of one node share, so that its memory is bounded for any number
+/// of disks.
 #[derive(Clone)]
 pub struct DbShared {
     env: Env,
@@ -150,30 +113,30 @@ impl DbShared {
         &self.crash
     }
 
-    /// All that goes through these databases passes its crash points here.
+    /// Sets the crash points that operations on these databases pass.
     pub fn with_crash(self, crash: Crash) -> DbShared {
         DbShared { crash, ..self }
     }
 }
 
-type Done = Box<dyn FnOnce(Result<(), DbError>) + Send>;
+type Callback = Box<dyn FnOnce(Result<(), DbError>) + Send>;
 
-/// What waits for the log thread.
+/// The writes that wait for the log thread.
 #[derive(Default)]
-struct Queue {
+struct LogQueue {
     batch: WriteBatch,
-    done: Vec<Done>,
+    done: Vec<Callback>,
     closing: bool,
 }
 
 struct Core {
     rocks: rocksdb::DB,
     synced_file: fs::File,
-    queue: Mutex<Queue>,
+    queue: Mutex<LogQueue>,
     queued: Condvar,
-    /// The log thread took what waited.
+    /// The log thread has emptied the queue.
     taken: Notify,
-    /// Goes after `rocks`, so that its receivers see that all is closed.
+    /// Dropped after `rocks`, so that its end tells receivers that everything is closed.
     failure: watch::Sender<Option<DbError>>,
     syncs: Arc<Histogram>,
     crash: Crash,
@@ -183,28 +146,28 @@ struct Core {
     faults: testing::Faults,
 }
 
-/// What a database is opened for.
+/// The purpose for which a database is opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Use {
+enum Purpose {
     Birth,
     Store,
-    /// A look from outside: nothing is compacted.
+    /// A check from outside: nothing is compacted.
     Copy,
 }
 
-/// One disk's database. Dropping it does what [`Db::close`] does.
+/// One disk's database. Dropping it closes it, as [`Db::close`] does.
 pub struct Db {
     core: Arc<Core>,
     log_thread: Mutex<Option<JoinHandle<()>>>,
 }
 
 impl Db {
-    /// Makes the database of a new disk in `dir`, or finishes making it after a cut.
+    /// Makes the database of a new disk in `dir`, or finishes making it after a crash.
     pub fn create(dir: &Path, shared: &DbShared) -> Result<Arc<Db>, DbError> {
         let io = |e: io::Error| DbError::of_opening(&e);
         fs::create_dir_all(dir).map_err(io)?;
-        // Power goes before the bound is there: `open` refuses, and the disk's birth, which is
-        // not committed yet, comes here again. RocksDB itself finishes what it began.
+        // Power goes before the bound is there: `open` refuses the database, and the disk's birth,
+        // which is not committed yet, comes here again. RocksDB completes its own files.
         let path = dir.join("synced");
         if !path.exists() {
             fs::write(&path, encode_bound(0)).map_err(io)?;
@@ -212,8 +175,9 @@ impl Db {
                 .and_then(|f| f.sync_all())
                 .map_err(io)?;
         }
-        let db = Self::open_with(dir, shared, Use::Birth)?;
-        // Its own name, too: another disk of this birth may be marked born before this one.
+        let db = Self::open_with(dir, shared, Purpose::Birth)?;
+        // The folder's own name, too: another disk of this birth may be marked born before this
+        // one.
         for folder in [Some(dir), dir.parent()].into_iter().flatten() {
             fs::File::open(folder)
                 .and_then(|f| f.sync_all())
@@ -223,24 +187,24 @@ impl Db {
         Ok(db)
     }
 
-    /// Opens the database that `create` made in `dir`. Takes as long as its WAL is to be replayed.
+    /// Opens the database that `create` made in `dir`. Replays its WAL, which takes time.
     pub fn open(dir: &Path, shared: &DbShared) -> Result<Arc<Db>, DbError> {
-        Self::open_with(dir, shared, Use::Store)
+        Self::open_with(dir, shared, Purpose::Store)
     }
 
-    fn open_with(dir: &Path, shared: &DbShared, purpose: Use) -> Result<Arc<Db>, DbError> {
+    fn open_with(dir: &Path, shared: &DbShared, purpose: Purpose) -> Result<Arc<Db>, DbError> {
         let io = |e: io::Error| DbError::of_opening(&e);
-        let mut options = options::of_database(shared);
-        options.create_if_missing(purpose == Use::Birth);
-        options.create_missing_column_families(purpose == Use::Birth);
-        // The default family is always there; without options of its own it would bring a cache.
+        let mut options = options::of_database(&shared.env, &shared.write_buffers);
+        options.create_if_missing(purpose == Purpose::Birth);
+        options.create_missing_column_families(purpose == Purpose::Birth);
+        // The default family always exists; without options of its own it would add a cache.
         let names = Family::ALL.map(|family| (family.name(), Some(family)));
         let families = names
             .into_iter()
             .chain([("default", None)])
             .map(|(name, family)| {
-                let mut options = options::of_family(family, shared);
-                options.set_disable_auto_compactions(purpose == Use::Copy);
+                let mut options = options::of_family(family, &shared.cache);
+                options.set_disable_auto_compactions(purpose == Purpose::Copy);
                 ColumnFamilyDescriptor::new(name, options)
             });
         let rocks = rocksdb::DB::open_cf_descriptors(&options, dir.join("rocksdb"), families)
@@ -275,7 +239,7 @@ impl Db {
         });
         let thread = std::thread::Builder::new().name("log".into()).spawn({
             let core = core.clone();
-            move || core.be_log_thread()
+            move || core.serve_log_thread()
         });
         Ok(Arc::new(Db {
             core,
@@ -283,12 +247,12 @@ impl Db {
         }))
     }
 
-    /// Where a test may cut off what uses this database.
+    /// Returns the crash points of this database.
     pub fn crash(&self) -> &Crash {
         &self.core.crash
     }
 
-    /// RocksDB itself, for reads and snapshots. An error from it belongs to [`Db::failed`].
+    /// Returns RocksDB itself, for reads and snapshots. Its errors must go to [`Db::failed`].
     pub fn rocks(&self) -> &rocksdb::DB {
         &self.core.rocks
     }
@@ -300,8 +264,8 @@ impl Db {
             .expect("opened with all families")
     }
 
-    /// Queues what `fill` puts into the log thread's next batch. `done` is called on the log
-    /// thread, after that batch is synced or has failed, in the order of queueing; it must not
+    /// Queues the writes that `fill` puts into the log thread's next batch. After that batch is
+    /// synced or has failed, the log thread calls `done`, in the order of queueing; it must not
     /// block. Waits only while the queue is full.
     pub async fn write_synced(
         &self,
@@ -329,7 +293,7 @@ impl Db {
         }
     }
 
-    /// As `write_synced`, and returns once it is durable.
+    /// Writes like `write_synced`, and returns once the writes are durable.
     pub async fn synced(&self, fill: impl FnOnce(&mut WriteBatch)) -> Result<(), DbError> {
         let (tx, rx) = tokio::sync::oneshot::channel();
         self.write_synced(fill, move |result| drop(tx.send(result)))
@@ -337,13 +301,13 @@ impl Db {
         rx.await.unwrap_or(Err(DbError::Closed))
     }
 
-    /// Writes at once, into the WAL but without a sync. Blocks; not for async threads.
+    /// Writes at once, to the WAL but without a sync. Blocks; not for async threads.
     pub fn write_unsynced(&self, batch: WriteBatch) -> Result<(), DbError> {
         self.core.usable(&self.core.lock_queue())?;
         self.core.write(batch)
     }
 
-    /// Brings a family's memtable into synced files. Blocks; not for async threads.
+    /// Flushes the families' memtables to synced files. Blocks; not for async threads.
     pub fn flush(&self, families: &[Family]) -> Result<(), DbError> {
         self.core.usable(&self.core.lock_queue())?;
         for family in families {
@@ -354,32 +318,32 @@ impl Db {
         Ok(())
     }
 
-    /// Ends the use of this database because of `error`, and gives what to tell one's caller.
+    /// Ends the use of this database because of `error`, and returns the error for the caller.
     pub fn failed(&self, error: rocksdb::Error) -> DbError {
         self.core.end(DbError::of_rocks(error))
     }
 
-    /// Ends the use of this database because something read from it is not what was written.
+    /// Ends the use of this database because a read returned bytes that were not written.
     pub fn corrupt(&self, what: impl Into<String>) -> DbError {
         self.core.end(DbError::Damaged(what.into().into()))
     }
 
-    /// Ends the use of this database, whose disk is gone.
+    /// Ends the use of this database because its disk failed, was replaced or was removed.
     pub fn give_up(&self, why: &str) -> DbError {
         self.core.end(DbError::Failed(why.into()))
     }
 
-    /// Becomes `Some` with the first failure, and stays so.
+    /// Returns a receiver that becomes `Some` with the first failure, and stays so.
     pub fn failure(&self) -> watch::Receiver<Option<DbError>> {
         self.core.failure.subscribe()
     }
 
-    /// How often the log thread has synced the WAL, and how long that took.
+    /// Returns the number and the durations of the log thread's syncs of the WAL.
     pub fn syncs(&self) -> &Arc<Histogram> {
         &self.core.syncs
     }
 
-    /// Writes what waits, ends the log thread and refuses what comes later. Blocks.
+    /// Writes everything that waits, ends the log thread and refuses later writes. Blocks.
     pub fn close(&self) {
         self.core.lock_queue().closing = true;
         self.core.queued.notify_one();
@@ -388,7 +352,7 @@ impl Db {
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
         if let Some(thread) = slot.take()
-            // The last handle may be dropped by a callback.
+            // A callback may drop the last handle.
             && thread.thread().id() != std::thread::current().id()
             && thread.join().is_err()
         {
@@ -404,11 +368,11 @@ impl Drop for Db {
 }
 
 impl Core {
-    fn lock_queue(&self) -> MutexGuard<'_, Queue> {
+    fn lock_queue(&self) -> MutexGuard<'_, LogQueue> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn usable(&self, queue: &Queue) -> Result<(), DbError> {
+    fn usable(&self, queue: &LogQueue) -> Result<(), DbError> {
         if let Some(failure) = &*self.failure.borrow() {
             return Err(failure.clone());
         }
@@ -419,8 +383,9 @@ impl Core {
         }
     }
 
-    /// Where it ends in a panic, nobody is to wait for it: the database is not used any more.
-    fn be_log_thread(&self) {
+    /// Runs the log thread. If it panics, the use of the database ends, so that nobody waits for
+    /// it.
+    fn serve_log_thread(&self) {
         if catch_unwind(AssertUnwindSafe(|| self.run_log_thread())).is_err() {
             let error = self.fail("its log thread panicked".into());
             let waiting = std::mem::take(&mut self.lock_queue().done);
@@ -454,26 +419,28 @@ impl Core {
         }
     }
 
-    /// Power goes before the sync: none of the batch was answered; a part of it may be there, as
-    /// if it had been lost later. After it: all of it is there.
+    /// Writes a batch and syncs the WAL.
+    ///
+    /// Power goes before the sync: no write of the batch was acknowledged, and a part of them may
+    /// be there. After it: all of them are there.
     fn write_and_sync(&self, batch: WriteBatch) -> Result<(), DbError> {
         if let Some(failure) = &*self.failure.borrow() {
             return Err(failure.clone());
         }
         self.write(batch)?;
         self.crash.pass_disk(DiskPoint::LogWritten);
-        // Taken before the sync, which may cover more but never less.
+        // Read before the sync, which may cover more writes but never fewer.
         let bound = self.rocks.latest_sequence_number();
         #[cfg(test)]
         self.faults.check().map_err(|e| self.fail(e))?;
         let began = Instant::now();
-        // Not `WriteOptions::sync`: that would hold back the unsynced writes until it is done.
+        // Not `WriteOptions::sync`: that would block unsynced writes until it is done.
         self.rocks
             .flush_wal(true)
             .map_err(|e| self.fail(e.into_string()))?;
         self.crash.pass_disk(DiskPoint::LogSynced);
         self.syncs.add(began.elapsed());
-        // Not synced itself: a power cut may leave an older bound, which promises less.
+        // Not synced itself: a power failure may leave an older bound, which promises less.
         let written = self.synced_file.write_all_at(&encode_bound(bound), 0);
         written.map_err(|e| self.fail(e.to_string()))
     }
@@ -507,7 +474,7 @@ impl Core {
     }
 }
 
-/// The bound's file: sequence number and its checksum, both little-endian.
+/// Encodes the bound's file: the sequence number and its checksum, both little-endian.
 fn encode_bound(sequence: u64) -> [u8; 16] {
     let mut bytes = [0; 16];
     bytes[..8].copy_from_slice(&sequence.to_le_bytes());
@@ -516,7 +483,8 @@ fn encode_bound(sequence: u64) -> [u8; 16] {
     bytes
 }
 
-/// A bound that does not verify was cut while it was written, and promises nothing.
+/// Reads the bound's file. A bound that does not verify was written incompletely and promises
+/// nothing.
 fn read_bound(file: &fs::File) -> io::Result<u64> {
     let mut bytes = [0; 16];
     match file.read_exact_at(&mut bytes, 0) {

@@ -1,29 +1,31 @@
-//! How RocksDB is set up, for a database as a whole and for each of its families.
+//! RocksDB's options, for a database as a whole and for each of its families.
 
 use rocksdb::{
-    BlockBasedIndexType, BlockBasedOptions, DBCompressionType, DBRecoveryMode, LogLevel, Options,
+    BlockBasedIndexType, BlockBasedOptions, Cache, DBCompressionType, DBRecoveryMode, Env,
+    LogLevel, Options, WriteBufferManager,
 };
 
-use super::{DbShared, Family};
+use super::family::Family;
 
-/// The memtable of one family; a full one is flushed.
+/// The memtable of one family. A full one is flushed.
 const WRITE_BUFFER_BYTES: usize = 8 << 20;
-/// Memtables grow by this much, so that an idle server stays small.
+/// The steps in which memtables grow. Small, so that an idle server stays small.
 const ARENA_BLOCK_BYTES: usize = 64 << 10;
-/// WAL of one disk that a restart replays at most.
+/// The most WAL of one disk that a restart replays.
 const WAL_BYTES_MAX: u64 = 64 << 20;
-/// Values from here on lie in blob files, which compaction does not rewrite.
+/// The size from which values lie in blob files, which compaction does not rewrite.
 const BLOB_BYTES_MIN: u64 = 1 << 10;
 const BLOB_FILE_BYTES: u64 = 64 << 20;
 const OPEN_FILES_MAX: i32 = 256;
 
-pub(super) fn of_database(shared: &DbShared) -> Options {
+pub(super) fn of_database(env: &Env, write_buffers: &WriteBufferManager) -> Options {
     let mut options = Options::default();
-    options.set_env(&shared.env);
-    options.set_write_buffer_manager(&shared.write_buffers);
+    options.set_env(env);
+    options.set_write_buffer_manager(write_buffers);
     options.set_paranoid_checks(true);
-    // A record cut short at the end of a WAL is a write that was never answered. Any other bad
-    // record, a WAL that is missing or one shorter than it was when closed fails the opening.
+    // An incomplete record at the end of a WAL is a write that was never acknowledged. Opening
+    // fails on any other bad record, a missing WAL, and a WAL that is shorter than when it was
+    // closed.
     options.set_wal_recovery_mode(DBRecoveryMode::TolerateCorruptedTailRecords);
     options.set_track_and_verify_wals_in_manifest(true);
     options.set_max_total_wal_size(WAL_BYTES_MAX);
@@ -42,11 +44,12 @@ pub(super) fn of_database(shared: &DbShared) -> Options {
     options
 }
 
-pub(super) fn of_family(family: Option<Family>, shared: &DbShared) -> Options {
+pub(super) fn of_family(family: Option<Family>, cache: &Cache) -> Options {
     let mut table = BlockBasedOptions::default();
-    table.set_block_cache(&shared.cache);
-    // In partitions of a block's size: whole, those of one file don't fit into a shard of the
-    // cache, and every look-up would read and verify them anew.
+    table.set_block_cache(cache);
+    // Indexes and filters are partitioned to the size of a block. As whole blocks, those of one
+    // file would not fit into a shard of the cache, and every look-up would read and verify them
+    // again.
     table.set_cache_index_and_filter_blocks(true);
     table.set_index_type(BlockBasedIndexType::TwoLevelIndexSearch);
     table.set_partition_filters(true);

@@ -1,14 +1,14 @@
-//! Reads a database again from its files, so that what rots while nobody reads it is found.
+//! Reads a database again from its files, so that silent damage is found.
 //!
-//! RocksDB checks each block and each value's blob as it reads them; one that is not what was
-//! written ends the use of the database. Blocks that lie in the cache were checked as they came
-//! there, and are read again by a later pass.
+//! RocksDB verifies each block and each value's blob as it reads them. A checksum that does not
+//! match ends the use of the database. Blocks in the cache were verified when they were read from
+//! the file; a later pass reads them again.
 
 use rocksdb::ReadOptions;
 
 use super::{Db, DbError, Family};
 
-/// Where to go on.
+/// The position at which to continue.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ReadAt {
     family: usize,
@@ -16,8 +16,8 @@ pub struct ReadAt {
 }
 
 impl Db {
-    /// Reads rows from `at` on, or from the first one, until they come to about `bytes`. Gives what
-    /// they came to, and where to go on if that was not all. Blocks.
+    /// Reads about `bytes` of rows, from `at` on or from the first one. Returns the bytes read, and
+    /// where to continue if there are more rows. Blocks.
     pub fn read_again(
         &self,
         at: Option<ReadAt>,

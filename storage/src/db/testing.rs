@@ -19,12 +19,12 @@ impl Faults {
 }
 
 impl Db {
-    /// Every write and sync from now on fails, as on a disk that dies.
+    /// Makes every write and sync fail from now on, as on a disk that dies.
     pub fn break_disk(&self) {
         self.core.faults.0.store(true, Ordering::SeqCst);
     }
 
-    /// How often RocksDB itself says that it has synced a WAL.
+    /// Returns how often RocksDB has synced a WAL, by its own count.
     pub fn wal_syncs(&self) -> u64 {
         self.core.options.get_ticker_count(Ticker::WalFileSynced)
     }

@@ -1,4 +1,4 @@
-//! What a disk's database promises, over kills, cuts and faults.
+//! The promises of a disk's database, across kills, truncated files and faults.
 
 #![allow(clippy::unwrap_used)]
 
@@ -55,10 +55,10 @@ async fn answers_come_in_order_and_share_syncs() {
     let db = Db::create(dir.path(), &DbShared::new().unwrap()).unwrap();
     let order = Arc::new(Mutex::new(Vec::new()));
     let before = db.syncs().look().count();
-    // However fast syncs are: the log thread waits until all are queued.
-    let (go_on, held) = std::sync::mpsc::channel::<()>();
+    // Makes the log thread wait until all writes are queued, however fast syncs are.
+    let (release, released) = std::sync::mpsc::channel::<()>();
     db.write_synced(put(&db, b"first", b"v"), move |_| {
-        held.recv().ok();
+        released.recv().ok();
     })
     .await;
     for n in 0..200u32 {
@@ -67,10 +67,10 @@ async fn answers_come_in_order_and_share_syncs() {
         db.write_synced(put(&db, &n.to_be_bytes(), b"v"), done)
             .await;
     }
-    drop(go_on);
+    drop(release);
     db.synced(put(&db, b"last", b"v")).await.unwrap();
     assert_eq!(*order.lock().unwrap(), (0..200).collect::<Vec<_>>());
-    // Of the first, of those that were queued before the thread came to it, and of the rest.
+    // One for the first write, one for those queued before the thread waited, one for the rest.
     assert!(db.syncs().look().count() - before <= 3);
 }
 
@@ -82,7 +82,7 @@ async fn what_was_answered_is_there_after_a_kill() {
     for n in 0..20u32 {
         db.synced(put(&db, &n.to_be_bytes(), b"v")).await.unwrap();
     }
-    // What the directory holds now is what a killed process leaves.
+    // The directory now holds the files that a killed process leaves.
     copy_dir(&dir.path().join("a"), &dir.path().join("b"));
     let again = Db::open(&dir.path().join("b"), &shared).unwrap();
     for n in 0..20u32 {
@@ -106,12 +106,12 @@ async fn b_67_a_wal_that_lost_synced_records_is_refused() {
     }
     let wal = fs::read(newest_wal(&dir.path().join("a"))).unwrap();
     let used = wal.iter().rposition(|b| *b != 0).unwrap() + 1;
-    for (name, cut) in [("cut", true), ("flip", false)] {
+    for (name, truncate) in [("truncate", true), ("flip", false)] {
         for at in [used - 1, used - 60, used / 2] {
             let image = dir.path().join(format!("{name}{at}"));
             copy_dir(&dir.path().join("a"), &image);
             let mut bytes = wal.clone();
-            if cut {
+            if truncate {
                 bytes.truncate(at)
             } else {
                 bytes[at] ^= 0x10
@@ -160,7 +160,7 @@ async fn b_66_the_first_error_ends_all_writing() {
     assert_eq!(db.wal_syncs(), syncs, "no fsync is tried again");
 }
 
-/// Found by reading: whoever wrote after that waited for ever.
+/// Found by reading: later writers waited forever.
 #[tokio::test]
 async fn r_16_a_log_thread_that_panics_ends_the_use_of_its_database() {
     let dir = tempfile::tempdir().unwrap();
@@ -196,7 +196,7 @@ async fn closing_writes_what_waits() {
     );
 }
 
-/// Every file in turn has a byte changed in its middle.
+/// Changes a byte in the middle of a file of each kind.
 #[tokio::test]
 async fn f_05_r_22_reading_again_finds_what_rotted_in_a_file() {
     for kind in ["sst", "blob"] {

@@ -20,7 +20,7 @@ use drystone_store::types::{BucketId, DiskId, Epoch, WriteId};
 const KEY_LEN: usize = 22;
 const VALUE_LEN: usize = 16;
 /// Says that stock is to be taken of the disk's shards.
-const STOCK_KEY: [u8; 1] = [log_tag::STOCK];
+const STOCK_KEY: [u8; 1] = [log_tag::INVENTORY];
 
 pub struct Pending {
     /// None once it was let go of.

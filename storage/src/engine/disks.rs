@@ -23,8 +23,8 @@ use crate::disk::Disk;
 use crate::disk::identity::{self, Settled};
 use crate::disk::local::{LocalDisk, Reserve};
 use crate::meta::command::Change;
-use crate::meta::view::{DiskRow, Standing};
-use crate::raft::place::OpenDisk;
+use crate::meta::view::{Availability, DiskRow};
+use crate::raft::disk::OpenDisk;
 use crate::raft::recovery::start::Groups;
 use drystone_store::error::{Error, Refusal, Result};
 use drystone_store::operator::ReplaceError;
@@ -186,7 +186,8 @@ fn find(known: &[(DiskId, DiskRow)], named: &str) -> Result<(DiskId, DiskRow), R
     let directory = std::path::absolute(named).map(|path| path.display().to_string());
     let in_it = |row: &DiskRow| directory.as_ref().is_ok_and(|path| row.directory == *path);
     let by_directory = known.iter().filter(|(_, row)| in_it(row));
-    let best = by_directory.max_by_key(|(_, row)| (row.standing != Standing::Gone, row.since));
+    let best =
+        by_directory.max_by_key(|(_, row)| (row.availability != Availability::Removed, row.since));
     if let Some((disk, row)) = best {
         return Ok((*disk, row.clone()));
     }

@@ -256,9 +256,9 @@ async fn measure_group(name: &'static str, group: &Group, measures: &mut Vec<Mea
             made,
         ),
         Measure::gauge(
-            "metadata_epoch",
-            "How often the metadata was formed anew after most of its copies were lost.",
-            group.epoch() as f64,
+            "metadata_incarnation",
+            "The number of recoveries of the metadata after most of its copies were lost.",
+            group.incarnation() as f64,
         ),
         Measure::gauge(
             "metadata_voters_alive",

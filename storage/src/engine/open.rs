@@ -1,7 +1,7 @@
 //! From directories to a store that answers.
 //!
 //! Identities and locks, the disks' databases, the metadata groups, and only then the disks as
-//! places for shards and the upkeep. At the store's first start the groups commit before any disk
+//! disks for shards and the upkeep. At the store's first start the groups commit before any disk
 //! is marked born: power before that, and the next start makes what is missing; after the first
 //! mark, an empty directory is a lost disk.
 
@@ -24,14 +24,14 @@ use crate::disk::Disk;
 use crate::disk::identity::{self, Found, Identity, IdentityError};
 use crate::disk::local::{LocalDisk, Reserve};
 use crate::meta::command::Change;
-use crate::meta::view::{DiskRow, Standing};
+use crate::meta::view::{Availability, DiskRow};
+use crate::raft::disk::OpenDisk;
 use crate::raft::epochs::Epochs;
 use crate::raft::group::Group;
-use crate::raft::place::OpenDisk;
 use crate::raft::proposer::Proposer;
 use crate::raft::recovery::decision::StartError;
 use crate::raft::recovery::recover::Standstill;
-use crate::raft::recovery::start::{Groups, Start, Started, start_groups};
+use crate::raft::recovery::start::{GroupStart, Groups, StartOutcome, start_groups};
 use crate::shards::erasure::Geometry;
 use crate::shards::{Classes, DAMAGE_QUEUE_LEN_MAX, Pace, Shards};
 use crate::workers::disks::Disks;
@@ -47,7 +47,7 @@ const DEFAULT_CLASS: &str = "STANDARD";
 /// Epochs are raised and garbage is removed this often.
 const GC_EVERY: Duration = Duration::from_secs(600);
 /// A machine's disks may come one after the other as it starts.
-const REFORM_AFTER: Duration = Duration::from_secs(10);
+const RECOVER_AFTER: Duration = Duration::from_secs(10);
 
 /// How a store is opened.
 #[derive(Clone)]
@@ -58,9 +58,9 @@ pub struct Options {
     pub classes: BTreeMap<String, (u8, u8)>,
     pub env: Arc<dyn Env>,
     pub gc_every: Duration,
-    /// Disks that are not here are waited for so long before the metadata is formed anew without
+    /// Disks that are not here are waited for so long before the metadata is recovered without
     /// them.
-    pub reform_after: Duration,
+    pub recover_after: Duration,
     /// A disk that failed is looked at again after this.
     pub renew_after: Duration,
     /// Where a test cuts this engine off.
@@ -74,7 +74,7 @@ impl Options {
             classes: BTreeMap::new(),
             env: Arc::new(SystemEnv),
             gc_every: GC_EVERY,
-            reform_after: REFORM_AFTER,
+            recover_after: RECOVER_AFTER,
             renew_after: RENEW_AFTER,
             crash: Crash::default(),
         }
@@ -224,11 +224,11 @@ async fn open_metadata(
         databases.refuse(true)?;
         // Where it is only for databases that are damaged, waiting brings nothing.
         let all_here = lost.is_empty() && databases.hindered.is_empty();
-        let may_reform = waited || (all_here && !databases.broken.is_empty());
+        let may_recover = waited || (all_here && !databases.broken.is_empty());
         let start = if birth {
-            Start::Birth
+            GroupStart::Birth
         } else {
-            Start::Again { may_reform }
+            GroupStart::Restart { may_recover }
         };
         // Each turn but the last finds another database that fails as it is used.
         let started = loop {
@@ -256,11 +256,11 @@ async fn open_metadata(
                 });
             }
             Err(StartError::Standstill(Standstill::NoMajority)) if !waited => {
-                tracing::error!(up = databases.ready.len(), given, wait = ?options.reform_after,
+                tracing::error!(up = databases.ready.len(), given, wait = ?options.recover_after,
                     "most copies of the metadata are missing: waiting for their disks, and then \
                      going on from the others alone");
                 drop(databases);
-                tokio::time::sleep(options.reform_after).await;
+                tokio::time::sleep(options.recover_after).await;
                 waited = true;
             }
             Err(error) => {
@@ -332,7 +332,7 @@ fn damage(broken: &[Broken]) -> Vec<(DiskId, String)> {
 /// Once the groups answer: takes in the disks that they were to answer without.
 async fn complete(
     mut found: Databases,
-    mut started: Started,
+    mut started: StartOutcome,
     shared: &DbShared,
     lost: &mut Vec<(PathBuf, String)>,
 ) -> Result<(Vec<Ready>, Groups), OpenError> {
@@ -374,8 +374,8 @@ async fn complete(
         }
     }
     usable.retain(|disk| !unlisted.contains(&disk.settled.identity.disk));
-    started.leave_out(&unlisted);
-    started.take_in().await?;
+    started.exclude(&unlisted);
+    started.admit_leftovers().await?;
     for broken in broken {
         match databases::replace(broken, shared, epoch).await {
             Ok(disk) => databases.push(disk),
@@ -410,7 +410,7 @@ async fn roll_call(
     for disk in ready {
         let Identity { disk: id, born, .. } = disk.settled.identity;
         let why = match known.get(&id) {
-            Some(row) if row.standing == Standing::Gone => {
+            Some(row) if row.availability == Availability::Removed => {
                 "it was replaced or given up, and what it had was made anew: empty it to use it \
                  again"
             }
@@ -433,7 +433,7 @@ async fn roll_call(
         .map(|d| (d.settled.identity.disk, directory_of(&d.settled)));
     let news = |(id, directory): &(DiskId, String)| {
         let row = known.get(id);
-        !row.is_some_and(|row| row.standing == Standing::Up && row.directory == *directory)
+        !row.is_some_and(|row| row.availability == Availability::Up && row.directory == *directory)
     };
     let disks: Vec<_> = here.filter(news).collect();
     if !disks.is_empty() {

@@ -10,7 +10,7 @@ use async_trait::async_trait;
 use super::{Engine, quotas};
 use crate::disk::{Disk, DiskState as Here, Space};
 use crate::meta::command::{Change, ScrubState};
-use crate::meta::view::{DiskRow, Standing};
+use crate::meta::view::{Availability, DiskRow};
 use drystone_store::error::{Error, Result};
 use drystone_store::operator::{
     DiskState, DiskStatus, HealStatus, Operator, ReplaceError, ScrubStatus, Status, UpkeepChange,
@@ -69,7 +69,7 @@ impl Operator for Engine {
         settings.heal_paused = heal_paused.unwrap_or(settings.heal_paused);
         settings.heal_bytes_per_second =
             heal_bytes_per_second.unwrap_or(settings.heal_bytes_per_second);
-        settings.gone_after_seconds = gone_after_seconds.unwrap_or(settings.gone_after_seconds);
+        settings.remove_after_seconds = gone_after_seconds.unwrap_or(settings.remove_after_seconds);
         self.disks.change(Change::SetUpkeep(settings)).await?;
         self.healer
             .set_pace(settings.heal_bytes_per_second, settings.heal_paused);
@@ -129,15 +129,15 @@ impl Engine {
         let known = self.disks.known().await?;
         let gone: Vec<DiskId> = known
             .iter()
-            .filter(|(_, row)| row.standing == Standing::Gone)
+            .filter(|(_, row)| row.availability == Availability::Removed)
             .map(|(disk, _)| *disk)
             .collect();
         let look = self.objects.read(move |view| {
-            let expelled = view.expelled()?;
+            let expelled = view.removed_disks()?;
             // What one had that is not expelled yet is in no queue, and made anew all the same.
             let queueing = gone.iter().any(|disk| !expelled.contains(&(*disk, true)));
-            let narrow = view.narrow_count(QUEUE_COUNTED_MAX)?;
-            Ok((view.queue(QUEUE_COUNTED_MAX)?, narrow, queueing))
+            let narrow = view.undersized_count(QUEUE_COUNTED_MAX)?;
+            Ok((view.heal_queue(QUEUE_COUNTED_MAX)?, narrow, queueing))
         });
         let ((queue, narrow, queueing), left) = (look.await?, self.healer.left());
         Ok(HealStatus {
@@ -246,9 +246,9 @@ fn advice_on_narrow(heal: &HealStatus) -> Option<String> {
 
 fn disk_status(id: DiskId, row: DiskRow, here: Option<&Arc<dyn Disk>>, space: Space) -> DiskStatus {
     let mut reason = None;
-    let mut state = match row.standing {
-        Standing::Up | Standing::Away => DiskState::Away,
-        Standing::Gone => DiskState::Gone,
+    let mut state = match row.availability {
+        Availability::Up | Availability::Offline => DiskState::Away,
+        Availability::Removed => DiskState::Gone,
     };
     if let Some(disk) = here {
         let now = disk.state().borrow().clone();

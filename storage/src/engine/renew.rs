@@ -32,7 +32,7 @@ use super::databases;
 use crate::disk::DiskState;
 use crate::disk::local::Reserve;
 use crate::disk::local::probe::{Unwell, probe};
-use crate::meta::view::Standing;
+use crate::meta::view::Availability;
 use drystone_store::error::{Error, Result};
 use drystone_store::types::DiskId;
 
@@ -209,7 +209,7 @@ fn not_yet(error: Error) -> Unrenewed {
 }
 
 fn is_gone(row: &crate::meta::view::DiskRow) -> bool {
-    row.standing == Standing::Gone
+    row.availability == Availability::Removed
 }
 
 #[cfg(test)]
@@ -235,7 +235,7 @@ mod tests {
         let directories: Vec<PathBuf> = (0..4).map(|n| root.join(n.to_string())).collect();
         Options {
             renew_after,
-            reform_after: Duration::from_millis(100),
+            recover_after: Duration::from_millis(100),
             ..Options::new(directories)
         }
     }
@@ -342,7 +342,10 @@ mod tests {
             check(&engine, bucket, 0..written).await;
         }
         let rows = engine.disks.known().await.unwrap();
-        assert!(rows.iter().all(|(_, row)| row.standing == Standing::Up));
+        assert!(
+            rows.iter()
+                .all(|(_, row)| row.availability == Availability::Up)
+        );
         for held in engine.databases().iter() {
             assert!(!owes_stock(held.db.as_ref().unwrap()).unwrap());
         }

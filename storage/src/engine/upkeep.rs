@@ -16,7 +16,7 @@ use crate::db::{Db, DbError};
 use crate::disk::pending::{owes_stock, stock_taken};
 use crate::disk::{Disk, DiskState};
 use crate::meta::command::{Change, HealEntry};
-use crate::meta::view::{DiskRow, Standing};
+use crate::meta::view::{Availability, DiskRow};
 use crate::raft::recovery::start::Groups;
 use crate::shards::DamageReport;
 use crate::workers::disks::Disks;
@@ -166,7 +166,7 @@ async fn watch(disk: Arc<dyn Disk>, groups: Groups, disks: Arc<Disks>, failed: A
     }
     groups.system.replica_lost(disk.id());
     groups.objects.replica_lost(disk.id());
-    match groups.reform_if_lost().await {
+    match groups.recover_if_lost().await {
         Ok(true) => tracing::warn!("the metadata goes on from the disks that are left"),
         Ok(false) => {}
         Err(error) => tracing::error!(%error, "the metadata does not go on"),
@@ -223,7 +223,8 @@ impl Engine {
         let here = self.shards.disks().len() + self.refused().len();
         match self.disks.known().await {
             Ok(known) => {
-                let gone = |(_, row): &&(DiskId, DiskRow)| row.standing == Standing::Gone;
+                let gone =
+                    |(_, row): &&(DiskId, DiskRow)| row.availability == Availability::Removed;
                 known.len() - known.iter().filter(gone).count()
             }
             Err(_) => here,
@@ -327,12 +328,13 @@ mod tests {
         let disk = engine.shards.disks()[0].id();
         engine
             .disks
-            .change(Change::MarkAway { disk })
+            .change(Change::MarkOffline { disk })
             .await
             .unwrap();
         engine.disks.wake();
         let back = async {
-            let is_up = |(id, row): &(DiskId, DiskRow)| *id == disk && row.standing == Standing::Up;
+            let is_up =
+                |(id, row): &(DiskId, DiskRow)| *id == disk && row.availability == Availability::Up;
             while !engine.disks.known().await.unwrap().iter().any(is_up) {
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }
@@ -345,11 +347,11 @@ mod tests {
     #[test]
     fn r_16_no_setting_is_longer_than_a_clock_can_tell() {
         let settings = UpkeepSettings {
-            gone_after_seconds: u64::MAX,
+            remove_after_seconds: u64::MAX,
             scrub_period_seconds: u64::MAX,
             ..UpkeepSettings::default()
         };
-        for time in [settings.gone_after(), settings.scrub_period()] {
+        for time in [settings.remove_after(), settings.scrub_period()] {
             assert!(tokio::time::Instant::now().checked_add(2 * time).is_some());
         }
     }

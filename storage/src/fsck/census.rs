@@ -14,7 +14,7 @@ use super::scan::{Scan, decode, get, key, table};
 use super::shard::{Expected, Fault, verify};
 use crate::db::Family;
 use crate::disk::ShardName;
-use crate::meta::record::{DataKind, DataRow, ExpelledRow, GarbageRow, HealRow, NarrowRow};
+use crate::meta::record::{DataKind, DataRow, GarbageRow, HealRow, RemovedDisksRow, UndersizedRow};
 use crate::raft::inspect::Replica;
 use drystone_store::error::Result;
 use drystone_store::shard_set::ShardSet;
@@ -66,7 +66,7 @@ pub struct Census<'a> {
     problems: &'a mut Problems,
     garbage: HashSet<(DiskId, ShardName)>,
     /// Disks that the store has given up: what is on them is for heal to make anew.
-    expelled: ExpelledRow,
+    expelled: RemovedDisksRow,
     rows: &'a mut Rows,
     writes: Counts,
     shards: ShardCounts,
@@ -276,7 +276,7 @@ impl Census<'_> {
     /// A write that is narrower than its class is to be coded again.
     fn narrow(&mut self, write_id: WriteId) -> Result<()> {
         let row = key(self.replica.state(), table::NARROW, &write_id.0);
-        if get::<NarrowRow>(self.replica.db(), &row)?.is_none() {
+        if get::<UndersizedRow>(self.replica.db(), &row)?.is_none() {
             self.problems
                 .add(|| format!("{write_id}: is narrow and not queued"));
         }

@@ -44,11 +44,11 @@ pub fn look(disks: &[Disk], group: u64) -> Result<Option<Group>> {
         let own = replicas.filter(|replica| replica.group() == group);
         found.extend(own.map(|replica| (disk.directory(), replica.clone())));
     }
-    // Older replicas of a group that was formed anew count no more.
-    let epoch = found.iter().map(|(_, replica)| replica.group_epoch()).max();
+    // Replicas from before a recovery of the group do not count any more.
+    let incarnation = found.iter().map(|(_, replica)| replica.incarnation()).max();
     let (mut current, stale): (Vec<_>, Vec<_>) = found
         .into_iter()
-        .partition(|(_, replica)| Some(replica.group_epoch()) == epoch);
+        .partition(|(_, replica)| Some(replica.incarnation()) == incarnation);
     // What the newest log has is what the others will get.
     current.sort_by_key(|(_, replica)| std::cmp::Reverse(replica.log_end));
     let mut newest = None;

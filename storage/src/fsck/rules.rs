@@ -6,8 +6,8 @@ use super::keys;
 use super::report::Report;
 use super::scan::{Row, Scan, decode, get, key, table};
 use crate::meta::record::{
-    BucketRow, CurrentRow, DataKind, DataRow, HealRow, NameRow, NarrowRow, OffsetRow, OrderRow,
-    OverQuotaRow, PartRow, UploadAt, UploadPartRow, UploadRow, UsageRow, VersionRow,
+    BucketRow, CurrentRow, DataKind, DataRow, HealRow, NameRow, OffsetRow, OrderRow, OverQuotaRow,
+    PartRow, UndersizedRow, UploadAt, UploadPartRow, UploadRow, UsageRow, VersionRow,
 };
 use crate::raft::inspect::Replica;
 use drystone_store::error::Result;
@@ -392,7 +392,7 @@ pub fn check_narrow(replica: &Replica, problems: &mut Problems) -> Result<u64> {
     let mut rows = Scan::of_table(replica.db(), replica.state(), table::NARROW, &[]);
     while let Some((row, value)) = rows.next()? {
         let (write_id, _) = keys::write_id(&row)?;
-        let _: NarrowRow = decode(&row, &value)?;
+        let _: UndersizedRow = decode(&row, &value)?;
         let data = key(replica.state(), table::DATA, &write_id.0);
         let data: Option<DataRow> = get(replica.db(), &data)?;
         let is_narrow = |data: DataRow| match data.kind {

@@ -12,8 +12,8 @@ use crate::db::{Db, DbShared, Family, StateId};
 use crate::engine::testing::{self, Whole};
 use crate::engine::{Engine, Options};
 use crate::meta::record::{
-    BucketRow, CurrentRow, DataKind, DataRow, ExpelledDisk, ExpelledRow, GarbageRow, GarbageShard,
-    Looked, OverQuotaRow, PartRow, Record, UsageRow, VersionRow,
+    BucketRow, CurrentRow, DataKind, DataRow, GarbageRow, GarbageShard, OverQuotaRow, PartRow,
+    QueueProgress, Record, RemovedDisk, RemovedDisksRow, UsageRow, VersionRow,
 };
 use crate::raft::inspect::replicas;
 use drystone_store::store::ObjectStore as _;
@@ -365,8 +365,8 @@ async fn r_31_what_is_on_a_disk_that_was_given_up_is_not_there() {
             _ => None,
         });
         let disk = disks.next().flatten().unwrap();
-        let looked = Looked::Everywhere;
-        let expelled = ExpelledRow(vec![ExpelledDisk { disk, looked }]);
+        let progress = QueueProgress::Complete;
+        let expelled = RemovedDisksRow(vec![RemovedDisk { disk, progress }]);
         let mut batch = WriteBatch::default();
         let row = key(state, table::EXPELLED, &[]);
         batch.put_cf(db.family(Family::State), row, expelled.encode());

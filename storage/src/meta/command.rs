@@ -1,4 +1,4 @@
-//! What can be asked of a metadata group: the commands that go through its log.
+//! The commands that go through a metadata group's log.
 //!
 //! A command carries its time, its ids and its preconditions, so that every replica decides it
 //! alike. The state machine answers each with a `Reply` or a `Refusal` and keeps the answer until
@@ -18,22 +18,24 @@ use drystone_store::types::{
     Versioning, WriteId,
 };
 
+/// A change as it goes through the log.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Command {
     /// Names this command; a retry carries the same one.
     pub request: WriteId,
-    /// The epoch the request began in. Below the group's floor it is refused.
+    /// The epoch in which the request began. A command below the group's floor is refused.
     pub epoch: Epoch,
     pub time: Timestamp,
     pub change: Change,
 }
 
+/// The change that a command makes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Change {
     // Group 0: the system.
     /// Inserts the account or replaces its names.
     PutAccount(Account),
-    /// First step of a bucket's creation: takes the name and gives the bucket its id.
+    /// First step of a bucket's creation: reserves the name and gives the bucket its id.
     ReserveBucket {
         name: String,
         owner: AccountId,
@@ -48,23 +50,23 @@ pub enum Change {
         name: String,
         id: BucketId,
     },
-    /// These disks are here, in these directories. What is gone stays gone.
+    /// Marks these disks as up, in these directories. A removed disk stays removed.
     RegisterDisks {
         disks: Vec<(DiskId, String)>,
     },
-    /// The disk does not answer and may come back.
-    MarkAway {
+    /// Marks a disk that does not answer as offline. It may come back.
+    MarkOffline {
         disk: DiskId,
     },
-    /// The old disk never comes back; the new one, where there is one, is of the store from now
-    /// on. Refused if the old one was never known or the new one is known otherwise.
+    /// Marks the old disk as removed, and adds the new one, if there is one, to the store. Refused
+    /// if the old disk was never known, or the new one is known already for another reason.
     ReplaceDisk {
         old: DiskId,
         new: Option<(DiskId, String)>,
     },
     SetUpkeep(UpkeepSettings),
 
-    // Object groups: a bucket and all that decides about its objects.
+    // Object groups: a bucket and everything that decides about its objects.
     /// Second step of a bucket's creation.
     CreateBucket {
         id: BucketId,
@@ -78,7 +80,7 @@ pub enum Change {
     SealBucket {
         id: BucketId,
     },
-    /// Removes up to `max` rows of a sealed bucket. Answers whether any are left.
+    /// Removes at most `max` rows of a sealed bucket. Answers whether any are left.
     EmptyBucket {
         id: BucketId,
         max: u32,
@@ -107,7 +109,7 @@ pub enum Change {
         /// Makes the version's id unguessable.
         nonce: u64,
     },
-    /// A new version that shares the bytes of `source`.
+    /// Adds a version that shares the bytes of `source`.
     LinkObject {
         bucket: BucketId,
         key: String,
@@ -123,7 +125,7 @@ pub enum Change {
         bucket: BucketId,
         keys: Vec<DeleteKey>,
     },
-    /// `version`: `None` means the latest.
+    /// Replaces a version's tags. `version`: `None` means the latest.
     PutTags {
         bucket: BucketId,
         key: String,
@@ -165,56 +167,57 @@ pub enum Change {
     },
 
     // Every group: its own upkeep.
-    /// Raises the epoch to `to` if it is below.
+    /// Raises the epoch to `to` if it is lower.
     RaiseEpoch {
         to: Epoch,
     },
-    /// Raises the floor to `to` if it is below and not above the epoch; old answers are dropped.
+    /// Raises the floor to `to`, if it is lower and `to` is not above the epoch. Old answers are
+    /// dropped.
     RaiseFloor {
         to: Epoch,
     },
-    /// The shards of these garbage rows are gone from the disks that could be reached; what could
-    /// not is in those disks' own lists.
+    /// Removes garbage rows. Their shards are removed from all disks that could be reached; the
+    /// other disks have them in their own lists.
     ForgetGarbage {
         entries: Vec<(Epoch, WriteId)>,
     },
-    /// A reader met a damaged or missing shard.
+    /// Queues damaged or missing shards that a reader has met.
     QueueHeal {
         entries: Vec<HealEntry>,
     },
 
     // Object groups: what heal and scrub change.
-    /// Names a shard that was made anew in place of the old one. Refused unless the row still has
-    /// the old one.
-    SwapShard(Swap),
-    /// These shards were queued and turned out to be whole where they are.
+    /// Names a rebuilt shard in place of the old one. Refused unless the row still has the old one.
+    SwapShard(ShardSwap),
+    /// Removes shards from the heal queue that turned out to be whole.
     SettleHeals {
         entries: Vec<(HealEntry, ShardAt)>,
     },
-    /// The disk never comes back: what is committed with a shard on it owes that one to heal.
-    ExpelDisk {
+    /// Marks a disk that never comes back as removed. Later writes queue their shards on it for
+    /// heal.
+    RemoveDisk {
         disk: DiskId,
     },
-    /// Looks at the next `max` data rows and queues what they have on an expelled disk.
+    /// Checks the next `max` data rows and queues their shards on a removed disk.
     QueueDisk {
         disk: DiskId,
         max: u32,
     },
-    /// How far scrub is.
+    /// Records the progress of scrub.
     NoteScrub(ScrubState),
-    /// Names a whole new set of shards in place of one that was narrower than its class. Refused
-    /// unless the row still has the old ones.
-    RecodeData(Recode),
+    /// Names a whole new set of shards in place of an undersized one. Refused unless the row still
+    /// has the old shards.
+    ReencodeData(Reencoding),
 }
 
-/// How the store keeps itself up.
+/// The settings of the store's upkeep.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UpkeepSettings {
-    /// A disk that is away for longer is given up, if there is room to make its shards anew.
-    /// 0: never.
-    pub gone_after_seconds: u64,
+    /// A disk that is offline for longer is removed, if there is room to rebuild its shards. 0:
+    /// never.
+    pub remove_after_seconds: u64,
     pub heal_paused: bool,
-    /// 0: as fast as it goes.
+    /// 0: unlimited.
     pub heal_bytes_per_second: u64,
     pub scrub_paused: bool,
     /// Every shard is read again within this time. 0: never.
@@ -222,11 +225,11 @@ pub struct UpkeepSettings {
 }
 
 impl UpkeepSettings {
-    /// No time to wait is taken for longer: clocks overflow at some end.
+    /// The longest time that is used, because clocks overflow.
     const SECONDS_MAX: u64 = 100 * 365 * 24 * 3600;
 
-    pub fn gone_after(&self) -> Duration {
-        Duration::from_secs(self.gone_after_seconds.min(Self::SECONDS_MAX))
+    pub fn remove_after(&self) -> Duration {
+        Duration::from_secs(self.remove_after_seconds.min(Self::SECONDS_MAX))
     }
 
     pub fn scrub_period(&self) -> Duration {
@@ -237,7 +240,7 @@ impl UpkeepSettings {
 impl Default for UpkeepSettings {
     fn default() -> UpkeepSettings {
         UpkeepSettings {
-            gone_after_seconds: 3600,
+            remove_after_seconds: 3600,
             heal_paused: false,
             heal_bytes_per_second: 0,
             scrub_paused: false,
@@ -252,30 +255,31 @@ pub struct ScrubState {
     pub started: Timestamp,
     /// The last row whose shards were read.
     pub after: Option<WriteId>,
-    /// Shards read in this pass, and how many of them were not what they should be.
+    /// The number of shards read in this pass.
     pub shards: u64,
+    /// The number of them that were damaged or missing.
     pub findings: u64,
     pub finished: Option<Timestamp>,
 }
 
-/// One shard made anew.
+/// The replacement of one shard by a rebuilt one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Swap {
+pub struct ShardSwap {
     pub write_id: WriteId,
     pub rank: u8,
     pub from: ShardAt,
     pub to: ShardAt,
-    /// Of the new one.
+    /// The checksum of the new shard.
     pub checksum: u64,
 }
 
-/// A write coded again.
+/// The replacement of all shards of a write that was re-encoded.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Recode {
+pub struct Reencoding {
     pub write_id: WriteId,
-    /// All of the old set, by rank.
+    /// All shards of the old set, by rank.
     pub from: Vec<ShardAt>,
-    /// `None`: the old set is as wide as its class is now, and stays.
+    /// `None`: the old set has as many shards as its class has now, and stays.
     pub to: Option<ShardSet>,
 }
 
@@ -287,7 +291,7 @@ impl Change {
             Change::ActivateBucket { .. } => CommandKind::ActivateBucket,
             Change::ReleaseBucket { .. } => CommandKind::ReleaseBucket,
             Change::RegisterDisks { .. } => CommandKind::RegisterDisks,
-            Change::MarkAway { .. } => CommandKind::MarkAway,
+            Change::MarkOffline { .. } => CommandKind::MarkAway,
             Change::ReplaceDisk { .. } => CommandKind::ReplaceDisk,
             Change::SetUpkeep(_) => CommandKind::SetUpkeep,
             Change::CreateBucket { .. } => CommandKind::CreateBucket,
@@ -310,14 +314,14 @@ impl Change {
             Change::QueueHeal { .. } => CommandKind::QueueHeal,
             Change::SwapShard(_) => CommandKind::SwapShard,
             Change::SettleHeals { .. } => CommandKind::SettleHeals,
-            Change::ExpelDisk { .. } => CommandKind::ExpelDisk,
+            Change::RemoveDisk { .. } => CommandKind::ExpelDisk,
             Change::QueueDisk { .. } => CommandKind::QueueDisk,
             Change::NoteScrub(_) => CommandKind::NoteScrub,
-            Change::RecodeData(_) => CommandKind::RecodeData,
+            Change::ReencodeData(_) => CommandKind::RecodeData,
         }
     }
 
-    /// The bucket whose usage this may change.
+    /// Returns the bucket whose usage this change may affect.
     pub fn counts_in(&self) -> Option<BucketId> {
         match self {
             Change::PutObject { bucket, .. }
@@ -331,31 +335,33 @@ impl Change {
     }
 }
 
-/// Bytes that were written for this command and are named by nothing yet.
+/// Bytes that were written for this command and that no row names yet.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NewData {
     pub write_id: WriteId,
     pub size: u64,
-    pub place: Place,
+    pub location: Location,
 }
 
-/// Where the bytes of a write id are.
+/// The location of a write id's bytes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Place {
+pub enum Location {
     /// In the command itself, and then in the group's table of values.
     Inline(#[serde(with = "serde_bytes_vec")] Vec<u8>),
     Shards(ShardSet),
 }
 
+/// One key of a `DeleteObjects`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DeleteKey {
     pub key: String,
-    /// `None`: the latest, by a marker where the bucket keeps versions.
+    /// `None`: the latest, with a delete marker if the bucket keeps versions.
     pub version: Option<VersionId>,
     pub condition: WriteCondition,
     pub nonce: u64,
 }
 
+/// A part that a `CompleteUpload` names.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ChosenPart {
     pub number: u16,
@@ -363,15 +369,17 @@ pub struct ChosenPart {
     pub size: u64,
 }
 
+/// A shard for the heal queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct HealEntry {
     pub write_id: WriteId,
     pub rank: u8,
 }
 
-/// What the state machine answers.
+/// The state machine's answer to a command.
 pub type Outcome = Result<Reply, Refusal>;
 
+/// The answer to a command that was carried out.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Reply {
     Done,
@@ -394,16 +402,16 @@ pub enum Reply {
     },
     /// To `DeleteObjects`, in its order.
     Deleted(Vec<Result<Deleted, Refusal>>),
-    /// To `PutTags`: the version it met.
+    /// To `PutTags`: the version that was changed.
     Tagged {
         version_id: Option<VersionId>,
     },
-    /// To `RaiseEpoch` and `RaiseFloor`: what holds now.
+    /// To `RaiseEpoch` and `RaiseFloor`: the current epoch and floor.
     Epochs {
         epoch: Epoch,
         floor: Epoch,
     },
-    /// To `QueueDisk`: so many shards were queued, and whether rows are left to look at.
+    /// To `QueueDisk`: the number of shards that were queued, and whether rows are left to check.
     Queued {
         shards: u32,
         more: bool,

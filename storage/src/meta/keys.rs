@@ -1,9 +1,10 @@
-//! Keys of every table.
+//! The keys of every table.
 //!
-//! A row of the family `state` is keyed `[state id u64][table u8][key…]`, all integers big-endian,
-//! so that the rows of one state, of one table and of one bucket lie together and sort as they are
-//! read. An object's key is escaped where something follows it: NUL becomes `00 FF` and the end is
-//! `00 00`, which keeps the order of the bare bytes ("a" < "a\0b" < "ab"). FORMAT.md has the list.
+//! The key of a row in the family `state` is `[state id u64][table u8][key…]`, with big-endian
+//! integers, so that the rows of one state, of one table and of one bucket lie together, in the
+//! order in which they are read. If something follows an object's key, the key is escaped: NUL
+//! becomes `00 FF` and the end is `00 00`, which keeps the order of the plain bytes ("a" < "a\0b" <
+//! "ab"). FORMAT.md has the list.
 
 use crate::db::StateId;
 use drystone_store::error::{Error, Result};
@@ -11,7 +12,7 @@ use drystone_store::types::{
     AccountId, BucketId, BucketSetting, DiskId, Epoch, Order, UploadId, VersionId, WriteId,
 };
 
-/// The tables. A number is never given to another table.
+/// The tables. A number is never used for another table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 enum Table {
@@ -39,12 +40,12 @@ enum Table {
     Finished = 0x2b,
     Garbage = 0x30,
     Heal = 0x31,
-    Expelled = 0x32,
+    RemovedDisks = 0x32,
     Scrub = 0x33,
-    Narrow = 0x34,
+    Undersized = 0x34,
 }
 
-/// From `from` on, up to but without `to`.
+/// The keys from `from` on, up to but not including `to`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KeyRange {
     pub from: Vec<u8>,
@@ -52,13 +53,13 @@ pub struct KeyRange {
 }
 
 impl KeyRange {
-    /// Every key that begins with `prefix`.
+    /// Returns the range of all keys that begin with `prefix`.
     pub fn of_prefix(prefix: Vec<u8>) -> KeyRange {
         let to = successor(&prefix);
         KeyRange { from: prefix, to }
     }
 
-    /// The same, starting no earlier than at `from`.
+    /// Returns the part of this range from `from` on.
     pub fn starting_at(mut self, from: Vec<u8>) -> KeyRange {
         if from > self.from {
             self.from = from;
@@ -67,7 +68,7 @@ impl KeyRange {
     }
 }
 
-/// The least key above all that begin with `prefix`.
+/// Returns the least key above all keys that begin with `prefix`.
 pub fn successor(prefix: &[u8]) -> Vec<u8> {
     let mut key = prefix.to_vec();
     while let Some(last) = key.pop() {
@@ -106,7 +107,7 @@ impl Keys {
         key
     }
 
-    /// `[bucket][escaped key, unterminated]`: the beginning of all keys with this prefix.
+    /// Returns `[bucket][escaped key, unterminated]`: the beginning of all keys with this prefix.
     fn escaped(self, table: Table, bucket: BucketId, prefix: &str) -> Vec<u8> {
         let mut key = Vec::with_capacity(HEAD_LEN + 8 + prefix.len() + 2 + 8);
         key.extend_from_slice(&self.0.0.to_be_bytes());
@@ -122,12 +123,12 @@ impl Keys {
         key
     }
 
-    /// Every row of this state, in either family.
+    /// Returns the range of all rows of this state, in either family.
     pub fn state(self) -> KeyRange {
         KeyRange::of_prefix(self.0.0.to_be_bytes().to_vec())
     }
 
-    /// A row of the family `values`.
+    /// Returns the key of a row in the family `values`.
     pub fn value(self, id: WriteId) -> Vec<u8> {
         [&self.0.0.to_be_bytes()[..], &id.0].concat()
     }
@@ -144,7 +145,7 @@ impl Keys {
         self.key(Table::Answers, &[&epoch.0.to_be_bytes(), &request.0])
     }
 
-    /// Answers to commands of an epoch below `floor`.
+    /// Returns the answers to commands of an epoch below `floor`.
     pub fn answers_below(self, floor: Epoch) -> KeyRange {
         KeyRange {
             from: self.key(Table::Answers, &[]),
@@ -213,12 +214,12 @@ impl Keys {
         row
     }
 
-    /// The versions of one key, newest first.
+    /// Returns the versions of one key, newest first.
     pub fn versions_of(self, bucket: BucketId, key: &str) -> KeyRange {
         KeyRange::of_prefix(self.terminated(Table::Versions, bucket, key))
     }
 
-    /// The versions of all keys with this prefix.
+    /// Returns the versions of all keys with this prefix.
     pub fn versions(self, bucket: BucketId, prefix: &str) -> KeyRange {
         KeyRange::of_prefix(self.escaped(Table::Versions, bucket, prefix))
     }
@@ -227,12 +228,12 @@ impl Keys {
         self.key(Table::Current, &[&bucket.0.to_be_bytes(), key.as_bytes()])
     }
 
-    /// The current rows of all keys with this prefix.
+    /// Returns the current rows of all keys with this prefix.
     pub fn currents(self, bucket: BucketId, prefix: &str) -> KeyRange {
         KeyRange::of_prefix(self.current(bucket, prefix))
     }
 
-    /// Where a version is whose id doesn't encode its order.
+    /// Returns the key of the row with the order of the `null` version, whose id does not have it.
     pub fn null_id(self, bucket: BucketId, key: &str) -> Vec<u8> {
         let mut row = self.terminated(Table::Ids, bucket, key);
         row.push(ID_NULL);
@@ -272,7 +273,7 @@ impl Keys {
         row
     }
 
-    /// The uploads of one key, oldest first.
+    /// Returns the uploads of one key, oldest first.
     pub fn uploads_of(self, bucket: BucketId, key: &str) -> KeyRange {
         KeyRange::of_prefix(self.terminated(Table::Uploads, bucket, key))
     }
@@ -319,7 +320,7 @@ impl Keys {
         self.key(Table::Heal, &[&id.0, &[rank]])
     }
 
-    /// The heal rows of one write id.
+    /// Returns the heal rows of one write id.
     pub fn heals_of(self, id: WriteId) -> KeyRange {
         KeyRange::of_prefix(self.key(Table::Heal, &[&id.0]))
     }
@@ -328,24 +329,24 @@ impl Keys {
         KeyRange::of_prefix(self.key(Table::Heal, &[]))
     }
 
-    pub fn narrow(self, id: WriteId) -> Vec<u8> {
-        self.key(Table::Narrow, &[&id.0])
+    pub fn undersized(self, id: WriteId) -> Vec<u8> {
+        self.key(Table::Undersized, &[&id.0])
     }
 
-    pub fn narrows(self) -> KeyRange {
-        KeyRange::of_prefix(self.key(Table::Narrow, &[]))
+    pub fn all_undersized(self) -> KeyRange {
+        KeyRange::of_prefix(self.key(Table::Undersized, &[]))
     }
 
     pub fn scrub(self) -> Vec<u8> {
         self.key(Table::Scrub, &[])
     }
 
-    pub fn expelled(self) -> Vec<u8> {
-        self.key(Table::Expelled, &[])
+    pub fn removed_disks(self) -> Vec<u8> {
+        self.key(Table::RemovedDisks, &[])
     }
 }
 
-/// Every setting with its number in a key.
+/// All settings of buckets.
 pub const SETTINGS: [BucketSetting; 1] = [BucketSetting::Tagging];
 
 fn setting_code(setting: BucketSetting) -> u8 {
@@ -354,14 +355,14 @@ fn setting_code(setting: BucketSetting) -> u8 {
     }
 }
 
-/// Bytes before what a table's key consists of.
+/// The number of bytes before a table's own key: the state id and the table's number.
 const HEAD_LEN: usize = 9;
 
 fn malformed(key: &[u8]) -> Error {
     Error::Corrupt(format!("malformed key {}", hex(key)))
 }
 
-/// For messages.
+/// Formats bytes for messages.
 pub fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
@@ -372,13 +373,13 @@ fn array<const N: usize>(row: &[u8], at: usize) -> Result<[u8; N]> {
         .ok_or_else(|| malformed(row))
 }
 
-/// The object key of a `current` row.
+/// Returns the object key of a `current` row.
 pub fn parse_current(row: &[u8]) -> Result<&str> {
     let key = row.get(HEAD_LEN + 8..).ok_or_else(|| malformed(row))?;
     std::str::from_utf8(key).map_err(|_| malformed(row))
 }
 
-/// The name of a `names` row.
+/// Returns the name of a `names` row.
 pub fn parse_name(row: &[u8]) -> Result<&str> {
     let name = row.get(HEAD_LEN..).ok_or_else(|| malformed(row))?;
     std::str::from_utf8(name).map_err(|_| malformed(row))
@@ -388,7 +389,7 @@ pub fn parse_bucket(row: &[u8]) -> Result<BucketId> {
     Ok(BucketId(u64::from_be_bytes(array(row, HEAD_LEN)?)))
 }
 
-/// The object key and what follows it.
+/// Returns the object key, and the number after it.
 fn parse_escaped(row: &[u8]) -> Result<(String, u64)> {
     let mut rest = row.get(HEAD_LEN + 8..).ok_or_else(|| malformed(row))?;
     let mut key = Vec::with_capacity(rest.len());
@@ -412,29 +413,29 @@ fn parse_escaped(row: &[u8]) -> Result<(String, u64)> {
     }
 }
 
-/// Key and order of a `versions` row.
+/// Returns key and order of a `versions` row.
 pub fn parse_version(row: &[u8]) -> Result<(String, Order)> {
     parse_escaped(row).map(|(key, order)| (key, Order(!order)))
 }
 
-/// Key and order of an `uploads` row.
+/// Returns key and order of an `uploads` row.
 pub fn parse_upload(row: &[u8]) -> Result<(String, Order)> {
     parse_escaped(row).map(|(key, order)| (key, Order(order)))
 }
 
-/// Offset and number of a `parts` row.
+/// Returns offset and number of a `parts` row.
 pub fn parse_part(row: &[u8]) -> Result<(u64, u16)> {
     let offset = u64::from_be_bytes(array(row, HEAD_LEN + 16)?);
     let number = u16::from_be_bytes(array(row, HEAD_LEN + 24)?);
     Ok((offset, number))
 }
 
-/// The number of an `upload_parts` or `part_numbers` row.
+/// Returns the number of an `upload_parts` or `part_numbers` row.
 pub fn parse_number(row: &[u8]) -> Result<u16> {
     Ok(u16::from_be_bytes(array(row, HEAD_LEN + 16)?))
 }
 
-/// Epoch and write id of a `garbage` row.
+/// Returns epoch and write id of a `garbage` row.
 pub fn parse_garbage(row: &[u8]) -> Result<(Epoch, WriteId)> {
     let epoch = u64::from_be_bytes(array(row, HEAD_LEN)?);
     Ok((Epoch(epoch), WriteId(array(row, HEAD_LEN + 8)?)))
@@ -444,18 +445,18 @@ pub fn parse_disk(row: &[u8]) -> Result<DiskId> {
     Ok(DiskId(array(row, HEAD_LEN)?))
 }
 
-/// The write id of a `data` or `narrow` row.
+/// Returns the write id of a `data` or `undersized` row.
 pub fn parse_data(row: &[u8]) -> Result<WriteId> {
     Ok(WriteId(array(row, HEAD_LEN)?))
 }
 
-/// Write id and rank of a `heal` row.
+/// Returns write id and rank of a `heal` row.
 pub fn parse_heal(row: &[u8]) -> Result<(WriteId, u8)> {
     let [rank] = array(row, HEAD_LEN + 16)?;
     Ok((WriteId(array(row, HEAD_LEN)?), rank))
 }
 
-/// The order that an id tells by itself.
+/// Returns the order that an id contains.
 pub fn order_of(id: VersionId) -> Option<Order> {
     match id {
         VersionId::Null => None,

@@ -1,6 +1,6 @@
-//! What exists: the tables of each group's state and the commands that change them.
+//! The content of the metadata: the tables of each group's state and the commands that change them.
 //!
-//! Nothing here knows how commands are agreed on, nor where shards and disks are.
+//! Nothing here knows how commands are agreed on, or how shards and disks are reached.
 
 pub mod command;
 pub mod keys;

@@ -1,4 +1,4 @@
-//! The states in a disk's database: each is all rows of one replica, under an id of its own.
+//! The states in a disk's database. A state is all rows of one replica, under an id of its own.
 
 use rocksdb::WriteBatch;
 
@@ -8,7 +8,7 @@ use crate::db::{Db, DbError, Family, StateId};
 /// The families that hold a state.
 pub const STATE_FAMILIES: [Family; 2] = [Family::State, Family::Values];
 
-/// Removes all rows of a state. Blocks shortly.
+/// Removes all rows of a state. Blocks for a short time.
 pub fn delete_state(db: &Db, state: StateId) -> Result<(), DbError> {
     let range = Keys(state).state();
     let mut batch = WriteBatch::default();
@@ -18,7 +18,7 @@ pub fn delete_state(db: &Db, state: StateId) -> Result<(), DbError> {
     db.write_unsynced(batch)
 }
 
-/// Removes the states that no replica's row names: what a cut transfer left. Blocks.
+/// Removes the states that no replica's row names, which interrupted transfers leave. Blocks.
 pub fn delete_unused_states(db: &Db, used: &[StateId]) -> Result<(), DbError> {
     for family in STATE_FAMILIES {
         let mut rows = db.rocks().raw_iterator_cf(db.family(family));
@@ -43,10 +43,11 @@ fn state_of(db: &Db, key: &[u8]) -> Result<StateId, DbError> {
     }
 }
 
-/// An id that no row bears. Random, so that the states of a disk's life rarely share one.
+/// Returns a state id that no row has. It is random, so that a disk's states rarely share one over
+/// time.
 pub fn unused_state(db: &Db) -> Result<StateId, DbError> {
     loop {
-        // Not the end of the range, so that every state has a least key above it.
+        // Without the highest number, so that there is a least key above every state.
         let state = StateId(rand::random_range(1..u64::MAX));
         let range = Keys(state).state();
         let mut taken = false;

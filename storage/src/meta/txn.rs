@@ -1,8 +1,8 @@
-//! One command's writes, readable by itself before they are written.
+//! The writes of one command, which it can read before they are written.
 //!
-//! A [`Txn`] reads the state's tables with its own changes laid over them and ends in one batch.
-//! [`Rows`] is what it has in common with a [`View`](super::view::View): the lookups that the state
-//! machine and readers share.
+//! A [`Txn`] reads the state's tables with its own changes on top, and ends in one batch. The trait
+//! [`Rows`] has the lookups that the state machine shares with readers, whose side of it is a
+//! [`View`](super::view::View).
 
 use std::collections::BTreeMap;
 
@@ -19,22 +19,22 @@ use drystone_store::types::{BucketId, Epoch, Order, UploadId, VersionId, WriteId
 /// A key and its value.
 pub type Row = (Vec<u8>, Vec<u8>);
 
-/// In how many epochs a finished upload is looked for: a week of them.
+/// The number of epochs that are searched for a finished upload: those of a week.
 const FINISHED_EPOCHS_MAX: usize = 1008;
 
 /// Reads of one state's rows, and the lookups built on them.
 pub trait Rows {
     fn keys(&self) -> Keys;
     fn raw(&self, key: &[u8]) -> Result<Option<Vec<u8>>>;
-    /// Up to `max` rows, ascending.
+    /// Returns at most `max` rows, ascending.
     fn scan(&self, range: &KeyRange, max: usize) -> Result<Vec<Row>>;
 
     fn row<R: Record>(&self, key: &[u8]) -> Result<Option<R>> {
         self.raw(key)?.map(|value| decode(key, &value)).transpose()
     }
 
-    /// A row that another row says is there.
-    fn owed<R: Record>(&self, key: &[u8]) -> Result<R> {
+    /// Returns a row that must exist, because another row refers to it.
+    fn existing_row<R: Record>(&self, key: &[u8]) -> Result<R> {
         self.row(key)?
             .ok_or_else(|| Error::Corrupt(format!("row {} is missing", keys::hex(key))))
     }
@@ -47,7 +47,7 @@ pub trait Rows {
         Ok(self.row(&self.keys().epochs())?.unwrap_or(START))
     }
 
-    /// A bucket that is there and not sealed.
+    /// Returns a bucket that exists and is not sealed.
     fn live_bucket(&self, id: BucketId) -> Result<BucketRow> {
         match self.row::<BucketRow>(&self.keys().bucket(id))? {
             Some(bucket) if !bucket.sealed => Ok(bucket),
@@ -59,7 +59,7 @@ pub trait Rows {
         self.row(&self.keys().current(bucket, key))
     }
 
-    /// The newest version of a key, be it an object or a marker.
+    /// Returns the newest version of a key, which may be a marker.
     fn newest(&self, bucket: BucketId, key: &str) -> Result<Option<(Order, VersionRow)>> {
         let range = self.keys().versions_of(bucket, key);
         let Some((row, value)) = self.scan(&range, 1)?.pop() else {
@@ -69,7 +69,8 @@ pub trait Rows {
         Ok(Some((order, decode(&row, &value)?)))
     }
 
-    /// Where the version with this id stands, as far as the id or the index tells.
+    /// Returns the order of the version with this id, from the id or the index. The version may not
+    /// exist.
     fn order_of(&self, bucket: BucketId, key: &str, id: VersionId) -> Result<Option<Order>> {
         match keys::order_of(id) {
             Some(order) => Ok(Some(order)),
@@ -97,15 +98,15 @@ pub trait Rows {
         self.row(&self.keys().data(id))
     }
 
-    /// An upload that is not finished, if it is this key's.
+    /// Returns the location of an upload that is not finished, if it is for this key.
     fn upload_at(&self, bucket: BucketId, key: &str, id: UploadId) -> Result<Option<UploadAt>> {
         let at: Option<UploadAt> = self.row(&self.keys().upload_id(id))?;
         Ok(at.filter(|at| at.bucket == bucket && at.key == key))
     }
 
-    /// What became of an upload, known until the floor passes the epoch it was finished in. The
-    /// rows are sorted by epoch, so that they go by range: the few epochs above the floor are
-    /// tried, the latest first.
+    /// Returns the outcome of a finished upload. It is kept until the floor passes the epoch in
+    /// which the upload was finished. Rows are sorted by epoch, so that a range can be deleted. The
+    /// few epochs above the floor are searched, the latest first.
     fn finished_row(
         &self,
         bucket: BucketId,
@@ -127,12 +128,12 @@ pub fn decode<R: Record>(key: &[u8], value: &[u8]) -> Result<R> {
     R::decode(value).map_err(|error| Error::Corrupt(format!("row {}: {error}", keys::hex(key))))
 }
 
-/// A read error of RocksDB ends the use of the whole disk: what it says next can't be trusted.
+/// Ends the use of the whole disk after a read error of RocksDB: later reads can't be trusted.
 pub fn failed(db: &Db, error: rocksdb::Error) -> Error {
     db.failed(error).into()
 }
 
-/// Options that keep an iterator within `range`, so that it never walks over what others deleted
+/// Returns options that keep an iterator within `range`, so that it never walks over deleted rows
 /// beyond it.
 pub fn bounded(range: &KeyRange) -> ReadOptions {
     let mut options = ReadOptions::default();
@@ -146,9 +147,9 @@ pub struct Txn<'a> {
     keys: Keys,
     /// Changes of the family `state`; `None` deletes.
     rows: BTreeMap<Vec<u8>, Option<Vec<u8>>>,
-    /// Changes of the family `values`, which no command reads.
+    /// Changes of the family `values`, which no command reads; `None` deletes.
     values: BTreeMap<Vec<u8>, Option<&'a [u8]>>,
-    /// Ranges of `state` deleted before all else.
+    /// Ranges of `state` to be deleted before all other changes.
     ranges: Vec<KeyRange>,
 }
 
@@ -171,7 +172,7 @@ impl<'a> Txn<'a> {
         self.rows.insert(key, None);
     }
 
-    /// Deletes rows that this command does not read.
+    /// Deletes a range of rows, which this command must not read.
     pub fn delete_range(&mut self, range: KeyRange) {
         self.ranges.push(range);
     }
@@ -184,15 +185,15 @@ impl<'a> Txn<'a> {
         self.values.insert(self.keys.value(id), None);
     }
 
-    /// Forgets all changes.
+    /// Drops all changes.
     pub fn discard(&mut self) {
         self.rows.clear();
         self.values.clear();
         self.ranges.clear();
     }
 
-    /// Writes all changes and `applied` in one batch, unsynced: if power goes, the state is that
-    /// of an earlier entry as a whole, and the log, which is synced, is applied again from there.
+    /// Writes all changes and `applied` in one batch, unsynced. If power goes, the state is
+    /// complete up to an earlier entry, and the log, which is synced, is applied again from there.
     pub fn commit(self, applied: &[u8]) -> Result<()> {
         let state = self.db.family(Family::State);
         let values = self.db.family(Family::Values);
@@ -216,7 +217,7 @@ impl<'a> Txn<'a> {
         Ok(self.db.write_unsynced(batch)?)
     }
 
-    fn stored(&self, range: &KeyRange) -> DBRawIterator<'_> {
+    fn written_rows(&self, range: &KeyRange) -> DBRawIterator<'_> {
         let state = self.db.family(Family::State);
         let mut rows = self.db.rocks().raw_iterator_cf_opt(state, bounded(range));
         rows.seek_to_first();
@@ -242,31 +243,31 @@ impl Rows for Txn<'_> {
         Ok(row.map(|row| row.to_vec()))
     }
 
-    /// Merges what is stored with the command's own changes, which win.
+    /// Merges the rows in the database with the command's own changes, which win.
     fn scan(&self, range: &KeyRange, max: usize) -> Result<Vec<Row>> {
-        let mut stored = self.stored(range);
+        let mut written = self.written_rows(range);
         let mut own = self
             .rows
             .range(range.from.clone()..range.to.clone())
             .peekable();
         let mut found = Vec::new();
         while found.len() < max {
-            match (stored.item(), own.peek()) {
+            match (written.item(), own.peek()) {
                 (None, None) => break,
                 (Some((key, value)), next) if next.is_none_or(|(own, _)| key < own.as_slice()) => {
                     found.push((key.to_vec(), value.to_vec()));
-                    stored.next();
+                    written.next();
                 }
                 (item, _) => {
                     let Some((key, row)) = own.next() else { break };
-                    if item.is_some_and(|(stored, _)| stored == key.as_slice()) {
-                        stored.next();
+                    if item.is_some_and(|(written, _)| written == key.as_slice()) {
+                        written.next();
                     }
                     found.extend(row.clone().map(|row| (key.clone(), row)));
                 }
             }
         }
-        stored.status().map_err(|error| failed(self.db, error))?;
+        written.status().map_err(|error| failed(self.db, error))?;
         Ok(found)
     }
 }

@@ -1,28 +1,28 @@
 //! The epochs in use by this process.
 //!
 //! A read or write begins in the group's current epoch and holds it until it ends. gc raises the
-//! group's floor no higher than the oldest epoch held; whatever was born unreferenced or lost its
-//! last reference below the floor, nobody can still be reading or about to name.
+//! group's floor no higher than the oldest epoch held. So if shards were written, or lost their
+//! last reference, below the floor, nobody can still be reading them or be about to name them.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use drystone_store::types::Epoch;
 
-/// The current epoch of one group and how many hold each one.
+/// The current epoch of one group and the number of holders of each epoch.
 pub struct Epochs {
-    state: Arc<Mutex<State>>,
+    state: Arc<Mutex<HeldEpochs>>,
 }
 
-struct State {
+struct HeldEpochs {
     current: Epoch,
     held: BTreeMap<Epoch, usize>,
 }
 
 impl Epochs {
-    /// `current` as the group's state machine has it, after a linearizable read.
+    /// `current` must be the epoch of the group's state machine, from a linearizable read.
     pub fn new(current: Epoch) -> Epochs {
-        let state = State {
+        let state = HeldEpochs {
             current,
             held: BTreeMap::new(),
         };
@@ -42,20 +42,20 @@ impl Epochs {
         }
     }
 
-    /// What begins from now on holds at least `to`. Called with what the state machine answered.
+    /// Makes later operations hold at least `to`, which must come from the state machine's answer.
     pub fn raise(&self, to: Epoch) {
         let mut state = lock(&self.state);
         state.current = state.current.max(to);
     }
 
-    /// How many epochs lie between the current one and the oldest that is held.
+    /// Returns the number of epochs between the oldest one held and the current one.
     pub fn lag(&self) -> u64 {
         let state = lock(&self.state);
         let oldest = state.held.keys().next().unwrap_or(&state.current);
         state.current.0 - oldest.0
     }
 
-    /// The oldest epoch held, or the current one when none is.
+    /// Returns the oldest epoch held, or the current one if none is held.
     pub fn oldest(&self) -> Epoch {
         let state = lock(&self.state);
         state.held.keys().next().copied().unwrap_or(state.current)
@@ -65,7 +65,7 @@ impl Epochs {
 /// Keeps an epoch in use.
 pub struct EpochGuard {
     epoch: Epoch,
-    state: Arc<Mutex<State>>,
+    state: Arc<Mutex<HeldEpochs>>,
 }
 
 impl EpochGuard {
@@ -85,7 +85,7 @@ impl Drop for EpochGuard {
     }
 }
 
-fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
+fn lock(state: &Mutex<HeldEpochs>) -> MutexGuard<'_, HeldEpochs> {
     state.lock().unwrap_or_else(PoisonError::into_inner)
 }
 

@@ -1,9 +1,11 @@
 //! The handle on one Raft group. openraft's types end here.
 //!
-//! A proposal is driven to its end in a task of its own, over changes of leader, under the same
-//! request id: the state machine answers a repeated one as it did the first. Readers share their
-//! proof that nothing newer is committed: one that comes while a round is under way joins the
-//! next, so that a round always begins after all its readers did.
+//! Each proposal runs in a task of its own until it is answered, across changes of leader and under
+//! the same request id. The state machine gives a repeated request the same answer as the first.
+//!
+//! A read first needs a proof that nothing newer is committed: one round, shared by all readers
+//! that wait. A reader that comes while a round is in progress joins the next one, so a round
+//! always begins after all of its readers.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -13,10 +15,10 @@ use openraft::ReadPolicy;
 use openraft::async_runtime::watch::WatchReceiver as _;
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
+use super::disk::ReplicaDisk;
 use super::log::run_blocking;
 use super::members::{Leader, Member, Members};
-use super::place::Place;
-use super::replica::Shared;
+use super::replica::SharedState;
 use super::replica_row::GroupId;
 use super::types::{Proposal, ReplicaId};
 use crate::db::{Db, ReadAt};
@@ -26,23 +28,23 @@ use drystone_store::crash::{Point, Step};
 use drystone_store::error::{Error, Result};
 use drystone_store::types::DiskId;
 
-/// A proposal that no leader has answered by then may or may not be committed.
+/// The time for a leader to answer a proposal. After it, the proposal may or may not be committed.
 const PROPOSE_DEADLINE: Duration = Duration::from_secs(10);
-/// A read finds a leader by then, or none.
+/// The time for a read to find a leader.
 const READ_DEADLINE: Duration = Duration::from_secs(10);
-/// A leader that refused is asked again after this, when no news of another came.
+/// The pause before a leader that refused is asked again, if there is no other leader before.
 const RETRY_AFTER_MAX: Duration = Duration::from_millis(200);
-/// Proposals under way; more wait for their turn.
+/// The most proposals in progress. Further ones queue.
 const PROPOSALS_MAX: usize = 4096;
-/// Readers that wait for a round; more wait for their turn.
+/// The most readers that wait for a round. Further ones queue.
 const READERS_WAITING_MAX: usize = 4096;
-/// Reads of RocksDB at once, on blocking threads.
+/// The most reads of RocksDB at once, on blocking threads.
 const READS_MAX: usize = 64;
 
 type Waiter = oneshot::Sender<Option<Arc<Member>>>;
 
-/// A handle on one group of this node. Cheap to clone. The group ends with its last handle, or
-/// properly by [`Group::shutdown`].
+/// A handle on one group of this node. Cheap to clone. The group ends with its last handle, or in
+/// an orderly way by [`Group::shutdown`].
 #[derive(Clone)]
 pub struct Group(Arc<Inner>);
 
@@ -54,7 +56,7 @@ struct Inner {
     closing: watch::Sender<bool>,
 }
 
-/// How a group is.
+/// The state of a group.
 #[derive(Clone, Debug)]
 #[allow(
     dead_code,
@@ -62,10 +64,10 @@ struct Inner {
 )]
 pub struct GroupStatus {
     pub group: GroupId,
-    /// The disk whose replica leads, when one of this node does.
+    /// The disk whose replica leads, if a replica of this node does.
     pub leader: Option<DiskId>,
     pub voters: Vec<VoterStatus>,
-    /// So many voters must be alive.
+    /// The number of voters that must be alive.
     pub quorum: usize,
 }
 
@@ -77,10 +79,10 @@ pub struct VoterStatus {
 }
 
 impl Group {
-    /// `closing` is what the members look at.
+    /// `closing` must be the sender of the receiver that the members have.
     pub(super) fn new(members: Arc<Members>, closing: watch::Sender<bool>) -> Group {
         let (rounds, waiting) = mpsc::channel(READERS_WAITING_MAX);
-        members.look_after();
+        members.spawn_tasks();
         tokio::spawn(run_rounds(members.clone(), waiting));
         Group(Arc::new(Inner {
             members,
@@ -91,10 +93,10 @@ impl Group {
         }))
     }
 
-    /// Commits and applies `command`, and gives the state machine's answer.
+    /// Commits and applies `command`, and returns the state machine's answer.
     ///
-    /// Goes on when the caller is gone. `Unavailable` means that nobody can tell yet: the same
-    /// command may be proposed again.
+    /// Continues if the caller is dropped. `Unavailable` means that the outcome is not known yet:
+    /// the same command may be proposed again.
     pub async fn propose(&self, command: Command) -> Result<Reply> {
         let permit = self.0.proposals.clone().acquire_owned().await;
         let permit = permit.map_err(|_| Error::Closing)?;
@@ -111,8 +113,8 @@ impl Group {
         }
     }
 
-    /// Calls `read` on a blocking thread with a view that holds all that was committed before
-    /// this call; calls it again, on another replica, when the one that it reads fails under it.
+    /// Calls `read` on a blocking thread with a view of everything that was committed before this
+    /// call. Calls it again on another replica if the replica fails during the read.
     pub async fn read<T, F>(&self, mut read: F) -> Result<T>
     where
         T: Send + 'static,
@@ -126,14 +128,14 @@ impl Group {
             let replica = member.replica;
             let permit = self.0.reads.clone().acquire_owned().await;
             let permit = permit.map_err(|_| Error::Closing)?;
-            let found = tokio::task::spawn_blocking(move || {
-                let found = read_on(&member.shared, &read);
+            let reading = tokio::task::spawn_blocking(move || {
+                let result = read_on(&member.shared, &read);
                 drop(permit);
-                (found, read)
+                (result, read)
             });
-            let error = match found.await {
-                Ok((Found::Answer(result), _)) => return result,
-                Ok((Found::Lost(error), again)) => {
+            let error = match reading.await {
+                Ok((ReadResult::Answer(result), _)) => return result,
+                Ok((ReadResult::Lost(error), again)) => {
                     read = again;
                     error
                 }
@@ -145,7 +147,7 @@ impl Group {
                     error.unwrap_or_else(|| self.0.unavailable("lost its leader during a read"))
                 );
             }
-            tracing::info!(?error, %replica, group = self.0.members.group.0, "read goes on");
+            tracing::info!(?error, %replica, group = self.0.members.group.0, "repeating a read");
             if let Some(leader) = leader.filter(|leader| leader.replica == replica) {
                 wait_for_another(&mut leaders, leader).await;
             }
@@ -197,40 +199,40 @@ impl Group {
         }
     }
 
-    /// How often the group got another leader since the process began.
+    /// Returns the number of changes of leader since the process began.
     pub fn leader_changes(&self) -> u64 {
         self.0.members.leader_changes_count()
     }
 
-    /// How many replicas were lost, and how many made on a disk, since the process began.
+    /// Returns the numbers of replicas that were lost and made since the process began.
     pub fn replica_changes(&self) -> (u64, u64) {
         let counts = &self.0.members.counts;
         let count = |count: &AtomicU64| count.load(Ordering::Relaxed);
         (count(&counts.lost), count(&counts.made))
     }
 
-    /// How often the group was formed anew from what was left of it.
-    pub fn epoch(&self) -> u64 {
-        self.0.members.standing().epoch()
+    /// Returns the number of recoveries of the group.
+    pub fn incarnation(&self) -> u64 {
+        self.0.members.history().incarnation()
     }
 
-    /// Reads a piece of what the disk's database has from its files, from `at` on. Gives how much
-    /// it was, and where to go on. Damage ends the database's use: its replicas are lost, and it
-    /// is made anew.
+    /// Reads a part of the disk's database again from its files, starting at `at`. Returns the
+    /// number of bytes and where to continue. Damage ends the use of the database: its replicas are
+    /// lost, and it is rebuilt.
     pub async fn read_again(
         &self,
         disk: DiskId,
         at: Option<ReadAt>,
         bytes: u64,
     ) -> Result<(u64, Option<ReadAt>)> {
-        let places = self.0.members.places();
-        let Some(place) = places.into_iter().find(|place| place.disk == disk) else {
+        let disks = self.0.members.disks();
+        let Some(open) = disks.into_iter().find(|open| open.id == disk) else {
             return Ok((0, None));
         };
-        Ok(run_blocking(move || place.db.read_again(at, bytes)).await?)
+        Ok(run_blocking(move || open.db.read_again(at, bytes)).await?)
     }
 
-    /// The disk is gone: its replica ends at once, and if it led, another one stands.
+    /// Ends the group's replica on a disk that has failed. If it led, another replica campaigns.
     pub fn replica_lost(&self, disk: DiskId) {
         for member in self
             .0
@@ -239,25 +241,30 @@ impl Group {
             .iter()
             .filter(|member| member.disk == disk)
         {
-            // The other groups' replicas on it hear of it, too.
-            member.shared.db.give_up("the disk is gone");
+            // This ends the other groups' replicas on it, too.
+            member.shared.db.give_up("the disk has failed");
         }
     }
 
-    /// A disk that can bear replicas from now on: it joined, came back with another database, or
-    /// took the place of a lost one. If the group lacks a voter, it gets one there.
+    /// Adds a disk that can hold replicas from now on: it joined, came back with another database,
+    /// or replaced a lost disk. If the group lacks a voter, it gets one there.
     pub fn add_disk(&self, disk: DiskId, db: Arc<Db>) {
         let meter = self.0.members.router.meter(disk);
-        self.0.members.add_place(Place { disk, db, meter });
+        self.0.members.add_disk(ReplicaDisk {
+            id: disk,
+            db,
+            meter,
+        });
     }
 
     pub(super) fn members(&self) -> &Arc<Members> {
         &self.0.members
     }
 
-    /// The disk never comes back: the group lets go of its database and has no replica on it.
+    /// Removes a disk that never comes back: the group closes its database and has no replica on
+    /// it.
     pub fn remove_disk(&self, disk: DiskId) {
-        self.0.members.remove_place(disk);
+        self.0.members.remove_disk(disk);
     }
 
     /// Ends the group's replicas. Their databases stay open.
@@ -291,7 +298,8 @@ impl Inner {
                         None => unreachable!("a command's entry answers with its outcome"),
                     },
                     Err(error) => {
-                        tracing::info!(%error, group = self.members.group.0, "proposal goes on");
+                        let group = self.members.group.0;
+                        tracing::info!(%error, group, "repeating a proposal");
                         wait_for_another(&mut leaders, leader).await;
                     }
                 }
@@ -307,28 +315,27 @@ impl Inner {
     }
 }
 
-/// What a read finds on one replica.
-enum Found<T> {
+/// The result of a read on one replica.
+enum ReadResult<T> {
     Answer(Result<T>),
-    /// Nothing that holds, as the replica was lost under the read.
+    /// The replica was lost during the read, so the result is not valid.
     Lost(Option<Error>),
 }
 
-fn read_on<T>(shared: &Shared, read: impl Fn(&View<'_>) -> Result<T>) -> Found<T> {
+fn read_on<T>(shared: &SharedState, read: impl Fn(&View<'_>) -> Result<T>) -> ReadResult<T> {
     let state = shared.row().state;
     let result = read(&shared.state().view());
     match result {
-        // One that lost its leadership may have been given another state, or have been dropped.
-        _ if !shared.has(state) => Found::Lost(None),
+        // A replica that lost its leadership may have got another state, or have been dropped.
+        _ if !shared.has(state) => ReadResult::Lost(None),
         Err(Error::Unavailable(why)) if shared.db.failure().borrow().is_some() => {
-            Found::Lost(Some(Error::Unavailable(why)))
+            ReadResult::Lost(Some(Error::Unavailable(why)))
         }
-        result => Found::Answer(result),
+        result => ReadResult::Answer(result),
     }
 }
 
-/// The leader and its replica, as soon as there is one. Ends with an error when there are no
-/// replicas left.
+/// Waits for a leader and returns it with its replica. Fails if there are no replicas left.
 async fn wait_for_leader(
     members: &Members,
     leaders: &mut watch::Receiver<Option<Leader>>,
@@ -344,14 +351,14 @@ async fn wait_for_leader(
     }
 }
 
-/// Waits for news of a leader other than the one that refused, but not for long.
+/// Waits for a leader other than the one that refused, for at most [`RETRY_AFTER_MAX`].
 async fn wait_for_another(leaders: &mut watch::Receiver<Option<Leader>>, refused: Leader) {
     let another = leaders.wait_for(|leader| leader.is_some_and(|leader| leader != refused));
     tokio::time::timeout(RETRY_AFTER_MAX, another).await.ok();
 }
 
-/// One round after the other: takes all readers that wait, has the leader prove once that it
-/// still leads and has applied all that was committed, and lets them read at it.
+/// Runs one round after the other. In each, the leader proves once, for all readers that wait, that
+/// it still leads and has applied everything that was committed. Then they read from it.
 async fn run_rounds(members: Arc<Members>, mut waiting: mpsc::Receiver<Waiter>) {
     let mut leaders = members.leader_changes();
     while let Some(first) = waiting.recv().await {
@@ -365,7 +372,7 @@ async fn run_rounds(members: Arc<Members>, mut waiting: mpsc::Receiver<Waiter>) 
                 match member.raft.ensure_linearizable(ReadPolicy::ReadIndex).await {
                     Ok(_) => return Some(member),
                     Err(error) => {
-                        tracing::info!(%error, group = members.group.0, "read round goes on");
+                        tracing::info!(%error, group = members.group.0, "repeating a read round");
                         wait_for_another(&mut leaders, leader).await;
                     }
                 }
@@ -373,7 +380,7 @@ async fn run_rounds(members: Arc<Members>, mut waiting: mpsc::Receiver<Waiter>) 
         });
         let member = proof.await.ok().flatten();
         for reader in readers {
-            // A reader that is gone needs no answer.
+            // A reader that was dropped needs no answer.
             reader.send(member.clone()).ok();
         }
     }
@@ -381,14 +388,14 @@ async fn run_rounds(members: Arc<Members>, mut waiting: mpsc::Receiver<Waiter>) 
 
 #[cfg(test)]
 impl Group {
-    /// Has all replicas flush and drop what log they may.
+    /// Makes all replicas flush, and drop as much of their logs as they may.
     pub async fn compact(&self) {
         for member in self.0.members.alive() {
             member.raft.trigger().snapshot().await.ok();
         }
     }
 
-    /// Up to where all replicas have dropped their logs.
+    /// Returns the index up to which all replicas have dropped their logs.
     pub fn purged(&self) -> u64 {
         let alive = self.0.members.alive();
         let purged = alive
@@ -400,7 +407,7 @@ impl Group {
             .unwrap_or(0)
     }
 
-    /// Whether all voters have applied the same, and are here.
+    /// Returns whether all voters are alive and have applied the same entries.
     pub fn all_applied(&self) -> bool {
         let alive = self.0.members.alive();
         let applied: std::collections::BTreeSet<_> = alive
@@ -410,7 +417,7 @@ impl Group {
         applied.len() == 1 && alive.len() == self.status().voters.len()
     }
 
-    /// How often replicas were asked for that are not in this process.
+    /// Returns the number of requests to replicas that are not in this process.
     pub fn unreachable(&self) -> u64 {
         self.0
             .members

@@ -1,19 +1,19 @@
-//! What has become of a store's metadata so far: its starts, and the times it was formed anew.
+//! The history of a store's metadata: its starts and its recoveries.
 
-/// Names one forming anew of a store's metadata.
-pub type ReformId = [u8; 16];
+/// Names one recovery of a store's metadata.
+pub type RecoveryId = [u8; 16];
 
-/// Where the store stands in its life.
+/// The number of the store's current start and all its recoveries.
 #[derive(Clone, Debug, Default)]
-pub struct Standing {
+pub struct History {
     /// The number of this start.
     pub start: u64,
-    /// All times that the metadata was formed anew; their number is the groups' epoch.
-    pub reforms: Vec<ReformId>,
+    /// All recoveries of the metadata. Their number is the groups' incarnation.
+    pub recoveries: Vec<RecoveryId>,
 }
 
-impl Standing {
-    pub fn epoch(&self) -> u64 {
-        self.reforms.len() as u64
+impl History {
+    pub fn incarnation(&self) -> u64 {
+        self.recoveries.len() as u64
     }
 }

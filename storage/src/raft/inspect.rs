@@ -1,7 +1,7 @@
-//! Replicas as they lie on the disks of a stopped store, for those who check one from outside.
+//! Replicas on the disks of a stopped store, for checks from outside and for recovery.
 //!
 //! Works on databases that nobody else uses, best on copies ([`Db::open_copy`]): [`catch_up`]
-//! applies what a start would apply. It decides nothing of its own; a log is as long as it is.
+//! applies the entries that a start would apply. It does not decide which of them are committed.
 
 use std::sync::Arc;
 
@@ -16,7 +16,7 @@ use crate::meta::state_machine::State;
 use drystone_store::error::{Error, Result};
 use drystone_store::types::DiskId;
 
-/// A place in a group's log; of two, the later one is greater.
+/// A position in a group's log. A later one is greater.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Position {
     pub term: u64,
@@ -40,9 +40,9 @@ pub struct Replica {
     db: Arc<Db>,
     id: ReplicaId,
     row: ReplicaRow,
-    /// The term that it last voted in.
+    /// The term in which it voted last.
     vote_term: u64,
-    /// Where its log ends, if it has any: what its state has applied counts as logged.
+    /// The end of its log, if it has one. Entries that its state has applied count as logged.
     pub log_end: Option<Position>,
 }
 
@@ -55,9 +55,9 @@ impl Replica {
         self.row.group.0
     }
 
-    /// How often its group was formed anew.
-    pub fn group_epoch(&self) -> u64 {
-        self.row.epoch
+    /// Returns the number of recoveries of its group.
+    pub fn incarnation(&self) -> u64 {
+        self.row.incarnation
     }
 
     pub fn state(&self) -> StateId {
@@ -80,7 +80,8 @@ impl Replica {
         self.vote_term
     }
 
-    /// The membership in force as far as this replica knows: the last in its log, applied or not.
+    /// Returns the membership in force as far as this replica knows: the last one in its log,
+    /// applied or not.
     pub(super) fn newest_membership(&self) -> Result<Membership, DbError> {
         let (applied, stored) = self.read_applied()?;
         let mut newest = stored.membership().clone();
@@ -92,7 +93,7 @@ impl Replica {
         Ok(newest)
     }
 
-    /// Its log's entries from `start` on.
+    /// Returns its log's entries from `start` on.
     fn entries(&self, start: u64) -> impl Iterator<Item = Result<Entry, DbError>> + '_ {
         let (first, end) = (entry_key(self.id, start), entry_key(self.id, u64::MAX));
         let mode = IteratorMode::From(&first, Direction::Forward);
@@ -120,12 +121,12 @@ impl Replica {
             .filter(|id| id.index == index))
     }
 
-    /// The state's last applied entry.
+    /// Returns the position of the state's last applied entry.
     pub fn applied(&self) -> Result<Option<Position>, DbError> {
         Ok(self.read_applied()?.0.map(Position::of))
     }
 
-    /// The voters that the state knows of, and the disks they sit on.
+    /// Returns the voters that the state knows of, and their disks.
     pub fn voters(&self) -> Result<Vec<(u64, DiskId)>, DbError> {
         let stored = self.read_applied()?.1;
         let membership = stored.membership();
@@ -144,7 +145,7 @@ impl Replica {
     }
 }
 
-/// The replicas that a disk has.
+/// Returns the replicas that a disk has.
 pub fn replicas(db: &Arc<Db>) -> Result<Vec<Replica>, DbError> {
     let replica = |(id, row)| {
         let log = RaftLog::open(db.clone(), id, Arc::default())?;
@@ -155,15 +156,15 @@ pub fn replicas(db: &Arc<Db>) -> Result<Vec<Replica>, DbError> {
             vote_term: log.vote().map_or(0, |vote| vote.leader_id.term),
             log_end: log.last_log_id().map(Position::of),
         };
-        // Power went after a transferred state was taken in, before the log gave way to it.
+        // Power went after a received state was put into use, before the log was dropped for it.
         replica.log_end = replica.log_end.max(replica.applied()?);
         Ok(replica)
     };
     replica_rows(db)?.into_iter().map(replica).collect()
 }
 
-/// Applies what the replica's log has beyond its state, as far as `newest`, the log that a start
-/// would keep, says the same. Gives the last applied entry.
+/// Applies the replica's log entries beyond its state, as far as they agree with `newest`, the log
+/// that a start would keep. Returns the last applied entry.
 pub fn catch_up(replica: &Replica, newest: &Replica) -> Result<Option<Position>> {
     let (applied, _) = replica.read_applied()?;
     let first = applied.map_or(0, |id| id.index + 1);
@@ -190,7 +191,7 @@ fn apply(replica: &Replica, tables: &State, entry: Entry) -> Result<()> {
     put_applied(db, &mut batch, replica.row.state, Some(&id));
     match entry.payload {
         openraft::EntryPayload::Normal(proposal) => {
-            // Refused or not: a replica that takes its place among the others says the same.
+            // Refused or not: every replica of the group comes to the same answer.
             let _ = tables.apply(id.index, proposal.command(), &encode_applied(&id))?;
             return Ok(());
         }
@@ -217,7 +218,7 @@ mod tests {
         let db = Db::create(dir.path(), &DbShared::new().unwrap()).unwrap();
         let row = ReplicaRow {
             group: OBJECT_GROUP,
-            epoch: 0,
+            incarnation: 0,
             state: StateId(7),
         };
         let bytes: Vec<u8> = [3u64, 1, 50].iter().flat_map(|n| n.to_be_bytes()).collect();

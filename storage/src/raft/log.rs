@@ -1,12 +1,12 @@
-//! The raft log and vote of one replica, in its disk's database.
+//! The Raft log and vote of one replica, in its disk's database.
 //!
-//! An append only queues: the entries are readable at once, from memory, and openraft hears that
-//! they are durable from the disk's log thread after the sync they share with all other replicas
-//! of the disk (B-60). Votes and truncations are durable when they return; all writes of a
-//! replica take effect in the order they were made, because they go through one queue.
+//! An append only queues: the entries are readable at once, from memory. The disk's log thread
+//! tells openraft that they are durable after the sync, which all replicas of the disk share
+//! (B-60). Votes and truncations are durable when they return. All writes of a replica take effect
+//! in the order in which they were made, because they go through one queue.
 //!
-//! The newest entries stay in memory, so that replication and the state machine rarely read what
-//! was just written.
+//! The newest entries stay in memory, so that replication and the state machine rarely read them
+//! back from the database.
 
 use std::collections::VecDeque;
 use std::fmt::Debug;
@@ -28,17 +28,17 @@ use super::types::{
 use crate::db::{Db, DbError, Family, log_tag};
 use drystone_store::crash::{Point, Step};
 
-/// Entries of a replica that stay in memory after they are written.
+/// The most bytes of a replica's entries that stay in memory after they are written.
 const TAIL_BYTES_MAX: usize = 2 << 20;
-/// What one read of the log takes into memory.
+/// The most bytes that one read of the log brings into memory.
 const READ_BYTES_MAX: usize = 1 << 20;
-/// Log that a disk takes before its replicas are asked to flush their states and drop log.
+/// The bytes appended on a disk before its replicas flush their states and drop log.
 const LOG_BYTES_BEFORE_FLUSH: u64 = 32 << 20;
 
-/// Counts what the replicas of one disk append.
+/// Counts the bytes that the replicas of one disk append.
 pub struct LogMeter {
     bytes: AtomicU64,
-    /// How often `LOG_BYTES_BEFORE_FLUSH` were appended.
+    /// The number of times that `LOG_BYTES_BEFORE_FLUSH` were appended.
     full: watch::Sender<u64>,
 }
 
@@ -60,13 +60,13 @@ impl LogMeter {
         }
     }
 
-    /// Changes whenever it is time to flush.
+    /// Returns a receiver that changes whenever it is time to flush.
     pub fn full(&self) -> watch::Receiver<u64> {
         self.full.subscribe()
     }
 }
 
-/// A replica's rows in [`Family::Log`], by the byte after its id.
+/// The kinds of a replica's rows in [`Family::Log`]: the byte after the replica's id.
 const VOTE: u8 = 0;
 const PURGED: u8 = 1;
 const ENTRY: u8 = 2;
@@ -85,13 +85,13 @@ pub(super) fn entry_key(replica: ReplicaId, index: u64) -> Vec<u8> {
     key
 }
 
-/// Removes the whole log of a replica that is no more.
+/// Removes the whole log of a replica that has ended.
 pub fn delete_log(db: &Db, batch: &mut WriteBatch, replica: ReplicaId) {
     let (from, to) = (row_key(replica, VOTE), row_key(replica, ENTRY + 1));
     batch.delete_range_cf(db.family(Family::Log), from, to);
 }
 
-/// The log of a new replica that begins where the log of another, which was applied, ended.
+/// Writes the log of a new replica that begins where the applied log of another replica ended.
 pub fn put_beginning(
     db: &Db,
     batch: &mut WriteBatch,
@@ -114,7 +114,7 @@ struct Inner {
     replica: ReplicaId,
     meter: Arc<LogMeter>,
     memory: Mutex<Memory>,
-    /// The state has flushed all entries below this index.
+    /// All entries below this index are flushed with the state.
     state_flushed: AtomicU64,
 }
 
@@ -122,7 +122,7 @@ struct Memory {
     vote: Option<Vote>,
     purged: Option<LogId>,
     last: Option<LogId>,
-    /// The index of the oldest entry, when there is one.
+    /// The index of the oldest entry, if there is one.
     first: Option<u64>,
     /// The newest entries with their sizes, without a hole, up to `last`.
     tail: VecDeque<(Entry, usize)>,
@@ -132,7 +132,7 @@ struct Memory {
 }
 
 impl Memory {
-    /// Lets go of old entries that can be read from RocksDB.
+    /// Drops old entries that can be read from RocksDB.
     fn trim(&mut self) {
         while self.tail_bytes > TAIL_BYTES_MAX
             && let Some((entry, bytes)) = self.tail.front()
@@ -143,7 +143,7 @@ impl Memory {
         }
     }
 
-    /// The index from which on entries are in memory.
+    /// Returns the index of the first entry in memory.
     fn tail_start(&self) -> u64 {
         match self.tail.front() {
             Some((entry, _)) => entry.log_id.index,
@@ -153,7 +153,7 @@ impl Memory {
 }
 
 impl RaftLog {
-    /// Reads where the log of `replica` ends. Blocks.
+    /// Opens the log of `replica` and reads its vote and bounds. Blocks.
     pub fn open(db: Arc<Db>, replica: ReplicaId, meter: Arc<LogMeter>) -> Result<RaftLog, DbError> {
         let get = |row| {
             let key = row_key(replica, row);
@@ -230,14 +230,14 @@ impl RaftLog {
         self.0.memory().purged
     }
 
-    /// The state's tables up to `applied` are in synced files.
+    /// Notes that the state's tables up to `applied` are in synced files.
     pub fn state_flushed(&self, applied: Option<&LogId>) {
         let next = applied.map_or(0, |id| id.index + 1);
         self.0.state_flushed.fetch_max(next, Ordering::Relaxed);
     }
 
-    /// Entries from `start` on, in order and without a hole: all below `end`, or fewer, but at
-    /// least the first, when they pass `READ_BYTES_MAX` and `limited`.
+    /// Reads entries from `start` on, in order and without a gap: all below `end`. If `limited`,
+    /// stops after `READ_BYTES_MAX`, but not before the first entry.
     async fn read(&self, start: u64, end: u64, limited: bool) -> Result<Vec<Entry>, DbError> {
         let limit = if limited { READ_BYTES_MAX } else { usize::MAX };
         let (mut newest, start, split) = {
@@ -265,7 +265,8 @@ impl RaftLog {
         if start >= split {
             return Ok(newest);
         }
-        // What memory had let go of is written, and stays so while openraft may ask for it.
+        // Entries that are not in memory any more are written, and are not purged while openraft
+        // may ask for them.
         let inner = self.0.clone();
         let read = move || inner.read_written(start, split, limit);
         let mut entries = run_blocking(read).await?;
@@ -286,7 +287,7 @@ impl RaftLog {
     }
 }
 
-/// Runs `work` where it may block.
+/// Runs `work` on a thread that may block.
 pub async fn run_blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, DbError> + Send + 'static,
 ) -> Result<T, DbError> {
@@ -331,11 +332,11 @@ impl Inner {
             }
         }
         let found = start + entries.len() as u64;
-        // A purge may have come in between; anything else that is missing was lost.
+        // A purge may have come in between. Any other missing entry was lost.
         if found < end && self.memory().first.is_some_and(|first| first <= found) {
             return Err(self
                 .db
-                .corrupt(format!("log entry {found} of {} is gone", self.replica)));
+                .corrupt(format!("log entry {found} of {} is missing", self.replica)));
         }
         Ok(entries)
     }
@@ -372,7 +373,7 @@ impl RaftLogReader<Types> for RaftLog {
         Ok(self.read(start, end, true).await?)
     }
 
-    /// Read piece by piece: after a restart this may be the whole log.
+    /// Reads piece by piece, because this may be the whole log after a restart.
     async fn entries_stream<R: RangeBounds<u64> + Clone + Debug + OptionalSend>(
         &mut self,
         range: R,
@@ -482,7 +483,7 @@ impl RaftLogStorage<Types> for RaftLog {
             entry_key(self.0.replica, from),
             entry_key(self.0.replica, u64::MAX),
         );
-        // Power goes before the sync: the entries may still be there, and the leader sends the
+        // Power goes before the sync: the entries may still be there, and the leader causes the
         // truncation again.
         self.write(|batch, cf| batch.delete_range_cf(cf, first, end))
             .await?;
@@ -501,8 +502,8 @@ impl RaftLogStorage<Types> for RaftLog {
         Ok(())
     }
 
-    /// Only what the state has in synced files is dropped: entries that it has only in the WAL
-    /// are kept, whatever openraft thinks.
+    /// Drops only entries that the state has in synced files. If some are only in the WAL, flushes
+    /// the state first, even if openraft believes that this was done.
     async fn purge(&mut self, upto: LogId) -> Result<(), io::Error> {
         if self.0.state_flushed.load(Ordering::Relaxed) <= upto.index {
             let db = self.0.db.clone();
@@ -512,7 +513,7 @@ impl RaftLogStorage<Types> for RaftLog {
         let replica = self.0.replica;
         let row = seal(replica.0, encode_log_id(&upto).to_vec());
         let (first, end) = (entry_key(replica, 0), entry_key(replica, upto.index + 1));
-        // One batch, so that power leaves either all of the old log or a log with its new start.
+        // One batch: power leaves either all of the old log, or a log with its new start.
         self.write(|batch, cf| {
             batch.put_cf(cf, row_key(replica, PURGED), row);
             batch.delete_range_cf(cf, first, end);

@@ -1,4 +1,4 @@
-//! How long a replica's log becomes: when it is dropped, and who keeps it from that.
+//! The length of a replica's log: when the log is dropped, and which followers delay that.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -12,14 +12,14 @@ use tokio::time::{Instant, sleep_until};
 use super::members::{LOG_KEPT_ENTRIES, Member};
 use super::types::{LogId, ReplicaId};
 
-/// What a follower of this process lacks of a leader's log is kept while it catches up: this many
-/// times as much as calls for a flush, and so long, at most. Where log is dropped that follows a
-/// state on its way, the state must be sent again, and under load so for ever.
-const HELD_TIMES_MAX: u32 = 16;
-const HELD_FOR_MAX: Duration = Duration::from_secs(600);
+/// Bounds on the log that is kept for a follower in this process that catches up: in multiples of
+/// the flush threshold, and in time. If the log after an in-flight snapshot were dropped, the
+/// snapshot would have to be sent again, under load forever.
+const KEPT_FLUSHES_MAX: u32 = 16;
+const KEPT_TIME_MAX: Duration = Duration::from_secs(600);
 
-/// Whether a follower that is here lacks more of its leader's log than stays when it is dropped.
-/// `matched`: what the leader knows that its followers have.
+/// Returns whether a follower in this process lacks log that would be dropped. `matched` is what
+/// the leader knows of its followers' logs.
 fn is_awaited(
     last_index: Option<u64>,
     matched: &BTreeMap<ReplicaId, Option<LogId>>,
@@ -32,14 +32,14 @@ fn is_awaited(
 }
 
 impl Member {
-    /// Flushes the state and drops log whenever the disk's logs have grown enough.
+    /// Flushes the state and drops the log whenever the disk's logs have grown enough.
     pub async fn keep_log_short(self: Arc<Self>, mut closing: watch::Receiver<bool>) {
         let mut full = self.meter.full();
-        // Its end must not wait for more log: whoever holds it holds the disk's database.
+        // The replica must be able to end without more log: this task holds its disk's database.
         let mut applying = self.applying.clone();
         loop {
             let due = async {
-                // An error: nothing is logged any more, and `applying` tells.
+                // An error means that nothing is logged any more; then `applying` changes, too.
                 if full.changed().await.is_ok() {
                     self.followers_have_log().await;
                 }
@@ -50,18 +50,18 @@ impl Member {
                 () = due => {}
             }
             if self.raft.trigger().snapshot().await.is_err() {
-                // This replica is no more, which its group has noticed.
+                // This replica has ended, which its group has noticed.
                 return;
             }
         }
     }
 
-    /// Waits, within bounds, until no follower that is here would miss what is dropped.
+    /// Waits, within bounds, until no follower in this process lacks log that would be dropped.
     async fn followers_have_log(&self) {
         let (mut metrics, mut full) = (self.raft.metrics(), self.meter.full());
-        let given_up = Instant::now() + HELD_FOR_MAX;
-        let mut times = 0;
-        while times < HELD_TIMES_MAX {
+        let deadline = Instant::now() + KEPT_TIME_MAX;
+        let mut flushes = 0;
+        while flushes < KEPT_FLUSHES_MAX {
             let Some(router) = self.router.upgrade() else {
                 return;
             };
@@ -77,8 +77,8 @@ impl Member {
             }
             tokio::select! {
                 changed = metrics.changed() => if changed.is_err() { return },
-                _ = full.changed() => times += 1,
-                () = sleep_until(given_up) => return,
+                _ = full.changed() => flushes += 1,
+                () = sleep_until(deadline) => return,
             }
         }
     }
@@ -94,8 +94,8 @@ mod tests {
         split_log_id(&bytes).map(|(id, _)| id)
     }
 
-    /// Found by reading: under a constant load, a state that takes long to be sent was dropped
-    /// behind again and again, and a lost voter never got its successor.
+    /// Found by reading: under a constant load, the log after a snapshot that takes long to send
+    /// was dropped again and again, and a lost voter was never replaced.
     #[test]
     fn f_23_log_that_a_follower_still_lacks_is_kept_while_it_lives() {
         let end = 3 * LOG_KEPT_ENTRIES;
@@ -108,7 +108,7 @@ mod tests {
         };
         assert!(!awaited(&[at(end - 1), at(end - LOG_KEPT_ENTRIES)]));
         assert!(awaited(&[at(end - 1), at(end - LOG_KEPT_ENTRIES - 2)]));
-        // One that begins from nothing, and one that is dead.
+        // A follower that begins with an empty log, and a dead one.
         assert!(awaited(&[at(end - 1), None]));
         let dead = BTreeMap::from([(ReplicaId(9), None)]);
         assert!(!is_awaited(Some(end - 1), &dead, |id| id != ReplicaId(9)));

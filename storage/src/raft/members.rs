@@ -1,8 +1,7 @@
-//! The replicas of one group that live in this process, and who of them leads.
+//! The replicas of one group in this process, and which of them leads.
 //!
-//! A task watches them. A replica whose disk's database fails is taken out at once; when it was
-//! the leader, the one with the longest log is made to stand for election by that event, without
-//! waiting for a timeout.
+//! A task watches the replicas. A replica whose disk's database fails is removed at once. If it was
+//! the leader, the replica with the longest log campaigns at once, without waiting for a timeout.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -19,35 +18,35 @@ use openraft::{Config, SnapshotPolicy};
 use tokio::sync::{Mutex, watch};
 use tokio::time::{Instant, sleep_until, timeout};
 
-use super::history::Standing;
+use super::disk::ReplicaDisk;
+use super::history::History;
 use super::log::{LogMeter, RaftLog, run_blocking};
 use super::network::{Connector, Handle, Router};
-use super::place::Place;
-use super::replica::{Applier, Shared};
+use super::replica::{Applier, SharedState};
 use super::replica_row::{GroupId, ReplicaRow};
 use super::types::{LogId, ReplicaId, Seat, Types};
 use crate::db::DbError;
 use drystone_store::error::{Error, Result};
 use drystone_store::types::DiskId;
 
-/// A leader says this often that it lives. Replicas of one process die loudly, so that this only
-/// bounds what is lost by one that hangs.
+/// The time between two heartbeats of a leader. A replica of this process reports its own end, so
+/// heartbeats only bound the time that is lost to a replica that hangs.
 const HEARTBEAT: Duration = Duration::from_millis(1000);
-/// A follower that hears nothing for this long stands for election.
+/// A follower that hears nothing from a leader for this long campaigns.
 const ELECTION_TIMEOUT: (Duration, Duration) =
     (Duration::from_millis(2500), Duration::from_millis(4000));
-/// How often, and after which pauses, replicas stand for election on account of an event.
+/// The number of campaigns after an event, and the pause between two of them.
 const ELECTION_TRIES: u32 = 5;
 const ELECTION_PAUSE: Duration = Duration::from_millis(250);
-/// Entries in one message to a follower.
+/// The most entries in one message to a follower.
 const MESSAGE_ENTRIES_MAX: u64 = 256;
-/// Applied entries that stay in the log for followers that lag.
+/// The number of applied entries that stay in the log for followers that lag.
 pub(super) const LOG_KEPT_ENTRIES: u64 = 4096;
-/// A whole state may take this long to a follower.
+/// The time that a snapshot may take to reach a follower.
 const SNAPSHOT_TIMEOUT: Duration = Duration::from_secs(3600);
-/// How a replica that does not answer is asked again.
+/// The pauses between requests to a replica that does not answer.
 const BACKOFF: &str = "20ms 40ms ...5s";
-/// Proposals that wait for a replica's attention.
+/// The most proposals that wait in a replica's queue.
 const PROPOSALS_WAITING_MAX: u64 = 4096;
 
 fn config(group: GroupId) -> Config {
@@ -65,16 +64,17 @@ fn config(group: GroupId) -> Config {
         api_channel_size: Some(PROPOSALS_WAITING_MAX),
         backoff: BACKOFF.into(),
         enable_pre_vote: Some(true),
-        // A restarted leader's state may lag behind what it has answered from; an election tells.
+        // A restarted leader's state may lag behind what it has answered from. An election makes
+        // it catch up first.
         enable_leader_restore: Some(false),
         ..Config::default()
     };
     config.validate().expect("the settings fit together")
 }
 
-/// A replica and what it runs on.
-pub struct Seated {
-    pub place: Place,
+/// A replica to start, and its disk.
+pub struct MemberSetup {
+    pub disk: ReplicaDisk,
     pub replica: ReplicaId,
     pub row: ReplicaRow,
 }
@@ -84,26 +84,26 @@ pub struct Member {
     pub replica: ReplicaId,
     pub disk: DiskId,
     pub raft: Handle,
-    pub shared: Arc<Shared>,
+    pub shared: Arc<SharedState>,
     log: RaftLog,
     pub(super) meter: Arc<LogMeter>,
     pub(super) router: Weak<Router>,
-    /// Its sender is gone once the state machine is.
+    /// Its sender is dropped together with the state machine.
     pub(super) applying: watch::Receiver<()>,
 }
 
 impl Member {
-    async fn start(seated: Seated, router: &Arc<Router>) -> Result<Arc<Member>> {
-        let Seated {
-            place: Place { disk, db, meter },
+    async fn start(setup: MemberSetup, router: &Arc<Router>) -> Result<Arc<Member>> {
+        let MemberSetup {
+            disk: ReplicaDisk { id, db, meter },
             replica,
             row,
-        } = seated;
+        } = setup;
         let opened = {
             let (db, for_log) = (db.clone(), meter.clone());
             run_blocking(move || {
                 let log = RaftLog::open(db.clone(), replica, for_log)?;
-                let shared = Arc::new(Shared::new(db, replica, row));
+                let shared = Arc::new(SharedState::new(db, replica, row));
                 let applier = Applier::open(shared.clone(), log.clone())?;
                 Ok::<_, DbError>((log, shared, applier))
             })
@@ -117,7 +117,7 @@ impl Member {
         router.add(replica, raft.clone(), db);
         Ok(Arc::new(Member {
             replica,
-            disk,
+            disk: id,
             raft,
             shared,
             log,
@@ -127,8 +127,8 @@ impl Member {
         }))
     }
 
-    /// Ends it. Nothing of it reads or writes its rows any more when this returns, but readers
-    /// of its state, who look afterwards whether it was retired.
+    /// Ends the replica. When this returns, only readers of its state may still read its rows; they
+    /// check afterwards whether the replica was retired.
     pub async fn end(&self) {
         self.shared.retire();
         if let Err(error) = self.raft.shutdown().await {
@@ -142,13 +142,14 @@ impl Member {
         self.log.last_log_id()
     }
 
-    /// The voters that it knows of: one set, or two while they change.
+    /// Returns the voters that this replica knows of: one set, or two while they change.
     pub fn configs(&self) -> Vec<BTreeSet<ReplicaId>> {
         let metrics = self.raft.server_metrics();
         let metrics = metrics.borrow_watched();
         metrics.membership_config.get_joint_config().clone()
     }
 
+    /// Returns the term in which this replica leads, if it does.
     fn leads(&self) -> Option<u64> {
         let metrics = self.raft.server_metrics();
         let metrics = metrics.borrow_watched();
@@ -159,20 +160,20 @@ impl Member {
     }
 }
 
-/// A replica, and what would be news of it since this was made.
-struct Watched {
+/// A replica, and receivers of everything that has happened to it since this was made.
+struct ReplicaWatch {
     member: Arc<Member>,
     metrics: WatchReceiverOf<Types, RaftServerMetrics<Types>>,
     failure: watch::Receiver<Option<DbError>>,
 }
 
-impl Watched {
-    fn new(member: Arc<Member>) -> Watched {
+impl ReplicaWatch {
+    fn new(member: Arc<Member>) -> ReplicaWatch {
         let mut metrics = member.raft.server_metrics();
         metrics.borrow_and_update();
         let mut failure = member.shared.db.failure();
         failure.borrow_and_update();
-        Watched {
+        ReplicaWatch {
             member,
             metrics,
             failure,
@@ -185,7 +186,7 @@ impl Watched {
     }
 
     async fn changed(&mut self) {
-        // An error is news, too: the replica has ended.
+        // An error is a change, too: the replica has ended.
         tokio::select! {
             _ = self.metrics.changed() => {}
             _ = self.failure.changed() => {}
@@ -193,9 +194,9 @@ impl Watched {
     }
 }
 
-/// Standing for election on account of an event, until there is a leader. Entries of the old
-/// leader may still arrive while the longest log is looked for, so that one may not be enough;
-/// after the last, openraft's own timeouts go on.
+/// Campaigns that an event has caused. They end when there is a leader. The old leader's entries
+/// may still arrive while the longest log is chosen, so one campaign may not be enough. After the
+/// last one, openraft's own timeouts take over.
 struct Election {
     tries_left: u32,
     next: Instant,
@@ -210,84 +211,85 @@ impl Election {
     }
 }
 
-/// Who leads, as far as this process knows.
+/// The leader, as far as this process knows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Leader {
     pub replica: ReplicaId,
     pub term: u64,
 }
 
+/// The replicas of one group in this process.
 pub struct Members {
     pub group: GroupId,
     pub(super) router: Arc<Router>,
-    /// Voters at most.
+    /// The most voters of the group.
     pub voters_max: usize,
-    /// Held by who changes the membership.
+    /// Locked while the membership is changed.
     pub change: Mutex<()>,
-    /// Its receivers stop looking after the voters while it is true.
+    /// While true, voters are not replaced.
     pub paused: watch::Sender<bool>,
-    standing: RwLock<Standing>,
+    history: RwLock<History>,
     closing: watch::Receiver<bool>,
-    places: RwLock<Vec<Place>>,
+    disks: RwLock<Vec<ReplicaDisk>>,
     alive: RwLock<Vec<Arc<Member>>>,
-    /// Counts what came and went of `places` and `alive`.
+    /// The number of changes to `disks` and `alive`.
     changes: watch::Sender<u64>,
     leader: watch::Sender<Option<Leader>>,
-    /// How often another one came to lead, since the process began.
+    /// The number of changes of leader since the process began.
     leaders: AtomicU64,
-    pub counts: Counts,
+    pub counts: ReplicaCounts,
 }
 
-/// What became of a group's replicas since the process began.
+/// Counts of a group's replicas since the process began.
 #[derive(Default)]
-pub struct Counts {
-    /// Ended by their disk's failure.
+pub struct ReplicaCounts {
+    /// Replicas that ended because their disks failed.
     pub lost: AtomicU64,
-    /// Made on a disk, under a new id.
+    /// Replicas that were made on a disk, under a new id.
     pub made: AtomicU64,
 }
 
-/// What a group is started with.
-pub struct Roster {
+/// A group to start: its replicas and the disks that can hold more.
+pub struct GroupSetup {
     pub group: GroupId,
-    pub standing: Standing,
-    /// All that looks after the members ends when it changes or its sender is gone.
+    pub history: History,
+    /// All tasks of the members end when it changes or its sender is dropped.
     pub closing: watch::Receiver<bool>,
     pub voters_max: usize,
-    pub places: Vec<Place>,
-    pub seats: Vec<Seated>,
+    pub disks: Vec<ReplicaDisk>,
+    pub members: Vec<MemberSetup>,
 }
 
 impl Members {
-    /// Starts the replicas of a group. One that cannot start is left out and logged.
-    pub async fn start(router: Arc<Router>, roster: Roster) -> Arc<Members> {
-        let started = roster.seats.into_iter().map(|seated| {
-            let (disk, router) = (seated.place.disk, router.clone());
+    /// Starts the replicas of a group. A replica that cannot start is left out and logged.
+    pub async fn start(router: Arc<Router>, setup: GroupSetup) -> Arc<Members> {
+        let started = setup.members.into_iter().map(|member| {
+            let (disk, router) = (member.disk.id, router.clone());
             async move {
-                let member = Member::start(seated, &router).await;
+                let member = Member::start(member, &router).await;
                 member.inspect_err(|error| tracing::error!(%error, %disk, "replica does not start"))
             }
         });
         let started = futures_util::future::join_all(started).await;
         Arc::new(Members {
-            group: roster.group,
+            group: setup.group,
             router,
-            voters_max: roster.voters_max,
+            voters_max: setup.voters_max,
             change: Mutex::default(),
             paused: watch::Sender::new(false),
-            standing: RwLock::new(roster.standing),
-            closing: roster.closing,
-            places: RwLock::new(roster.places),
+            history: RwLock::new(setup.history),
+            closing: setup.closing,
+            disks: RwLock::new(setup.disks),
             alive: RwLock::new(started.into_iter().flatten().collect()),
             changes: watch::Sender::new(0),
             leader: watch::Sender::new(None),
             leaders: AtomicU64::new(0),
-            counts: Counts::default(),
+            counts: ReplicaCounts::default(),
         })
     }
 
-    /// Starts all that looks after the members.
-    pub fn look_after(self: &Arc<Self>) {
+    /// Spawns the tasks that shorten the logs, watch the replicas and replace voters.
+    pub fn spawn_tasks(self: &Arc<Self>) {
         let closing = &self.closing;
         for member in self.alive() {
             tokio::spawn(member.keep_log_short(closing.clone()));
@@ -296,53 +298,56 @@ impl Members {
         tokio::spawn(self.clone().keep_voters(closing.clone()));
     }
 
-    /// A disk that can bear replicas from now on, also one that takes the place of one of its id.
-    pub fn add_place(&self, place: Place) {
-        let mut places = self.places.write().unwrap_or_else(PoisonError::into_inner);
-        if let Some(old) = places.iter().find(|old| old.disk == place.disk)
-            && !Arc::ptr_eq(&old.db, &place.db)
+    /// Adds a disk that can hold replicas from now on. It replaces a disk with the same id.
+    pub fn add_disk(&self, disk: ReplicaDisk) {
+        let mut disks = self.disks.write().unwrap_or_else(PoisonError::into_inner);
+        if let Some(old) = disks.iter().find(|old| old.id == disk.id)
+            && !Arc::ptr_eq(&old.db, &disk.db)
         {
             old.db.give_up("the disk was replaced");
         }
-        places.retain(|old| old.disk != place.disk);
-        places.push(place);
-        drop(places);
+        disks.retain(|old| old.id != disk.id);
+        disks.push(disk);
+        drop(disks);
         self.changed();
     }
 
-    /// The disk bears none any more. Its database, if this holds it, has failed or is to be given
-    /// up.
-    pub fn remove_place(&self, disk: DiskId) {
-        let mut places = self.places.write().unwrap_or_else(PoisonError::into_inner);
-        let removed = places.iter().position(|place| place.disk == disk);
-        let removed = removed.map(|at| places.swap_remove(at));
-        drop(places);
-        if let Some(place) = removed {
-            place.db.give_up("the disk is gone");
+    /// Removes a disk: it holds no replicas any more, and its database is given up.
+    pub fn remove_disk(&self, disk: DiskId) {
+        let mut disks = self.disks.write().unwrap_or_else(PoisonError::into_inner);
+        let removed = disks.iter().position(|old| old.id == disk);
+        let removed = removed.map(|at| disks.swap_remove(at));
+        drop(disks);
+        if let Some(disk) = removed {
+            disk.db.give_up("the disk was removed");
             self.changed();
         }
     }
 
-    pub fn places(&self) -> Vec<Place> {
-        let places = self.places.read().unwrap_or_else(PoisonError::into_inner);
-        places.clone()
+    pub fn disks(&self) -> Vec<ReplicaDisk> {
+        let disks = self.disks.read().unwrap_or_else(PoisonError::into_inner);
+        disks.clone()
     }
 
-    pub fn standing(&self) -> Standing {
-        let standing = self.standing.read().unwrap_or_else(PoisonError::into_inner);
-        standing.clone()
+    /// Returns the disks whose databases work.
+    pub fn healthy(&self) -> Vec<ReplicaDisk> {
+        let mut disks = self.disks();
+        disks.retain(|disk| disk.db.failure().borrow().is_none());
+        disks
     }
 
-    pub fn stands(&self, standing: Standing) {
-        *self
-            .standing
-            .write()
-            .unwrap_or_else(PoisonError::into_inner) = standing;
+    pub fn history(&self) -> History {
+        let history = self.history.read().unwrap_or_else(PoisonError::into_inner);
+        history.clone()
     }
 
-    /// Starts a replica beside the others.
-    pub async fn admit(&self, seated: Seated) -> Result<()> {
-        let member = Member::start(seated, &self.router).await?;
+    pub fn set_history(&self, history: History) {
+        *self.history.write().unwrap_or_else(PoisonError::into_inner) = history;
+    }
+
+    /// Starts another replica.
+    pub async fn admit(&self, setup: MemberSetup) -> Result<()> {
+        let member = Member::start(setup, &self.router).await?;
         let mut alive = self.alive.write().unwrap_or_else(PoisonError::into_inner);
         alive.push(member.clone());
         drop(alive);
@@ -351,7 +356,7 @@ impl Members {
         Ok(())
     }
 
-    /// Changes with each replica and disk that comes or goes.
+    /// Returns a receiver that changes with each replica or disk that is added or removed.
     pub fn changes(&self) -> watch::Receiver<u64> {
         self.changes.subscribe()
     }
@@ -367,7 +372,7 @@ impl Members {
             .clone()
     }
 
-    /// Changes with each leader and each term.
+    /// Returns a receiver that changes with each new leader and each term.
     pub fn leader_changes(&self) -> watch::Receiver<Option<Leader>> {
         self.leader.subscribe()
     }
@@ -384,35 +389,35 @@ impl Members {
             .cloned()
     }
 
-    /// Makes the replica with the longest log stand for election, at once.
+    /// Makes the replica with the longest log campaign at once, as in a transfer of leadership.
     ///
-    /// The others grant their vote although they heard from the leader just now: as to a transfer
-    /// of leadership, for the leader is known to be dead.
+    /// A plain election would be rejected until the dead leader's lease expires, as the others
+    /// have heard from that leader just now.
     async fn elect(&self) {
         let alive = self.alive();
         let Some(best) = alive.iter().max_by_key(|member| member.log.last_log_id()) else {
             return;
         };
         let vote = best.raft.server_metrics().borrow_watched().vote;
-        let stands = if vote.committed {
+        let campaign = if vote.committed {
             let last = best.log.last_log_id();
             let request = TransferLeaderRequest::<Types>::new(vote, best.replica, last);
-            let asked = best.raft.handle_transfer_leader(request);
-            match timeout(ELECTION_PAUSE, asked).await {
+            let transfer = best.raft.handle_transfer_leader(request);
+            match timeout(ELECTION_PAUSE, transfer).await {
                 Ok(Ok(answer)) => answer.map_err(|e| e.to_string()),
                 Ok(Err(fatal)) => Err(fatal.to_string()),
-                Err(_) => Err("its log is not synced in time".into()),
+                Err(_) => Err("its log was not synced in time".into()),
             }
         } else {
-            let asked = best.raft.trigger().elect(false).await;
-            asked.map_err(|e| e.to_string())
+            let triggered = best.raft.trigger().elect(false).await;
+            triggered.map_err(|e| e.to_string())
         };
-        if let Err(error) = stands {
-            tracing::warn!(error, replica = %best.replica, "replica does not stand for election");
+        if let Err(error) = campaign {
+            tracing::warn!(error, replica = %best.replica, "replica does not campaign");
         }
     }
 
-    /// Gives a newborn group its voters; the first of them stands for election.
+    /// Gives a newborn group its voters. The first of them campaigns.
     pub async fn initialize(&self, voters: BTreeMap<ReplicaId, Seat>) -> Result<()> {
         let Some(first) = self.alive().into_iter().next() else {
             return Err(Error::Unavailable(format!(
@@ -420,37 +425,38 @@ impl Members {
                 self.group.0
             )));
         };
-        let done = first.raft.initialize(voters).await;
-        done.map_err(|e| Error::Unavailable(format!("group {}: {e}", self.group.0)))
+        let initialized = first.raft.initialize(voters).await;
+        initialized.map_err(|e| Error::Unavailable(format!("group {}: {e}", self.group.0)))
     }
 
-    /// The first election after a start: nobody has heard of a leader yet.
+    /// Makes the replica with the longest log campaign after a start, when there has been no leader
+    /// yet.
     pub async fn elect_at_start(&self) {
         let alive = self.alive();
         if let Some(best) = alive.iter().max_by_key(|member| member.log.last_log_id())
             && let Err(error) = best.raft.trigger().elect(false).await
         {
-            tracing::warn!(%error, replica = %best.replica, "replica does not stand for election");
+            tracing::warn!(%error, replica = %best.replica, "replica does not campaign");
         }
     }
 
-    /// Watches until `closing` changes or its sender is gone.
+    /// Watches the replicas until `closing` changes or its sender is dropped.
     pub async fn watch(self: Arc<Self>, mut closing: watch::Receiver<bool>) {
-        // The start has made the first replica stand already.
+        // The start has made the first replica campaign already.
         let mut election = Election::due(Instant::now() + ELECTION_PAUSE);
         let mut changes = self.changes();
         loop {
             changes.borrow_and_update();
-            let mut watched: Vec<_> = self.alive().into_iter().map(Watched::new).collect();
-            let buried = watched
+            let mut watched: Vec<_> = self.alive().into_iter().map(ReplicaWatch::new).collect();
+            let dead = watched
                 .iter_mut()
                 .filter_map(|w| w.is_dead().then_some(&w.member));
-            let buried: Vec<_> = buried.map(|member| self.bury(member)).collect();
+            let were_leaders: Vec<_> = dead.map(|member| self.remove_dead(member)).collect();
             self.publish_leader();
-            if buried.contains(&true) {
+            if were_leaders.contains(&true) {
                 election = Election::due(Instant::now());
             }
-            if !buried.is_empty() {
+            if !were_leaders.is_empty() {
                 continue;
             }
             if watched.is_empty() {
@@ -478,12 +484,12 @@ impl Members {
         }
     }
 
-    /// Takes a dead replica out; says whether it was the leader.
-    fn bury(&self, member: &Arc<Member>) -> bool {
+    /// Removes a dead replica and ends it. Returns whether it was the leader.
+    fn remove_dead(&self, member: &Arc<Member>) -> bool {
         tracing::error!(group = self.group.0, replica = %member.replica, disk = %member.disk,
             "replica is lost");
         self.counts.lost.fetch_add(1, Ordering::Relaxed);
-        if let Some(member) = self.take_out(member.replica) {
+        if let Some(member) = self.remove(member.replica) {
             tokio::spawn(async move { member.end().await });
         }
         self.leader
@@ -491,8 +497,8 @@ impl Members {
             .is_some_and(|leader| leader.replica == member.replica)
     }
 
-    /// Whoever takes it out ends it.
-    pub fn take_out(&self, replica: ReplicaId) -> Option<Arc<Member>> {
+    /// Removes a replica from the group. The caller must end it.
+    pub fn remove(&self, replica: ReplicaId) -> Option<Arc<Member>> {
         self.router.remove(replica);
         let mut alive = self.alive.write().unwrap_or_else(PoisonError::into_inner);
         let at = alive.iter().position(|member| member.replica == replica);

@@ -1,7 +1,8 @@
-//! How metadata are agreed: the groups, their logs and replicas on the disks, and who votes.
+//! Agreement on the metadata: the groups, their logs and replicas on the disks, and their voters.
 //!
-//! What metadata there are is `meta`'s. openraft's types stay inside this module.
+//! The content of the metadata belongs to `meta`. openraft's types stay inside this module.
 
+pub mod disk;
 pub mod epochs;
 pub mod group;
 mod history;
@@ -10,7 +11,6 @@ mod log;
 mod log_length;
 mod members;
 mod network;
-pub mod place;
 pub mod proposer;
 pub mod recovery;
 mod replica;

@@ -1,7 +1,7 @@
-//! How replicas talk: through memory within one process.
+//! The network between replicas: memory, within one process.
 //!
-//! The [`Router`] belongs to a node and knows the replicas that live in it. A replica that it does
-//! not know is unreachable; openraft asks again, ever less often.
+//! The [`Router`] belongs to a node and knows the node's replicas. A replica that it does not know
+//! is unreachable; openraft repeats its requests, at growing intervals.
 
 use std::collections::HashMap;
 use std::future::Future;
@@ -25,20 +25,20 @@ use super::types::{ReplicaId, Seat, Snapshot, Types};
 use crate::db::Db;
 use drystone_store::types::DiskId;
 
-/// What runs one replica.
+/// The handle that runs one replica.
 pub type Handle = Raft<Types, Applier>;
 
 /// The replicas of one process, of all groups.
 pub struct Router {
-    replicas: RwLock<HashMap<ReplicaId, Target>>,
-    /// What all replicas of a disk append is counted together.
+    replicas: RwLock<HashMap<ReplicaId, Peer>>,
+    /// All replicas of a disk share one meter.
     meters: Mutex<HashMap<DiskId, Arc<LogMeter>>>,
     #[cfg(test)]
     pub unreachable: std::sync::atomic::AtomicU64,
 }
 
 #[derive(Clone)]
-struct Target {
+struct Peer {
     raft: Handle,
     db: Arc<Db>,
 }
@@ -58,7 +58,7 @@ impl Router {
             .replicas
             .write()
             .unwrap_or_else(PoisonError::into_inner);
-        replicas.insert(id, Target { raft, db });
+        replicas.insert(id, Peer { raft, db });
     }
 
     pub fn remove(&self, id: ReplicaId) {
@@ -77,7 +77,7 @@ impl Router {
         self.get(id).is_some()
     }
 
-    fn get(&self, id: ReplicaId) -> Option<Target> {
+    fn get(&self, id: ReplicaId) -> Option<Peer> {
         self.replicas
             .read()
             .unwrap_or_else(PoisonError::into_inner)
@@ -86,7 +86,8 @@ impl Router {
     }
 }
 
-/// Makes connections. Holds the router weakly, for the router holds the replicas that hold this.
+/// Makes connections. Holds the router weakly, because the router holds the replicas that hold
+/// this.
 pub struct Connector(pub Weak<Router>);
 
 impl RaftNetworkFactory<Types> for Connector {
@@ -106,7 +107,7 @@ pub struct Connection {
 }
 
 impl Connection {
-    fn target(&self) -> Result<Target, Unreachable<Types>> {
+    fn target(&self) -> Result<Peer, Unreachable<Types>> {
         let router = self.router.upgrade();
         let target = router.as_ref().and_then(|router| router.get(self.target));
         #[cfg(test)]
@@ -135,7 +136,7 @@ impl RaftNetworkV2<Types> for Connection {
         Ok(sent.map_err(|e| self.unreachable(e))?)
     }
 
-    /// Requests follow each other without waiting for the answers.
+    /// Sends requests one after the other, without waiting for answers.
     fn stream_append<'s, S>(
         &'s mut self,
         mut input: S,
@@ -153,8 +154,8 @@ impl RaftNetworkV2<Types> for Connection {
                     let answers = target.raft.stream_append(input);
                     Box::pin(answers.map(|answer| answer.map_err(|e| self.unreachable(e).into())))
                 }
-                // The pause before each new try lies in the stream of requests: without asking
-                // it for one, openraft would try for ever without any pause.
+                // The stream of requests contains the pause before each retry. Without polling it,
+                // openraft would retry forever without a pause.
                 Err(unreachable) => Box::pin(stream::once(async move {
                     input.next().await;
                     Err(unreachable.into())
@@ -182,8 +183,8 @@ impl RaftNetworkV2<Types> for Connection {
         Ok(sent.map_err(|e| self.unreachable(e))?)
     }
 
-    /// First all rows are taken to the target's disk, then its replica is asked to use them: a
-    /// sender that dies on the way costs the target nothing.
+    /// Copies all rows to the target's disk, and only then asks the target's replica to use them.
+    /// So a sender that dies halfway does the target no harm.
     async fn full_snapshot(
         &mut self,
         vote: VoteOf<Types>,

@@ -1,4 +1,4 @@
-//! A group together with the epochs that its own upkeep's commands begin in.
+//! A group together with the epochs in which commands begin.
 
 use std::sync::Arc;
 
@@ -21,7 +21,7 @@ impl Proposer {
         self.propose_in(&epoch, change).await
     }
 
-    /// Of a change that was begun before.
+    /// Proposes a change that has begun in `epoch` already.
     pub async fn propose_in(&self, epoch: &EpochGuard, change: Change) -> Result<Reply> {
         let command = Command {
             request: self.env.write_id(),

@@ -1,8 +1,7 @@
-//! One replica of a group on one disk: its row, its state machine as openraft sees it.
+//! One replica of a group on one disk, and its state machine as openraft sees it.
 //!
-//! A disk's replica rows say which replicas it has and where their states are. A replica ends with
-//! the first error of its disk's database, and never takes the process with it; it does not come
-//! back under its id.
+//! A disk's replica rows name its replicas and their states. A replica ends with the first error of
+//! its disk's database and never ends the process. It does not come back under its id.
 
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -25,12 +24,12 @@ use crate::meta::state_machine::State;
 use crate::meta::states::{STATE_FAMILIES, delete_state};
 use drystone_store::crash::{DiskPoint, Point, Step};
 
-/// Committed entries that are applied without giving the thread back.
+/// The most committed entries that are applied without releasing the thread.
 const APPLY_AT_ONCE_MAX: usize = 256;
 
-/// Takes away all that a replica has, after it has ended.
+/// Removes a replica's rows, log and state, after it has ended.
 ///
-/// Power goes after the batch: its state is named by no row, and the next start removes it.
+/// Power goes after the batch: no row names its state, and the next start removes the state.
 pub async fn delete_replica(
     db: &Arc<Db>,
     replica: ReplicaId,
@@ -46,20 +45,20 @@ pub async fn delete_replica(
     run_blocking(move || delete_state(&db, row.state)).await
 }
 
-/// A replica's state, shared by the one who applies and those who read.
-pub struct Shared {
+/// A replica's state, shared by the applier and the readers.
+pub struct SharedState {
     pub db: Arc<Db>,
     pub replica: ReplicaId,
-    /// Which state is in use; a snapshot from the leader replaces it.
+    /// The state in use. A snapshot from the leader replaces it.
     current: RwLock<(ReplicaRow, State)>,
-    /// The replica has ended, and its state may be gone.
+    /// The replica has ended, and its state may have been removed.
     retired: AtomicBool,
 }
 
-impl Shared {
-    pub fn new(db: Arc<Db>, replica: ReplicaId, row: ReplicaRow) -> Shared {
+impl SharedState {
+    pub fn new(db: Arc<Db>, replica: ReplicaId, row: ReplicaRow) -> SharedState {
         let tables = State::new(db.clone(), row.state);
-        Shared {
+        SharedState {
             db,
             replica,
             current: RwLock::new((row, tables)),
@@ -71,7 +70,8 @@ impl Shared {
         self.retired.store(true, Ordering::SeqCst);
     }
 
-    /// Whether `state` is in use: asked after a read of it, which else was of nothing.
+    /// Returns whether `state` is in use. Called after a read: if it is not, the result is not
+    /// valid.
     pub fn has(&self, state: StateId) -> bool {
         !self.retired.load(Ordering::SeqCst) && self.row().state == state
     }
@@ -94,17 +94,17 @@ impl Shared {
 
 /// The replica's state machine as openraft drives it.
 pub struct Applier {
-    shared: Arc<Shared>,
+    shared: Arc<SharedState>,
     log: RaftLog,
     applied: Option<LogId>,
     membership: StoredMembership,
-    /// Gone with this.
+    /// Dropped together with this.
     running: watch::Sender<()>,
 }
 
 impl Applier {
-    /// Reads what the state has applied. Blocks.
-    pub fn open(shared: Arc<Shared>, log: RaftLog) -> Result<Applier, DbError> {
+    /// Reads the last entry that the state has applied. Blocks.
+    pub fn open(shared: Arc<SharedState>, log: RaftLog) -> Result<Applier, DbError> {
         let db = shared.db.clone();
         let get = |key: &[u8]| {
             db.rocks()
@@ -124,40 +124,39 @@ impl Applier {
         })
     }
 
-    /// Its `changed` ends with an error once this is gone.
+    /// Returns a receiver whose `changed` fails once this is dropped.
     pub fn running(&self) -> watch::Receiver<()> {
         self.running.subscribe()
     }
 
-    /// Applies what is committed and at hand. Blocks.
-    fn apply_chunk(
-        shared: &Shared,
+    /// Applies committed entries. Blocks.
+    fn apply_batch(
+        shared: &SharedState,
         entries: Vec<EntryResponder<Types>>,
         membership: &mut StoredMembership,
     ) -> Result<Option<LogId>, DbError> {
         let (tables, state, db) = (shared.state(), shared.row().state, &shared.db);
         let mut applied = None;
-        // Entries without a command change nothing but the applied row, which the next write
-        // brings along.
-        let mut owed = None;
+        // Entries without a command change only the applied row, which the next write includes.
+        let mut unwritten = None;
         for (entry, responder) in entries {
             let id = entry.log_id;
             let answer = match entry.payload {
                 EntryPayload::Blank => {
-                    owed = Some(id);
+                    unwritten = Some(id);
                     None
                 }
                 EntryPayload::Normal(proposal) => {
-                    owed = None;
+                    unwritten = None;
                     let command = proposal.command();
                     let outcome = tables.apply(id.index, command, &encode_applied(&id));
                     let kind = command.change.kind();
                     db.crash().pass(Point::Command(kind, Step::Applied));
-                    // Whatever it is, going on would make this replica another than the others.
+                    // After any error, continuing would make this replica differ from the others.
                     Some(outcome.map_err(|e| db.corrupt(e.to_string()))?)
                 }
                 EntryPayload::Membership(new) => {
-                    owed = None;
+                    unwritten = None;
                     *membership = StoredMembership::new(Some(id), new);
                     let mut batch = WriteBatch::default();
                     put_applied(db, &mut batch, state, Some(&id));
@@ -171,7 +170,7 @@ impl Applier {
             }
             applied = Some(id);
         }
-        if let Some(id) = owed {
+        if let Some(id) = unwritten {
             let mut batch = WriteBatch::default();
             put_applied(db, &mut batch, state, Some(&id));
             db.write_unsynced(batch)?;
@@ -182,7 +181,7 @@ impl Applier {
 
 impl RaftStateMachine<Types> for Applier {
     type SnapshotData = SnapshotData;
-    type SnapshotBuilder = Builder;
+    type SnapshotBuilder = SnapshotTaker;
 
     async fn applied_state(&mut self) -> Result<(Option<LogId>, StoredMembership), io::Error> {
         Ok((self.applied, self.membership.clone()))
@@ -192,13 +191,13 @@ impl RaftStateMachine<Types> for Applier {
     where
         S: Stream<Item = Result<EntryResponder<Types>, io::Error>> + Unpin + OptionalSend,
     {
-        let mut chunks = entries.ready_chunks(APPLY_AT_ONCE_MAX);
-        while let Some(chunk) = chunks.next().await {
-            let chunk = chunk.into_iter().collect::<Result<Vec<_>, _>>()?;
+        let mut batches = entries.ready_chunks(APPLY_AT_ONCE_MAX);
+        while let Some(batch) = batches.next().await {
+            let batch = batch.into_iter().collect::<Result<Vec<_>, _>>()?;
             let shared = self.shared.clone();
             let mut membership = self.membership.clone();
             let (applied, membership) = run_blocking(move || {
-                let applied = Self::apply_chunk(&shared, chunk, &mut membership)?;
+                let applied = Self::apply_batch(&shared, batch, &mut membership)?;
                 Ok((applied, membership))
             })
             .await?;
@@ -208,15 +207,15 @@ impl RaftStateMachine<Types> for Applier {
         Ok(())
     }
 
-    async fn try_create_snapshot_builder(&mut self, force: bool) -> Option<Builder> {
-        (force || self.applied.is_some()).then(|| Builder {
+    async fn try_create_snapshot_builder(&mut self, force: bool) -> Option<SnapshotTaker> {
+        (force || self.applied.is_some()).then(|| SnapshotTaker {
             shared: self.shared.clone(),
             log: self.log.clone(),
         })
     }
 
-    async fn get_snapshot_builder(&mut self) -> Builder {
-        Builder {
+    async fn get_snapshot_builder(&mut self) -> SnapshotTaker {
+        SnapshotTaker {
             shared: self.shared.clone(),
             log: self.log.clone(),
         }
@@ -255,13 +254,13 @@ impl RaftStateMachine<Types> for Applier {
     }
 }
 
-/// Takes a snapshot: makes sure that what the state has applied does not need the log any more.
-pub struct Builder {
-    shared: Arc<Shared>,
+/// Takes a snapshot: flushes the state, so that its applied entries are not needed in the log.
+pub struct SnapshotTaker {
+    shared: Arc<SharedState>,
     log: RaftLog,
 }
 
-impl RaftSnapshotBuilder<Types> for Builder {
+impl RaftSnapshotBuilder<Types> for SnapshotTaker {
     type SnapshotData = SnapshotData;
 
     async fn build_snapshot(&mut self) -> Result<Snapshot<SnapshotData>, io::Error> {

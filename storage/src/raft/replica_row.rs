@@ -1,4 +1,4 @@
-//! The rows by which a disk's database says which replicas it has, and where their states are.
+//! The rows of a disk's database that name its replicas and their states.
 
 use rocksdb::{Direction, IteratorMode, WriteBatch};
 
@@ -7,7 +7,7 @@ use super::types::{
 };
 use crate::db::{Db, DbError, Family, StateId, log_tag};
 
-/// Names a group. Group 0 is the system's; from 1 on they hold objects.
+/// Names a group. Group 0 is the system's; groups from 1 on hold objects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct GroupId(pub u64);
 
@@ -15,12 +15,12 @@ pub const SYSTEM_GROUP: GroupId = GroupId(0);
 pub const OBJECT_GROUP: GroupId = GroupId(1);
 pub const GROUPS: [GroupId; 2] = [SYSTEM_GROUP, OBJECT_GROUP];
 
-/// Which group a replica belongs to and where its state is.
+/// The group that a replica belongs to, and its state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ReplicaRow {
     pub group: GroupId,
-    /// Raised by each reform of the group; replicas of an older one are no voters any more.
-    pub epoch: u64,
+    /// Rises by one with each recovery of the group. Replicas of a lower one do not vote any more.
+    pub incarnation: u64,
     pub state: StateId,
 }
 
@@ -35,7 +35,7 @@ fn replica_key(replica: ReplicaId) -> [u8; 9] {
 pub fn put_replica_row(db: &Db, batch: &mut WriteBatch, replica: ReplicaId, row: &ReplicaRow) {
     let mut bytes = vec![ROW_VERSION];
     bytes.extend_from_slice(&row.group.0.to_be_bytes());
-    bytes.extend_from_slice(&row.epoch.to_be_bytes());
+    bytes.extend_from_slice(&row.incarnation.to_be_bytes());
     bytes.extend_from_slice(&row.state.0.to_be_bytes());
     batch.put_cf(
         db.family(Family::Log),
@@ -44,7 +44,7 @@ pub fn put_replica_row(db: &Db, batch: &mut WriteBatch, replica: ReplicaId, row:
     );
 }
 
-pub type Rows = Vec<(ReplicaId, ReplicaRow)>;
+pub type ReplicaRows = Vec<(ReplicaId, ReplicaRow)>;
 
 pub fn delete_replica_row(db: &Db, batch: &mut WriteBatch, replica: ReplicaId) {
     batch.delete_cf(db.family(Family::Log), replica_key(replica));
@@ -53,18 +53,18 @@ pub fn delete_replica_row(db: &Db, batch: &mut WriteBatch, replica: ReplicaId) {
 fn decode_row(replica: ReplicaId, sealed: &[u8]) -> Option<ReplicaRow> {
     let (version, rest) = unseal(replica.0, sealed)?.split_first()?;
     let (group, rest) = split_u64(rest)?;
-    let (epoch, rest) = split_u64(rest)?;
+    let (incarnation, rest) = split_u64(rest)?;
     let (state, rest) = split_u64(rest)?;
     let row = ReplicaRow {
         group: GroupId(group),
-        epoch,
+        incarnation,
         state: StateId(state),
     };
     (*version == ROW_VERSION && rest.is_empty()).then_some(row)
 }
 
-/// The replicas that a disk has. Blocks.
-pub fn replica_rows(db: &Db) -> Result<Vec<(ReplicaId, ReplicaRow)>, DbError> {
+/// Returns the replicas that a disk has. Blocks.
+pub fn replica_rows(db: &Db) -> Result<ReplicaRows, DbError> {
     let mut rows = Vec::new();
     let mode = IteratorMode::From(&[log_tag::REPLICA], Direction::Forward);
     for row in db.rocks().iterator_cf(db.family(Family::Log), mode) {
@@ -79,7 +79,7 @@ pub fn replica_rows(db: &Db) -> Result<Vec<(ReplicaId, ReplicaRow)>, DbError> {
     Ok(rows)
 }
 
-/// The value of a state's applied row: which entry it has applied last.
+/// The value of a state's applied row: the id of the last entry that the state has applied.
 pub fn encode_applied(id: &LogId) -> [u8; 1 + LOG_ID_BYTES] {
     let mut bytes = [ROW_VERSION; 1 + LOG_ID_BYTES];
     bytes[1..].copy_from_slice(&encode_log_id(id));

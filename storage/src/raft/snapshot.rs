@@ -1,9 +1,9 @@
 //! Snapshots: a flush when taken, a stream of rows when sent.
 //!
-//! A state is always in its disk's database, so that taking a snapshot copies nothing. To send
-//! one, a blocking thread walks a RocksDB snapshot of the state's rows and hands them out in
-//! bounded chunks; the receiver writes them under a **new** state id, beside the state it has, and
-//! [`switch_state`] then makes the replica's row name the new one.
+//! A state is always in its disk's database, so taking a snapshot copies nothing. To send one, a
+//! blocking thread walks a RocksDB snapshot of the state's rows and sends them in bounded batches.
+//! The receiver writes them under a **new** state id, beside the state that it has. Then
+//! [`switch_state`] makes the replica's row name the new state.
 
 use std::sync::Arc;
 
@@ -21,55 +21,55 @@ use crate::meta::keys::Keys;
 use crate::meta::states::{STATE_FAMILIES, delete_state, unused_state};
 use drystone_store::crash::DiskPoint;
 
-/// Rows of a snapshot in memory: one chunk is read, one is on its way and one is written.
-const CHUNK_BYTES: usize = 256 << 10;
-const CHUNKS_WAITING_MAX: usize = 1;
+/// Bounds on the rows in memory: one batch is being read, one waits and one is being written.
+const BATCH_BYTES: usize = 256 << 10;
+const BATCHES_WAITING_MAX: usize = 1;
 
-/// What openraft hands from the one to the other.
+/// The data that openraft passes from sender to receiver.
 pub enum SnapshotData {
-    /// A sender's, on its way.
-    Outgoing(Outgoing),
-    /// A receiver's, complete but not in use yet.
-    Received(Received),
+    /// A state that is being sent.
+    Outgoing(OutgoingState),
+    /// A state that was received completely and is not in use yet.
+    Received(ReceivedState),
 }
 
-/// Rows of a state, without its id, in the order of their keys.
-pub struct Outgoing {
-    chunks: mpsc::Receiver<Result<Chunk, DbError>>,
+/// The rows of a state, with keys without the state id, in the order of their keys.
+pub struct OutgoingState {
+    batches: mpsc::Receiver<Result<RowBatch, DbError>>,
 }
 
 #[derive(Default)]
-struct Chunk {
+struct RowBatch {
     rows: Vec<(Family, Vec<u8>, Vec<u8>)>,
     bytes: usize,
 }
 
-/// A state beside the one in use. It is removed again unless it is taken.
-pub struct Received {
+/// A state beside the one in use. Dropping it removes the state, unless it was taken.
+pub struct ReceivedState {
     db: Arc<Db>,
     state: Option<StateId>,
 }
 
-impl Received {
+impl ReceivedState {
     fn take(mut self) -> Option<StateId> {
         self.state.take()
     }
 }
 
-impl Drop for Received {
+impl Drop for ReceivedState {
     fn drop(&mut self) {
         if let Some(state) = self.state
             && let Err(error) = delete_state(&self.db, state)
         {
-            tracing::warn!(%error, ?state, "received state stays until the next start");
+            tracing::warn!(%error, ?state, "a received state stays until the next start");
         }
     }
 }
 
-/// Begins to send `state` as it is now.
-pub async fn send(db: Arc<Db>, state: StateId) -> Result<(SnapshotMeta, Outgoing), DbError> {
+/// Starts to send `state` as it is now.
+pub async fn send(db: Arc<Db>, state: StateId) -> Result<(SnapshotMeta, OutgoingState), DbError> {
     let (meta_tx, meta_rx) = oneshot::channel();
-    let (chunk_tx, chunks) = mpsc::channel(CHUNKS_WAITING_MAX);
+    let (batch_tx, batches) = mpsc::channel(BATCHES_WAITING_MAX);
     tokio::task::spawn_blocking(move || {
         let snapshot = db.rocks().snapshot();
         let get = |key: &[u8]| {
@@ -78,9 +78,9 @@ pub async fn send(db: Arc<Db>, state: StateId) -> Result<(SnapshotMeta, Outgoing
         };
         let meta = read_applied(&db, state, get);
         if meta_tx.send(meta).is_ok()
-            && let Err(Stop::Failed(error)) = send_rows(&db, state, &snapshot, &chunk_tx)
+            && let Err(SendStop::Failed(error)) = send_rows(&db, state, &snapshot, &batch_tx)
         {
-            chunk_tx.blocking_send(Err(error)).ok();
+            batch_tx.blocking_send(Err(error)).ok();
         }
     });
     let (last_log_id, last_membership) = meta_rx.await.unwrap_or(Err(DbError::Closed))?;
@@ -88,80 +88,83 @@ pub async fn send(db: Arc<Db>, state: StateId) -> Result<(SnapshotMeta, Outgoing
         last_log_id,
         last_membership,
     };
-    Ok((meta, Outgoing { chunks }))
+    Ok((meta, OutgoingState { batches }))
 }
 
-/// Why the sending of rows ended early.
-enum Stop {
+/// The reason why sending rows ended early.
+enum SendStop {
     Failed(DbError),
-    NobodyListens,
+    ReceiverDropped,
 }
 
 fn send_rows(
     db: &Db,
     state: StateId,
     snapshot: &rocksdb::Snapshot<'_>,
-    chunks: &mpsc::Sender<Result<Chunk, DbError>>,
-) -> Result<(), Stop> {
+    batches: &mpsc::Sender<Result<RowBatch, DbError>>,
+) -> Result<(), SendStop> {
     let range = Keys(state).state();
-    // These rows come from the receiver's own hand, with its metadata.
+    // The receiver writes these rows itself, from the snapshot's metadata.
     let applied = Keys(state).applied();
-    let mut chunk = Chunk::default();
+    let mut batch = RowBatch::default();
     for family in STATE_FAMILIES {
         let mut options = ReadOptions::default();
         options.set_iterate_upper_bound(range.to.clone());
         options.fill_cache(false);
         let mode = IteratorMode::From(&range.from, Direction::Forward);
         for row in snapshot.iterator_cf_opt(db.family(family), options, mode) {
-            let (key, value) = row.map_err(|e| Stop::Failed(db.failed(e)))?;
+            let (key, value) = row.map_err(|e| SendStop::Failed(db.failed(e)))?;
             if family == Family::State && key.starts_with(&applied) {
                 continue;
             }
             let rest = key[range.from.len()..].to_vec();
-            chunk.bytes += rest.len() + value.len();
-            chunk.rows.push((family, rest, value.into_vec()));
-            if chunk.bytes >= CHUNK_BYTES {
-                let full = std::mem::take(&mut chunk);
-                chunks
+            batch.bytes += rest.len() + value.len();
+            batch.rows.push((family, rest, value.into_vec()));
+            if batch.bytes >= BATCH_BYTES {
+                let full = std::mem::take(&mut batch);
+                batches
                     .blocking_send(Ok(full))
-                    .map_err(|_| Stop::NobodyListens)?;
+                    .map_err(|_| SendStop::ReceiverDropped)?;
             }
         }
     }
-    // An empty chunk is the end: a sender that dies says nothing.
-    for last in [chunk, Chunk::default()] {
-        chunks
+    // An empty batch marks the end; a sender that dies does not send it.
+    for last in [batch, RowBatch::default()] {
+        batches
             .blocking_send(Ok(last))
-            .map_err(|_| Stop::NobodyListens)?;
+            .map_err(|_| SendStop::ReceiverDropped)?;
     }
     Ok(())
 }
 
-/// Takes a whole state into `db`, under a new id.
+/// Writes a whole state to `db`, under a new id.
 ///
 /// Power goes at any time before [`switch_state`]: no replica's row names the new id, and the next
 /// start removes its rows ([`delete_unused_states`](crate::meta::states::delete_unused_states)).
-pub async fn receive(db: Arc<Db>, mut outgoing: Outgoing) -> Result<Received, ReceiveError> {
+pub async fn receive(
+    db: Arc<Db>,
+    mut outgoing: OutgoingState,
+) -> Result<ReceivedState, ReceiveError> {
     let state = unused_state(&db)?;
-    let received = Received {
+    let received = ReceivedState {
         db: db.clone(),
         state: Some(state),
     };
     let prefix = Keys(state).state().from;
     loop {
-        let chunk = match outgoing.chunks.recv().await {
-            Some(Ok(chunk)) => chunk,
+        let rows = match outgoing.batches.recv().await {
+            Some(Ok(batch)) => batch.rows,
             Some(Err(error)) => return Err(ReceiveError::Sender(error.to_string())),
-            None => return Err(ReceiveError::Sender("sender is gone".into())),
+            None => return Err(ReceiveError::Sender("the sender has ended".into())),
         };
-        if chunk.rows.is_empty() {
+        if rows.is_empty() {
             db.crash().pass_disk(DiskPoint::SnapshotReceived);
             return Ok(received);
         }
         let (db, prefix) = (db.clone(), prefix.clone());
         run_blocking(move || {
             let mut batch = WriteBatch::default();
-            for (family, rest, value) in chunk.rows {
+            for (family, rest, value) in rows {
                 batch.put_cf(db.family(family), [&prefix[..], &rest].concat(), value);
             }
             db.write_unsynced(batch)
@@ -172,7 +175,7 @@ pub async fn receive(db: Arc<Db>, mut outgoing: Outgoing) -> Result<Received, Re
 
 #[derive(Debug, thiserror::Error)]
 pub enum ReceiveError {
-    /// The other side's trouble: it may be asked again.
+    /// The sender failed. It may be asked again.
     #[error("snapshot: {0}")]
     Sender(String),
     #[error(transparent)]
@@ -181,14 +184,14 @@ pub enum ReceiveError {
 
 /// Makes `received` the state of `replica`.
 ///
-/// One synced batch says where the replica's state is and what it has applied; all rows of the new
-/// state lie before it in the same WAL. Power goes before it: the old state is in use. After it:
-/// the new one is, and the old one's rows are removed at the next start.
+/// One synced batch names the replica's new state and the last entry that it has applied. All rows
+/// of the new state lie before it in the same WAL. Power goes before the batch: the old state is in
+/// use. After it: the new state is in use, and the next start removes the old one's rows.
 pub async fn switch_state(
     db: &Arc<Db>,
     replica: ReplicaId,
     row: ReplicaRow,
-    received: Received,
+    received: ReceivedState,
     meta: &SnapshotMeta,
 ) -> Result<ReplicaRow, DbError> {
     let Some(state) = received.take() else {
@@ -207,7 +210,7 @@ pub async fn switch_state(
     Ok(new_row)
 }
 
-/// What a state says of itself: its last applied entry and membership.
+/// Reads a state's last applied entry and membership.
 pub fn read_applied(
     db: &Db,
     state: StateId,
@@ -240,7 +243,8 @@ pub fn put_membership(db: &Db, batch: &mut WriteBatch, state: StateId, m: &Store
     batch.put_cf(db.family(Family::State), membership_key(state), row);
 }
 
-/// Beside the applied row, because it changes so much less often.
+/// Returns the key of the membership row. It is not part of the applied row, because it changes
+/// much less often.
 fn membership_key(state: StateId) -> Vec<u8> {
     let mut key = Keys(state).applied();
     key.push(1);

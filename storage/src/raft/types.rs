@@ -1,8 +1,8 @@
-//! The types that openraft is given, and their bytes on disk.
+//! The types that openraft is used with, and their bytes on disk.
 //!
-//! Nothing of this leaves `raft`. Every layout here is in FORMAT.md: integers are big-endian, and
-//! what is not covered by RocksDB's own checksums alone is sealed with one seeded by its owner,
-//! so that a row of another replica never passes for one's own.
+//! They stay inside `raft`. FORMAT.md has every layout: integers are big-endian, and rows that must
+//! not be taken for another replica's carry, beside RocksDB's own checksums, one that is seeded by
+//! the owner.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -19,7 +19,7 @@ use crate::meta::command::{Command, Outcome};
 use drystone_store::types::DiskId;
 
 openraft::declare_raft_types!(
-    /// What every group's raft is made of.
+    /// The types of every group's raft.
     pub Types:
         D = Proposal,
         R = Answer,
@@ -36,7 +36,7 @@ pub type SnapshotMeta = SnapshotMetaOf<Types>;
 pub type Snapshot<T> = SnapshotOf<Types, T>;
 type LeaderId = <Types as openraft::RaftTypeConfig>::LeaderId;
 
-/// A replica's random id, used once: a replica that comes back without its log is another one.
+/// A replica's random id. It is used once: a replica that comes back without its log gets a new id.
 #[derive(
     Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize,
 )]
@@ -60,7 +60,7 @@ impl From<u64> for ReplicaId {
     }
 }
 
-/// Where a replica is.
+/// A member's seat: the disk of its replica.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Seat {
     pub disk: DiskId,
@@ -74,7 +74,7 @@ impl Default for Seat {
     }
 }
 
-/// A command on its way through the log: encoded once, whatever the number of replicas.
+/// A command on its way through the log. It is encoded once for all replicas.
 #[derive(Clone, Debug)]
 pub struct Proposal(Arc<(Command, Vec<u8>)>);
 
@@ -104,7 +104,7 @@ impl fmt::Display for Proposal {
     }
 }
 
-/// What applying an entry answers; `None` for one without a command.
+/// The answer of an applied entry; `None` for an entry without a command.
 #[derive(Clone, Debug)]
 pub struct Answer(pub Option<Outcome>);
 
@@ -125,13 +125,13 @@ pub fn seal(owner: u64, mut bytes: Vec<u8>) -> Vec<u8> {
     bytes
 }
 
-/// What was sealed by `owner`; `None` when it is not what was written.
+/// Returns the bytes that were sealed by `owner`; `None` if they are not what was written.
 pub fn unseal(owner: u64, sealed: &[u8]) -> Option<&[u8]> {
     let (bytes, checksum) = sealed.split_last_chunk::<SEAL_BYTES>()?;
     (xxh3_64_with_seed(bytes, owner) == u64::from_be_bytes(*checksum)).then_some(bytes)
 }
 
-/// The first eight bytes as a number, and the rest.
+/// Returns the first eight bytes as a number, and the rest.
 pub fn split_u64(bytes: &[u8]) -> Option<(u64, &[u8])> {
     let (first, rest) = bytes.split_first_chunk::<8>()?;
     Some((u64::from_be_bytes(*first), rest))
@@ -145,7 +145,7 @@ pub fn encode_log_id(id: &LogId) -> [u8; LOG_ID_BYTES] {
     bytes
 }
 
-/// A log id, and what follows it.
+/// Returns a log id, and the bytes after it.
 pub fn split_log_id(bytes: &[u8]) -> Option<(LogId, &[u8])> {
     let (term, bytes) = split_u64(bytes)?;
     let (replica, bytes) = split_u64(bytes)?;
@@ -225,14 +225,14 @@ fn encode_membership(membership: &Membership) -> Vec<u8> {
 
 fn decode_membership(bytes: &[u8]) -> Option<Membership> {
     let record: MembershipRecord = postcard::from_bytes(bytes).ok()?;
-    // Before the first membership there is none, which `new` would refuse.
+    // A new group has an empty membership, which `new` would refuse.
     if record.configs.is_empty() && record.seats.is_empty() {
         return Some(Membership::default());
     }
     Membership::new(record.configs, record.seats).ok()
 }
 
-/// A state's row that says which membership it has applied last.
+/// Encodes a state's row with the last membership that it has applied.
 pub fn encode_stored_membership(stored: &StoredMembership) -> Vec<u8> {
     let mut bytes = vec![ENTRY_VERSION, u8::from(stored.log_id().is_some())];
     if let Some(id) = stored.log_id() {

@@ -1,16 +1,16 @@
 //! Keeps a group's voters on disks that work.
 //!
-//! One task for each group looks whenever a replica or leader comes or goes, or a disk joins: a
-//! voter on a lost disk is replaced as soon as another disk can bear one, and a store that has
-//! become larger gets the voters it may have. A new voter is first a learner under a replica id
-//! never used before, catches up (by snapshot, where the log is dropped), and comes in by one
-//! joint change together with the going of the one it replaces. Where no disk is left to bear
-//! another, a dead voter stays in the count: a majority of a smaller number would outlive less.
+//! One task for each group acts whenever a replica, leader or disk is added or removed. A voter on
+//! a lost disk is replaced as soon as another disk can hold a replica, and a store with more disks
+//! than before gets the additional voters it may have. A new voter is first a learner under a new
+//! replica id. It catches up, by snapshot if the log was dropped, and becomes a voter in the same
+//! joint change that removes the voter it replaces. If no disk is left for a new replica, the dead
+//! voter stays in the count: a majority of a smaller number would tolerate fewer losses.
 //!
-//! [`next_step`] decides each step alone, from the membership as a linearizable look shows it and
-//! from what lives here. So a cut anywhere needs no memory: a replica that was made but not yet
-//! told to the leader is a stray and is dropped; a learner is promoted or, if it is not here,
-//! removed; a joint membership is flattened.
+//! [`next_step`] decides each step alone, from the membership as a linearizable read shows it and
+//! from the replicas that are alive. So a crash anywhere needs no memory: a replica that was made
+//! but is not a member yet is a stray and is dropped; a learner is promoted, or removed if it is
+//! not alive; a joint membership is flattened.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -22,10 +22,10 @@ use openraft::{ChangeMembers, LogIdOptionExt as _, ReadPolicy};
 use tokio::sync::watch;
 use tokio::time::timeout;
 
+use super::disk::ReplicaDisk;
 use super::group::Group;
 use super::log::run_blocking;
-use super::members::{Member, Members, Seated};
-use super::place::Place;
+use super::members::{Member, MemberSetup, Members};
 use super::replica::delete_replica;
 use super::replica_row::{ReplicaRow, put_replica_row};
 use super::types::{ReplicaId, Seat};
@@ -35,59 +35,60 @@ use drystone_store::crash::DiskPoint;
 use drystone_store::error::{Error, Result};
 use drystone_store::types::DiskId;
 
-/// What the leader proves or commits for a change takes no longer, or is tried again.
+/// The time for the leader to prove its majority or to commit a change. Then the step is repeated.
 const CHANGE_DEADLINE: Duration = Duration::from_secs(10);
-/// A step that failed is tried again after this, when no news came before.
+/// The pause before a step that failed is repeated, if nothing changes before.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
-/// A leader that does not say by then who votes is taken for none.
+/// The time for a leader to answer which replicas vote. After it, there counts as no leader.
 const ASK_MAX: Duration = Duration::from_secs(5);
-/// Entries that a learner may lack of the leader's log when it is promoted.
+/// The most entries of the leader's log that a learner may lack when it is promoted.
 const PROMOTE_LAG_MAX: u64 = 1024;
 
-/// What there is to decide from.
+/// The facts from which a step is decided.
 #[derive(Clone, Debug, Default)]
 pub struct Seating {
     /// One set of voters, or two while they change.
     pub configs: Vec<BTreeSet<ReplicaId>>,
-    /// Voters and learners.
+    /// VoterCount and learners.
     pub seats: BTreeMap<ReplicaId, DiskId>,
-    /// The replicas that live.
-    pub here: BTreeMap<ReplicaId, DiskId>,
-    /// Disks that can bear one.
+    /// The replicas of this process that are alive.
+    pub alive: BTreeMap<ReplicaId, DiskId>,
+    /// Disks that can hold a replica.
     pub usable: Vec<DiskId>,
     pub voters_max: usize,
 }
 
+/// One step towards the voters that a group should have.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Step {
+pub enum VoterStep {
     Nothing,
-    /// A change was cut between its two halves.
+    /// Complete a change that was interrupted between its two halves.
     Flatten,
-    /// A replica that is no member (any more) ends, with all it has.
+    /// End a replica that is no member (any more), and remove its rows.
     Drop(ReplicaId),
-    /// Learners that are of no use.
+    /// Remove learners that are of no use.
     Remove(BTreeSet<ReplicaId>),
-    /// A replica is made on this disk, and becomes a learner.
+    /// Make a replica on this disk, as a learner.
     Add(DiskId),
-    /// These are the voters, as soon as the new ones have caught up.
+    /// Make these the voters as soon as the new ones have caught up.
     Promote(BTreeSet<ReplicaId>),
 }
 
-pub fn next_step(seating: &Seating) -> Step {
+pub fn next_step(seating: &Seating) -> VoterStep {
     let Seating {
         configs,
         seats,
-        here,
+        alive,
         usable,
         voters_max,
     } = seating;
     let voters = match &configs[..] {
         [voters] => voters,
-        [] => return Step::Nothing,
-        _ => return Step::Flatten,
+        [] => return VoterStep::Nothing,
+        _ => return VoterStep::Flatten,
     };
-    if let Some(stray) = here.keys().find(|id| !seats.contains_key(id)) {
-        return Step::Drop(*stray);
+    if let Some(stray) = alive.keys().find(|id| !seats.contains_key(id)) {
+        return VoterStep::Drop(*stray);
     }
     let learners: BTreeSet<_> = seats
         .keys()
@@ -95,9 +96,10 @@ pub fn next_step(seating: &Seating) -> Step {
         .copied()
         .collect();
     let (mut fit, mut useless): (BTreeSet<_>, BTreeSet<_>) =
-        learners.into_iter().partition(|id| here.contains_key(id));
-    let (living, mut dead): (Vec<_>, Vec<_>) = voters.iter().partition(|id| here.contains_key(id));
-    // What a disk that works does not have never comes back; what is away may.
+        learners.into_iter().partition(|id| alive.contains_key(id));
+    let (living, mut dead): (Vec<_>, Vec<_>) = voters.iter().partition(|id| alive.contains_key(id));
+    // A dead voter whose disk works never comes back, so it is replaced first. A voter on an
+    // offline disk may come back.
     dead.sort_by_key(|id: &&ReplicaId| seats.get(*id).is_some_and(|disk| usable.contains(disk)));
     let size = voters.len().max(usable.len().min(*voters_max));
     let lacking = size - living.len();
@@ -105,19 +107,19 @@ pub fn next_step(seating: &Seating) -> Step {
         useless.extend(fit.pop_last());
     }
     if !useless.is_empty() {
-        return Step::Remove(useless);
+        return VoterStep::Remove(useless);
     }
-    let taken: BTreeSet<_> = here.values().collect();
+    let used: BTreeSet<_> = alive.values().collect();
     if fit.len() < lacking
-        && let Some(free) = usable.iter().find(|disk| !taken.contains(disk))
+        && let Some(free) = usable.iter().find(|disk| !used.contains(disk))
     {
-        return Step::Add(*free);
+        return VoterStep::Add(*free);
     }
     if fit.is_empty() {
-        return Step::Nothing;
+        return VoterStep::Nothing;
     }
     let kept = dead.into_iter().take(lacking - fit.len());
-    Step::Promote(
+    VoterStep::Promote(
         living
             .into_iter()
             .chain(&fit)
@@ -127,22 +129,22 @@ pub fn next_step(seating: &Seating) -> Step {
     )
 }
 
-/// The voters that a group can count on.
+/// The numbers of a group's voters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Voters {
+pub struct VoterCount {
     pub alive: usize,
     pub all: usize,
-    /// So many must be alive.
+    /// The number of voters that must be alive.
     pub quorum: usize,
 }
 
-/// While voters change, those of the side that has fewer of them here.
-fn counted<'a>(
+/// Counts the voters. While they change, counts the set with fewer voters alive.
+fn count_voters<'a>(
     configs: impl IntoIterator<Item = &'a BTreeSet<ReplicaId>>,
-    is_here: impl Fn(&ReplicaId) -> bool,
-) -> Option<Voters> {
-    let count = |config: &BTreeSet<ReplicaId>| Voters {
-        alive: config.iter().filter(|id| is_here(id)).count(),
+    is_alive: impl Fn(&ReplicaId) -> bool,
+) -> Option<VoterCount> {
+    let count = |config: &BTreeSet<ReplicaId>| VoterCount {
+        alive: config.iter().filter(|id| is_alive(id)).count(),
         all: config.len(),
         quorum: config.len() / 2 + 1,
     };
@@ -151,28 +153,29 @@ fn counted<'a>(
 }
 
 impl Group {
-    /// By what is committed: new voters whose coming in is only under way are none yet, as a cut
-    /// and the loss of disks may leave only such that do not know that they are.
-    pub async fn voters(&self) -> Result<Voters> {
+    /// Counts the voters of the committed membership. Replicas that are only about to become voters
+    /// do not count: after a crash and the loss of disks, those left may not know that they were
+    /// made voters.
+    pub async fn voters(&self) -> Result<VoterCount> {
         let members = self.members();
         let leader = *members.leader_changes().borrow();
         let leader = leader.and_then(|leader| members.member(leader.replica));
-        let leader = leader.ok_or_else(|| members.trouble("no leader says who votes"))?;
+        let leader = leader.ok_or_else(|| members.unavailable("no leader to count voters"))?;
         let raft = &leader.raft;
-        let asked = raft.with_raft_state(|state| state.membership_state.committed().clone());
-        let committed = timeout(ASK_MAX, asked).await;
+        let answer = raft.with_raft_state(|state| state.membership_state.committed().clone());
+        let committed = timeout(ASK_MAX, answer).await;
         let committed = committed
-            .map_err(|_| members.trouble("its leader does not say who votes"))?
-            .map_err(|e| members.trouble(e))?;
+            .map_err(|_| members.unavailable("its leader does not answer which replicas vote"))?
+            .map_err(|e| members.unavailable(e))?;
         let alive = members.alive();
-        let is_here = |id: &ReplicaId| alive.iter().any(|member| member.replica == *id);
-        let counted = counted(committed.get_joint_config(), is_here);
-        counted.ok_or_else(|| members.trouble("nobody votes"))
+        let is_alive = |id: &ReplicaId| alive.iter().any(|member| member.replica == *id);
+        let count = count_voters(committed.get_joint_config(), is_alive);
+        count.ok_or_else(|| members.unavailable("no replica votes"))
     }
 }
 
 impl Members {
-    /// Takes one step after the other until `closing` changes or its sender is gone.
+    /// Performs one step after the other until `closing` changes or its sender is dropped.
     pub async fn keep_voters(self: Arc<Self>, mut closing: watch::Receiver<bool>) {
         let mut changes = self.changes();
         let mut leaders = self.leader_changes();
@@ -186,24 +189,24 @@ impl Members {
             }
             changes.borrow_and_update();
             leaders.borrow_and_update();
-            let seated = tokio::select! {
+            let result = tokio::select! {
                 _ = closing.changed() => return,
-                seated = self.seat_voters() => seated,
+                result = self.seat_voters() => result,
                 _ = paused.changed() => continue,
             };
-            if let Err(error) = &seated {
+            if let Err(error) = &result {
                 tracing::warn!(%error, group = self.group.0, "voters are not as they should be");
             }
             tokio::select! {
                 _ = closing.changed() => return,
                 _ = changes.changed() => {}
                 _ = leaders.changed() => {}
-                () = tokio::time::sleep(RETRY_AFTER), if seated.is_err() => {}
+                () = tokio::time::sleep(RETRY_AFTER), if result.is_err() => {}
             }
         }
     }
 
-    /// Ends when all is as it should be, or no replica here leads.
+    /// Performs steps until none is needed, or no replica of this process leads.
     async fn seat_voters(&self) -> Result<()> {
         let _only_one = self.change.lock().await;
         loop {
@@ -211,29 +214,29 @@ impl Members {
             let Some(leader) = leader.and_then(|leader| self.member(leader.replica)) else {
                 return Ok(());
             };
-            let seating = self.look(&leader).await?;
+            let seating = self.seating(&leader).await?;
             let step = next_step(&seating);
-            if step != Step::Nothing {
-                tracing::info!(group = self.group.0, ?step, "a change of voters");
+            if step != VoterStep::Nothing {
+                tracing::info!(group = self.group.0, ?step, "changing voters");
             }
             match step {
-                Step::Nothing => return Ok(()),
-                Step::Flatten => {
+                VoterStep::Nothing => return Ok(()),
+                VoterStep::Flatten => {
                     let nothing = ChangeMembers::AddVoterIds(BTreeSet::new());
                     self.change_seats(&leader, nothing).await?;
                 }
-                Step::Remove(learners) => {
+                VoterStep::Remove(learners) => {
                     let removed = ChangeMembers::RemoveNodes(learners);
                     self.change_seats(&leader, removed).await?;
                 }
-                Step::Drop(replica) => self.drop_replica(replica).await?,
-                Step::Add(disk) => {
+                VoterStep::Drop(replica) => self.drop_replica(replica).await?,
+                VoterStep::Add(disk) => {
                     let made = self.make_replica(disk).await?;
                     let seats = BTreeMap::from([(made, Seat { disk })]);
                     self.change_seats(&leader, ChangeMembers::AddNodes(seats))
                         .await?;
                 }
-                Step::Promote(voters) => {
+                VoterStep::Promote(voters) => {
                     if self.caught_up(&leader, &voters).await {
                         let replaced = ChangeMembers::ReplaceAllVoters(voters);
                         self.change_seats(&leader, replaced).await?;
@@ -243,34 +246,36 @@ impl Members {
         }
     }
 
-    /// The membership that a majority has, by a proof of now: only on its word a replica's data
-    /// are dropped.
-    async fn look(&self, leader: &Member) -> Result<Seating> {
+    /// Reads the membership linearizably: a replica's data are dropped only if a majority has the
+    /// membership without it.
+    async fn seating(&self, leader: &Member) -> Result<Seating> {
         let proof = leader.raft.ensure_linearizable(ReadPolicy::ReadIndex);
         let proof = timeout(CHANGE_DEADLINE, proof).await;
         proof
-            .map_err(|_| self.trouble("its leader has no majority"))?
-            .map_err(|e| self.trouble(e))?;
+            .map_err(|_| self.unavailable("its leader has no majority"))?
+            .map_err(|e| self.unavailable(e))?;
         let memberships = leader.raft.with_raft_state(|state| {
             let state = &state.membership_state;
             (state.committed().clone(), state.effective().clone())
         });
-        let (committed, effective) = memberships.await.map_err(|e| self.trouble(e))?;
+        let (committed, effective) = memberships.await.map_err(|e| self.unavailable(e))?;
         if committed.log_id() != effective.log_id() {
-            return Err(self.trouble("a change of voters is not committed yet"));
+            return Err(self.unavailable("a change of voters is not committed yet"));
         }
         let seats = committed.nodes().map(|(id, seat)| (*id, seat.disk));
         Ok(Seating {
             configs: committed.get_joint_config().clone(),
             seats: seats.collect(),
-            here: self.alive().iter().map(|m| (m.replica, m.disk)).collect(),
-            usable: self.usable().into_iter().map(|place| place.disk).collect(),
+            alive: self.alive().iter().map(|m| (m.replica, m.disk)).collect(),
+            usable: self.healthy().into_iter().map(|disk| disk.id).collect(),
             voters_max: self.voters_max,
         })
     }
 
-    /// Power goes between the two halves of a joint change, or the wait is given up: the next
-    /// look finds the joint membership and flattens it.
+    /// Commits a change of members.
+    ///
+    /// Power goes between the two halves of a joint change, or the wait ends early: the next step
+    /// finds the joint membership and flattens it.
     async fn change_seats(
         &self,
         leader: &Member,
@@ -279,63 +284,60 @@ impl Members {
         let changed = leader.raft.change_membership(change, false);
         let changed = timeout(CHANGE_DEADLINE, changed).await;
         changed
-            .map_err(|_| self.trouble("a change of voters takes long"))?
-            .map_err(|e| self.trouble(e))?;
+            .map_err(|_| self.unavailable("a change of voters was not committed in time"))?
+            .map_err(|e| self.unavailable(e))?;
         leader.shared.db.crash().pass_disk(DiskPoint::SeatsChanged);
         Ok(())
     }
 
-    /// Power goes after the row is written: a replica without a log, which the next start finds
-    /// to be no member and drops.
-    async fn make_replica(&self, disk: DiskId) -> Result<ReplicaId> {
-        let place = self.usable().into_iter().find(|place| place.disk == disk);
-        let place = place.ok_or_else(|| self.trouble("a disk went away"))?;
-        let standing = self.standing();
-        // It takes part from now on, and all know it, before it may vote.
-        roster::join(&place.open(), &standing).await?;
-        let others: Vec<_> = self.usable().iter().map(Place::open).collect();
-        roster::stamp(&others, standing.start).await?;
-        let db = place.db.clone();
+    /// Makes a replica on a disk.
+    ///
+    /// Power goes after the row is written: the replica has no log. The next start finds that it
+    /// is no member, and drops it.
+    async fn make_replica(&self, id: DiskId) -> Result<ReplicaId> {
+        let disk = self.healthy().into_iter().find(|disk| disk.id == id);
+        let disk = disk.ok_or_else(|| self.unavailable("the disk for a new replica is offline"))?;
+        let history = self.history();
+        // Before it may vote, it takes part in this start, and all other disks know that.
+        roster::join(&disk.open_disk(), &history).await?;
+        let others: Vec<_> = self.healthy().iter().map(ReplicaDisk::open_disk).collect();
+        roster::stamp(&others, history.start).await?;
+        let db = disk.db.clone();
         let state = run_blocking(move || unused_state(&db)).await?;
         let replica = ReplicaId::random();
         let row = ReplicaRow {
             group: self.group,
-            epoch: standing.epoch(),
+            incarnation: history.incarnation(),
             state,
         };
-        let db = &place.db;
+        let db = &disk.db;
         db.synced(|batch| put_replica_row(db, batch, replica, &row))
             .await?;
         db.crash().pass_disk(DiskPoint::ReplicaMade);
-        let seated = Seated {
-            place,
-            replica,
-            row,
-        };
-        self.admit(seated).await?;
+        self.admit(MemberSetup { disk, replica, row }).await?;
         self.counts.made.fetch_add(1, Ordering::Relaxed);
         Ok(replica)
     }
 
-    /// Ends a replica that is no member, and takes its rows away.
+    /// Ends a replica that is no member, and removes its rows.
     ///
-    /// Power goes before the batch: the next start finds the stray again. After it: its state is
-    /// named by no row, and the next start removes it.
+    /// Power goes before the batch: the next start finds the stray again. After it: no row names
+    /// its state, and the next start removes the state.
     async fn drop_replica(&self, replica: ReplicaId) -> Result<()> {
-        if let Some(member) = self.take_out(replica) {
+        if let Some(member) = self.remove(replica) {
             member.end().await;
             delete_replica(&member.shared.db, replica, member.shared.row()).await?;
         }
         Ok(())
     }
 
-    /// Waits until the leader knows that all of `voters` that live here have its log. False: a
-    /// replica, a disk or the lead went, and all must be thought over.
+    /// Waits until the leader knows that all of `voters` that are alive have its log. Returns false
+    /// if a replica, a disk or the leadership changed, so that the step must be decided again.
     async fn caught_up(&self, leader: &Member, voters: &BTreeSet<ReplicaId>) -> bool {
         let mut metrics = leader.raft.metrics();
         let mut changes = self.changes();
-        let here: BTreeSet<_> = self.alive().iter().map(|m| m.replica).collect();
-        let awaited = || voters.iter().filter(|id| here.contains(id));
+        let alive: BTreeSet<_> = self.alive().iter().map(|m| m.replica).collect();
+        let awaited = || voters.iter().filter(|id| alive.contains(id));
         loop {
             let lags = {
                 let metrics = metrics.borrow_and_update();
@@ -362,15 +364,8 @@ impl Members {
         }
     }
 
-    fn trouble(&self, what: impl std::fmt::Display) -> Error {
+    fn unavailable(&self, what: impl std::fmt::Display) -> Error {
         Error::Unavailable(format!("group {}: {what}", self.group.0))
-    }
-
-    /// The disks whose databases work.
-    fn usable(&self) -> Vec<Place> {
-        let mut places = self.places();
-        places.retain(|place| place.db.failure().borrow().is_none());
-        places
     }
 }
 
@@ -386,31 +381,31 @@ mod tests {
         ids.iter().copied().map(ReplicaId).collect()
     }
 
-    /// Replica n sits on disk n, but from 10 on on disk n - 10.
+    /// Seats replica n on disk n, and from 10 on on disk n - 10.
     fn at(ids: &[u64]) -> BTreeMap<ReplicaId, DiskId> {
         let seat = |id: &u64| (ReplicaId(*id), disk((*id % 10) as u8));
         ids.iter().map(seat).collect()
     }
 
-    fn seating(voters: &[u64], learners: &[u64], here: &[u64], usable: &[u8]) -> Seating {
+    fn seating(voters: &[u64], learners: &[u64], alive: &[u64], usable: &[u8]) -> Seating {
         Seating {
             configs: vec![ids(voters)],
             seats: at(&[voters, learners].concat()),
-            here: at(here),
+            alive: at(alive),
             usable: usable.iter().copied().map(disk).collect(),
             voters_max: 5,
         }
     }
 
-    /// Once a store was told to be well with new voters that did not know yet that they were: cut
-    /// then, and without the others, it did not start.
+    /// Once a store was reported as healthy while new voters did not know yet that they were
+    /// voters. After a crash at that moment it did not start without the other disks.
     #[test]
     fn f_16_voters_that_are_only_coming_in_do_not_count() {
-        let is_here = |id: &ReplicaId| id.0 != 4;
+        let is_alive = |id: &ReplicaId| id.0 != 4;
         let of = |configs: &[&[u64]]| {
             let configs: Vec<_> = configs.iter().map(|config| ids(config)).collect();
-            let counted = counted(&configs, is_here).unwrap();
-            (counted.alive, counted.all, counted.quorum)
+            let count = count_voters(&configs, is_alive).unwrap();
+            (count.alive, count.all, count.quorum)
         };
         assert_eq!(of(&[&[1, 2]]), (2, 2, 2));
         assert_eq!(of(&[&[1, 2], &[1, 2, 3, 5]]), (2, 2, 2));
@@ -421,70 +416,70 @@ mod tests {
     #[test]
     fn f_22_a_lost_voter_is_replaced_learner_first_and_once() {
         let mut now = seating(&[1, 2, 3, 4, 5], &[], &[1, 2, 3, 4], &[1, 2, 3, 4, 6]);
-        assert_eq!(next_step(&now), Step::Add(disk(6)));
+        assert_eq!(next_step(&now), VoterStep::Add(disk(6)));
         now.seats.extend(at(&[6]));
-        now.here.extend(at(&[6]));
-        assert_eq!(next_step(&now), Step::Promote(ids(&[1, 2, 3, 4, 6])));
+        now.alive.extend(at(&[6]));
+        assert_eq!(next_step(&now), VoterStep::Promote(ids(&[1, 2, 3, 4, 6])));
         now.configs.push(ids(&[1, 2, 3, 4, 6]));
-        assert_eq!(next_step(&now), Step::Flatten);
+        assert_eq!(next_step(&now), VoterStep::Flatten);
         now.configs.remove(0);
         now.seats.remove(&ReplicaId(5));
-        assert_eq!(next_step(&now), Step::Nothing);
-        // The disk comes back with what it had.
+        assert_eq!(next_step(&now), VoterStep::Nothing);
+        // The disk comes back with its old replica.
         now.usable.push(disk(5));
-        now.here.extend(at(&[5]));
-        assert_eq!(next_step(&now), Step::Drop(ReplicaId(5)));
+        now.alive.extend(at(&[5]));
+        assert_eq!(next_step(&now), VoterStep::Drop(ReplicaId(5)));
     }
 
     #[test]
     fn a_dead_voter_stays_in_the_count_where_no_disk_is_left() {
         let mut now = seating(&[1, 2, 3, 4], &[], &[1, 2, 3], &[1, 2, 3]);
-        assert_eq!(next_step(&now), Step::Nothing);
+        assert_eq!(next_step(&now), VoterStep::Nothing);
         // Its own disk again, with a new database.
         now.usable.push(disk(4));
-        assert_eq!(next_step(&now), Step::Add(disk(4)));
+        assert_eq!(next_step(&now), VoterStep::Add(disk(4)));
         now.seats.extend(at(&[14]));
-        now.here.extend(at(&[14]));
-        assert_eq!(next_step(&now), Step::Promote(ids(&[1, 2, 3, 14])));
+        now.alive.extend(at(&[14]));
+        assert_eq!(next_step(&now), VoterStep::Promote(ids(&[1, 2, 3, 14])));
     }
 
-    /// Found by reading: which of two lost voters gave way was left to chance.
+    /// Found by reading: it was random which of two lost voters was replaced first.
     #[test]
-    fn f_14_a_voter_whose_disk_may_come_back_gives_way_last() {
-        for away in [1, 2] {
-            // The disk of the other one has a new database.
-            let usable: Vec<_> = (1..=5).filter(|n| u64::from(*n) != away).collect();
-            let fresh = 13 - away;
+    fn f_14_a_voter_whose_disk_may_come_back_is_replaced_last() {
+        for offline in [1, 2] {
+            // The other disk has a new database.
+            let usable: Vec<_> = (1..=5).filter(|n| u64::from(*n) != offline).collect();
+            let fresh = 13 - offline;
             let now = seating(&[1, 2, 3, 4, 5], &[fresh], &[3, 4, 5, fresh], &usable);
-            let kept = ids(&[away, 3, 4, 5, fresh]);
-            assert_eq!(next_step(&now), Step::Promote(kept));
+            let kept = ids(&[offline, 3, 4, 5, fresh]);
+            assert_eq!(next_step(&now), VoterStep::Promote(kept));
         }
     }
 
     #[test]
-    fn what_a_cut_left_is_finished_or_taken_away() {
-        // A learner that is here, one that is not, one too many, a replica nobody knows.
+    fn what_a_crash_left_is_finished_or_removed() {
+        // A learner that is alive, one that is not, one too many, and a replica that is no member.
         let now = seating(&[1, 2, 3], &[4], &[1, 2, 3, 4], &[1, 2, 3, 4]);
-        assert_eq!(next_step(&now), Step::Promote(ids(&[1, 2, 3, 4])));
+        assert_eq!(next_step(&now), VoterStep::Promote(ids(&[1, 2, 3, 4])));
         let now = seating(&[1, 2, 3], &[9], &[1, 2, 3], &[1, 2, 3]);
-        assert_eq!(next_step(&now), Step::Remove(ids(&[9])));
+        assert_eq!(next_step(&now), VoterStep::Remove(ids(&[9])));
         let now = seating(&[1, 2, 3], &[11], &[1, 2, 3, 11], &[1, 2, 3]);
-        assert_eq!(next_step(&now), Step::Remove(ids(&[11])));
+        assert_eq!(next_step(&now), VoterStep::Remove(ids(&[11])));
         let now = seating(&[1, 2, 3], &[], &[1, 2, 3, 7], &[1, 2, 3, 7]);
-        assert_eq!(next_step(&now), Step::Drop(ReplicaId(7)));
+        assert_eq!(next_step(&now), VoterStep::Drop(ReplicaId(7)));
     }
 
     #[test]
     fn a_group_grows_with_its_disks_up_to_its_bound() {
         let mut now = seating(&[1], &[], &[1], &[1, 2, 3, 4, 5, 6, 7]);
         for n in 2..=5 {
-            assert_eq!(next_step(&now), Step::Add(disk(n)));
+            assert_eq!(next_step(&now), VoterStep::Add(disk(n)));
             now.seats.extend(at(&[u64::from(n)]));
-            now.here.extend(at(&[u64::from(n)]));
+            now.alive.extend(at(&[u64::from(n)]));
         }
         let all = ids(&[1, 2, 3, 4, 5]);
-        assert_eq!(next_step(&now), Step::Promote(all.clone()));
+        assert_eq!(next_step(&now), VoterStep::Promote(all.clone()));
         now.configs = vec![all];
-        assert_eq!(next_step(&now), Step::Nothing);
+        assert_eq!(next_step(&now), VoterStep::Nothing);
     }
 }

@@ -144,12 +144,12 @@ named! {
         SnapshotReceived = "snapshot.received",
         /// It is the one in use; what was before it is there still.
         SnapshotSwitched = "snapshot.switched",
-        /// One more disk has noted a reform and who takes part.
-        ReformPrepared = "reform.prepared",
+        /// One more disk has noted a recovery and who takes part.
+        RecoveryPrepared = "recovery.prepared",
         /// One more group has its only voter, under a new id.
-        ReformFormed = "reform.formed",
-        /// One more disk has the reform among its past.
-        ReformDeclared = "reform.declared",
+        RecoveryFormed = "recovery.formed",
+        /// One more disk has the recovery among its past.
+        RecoveryDeclared = "recovery.declared",
     }
 }
 

@@ -17,7 +17,7 @@ use tokio::time::Instant;
 use super::heal::Healer;
 use super::wakeup::Wakeup;
 use crate::meta::command::{Change, Reply, UpkeepSettings};
-use crate::meta::view::{DiskRow, Standing, View};
+use crate::meta::view::{Availability, DiskRow, View};
 use crate::raft::proposer::Proposer;
 use crate::shards::Shards;
 use drystone_store::error::Result;
@@ -91,21 +91,21 @@ impl Disks {
         let up: Vec<DiskId> = self.up();
         let mut away = Vec::new();
         for (disk, row) in &known {
-            match row.standing {
-                Standing::Gone => self.expel(*disk).await?,
-                Standing::Up if !up.contains(disk) => {
+            match row.availability {
+                Availability::Removed => self.expel(*disk).await?,
+                Availability::Up if !up.contains(disk) => {
                     tracing::error!(%disk, directory = row.directory, "a disk is away");
                     let disk = *disk;
-                    self.change(Change::MarkAway { disk }).await?;
+                    self.change(Change::MarkOffline { disk }).await?;
                     away.push((disk, self.system.env.now().0));
                 }
-                Standing::Up => {}
+                Availability::Up => {}
                 // It joined, and whoever wanted to say so was cut.
-                Standing::Away if up.contains(disk) => {
+                Availability::Offline if up.contains(disk) => {
                     let disks = vec![(*disk, row.directory.clone())];
                     self.change(Change::RegisterDisks { disks }).await?;
                 }
-                Standing::Away => away.push((*disk, row.since.0)),
+                Availability::Offline => away.push((*disk, row.since.0)),
             }
         }
         self.give_up(&known, &away, up).await
@@ -123,13 +123,13 @@ impl Disks {
             // At a start heal may have taken it for one that is away, and waits for it.
             self.healer.wake_all();
         }
-        let expelled = self.objects.group.read(|view| view.expelled()).await?;
+        let expelled = self.objects.group.read(|view| view.removed_disks()).await?;
         let done = expelled.iter().find(|(other, _)| *other == disk);
         if done.is_some_and(|(_, done)| *done) {
             return Ok(());
         }
         tracing::warn!(%disk, "a disk is gone for good: what it had is made anew");
-        self.objects.propose(Change::ExpelDisk { disk }).await?;
+        self.objects.propose(Change::RemoveDisk { disk }).await?;
         let mut total = 0;
         loop {
             let max = STEP_ROWS;
@@ -158,7 +158,7 @@ impl Disks {
     ) -> Result<Option<Instant>> {
         self.lock_missed()
             .retain(|disk, _| away.iter().any(|(other, _)| other == disk));
-        let after = self.settings().await?.gone_after();
+        let after = self.settings().await?.remove_after();
         if after.is_zero() {
             return Ok(None);
         }
@@ -197,11 +197,11 @@ impl Disks {
         let geometry = self.shards.default_geometry();
         let gone = known
             .iter()
-            .filter(|(_, row)| row.standing == Standing::Gone);
+            .filter(|(_, row)| row.availability == Availability::Removed);
         let unhealed = match gone.count() {
             0 => 0,
             gone => {
-                let queue = self.objects.group.read(|view| view.queue(1)).await?;
+                let queue = self.objects.group.read(|view| view.heal_queue(1)).await?;
                 if queue.shards > 0 { gone } else { 0 }
             }
         };

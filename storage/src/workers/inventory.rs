@@ -19,7 +19,7 @@ use tokio::time::sleep;
 
 use super::heal::Healer;
 use crate::meta::command::{Change, HealEntry};
-use crate::meta::view::Owed;
+use crate::meta::view::upkeep::ShardToHeal;
 use crate::raft::proposer::Proposer;
 use crate::shards::{Examined, Owing, Pace, Shards};
 use drystone_store::error::{Error, Result};
@@ -108,7 +108,7 @@ impl Stock {
     async fn take(&self, disk: DiskId) -> Result<(u64, u64)> {
         let (mut shards, mut lacking, mut after) = (0, 0, None);
         loop {
-            let (rows, last): (Vec<Owed>, Option<WriteId>) = self
+            let (rows, last): (Vec<ShardToHeal>, Option<WriteId>) = self
                 .objects
                 .group
                 .read(move |view| view.shard_sets(after, STEP_ROWS))
@@ -144,7 +144,7 @@ impl Stock {
         }
     }
 
-    async fn look(&self, row: Owed, rank: u8) -> (HealEntry, Examined) {
+    async fn look(&self, row: ShardToHeal, rank: u8) -> (HealEntry, Examined) {
         while self.pace.take(SHARD_BYTES).await.is_err() {
             self.pace.resumed().await;
         }
@@ -161,7 +161,7 @@ impl Stock {
 }
 
 /// Of a write, a disk has one shard at most. What was never written is owed already.
-fn rank_on(row: &Owed, disk: DiskId) -> Option<u8> {
+fn rank_on(row: &ShardToHeal, disk: DiskId) -> Option<u8> {
     let mut places = (0..).zip(&row.set.shards);
     let (rank, _) = places.find(|(_, place)| place.disk == disk && !place.missing)?;
     Some(rank)

@@ -23,7 +23,7 @@ use tokio::time::Instant;
 
 use super::retries::{RETRY_AFTER, Retries, rest};
 use super::wakeup::Wakeup;
-use crate::meta::command::{Change, HealEntry, Recode};
+use crate::meta::command::{Change, HealEntry, Reencoding};
 use crate::raft::epochs::EpochGuard;
 use crate::raft::proposer::Proposer;
 use crate::shards::{Pace, Paused, Shards, Stored, Unhealed};
@@ -143,7 +143,7 @@ impl Recoder {
             let look = self
                 .objects
                 .group
-                .read(move |view| view.narrow_writes(after, PAGE_LEN));
+                .read(move |view| view.undersized_writes(after, PAGE_LEN));
             let page = look.await?;
             let Some(last) = page.last() else {
                 return Ok(left);
@@ -197,7 +197,10 @@ impl Recoder {
     async fn recode(&self, write_id: WriteId) -> Result<Result<Outcome, Paused>> {
         let epoch = self.objects.epochs.begin();
         let entry = HealEntry { write_id, rank: 0 };
-        let look = self.objects.group.read(move |view| view.owed_shard(entry));
+        let look = self
+            .objects
+            .group
+            .read(move |view| view.shard_to_heal(entry));
         let Some(owed) = look.await? else {
             // Deleted, and its row with it; or its row does not decode.
             return Ok(Ok(Outcome::Settled));
@@ -233,7 +236,7 @@ impl Recoder {
         old: &ShardSet,
         to: Option<ShardSet>,
     ) -> Result<Outcome> {
-        let change = Change::RecodeData(Recode {
+        let change = Change::ReencodeData(Reencoding {
             write_id,
             from: old.places().collect(),
             to: to.clone(),

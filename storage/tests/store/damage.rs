@@ -232,7 +232,7 @@ fn f_16_disks_emptied_at_rest_cost_no_read() {
 }
 
 #[test]
-fn f_14_disks_away_during_a_reform_come_back_with_all_their_shards() {
+fn f_14_disks_away_during_a_recovery_come_back_with_all_their_shards() {
     let root = tempfile::tempdir().unwrap();
     let (life, directories) = newborn(root.path());
     let ledger = Ledger::default();

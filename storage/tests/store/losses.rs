@@ -30,7 +30,7 @@ const BEGIN_TRIES: usize = 200;
 /// What is waited for comes within this, or never.
 const PATIENCE: Duration = Duration::from_secs(240);
 const LISTINGS: usize = 40;
-const REFORM_AFTER: Duration = Duration::from_millis(200);
+const RECOVER_AFTER: Duration = Duration::from_millis(200);
 /// Every so many writes one is too large to lie in the metadata.
 const LARGE_EVERY: u64 = 25;
 
@@ -71,7 +71,7 @@ impl Life {
             let runtime = runtime();
             let options = Options {
                 gc_every,
-                reform_after: REFORM_AFTER,
+                recover_after: RECOVER_AFTER,
                 ..Options::new(directories.to_vec())
             };
             let opened = runtime.block_on(Engine::open(options));

@@ -51,7 +51,7 @@ pub(super) fn give_birth(
         birth: env.random(),
         birth_disks: u32::try_from(dirs.len()).expect("the configuration bounds directories"),
         generation: 0,
-        epoch: 0,
+        incarnation: 0,
         born: false,
     });
     for (dir, looked) in dirs.iter().zip(looks) {

@@ -78,7 +78,7 @@ fn encode(identity: &Identity) -> [u8; LEN] {
     bytes[60..76].copy_from_slice(&identity.birth);
     bytes[76..80].copy_from_slice(&identity.birth_disks.to_le_bytes());
     bytes[80..88].copy_from_slice(&identity.generation.to_le_bytes());
-    bytes[88..96].copy_from_slice(&identity.epoch.to_le_bytes());
+    bytes[88..96].copy_from_slice(&identity.incarnation.to_le_bytes());
     let checksum = xxh3_64(&bytes[..96]);
     bytes[96..].copy_from_slice(&checksum.to_le_bytes());
     bytes
@@ -99,7 +99,7 @@ pub(super) fn decode(bytes: &[u8]) -> Option<Identity> {
         birth: array16(60),
         birth_disks: u32::from_le_bytes(bytes[76..80].try_into().expect("4 bytes")),
         generation: number(80),
-        epoch: number(88),
+        incarnation: number(88),
         born: short(10) & BORN != 0,
     })
 }

@@ -36,8 +36,8 @@ pub struct Identity {
     pub birth_disks: u32,
     /// Counts how often the disk was made anew under its id.
     pub generation: u64,
-    /// Counts the store's reforms: a disk of a lower one comes back as an empty one.
-    pub epoch: u64,
+    /// Counts the store's recoveries: a disk of a lower one comes back as an empty one.
+    pub incarnation: u64,
     pub born: bool,
 }
 

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use futures_util::future::BoxFuture;
 
 use crate::engine::Engine;
-use crate::meta::view::{DataKind, Part, View};
+use crate::meta::view::{DataKind, PartEntry, View};
 use crate::raft::epochs::EpochGuard;
 use crate::shards::Shards;
 use drystone_store::error::{Error, Refusal, Result};
@@ -63,7 +63,7 @@ enum Content {
 }
 
 struct PartContent {
-    part: Part,
+    part: PartEntry,
     content: Content,
 }
 
@@ -280,7 +280,7 @@ mod tests {
     /// The largest object there can be: 10,000 parts of 5 GiB, 48.8 TiB.
     fn largest() -> Content {
         let parts = (1..=PART_NUMBER_MAX).map(|number| PartContent {
-            part: Part {
+            part: PartEntry {
                 number,
                 offset: u64::from(number - 1) * PART_SIZE_MAX_BYTES,
                 size: PART_SIZE_MAX_BYTES,

@@ -12,7 +12,7 @@
 use bytes::{Bytes, BytesMut};
 
 use crate::engine::Engine;
-use crate::meta::command::{Change, NewData, Place, Reply};
+use crate::meta::command::{Change, Location, NewData, Reply};
 use crate::raft::epochs::EpochGuard;
 use drystone_store::error::{Error, Refusal, Result};
 use drystone_store::shard_set::ShardPlace;
@@ -85,21 +85,21 @@ impl Engine {
         self.room_for_metadata().await?;
         let write_id = self.env.write_id();
         let start = read_start(body).await?;
-        let (size, place) = match start {
-            Start::Whole(bytes) => (bytes.len() as u64, Place::Inline(bytes.to_vec())),
+        let (size, location) = match start {
+            Start::Whole(bytes) => (bytes.len() as u64, Location::Inline(bytes.to_vec())),
             Start::More(bytes) => {
                 let (size, set) = self
                     .shards
                     .write(write_id, epoch.epoch(), bucket, class, bytes, body)
                     .await?;
-                (size, Place::Shards(set))
+                (size, Location::Shards(set))
             }
         };
         Ok((
             NewData {
                 write_id,
                 size,
-                place,
+                location,
             },
             body.digest(),
         ))
@@ -118,7 +118,7 @@ impl Engine {
         let healer = self.healer.clone();
         let commit = tokio::spawn(async move {
             let answer = objects.propose(command).await;
-            if let Place::Shards(set) = &data.place {
+            if let Location::Shards(set) = &data.location {
                 match &answer {
                     Ok(_) => {
                         shards.confirm(data.write_id, set);

@@ -1,9 +1,9 @@
-//! Values of every table: versioned records.
+//! The values of every table: versioned records.
 //!
-//! A value is one byte, the record's version, and then its fields as `postcard` writes them. A
-//! record that changes keeps its old shape as a type of its own, named as its `Previous`, with a
-//! `From` to the new one: so any older row decodes through the chain, and the compiler holds it.
-//! The tests pin the bytes. FORMAT.md gives the fields.
+//! A value is one byte, the record's version, followed by its fields as `postcard` encodes them. If
+//! a record changes, its old shape stays as a type of its own, the new type's `Previous`, with a
+//! `From` to the new type. So any older row decodes through the chain, which the compiler checks.
+//! Tests pin the bytes. FORMAT.md lists the fields.
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -17,7 +17,7 @@ use drystone_store::types::{
     Versioning, WriteId,
 };
 
-/// The bytes are no record that this program knows.
+/// The reason why bytes are not a record that this program knows.
 #[derive(Debug, thiserror::Error)]
 pub enum Undecodable {
     #[error("record is empty")]
@@ -28,10 +28,11 @@ pub enum Undecodable {
     Malformed,
 }
 
+/// A value with a version.
 pub trait Record: Serialize + DeserializeOwned {
-    /// Never used for another shape of this record.
+    /// The version of this shape. It is never used for another shape of the record.
     const VERSION: u8;
-    /// The shape with the next lower version; [`First`] for the first one.
+    /// The shape with the next lower version; [`First`] for the first shape.
     type Previous: Record + Into<Self>;
 
     fn encode(&self) -> Vec<u8> {
@@ -56,7 +57,7 @@ pub trait Record: Serialize + DeserializeOwned {
     }
 }
 
-/// What comes before the first version of a record: nothing.
+/// The predecessor of a record's first version. It has no values.
 #[derive(Debug, Serialize, Deserialize)]
 pub enum First {}
 
@@ -107,8 +108,8 @@ first_version!(
     FinishedRow,
     GarbageRow,
     HealRow,
-    NarrowRow,
-    ExpelledRow,
+    UndersizedRow,
+    RemovedDisksRow,
     DiskRow,
     UpkeepRow,
     ScrubRow,
@@ -121,10 +122,11 @@ pub struct EpochsRow {
     pub floor: Epoch,
 }
 
-/// What a command was answered.
+/// The answer to a command.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AnswerRow(pub Outcome);
 
+/// The next ids to be given.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CountersRow {
     pub next_bucket: BucketId,
@@ -132,7 +134,7 @@ pub struct CountersRow {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum NameState {
-    /// Taken; its bucket may not be there yet.
+    /// The name is reserved; its bucket may not exist yet.
     Creating,
     Active,
 }
@@ -158,28 +160,29 @@ pub struct BucketRow {
     pub location: String,
     pub versioning: Versioning,
     pub quota: Quota,
-    /// Being deleted: for everyone but its deletion it is gone.
+    /// The bucket is being deleted. Only its deletion still sees it.
     pub sealed: bool,
 }
 
-/// A disk of the store, or one that was.
+/// A disk that is or was part of the store.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DiskRow {
-    /// Where it was seen last.
+    /// The directory in which it was last.
     pub directory: String,
-    pub standing: Standing,
-    /// When it came to stand so.
+    pub availability: Availability,
+    /// The time of the last change of `availability`.
     pub since: Timestamp,
     pub replaced_by: Option<DiskId>,
 }
 
+/// The availability of a disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Standing {
+pub enum Availability {
     Up,
-    /// It may come back.
-    Away,
+    /// It does not answer, and may come back.
+    Offline,
     /// It never comes back; its id is never used again.
-    Gone,
+    Removed,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -192,16 +195,16 @@ pub struct ScrubRow(pub ScrubState);
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SettingRow(pub Vec<u8>);
 
-/// How much is in a bucket.
+/// The usage of a bucket.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UsageRow {
-    /// Versions that are objects.
+    /// The number of versions that are objects.
     pub objects: u64,
     pub markers: u64,
     pub uploads: u64,
-    /// Sizes of all objects; bytes that versions share count for each.
+    /// The total size of all objects. Bytes that versions share count for each of them.
     pub bytes: u64,
-    /// Sizes of the parts of uploads.
+    /// The total size of the parts of uploads.
     pub part_bytes: u64,
 }
 
@@ -223,7 +226,7 @@ impl From<UsageRow> for Usage {
     }
 }
 
-/// A bucket holds more than its soft quota.
+/// A bucket that holds more than its soft quota.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OverQuotaRow {
     pub since: Timestamp,
@@ -266,7 +269,7 @@ impl VersionRow {
     }
 }
 
-/// What a listing shows of the newest version of a key.
+/// The newest version of a key, as listings show it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CurrentRow {
     pub order: Order,
@@ -279,7 +282,7 @@ pub struct CurrentRow {
 }
 
 impl CurrentRow {
-    /// `None` for a marker, which has no current row.
+    /// Makes the row of a version; `None` for a marker, which has no current row.
     pub fn of(order: Order, version: &VersionRow) -> Option<CurrentRow> {
         let object = version.object.as_ref()?;
         Some(CurrentRow {
@@ -309,13 +312,13 @@ impl CurrentRow {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OrderRow(pub Order);
 
-/// The bytes of a write id: where they are and how many rows name them.
+/// The bytes of a write id: their location and the number of rows that name them.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DataRow {
     pub bucket: BucketId,
-    /// The epoch its write began in.
+    /// The epoch in which its write began.
     pub epoch: Epoch,
-    /// Versions, uploaded parts and entries of part lists that name it; never 0.
+    /// The number of versions, uploaded parts and entries of part lists that name it; never 0.
     pub refs: u64,
     pub size: u64,
     pub kind: DataKind,
@@ -364,7 +367,7 @@ impl UploadRow {
     }
 }
 
-/// Where an upload's row is.
+/// The location of an upload's row.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UploadAt {
     pub bucket: BucketId,
@@ -382,12 +385,12 @@ pub struct UploadPartRow {
     pub crc64nvme: Option<u64>,
 }
 
-/// What a finished upload became, for whoever asks to finish it again.
+/// The outcome of a finished upload, for repeated requests to finish it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FinishedRow {
     pub bucket: BucketId,
     pub key: String,
-    /// The parts it was made of.
+    /// The numbers of its parts.
     pub numbers: Vec<u16>,
     pub reply: Reply,
 }
@@ -417,40 +420,42 @@ impl GarbageShard {
     }
 }
 
-/// A shard that has to be made anew.
+/// A shard that may have to be rebuilt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HealRow {
     pub bucket: BucketId,
     pub since: Timestamp,
 }
 
-/// A write in a narrower geometry than its class's, to be coded again.
+/// A write with fewer shards than its class, to be re-encoded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct NarrowRow {
+pub struct UndersizedRow {
     pub since: Timestamp,
 }
 
-/// The disks that never come back.
+/// The removed disks.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ExpelledRow(pub Vec<ExpelledDisk>);
+pub struct RemovedDisksRow(pub Vec<RemovedDisk>);
 
+/// A disk that never comes back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ExpelledDisk {
+pub struct RemovedDisk {
     pub disk: DiskId,
-    /// How far the data rows have been looked at for shards on it.
-    pub looked: Looked,
+    pub progress: QueueProgress,
 }
 
+/// The progress of queueing a removed disk's shards for heal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Looked {
-    Nowhere,
+pub enum QueueProgress {
+    NotStarted,
+    /// All data rows up to this one were checked.
     UpTo(WriteId),
-    Everywhere,
+    Complete,
 }
 
-impl ExpelledRow {
+impl RemovedDisksRow {
     pub fn has(&self, disk: DiskId) -> bool {
-        self.0.iter().any(|expelled| expelled.disk == disk)
+        self.0.iter().any(|removed| removed.disk == disk)
     }
 }
 

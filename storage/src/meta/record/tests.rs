@@ -57,7 +57,7 @@ fn attributes() -> Attributes {
     }
 }
 
-/// These bytes are on disks. Should one of these lines fail, the record needs a new version.
+/// These bytes are on disks. If one of these lines fails, the record needs a new version.
 #[test]
 fn version_1_records_are_encoded_as_ever() {
     pinned(
@@ -270,7 +270,7 @@ fn version_1_records_of_upkeep_are_encoded_as_ever() {
     pinned(
         &DiskRow {
             directory: "/d".into(),
-            standing: Standing::Gone,
+            availability: Availability::Removed,
             since: MODIFIED,
             replaced_by: Some(DiskId([0xdd; 16])),
         },
@@ -293,16 +293,16 @@ fn version_1_records_of_upkeep_are_encoded_as_ever() {
         }),
         "010301aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaac020100",
     );
-    pinned(&NarrowRow { since: MODIFIED }, "0103");
-    let expelled = |looked| ExpelledDisk {
+    pinned(&UndersizedRow { since: MODIFIED }, "0103");
+    let removed = |progress| RemovedDisk {
         disk: DiskId([0xdd; 16]),
-        looked,
+        progress,
     };
     pinned(
-        &ExpelledRow(vec![
-            expelled(Looked::Nowhere),
-            expelled(Looked::UpTo(WRITE)),
-            expelled(Looked::Everywhere),
+        &RemovedDisksRow(vec![
+            removed(QueueProgress::NotStarted),
+            removed(QueueProgress::UpTo(WRITE)),
+            removed(QueueProgress::Complete),
         ]),
         "0103dddddddddddddddddddddddddddddddd00\
          dddddddddddddddddddddddddddddddd01aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\

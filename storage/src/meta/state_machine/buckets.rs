@@ -1,6 +1,6 @@
 //! Accounts, bucket names, and buckets from their creation to their deletion.
 
-use super::{Reply, Rows, Step};
+use super::{Execution, Reply, Rows};
 use crate::meta::keys;
 use crate::meta::record::{
     AccountRow, BucketRow, CountersRow, NameRow, NameState, SettingRow, UploadRow, UsageRow,
@@ -10,7 +10,7 @@ use crate::meta::txn::decode;
 use drystone_store::error::{Refusal, Result};
 use drystone_store::types::{Account, AccountId, BucketId, BucketSetting, Quota, Versioning};
 
-impl Step<'_> {
+impl Execution<'_> {
     pub(super) fn put_account(&mut self, account: &Account) -> Result<Reply> {
         let row = AccountRow {
             canonical_id: account.canonical_id.clone(),
@@ -20,8 +20,8 @@ impl Step<'_> {
         Ok(Reply::Done)
     }
 
-    /// A name that its owner has begun to create is given again with the same id: so a creation
-    /// cut short is finished by whoever asks for it next.
+    /// Reserves a name. If its owner has begun to create it before, it gets the same id again, so a
+    /// creation that was interrupted is finished by the next request for it.
     pub(super) fn reserve_bucket(&mut self, name: &str, owner: &AccountId) -> Result<Reply> {
         let key = self.keys.name(name);
         match self.txn.row::<NameRow>(&key)? {
@@ -65,8 +65,8 @@ impl Step<'_> {
         Ok(Reply::Done)
     }
 
-    /// Repeated, it finds the bucket and leaves it as it is. After its deletion has begun, it
-    /// comes too late.
+    /// Creates a bucket. Repeated, it leaves the bucket as it is. After the bucket's deletion has
+    /// begun, it is refused.
     pub(super) fn create_bucket(
         &mut self,
         id: BucketId,
@@ -111,8 +111,8 @@ impl Step<'_> {
         Ok(Reply::Done)
     }
 
-    /// Removes up to `max` versions and uploads of a sealed bucket, and with the last one the rows
-    /// of the bucket itself.
+    /// Removes at most `max` versions and uploads of a sealed bucket, and with the last one the
+    /// rows of the bucket itself.
     pub(super) fn empty_bucket(&mut self, id: BucketId, max: usize) -> Result<Reply> {
         let bucket: Option<BucketRow> = self.txn.row(&self.keys.bucket(id))?;
         let Some(bucket) = bucket else {
@@ -149,7 +149,7 @@ impl Step<'_> {
     pub(super) fn set_versioning(&mut self, id: BucketId, to: Versioning) -> Result<Reply> {
         let mut row = self.txn.live_bucket(id)?;
         if to == Versioning::Off && row.versioning != Versioning::Off {
-            // S3 knows no way back, and a bucket that is off must hold nothing but null versions.
+            // S3 has no way back, and a bucket that is off must hold nothing but null versions.
             return Err(Refusal::Conflict.into());
         }
         row.versioning = to;
@@ -176,7 +176,7 @@ impl Step<'_> {
         Ok(self.txn.row(&self.keys.usage(id))?.unwrap_or_default())
     }
 
-    /// Changes what the bucket's usage row counts.
+    /// Changes the counts in the bucket's usage row.
     pub(super) fn count(&mut self, id: BucketId, change: impl FnOnce(&mut UsageRow)) -> Result<()> {
         let mut usage = self.usage(id)?;
         change(&mut usage);

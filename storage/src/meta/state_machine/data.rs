@@ -1,37 +1,37 @@
 //! Data rows and their reference counts.
 //!
-//! A write id's row comes with its first reference and goes with its last, in the batch that
-//! changes the row that refers to it.
+//! A write id's row is written with its first reference and deleted with its last, in the batch
+//! that changes the row with the reference.
 
-use super::{Rows, Step};
-use crate::meta::command::{NewData, Place};
+use super::{Execution, Rows};
+use crate::meta::command::{Location, NewData};
 use crate::meta::keys;
 use crate::meta::record::{
-    DataKind, DataRow, GarbageRow, GarbageShard, NarrowRow, OffsetRow, PartRow,
+    DataKind, DataRow, GarbageRow, GarbageShard, OffsetRow, PartRow, UndersizedRow,
 };
 use crate::meta::txn::decode;
 use drystone_store::error::{Refusal, Result};
 use drystone_store::shard_set::ShardSet;
 use drystone_store::types::{BucketId, WriteId};
 
-impl<'a> Step<'a> {
-    /// The row of newly written bytes, with one reference.
+impl<'a> Execution<'a> {
+    /// Adds the row of newly written bytes, with one reference.
     pub(super) fn add_data(&mut self, bucket: BucketId, data: &'a NewData) -> Result<()> {
         if self.txn.data_row(data.write_id)?.is_some() {
             // A write id is used once: these bytes were committed by another command.
             return Err(Refusal::Conflict.into());
         }
-        let kind = match &data.place {
-            Place::Inline(value) => {
+        let kind = match &data.location {
+            Location::Inline(value) => {
                 self.txn.put_value(data.write_id, value);
                 DataKind::Inline
             }
-            Place::Shards(shards) => {
-                self.owe_missing(bucket, data.write_id, shards)?;
+            Location::Shards(shards) => {
+                self.queue_missing(bucket, data.write_id, shards)?;
                 if shards.narrow {
                     let since = self.time;
-                    let row = self.keys.narrow(data.write_id);
-                    self.txn.put(row, &NarrowRow { since });
+                    let row = self.keys.undersized(data.write_id);
+                    self.txn.put(row, &UndersizedRow { since });
                 }
                 DataKind::Shards(shards.clone())
             }
@@ -51,18 +51,18 @@ impl<'a> Step<'a> {
         self.txn.put(self.keys.data(id), &row);
     }
 
-    /// What was not written, and what was, but on a disk that has been expelled meanwhile.
-    fn owe_missing(&mut self, bucket: BucketId, id: WriteId, shards: &ShardSet) -> Result<()> {
-        let expelled = self.expelled()?;
+    /// Queues shards for heal that were not written, or whose disk was removed meanwhile.
+    fn queue_missing(&mut self, bucket: BucketId, id: WriteId, shards: &ShardSet) -> Result<()> {
+        let removed = self.removed_disks()?;
         for (rank, shard) in (0..).zip(&shards.shards) {
-            if shard.missing || expelled.has(shard.disk) {
-                self.owe(bucket, id, rank)?;
+            if shard.missing || removed.has(shard.disk) {
+                self.queue_shard(bucket, id, rank)?;
             }
         }
         Ok(())
     }
 
-    /// One more reference to bytes of the same bucket.
+    /// Adds a reference to bytes of the same bucket.
     pub(super) fn retain(&mut self, bucket: BucketId, id: WriteId) -> Result<()> {
         let row = self.txn.data_row(id)?;
         let Some(mut row) = row.filter(|row| row.bucket == bucket) else {
@@ -73,11 +73,11 @@ impl<'a> Step<'a> {
         Ok(())
     }
 
-    /// One reference less. The bytes of the last one go: an inline value at once, shards into
-    /// `garbage` of the epoch that now is, since a reader may have begun in it.
+    /// Removes a reference. With the last one the bytes go: an inline value at once, shards to
+    /// `garbage` under the current epoch, because a reader may have begun in it.
     pub(super) fn release(&mut self, id: WriteId) -> Result<()> {
         let key = self.keys.data(id);
-        let mut row: DataRow = self.txn.owed(&key)?;
+        let mut row: DataRow = self.txn.existing_row(&key)?;
         if row.refs > 1 {
             row.refs -= 1;
             self.txn.put(key, &row);
@@ -87,7 +87,7 @@ impl<'a> Step<'a> {
         match row.kind {
             DataKind::Inline => self.txn.delete_value(id),
             DataKind::Shards(shards) => {
-                self.settle_write(id, &shards)?;
+                self.unqueue_write(id, &shards)?;
                 self.discard_shards(row.bucket, id, GarbageShard::all_of(&shards))?;
             }
             DataKind::Parts { .. } => self.release_parts(id)?,
@@ -95,7 +95,7 @@ impl<'a> Step<'a> {
         Ok(())
     }
 
-    /// Shards that lost their name, beside those of this write that did so before in this epoch.
+    /// Adds shards that lost their name to `garbage`, beside those of the same write in this epoch.
     pub(super) fn discard_shards(
         &mut self,
         bucket: BucketId,
@@ -124,7 +124,8 @@ impl<'a> Step<'a> {
         Ok(())
     }
 
-    /// An entry of a part list; the reference to the part's bytes is the caller's to hand over.
+    /// Adds an entry to a part list. It takes over a reference to the part's bytes, which the
+    /// caller must have.
     pub(super) fn put_part_row(&mut self, list: WriteId, offset: u64, number: u16, row: &PartRow) {
         self.txn.put(self.keys.part(list, offset, number), row);
         self.txn

@@ -1,26 +1,26 @@
-//! The disks of the store and how it keeps itself up: rows of group 0.
+//! The disks of the store and the settings of its upkeep: rows of group 0.
 //!
-//! A disk is up, away or gone. What is gone stays gone: its shards are made anew elsewhere, so one
-//! that came back under its old id would bring back what was deleted meanwhile.
+//! A disk is up, offline or removed. A removed disk stays removed: its shards are rebuilt
+//! elsewhere, and if it came back under its old id it would bring back deleted shards.
 
-use super::{Reply, Rows, Step};
+use super::{Execution, Reply, Rows};
 use crate::meta::command::UpkeepSettings;
-use crate::meta::record::{DiskRow, Standing, UpkeepRow};
+use crate::meta::record::{Availability, DiskRow, UpkeepRow};
 use drystone_store::error::{Refusal, Result};
 use drystone_store::types::DiskId;
 
-impl Step<'_> {
+impl Execution<'_> {
     pub(super) fn register_disks(&mut self, disks: &[(DiskId, String)]) -> Result<Reply> {
         for (disk, directory) in disks {
             let row: Option<DiskRow> = self.txn.row(&self.keys.disk(*disk))?;
             let since = match row {
-                Some(row) if row.standing == Standing::Gone => continue,
-                Some(row) if row.standing == Standing::Up => row.since,
+                Some(row) if row.availability == Availability::Removed => continue,
+                Some(row) if row.availability == Availability::Up => row.since,
                 Some(_) | None => self.time,
             };
             let row = DiskRow {
                 directory: directory.clone(),
-                standing: Standing::Up,
+                availability: Availability::Up,
                 since,
                 replaced_by: None,
             };
@@ -29,17 +29,18 @@ impl Step<'_> {
         Ok(Reply::Done)
     }
 
-    pub(super) fn mark_away(&mut self, disk: DiskId) -> Result<Reply> {
+    pub(super) fn mark_offline(&mut self, disk: DiskId) -> Result<Reply> {
         let row: Option<DiskRow> = self.txn.row(&self.keys.disk(disk))?;
-        if let Some(mut row) = row.filter(|row| row.standing == Standing::Up) {
-            row.standing = Standing::Away;
+        if let Some(mut row) = row.filter(|row| row.availability == Availability::Up) {
+            row.availability = Availability::Offline;
             row.since = self.time;
             self.txn.put(self.keys.disk(disk), &row);
         }
         Ok(Reply::Done)
     }
 
-    /// Asked again with the same disks, by an operator who got no answer, it finds itself done.
+    /// Replaces a disk. Repeated with the same disks, by an operator who got no answer, it succeeds
+    /// without a change.
     pub(super) fn replace_disk(
         &mut self,
         old: DiskId,
@@ -57,14 +58,14 @@ impl Step<'_> {
             }
             let joined = DiskRow {
                 directory: directory.clone(),
-                standing: Standing::Up,
+                availability: Availability::Up,
                 since: self.time,
                 replaced_by: None,
             };
             self.txn.put(self.keys.disk(*disk), &joined);
         }
-        if row.standing != Standing::Gone {
-            row.standing = Standing::Gone;
+        if row.availability != Availability::Removed {
+            row.availability = Availability::Removed;
             row.since = self.time;
         }
         row.replaced_by = new_id.or(row.replaced_by);

@@ -1,13 +1,13 @@
-//! Applies commands: deterministic, one batch each.
+//! Applies commands: deterministically, one batch each.
 //!
 //! A [`State`] is the tables of one replica in one disk's RocksDB. It decides each committed
-//! command from its own rows and what the command carries, and from nothing else: no clock, no
-//! randomness, no other I/O. So every replica comes to the same rows and the same answer.
+//! command from its own rows and the command alone: no clock, no randomness, no other I/O. So every
+//! replica comes to the same rows and the same answer.
 //!
-//! It promises that a command that was answered is answered alike when it comes again, until the
-//! floor passes the command's epoch, and that a refused command changes nothing. An error is this
-//! replica's alone (its disk failed, or a row is not what this program wrote): the replica must not
-//! go on, or it would differ from the others; they answer.
+//! A repeated command gets the same answer as the first time, until the floor passes its epoch. A
+//! refused command changes nothing. An error concerns this replica alone (its disk failed, or a row
+//! is not what this program wrote): the replica must not go on, because it would differ from the
+//! others. They answer instead.
 
 mod buckets;
 mod data;
@@ -43,39 +43,39 @@ impl State {
         State { db, keys: Keys(id) }
     }
 
-    /// Decides `command` and writes what follows in one batch, together with the row `applied`,
-    /// by which the Raft layer knows how far the log is applied.
+    /// Decides `command` and writes all changes in one batch, together with the row `applied`, in
+    /// which the Raft layer keeps the last applied entry.
     ///
-    /// Called by one caller at a time, with rising log indices.
+    /// Must be called by one caller at a time, with rising log indices.
     pub fn apply(&self, log_index: u64, command: &Command, applied: &[u8]) -> Result<Outcome> {
-        let mut step = Step::new(&self.db, self.keys, log_index, command)?;
-        let outcome = step.decide(command)?;
-        step.txn.commit(applied)?;
+        let mut execution = Execution::new(&self.db, self.keys, log_index, command)?;
+        let outcome = execution.decide(command)?;
+        execution.txn.commit(applied)?;
         Ok(outcome)
     }
 
-    /// What is there now, unchanged while the view lives.
+    /// Returns a view of the tables as they are now. It does not change.
     pub fn view(&self) -> View<'_> {
         View::new(&self.db, self.keys)
     }
 }
 
-/// One command on its way.
-struct Step<'a> {
+/// The execution of one command.
+struct Execution<'a> {
     txn: Txn<'a>,
     keys: Keys,
     log_index: u64,
     time: Timestamp,
-    /// The command's.
+    /// The command's epoch.
     epoch: Epoch,
-    /// The group's.
+    /// The group's epoch and floor.
     epochs: EpochsRow,
 }
 
-impl<'a> Step<'a> {
-    fn new(db: &'a Db, keys: Keys, log_index: u64, command: &Command) -> Result<Step<'a>> {
+impl<'a> Execution<'a> {
+    fn new(db: &'a Db, keys: Keys, log_index: u64, command: &Command) -> Result<Execution<'a>> {
         let txn = Txn::new(db, keys);
-        Ok(Step {
+        Ok(Execution {
             keys,
             log_index,
             time: command.time,
@@ -85,12 +85,12 @@ impl<'a> Step<'a> {
         })
     }
 
-    /// The order of the `sub`-th version that this command makes.
+    /// Returns the order of the `sub`-th version that this command makes.
     fn order(&self, sub: u16) -> Order {
         Order::new(self.log_index, sub)
     }
 
-    /// The answer, with all changes in `txn`.
+    /// Decides the command. All changes are in `txn`.
     fn decide(&mut self, command: &'a Command) -> Result<Outcome> {
         if let Some(done) = self.upkeep(&command.change) {
             return done.map(Ok);
@@ -114,8 +114,8 @@ impl<'a> Step<'a> {
         Ok(outcome)
     }
 
-    /// What a group does for itself is not answered from memory and not held to the floor: it
-    /// can be done again, and only so can the floor move on.
+    /// Carries out a command of the group's own upkeep. Such commands can be repeated, so their
+    /// answers are not kept. They are not refused below the floor, or the floor could not rise.
     fn upkeep(&mut self, change: &Change) -> Option<Result<Reply>> {
         match change {
             Change::RaiseEpoch { to } => Some(self.raise_epoch(*to)),
@@ -123,7 +123,7 @@ impl<'a> Step<'a> {
             Change::ForgetGarbage { entries } => Some(self.forget_garbage(entries)),
             Change::QueueHeal { entries } => Some(self.queue_heal(entries)),
             Change::SettleHeals { entries } => Some(self.settle_heals(entries)),
-            Change::ExpelDisk { disk } => Some(self.expel_disk(*disk)),
+            Change::RemoveDisk { disk } => Some(self.remove_disk(*disk)),
             Change::QueueDisk { disk, max } => Some(self.queue_disk(*disk, *max as usize)),
             Change::NoteScrub(state) => Some(self.note_scrub(*state)),
             _ => None,
@@ -144,7 +144,7 @@ impl<'a> Step<'a> {
             Change::ActivateBucket { name, id } => self.activate_bucket(name, *id),
             Change::ReleaseBucket { name, id } => self.release_bucket(name, *id),
             Change::RegisterDisks { disks } => self.register_disks(disks),
-            Change::MarkAway { disk } => self.mark_away(*disk),
+            Change::MarkOffline { disk } => self.mark_offline(*disk),
             Change::ReplaceDisk { old, new } => self.replace_disk(*old, new.as_ref()),
             Change::SetUpkeep(settings) => self.set_upkeep(*settings),
             Change::CreateBucket {
@@ -189,13 +189,13 @@ impl<'a> Step<'a> {
                 upload,
             } => self.abort_upload(*bucket, key, *upload),
             Change::SwapShard(swap) => self.swap_shard(swap),
-            Change::RecodeData(recode) => self.recode_data(recode),
+            Change::ReencodeData(reencoding) => self.reencode_data(reencoding),
             Change::RaiseEpoch { .. }
             | Change::RaiseFloor { .. }
             | Change::ForgetGarbage { .. }
             | Change::QueueHeal { .. }
             | Change::SettleHeals { .. }
-            | Change::ExpelDisk { .. }
+            | Change::RemoveDisk { .. }
             | Change::QueueDisk { .. }
             | Change::NoteScrub(_) => unreachable!("done by upkeep"),
         }

@@ -1,17 +1,17 @@
 //! Quotas of buckets.
 //!
-//! A change is carried out first and held to the quota after: what the bucket's usage has become is
-//! compared with what it was. So nothing is counted twice or foreseen wrongly, whatever the change
-//! replaces or lets go. What is refused leaves nothing, as any refusal.
+//! A change is carried out first. Then the bucket's usage is compared with what it was before and
+//! with the quota. So nothing is counted twice or predicted wrongly, whatever the change replaces
+//! or removes. A refused change leaves nothing behind, like any refused command.
 
-use super::{Reply, Rows, Step};
+use super::{Execution, Reply, Rows};
 use crate::meta::command::Change;
 use crate::meta::record::{BucketRow, OverQuotaRow};
 use drystone_store::error::Result;
 use drystone_store::types::{BucketId, Quota, QuotaChange};
 
-impl<'a> Step<'a> {
-    /// Carries out what may change the usage of `bucket`.
+impl<'a> Execution<'a> {
+    /// Carries out a change that may affect the usage of `bucket`.
     pub(super) fn within_quota(&mut self, bucket: BucketId, change: &'a Change) -> Result<Reply> {
         let row: Option<BucketRow> = self.txn.row(&self.keys.bucket(bucket))?;
         let quota = row.map(|row| row.quota).unwrap_or_default();
@@ -26,7 +26,7 @@ impl<'a> Step<'a> {
         Ok(reply)
     }
 
-    /// A limit below what is there stops growth alone.
+    /// Sets a bucket's quota. A limit below the current usage only stops growth.
     pub(super) fn set_quota(&mut self, bucket: BucketId, change: QuotaChange) -> Result<Reply> {
         let mut row = self.txn.live_bucket(bucket)?;
         row.quota = row.quota.changed(change);

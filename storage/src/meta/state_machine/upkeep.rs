@@ -1,10 +1,10 @@
-//! What a group does for itself: epochs and garbage. Each can be done again.
+//! A group's own upkeep: epochs and garbage. Each command can be repeated.
 
-use super::{Reply, Step};
+use super::{Execution, Reply};
 use drystone_store::error::Result;
 use drystone_store::types::{Epoch, WriteId};
 
-impl Step<'_> {
+impl Execution<'_> {
     pub(super) fn raise_epoch(&mut self, to: Epoch) -> Result<Reply> {
         if to > self.epochs.epoch {
             self.epochs.epoch = to;
@@ -13,7 +13,8 @@ impl Step<'_> {
         self.epochs_now()
     }
 
-    /// Nobody can repeat a command of an epoch below the floor, so what was answered is forgotten.
+    /// Removes the answers of epochs below the new floor, as their commands cannot be repeated any
+    /// more.
     pub(super) fn raise_floor(&mut self, to: Epoch) -> Result<Reply> {
         if to > self.epochs.floor && to <= self.epochs.epoch {
             self.epochs.floor = to;

@@ -1,6 +1,6 @@
-//! Multipart uploads: begun, given parts, finished or aborted.
+//! Multipart uploads, from their creation to their completion or abort.
 
-use super::{Reply, Rows, Step};
+use super::{Execution, Reply, Rows};
 use crate::meta::command::{Change, ChosenPart};
 use crate::meta::keys;
 use crate::meta::record::{
@@ -13,7 +13,7 @@ use drystone_store::types::{
     Attributes, BucketId, ChecksumAlgorithm, ChecksumType, ETag, Order, UploadId, WriteId,
 };
 
-impl<'a> Step<'a> {
+impl<'a> Execution<'a> {
     pub(super) fn create_upload(
         &mut self,
         bucket: BucketId,
@@ -106,13 +106,15 @@ impl<'a> Step<'a> {
         };
         let UploadRow {
             attributes,
-            checksum: wanted,
+            checksum: expected,
             ..
-        } = self.txn.owed(&self.keys.upload(*bucket, key, at.order))?;
+        } = self
+            .txn
+            .existing_row(&self.keys.upload(*bucket, key, at.order))?;
         let chosen = self.chosen_parts(*upload, parts)?;
         self.check(*bucket, key, condition)?;
 
-        let size = self.put_part_list(upload.0, wanted, chosen);
+        let size = self.put_part_list(upload.0, expected, chosen);
         let count = numbers.len() as u32;
         self.put_data(upload.0, *bucket, size, DataKind::Parts { count });
         self.drop_upload(*bucket, key, at.order, *upload, &numbers)?;
@@ -135,26 +137,26 @@ impl<'a> Step<'a> {
         Ok(reply)
     }
 
-    /// The same answer for who asks again with the same parts.
+    /// Returns the earlier answer if the upload was completed with the same parts.
     fn completed_before(
         &self,
         bucket: BucketId,
         key: &str,
         upload: UploadId,
         parts: &[u16],
-        wanted: ETag,
+        expected: ETag,
     ) -> Result<Reply> {
         match self.txn.finished_row(bucket, key, upload)? {
             Some(FinishedRow {
                 numbers,
                 reply: reply @ Reply::Written { etag, .. },
                 ..
-            }) if numbers == parts && etag == wanted => Ok(reply),
+            }) if numbers == parts && etag == expected => Ok(reply),
             _ => Err(Refusal::NoSuchUpload.into()),
         }
     }
 
-    /// The rows of the parts named, if each still is what the proposer saw.
+    /// Returns the rows of the chosen parts, if each is still the one that the proposer saw.
     fn chosen_parts(
         &self,
         upload: UploadId,
@@ -180,12 +182,12 @@ impl<'a> Step<'a> {
         }
     }
 
-    /// Writes the list and gives the size of it all. The parts' references pass from the upload
-    /// to the list, so their counts stay.
+    /// Writes the part list and returns the object's size. The references to the parts' bytes pass
+    /// from the upload to the list, so their counts stay.
     fn put_part_list(
         &mut self,
         list: WriteId,
-        wanted: Option<(ChecksumAlgorithm, ChecksumType)>,
+        expected: Option<(ChecksumAlgorithm, ChecksumType)>,
         chosen: Vec<(u16, UploadPartRow)>,
     ) -> u64 {
         let mut offset = 0;
@@ -194,7 +196,7 @@ impl<'a> Step<'a> {
                 write_id: part.write_id,
                 size: part.size,
                 etag: part.etag,
-                checksum: in_object(wanted, part.checksum.as_ref(), part.crc64nvme),
+                checksum: in_object(expected, part.checksum.as_ref(), part.crc64nvme),
             };
             self.put_part_row(list, offset, number, &row);
             offset += row.size;
@@ -214,8 +216,8 @@ impl<'a> Step<'a> {
         Ok(Reply::Done)
     }
 
-    /// Removes an upload's rows, and the bytes of its parts but those of the `kept` numbers, which
-    /// are ascending.
+    /// Removes an upload's rows, and the bytes of its parts except those with the `kept` numbers,
+    /// which must be ascending.
     pub(super) fn drop_upload(
         &mut self,
         bucket: BucketId,

@@ -1,9 +1,9 @@
-//! Versions and delete markers: what a key has been and is.
+//! Versions and delete markers: the values that a key has and had.
 //!
-//! A new version is always its key's newest, since its order comes from the log. Only removing one
-//! can make an older version the newest; it becomes current in the same batch.
+//! A new version is always its key's newest, because its order comes from the log. Only removing a
+//! version can make an older one the newest; it becomes current in the same batch.
 
-use super::{Reply, Rows, Step};
+use super::{Execution, Reply, Rows};
 use crate::meta::command::{Change, DeleteKey};
 use crate::meta::record::{BucketRow, CurrentRow, ObjectRow, OrderRow, VersionRow};
 use drystone_store::error::{Error, Precondition, Refusal, Result};
@@ -12,7 +12,7 @@ use drystone_store::types::{
     AccountId, BucketId, Checksum, ETag, Order, Tags, VersionId, Versioning,
 };
 
-impl<'a> Step<'a> {
+impl<'a> Execution<'a> {
     pub(super) fn put_object(&mut self, change: &'a Change) -> Result<Reply> {
         let Change::PutObject {
             bucket,
@@ -60,7 +60,7 @@ impl<'a> Step<'a> {
         };
         let versioning = self.txn.live_bucket(*bucket)?.versioning;
         self.check(*bucket, key, condition)?;
-        // Before the version it may replace is released: an object can be linked to itself.
+        // Before the replaced version is released, because an object can be linked to itself.
         self.retain(*bucket, *source)?;
         let object = ObjectRow {
             size: *size,
@@ -72,7 +72,7 @@ impl<'a> Step<'a> {
         self.write_object(*bucket, versioning, key, *nonce, object)
     }
 
-    /// Makes `object`, whose data row is already counted, the newest version, and answers with it.
+    /// Makes `object` the newest version. Its data row must have the reference already.
     pub(super) fn write_object(
         &mut self,
         bucket: BucketId,
@@ -96,7 +96,7 @@ impl<'a> Step<'a> {
     }
 
     /// Adds the newest version of a key. While the bucket does not keep versions it is the `null`
-    /// one and replaces the `null` one there was, wherever that stands.
+    /// version, and replaces the earlier `null` version wherever that is in the order.
     #[allow(clippy::too_many_arguments)]
     fn add_version(
         &mut self,
@@ -145,7 +145,7 @@ impl<'a> Step<'a> {
         }
     }
 
-    /// Takes a version out of its rows, all but `current`.
+    /// Removes a version from all of its tables except `current`.
     fn drop_version(
         &mut self,
         bucket: BucketId,
@@ -169,8 +169,8 @@ impl<'a> Step<'a> {
         })
     }
 
-    /// Removes a version; when it was the newest, the next one takes its place. A bucket that never
-    /// was versioned has no next one, and no search for it walks over what was overwritten before.
+    /// Removes a version. If it was the newest, the next one becomes current. A bucket that never
+    /// was versioned has no next version, and does not search for one among deleted rows.
     pub(super) fn remove_version(
         &mut self,
         bucket: BucketId,
@@ -203,7 +203,7 @@ impl<'a> Step<'a> {
         }
         let mut answers = Vec::with_capacity(deletes.len());
         for (sub, delete) in (0..).zip(deletes) {
-            // A refusal comes before the key's first change, so it leaves no trace of it.
+            // A refusal comes before the key's first change, so nothing of this key changes.
             match self.delete_key(bucket, &row, self.order(sub), delete) {
                 Ok(deleted) => answers.push(Ok(deleted)),
                 Err(Error::Refused(refusal)) => answers.push(Err(refusal)),
@@ -239,7 +239,7 @@ impl<'a> Step<'a> {
         })
     }
 
-    /// What is not there is removed with success.
+    /// Deletes a version. Succeeds if there is none.
     fn delete_version(
         &mut self,
         bucket: BucketId,
@@ -290,7 +290,7 @@ impl<'a> Step<'a> {
         })
     }
 
-    /// Holds a change to its conditions on the current version.
+    /// Refuses a change unless its conditions on the current version hold.
     pub(super) fn check(
         &self,
         bucket: BucketId,
@@ -301,24 +301,27 @@ impl<'a> Step<'a> {
             return Ok(());
         }
         let current = self.txn.current_row(bucket, key)?;
-        Ok(held(condition, current.as_ref())?)
+        Ok(check_condition(condition, current.as_ref())?)
     }
 }
 
-/// The id as it is answered: a bucket that never was versioned has none to show.
+/// Returns the id for the answer: none in a bucket that never was versioned.
 fn shown(versioning: Versioning, id: VersionId) -> Option<VersionId> {
     (versioning != Versioning::Off).then_some(id)
 }
 
-/// In the order of the fields; see [`WriteCondition`].
-fn held(condition: &WriteCondition, current: Option<&CurrentRow>) -> Result<(), Refusal> {
+/// Checks the conditions in the order of the fields; see [`WriteCondition`].
+fn check_condition(
+    condition: &WriteCondition,
+    current: Option<&CurrentRow>,
+) -> Result<(), Refusal> {
     let Some(current) = current else {
         return match condition.if_match {
             Some(_) => Err(Refusal::NoSuchKey),
             None => Ok(()),
         };
     };
-    let names = |wanted: &ETagCondition| match wanted {
+    let matches = |expected: &ETagCondition| match expected {
         ETagCondition::Any => true,
         ETagCondition::OneOf(etags) => etags.contains(&current.etag),
     };
@@ -326,10 +329,10 @@ fn held(condition: &WriteCondition, current: Option<&CurrentRow>) -> Result<(), 
     let failed = if condition
         .if_match
         .as_ref()
-        .is_some_and(|etags| !names(etags))
+        .is_some_and(|etags| !matches(etags))
     {
         Precondition::IfMatch
-    } else if condition.if_none_match.as_ref().is_some_and(names) {
+    } else if condition.if_none_match.as_ref().is_some_and(matches) {
         Precondition::IfNoneMatch
     } else if condition
         .if_match_size

@@ -1,8 +1,8 @@
 //! Pages of objects, versions and uploads.
 //!
 //! One iterator walks one table between the prefix's bounds. At a key that has the delimiter after
-//! the prefix it notes the common prefix and seeks past all keys under it, so a page costs its own
-//! entries, whatever lies beside them or below a common prefix.
+//! the prefix, it adds the common prefix to the page and seeks past all keys under it. So a page
+//! costs its own entries only, however many keys are below its common prefixes.
 
 use super::{View, decode};
 use crate::meta::keys::{self, KeyRange};
@@ -14,7 +14,7 @@ use drystone_store::store::{
 };
 use drystone_store::types::{BucketId, Order};
 
-/// The part of `key` up to and with the first delimiter after the prefix.
+/// Returns the part of `key` up to and including the first delimiter after the prefix.
 fn common_prefix<'k>(key: &'k str, prefix: &str, delimiter: &str) -> Option<&'k str> {
     if delimiter.is_empty() {
         return None;
@@ -23,22 +23,22 @@ fn common_prefix<'k>(key: &'k str, prefix: &str, delimiter: &str) -> Option<&'k 
     Some(&key[..prefix.len() + at + delimiter.len()])
 }
 
-/// Above every key that begins with `prefix`, as a string can say it.
+/// Returns the end of a range, from where the next rows are read.
 fn past(range: KeyRange) -> Vec<u8> {
     range.to
 }
 
-/// A row that does not decode costs its own entry, not the page: a check from outside
-/// tells of it, and so does each request for what it was.
-fn whole<R: Record>(row: &[u8], value: &[u8]) -> Option<R> {
-    let decoded = decode(row, value);
-    decoded
+/// Decodes a row. One that does not decode costs its own entry, not the page; a check from
+/// outside reports it, and each request for it fails.
+fn decode_or_skip<R: Record>(row: &[u8], value: &[u8]) -> Option<R> {
+    let record = decode(row, value);
+    record
         .inspect_err(|error| tracing::error!(%error, "an entry is left out of a listing"))
         .ok()
 }
 
 impl View<'_> {
-    /// Scans `current` alone.
+    /// Lists objects. Scans only the table `current`.
     pub fn list_objects(&self, bucket: BucketId, request: &ListObjects) -> Result<ObjectPage> {
         self.live_bucket(bucket)?;
         let ListObjects {
@@ -74,7 +74,7 @@ impl View<'_> {
                 rows.seek(past(self.keys.currents(bucket, &last)));
             } else {
                 last = key.to_owned();
-                if let Some(current) = whole::<CurrentRow>(row, value) {
+                if let Some(current) = decode_or_skip::<CurrentRow>(row, value) {
                     page.objects.push(current.into_listed(last.clone()));
                 }
                 rows.next();
@@ -104,7 +104,7 @@ impl View<'_> {
         let mut rows = self.rows(&range);
         rows.seek_to_first();
         let mut last = None;
-        // The key of the row before, and the newest order of a key that the page may begin within.
+        // The key of the row before, and its newest order, as a page may begin within a key.
         let (mut key_before, mut newest) = (String::new(), None);
         if request.version_after.is_some() {
             newest = self.newest(bucket, key_after)?.map(|(order, _)| order);
@@ -127,7 +127,7 @@ impl View<'_> {
                 newest = Some(order);
                 key_before.clone_from(&key);
             }
-            if let Some(version) = whole::<VersionRow>(row, value) {
+            if let Some(version) = decode_or_skip::<VersionRow>(row, value) {
                 last = Some((key.clone(), Some(version.id)));
                 let version = version.into_version(key, newest == Some(order));
                 page.versions.push(version);
@@ -138,7 +138,7 @@ impl View<'_> {
         Ok(page)
     }
 
-    /// The first row that a page of versions may begin with.
+    /// Returns the first key with which a page of versions may begin.
     fn versions_from(&self, bucket: BucketId, request: &ListVersions) -> Result<Vec<u8>> {
         let key = &request.key_after;
         if let Some(given) = common_prefix(key, &request.prefix, &request.delimiter) {
@@ -148,7 +148,7 @@ impl View<'_> {
             return Ok(past(self.keys.versions_of(bucket, key)));
         };
         Ok(match self.order_of(bucket, key, id)? {
-            // Older ones have a lower order.
+            // Older versions have a lower order and come later.
             Some(order) => keys::successor(&self.keys.version(bucket, key, order)),
             None => self.keys.versions_of(bucket, key).from,
         })
@@ -187,7 +187,7 @@ impl View<'_> {
                 last = Some((given, None));
                 continue;
             }
-            if let Some(upload) = whole::<UploadRow>(row, value) {
+            if let Some(upload) = decode_or_skip::<UploadRow>(row, value) {
                 last = Some((key.clone(), Some(upload.id)));
                 page.uploads.push(upload.into_upload(key));
             }

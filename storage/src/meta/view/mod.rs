@@ -1,33 +1,31 @@
 //! Typed reads of one snapshot of a state.
 //!
-//! Everything read through one [`View`] is of one moment. A read of a bucket that is sealed or not
-//! there is refused with `NoSuchBucket`. A row that does not decode is an error for the read that
-//! needs it and for no other; listings leave it out. Pages are as long as their `max` says; callers
-//! bound it.
+//! Everything read through one [`View`] is of one moment. A read of a bucket that is sealed or does
+//! not exist is refused with `NoSuchBucket`. A row that does not decode is an error only for reads
+//! that need it; listings leave it out. Pages have at most `max` entries, which callers must bound.
 
 mod list;
-mod upkeep;
+pub mod upkeep;
 
 use rocksdb::{DBRawIterator, Snapshot};
 
 use super::keys::{self, KeyRange, Keys};
 use super::record::{
-    AccountRow, BucketRow, EpochsRow, NameRow, NameState, OffsetRow, OverQuotaRow, PartRow,
-    SettingRow, UploadPartRow, UploadRow, UsageRow, VersionRow,
+    AccountRow, BucketRow, NameRow, NameState, OffsetRow, OverQuotaRow, PartRow, SettingRow,
+    UploadPartRow, UploadRow, UsageRow, VersionRow,
 };
-pub use super::record::{DataKind, DataRow};
+pub use super::record::{Availability, DataKind, DataRow, DiskRow, EpochsRow};
 pub use super::txn::Rows;
 use super::txn::{Row, bounded, decode, failed};
 use crate::db::{Db, Family};
 use drystone_store::error::{Error, Refusal, Result};
 use drystone_store::store::{Addition, AdditionOf};
 use drystone_store::types::{
-    Account, AccountId, Bucket, BucketId, Checksum, ETag, Epoch, ObjectPart, Order, Timestamp,
-    Upload, UploadId, UploadedPart, Usage, Version, VersionId, VersionSelector, Versioning,
-    WriteId,
+    Account, AccountId, Bucket, BucketId, Checksum, ETag, ObjectPart, Order, Timestamp, Upload,
+    UploadId, UploadedPart, Usage, Version, VersionId, VersionSelector, Versioning, WriteId,
 };
-pub use upkeep::{DiskRow, Owed, Standing};
 
+/// One snapshot of a state's tables.
 pub struct View<'a> {
     db: &'a Db,
     keys: Keys,
@@ -36,19 +34,19 @@ pub struct View<'a> {
 
 /// A bucket's name in group 0.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Name {
+pub struct BucketName {
     pub name: String,
     pub id: BucketId,
     pub owner: AccountId,
-    /// Its creation has come to its end.
+    /// The creation of its bucket is complete.
     pub active: bool,
 }
 
 /// An entry of a finished multipart object's part list.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Part {
+pub struct PartEntry {
     pub number: u16,
-    /// Where it begins in the object.
+    /// Its first byte in the object.
     pub offset: u64,
     pub size: u64,
     pub etag: ETag,
@@ -56,7 +54,7 @@ pub struct Part {
     pub write_id: WriteId,
 }
 
-impl Part {
+impl PartEntry {
     pub fn into_object_part(self) -> ObjectPart {
         ObjectPart {
             number: self.number,
@@ -67,18 +65,11 @@ impl Part {
     }
 }
 
-/// A part of an upload that is not finished, and where its bytes are.
+/// A part of an upload that is not finished, with the write id of its bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StoredPart {
     pub part: UploadedPart,
     pub write_id: WriteId,
-}
-
-/// The group's epoch and its floor.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Epochs {
-    pub epoch: Epoch,
-    pub floor: Epoch,
 }
 
 impl Rows for View<'_> {
@@ -117,20 +108,20 @@ impl<'a> View<'a> {
         }
     }
 
-    /// An iterator over `range`, not yet at a row.
+    /// Returns an iterator over `range` that is not at a row yet.
     fn rows(&self, range: &KeyRange) -> DBRawIterator<'_> {
         let state = self.db.family(Family::State);
         self.snapshot.raw_iterator_cf_opt(state, bounded(range))
     }
 
-    /// An iterator that stops at an error looks like one at its end.
+    /// Fails if the iterator stopped at an error: otherwise it would look like one at its end.
     fn ended(&self, rows: &DBRawIterator<'_>) -> Result<()> {
         rows.status().map_err(|error| failed(self.db, error))
     }
 
-    pub fn epochs(&self) -> Result<Epochs> {
-        let EpochsRow { epoch, floor } = self.epochs_row()?;
-        Ok(Epochs { epoch, floor })
+    /// Returns the group's epoch and floor.
+    pub fn epochs(&self) -> Result<EpochsRow> {
+        self.epochs_row()
     }
 }
 
@@ -145,27 +136,27 @@ impl View<'_> {
         }))
     }
 
-    /// A name that is taken, be its bucket's creation at an end or not.
-    pub fn name(&self, name: &str) -> Result<Option<Name>> {
+    /// Returns a name that is active or reserved.
+    pub fn name(&self, name: &str) -> Result<Option<BucketName>> {
         let row: Option<NameRow> = self.row(&self.keys.name(name))?;
-        Ok(row.map(|row| named(name, row)))
+        Ok(row.map(|row| bucket_name(name, row)))
     }
 
-    /// The bucket that a name stands for.
+    /// Returns the bucket with an active name.
     pub fn bucket_id(&self, name: &str) -> Result<Option<BucketId>> {
         let name = self.name(name)?.filter(|name| name.active);
         Ok(name.map(|name| name.id))
     }
 
-    /// Up to `max` active names with `prefix` and above `after`, ascending; only those of `owner`
-    /// if one is given.
+    /// Returns at most `max` active names with `prefix` and above `after`, ascending; only those of
+    /// `owner` if one is given.
     pub fn list_names(
         &self,
         prefix: &str,
         after: &str,
         max: usize,
         owner: Option<&AccountId>,
-    ) -> Result<Vec<Name>> {
+    ) -> Result<Vec<BucketName>> {
         let mut from = self.keys.name(after);
         from.push(0);
         let range = self.keys.names(prefix);
@@ -183,7 +174,7 @@ impl View<'_> {
         while found.len() < max
             && let Some((key, value)) = rows.item()
         {
-            let name = named(keys::parse_name(key)?, decode(key, value)?);
+            let name = bucket_name(keys::parse_name(key)?, decode(key, value)?);
             if name.active && owner.is_none_or(|owner| name.owner == *owner) {
                 found.push(name);
             }
@@ -194,8 +185,8 @@ impl View<'_> {
     }
 }
 
-fn named(name: &str, row: NameRow) -> Name {
-    Name {
+fn bucket_name(name: &str, row: NameRow) -> BucketName {
+    BucketName {
         name: name.to_owned(),
         id: row.id,
         owner: row.owner,
@@ -224,13 +215,13 @@ impl View<'_> {
         })
     }
 
-    /// Nothing for a bucket that is not there.
+    /// Returns a bucket's usage; zero if there is no such bucket.
     pub fn usage(&self, id: BucketId) -> Result<Usage> {
         let row: Option<UsageRow> = self.row(&self.keys.usage(id))?;
         Ok(row.unwrap_or_default().into())
     }
 
-    /// Up to `max` buckets that hold more than their soft quotas, and since when.
+    /// Returns at most `max` buckets that hold more than their soft quotas, and since when.
     pub fn over_quotas(&self, max: usize) -> Result<Vec<(BucketId, Timestamp)>> {
         let rows = self.scan(&self.keys.over_quotas(), max)?;
         let over = rows.iter().map(|(key, value)| {
@@ -240,14 +231,15 @@ impl View<'_> {
         over.collect()
     }
 
-    /// Refuses what the hard quota would refuse now, as far as it can be told beforehand.
+    /// Refuses an addition that the hard quota would refuse now, as far as that is known before the
+    /// write.
     pub fn check_quota(&self, bucket: BucketId, addition: &Addition) -> Result<()> {
         let row = self.live_bucket(bucket)?;
         if row.quota.hard_bytes.is_none() && row.quota.hard_objects.is_none() {
             return Ok(());
         }
         let used = self.usage(bucket)?;
-        let mut wanted = used;
+        let mut after = used;
         match &addition.of {
             AdditionOf::Object { key } => {
                 let replaced = match row.versioning {
@@ -256,23 +248,24 @@ impl View<'_> {
                         self.find_version(bucket, key, VersionId::Null)?
                     }
                 };
-                wanted.objects += 1;
+                after.objects += 1;
                 if let Some(object) = replaced.and_then(|(_, row)| row.object) {
-                    wanted.objects -= 1;
-                    wanted.object_bytes -= object.size;
+                    after.objects -= 1;
+                    after.object_bytes -= object.size;
                 }
-                wanted.object_bytes = wanted.object_bytes.saturating_add(addition.bytes);
+                after.object_bytes = after.object_bytes.saturating_add(addition.bytes);
             }
             AdditionOf::Part { upload, number } => {
                 let replaced = self.row(&self.keys.upload_part(*upload, *number))?;
                 let replaced = replaced.map_or(0, |part: UploadPartRow| part.size);
-                wanted.part_bytes = (wanted.part_bytes - replaced).saturating_add(addition.bytes);
+                after.part_bytes = (after.part_bytes - replaced).saturating_add(addition.bytes);
             }
         }
-        Ok(row.quota.allows(&used, &wanted)?)
+        Ok(row.quota.allows(&used, &after)?)
     }
 
-    /// Up to `max` buckets whose deletion has begun and not come to its end, with their names.
+    /// Returns at most `max` buckets whose deletion has begun and is not complete, with their
+    /// names.
     pub fn sealed_buckets(&self, max: usize) -> Result<Vec<(BucketId, String)>> {
         let mut rows = self.rows(&self.keys.buckets());
         rows.seek_to_first();
@@ -290,7 +283,7 @@ impl View<'_> {
         Ok(found)
     }
 
-    /// A version that is an object. Refused as `ObjectStore::open_object` is.
+    /// Returns a version that is an object. Refused like `ObjectStore::open_object`.
     pub fn version(
         &self,
         bucket: BucketId,
@@ -303,7 +296,7 @@ impl View<'_> {
             VersionSelector::Id(id) => {
                 let found = self.find_version(bucket, key, id)?;
                 let (order, row) = found.ok_or(Refusal::NoSuchVersion)?;
-                // A marker is refused below whichever it is; the newest object is current.
+                // A marker is refused below in any case; the newest object is current.
                 let current = self.current_row(bucket, key)?;
                 (row, current.is_some_and(|current| current.order == order))
             }
@@ -319,12 +312,13 @@ impl View<'_> {
         Ok(row.into_version(key.to_owned(), is_latest))
     }
 
-    /// By way of `current`, so that an object costs two point reads; only in a versioned bucket
-    /// what is no object costs a seek, for there may be a marker.
+    /// Returns the newest version, by way of `current`, so that an object costs two point reads.
+    /// Only a key without an object in a versioned bucket costs a seek, because there may be a
+    /// marker.
     fn latest(&self, bucket: BucketId, versioning: Versioning, key: &str) -> Result<VersionRow> {
         match self.current_row(bucket, key)? {
             None if versioning == Versioning::Off => Err(Refusal::NoSuchKey.into()),
-            Some(current) => self.owed(&self.keys.version(bucket, key, current.order)),
+            Some(current) => self.existing_row(&self.keys.version(bucket, key, current.order)),
             None => {
                 let newest = self.newest(bucket, key)?;
                 let (_, row) = newest.ok_or(Refusal::NoSuchKey)?;
@@ -337,7 +331,7 @@ impl View<'_> {
         self.data_row(id)
     }
 
-    /// How many parts a version has, if it was uploaded in parts.
+    /// Returns the number of a version's parts, or 0 if it was not uploaded in parts.
     pub fn part_count(
         &self,
         bucket: BucketId,
@@ -352,7 +346,7 @@ impl View<'_> {
         })
     }
 
-    /// The bytes of a data row that is `Inline`.
+    /// Returns the bytes of a data row that is `Inline`.
     pub fn value(&self, id: WriteId) -> Result<Vec<u8>> {
         let values = self.db.family(Family::Values);
         let value = self.snapshot.get_cf(values, self.keys.value(id));
@@ -363,21 +357,22 @@ impl View<'_> {
 
 /// Part lists of finished objects.
 impl View<'_> {
-    /// The part that holds the byte at `offset`.
+    /// Returns the part with the byte at `offset`.
     #[cfg(test)]
-    pub fn part_at(&self, list: WriteId, offset: u64) -> Result<Option<Part>> {
+    pub fn part_at(&self, list: WriteId, offset: u64) -> Result<Option<PartEntry>> {
         let mut rows = self.rows(&self.keys.parts(list));
         rows.seek_for_prev(self.keys.part(list, offset, u16::MAX));
         let found = match rows.item() {
-            Some((key, value)) => Some(listed_part(key, value)?),
+            Some((key, value)) => Some(decode_part(key, value)?),
             None => None,
         };
         self.ended(&rows)?;
         Ok(found.filter(|part| offset - part.offset < part.size))
     }
 
-    /// Up to `max` parts with numbers above `after`, ascending by number and so by offset.
-    pub fn parts(&self, list: WriteId, after: u16, max: usize) -> Result<Vec<Part>> {
+    /// Returns at most `max` parts with numbers above `after`, ascending by number and so by
+    /// offset.
+    pub fn parts(&self, list: WriteId, after: u16, max: usize) -> Result<Vec<PartEntry>> {
         let numbers = self.keys.part_numbers(list);
         let above = keys::successor(&self.keys.part_number(list, after));
         let Some((key, value)) = self.scan(&numbers.starting_at(above), 1)?.pop() else {
@@ -388,9 +383,10 @@ impl View<'_> {
         self.parts_from(list, first, max)
     }
 
-    /// Up to `max` parts that end above `offset`, ascending: those that a range read needs.
+    /// Returns at most `max` parts that end above `offset`, ascending: those that a range read
+    /// needs.
     #[cfg(test)]
-    pub fn parts_at(&self, list: WriteId, offset: u64, max: usize) -> Result<Vec<Part>> {
+    pub fn parts_at(&self, list: WriteId, offset: u64, max: usize) -> Result<Vec<PartEntry>> {
         match self.part_at(list, offset)? {
             Some(part) => {
                 let first = self.keys.part(list, part.offset, part.number);
@@ -400,33 +396,33 @@ impl View<'_> {
         }
     }
 
-    fn parts_from(&self, list: WriteId, first: Vec<u8>, max: usize) -> Result<Vec<Part>> {
+    fn parts_from(&self, list: WriteId, first: Vec<u8>, max: usize) -> Result<Vec<PartEntry>> {
         let range = self.keys.parts(list).starting_at(first);
         let rows = self.scan(&range, max)?;
         rows.iter()
-            .map(|(key, value)| listed_part(key, value))
+            .map(|(key, value)| decode_part(key, value))
             .collect()
     }
 
     #[cfg(test)]
-    pub fn part(&self, list: WriteId, number: u16) -> Result<Option<Part>> {
+    pub fn part(&self, list: WriteId, number: u16) -> Result<Option<PartEntry>> {
         let offset: Option<OffsetRow> = self.row(&self.keys.part_number(list, number))?;
         let Some(OffsetRow(offset)) = offset else {
             return Ok(None);
         };
         let key = self.keys.part(list, offset, number);
-        let row = self.owed(&key)?;
-        Ok(Some(part_of(offset, number, row)))
+        let row = self.existing_row(&key)?;
+        Ok(Some(part_entry(offset, number, row)))
     }
 }
 
-fn listed_part(key: &[u8], value: &[u8]) -> Result<Part> {
+fn decode_part(key: &[u8], value: &[u8]) -> Result<PartEntry> {
     let (offset, number) = keys::parse_part(key)?;
-    Ok(part_of(offset, number, decode(key, value)?))
+    Ok(part_entry(offset, number, decode(key, value)?))
 }
 
-fn part_of(offset: u64, number: u16, row: PartRow) -> Part {
-    Part {
+fn part_entry(offset: u64, number: u16, row: PartRow) -> PartEntry {
+    PartEntry {
         number,
         offset,
         size: row.size,
@@ -438,16 +434,16 @@ fn part_of(offset: u64, number: u16, row: PartRow) -> Part {
 
 /// Uploads and their parts.
 impl View<'_> {
-    /// An upload that is not finished; refused unless it is this key's.
+    /// Returns an upload that is not finished. Refused unless it is for this key.
     pub fn upload(&self, bucket: BucketId, key: &str, id: UploadId) -> Result<Upload> {
         self.live_bucket(bucket)?;
         let at = self.upload_at(bucket, key, id)?;
         let order: Order = at.ok_or(Refusal::NoSuchUpload)?.order;
-        let row: UploadRow = self.owed(&self.keys.upload(bucket, key, order))?;
+        let row: UploadRow = self.existing_row(&self.keys.upload(bucket, key, order))?;
         Ok(row.into_upload(key.to_owned()))
     }
 
-    /// What a finished upload was answered and of which parts it was made, as long as that is kept.
+    /// Returns the parts of a finished upload and the answer to it, as long as they are kept.
     #[cfg(test)]
     pub fn finished(
         &self,
@@ -459,7 +455,7 @@ impl View<'_> {
         Ok(row.map(|row| (row.numbers, row.reply)))
     }
 
-    /// Up to `max` parts of an upload with numbers above `after`, ascending.
+    /// Returns at most `max` parts of an upload with numbers above `after`, ascending.
     pub fn upload_parts(&self, id: UploadId, after: u16, max: usize) -> Result<Vec<StoredPart>> {
         let above = keys::successor(&self.keys.upload_part(id, after));
         let range = self.keys.upload_parts(id).starting_at(above);
@@ -471,7 +467,7 @@ impl View<'_> {
         parts.collect()
     }
 
-    /// The parts with these numbers, in their order; `None` where there is none.
+    /// Returns the parts with these numbers, in their order; `None` for a number without a part.
     pub fn chosen_parts(&self, id: UploadId, numbers: &[u16]) -> Result<Vec<Option<StoredPart>>> {
         let parts = numbers.iter().map(|&number| {
             let row: Option<UploadPartRow> = self.row(&self.keys.upload_part(id, number))?;

@@ -1,13 +1,12 @@
-//! What gc, heal and scrub read: garbage, the heal queue, and whether a shard still has a name.
+//! The reads of gc, heal and scrub: garbage, the queues, and whether a row still names a shard.
 
-use super::{Epochs, View};
+use super::View;
 use crate::meta::command::{HealEntry, ScrubState, UpkeepSettings};
 use crate::meta::keys;
 use crate::meta::record::{
-    DataKind, DataRow, ExpelledRow, GarbageRow, GarbageShard, HealRow, Looked, Record as _,
-    ScrubRow, UpkeepRow,
+    DataKind, DataRow, DiskRow, EpochsRow, GarbageRow, GarbageShard, HealRow, QueueProgress,
+    Record as _, RemovedDisksRow, ScrubRow, UpkeepRow,
 };
-pub use crate::meta::record::{DiskRow, Standing};
 use crate::meta::txn::{Rows as _, decode};
 use drystone_store::error::Result;
 use drystone_store::shard_set::{ShardAt, ShardSet};
@@ -22,29 +21,29 @@ pub struct Garbage {
     pub shards: Vec<GarbageShard>,
 }
 
-/// A shard in the heal queue, and the write that it is of.
+/// A shard to heal, with its write.
 #[derive(Clone, Debug)]
-pub struct Owed {
+pub struct ShardToHeal {
     pub entry: HealEntry,
     pub bucket: BucketId,
     pub size: u64,
     pub set: ShardSet,
 }
 
-/// How much waits in the heal queue.
+/// The length of the heal queue.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Queue {
+pub struct HealQueue {
     pub shards: u64,
-    /// Writes that have at least one of them.
+    /// The number of writes that have at least one of them.
     pub writes: u64,
-    /// When the one that waits longest was queued.
+    /// The time when the oldest entry was queued.
     pub oldest: Option<Timestamp>,
-    /// It was not counted to its end.
+    /// The queue was not counted to its end.
     pub more: bool,
 }
 
 impl View<'_> {
-    /// Whether the data row names this shard.
+    /// Returns whether the data row names this shard.
     pub fn names(&self, id: WriteId, rank: u8, at: ShardAt) -> Result<bool> {
         let row = self.data_row(id)?;
         let place = match row.as_ref().map(|row| &row.kind) {
@@ -54,14 +53,14 @@ impl View<'_> {
         Ok(place.is_some_and(|place| place.at() == at))
     }
 
-    /// Whether this shard may still be read: the data row names it, or it went into `garbage` in an
-    /// epoch that is not yet below the floor.
+    /// Returns whether this shard may still be read: the data row names it, or it was moved to
+    /// `garbage` in an epoch that is not yet below the floor.
     pub fn refers_to(&self, id: WriteId, rank: u8, at: ShardAt) -> Result<bool> {
         if self.names(id, rank, at)? {
             return Ok(true);
         }
         let shard = GarbageShard { rank, at };
-        let Epochs { epoch, floor } = self.epochs()?;
+        let EpochsRow { epoch, floor } = self.epochs()?;
         for epoch in floor.0..=epoch.0 {
             let row: Option<GarbageRow> = self.row(&self.keys.garbage(Epoch(epoch), id))?;
             if row.is_some_and(|row| row.shards.contains(&shard)) {
@@ -71,7 +70,8 @@ impl View<'_> {
         Ok(false)
     }
 
-    /// Up to `max` garbage rows of epochs below `below` that come after `after`, oldest first.
+    /// Returns at most `max` garbage rows of epochs below `below` that come after `after`, oldest
+    /// first.
     pub fn garbage(
         &self,
         after: Option<(Epoch, WriteId)>,
@@ -96,7 +96,7 @@ impl View<'_> {
         garbage.collect()
     }
 
-    /// Up to `max` entries of the heal queue above `after`.
+    /// Returns at most `max` entries of the heal queue above `after`.
     pub fn heals(&self, after: Option<HealEntry>, max: usize) -> Result<Vec<HealEntry>> {
         let mut range = self.keys.heals();
         if let Some(HealEntry { write_id, rank }) = after {
@@ -110,19 +110,19 @@ impl View<'_> {
         entries.collect()
     }
 
-    /// What a heal of this entry has to know. `None`: its data row is gone or does not decode,
-    /// which costs that write alone.
-    pub fn owed_shard(&self, entry: HealEntry) -> Result<Option<Owed>> {
+    /// Returns the shard of an entry, with its write. `None`: its data row does not exist any more,
+    /// or does not decode, which costs that write alone.
+    pub fn shard_to_heal(&self, entry: HealEntry) -> Result<Option<ShardToHeal>> {
         let HealEntry { write_id, rank } = entry;
         let Some(row) = self.raw(&self.keys.data(write_id))? else {
             return Ok(None);
         };
         let Ok(row) = DataRow::decode(&row) else {
-            tracing::error!(%write_id, "a data row does not decode: it is not healed");
+            tracing::error!(%write_id, "a data row does not decode and is not healed");
             return Ok(None);
         };
         Ok(match row.kind {
-            DataKind::Shards(set) if usize::from(rank) < set.shards.len() => Some(Owed {
+            DataKind::Shards(set) if usize::from(rank) < set.shards.len() => Some(ShardToHeal {
                 entry,
                 bucket: row.bucket,
                 size: row.size,
@@ -132,20 +132,21 @@ impl View<'_> {
         })
     }
 
-    /// How far scrub is. What does not decode is as good as nothing: it begins anew (F-40).
+    /// Returns the progress of scrub. If the row does not decode, scrub begins from scratch (F-40).
     pub fn scrub(&self) -> Option<ScrubState> {
         let row: Result<Option<ScrubRow>> = self.row(&self.keys.scrub());
         let row = row.inspect_err(|error| tracing::warn!(%error, "scrub begins from scratch"));
         row.ok().flatten().map(|ScrubRow(state)| state)
     }
 
-    /// Of up to `max` data rows after `after` those that have shards; and the last one looked at,
-    /// unless all have been. One that does not decode is passed by.
+    /// Checks at most `max` data rows after `after`. Returns rank 0 of each write that has shards,
+    /// and the last row that was checked, or `None` after the end. A row that does not decode is
+    /// skipped.
     pub fn shard_sets(
         &self,
         after: Option<WriteId>,
         max: usize,
-    ) -> Result<(Vec<Owed>, Option<WriteId>)> {
+    ) -> Result<(Vec<ShardToHeal>, Option<WriteId>)> {
         let mut range = self.keys.all_data();
         if let Some(after) = after {
             range = range.starting_at(keys::successor(&self.keys.data(after)));
@@ -155,13 +156,14 @@ impl View<'_> {
         for (key, _) in &rows {
             let write_id = keys::parse_data(key)?;
             last = Some(write_id);
-            sets.extend(self.owed_shard(HealEntry { write_id, rank: 0 })?);
+            sets.extend(self.shard_to_heal(HealEntry { write_id, rank: 0 })?);
         }
         Ok((sets, last.filter(|_| rows.len() == max)))
     }
 
-    /// Whether the bytes of up to `max` data rows after `after` can each be read from these disks
-    /// alone, as far as the metadata know; and the last row looked at, unless all have been.
+    /// Checks at most `max` data rows after `after`. Returns whether the bytes of each can be read
+    /// from these disks alone, as far as the metadata know, and the last row that was checked, or
+    /// `None` after the end.
     pub fn is_readable_on(
         &self,
         disks: &[DiskId],
@@ -169,13 +171,13 @@ impl View<'_> {
         max: usize,
     ) -> Result<(bool, Option<WriteId>)> {
         let (sets, last) = self.shard_sets(after, max)?;
-        for Owed { entry, set, .. } in sets {
+        for ShardToHeal { entry, set, .. } in sets {
             let mut good = 0;
             for (rank, _) in (0..)
                 .zip(&set.shards)
                 .filter(|(_, place)| disks.contains(&place.disk))
             {
-                // What was not written is in the queue as well.
+                // A shard that was not written is in the queue as well.
                 let heal = self.keys.heal(entry.write_id, rank);
                 good += u8::from(self.raw(&heal)?.is_none());
             }
@@ -186,20 +188,20 @@ impl View<'_> {
         Ok((true, last))
     }
 
-    /// Up to `max` writes above `after` that are narrower than their class.
-    pub fn narrow_writes(&self, after: Option<WriteId>, max: usize) -> Result<Vec<WriteId>> {
-        let mut range = self.keys.narrows();
+    /// Returns at most `max` undersized writes above `after`.
+    pub fn undersized_writes(&self, after: Option<WriteId>, max: usize) -> Result<Vec<WriteId>> {
+        let mut range = self.keys.all_undersized();
         if let Some(after) = after {
-            range = range.starting_at(keys::successor(&self.keys.narrow(after)));
+            range = range.starting_at(keys::successor(&self.keys.undersized(after)));
         }
         let rows = self.scan(&range, max)?;
         rows.iter().map(|(key, _)| keys::parse_data(key)).collect()
     }
 
-    /// Counts them, up to `max`.
-    pub fn narrow_count(&self, max: usize) -> Result<u64> {
+    /// Counts the undersized writes, up to `max`.
+    pub fn undersized_count(&self, max: usize) -> Result<u64> {
         let mut count = 0;
-        let mut rows = self.rows(&self.keys.narrows());
+        let mut rows = self.rows(&self.keys.all_undersized());
         rows.seek_to_first();
         while rows.valid() && count < max as u64 {
             count += 1;
@@ -210,8 +212,8 @@ impl View<'_> {
     }
 
     /// Counts the heal queue, up to `max` rows of it.
-    pub fn queue(&self, max: usize) -> Result<Queue> {
-        let mut queue = Queue::default();
+    pub fn heal_queue(&self, max: usize) -> Result<HealQueue> {
+        let mut queue = HealQueue::default();
         let mut rows = self.rows(&self.keys.heals());
         let mut last = None;
         rows.seek_to_first();
@@ -223,7 +225,7 @@ impl View<'_> {
             let (write_id, _) = keys::parse_heal(key)?;
             queue.shards += 1;
             queue.writes += u64::from(last.replace(write_id) != Some(write_id));
-            // A row that does not decode is healed all the same.
+            // An entry that does not decode is healed all the same.
             if let Ok(HealRow { since, .. }) = HealRow::decode(value) {
                 queue.oldest = Some(queue.oldest.map_or(since, |oldest| oldest.min(since)));
             }
@@ -233,7 +235,7 @@ impl View<'_> {
         Ok(queue)
     }
 
-    /// Group 0: every disk that is or was of the store.
+    /// Group 0: returns every disk that is or was part of the store.
     pub fn disks(&self) -> Result<Vec<(DiskId, DiskRow)>> {
         let rows = self.scan(&self.keys.disks(), usize::MAX)?;
         let disks = rows
@@ -242,18 +244,18 @@ impl View<'_> {
         disks.collect()
     }
 
-    /// Group 0: how the store keeps itself up.
+    /// Group 0: returns the settings of the store's upkeep.
     pub fn upkeep_settings(&self) -> Result<UpkeepSettings> {
         let row: Option<UpkeepRow> = self.row(&self.keys.upkeep())?;
         Ok(row.map(|UpkeepRow(settings)| settings).unwrap_or_default())
     }
 
-    /// The disks that never come back, and whether all that they had is queued.
-    pub fn expelled(&self) -> Result<Vec<(DiskId, bool)>> {
-        let row: ExpelledRow = self.row(&self.keys.expelled())?.unwrap_or_default();
+    /// Returns the removed disks, each with whether all of its shards are queued.
+    pub fn removed_disks(&self) -> Result<Vec<(DiskId, bool)>> {
+        let row: RemovedDisksRow = self.row(&self.keys.removed_disks())?.unwrap_or_default();
         let disks = row.0.into_iter();
         Ok(disks
-            .map(|entry| (entry.disk, entry.looked == Looked::Everywhere))
+            .map(|entry| (entry.disk, entry.progress == QueueProgress::Complete))
             .collect())
     }
 }

@@ -1,22 +1,23 @@
-//! What a start does with the disks that are here: whom it trusts, whether the metadata must be
-//! formed anew, and who begins with which replicas.
+//! The decisions of a start: which disks it trusts, whether the metadata must be recovered, and
+//! which disks begin with which replicas.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use futures_util::future::join_all;
 
-use super::recover::{self, End, Past, Standstill, Strength, Survivors};
-use super::roster::{self, Fault, Preparing, Trust, Witness};
-use crate::raft::history::Standing;
+use super::recover::{self, AgreedHistory, ReplicaSummary, Standstill, Strength, Survivors};
+use super::roster::{self, DatabaseFault, PreparedRecovery, Roster, Trust};
+use crate::raft::disk::OpenDisk;
+use crate::raft::history::History;
 use crate::raft::inspect::Replica;
 use crate::raft::log::run_blocking;
-use crate::raft::place::OpenDisk;
-use crate::raft::replica_row::{GROUPS, GroupId, ReplicaRow, Rows};
+use crate::raft::replica_row::{GROUPS, GroupId, ReplicaRow, ReplicaRows};
 use crate::raft::types::ReplicaId;
 use drystone_store::error::Error;
 use drystone_store::error::Result;
 use drystone_store::types::DiskId;
 
+/// The reason why a start fails.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     #[error(transparent)]
@@ -25,41 +26,46 @@ pub enum StartError {
     Store(#[from] Error),
 }
 
-/// What a disk has.
+/// The facts about one disk: its roster and its replicas.
 #[derive(Clone)]
-pub(super) struct Look {
+pub(super) struct DiskSurvey {
     disk: OpenDisk,
-    witness: Witness,
-    replicas: Vec<(OpenDisk, Replica, End)>,
+    roster: Roster,
+    replicas: Vec<(OpenDisk, Replica, ReplicaSummary)>,
 }
 
-impl Look {
-    fn epoch(&self) -> u64 {
-        self.witness.own.as_ref().map_or(0, |own| own.epoch())
+impl DiskSurvey {
+    fn incarnation(&self) -> u64 {
+        self.roster.own.as_ref().map_or(0, |own| own.incarnation())
     }
 }
 
-async fn look(disk: &OpenDisk) -> Result<Look> {
-    // It can still be read, and would fail again where it failed before.
+/// Reads a disk's roster and replicas.
+async fn survey(disk: &OpenDisk) -> Result<DiskSurvey> {
+    // A database that failed before may still be readable, but would fail again.
     if let Some(failure) = disk.db.failure().borrow().clone() {
         return Err(failure.into());
     }
     let (db, id) = (disk.db.clone(), disk.id);
-    let witness = run_blocking(move || roster::read(&db, id)).await?;
-    let replicas = recover::ends(disk).await?;
-    if witness.own.is_none() && !replicas.is_empty() {
-        return Err(disk.db.corrupt("its replicas are not its own").into());
+    let roster = run_blocking(move || roster::read(&db, id)).await?;
+    let replicas = recover::summarize(disk).await?;
+    if roster.own.is_none() && !replicas.is_empty() {
+        return Err(disk
+            .db
+            .corrupt("it has replicas and no record of itself")
+            .into());
     }
-    Ok(Look {
+    Ok(DiskSurvey {
         disk: disk.clone(),
-        witness,
+        roster,
         replicas,
     })
 }
 
-fn survivors(looks: &[&Look]) -> Vec<Survivors> {
+/// Returns each group's replicas on these disks.
+fn survivors(surveys: &[&DiskSurvey]) -> Vec<Survivors> {
     let of = |group: GroupId| {
-        let all = looks.iter().flat_map(|look| &look.replicas);
+        let all = surveys.iter().flat_map(|survey| &survey.replicas);
         let of = all.filter(|(_, replica, _)| replica.group() == group.0);
         of.cloned().collect()
     };
@@ -69,40 +75,42 @@ fn survivors(looks: &[&Look]) -> Vec<Survivors> {
     GROUPS.map(group).into()
 }
 
-/// What to do with the disks that are trusted.
+/// The decision of a start on the trusted disks.
 pub(super) struct Decision {
-    pub past: Past,
-    /// A majority is missing, or a reform was cut.
-    reform: bool,
+    pub agreed: AgreedHistory,
+    /// A majority is missing, or a recovery was interrupted.
+    must_recover: bool,
     trusts: BTreeMap<DiskId, Trust>,
 }
 
 impl Decision {
-    /// Whether the disk has prepared the reform that the others have declared after its own last.
-    fn is_late(&self, look: &Look) -> bool {
-        let next = self.past.reforms.get(look.epoch() as usize);
-        let own = look.witness.own.as_ref();
-        let preparing = own.and_then(|own| own.preparing.as_ref());
-        preparing.is_some_and(|preparing| Some(&preparing.id) == next)
+    /// Returns whether the disk has prepared, but not declared, a recovery that others have
+    /// declared.
+    fn is_late(&self, survey: &DiskSurvey) -> bool {
+        let next = self.agreed.recoveries.get(survey.incarnation() as usize);
+        let own = survey.roster.own.as_ref();
+        let prepared = own.and_then(|own| own.prepared.as_ref());
+        prepared.is_some_and(|prepared| Some(&prepared.id) == next)
     }
 }
 
+/// Decides with these disks alone, which are trusted.
 fn decide(
-    looks: &[&Look],
+    surveys: &[&DiskSurvey],
     present: &BTreeSet<DiskId>,
-    may_reform: bool,
+    may_recover: bool,
 ) -> Result<Decision, Standstill> {
-    let witnesses = looks
+    let rosters = surveys
         .iter()
-        .map(|look| (look.disk.id, look.witness.clone()));
-    let past = recover::past(&witnesses.collect(), present)?;
-    let epoch = past.reforms.len() as u64;
-    let mut reform = past.resumed.is_some();
-    for group in survivors(looks) {
-        match group.strength(epoch) {
-            _ if past.resumed.is_some() && group.is_formed(epoch + 1) => {}
+        .map(|survey| (survey.disk.id, survey.roster.clone()));
+    let agreed = recover::agree(&rosters.collect(), present)?;
+    let incarnation = agreed.recoveries.len() as u64;
+    let mut must_recover = agreed.unfinished.is_some();
+    for group in survivors(surveys) {
+        match group.strength(incarnation) {
+            _ if agreed.unfinished.is_some() && group.is_formed(incarnation + 1) => {}
             Strength::Majority => {}
-            Strength::Enough(_) => reform = true,
+            Strength::Enough(_) => must_recover = true,
             Strength::TooFew {
                 here,
                 needed,
@@ -116,170 +124,183 @@ fn decide(
             }
         }
     }
-    match reform && past.resumed.is_none() && !may_reform {
+    match must_recover && agreed.unfinished.is_none() && !may_recover {
         true => Err(Standstill::NoMajority),
         false => Ok(Decision {
-            past,
-            reform,
+            agreed,
+            must_recover,
             trusts: BTreeMap::new(),
         }),
     }
 }
 
-/// Decides with the disks that deserve full trust, and where they are too few also with those
-/// that once failed to write: nothing was acknowledged after that, and a database that had lost
-/// what was synced before would not have opened. Gives the disks that count.
-fn decide_whom(
-    looks: &[Look],
+/// Decides with the fully trusted disks. If they are too few, decides also with disks that once
+/// failed to write: they acknowledged nothing after that, and would not have opened if they had
+/// lost synced writes. Returns the decision and the disks that count.
+fn decide_with_trusted(
+    surveys: &[DiskSurvey],
     present: &BTreeSet<DiskId>,
-    may_reform: bool,
+    may_recover: bool,
 ) -> Result<(Decision, Vec<DiskId>), Standstill> {
-    let witnesses = looks
+    let rosters = surveys
         .iter()
-        .map(|look| (look.disk.id, look.witness.clone()));
-    let trusts = roster::judge(&witnesses.collect());
-    let with = |least: &[Trust]| {
-        let counts = |look: &&Look| least.contains(&trusts[&look.disk.id]);
-        let trusted: Vec<_> = looks.iter().filter(counts).collect();
+        .map(|survey| (survey.disk.id, survey.roster.clone()));
+    let trusts = roster::judge(&rosters.collect());
+    let with = |levels: &[Trust]| {
+        let is_trusted = |survey: &&DiskSurvey| levels.contains(&trusts[&survey.disk.id]);
+        let trusted: Vec<_> = surveys.iter().filter(is_trusted).collect();
         let decision = Decision {
             trusts: trusts.clone(),
-            ..decide(&trusted, present, may_reform)?
+            ..decide(&trusted, present, may_recover)?
         };
-        Ok((decision, trusted.iter().map(|look| look.disk.id).collect()))
+        Ok((
+            decision,
+            trusted.iter().map(|survey| survey.disk.id).collect(),
+        ))
     };
-    let poor = trusts.values().any(|trust| *trust == Trust::Poor);
+    let has_last_resort = trusts.values().any(|trust| *trust == Trust::LastResort);
     match with(&[Trust::Full]) {
-        Err(Standstill::TooFew { .. }) if poor => {
-            let decided = with(&[Trust::Full, Trust::Poor]);
-            if decided.is_ok() {
-                tracing::warn!("disks that failed to write count, for want of others");
+        Err(Standstill::TooFew { .. }) if has_last_resort => {
+            let decision = with(&[Trust::Full, Trust::LastResort]);
+            if decision.is_ok() {
+                tracing::warn!("trusting disks that failed to write, as the others are too few");
             }
-            decided
+            decision
         }
-        decided => decided,
+        decision => decision,
     }
 }
 
-/// Looks, and forms the metadata anew where that must and may be.
-pub(super) async fn look_and_decide(
+/// Surveys the disks and decides. Recovers the metadata if that is necessary and allowed, and
+/// decides again. Returns the surveys, the decision and the disks that count.
+pub(super) async fn survey_and_decide(
     disks: &[OpenDisk],
     damaged: &mut Vec<(DiskId, String)>,
-    may_reform: bool,
-) -> Result<(Vec<Look>, Decision, Vec<DiskId>), StartError> {
+    may_recover: bool,
+) -> Result<(Vec<DiskSurvey>, Decision, Vec<DiskId>), StartError> {
     loop {
-        let mut looks = Vec::new();
-        for (disk, look) in disks.iter().zip(join_all(disks.iter().map(look)).await) {
-            match look {
-                Ok(look) => looks.push(look),
+        let mut surveys = Vec::new();
+        for (disk, survey) in disks.iter().zip(join_all(disks.iter().map(survey)).await) {
+            match survey {
+                Ok(survey) => surveys.push(survey),
                 Err(_) if damaged.iter().any(|(id, _)| *id == disk.id) => {}
                 Err(error) => damaged.push((disk.id, error.to_string())),
             }
         }
         let mut present: BTreeSet<_> = disks.iter().map(|disk| disk.id).collect();
         present.extend(damaged.iter().map(|(disk, _)| *disk));
-        let (decision, counts) = decide_whom(&looks, &present, may_reform)?;
-        let trusted = |look: &&Look| counts.contains(&look.disk.id);
-        let late: Vec<_> = looks
+        let (decision, trusted) = decide_with_trusted(&surveys, &present, may_recover)?;
+        let is_trusted = |survey: &&DiskSurvey| trusted.contains(&survey.disk.id);
+        let late: Vec<_> = surveys
             .iter()
-            .filter(trusted)
-            .filter(|look| decision.is_late(look))
+            .filter(is_trusted)
+            .filter(|survey| decision.is_late(survey))
             .collect();
         if let Some(first) = late.first() {
-            // Cut while it was declared: what these disks have of it is as good as the others'.
+            // A crash interrupted the declaration. These disks took part like the others, so the
+            // recovery is declared on them, too.
             let own = first
-                .witness
+                .roster
                 .own
                 .as_ref()
-                .map_or(0, |own| own.reforms.len());
-            let same = late.iter().filter(|look| look.epoch() == own as u64);
-            let disks: Vec<_> = same.map(|look| look.disk.clone()).collect();
-            recover::declare(&disks, &decision.past.reforms[..=own]).await?;
+                .map_or(0, |own| own.recoveries.len());
+            let same = late
+                .iter()
+                .filter(|survey| survey.incarnation() == own as u64);
+            let disks: Vec<_> = same.map(|survey| survey.disk.clone()).collect();
+            recover::declare(&disks, &decision.agreed.recoveries[..=own]).await?;
             continue;
         }
-        if !decision.reform {
-            for look in looks.iter().filter(|look| !trusted(look)) {
-                let trust = decision.trusts[&look.disk.id];
-                if matches!(trust, Trust::None | Trust::Poor) {
-                    let why = format!("its database is marked: {trust:?}");
-                    damaged.push((look.disk.id, why));
-                }
+        if !decision.must_recover {
+            for survey in surveys.iter().filter(|survey| !is_trusted(survey)) {
+                let mark = match decision.trusts[&survey.disk.id] {
+                    Trust::None => "damaged",
+                    Trust::LastResort => "unwritable",
+                    Trust::Full | Trust::Stale => continue,
+                };
+                damaged.push((survey.disk.id, format!("its database is marked as {mark}")));
             }
-            looks.retain(|look| damaged.iter().all(|(id, _)| *id != look.disk.id));
-            return Ok((looks, decision, counts));
+            surveys.retain(|survey| damaged.iter().all(|(id, _)| *id != survey.disk.id));
+            return Ok((surveys, decision, trusted));
         }
-        let epoch = decision.past.reforms.len() as u64;
-        let takes_part =
-            |look: &&Look| trusted(look) && look.witness.own.is_some() && look.epoch() == epoch;
-        let parts: Vec<_> = looks.iter().filter(takes_part).collect();
-        let disks: Vec<_> = parts.iter().map(|look| look.disk.clone()).collect();
-        if let Some(resumed) = &decision.past.resumed {
-            void_without(&disks, resumed).await?;
+        let incarnation = decision.agreed.recoveries.len() as u64;
+        let takes_part = |survey: &&DiskSurvey| {
+            is_trusted(survey) && survey.roster.own.is_some() && survey.incarnation() == incarnation
+        };
+        let parts: Vec<_> = surveys.iter().filter(takes_part).collect();
+        let disks: Vec<_> = parts.iter().map(|survey| survey.disk.clone()).collect();
+        if let Some(unfinished) = &decision.agreed.unfinished {
+            void_without(&disks, unfinished).await?;
         }
-        // A disk that fails on the way is found damaged by the next look, and the rest decides.
-        match recover::reform(&disks, &survivors(&parts), &decision.past).await {
-            Ok(reformed) => drop(reformed?),
+        // If a disk fails during the recovery, the next survey finds it damaged, and the others
+        // decide again.
+        match recover::recover(&disks, &survivors(&parts), &decision.agreed).await {
+            Ok(recovered) => drop(recovered?),
             Err(error) if disks.iter().any(OpenDisk::has_failed) => {
-                tracing::error!(%error, "a disk failed while the metadata were formed anew");
+                tracing::error!(%error, "a disk failed during a recovery");
             }
             Err(error) => return Err(error.into()),
         }
     }
 }
 
-/// A reform goes on without those who took part in it and cannot be read now. One of them may have
-/// a group formed anew already: if it were to come back as it is, it would lead beside the others.
-async fn void_without(disks: &[OpenDisk], resumed: &Preparing) -> Result<()> {
+/// Marks the databases of the disks that took part in the recovery and cannot be read now as
+/// damaged, as the recovery is completed without them. One of them may have formed a group already:
+/// if it came back as it is, it would lead beside the others.
+async fn void_without(disks: &[OpenDisk], unfinished: &PreparedRecovery) -> Result<()> {
     let is_here = |id: &&DiskId| disks.iter().any(|disk| disk.id == **id);
-    for absent in resumed.disks.iter().filter(|id| !is_here(id)) {
+    for absent in unfinished.disks.iter().filter(|id| !is_here(id)) {
         for disk in disks {
-            roster::mark_known(disk, *absent, Fault::Damaged).await?;
+            roster::mark_known(disk, *absent, DatabaseFault::Damaged).await?;
         }
     }
     Ok(())
 }
 
-/// What must go once the groups answer without it.
+/// Replicas of the past on a disk. They are removed once the groups answer without them.
 pub(super) struct Leftover {
     pub disk: OpenDisk,
     pub replicas: Vec<(ReplicaId, ReplicaRow)>,
-    /// The disk is in use but for these replicas.
+    /// The disk takes part in the start; only these replicas do not.
     pub in_use: bool,
+    /// The disk is an older copy of itself.
     pub stale: bool,
 }
 
-/// Who starts with which replicas, and what is left over.
+/// Divides the replicas into those that the groups start with, by disk, and the leftovers.
 pub(super) fn divide(
-    looks: Vec<Look>,
-    past: Past,
-    counts: &[DiskId],
-) -> (Standing, Vec<(OpenDisk, Rows)>, Vec<Leftover>) {
-    let starts = looks
+    surveys: Vec<DiskSurvey>,
+    agreed: AgreedHistory,
+    trusted: &[DiskId],
+) -> (History, Vec<(OpenDisk, ReplicaRows)>, Vec<Leftover>) {
+    let starts = surveys
         .iter()
-        .filter_map(|look| Some(look.witness.own.as_ref()?.start));
-    let standing = Standing {
+        .filter_map(|survey| Some(survey.roster.own.as_ref()?.start));
+    let history = History {
         start: starts.max().unwrap_or(0) + 1,
-        reforms: past.reforms,
+        recoveries: agreed.recoveries,
     };
     let (mut rows, mut leftovers) = (Vec::new(), Vec::new());
-    for look in looks {
-        let own = look.witness.own.as_ref();
-        let trusted = counts.contains(&look.disk.id);
-        let in_use = trusted && own.is_some_and(|own| own.reforms == standing.reforms);
-        let all = look
+    for survey in surveys {
+        let own = survey.roster.own.as_ref();
+        let is_trusted = trusted.contains(&survey.disk.id);
+        let in_use = is_trusted && own.is_some_and(|own| own.recoveries == history.recoveries);
+        let all = survey
             .replicas
             .iter()
             .map(|(_, replica, _)| (replica.replica(), replica.row()));
-        let (seats, replicas) = all.partition(|(_, row)| in_use && row.epoch == standing.epoch());
+        let (seats, replicas) =
+            all.partition(|(_, row)| in_use && row.incarnation == history.incarnation());
         if in_use {
-            rows.push((look.disk.clone(), seats));
+            rows.push((survey.disk.clone(), seats));
         }
         leftovers.push(Leftover {
-            disk: look.disk,
+            disk: survey.disk,
             replicas,
             in_use,
-            stale: !trusted,
+            stale: !is_trusted,
         });
     }
     leftovers.retain(|leftover| !leftover.in_use || !leftover.replicas.is_empty());
-    (standing, rows, leftovers)
+    (history, rows, leftovers)
 }

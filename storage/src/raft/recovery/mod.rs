@@ -1,4 +1,4 @@
-//! How groups come to life: at each start, and after a majority of their voters is lost.
+//! The start of groups, and their recovery after a majority of voters is lost.
 
 pub mod decision;
 pub mod recover;

@@ -1,32 +1,35 @@
-//! Forms the metadata anew from the disks that are left, when a majority of voters is gone.
+//! Recovers the metadata from the disks that are left, when a majority of voters is gone.
 //!
-//! Of V voters every acknowledged entry is on a majority. So any V - majority + 1 of them (2 of 4,
-//! 1 of 2) hold at least one copy of each, and the newest log among them, which may be the longer
-//! but never the older one, holds all. Its replica applies its whole log and starts again as the
-//! only voter, under a new id, with nothing to replicate but what it now is. The store's epoch
-//! rises by one; disks of a lower epoch lose their metadata, and `voters` gives them new replicas.
+//! Every acknowledged entry is on a majority of the V voters. So any V - majority + 1 of them (2 of
+//! 4, 1 of 2) hold at least one copy of each entry, and the newest log among them holds all: it may
+//! hold more than was acknowledged, never less. The replica with that log applies all of it and
+//! starts again as the only voter, under a new id. The store's incarnation rises by one. Disks of a
+//! lower incarnation lose their metadata, and `voters` gives them new replicas.
 //!
-//! The disks that take part agree in two rounds, as any majority of the old voters meets them:
+//! The disks that take part agree in three steps. Any majority of the old voters would include one
+//! of them.
 //!
-//! 1. [`prepare`]: each notes the reform and who takes part. Power goes before all have: one that
-//!    has not is enough to know that nothing was rewritten, and the next start forgets the reform.
-//! 2. [`form_anew`]: one replica of each group, in one batch. Power goes here, with all notes
-//!    written: the next start goes on where this one stopped. A disk that is missing then might
-//!    have seen the reform through and answered from it, or not: the store waits for it.
-//! 3. [`declare`]: each has the reform among its past. Power goes within: as before for those that
-//!    have it not; a disk that has it knows that all was rewritten. Nothing is answered before all
-//!    have it, so that two halves of a store never both go on: they differ in the reform's id.
+//! 1. [`prepare`]: each disk notes the recovery's id and the disks that take part. Power goes
+//!    before all have: one disk without the note is enough to know that nothing was rewritten, and
+//!    the next start forgets the recovery.
+//! 2. [`form_group`]: one replica of each group is rewritten, in one batch. Power goes here, with
+//!    all notes written: the next start continues where this one stopped. A disk that is missing
+//!    then may have completed the recovery and answered requests, so the store waits for it.
+//! 3. [`declare`]: each disk adds the recovery to its history. Power goes within: disks without it
+//!    are where step 2 left them; a disk with it knows that all groups were rewritten. Nothing is
+//!    answered before all disks have it, so that two halves of a store never both go on: the ids of
+//!    their recoveries differ.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use futures_util::future::try_join_all;
 
-use super::roster::{Preparing, Witness, change_own};
+use super::roster::{PreparedRecovery, Roster, change_own};
 use crate::meta::states::STATE_FAMILIES;
-use crate::raft::history::ReformId;
+use crate::raft::disk::OpenDisk;
+use crate::raft::history::RecoveryId;
 use crate::raft::inspect::{self, Position, Replica};
 use crate::raft::log::{delete_log, put_beginning, run_blocking};
-use crate::raft::place::OpenDisk;
 use crate::raft::replica_row::{ReplicaRow, delete_replica_row, put_replica_row};
 use crate::raft::snapshot::put_membership;
 use crate::raft::types::{LogId, Membership, ReplicaId, Seat, StoredMembership, Vote};
@@ -34,24 +37,24 @@ use drystone_store::crash::DiskPoint;
 use drystone_store::error::{Error, Result};
 use drystone_store::types::DiskId;
 
-/// What a decision needs to know of a replica.
+/// The facts about a replica that a decision needs.
 #[derive(Clone, Debug)]
-pub struct End {
+pub struct ReplicaSummary {
     pub id: ReplicaId,
-    pub epoch: u64,
+    pub incarnation: u64,
     pub last: Option<Position>,
     /// The newest membership in its state or log: one set of voters, or two while they change.
     pub configs: Vec<BTreeSet<ReplicaId>>,
 }
 
-/// What the replicas of a group that are here can do.
+/// The strength of a group's replicas that are here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Strength {
-    /// Elect a leader among them.
+    /// They can elect a leader.
     Majority,
-    /// Begin anew from this one.
+    /// The group can be recovered from this replica.
     Enough(ReplicaId),
-    /// Of `voters`, so many are here, and so many must be.
+    /// `here` of `voters` are here, and `needed` must be.
     TooFew {
         here: usize,
         needed: usize,
@@ -63,35 +66,36 @@ fn majority(voters: usize) -> usize {
     voters / 2 + 1
 }
 
-/// `ends`: all of one group and one epoch whose logs are intact.
-pub fn strength(ends: &[End]) -> Strength {
-    let wins = |candidate: &&End| {
+/// Returns the strength of `replicas`, which must be all replicas of one group and one incarnation
+/// whose logs are intact.
+pub fn strength(replicas: &[ReplicaSummary]) -> Strength {
+    let wins = |candidate: &&ReplicaSummary| {
         let follows = |id: &ReplicaId| {
-            let voter = ends.iter().find(|end| end.id == *id);
+            let voter = replicas.iter().find(|replica| replica.id == *id);
             voter.is_some_and(|voter| voter.last <= candidate.last)
         };
         let won = |config: &BTreeSet<_>| {
             config.iter().filter(|id| follows(id)).count() >= majority(config.len())
         };
-        let stands = candidate.configs.iter().any(|c| c.contains(&candidate.id));
-        stands && candidate.configs.iter().all(won)
+        let is_voter = candidate.configs.iter().any(|c| c.contains(&candidate.id));
+        is_voter && candidate.configs.iter().all(won)
     };
-    if ends.iter().any(|end| wins(&end)) {
+    if replicas.iter().any(|replica| wins(&replica)) {
         return Strength::Majority;
     }
-    let Some(newest) = ends.iter().max_by_key(|end| end.last) else {
+    let Some(newest) = replicas.iter().max_by_key(|replica| replica.last) else {
         return Strength::TooFew {
             here: 0,
             needed: 1,
             voters: 0,
         };
     };
-    // The newest log's membership is the one in force: a later one took effect only once a
-    // majority of this one had it, which those here would have met.
+    // The newest log's membership is in force. A later one would have needed a majority of this
+    // one's voters, and a replica here would have it.
     for config in &newest.configs {
         let here = config
             .iter()
-            .filter(|id| ends.iter().any(|end| end.id == **id));
+            .filter(|id| replicas.iter().any(|replica| replica.id == **id));
         let (here, voters) = (here.count(), config.len());
         let needed = voters - majority(voters) + 1;
         if here < needed {
@@ -112,7 +116,7 @@ pub fn strength(ends: &[End]) -> Strength {
     }
 }
 
-/// Why a store does not start with the disks that it has.
+/// The reason why a store does not start with the disks that it has.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Standstill {
     #[error(
@@ -121,10 +125,10 @@ pub enum Standstill {
     )]
     TwoHalves { one: DiskId, other: DiskId },
     #[error(
-        "the metadata was being formed anew when the store ended, and disk {missing} took part in \
-         it; bring it back"
+        "a recovery of the metadata was in progress when the store ended, and disk {missing} took \
+         part in it; bring it back"
     )]
-    ReformCut { missing: DiskId },
+    RecoveryInterrupted { missing: DiskId },
     #[error(
         "{here} of {voters} copies of the metadata are usable, and {needed} are needed; bring \
          more of the store's disks back"
@@ -134,95 +138,99 @@ pub enum Standstill {
         needed: usize,
         voters: usize,
     },
-    #[error("the metadata has no majority; it can be formed anew from the disks that are here")]
+    #[error("the metadata has no majority; it can be recovered from the disks that are here")]
     NoMajority,
 }
 
-/// What the disks that are trusted say together.
+/// The history on which the trusted disks agree.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Past {
-    /// The longest past; that of all others is its beginning.
-    pub reforms: Vec<ReformId>,
-    /// One that all who take part and are here have prepared.
-    pub resumed: Option<Preparing>,
+pub struct AgreedHistory {
+    /// The longest list of recoveries. The lists of all other disks are beginnings of it.
+    pub recoveries: Vec<RecoveryId>,
+    /// A recovery that is prepared on all disks that take part in it and are trusted.
+    pub unfinished: Option<PreparedRecovery>,
 }
 
-/// `trusted`: their witnesses. `present`: all disks that are here, trusted or not.
-pub fn past(
-    trusted: &BTreeMap<DiskId, Witness>,
+/// Compares the rosters of the `trusted` disks. `present`: all disks that are here, trusted or not.
+pub fn agree(
+    trusted: &BTreeMap<DiskId, Roster>,
     present: &BTreeSet<DiskId>,
-) -> Result<Past, Standstill> {
+) -> Result<AgreedHistory, Standstill> {
     let owns = || {
         trusted
             .iter()
             .filter_map(|(disk, w)| Some((*disk, w.own.as_ref()?)))
     };
-    let Some((leading, longest)) = owns().max_by_key(|(_, own)| own.reforms.len()) else {
-        return Ok(Past {
-            reforms: Vec::new(),
-            resumed: None,
+    let Some((leading, longest)) = owns().max_by_key(|(_, own)| own.recoveries.len()) else {
+        return Ok(AgreedHistory {
+            recoveries: Vec::new(),
+            unfinished: None,
         });
     };
-    let reforms = longest.reforms.clone();
-    if let Some((other, _)) = owns().find(|(_, own)| !reforms.starts_with(&own.reforms)) {
+    let recoveries = longest.recoveries.clone();
+    if let Some((other, _)) = owns().find(|(_, own)| !recoveries.starts_with(&own.recoveries)) {
         return Err(Standstill::TwoHalves {
             one: leading,
             other,
         });
     }
-    let current = || owns().filter(|(_, own)| own.reforms == reforms);
-    let mut resumed = None;
+    let current = || owns().filter(|(_, own)| own.recoveries == recoveries);
+    let mut unfinished = None;
     for (_, own) in current() {
-        let Some(preparing) = &own.preparing else {
+        let Some(prepared) = &own.prepared else {
             continue;
         };
-        let takes_part = |(disk, _): &(DiskId, _)| preparing.disks.contains(disk);
+        let takes_part = |(disk, _): &(DiskId, _)| prepared.disks.contains(disk);
         let all_have = current()
             .filter(takes_part)
-            .all(|(_, own)| own.preparing.as_ref() == Some(preparing));
+            .all(|(_, own)| own.prepared.as_ref() == Some(prepared));
         if !all_have {
             continue;
         }
-        if let Some(missing) = preparing.disks.iter().find(|disk| !present.contains(disk)) {
-            return Err(Standstill::ReformCut { missing: *missing });
+        if let Some(missing) = prepared.disks.iter().find(|disk| !present.contains(disk)) {
+            return Err(Standstill::RecoveryInterrupted { missing: *missing });
         }
-        resumed = Some(preparing.clone());
+        unfinished = Some(prepared.clone());
     }
-    Ok(Past { reforms, resumed })
+    Ok(AgreedHistory {
+        recoveries,
+        unfinished,
+    })
 }
 
-/// First round.
-pub async fn prepare(disks: &[OpenDisk], preparing: &Preparing) -> Result<()> {
+/// Performs the first step: notes the recovery on all disks.
+pub async fn prepare(disks: &[OpenDisk], prepared: &PreparedRecovery) -> Result<()> {
     let prepare = async |disk: &OpenDisk| -> Result<()> {
-        change_own(disk, |own| own.preparing = Some(preparing.clone())).await?;
-        disk.db.crash().pass_disk(DiskPoint::ReformPrepared);
+        change_own(disk, |own| own.prepared = Some(prepared.clone())).await?;
+        disk.db.crash().pass_disk(DiskPoint::RecoveryPrepared);
         Ok(())
     };
     try_join_all(disks.iter().map(prepare)).await?;
     Ok(())
 }
 
-/// Last round. `reforms`: the store's past with this reform as the last.
-pub async fn declare(disks: &[OpenDisk], reforms: &[ReformId]) -> Result<()> {
+/// Performs the last step: adds the recovery to all disks' histories. `recoveries`: the whole
+/// history, with this recovery as the last.
+pub async fn declare(disks: &[OpenDisk], recoveries: &[RecoveryId]) -> Result<()> {
     let declare = async |disk: &OpenDisk| -> Result<()> {
         let declared = change_own(disk, |own| {
-            own.reforms = reforms.to_vec();
-            own.preparing = None;
+            own.recoveries = recoveries.to_vec();
+            own.prepared = None;
         });
         declared.await?;
-        disk.db.crash().pass_disk(DiskPoint::ReformDeclared);
+        disk.db.crash().pass_disk(DiskPoint::RecoveryDeclared);
         Ok(())
     };
     try_join_all(disks.iter().map(declare)).await?;
     Ok(())
 }
 
-/// Makes `replica`, with all that its log has, the only voter of its group.
+/// Performs the second step for one group: makes `replica`, with its whole log, the only voter.
 ///
-/// One batch: power leaves the old replica or the new one. What is applied of the old log before
-/// is in the same WAL before it. The vote is as if the new one had voted for itself in a term that
-/// nobody had, so that whatever the old voters still say is of the past.
-pub async fn form_anew(disk: &OpenDisk, replica: &Replica, epoch: u64) -> Result<ReplicaId> {
+/// One batch: power leaves the old replica or the new one. The entries of the old log that are
+/// applied before are in the same WAL before it. The new replica's vote is for itself, in a term
+/// that no replica had, so that messages of old voters are out of date.
+pub async fn form_group(disk: &OpenDisk, replica: &Replica, incarnation: u64) -> Result<ReplicaId> {
     let whole = replica.clone();
     let applied = tokio::task::spawn_blocking(move || -> Result<LogId> {
         inspect::catch_up(&whole, &whole)?;
@@ -234,7 +242,10 @@ pub async fn form_anew(disk: &OpenDisk, replica: &Replica, epoch: u64) -> Result
     let applied = applied.await.map_err(|_| Error::Closing)??;
     let (old, old_row) = (replica.replica(), replica.row());
     let new = ReplicaId::random();
-    let row = ReplicaRow { epoch, ..old_row };
+    let row = ReplicaRow {
+        incarnation,
+        ..old_row
+    };
     let voters = vec![BTreeSet::from([new])];
     let seats = BTreeMap::from([(new, Seat { disk: disk.id })]);
     let membership = Membership::new(voters, seats).map_err(|e| Error::Corrupt(e.to_string()))?;
@@ -250,44 +261,53 @@ pub async fn form_anew(disk: &OpenDisk, replica: &Replica, epoch: u64) -> Result
         put_membership(db, batch, row.state, &membership);
     })
     .await?;
-    db.crash().pass_disk(DiskPoint::ReformFormed);
-    tracing::warn!(group = row.group.0, disk = %disk.id, %old, %new, index = applied.index, epoch,
-        "metadata is formed anew from the newest log");
+    db.crash().pass_disk(DiskPoint::RecoveryFormed);
+    tracing::warn!(group = row.group.0, disk = %disk.id, %old, %new, index = applied.index,
+        incarnation, "metadata is recovered from the newest log");
     Ok(new)
 }
 
-/// A group's replicas of one epoch on trusted disks.
+/// A group's replicas on trusted disks.
 pub struct Survivors {
-    pub replicas: Vec<(OpenDisk, Replica, End)>,
+    pub replicas: Vec<(OpenDisk, Replica, ReplicaSummary)>,
 }
 
 impl Survivors {
-    fn of_epoch(&self, epoch: u64) -> impl Iterator<Item = &(OpenDisk, Replica, End)> {
+    fn of_incarnation(
+        &self,
+        incarnation: u64,
+    ) -> impl Iterator<Item = &(OpenDisk, Replica, ReplicaSummary)> {
         self.replicas
             .iter()
-            .filter(move |(_, _, end)| end.epoch == epoch)
+            .filter(move |(_, _, summary)| summary.incarnation == incarnation)
     }
 
-    pub fn strength(&self, epoch: u64) -> Strength {
-        let ends: Vec<_> = self
-            .of_epoch(epoch)
-            .map(|(_, _, end)| end.clone())
+    pub fn strength(&self, incarnation: u64) -> Strength {
+        let summaries: Vec<_> = self
+            .of_incarnation(incarnation)
+            .map(|(_, _, summary)| summary.clone())
             .collect();
-        strength(&ends)
+        strength(&summaries)
     }
 
-    /// Whether a reform that was cut has rewritten this group.
-    pub fn is_formed(&self, epoch: u64) -> bool {
-        self.of_epoch(epoch).next().is_some()
+    /// Returns whether an interrupted recovery has formed this group already.
+    pub fn is_formed(&self, incarnation: u64) -> bool {
+        self.of_incarnation(incarnation).next().is_some()
     }
 
-    /// What is left to rewrite when the group is to begin anew after `epoch`.
-    fn newest(&self, epoch: u64) -> Result<Option<&(OpenDisk, Replica, End)>, Standstill> {
-        if self.is_formed(epoch + 1) {
+    /// Returns the replica to form the group from, unless the group is formed already.
+    /// `incarnation`: the one before the recovery.
+    fn newest(
+        &self,
+        incarnation: u64,
+    ) -> Result<Option<&(OpenDisk, Replica, ReplicaSummary)>, Standstill> {
+        if self.is_formed(incarnation + 1) {
             return Ok(None);
         }
-        let of = self.of_epoch(epoch).max_by_key(|(_, _, end)| end.last);
-        match self.strength(epoch) {
+        let newest = self
+            .of_incarnation(incarnation)
+            .max_by_key(|(_, _, summary)| summary.last);
+        match self.strength(incarnation) {
             Strength::TooFew {
                 here,
                 needed,
@@ -297,62 +317,64 @@ impl Survivors {
                 needed,
                 voters,
             }),
-            Strength::Majority | Strength::Enough(_) => Ok(of),
+            Strength::Majority | Strength::Enough(_) => Ok(newest),
         }
     }
 }
 
-/// All rounds, or those that a cut has left. Gives the store's past with this reform.
-pub async fn reform(
+/// Performs all steps, or those that an interruption has left. Returns all recoveries, with this
+/// one as the last.
+pub async fn recover(
     disks: &[OpenDisk],
     groups: &[Survivors],
-    past: &Past,
-) -> Result<Result<Vec<ReformId>, Standstill>> {
-    let epoch = past.reforms.len() as u64;
+    agreed: &AgreedHistory,
+) -> Result<Result<Vec<RecoveryId>, Standstill>> {
+    let incarnation = agreed.recoveries.len() as u64;
     let mut from = Vec::new();
     for group in groups {
-        match group.newest(epoch) {
+        match group.newest(incarnation) {
             Ok(newest) => from.extend(newest),
             Err(standstill) => return Ok(Err(standstill)),
         }
     }
-    let preparing = match &past.resumed {
-        Some(resumed) => resumed.clone(),
-        None => Preparing {
+    let prepared = match &agreed.unfinished {
+        Some(unfinished) => unfinished.clone(),
+        None => PreparedRecovery {
             id: rand::random(),
             disks: disks.iter().map(|disk| disk.id).collect(),
         },
     };
     tracing::warn!(
         disks = disks.len(),
-        epoch = epoch + 1,
-        "a majority of the metadata's copies is lost: forming it anew from the others"
+        incarnation = incarnation + 1,
+        "a majority of the metadata's copies is lost: recovering it from the others"
     );
-    prepare(disks, &preparing).await?;
+    prepare(disks, &prepared).await?;
     for (disk, replica, _) in from {
-        form_anew(disk, replica, epoch + 1).await?;
+        form_group(disk, replica, incarnation + 1).await?;
     }
-    let mut reforms = past.reforms.clone();
-    reforms.push(preparing.id);
-    declare(disks, &reforms).await?;
-    Ok(Ok(reforms))
+    let mut recoveries = agreed.recoveries.clone();
+    recoveries.push(prepared.id);
+    declare(disks, &recoveries).await?;
+    Ok(Ok(recoveries))
 }
 
-/// The replicas of a disk, and where they end. Blocks.
-pub async fn ends(disk: &OpenDisk) -> Result<Vec<(OpenDisk, Replica, End)>> {
+/// Returns the replicas of a disk with their summaries.
+pub async fn summarize(disk: &OpenDisk) -> Result<Vec<(OpenDisk, Replica, ReplicaSummary)>> {
     let (db, disk) = (disk.db.clone(), disk.clone());
     let read = run_blocking(move || {
         let replicas = inspect::replicas(&db)?;
-        let end = |replica: Replica| {
-            let end = End {
+        let summarize = |replica: Replica| {
+            let summary = ReplicaSummary {
                 id: replica.replica(),
-                epoch: replica.group_epoch(),
+                incarnation: replica.incarnation(),
                 last: replica.log_end,
                 configs: replica.newest_membership()?.get_joint_config().clone(),
             };
-            Ok((disk.clone(), replica, end))
+            Ok((disk.clone(), replica, summary))
         };
-        replicas.into_iter().map(end).collect::<Result<Vec<_>, _>>()
+        let summaries = replicas.into_iter().map(summarize);
+        summaries.collect::<Result<Vec<_>, _>>()
     });
     Ok(read.await?)
 }
@@ -360,14 +382,14 @@ pub async fn ends(disk: &OpenDisk) -> Result<Vec<(OpenDisk, Replica, End)>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::raft::recovery::roster::Own;
+    use crate::raft::recovery::roster::OwnRecord;
 
-    fn end(id: u64, term: u64, index: u64, configs: &[&[u64]]) -> End {
+    fn summary(id: u64, term: u64, index: u64, configs: &[&[u64]]) -> ReplicaSummary {
         let ids = |ids: &&[u64]| ids.iter().copied().map(ReplicaId).collect();
         let leader = 1;
-        End {
+        ReplicaSummary {
             id: ReplicaId(id),
-            epoch: 0,
+            incarnation: 0,
             last: Some(Position {
                 term,
                 leader,
@@ -379,98 +401,101 @@ mod tests {
 
     const FOUR: &[u64] = &[1, 2, 3, 4];
 
-    fn too_few(ends: &[End]) -> bool {
-        matches!(strength(ends), Strength::TooFew { .. })
+    fn too_few(replicas: &[ReplicaSummary]) -> bool {
+        matches!(strength(replicas), Strength::TooFew { .. })
     }
 
     #[test]
     fn f_16_two_of_four_or_one_of_two_hold_all_and_one_of_four_does_not() {
-        let (one, two) = (end(1, 3, 90, &[FOUR]), end(2, 4, 80, &[FOUR]));
-        let three = end(3, 3, 10, &[FOUR]);
+        let (one, two) = (summary(1, 3, 90, &[FOUR]), summary(2, 4, 80, &[FOUR]));
+        let three = summary(3, 3, 10, &[FOUR]);
         let all = [one.clone(), two.clone(), three];
         assert_eq!(strength(&all), Strength::Majority);
-        // The newer log, not the longer one.
+        // The log with the newer term wins, not the longer one.
         assert_eq!(strength(&all[..2]), Strength::Enough(ReplicaId(2)));
         assert!(too_few(&all[..1]));
         assert_eq!(
-            strength(&[end(1, 1, 1, &[&[1, 2]])]),
+            strength(&[summary(1, 1, 1, &[&[1, 2]])]),
             Strength::Enough(ReplicaId(1))
         );
-        assert!(too_few(&[end(1, 1, 1, &[&[1, 2, 3]])]));
+        assert!(too_few(&[summary(1, 1, 1, &[&[1, 2, 3]])]));
         assert!(too_few(&[]));
     }
 
     #[test]
     fn f_22_those_who_left_the_membership_do_not_count() {
-        // Two of the old four, of whom one saw the change that put all in other hands.
-        let old = end(1, 3, 90, &[FOUR]);
-        let saw = end(2, 3, 91, &[FOUR, &[5, 6, 7, 8]]);
+        // Two of the four old voters. One has the change that replaces all of them.
+        let old = summary(1, 3, 90, &[FOUR]);
+        let saw = summary(2, 3, 91, &[FOUR, &[5, 6, 7, 8]]);
         assert!(too_few(&[old.clone(), saw.clone()]));
-        let new = end(5, 3, 91, &[FOUR, &[5, 6, 7, 8]]);
+        let new = summary(5, 3, 91, &[FOUR, &[5, 6, 7, 8]]);
         assert!(too_few(&[old.clone(), saw.clone(), new.clone()]));
-        let other = end(6, 3, 91, &[FOUR, &[5, 6, 7, 8]]);
+        let other = summary(6, 3, 91, &[FOUR, &[5, 6, 7, 8]]);
         assert!(matches!(
             strength(&[old, saw, new, other]),
             Strength::Enough(_)
         ));
     }
 
-    fn owned(epoch: u8, preparing: Option<(u8, &[u8])>) -> Witness {
-        let reforms = (1..=epoch).map(|n| [n; 16]).collect();
-        let preparing = preparing.map(|(id, disks)| Preparing {
+    fn owned(incarnation: u8, prepared: Option<(u8, &[u8])>) -> Roster {
+        let recoveries = (1..=incarnation).map(|n| [n; 16]).collect();
+        let prepared = prepared.map(|(id, disks)| PreparedRecovery {
             id: [id; 16],
             disks: disks.iter().map(|n| DiskId([*n; 16])).collect(),
         });
-        Witness {
-            own: Some(Own {
-                preparing,
-                ..Own::new(1, reforms)
+        Roster {
+            own: Some(OwnRecord {
+                prepared,
+                ..OwnRecord::new(1, recoveries)
             }),
-            ..Witness::default()
+            ..Roster::default()
         }
     }
 
-    fn past_of(disks: &[(u8, Witness)]) -> Result<Past, Standstill> {
+    fn agree_on(disks: &[(u8, Roster)]) -> Result<AgreedHistory, Standstill> {
         let trusted: BTreeMap<_, _> = disks
             .iter()
-            .map(|(n, witness)| (DiskId([*n; 16]), witness.clone()))
+            .map(|(n, roster)| (DiskId([*n; 16]), roster.clone()))
             .collect();
         let present = trusted.keys().copied().collect();
-        past(&trusted, &present)
+        agree(&trusted, &present)
     }
 
     #[test]
     fn f_39_two_halves_that_both_went_on_refuse_each_other() {
         let mut other = owned(1, None);
-        other.own.as_mut().unwrap().reforms[0] = [9; 16];
+        other.own.as_mut().unwrap().recoveries[0] = [9; 16];
         let halves = [(1, owned(2, None)), (2, other)];
         assert!(matches!(
-            past_of(&halves),
+            agree_on(&halves),
             Err(Standstill::TwoHalves { .. })
         ));
-        // One that did not go on has a past that the other shares.
+        // The history of a disk that did not go on is a beginning of the other's.
         let late = [
             (1, owned(2, None)),
             (2, owned(1, None)),
             (3, owned(0, None)),
         ];
-        assert_eq!(past_of(&late).unwrap().reforms.len(), 2);
+        assert_eq!(agree_on(&late).unwrap().recoveries.len(), 2);
     }
 
     #[test]
-    fn f_01_a_cut_reform_is_forgotten_resumed_or_waited_for() {
+    fn f_01_an_interrupted_recovery_is_forgotten_resumed_or_waited_for() {
         let both: (u8, &[u8]) = (7, &[1, 2]);
         let begun = [(1, owned(0, Some(both))), (2, owned(0, None))];
-        assert_eq!(past_of(&begun).unwrap().resumed, None);
+        assert_eq!(agree_on(&begun).unwrap().unfinished, None);
         let prepared = [(1, owned(0, Some(both))), (2, owned(0, Some(both)))];
-        assert!(past_of(&prepared).unwrap().resumed.is_some());
+        assert!(agree_on(&prepared).unwrap().unfinished.is_some());
         let waits = [(1, owned(0, Some(both))), (3, owned(0, None))];
         let missing = DiskId([2; 16]);
-        assert_eq!(past_of(&waits), Err(Standstill::ReformCut { missing }));
-        // Declared on one: the other follows.
+        assert_eq!(
+            agree_on(&waits),
+            Err(Standstill::RecoveryInterrupted { missing })
+        );
+        // The recovery is declared on one disk: the other follows.
         let mut first = owned(0, None);
-        first.own.as_mut().unwrap().reforms.push([7; 16]);
-        let declared = past_of(&[(1, first), (2, owned(0, Some(both)))]).unwrap();
-        assert_eq!((declared.reforms.len(), declared.resumed), (1, None));
+        first.own.as_mut().unwrap().recoveries.push([7; 16]);
+        let declared = agree_on(&[(1, first), (2, owned(0, Some(both)))]).unwrap();
+        assert_eq!((declared.recoveries.len(), declared.unfinished), (1, None));
     }
 }

@@ -1,8 +1,8 @@
-//! What a running store does about disks that fail for good: it marks their databases on the
-//! other disks, and forms the metadata anew when no majority is left.
+//! The response of a running store to disks that fail for good: their databases are marked on the
+//! other disks, and the metadata is recovered when no majority is left.
 //!
-//! All voters are this process's own disks, so whoever is not here is gone: nobody else can lead.
-//! The groups' handles stay; proposals and reads that are under way find the new leader.
+//! All voters are on this process's own disks, so no other process can have a leader. The groups'
+//! handles stay valid; proposals and reads in progress find the new leader.
 
 use std::time::Duration;
 
@@ -10,34 +10,34 @@ use futures_util::future::join_all;
 use tokio::sync::watch;
 use tokio::time::timeout;
 
-use super::decision::{StartError, divide, look_and_decide};
-use super::roster::{self, Fault};
-use super::start::{Groups, Started};
+use super::decision::{StartError, divide, survey_and_decide};
+use super::roster::{self, DatabaseFault};
+use super::start::{Groups, StartOutcome};
 use crate::db::DbError;
+use crate::raft::disk::{OpenDisk, ReplicaDisk};
 use crate::raft::group::Group;
 use crate::raft::log::run_blocking;
-use crate::raft::members::{Member, Members, Seated};
-use crate::raft::place::{OpenDisk, Place};
-use crate::raft::replica_row::{Rows, replica_rows};
+use crate::raft::members::{Member, MemberSetup, Members};
+use crate::raft::replica_row::{ReplicaRows, replica_rows};
 use drystone_store::error::Result;
 use drystone_store::types::DiskId;
 
-/// A failed database is marked on another disk within this time, or not.
+/// The time for marking a failed database on another disk.
 const MARK_MAX: Duration = Duration::from_secs(10);
 
-/// Keeps a group's voters as they are while this lives.
-struct Paused<'a>(&'a watch::Sender<bool>);
+/// Keeps a group's voters from being replaced until it is dropped.
+struct VoterPause<'a>(&'a watch::Sender<bool>);
 
-impl Drop for Paused<'_> {
+impl Drop for VoterPause<'_> {
     fn drop(&mut self) {
         self.0.send_replace(false);
     }
 }
 
 impl Members {
-    fn pause(&self) -> Paused<'_> {
+    fn pause(&self) -> VoterPause<'_> {
         self.paused.send_replace(true);
-        Paused(&self.paused)
+        VoterPause(&self.paused)
     }
 
     fn has_majority(&self) -> bool {
@@ -54,42 +54,35 @@ impl Members {
 
     async fn stop(&self) {
         for member in self.alive() {
-            if let Some(member) = self.take_out(member.replica) {
+            if let Some(member) = self.remove(member.replica) {
                 Member::end(&member).await;
             }
         }
     }
-
-    /// The places whose databases work.
-    pub(super) fn healthy(&self) -> Vec<Place> {
-        let mut places = self.places();
-        places.retain(|place| place.db.failure().borrow().is_none());
-        places
-    }
 }
 
 impl Groups {
-    /// The disk's database is not to be used again: each other disk notes it, so that no restart
-    /// takes it for good (B-66).
+    /// Marks the database of `id`, which has failed, on each other disk, so that no restart trusts
+    /// it (B-66).
     ///
-    /// Power goes before any has: nothing was acknowledged by it since it failed, and what it
-    /// acknowledged before is there, or it would not open.
-    pub async fn mark(&self, disk: DiskId) {
-        let places = self.objects.members().places();
-        let failed = places.iter().find(|place| place.disk == disk);
-        let failure = failed.and_then(|place| place.db.failure().borrow().clone());
+    /// Power goes before any disk has the mark: the database has acknowledged nothing since it
+    /// failed, and everything before is there, or it would not open.
+    pub async fn mark(&self, id: DiskId) {
+        let disks = self.objects.members().disks();
+        let failed = disks.iter().find(|disk| disk.id == id);
+        let failure = failed.and_then(|disk| disk.db.failure().borrow().clone());
         let fault = match failure {
-            // No write of it failed.
+            // No write failed.
             Some(DbError::Hindered(..)) => return,
-            Some(DbError::Damaged(_)) => Fault::Damaged,
-            _ => Fault::Unwritable,
+            Some(DbError::Damaged(_)) => DatabaseFault::Damaged,
+            _ => DatabaseFault::Unwritable,
         };
         let others = self.objects.members().healthy();
-        let others = others.iter().filter(|other| other.disk != disk);
-        // What comes after this must not wait for one that hangs.
+        let others = others.iter().filter(|other| other.id != id);
+        // The caller must not wait for a disk that hangs.
         join_all(others.map(|other| async move {
-            let other = other.open();
-            let marked = roster::mark_known(&other, disk, fault);
+            let other = other.open_disk();
+            let marked = roster::mark_known(&other, id, fault);
             let marked = timeout(MARK_MAX, marked).await;
             if !matches!(marked, Ok(Ok(()))) {
                 tracing::warn!(?marked, disk = %other.id, "a failed database is not marked here");
@@ -98,11 +91,11 @@ impl Groups {
         .await;
     }
 
-    /// Forms both groups anew if one has lost its majority, as [`super::recover`] says. Says
-    /// whether it did.
+    /// Recovers both groups if one has lost its majority ([`super::recover`]). Returns whether it
+    /// did.
     ///
-    /// Power goes at any time: the next start finds what it would find of a reform of its own.
-    pub async fn reform_if_lost(&self) -> Result<bool, StartError> {
+    /// Power goes at any time: the next start finds the disks as after a recovery at a start.
+    pub async fn recover_if_lost(&self) -> Result<bool, StartError> {
         let (system, objects) = (self.system.members(), self.objects.members());
         if system.has_majority() && objects.has_majority() {
             return Ok(false);
@@ -115,73 +108,93 @@ impl Groups {
         tracing::error!("the metadata has lost its majority");
         system.stop().await;
         objects.stop().await;
-        let before = objects.standing();
-        let open = |group: &Members| group.healthy().iter().map(Place::open).collect::<Vec<_>>();
-        let (looks, past, counts) =
-            match look_and_decide(&open(objects), &mut Vec::new(), true).await {
-                Ok((looks, decision, counts)) => (looks, decision.past, counts),
+        let before = objects.history();
+        let open = |group: &Members| {
+            group
+                .healthy()
+                .iter()
+                .map(ReplicaDisk::open_disk)
+                .collect::<Vec<_>>()
+        };
+        let (surveys, agreed, trusted) =
+            match survey_and_decide(&open(objects), &mut Vec::new(), true).await {
+                Ok((surveys, decision, trusted)) => (surveys, decision.agreed, trusted),
                 Err(error) => {
-                    // As they were: they refuse by themselves, and nothing is destroyed.
-                    self.go_on_as_before().await?;
+                    // The groups continue without a majority and refuse requests by themselves.
+                    self.restart_replicas().await?;
                     return Err(error);
                 }
             };
-        let (standing, rows, leftovers) = divide(looks, past, &counts);
+        let (history, rows, leftovers) = divide(surveys, agreed, &trusted);
         let used: Vec<_> = rows.iter().map(|(disk, _)| disk.clone()).collect();
-        let stamped = roster::stamp(&used, standing.start).await;
+        let stamped = roster::stamp(&used, history.start).await;
         stamped.map_err(drystone_store::error::Error::from)?;
         for group in [&self.system, &self.objects] {
-            group.members().stands(standing.clone());
+            group.members().set_history(history.clone());
             admit(group, &rows).await?;
         }
         self.system.ready().await?;
         self.objects.ready().await?;
-        let anew = before.epoch() != standing.epoch();
+        let has_recovered = before.incarnation() != history.incarnation();
         let groups = self.clone();
-        Started::of(groups, standing, leftovers).take_in().await?;
-        Ok(anew)
+        let mut outcome = StartOutcome::of(groups, history, leftovers);
+        outcome.admit_leftovers().await?;
+        Ok(has_recovered)
     }
 
-    /// Takes in a disk that joins the running store, or took the place of another one, under a
-    /// number above all before: a disk that went since the last one knows the old database by it.
-    /// Never beside a reform: each would write over what the other says of a disk.
+    /// Admits a disk that joins the running store, or has a new database, under a new start number.
+    /// A disk that went offline has recorded the old database under the last number, and by that
+    /// number the new database would be an older copy.
+    ///
+    /// Never runs beside a recovery, as each would overwrite the other's records of a disk.
     pub async fn join_running(&self, disk: &OpenDisk) -> Result<()> {
         let (system, objects) = (self.system.members(), self.objects.members());
         let _paused = (system.pause(), objects.pause());
         let _only_one = (system.change.lock().await, objects.change.lock().await);
-        let mut standing = objects.standing();
-        standing.start += 1;
-        self.join(disk, &standing).await?;
-        system.stands(standing.clone());
-        objects.stands(standing);
+        let mut history = objects.history();
+        history.start += 1;
+        self.join(disk, &history).await?;
+        system.set_history(history.clone());
+        objects.set_history(history);
         Ok(())
     }
 
-    /// Notes on all disks that they are here under a number above all before, so that a copy that
-    /// was made of a disk till now is known for older (F-14), not only one from an earlier start.
+    /// Records on all disks, under a new start number, that they are here. So copies of a disk that
+    /// were made before now are found to be older (F-14), not only copies from an earlier start.
     ///
-    /// Power goes within: as within the stamps of a start.
+    /// Power goes within: as within [`roster::stamp`] at a start.
     ///
-    /// While the membership changes nothing is noted: a change that waits for a majority that is
-    /// gone must not keep a store from ending.
+    /// Does nothing while the membership changes: a change that waits for a lost majority must not
+    /// keep a store from closing.
     pub async fn note_presence(&self) -> Result<()> {
         let (system, objects) = (self.system.members(), self.objects.members());
         let (Ok(_system), Ok(_objects)) = (system.change.try_lock(), objects.change.try_lock())
         else {
             return Ok(());
         };
-        let mut standing = objects.standing();
-        standing.start += 1;
-        let here: Vec<_> = objects.healthy().iter().map(Place::open).collect();
-        roster::stamp(&here, standing.start).await?;
-        system.stands(standing.clone());
-        objects.stands(standing);
+        let mut history = objects.history();
+        history.start += 1;
+        let here: Vec<_> = objects
+            .healthy()
+            .iter()
+            .map(ReplicaDisk::open_disk)
+            .collect();
+        roster::stamp(&here, history.start).await?;
+        system.set_history(history.clone());
+        objects.set_history(history);
         Ok(())
     }
 
-    async fn go_on_as_before(&self) -> Result<()> {
+    /// Starts the replicas again that were stopped for a recovery.
+    async fn restart_replicas(&self) -> Result<()> {
         let mut rows = Vec::new();
-        for disk in self.objects.members().healthy().iter().map(Place::open) {
+        for disk in self
+            .objects
+            .members()
+            .healthy()
+            .iter()
+            .map(ReplicaDisk::open_disk)
+        {
             let db = disk.db.clone();
             let found = run_blocking(move || replica_rows(&db)).await?;
             rows.push((disk, found));
@@ -191,22 +204,22 @@ impl Groups {
     }
 }
 
-/// Starts a group's replicas in `rows`, and has one stand for election.
-async fn admit(group: &Group, rows: &[(OpenDisk, Rows)]) -> Result<()> {
+/// Starts a group's replicas in `rows`, and makes one campaign.
+async fn admit(group: &Group, rows: &[(OpenDisk, ReplicaRows)]) -> Result<()> {
     let members = group.members();
-    let places = members.places();
+    let disks = members.disks();
     for (disk, rows) in rows {
-        let place = places.iter().find(|place| place.disk == disk.id);
+        let disk = disks.iter().find(|open| open.id == disk.id);
         for (replica, row) in rows.iter().filter(|(_, row)| row.group == members.group) {
-            let Some(place) = place.cloned() else {
+            let Some(disk) = disk.cloned() else {
                 continue;
             };
-            let seated = Seated {
-                place,
+            let setup = MemberSetup {
+                disk,
                 replica: *replica,
                 row: *row,
             };
-            members.admit(seated).await?;
+            members.admit(setup).await?;
         }
     }
     members.elect_at_start().await;

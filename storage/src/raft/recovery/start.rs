@@ -1,29 +1,29 @@
-//! Brings a node's groups to life: at its birth, and at every start after it.
+//! Starts a node's groups: at the store's birth, and at every start after it.
 //!
-//! A start first looks at what the disks have and decides (`decision`), touching nothing: which
-//! disks are to be trusted, whether a majority is here, whether the metadata must be formed anew.
-//! What refuses to start is as it was. Disks that are here but must not count, for they are older
-//! copies of themselves or of an epoch past, are *left over*: they come in only when the groups
-//! answer without them, and lose their replicas then ([`Started::take_in`]).
+//! A start first surveys the disks and decides (`decision`) which of them it trusts, whether a
+//! majority is here, and whether the metadata must be recovered. A start that is refused has
+//! changed nothing. Disks that are here but must not count, because they are older copies of
+//! themselves or of a lower incarnation, are *left over*: they are admitted only when the groups
+//! answer without them, and lose their replicas then ([`StartOutcome::admit_leftovers`]).
 
 use std::collections::BTreeMap;
 
 use futures_util::future::try_join_all;
 use tokio::sync::watch;
 
-use super::decision::{Leftover, StartError, divide, look_and_decide};
+use super::decision::{Leftover, StartError, divide, survey_and_decide};
 use super::recover;
 use super::roster;
 use crate::meta::states::{delete_unused_states, unused_state};
+use crate::raft::disk::{OpenDisk, ReplicaDisk};
 use crate::raft::group::Group;
-use crate::raft::history::Standing;
+use crate::raft::history::History;
 use crate::raft::log::{delete_log, run_blocking};
-use crate::raft::members::{Members, Roster, Seated};
+use crate::raft::members::{GroupSetup, MemberSetup, Members};
 use crate::raft::network::Router;
-use crate::raft::place::{OpenDisk, Place};
 use crate::raft::replica::delete_replica;
 use crate::raft::replica_row::{
-    GROUPS, GroupId, OBJECT_GROUP, ReplicaRow, Rows, SYSTEM_GROUP, delete_replica_row,
+    GROUPS, GroupId, OBJECT_GROUP, ReplicaRow, ReplicaRows, SYSTEM_GROUP, delete_replica_row,
     put_replica_row, replica_rows,
 };
 use crate::raft::types::{ReplicaId, Seat};
@@ -31,19 +31,20 @@ use drystone_store::crash::DiskPoint;
 use drystone_store::error::{Error, Result};
 use drystone_store::types::DiskId;
 
-/// Voters of a group at most.
+/// The most voters of a group.
 const VOTERS_MAX: usize = 9;
 
-/// Whether replicas may be made.
+/// The kind of a start: whether the groups are new.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Start {
-    /// The disks are new, or their birth was cut before group 0 had committed its record.
+pub enum GroupStart {
+    /// The groups are new: the disks are, or their birth was interrupted before group 0 had
+    /// committed its record.
     Birth,
-    /// The replicas that the disks name.
-    Again {
-        /// The metadata may be formed anew where a majority is missing: the disks that are not
-        /// here were waited for.
-        may_reform: bool,
+    /// The groups have the replicas that are on the disks.
+    Restart {
+        /// The metadata may be recovered if a majority is missing: the start has waited for the
+        /// missing disks.
+        may_recover: bool,
     },
 }
 
@@ -54,35 +55,35 @@ pub struct Groups {
     pub objects: Group,
 }
 
-/// What a start came to.
-pub struct Started {
+/// The outcome of a start: the running groups, and the disks that take no part yet.
+pub struct StartOutcome {
     pub groups: Groups,
-    standing: Standing,
+    history: History,
     leftovers: Vec<Leftover>,
-    /// Disks whose databases are damaged, and how: they are to get new ones.
+    /// Disks whose databases are damaged, with the reason. They must get new databases.
     pub damaged: Vec<(DiskId, String)>,
 }
 
-/// Starts the replicas that are on `disks` and has each group elect a leader at once. Returns
-/// before it leads ([`Group::ready`] waits for that). Metadata is to survive the loss of `losses`
+/// Starts the replicas that are on `disks` and makes each group elect a leader at once. Returns
+/// before there is one ([`Group::ready`] waits for it). Metadata must survive the loss of `losses`
 /// disks. `damaged`: disks that are here, but whose databases do not open.
 ///
-/// A voter on a disk that is not here stays unreachable, until `voters` gives another its place.
+/// A voter on a disk that is not here stays unreachable until `voters` replaces it.
 pub async fn start_groups(
     disks: &[OpenDisk],
     mut damaged: Vec<(DiskId, String)>,
-    start: Start,
+    start: GroupStart,
     losses: usize,
-) -> Result<Started, StartError> {
+) -> Result<StartOutcome, StartError> {
     if disks.is_empty() {
         return Err(Error::Unavailable("no disk holds metadata".into()).into());
     }
     let voters_max = (2 * losses + 1).min(VOTERS_MAX);
-    let (standing, rows, newborn, leftovers): (_, Vec<(OpenDisk, Rows)>, _, _) = match start {
-        Start::Birth => {
+    let (history, rows, newborn, leftovers): (_, Vec<(OpenDisk, ReplicaRows)>, _, _) = match start {
+        GroupStart::Birth => {
             let mut found = try_join_all(disks.iter().map(find_replicas)).await?;
             let newborn = without_log(disks).await?;
-            // One log is enough: its replica may have been promised votes, and none is made anew.
+            // If there is a single log, no replica is made again: one may have votes already.
             if newborn.len() == GROUPS.len() {
                 found = make_replicas(disks, &found, voters_max).await?;
             }
@@ -93,22 +94,22 @@ pub async fn start_groups(
                     .map_err(Error::from)?;
                 before = before.max(own.map_or(0, |own| own.start));
             }
-            let standing = Standing {
+            let history = History {
                 start: before + 1,
-                reforms: Vec::new(),
+                recoveries: Vec::new(),
             };
-            take_part(disks, standing.start).await?;
+            prepare_disks(disks, history.start).await?;
             let rows = disks.iter().cloned().zip(found).collect();
-            (standing, rows, newborn, Vec::new())
+            (history, rows, newborn, Vec::new())
         }
-        Start::Again { may_reform } => loop {
-            let (looks, decision, counts) =
-                look_and_decide(disks, &mut damaged, may_reform).await?;
-            let (standing, rows, leftovers) = divide(looks, decision.past, &counts);
+        GroupStart::Restart { may_recover } => loop {
+            let (surveys, decision, trusted) =
+                survey_and_decide(disks, &mut damaged, may_recover).await?;
+            let (history, rows, leftovers) = divide(surveys, decision.agreed, &trusted);
             let used: Vec<_> = rows.iter().map(|(disk, _)| disk.clone()).collect();
-            match take_part(&used, standing.start).await {
-                Ok(()) => break (standing, rows, Vec::new(), leftovers),
-                // The next look finds it, and the others go on.
+            match prepare_disks(&used, history.start).await {
+                Ok(()) => break (history, rows, Vec::new(), leftovers),
+                // The next survey finds the failed disk, and the start continues without it.
                 Err(error) if used.iter().any(OpenDisk::has_failed) => {
                     tracing::error!(%error, "a disk failed as the store started");
                 }
@@ -116,54 +117,57 @@ pub async fn start_groups(
             }
         },
     };
-    let groups = run(&rows, &newborn, voters_max, &standing).await?;
-    Ok(Started {
+    let groups = run(&rows, &newborn, voters_max, &history).await?;
+    Ok(StartOutcome {
         groups,
-        standing,
+        history,
         leftovers,
         damaged,
     })
 }
 
-/// Readies the databases of the disks that take part in a start: what transfers and dropped
-/// replicas have left in them goes, and they are stamped.
-async fn take_part(disks: &[OpenDisk], start: u64) -> Result<()> {
+/// Prepares the databases of the disks that take part in a start: removes the states that
+/// interrupted transfers and dropped replicas have left, and records the start.
+async fn prepare_disks(disks: &[OpenDisk], start: u64) -> Result<()> {
     try_join_all(disks.iter().map(find_replicas)).await?;
     Ok(roster::stamp(disks, start).await?)
 }
 
-/// Starts both groups from the replicas given.
+/// Starts both groups from these replicas.
 async fn run(
-    rows: &[(OpenDisk, Rows)],
+    rows: &[(OpenDisk, ReplicaRows)],
     newborn: &[GroupId],
     voters_max: usize,
-    standing: &Standing,
+    history: &History,
 ) -> Result<Groups> {
     let router = Router::new();
-    let places: Vec<Place> = rows.iter().map(|(disk, _)| disk.place(&router)).collect();
+    let disks: Vec<ReplicaDisk> = rows
+        .iter()
+        .map(|(disk, _)| disk.for_replicas(&router))
+        .collect();
     let start_group = async |group| {
-        let mut seats = Vec::new();
-        for (place, (_, rows)) in places.iter().zip(rows) {
+        let mut setups = Vec::new();
+        for (disk, (_, rows)) in disks.iter().zip(rows) {
             for (replica, row) in rows.iter().filter(|(_, row)| row.group == group) {
-                seats.push(Seated {
-                    place: place.clone(),
+                setups.push(MemberSetup {
+                    disk: disk.clone(),
                     replica: *replica,
                     row: *row,
                 });
             }
         }
-        let seat = |s: &Seated| (s.replica, Seat { disk: s.place.disk });
-        let voters: BTreeMap<_, _> = seats.iter().map(seat).collect();
+        let seat = |s: &MemberSetup| (s.replica, Seat { disk: s.disk.id });
+        let voters: BTreeMap<_, _> = setups.iter().map(seat).collect();
         let closing = watch::Sender::new(false);
-        let roster = Roster {
+        let setup = GroupSetup {
             group,
-            standing: standing.clone(),
+            history: history.clone(),
             closing: closing.subscribe(),
             voters_max,
-            places: places.clone(),
-            seats,
+            disks: disks.clone(),
+            members: setups,
         };
-        let members = Members::start(router.clone(), roster).await;
+        let members = Members::start(router.clone(), setup).await;
         let handle = Group::new(members.clone(), closing);
         if newborn.contains(&group) {
             members.initialize(voters).await?;
@@ -177,88 +181,88 @@ async fn run(
     Ok(Groups { system, objects })
 }
 
-impl Started {
-    pub(super) fn of(groups: Groups, standing: Standing, leftovers: Vec<Leftover>) -> Started {
-        Started {
+impl StartOutcome {
+    pub(super) fn of(groups: Groups, history: History, leftovers: Vec<Leftover>) -> StartOutcome {
+        StartOutcome {
             groups,
-            standing,
+            history,
             leftovers,
             damaged: Vec::new(),
         }
     }
 
-    /// Disks that are older copies of themselves. Before they are taken in, whoever keeps lists of
-    /// what is on them must make these anew.
+    /// Returns the disks that are older copies of themselves. Before they are admitted, lists of
+    /// their shards must be made again.
     pub fn stale(&self) -> Vec<DiskId> {
         let stale = self.leftovers.iter().filter(|leftover| leftover.stale);
         stale.map(|leftover| leftover.disk.id).collect()
     }
 
-    /// These are not taken in. The next start finds them as they are.
-    pub fn leave_out(&mut self, disks: &[DiskId]) {
+    /// Excludes disks from being admitted. The next start finds them as they are.
+    pub fn exclude(&mut self, disks: &[DiskId]) {
         self.leftovers
             .retain(|leftover| !disks.contains(&leftover.disk.id));
     }
 
-    /// Takes in the disks that were left over, now that both groups answer without them.
+    /// Admits the disks that were left over, now that both groups answer without them.
     ///
-    /// Power goes after their replicas are gone and before they are stamped: they are left over
-    /// once more, with nothing to lose.
-    pub async fn take_in(&mut self) -> Result<()> {
+    /// Power goes after their replicas are removed and before the start is recorded on them: they
+    /// are left over again, with nothing to lose.
+    pub async fn admit_leftovers(&mut self) -> Result<()> {
         for leftover in std::mem::take(&mut self.leftovers) {
             let disk = leftover.disk.clone();
-            unless_failed(&disk, self.take_in_one(leftover).await)?;
+            unless_failed(&disk, self.admit(leftover).await)?;
         }
         Ok(())
     }
 
-    async fn take_in_one(&self, leftover: Leftover) -> Result<()> {
+    async fn admit(&self, leftover: Leftover) -> Result<()> {
         let disk = &leftover.disk;
         for (replica, row) in leftover.replicas {
-            tracing::warn!(disk = %disk.id, %replica, "dropping a replica of the past");
+            tracing::warn!(disk = %disk.id, %replica, "dropping an old replica");
             delete_replica(&disk.db, replica, row).await?;
         }
         match leftover.in_use {
             true => Ok(()),
-            false => self.groups.join(disk, &self.standing).await,
+            false => self.groups.join(disk, &self.history).await,
         }
     }
 
-    /// Takes in a disk with a new database.
+    /// Admits a disk with a new database.
     pub async fn join(&self, disk: &OpenDisk) -> Result<()> {
-        unless_failed(disk, self.groups.join(disk, &self.standing).await)
+        unless_failed(disk, self.groups.join(disk, &self.history).await)
     }
 }
 
-/// A disk that fails on the way takes no part; the store goes on without it.
-fn unless_failed(disk: &OpenDisk, taken: Result<()>) -> Result<()> {
-    match taken {
+/// Logs an error of a disk that failed while it was admitted: the store goes on without that disk.
+fn unless_failed(disk: &OpenDisk, admitted: Result<()>) -> Result<()> {
+    match admitted {
         Err(error) if disk.has_failed() => {
-            tracing::error!(%error, disk = %disk.id, "a disk failed as it was taken in");
+            tracing::error!(%error, disk = %disk.id, "a disk failed as it was admitted");
             Ok(())
         }
-        taken => taken,
+        admitted => admitted,
     }
 }
 
 impl Groups {
-    pub(super) async fn join(&self, disk: &OpenDisk, standing: &Standing) -> Result<()> {
+    pub(super) async fn join(&self, disk: &OpenDisk, history: &History) -> Result<()> {
         find_replicas(disk).await?;
-        roster::join(disk, standing).await?;
+        roster::join(disk, history).await?;
         for group in [&self.system, &self.objects] {
             group.add_disk(disk.id, disk.db.clone());
         }
-        self.stamp(standing.start).await
+        self.stamp(history.start).await
     }
 
-    /// Notes on all disks that they are here. One that fails on the way keeps nobody from it.
+    /// Records on all disks that they take part in this start. Continues without a disk that fails.
     async fn stamp(&self, start: u64) -> Result<()> {
         loop {
             let disks = self.objects.members().healthy();
-            let disks: Vec<_> = disks.iter().map(Place::open).collect();
+            let disks: Vec<_> = disks.iter().map(ReplicaDisk::open_disk).collect();
             match roster::stamp(&disks, start).await {
                 Err(error) if disks.iter().any(OpenDisk::has_failed) => {
-                    tracing::error!(%error, "a disk failed as all noted that they are here");
+                    tracing::error!(%error, "a disk failed as the start was recorded");
                 }
                 stamped => return Ok(stamped?),
             }
@@ -266,7 +270,8 @@ impl Groups {
     }
 }
 
-async fn find_replicas(disk: &OpenDisk) -> Result<Rows> {
+/// Returns the replicas of a disk, and removes the states that no replica uses.
+async fn find_replicas(disk: &OpenDisk) -> Result<ReplicaRows> {
     let db = disk.db.clone();
     let found = run_blocking(move || {
         let rows = replica_rows(&db)?;
@@ -277,14 +282,14 @@ async fn find_replicas(disk: &OpenDisk) -> Result<Rows> {
     Ok(found.await?)
 }
 
-/// The groups of which no replica has a log yet.
+/// Returns the groups of which no replica has a log yet.
 ///
-/// Power may go when the one group is initialized and the other is not: each is looked at alone.
+/// Power may go when one group is initialized and the other is not, so each is judged alone.
 async fn without_log(disks: &[OpenDisk]) -> Result<Vec<GroupId>> {
     let mut newborn = Vec::from(GROUPS);
     for disk in disks {
-        for (_, replica, end) in recover::ends(disk).await? {
-            if end.last.is_some() {
+        for (_, replica, summary) in recover::summarize(disk).await? {
+            if summary.last.is_some() {
                 newborn.retain(|group| group.0 != replica.group());
             }
         }
@@ -292,11 +297,15 @@ async fn without_log(disks: &[OpenDisk]) -> Result<Vec<GroupId>> {
     Ok(newborn)
 }
 
-/// Makes a replica of each group on each of the first disks, in place of the ones in `found`.
+/// Makes a replica of each group on each of the first disks, in place of those in `found`.
 ///
-/// Power goes before all disks have theirs: none has a log yet, and the next start makes all of
-/// them anew. After that: `initialize` is repeated for each group that has no log.
-async fn make_replicas(disks: &[OpenDisk], found: &[Rows], voters_max: usize) -> Result<Vec<Rows>> {
+/// Power goes before all disks have their replicas: no replica has a log yet, and the next start
+/// makes all of them again. After that: `initialize` is repeated for each group that has no log.
+async fn make_replicas(
+    disks: &[OpenDisk],
+    found: &[ReplicaRows],
+    voters_max: usize,
+) -> Result<Vec<ReplicaRows>> {
     let voters = disks.len().min(voters_max);
     let made = disks
         .iter()
@@ -304,13 +313,13 @@ async fn make_replicas(disks: &[OpenDisk], found: &[Rows], voters_max: usize) ->
         .enumerate()
         .map(|(n, (disk, old))| async move {
             let db = &disk.db;
-            let mut rows = Rows::new();
+            let mut rows = ReplicaRows::new();
             while n < voters && rows.len() < GROUPS.len() {
                 let state = unused_state(db)?;
                 if rows.iter().all(|(_, row)| row.state != state) {
                     let row = ReplicaRow {
                         group: GROUPS[rows.len()],
-                        epoch: 0,
+                        incarnation: 0,
                         state,
                     };
                     rows.push((ReplicaId::random(), row));

@@ -1,5 +1,5 @@
-//! The log and the state machine as openraft sees them, by its own suite and by what it does not
-//! test: that answers follow a sync.
+//! The log and the state machine as openraft sees them: openraft's own suite, and tests of what it
+//! leaves out, that answers follow a sync.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -10,7 +10,7 @@ use openraft::{EntryPayload, RaftLogReader as _, StorageError};
 
 use super::*;
 use crate::raft::log::RaftLog;
-use crate::raft::replica::{Applier, Shared};
+use crate::raft::replica::{Applier, SharedState};
 use crate::raft::replica_row::{OBJECT_GROUP, ReplicaRow};
 use crate::raft::types::{Entry, LogId, Proposal, ReplicaId, Types, Vote};
 
@@ -33,23 +33,23 @@ fn open_log(db: &Arc<Db>) -> RaftLog {
     RaftLog::open(db.clone(), ReplicaId(7), Arc::default()).unwrap()
 }
 
-struct Builder {
+struct SuiteBuilder {
     db: Arc<Db>,
     replicas: AtomicU64,
 }
 
-impl StoreBuilder<Types, RaftLog, Applier> for Builder {
+impl StoreBuilder<Types, RaftLog, Applier> for SuiteBuilder {
     async fn build(&self) -> Result<((), RaftLog, Applier), StorageError<Types>> {
         // All of the suite's stores live in one database, as groups do.
         let n = self.replicas.fetch_add(1, Ordering::Relaxed);
         let (db, replica) = (self.db.clone(), ReplicaId(n));
         let row = ReplicaRow {
             group: OBJECT_GROUP,
-            epoch: 0,
+            incarnation: 0,
             state: StateId(n),
         };
         let log = RaftLog::open(db.clone(), replica, Arc::default()).unwrap();
-        let shared = Arc::new(Shared::new(db, replica, row));
+        let shared = Arc::new(SharedState::new(db, replica, row));
         let applier = Applier::open(shared, log.clone()).unwrap();
         Ok(((), log, applier))
     }
@@ -59,7 +59,7 @@ impl StoreBuilder<Types, RaftLog, Applier> for Builder {
 async fn r_04_openrafts_own_suite() {
     let dir = tempfile::tempdir().unwrap();
     let db = Db::create(dir.path(), &DbShared::new().unwrap()).unwrap();
-    Suite::test_all(Builder {
+    Suite::test_all(SuiteBuilder {
         db,
         replicas: AtomicU64::new(1),
     })
@@ -175,7 +175,7 @@ async fn f_06_a_damaged_entry_ends_the_use_of_the_database() {
     log.blocking_append((0..10).map(|n| entry(n, "x")))
         .await
         .unwrap();
-    // What another replica would have written at this place.
+    // The row that another replica would have written here.
     let mut key = vec![1];
     key.extend_from_slice(&7u64.to_be_bytes());
     key.push(2);

@@ -1,4 +1,4 @@
-//! Whole groups on several disks of one process: what they survive.
+//! Whole groups on several disks of one process, and the failures that they survive.
 
 use std::time::Instant;
 
@@ -48,19 +48,19 @@ async fn racing_proposers_share_syncs() {
     let leader = groups.objects.members().alive().remove(0);
     let last = || leader.last_log_id().map_or(0, |last| last.index);
     let (before, from) = (disks[0].db.syncs().look().count(), last());
-    // However fast syncs are: the log thread waits until all are queued.
-    let (go_on, held) = std::sync::mpsc::channel::<()>();
-    let hold = move |_| {
-        held.recv().ok();
+    // Makes the log thread wait until all proposals are queued, however fast syncs are.
+    let (release, released) = std::sync::mpsc::channel::<()>();
+    let wait = move |_| {
+        released.recv().ok();
     };
-    disks[0].db.write_synced(|_| (), hold).await;
+    disks[0].db.write_synced(|_| (), wait).await;
     let proposals = (0..64).map(|n| {
         let group = groups.objects.clone();
         tokio::spawn(async move { group.propose(put(&n.to_string(), "x")).await })
     });
     let proposals: Vec<_> = proposals.collect();
     eventually(|| last() >= from + 64).await;
-    drop(go_on);
+    drop(release);
     for proposal in proposals {
         proposal.await.unwrap().unwrap();
     }
@@ -107,7 +107,7 @@ async fn f_11_a_disk_that_fails_costs_nothing_even_the_leaders() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_voter_that_is_not_here_is_asked_for_ever_less_often() {
+async fn a_voter_that_is_not_here_is_asked_at_growing_intervals() {
     let dir = tempfile::tempdir().unwrap();
     let (disks, groups) = newborn(dir.path(), 4).await;
     groups.objects.propose(put("a", "x")).await.unwrap();
@@ -172,7 +172,7 @@ async fn f_11_a_read_under_which_a_disk_fails_is_answered_by_another() {
         let account = view.account(&AccountId("a".into()))?;
         let has_failed = failing.failure().borrow().is_some();
         match has_failed {
-            // The leader's replica is read, and its files are gone.
+            // The leader's replica is being read, and its files are missing.
             false => Err(failing.give_up("no such file").into()),
             true => Ok(account.map(|account| account.display_name)),
         }
@@ -214,7 +214,7 @@ async fn f_23_a_voter_behind_a_purge_catches_up_by_snapshot() {
     groups.objects.propose(put("first", "x")).await.unwrap();
     end(disks, groups).await;
 
-    // Without disk 3: more log than is kept, flushed and purged.
+    // Without disk 3, the groups write more log than they keep, flush and purge.
     let disks = open_disks(dir.path(), &[0, 1, 2], false);
     let groups = again(&disks, 2).await;
     groups.objects.ready().await.unwrap();
@@ -243,14 +243,14 @@ async fn f_23_a_voter_behind_a_purge_catches_up_by_snapshot() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_birth_that_was_cut_is_repeated() {
+async fn a_birth_that_was_interrupted_is_repeated() {
     let dir = tempfile::tempdir().unwrap();
     let disks = open_disks(dir.path(), &[0, 1, 2, 3], true);
     // Rows of replicas that never had a log, on some disks.
     for disk in &disks[..2] {
         let row = crate::raft::replica_row::ReplicaRow {
             group: crate::raft::replica_row::OBJECT_GROUP,
-            epoch: 0,
+            incarnation: 0,
             state: StateId(5),
         };
         let id = crate::raft::types::ReplicaId(99);
@@ -269,13 +269,13 @@ async fn a_birth_that_was_cut_is_repeated() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_birth_that_was_cut_between_its_groups_is_finished() {
+async fn a_birth_that_was_interrupted_between_its_groups_is_finished() {
     use crate::raft::replica_row::{OBJECT_GROUP, replica_rows};
     let dir = tempfile::tempdir().unwrap();
     let (disks, groups) = newborn(dir.path(), 4).await;
     end(disks, groups).await;
     let disks = open_disks(dir.path(), &[0, 1, 2, 3], false);
-    // The other group's log had not come to any disk yet.
+    // The object group's log had not reached any disk yet.
     for disk in &disks {
         let rows = replica_rows(&disk.db).unwrap();
         let (replica, row) = rows
@@ -307,7 +307,7 @@ async fn dropped_handles_end_everything() {
     eventually(|| weak.iter().all(|db| db.upgrade().is_none())).await;
 }
 
-/// The client went away with the commit under way.
+/// The client went away while the commit was in progress.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn s_22_a_proposal_goes_on_without_its_caller() {
     let dir = tempfile::tempdir().unwrap();
@@ -316,7 +316,7 @@ async fn s_22_a_proposal_goes_on_without_its_caller() {
     let mut proposal = Box::pin(groups.objects.propose(put("a", "x")));
     assert!(futures_util::poll!(&mut proposal).is_pending());
     drop(proposal);
-    // Whatever is committed meanwhile, the proposal is sooner or later.
+    // Whatever else is committed meanwhile, the proposal is committed sooner or later.
     let mut others = 0;
     while name(&groups, "a").await.is_none() {
         others += 1;

@@ -16,9 +16,9 @@ use rocksdb::WriteBatch;
 use super::group::Group;
 use crate::db::{Db, DbShared, Family, StateId};
 use crate::meta::command::{Change, Command};
-use crate::raft::place::OpenDisk;
+use crate::raft::disk::OpenDisk;
 use crate::raft::recovery::decision::StartError;
-use crate::raft::recovery::start::{Groups, Start, start_groups};
+use crate::raft::recovery::start::{GroupStart, Groups, start_groups};
 use drystone_store::types::{Account, AccountId, DiskId, Epoch, Timestamp, WriteId};
 
 pub fn put(id: &str, name: &str) -> Command {
@@ -58,7 +58,7 @@ pub fn open_disks(dir: &Path, numbers: &[u8], create: bool) -> Vec<OpenDisk> {
                 scope.spawn(move || OpenDisk {
                     id: DiskId([*n; 16]),
                     db: loop {
-                        // The last handle is gone before RocksDB lets go of its lock.
+                        // The last handle is dropped before RocksDB releases its lock.
                         match open(&dir.join(n.to_string()), &shared) {
                             Err(e) if e.to_string().contains("lock hold") => {
                                 std::thread::sleep(Duration::from_millis(20));
@@ -77,11 +77,11 @@ pub fn open_disks(dir: &Path, numbers: &[u8], create: bool) -> Vec<OpenDisk> {
 }
 
 pub async fn birth(disks: &[OpenDisk], losses: usize) -> Groups {
-    let started = start_groups(disks, Vec::new(), Start::Birth, losses).await;
+    let started = start_groups(disks, Vec::new(), GroupStart::Birth, losses).await;
     started.map_err(|e| e.to_string()).unwrap().groups
 }
 
-/// With a majority. What is left over is taken in.
+/// Starts the groups from a majority, and admits the leftovers.
 pub async fn again(disks: &[OpenDisk], losses: usize) -> Groups {
     start(disks, losses, false).await.unwrap()
 }
@@ -89,13 +89,13 @@ pub async fn again(disks: &[OpenDisk], losses: usize) -> Groups {
 pub async fn start(
     disks: &[OpenDisk],
     losses: usize,
-    may_reform: bool,
+    may_recover: bool,
 ) -> Result<Groups, StartError> {
-    let again = Start::Again { may_reform };
-    let mut started = start_groups(disks, Vec::new(), again, losses).await?;
+    let restart = GroupStart::Restart { may_recover };
+    let mut started = start_groups(disks, Vec::new(), restart, losses).await?;
     started.groups.system.ready().await?;
     started.groups.objects.ready().await?;
-    started.take_in().await?;
+    started.admit_leftovers().await?;
     Ok(started.groups)
 }
 
@@ -113,9 +113,10 @@ pub async fn end(disks: Vec<OpenDisk>, groups: Groups) {
     close(disks).await;
 }
 
-/// Returns when nobody has the databases open any more.
+/// Returns when the databases are closed.
 pub async fn close(disks: Vec<OpenDisk>) {
-    // The sender goes after RocksDB has let go of its files; openraft's tasks do a little later.
+    // The sender is dropped after RocksDB has released its files; openraft's tasks end a little
+    // later.
     let open: Vec<_> = disks.iter().map(|disk| disk.db.failure()).collect();
     drop(disks);
     let closing = async {
@@ -124,10 +125,10 @@ pub async fn close(disks: Vec<OpenDisk>) {
         }
     };
     let closed = tokio::time::timeout(PATIENCE, closing);
-    closed.await.expect("somebody keeps a database open");
+    closed.await.expect("a database stays open");
 }
 
-/// Waits until all voters have what the newest has.
+/// Waits until all voters have the newest entry.
 pub async fn settle(groups: &Groups) {
     let is_even = |group: &Group| {
         let mut ends = group.members().alive().into_iter().map(|m| m.last_log_id());
@@ -137,8 +138,8 @@ pub async fn settle(groups: &Groups) {
     eventually(|| is_even(&groups.system) && is_even(&groups.objects)).await;
 }
 
-/// Waits until both groups have so many voters, all of them here, by what is committed: of a change
-/// of voters that is only under way a loss may leave too few who know.
+/// Waits until both groups have `count` voters, all of them alive. Counts the committed membership:
+/// if disks are lost while a change of voters is in progress, too few of the rest may know of it.
 pub async fn until_voters(groups: &Groups, count: usize) {
     let has = async |group: &Group| {
         let voters = group.voters().await;
@@ -149,21 +150,21 @@ pub async fn until_voters(groups: &Groups, count: usize) {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     };
-    let came = tokio::time::timeout(PATIENCE, waiting).await;
-    came.expect("the voters never came to be so");
+    let reached = tokio::time::timeout(PATIENCE, waiting).await;
+    reached.expect("the groups never got that many voters");
 }
 
-/// What takes longer hangs.
+/// The time after which a wait counts as hanging.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// Looks at something until it is so, but not for ever.
-pub async fn eventually(mut so: impl FnMut() -> bool) {
+/// Polls a condition until it is true, for at most [`PATIENCE`].
+pub async fn eventually(mut condition: impl FnMut() -> bool) {
     let waiting = async {
-        while !so() {
+        while !condition() {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     };
     tokio::time::timeout(PATIENCE, waiting)
         .await
-        .expect("it never came to be so");
+        .expect("the condition never became true");
 }

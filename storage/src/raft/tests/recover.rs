@@ -1,4 +1,4 @@
-//! Metadata formed anew from what is left, cut at every step of it, and the disks that come back.
+//! Recoveries from what is left, interrupted at every step, and the disks that come back.
 
 use std::fs;
 
@@ -6,8 +6,8 @@ use super::*;
 use crate::meta::keys::Keys;
 use crate::raft::recovery::decision::StartError;
 use crate::raft::recovery::recover::{self, Standstill};
-use crate::raft::recovery::roster::Preparing;
-use crate::raft::recovery::start::Started;
+use crate::raft::recovery::roster::PreparedRecovery;
+use crate::raft::recovery::start::StartOutcome;
 use crate::raft::replica_row::replica_rows;
 
 const ALL: [u8; 4] = [0, 1, 2, 3];
@@ -25,8 +25,8 @@ async fn check(groups: &Groups, to: u32) {
     }
 }
 
-async fn refused(disks: Vec<OpenDisk>, may_reform: bool) -> Standstill {
-    let refused = start(&disks, 2, may_reform).await;
+async fn refused(disks: Vec<OpenDisk>, may_recover: bool) -> Standstill {
+    let refused = start(&disks, 2, may_recover).await;
     close(disks).await;
     match refused {
         Err(StartError::Standstill(standstill)) => standstill,
@@ -52,7 +52,7 @@ fn swap(dir: &Path, disk: u8, image: &Path) {
     copy_dir(image, &dir.join(disk.to_string()));
 }
 
-/// A store of that many disks with some entries, stopped.
+/// Makes a store of `count` disks with some entries, and stops it.
 async fn stopped(dir: &Path, count: u8) {
     let (disks, groups) = newborn(dir, count).await;
     write(&groups, 0, 100).await;
@@ -60,21 +60,21 @@ async fn stopped(dir: &Path, count: u8) {
     end(disks, groups).await;
 }
 
-/// Started on these disks of a store of four, which are a majority.
+/// Starts a store of four on these disks, which are a majority.
 async fn again_on(dir: &Path, numbers: &[u8]) -> (Vec<OpenDisk>, Groups) {
     let disks = open_disks(dir, numbers, false);
     let groups = again(&disks, 2).await;
     (disks, groups)
 }
 
-/// Started on these disks of a store of four, which may form the metadata anew.
-async fn reform_on(dir: &Path, numbers: &[u8]) -> (Vec<OpenDisk>, Groups) {
+/// Starts a store of four on these disks. The metadata may be recovered.
+async fn recover_on(dir: &Path, numbers: &[u8]) -> (Vec<OpenDisk>, Groups) {
     let disks = open_disks(dir, numbers, false);
     let groups = start(&disks, 2, true).await.unwrap();
     (disks, groups)
 }
 
-/// That these disks, a majority, start and have all entries.
+/// Checks that these disks, which are a majority, start and have all entries.
 async fn check_on(dir: &Path, numbers: &[u8], to: u32) {
     let (disks, groups) = again_on(dir, numbers).await;
     check(&groups, to).await;
@@ -90,13 +90,13 @@ async fn f_16_any_two_of_four_go_on_with_all_and_the_others_join_them() {
         let standstill = refused(open_disks(dir.path(), &left, false), false).await;
         assert_eq!(standstill, Standstill::NoMajority);
 
-        let (disks, groups) = reform_on(dir.path(), &left).await;
+        let (disks, groups) = recover_on(dir.path(), &left).await;
         check(&groups, written).await;
         write(&groups, written, written + 10).await;
         until_voters(&groups, 2).await;
         end(disks, groups).await;
 
-        // The others come back: what they had is of the past.
+        // The others come back: their old replicas do not count.
         let before: Vec<_> = open_disks(dir.path(), &ALL, false);
         let old: Vec<_> = before
             .iter()
@@ -146,9 +146,9 @@ async fn f_16_one_of_two_goes_on_and_one_of_four_waits_unharmed() {
     check_on(dir.path(), &ALL, 100).await;
 }
 
-/// How far a reform came before the cut.
+/// The point at which a recovery was interrupted.
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum Cut {
+enum Interruption {
     FirstPrepared,
     Prepared,
     FirstGroup,
@@ -156,63 +156,68 @@ enum Cut {
     FirstDeclared,
 }
 
-const ID: crate::raft::history::ReformId = [5; 16];
+const ID: crate::raft::history::RecoveryId = [5; 16];
 
-async fn reform_until(dir: &Path, cut: Cut) {
-    reform_of(dir, &[0, 1], cut).await;
+async fn recover_until(dir: &Path, at: Interruption) {
+    recover_of(dir, &[0, 1], at).await;
 }
 
-async fn reform_of(dir: &Path, those: &[u8], cut: Cut) {
-    let disks = open_disks(dir, those, false);
-    let preparing = Preparing {
+async fn recover_of(dir: &Path, numbers: &[u8], at: Interruption) {
+    let disks = open_disks(dir, numbers, false);
+    let recovery = PreparedRecovery {
         id: ID,
         disks: disks.iter().map(|disk| disk.id).collect(),
     };
-    let prepared = match cut {
-        Cut::FirstPrepared => &disks[..1],
+    let prepared = match at {
+        Interruption::FirstPrepared => &disks[..1],
         _ => &disks[..],
     };
-    recover::prepare(prepared, &preparing).await.unwrap();
-    let groups = match cut {
-        Cut::FirstPrepared | Cut::Prepared => 0,
-        Cut::FirstGroup => 1,
-        Cut::BothGroups | Cut::FirstDeclared => 2,
+    recover::prepare(prepared, &recovery).await.unwrap();
+    let groups = match at {
+        Interruption::FirstPrepared | Interruption::Prepared => 0,
+        Interruption::FirstGroup => 1,
+        Interruption::BothGroups | Interruption::FirstDeclared => 2,
     };
-    // On the disk that is not the first to declare.
-    for (disk, replica, _) in recover::ends(&disks[1]).await.unwrap().iter().take(groups) {
-        recover::form_anew(disk, replica, 1).await.unwrap();
+    // Not on the disk that declares first.
+    for (disk, replica, _) in recover::summarize(&disks[1])
+        .await
+        .unwrap()
+        .iter()
+        .take(groups)
+    {
+        recover::form_group(disk, replica, 1).await.unwrap();
     }
-    if cut == Cut::FirstDeclared {
+    if at == Interruption::FirstDeclared {
         recover::declare(&disks[..1], &[ID]).await.unwrap();
     }
     close(disks).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn f_01_a_reform_cut_at_any_step_is_finished_or_forgotten() {
-    use Cut::*;
-    for cut in [
+async fn f_01_a_recovery_interrupted_at_any_step_is_finished_or_forgotten() {
+    use Interruption::*;
+    for at in [
         FirstPrepared,
         Prepared,
         FirstGroup,
         BothGroups,
         FirstDeclared,
     ] {
-        // All come back: with those who took part, and then with the others as well.
+        // All disks start again.
         let dir = tempfile::tempdir().unwrap();
         stopped(dir.path(), 4).await;
-        reform_until(dir.path(), cut).await;
+        recover_until(dir.path(), at).await;
         let (disks, groups) = again_on(dir.path(), &ALL).await;
         check(&groups, 100).await;
         write(&groups, 100, 110).await;
         until_voters(&groups, 4).await;
         end(disks, groups).await;
 
-        // The same two start again.
+        // The two that took part start again, and then all.
         let dir = tempfile::tempdir().unwrap();
         stopped(dir.path(), 4).await;
-        reform_until(dir.path(), cut).await;
-        let (disks, groups) = reform_on(dir.path(), &[0, 1]).await;
+        recover_until(dir.path(), at).await;
+        let (disks, groups) = recover_on(dir.path(), &[0, 1]).await;
         check(&groups, 100).await;
         write(&groups, 100, 110).await;
         end(disks, groups).await;
@@ -224,20 +229,24 @@ async fn f_01_a_reform_cut_at_any_step_is_finished_or_forgotten() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn f_01_without_one_who_took_part_a_cut_reform_is_waited_for_or_void() {
-    use Cut::*;
-    for cut in [Prepared, FirstGroup, BothGroups] {
+async fn f_01_without_a_disk_that_took_part_an_interrupted_recovery_waits_or_is_void() {
+    use Interruption::*;
+    for at in [Prepared, FirstGroup, BothGroups] {
         let dir = tempfile::tempdir().unwrap();
         stopped(dir.path(), 4).await;
-        reform_until(dir.path(), cut).await;
+        recover_until(dir.path(), at).await;
         let standstill = refused(open_disks(dir.path(), &[1, 2, 3], false), true).await;
         let missing = DiskId([0; 16]);
-        assert_eq!(standstill, Standstill::ReformCut { missing }, "{cut:?}");
+        assert_eq!(
+            standstill,
+            Standstill::RecoveryInterrupted { missing },
+            "{at:?}"
+        );
     }
-    // The one that is here has not even prepared: the other can have rewritten nothing.
+    // The disk that is here has not even prepared, so the other cannot have rewritten anything.
     let dir = tempfile::tempdir().unwrap();
     stopped(dir.path(), 4).await;
-    reform_until(dir.path(), FirstPrepared).await;
+    recover_until(dir.path(), FirstPrepared).await;
     let (disks, groups) = again_on(dir.path(), &[1, 2, 3]).await;
     write(&groups, 100, 110).await;
     end(disks, groups).await;
@@ -245,15 +254,19 @@ async fn f_01_without_one_who_took_part_a_cut_reform_is_waited_for_or_void() {
     check(&groups, 110).await;
     until_voters(&groups, 4).await;
     end(disks, groups).await;
-    // And it has forgotten the reform.
+    // The disk that had prepared has forgotten the recovery.
     check_on(dir.path(), &[0, 2, 3], 110).await;
 }
 
-/// Found by reading: the reform was gone on with by those of full trust alone, who were too few,
-/// and no start came to its end any more.
+/// Found by reading: an interrupted recovery was resumed only by fully trusted disks; there were
+/// too few, and every start hung.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn f_01_a_cut_reform_that_needs_a_disk_that_failed_to_write_is_finished_with_it() {
-    for cut in [Cut::Prepared, Cut::FirstGroup, Cut::BothGroups] {
+async fn f_01_an_interrupted_recovery_that_needs_a_disk_that_failed_to_write_is_finished_with_it() {
+    for at in [
+        Interruption::Prepared,
+        Interruption::FirstGroup,
+        Interruption::BothGroups,
+    ] {
         let dir = tempfile::tempdir().unwrap();
         let (disks, groups) = newborn(dir.path(), 4).await;
         write(&groups, 0, 20).await;
@@ -263,7 +276,7 @@ async fn f_01_a_cut_reform_that_needs_a_disk_that_failed_to_write_is_finished_wi
         write(&groups, 20, 40).await;
         end(disks, groups).await;
 
-        reform_of(dir.path(), &[1, 2], cut).await;
+        recover_of(dir.path(), &[1, 2], at).await;
         let disks = open_disks(dir.path(), &[1, 2], false);
         let groups = start(&disks, 2, true).await.unwrap();
         check(&groups, 40).await;
@@ -272,28 +285,28 @@ async fn f_01_a_cut_reform_that_needs_a_disk_that_failed_to_write_is_finished_wi
     }
 }
 
-/// Found by reading: a disk that took part, could not be opened as the others finished it, and came
-/// back later, led its half of the group beside theirs.
+/// Found by reading: a disk took part in a recovery, could not be opened while the others finished
+/// it, and came back later. Then it led its half of the group beside theirs.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn f_39_who_was_left_out_as_a_cut_reform_was_finished_never_leads() {
+async fn f_39_a_disk_left_out_as_an_interrupted_recovery_was_finished_never_leads() {
     let dir = tempfile::tempdir().unwrap();
     stopped(dir.path(), 4).await;
-    reform_of(dir.path(), &[0, 1, 2], Cut::FirstGroup).await;
+    recover_of(dir.path(), &[0, 1, 2], Interruption::FirstGroup).await;
     let mut disks = open_disks(dir.path(), &[0, 1, 2], false);
     let left_out = disks.remove(1);
     let formed = replica_rows(&left_out.db).unwrap();
     let damaged = vec![(left_out.id, "it does not open".to_owned())];
-    let again = Start::Again { may_reform: true };
-    let started = start_groups(&disks, damaged, again, 2).await;
+    let restart = GroupStart::Restart { may_recover: true };
+    let started = start_groups(&disks, damaged, restart, 2).await;
     let groups = started.map_err(|e| e.to_string()).unwrap().groups;
     write(&groups, 100, 110).await;
     disks.push(left_out);
     end(disks, groups).await;
 
     let disks = open_disks(dir.path(), &[0, 1, 2], false);
-    let again = Start::Again { may_reform: false };
-    let started = start_groups(&disks, Vec::new(), again, 2).await;
-    let Started {
+    let restart = GroupStart::Restart { may_recover: false };
+    let started = start_groups(&disks, Vec::new(), restart, 2).await;
+    let StartOutcome {
         groups, damaged, ..
     } = started.map_err(|e| e.to_string()).unwrap();
     assert_eq!(damaged.len(), 1);
@@ -310,7 +323,7 @@ async fn f_39_two_halves_that_both_went_on_never_start_together() {
     let dir = tempfile::tempdir().unwrap();
     stopped(dir.path(), 4).await;
     for half in [[0, 1], [2, 3]] {
-        let (disks, groups) = reform_on(dir.path(), &half).await;
+        let (disks, groups) = recover_on(dir.path(), &half).await;
         write(&groups, 100, 110).await;
         end(disks, groups).await;
     }
@@ -359,10 +372,10 @@ async fn f_11_two_of_four_that_die_under_writers_cost_nothing() {
             victim.db.break_disk();
             groups.objects.replica_lost(victim.id);
             if !at_once {
-                groups.reform_if_lost().await.unwrap();
+                groups.recover_if_lost().await.unwrap();
             }
         }
-        groups.reform_if_lost().await.unwrap();
+        groups.recover_if_lost().await.unwrap();
         for writer in writers {
             writer.await.unwrap();
         }
@@ -375,8 +388,8 @@ async fn f_11_two_of_four_that_die_under_writers_cost_nothing() {
     }
 }
 
-/// Found by an older copy being counted: three of four were here, and two of them had forgotten
-/// what only the fourth still knew.
+/// Once an older copy counted: three of four disks were here, and two of them lacked entries that
+/// only the missing one still had.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn f_14_b_67_an_older_copy_of_a_disk_never_votes() {
     let dir = tempfile::tempdir().unwrap();
@@ -402,7 +415,7 @@ async fn f_14_b_67_an_older_copy_of_a_disk_never_votes() {
     );
     end(disks, groups).await;
 
-    // Two older copies and one that knows: two would outvote it.
+    // Two older copies and one current disk: the two would outvote it.
     for n in [1, 2] {
         swap(dir.path(), n, &images.join(n.to_string()));
     }
@@ -411,14 +424,14 @@ async fn f_14_b_67_an_older_copy_of_a_disk_never_votes() {
         matches!(standstill, Standstill::TooFew { here: 1, .. }),
         "{standstill}"
     );
-    let (disks, groups) = reform_on(dir.path(), &ALL).await;
+    let (disks, groups) = recover_on(dir.path(), &ALL).await;
     check(&groups, 200).await;
     end(disks, groups).await;
 }
 
 /// A copy made while the store ran, put in place after it had ended.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn f_14_a_copy_of_this_very_run_is_older_once_presence_was_noted() {
+async fn f_14_a_copy_of_this_very_run_is_older_once_presence_was_recorded() {
     let dir = tempfile::tempdir().unwrap();
     let (disks, groups) = newborn(dir.path(), 4).await;
     write(&groups, 0, 50).await;
@@ -443,13 +456,13 @@ async fn f_14_a_copy_of_this_very_run_is_older_once_presence_was_noted() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn f_14_disks_that_were_away_count_as_before() {
+async fn f_14_disks_that_were_offline_count_as_before() {
     let dir = tempfile::tempdir().unwrap();
     stopped(dir.path(), 4).await;
     let (disks, groups) = again_on(dir.path(), &[0, 1, 2]).await;
     write(&groups, 100, 120).await;
     end(disks, groups).await;
-    // One that was away and one that was not, with a third: a majority, by their own logs.
+    // A disk that was offline and two that were not: a majority, by their own logs.
     let (disks, groups) = again_on(dir.path(), &[0, 1, 3]).await;
     check(&groups, 120).await;
     write(&groups, 120, 130).await;
@@ -458,7 +471,7 @@ async fn f_14_disks_that_were_away_count_as_before() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn b_66_a_database_that_failed_to_write_is_not_taken_again() {
+async fn b_66_a_database_that_failed_to_write_is_not_used_again() {
     let dir = tempfile::tempdir().unwrap();
     let (disks, groups) = newborn(dir.path(), 4).await;
     write(&groups, 0, 20).await;
@@ -469,10 +482,10 @@ async fn b_66_a_database_that_failed_to_write_is_not_taken_again() {
     end(disks, groups).await;
 
     let disks = open_disks(dir.path(), &ALL, false);
-    let again = Start::Again { may_reform: false };
-    let Started {
+    let restart = GroupStart::Restart { may_recover: false };
+    let StartOutcome {
         groups, damaged, ..
-    } = start_groups(&disks, Vec::new(), again, 2).await.unwrap();
+    } = start_groups(&disks, Vec::new(), restart, 2).await.unwrap();
     assert_eq!(damaged.len(), 1);
     assert_eq!(damaged[0].0, disks[2].id);
     groups.objects.ready().await.unwrap();
@@ -485,23 +498,23 @@ async fn b_66_a_database_that_failed_to_write_is_not_taken_again() {
     check(&groups, 40).await;
     end(disks, groups).await;
 
-    // Where the others are too few it counts: it acknowledged nothing after it failed.
-    let (disks, groups) = reform_on(dir.path(), &[1, 2]).await;
+    // If the others are too few, it counts: it acknowledged nothing after it failed.
+    let (disks, groups) = recover_on(dir.path(), &[1, 2]).await;
     check(&groups, 40).await;
     end(disks, groups).await;
 }
 
-/// Found by reading: the stamp of one disk that could be read and not be written stopped each
-/// start of the store.
+/// Found by reading: one disk that could be read but not written made every start of the store
+/// fail.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn f_09_a_disk_that_fails_as_the_store_starts_is_left_out() {
     let dir = tempfile::tempdir().unwrap();
     stopped(dir.path(), 4).await;
     let disks = open_disks(dir.path(), &ALL, false);
     disks[1].db.break_disk();
-    let again = Start::Again { may_reform: false };
-    let started = start_groups(&disks, Vec::new(), again, 2).await;
-    let Started {
+    let restart = GroupStart::Restart { may_recover: false };
+    let started = start_groups(&disks, Vec::new(), restart, 2).await;
+    let StartOutcome {
         groups, damaged, ..
     } = started.map_err(|e| e.to_string()).unwrap();
     let left_out: Vec<_> = damaged.iter().map(|(disk, _)| *disk).collect();
@@ -516,16 +529,16 @@ async fn f_09_a_disk_that_fails_as_the_store_starts_is_left_out() {
 async fn f_09_a_disk_that_fails_as_it_comes_back_stops_nobody() {
     let dir = tempfile::tempdir().unwrap();
     stopped(dir.path(), 4).await;
-    let (disks, groups) = reform_on(dir.path(), &[0, 1]).await;
+    let (disks, groups) = recover_on(dir.path(), &[0, 1]).await;
     end(disks, groups).await;
     let disks = open_disks(dir.path(), &ALL, false);
-    let again = Start::Again { may_reform: false };
-    let started = start_groups(&disks, Vec::new(), again, 2).await;
+    let restart = GroupStart::Restart { may_recover: false };
+    let started = start_groups(&disks, Vec::new(), restart, 2).await;
     let mut started = started.map_err(|e| e.to_string()).unwrap();
     started.groups.objects.ready().await.unwrap();
     started.groups.system.ready().await.unwrap();
     disks[2].db.break_disk();
-    started.take_in().await.unwrap();
+    started.admit_leftovers().await.unwrap();
     let groups = started.groups.clone();
     drop(started);
     until_voters(&groups, 3).await;
@@ -533,9 +546,9 @@ async fn f_09_a_disk_that_fails_as_it_comes_back_stops_nobody() {
     end(disks, groups).await;
 }
 
-/// Found by reading: it was asked to take part again and again, without a pause.
+/// Found by reading: the disk was asked to take part again and again, without a pause.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn f_09_a_disk_that_fails_in_a_reform_takes_no_further_part() {
+async fn f_09_a_disk_that_fails_in_a_recovery_takes_no_further_part() {
     let dir = tempfile::tempdir().unwrap();
     stopped(dir.path(), 4).await;
     let disks = open_disks(dir.path(), &[0, 1], false);
@@ -550,14 +563,14 @@ async fn f_09_a_disk_that_fails_in_a_reform_takes_no_further_part() {
             voters
         }
     );
-    // Nothing was rewritten, and it was only prepared: both go on.
-    let (disks, groups) = reform_on(dir.path(), &[0, 1]).await;
+    // The recovery was only prepared and nothing was rewritten: both disks go on.
+    let (disks, groups) = recover_on(dir.path(), &[0, 1]).await;
     check(&groups, 100).await;
     end(disks, groups).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn f_22_what_a_cut_transfer_left_goes_at_the_next_start() {
+async fn f_22_what_an_interrupted_transfer_left_is_removed_at_the_next_start() {
     let dir = tempfile::tempdir().unwrap();
     stopped(dir.path(), 4).await;
     let disks = open_disks(dir.path(), &ALL, false);

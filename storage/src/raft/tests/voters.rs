@@ -1,4 +1,4 @@
-//! Voters that are lost and replaced while the group goes on.
+//! Voters that are lost and replaced while the group continues.
 
 use super::*;
 use crate::raft::replica_row::replica_rows;
@@ -31,22 +31,22 @@ async fn f_22_lost_voters_are_replaced_one_after_the_other_under_load() {
             }
         })
     };
-    // Three losses, of which three voters could never survive two at once.
+    // Two losses, one after the other: three voters would not survive both at once.
     let mut lost = Vec::new();
     for leads in [false, true] {
         let leader = groups.objects.status().leader.unwrap();
         let is = |disk: &&OpenDisk| (disk.id == leader) == leads;
-        let seated = voters(&groups);
-        let mut there = disks.iter().filter(|disk| seated.contains(&disk.id));
-        let victim = there.find(is).unwrap();
+        let voters = voters(&groups);
+        let mut candidates = disks.iter().filter(|disk| voters.contains(&disk.id));
+        let victim = candidates.find(is).unwrap();
         victim.db.break_disk();
         groups.objects.replica_lost(victim.id);
         lost.push(victim.id);
-        let gone = || {
-            let seated = groups.objects.status().voters;
-            !seated.iter().any(|voter| voter.disk == victim.id)
+        let is_replaced = || {
+            let voters = groups.objects.status().voters;
+            !voters.iter().any(|voter| voter.disk == victim.id)
         };
-        eventually(|| groups.objects.status().leader.is_some() && gone()).await;
+        eventually(|| groups.objects.status().leader.is_some() && is_replaced()).await;
         until_voters(&groups, 3).await;
     }
     writer.await.unwrap();
@@ -56,7 +56,7 @@ async fn f_22_lost_voters_are_replaced_one_after_the_other_under_load() {
     }
     end(disks, groups).await;
 
-    // The lost disks come back with what they had: they are no voters, and keep no replica.
+    // The lost disks come back with their old replicas: these do not vote, and are dropped.
     let disks = open_disks(dir.path(), &[0, 1, 2, 3, 4], false);
     let groups = again(&disks, 1).await;
     write(&groups, 300, 310).await;
@@ -70,7 +70,7 @@ async fn f_22_lost_voters_are_replaced_one_after_the_other_under_load() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn f_14_a_disk_that_joins_takes_the_place_of_a_lost_one_by_snapshot() {
+async fn f_14_a_disk_that_joins_replaces_a_lost_one_by_snapshot() {
     let dir = tempfile::tempdir().unwrap();
     let (mut disks, groups) = newborn(dir.path(), 4).await;
     for round in 0..50 {
@@ -84,7 +84,7 @@ async fn f_14_a_disk_that_joins_takes_the_place_of_a_lost_one_by_snapshot() {
     disks[1].db.break_disk();
     groups.objects.replica_lost(disks[1].id);
     groups.objects.propose(put("more", "x")).await.unwrap();
-    // Nobody else can bear it.
+    // No other disk can hold a replica.
     assert_eq!(groups.objects.status().voters.len(), 4);
 
     let joined = open_disks(dir.path(), &[7], true).remove(0);
@@ -93,7 +93,7 @@ async fn f_14_a_disk_that_joins_takes_the_place_of_a_lost_one_by_snapshot() {
     }
     until_voters(&groups, 4).await;
     assert!(voters(&groups).contains(&joined.id));
-    // One more may go: the new one is counted on.
+    // One more disk may fail: the new voter counts.
     disks[2].db.break_disk();
     groups.objects.replica_lost(disks[2].id);
     groups.objects.propose(put("last", "x")).await.unwrap();
@@ -104,7 +104,7 @@ async fn f_14_a_disk_that_joins_takes_the_place_of_a_lost_one_by_snapshot() {
     end(disks, groups).await;
 }
 
-/// Another disk under the same id: a new database for the old one.
+/// The disk comes back under its id, with a new database.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn b_66_a_disk_with_a_new_database_gets_a_new_replica() {
     let dir = tempfile::tempdir().unwrap();
@@ -129,8 +129,8 @@ async fn b_66_a_disk_with_a_new_database_gets_a_new_replica() {
     end(disks, groups).await;
 }
 
-/// Found by reading: the failed one was to note that it is here, too, and the joining came to
-/// nothing.
+/// Found by reading: the failed disk should have recorded the start as well, so the other disk
+/// could not join.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn f_14_a_disk_joins_while_another_one_is_down() {
     let dir = tempfile::tempdir().unwrap();
@@ -146,23 +146,23 @@ async fn f_14_a_disk_joins_while_another_one_is_down() {
     end(disks, groups).await;
 }
 
-/// Found by reading: what a disk that went away knew of another one's old database made the new
-/// one an older copy, as both had the number of the same start.
+/// Found by reading: a disk that went offline had a record of another disk's old database. By that
+/// record the new database was an older copy, because both had the number of the same start.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn f_14_a_disk_with_a_new_database_is_no_older_copy_to_one_that_was_away() {
+async fn f_14_a_disk_with_a_new_database_is_no_older_copy_to_one_that_was_offline() {
     let dir = tempfile::tempdir().unwrap();
     let (mut disks, groups) = newborn(dir.path(), 5).await;
     write(&groups, 0, 20).await;
-    // The last of all, so that its word would count.
+    // The disk with the newest records of the others.
     disks[4].db.break_disk();
     groups.objects.replica_lost(disks[4].id);
     let fresh = Db::create(&dir.path().join("fresh"), &DbShared::new().unwrap()).unwrap();
-    let again = OpenDisk {
+    let renewed = OpenDisk {
         id: disks[1].id,
         db: fresh,
     };
-    groups.join_running(&again).await.unwrap();
-    let seated = || replica_rows(&again.db).unwrap().len() == 2;
+    groups.join_running(&renewed).await.unwrap();
+    let has_replicas = || replica_rows(&renewed.db).unwrap().len() == 2;
     let alive = || {
         let four = |group: &crate::raft::group::Group| {
             let voters = group.status().voters;
@@ -170,9 +170,9 @@ async fn f_14_a_disk_with_a_new_database_is_no_older_copy_to_one_that_was_away()
         };
         four(&groups.objects) && four(&groups.system)
     };
-    eventually(|| seated() && alive()).await;
+    eventually(|| has_replicas() && alive()).await;
     write(&groups, 20, 40).await;
-    disks.push(again);
+    disks.push(renewed);
     end(disks, groups).await;
 
     std::fs::rename(dir.path().join("1"), dir.path().join("old")).unwrap();

@@ -25,8 +25,8 @@ use tokio::time::Instant;
 use super::reencode::Recoder;
 use super::retries::{RETRY_AFTER, Retries, rest};
 use super::wakeup::Wakeup;
-use crate::meta::command::{Change, HealEntry, Swap};
-use crate::meta::view::Owed;
+use crate::meta::command::{Change, HealEntry, ShardSwap};
+use crate::meta::view::upkeep::ShardToHeal;
 use crate::raft::epochs::EpochGuard;
 use crate::raft::proposer::Proposer;
 use crate::shards::{Examined, Owing, Pace, Paused, Shards, Unhealed};
@@ -159,12 +159,12 @@ impl Healer {
     async fn round(&self) -> Result<Left> {
         let (mut left, mut after) = (Left::default(), None);
         loop {
-            let page: Vec<(HealEntry, Option<Owed>)> = self
+            let page: Vec<(HealEntry, Option<ShardToHeal>)> = self
                 .objects
                 .group
                 .read(move |view| {
                     let entries = view.heals(after, PAGE_LEN)?;
-                    let owed = |entry| Ok((entry, view.owed_shard(entry)?));
+                    let owed = |entry| Ok((entry, view.shard_to_heal(entry)?));
                     entries.into_iter().map(owed).collect()
                 })
                 .await?;
@@ -208,7 +208,7 @@ impl Healer {
     }
 
     /// The shards of one write, one after the other: each must know where the last one went.
-    async fn heal_write(&self, mut owed: Vec<Owed>) -> Vec<(HealEntry, Outcome)> {
+    async fn heal_write(&self, mut owed: Vec<ShardToHeal>) -> Vec<(HealEntry, Outcome)> {
         let mut outcomes = Vec::with_capacity(owed.len());
         for n in 0..owed.len() {
             let entry = owed[n].entry;
@@ -232,7 +232,10 @@ impl Healer {
         outcomes
     }
 
-    async fn heal_shard(&self, owed: &Owed) -> Result<(Outcome, Option<ShardPlace>), Paused> {
+    async fn heal_shard(
+        &self,
+        owed: &ShardToHeal,
+    ) -> Result<(Outcome, Option<ShardPlace>), Paused> {
         let HealEntry { write_id, rank } = owed.entry;
         let shard = Owing {
             write_id,
@@ -265,7 +268,7 @@ impl Healer {
                 return Ok((Outcome::Failed, None));
             }
         };
-        let swap = Swap {
+        let swap = ShardSwap {
             write_id,
             rank,
             from: place.at(),
@@ -289,14 +292,14 @@ impl Healer {
     }
 
     /// Driven to its end whatever becomes of this.
-    async fn swap(&self, swap: Swap, epoch: EpochGuard) -> Outcome {
+    async fn swap(&self, swap: ShardSwap, epoch: EpochGuard) -> Outcome {
         let answer = self
             .objects
             .propose_in(&epoch, Change::SwapShard(swap))
             .await;
         // Until here gc must not take the new shard for an orphan.
         drop(epoch);
-        let Swap { write_id, rank, .. } = swap;
+        let ShardSwap { write_id, rank, .. } = swap;
         match answer {
             Ok(_) => {
                 self.shards.confirm_shard(write_id, rank, swap.to);
@@ -340,8 +343,8 @@ impl Healer {
 }
 
 /// Rows of one write follow each other in the queue.
-fn by_write(owed: impl Iterator<Item = Owed>) -> Vec<Vec<Owed>> {
-    let mut writes: Vec<Vec<Owed>> = Vec::new();
+fn by_write(owed: impl Iterator<Item = ShardToHeal>) -> Vec<Vec<ShardToHeal>> {
+    let mut writes: Vec<Vec<ShardToHeal>> = Vec::new();
     let mut last: Option<WriteId> = None;
     for owed in owed {
         match writes.last_mut() {

@@ -21,7 +21,8 @@ use tokio::time::Instant;
 use super::heal::Healer;
 use super::wakeup::Wakeup;
 use crate::meta::command::{Change, HealEntry, ScrubState, UpkeepSettings};
-use crate::meta::view::{Owed, View};
+use crate::meta::view::View;
+use crate::meta::view::upkeep::ShardToHeal;
 use crate::raft::proposer::Proposer;
 use crate::shards::{Examined, Owing, Pace, Paused, Shards};
 use drystone_store::error::Result;
@@ -192,7 +193,7 @@ impl Scrubber {
     }
 
     /// How many shards were read, and which are not what they should be.
-    async fn read_write(&self, row: Owed) -> Result<(u64, Vec<HealEntry>), Paused> {
+    async fn read_write(&self, row: ShardToHeal) -> Result<(u64, Vec<HealEntry>), Paused> {
         let (mut read, mut damaged) = (0, Vec::new());
         for (rank, place) in (0..).zip(&row.set.shards) {
             let shard = Owing {
@@ -202,7 +203,7 @@ impl Scrubber {
                 set: &row.set,
                 rank,
             };
-            // Owed already.
+            // Queued already.
             if place.missing {
                 continue;
             }

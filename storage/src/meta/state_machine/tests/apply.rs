@@ -1,4 +1,4 @@
-//! Answers kept, epochs, restarts, and replicas that agree.
+//! Kept answers, epochs, restarts, and agreement between replicas.
 
 use super::{B, Replica, Reply, id, owner};
 use crate::db::{Db, DbShared, Family, StateId};
@@ -38,7 +38,7 @@ fn f_29_a_repeated_command_gets_the_same_answer_and_makes_one_version() {
     assert!(first.is_ok());
     assert_eq!(replica.apply(&command), first);
     assert_eq!(replica.versions("k").len(), 1);
-    // A refusal is remembered too, also when it would be decided otherwise by now.
+    // A refusal is kept too, even if the command would be decided differently now.
     let refused = put(&mut replica, only_new);
     let first = replica.apply(&refused);
     assert!(matches!(first, Err(Refusal::PreconditionFailed(_))));
@@ -98,7 +98,7 @@ fn commands_below_the_floor_are_refused_and_their_answers_forgotten() {
         []
     );
     drop(view);
-    // What the group does for itself goes on with any epoch.
+    // Commands of the group's own upkeep are accepted with any epoch.
     assert_eq!(
         replica.propose(Change::RaiseEpoch { to: Epoch(4) }),
         epochs(4, 2)
@@ -113,7 +113,7 @@ fn at(disk: u8) -> ShardAt {
 }
 
 #[test]
-fn last_references_go_into_garbage_of_the_epoch_that_is() {
+fn last_references_become_garbage_of_the_current_epoch() {
     let mut replica = Replica::new();
     let data = replica.sharded(70);
     let write_id = data.write_id;
@@ -123,9 +123,9 @@ fn last_references_go_into_garbage_of_the_epoch_that_is() {
             .is_ok()
     );
     let view = replica.state.view();
-    let owed = HealEntry { write_id, rank: 2 };
-    assert_eq!(view.heals(None, 9).unwrap(), std::slice::from_ref(&owed));
-    assert_eq!(view.heals(Some(owed), 9).unwrap(), []);
+    let entry = HealEntry { write_id, rank: 2 };
+    assert_eq!(view.heals(None, 9).unwrap(), std::slice::from_ref(&entry));
+    assert_eq!(view.heals(Some(entry), 9).unwrap(), []);
     drop(view);
     assert!(replica.propose(Change::RaiseEpoch { to: Epoch(5) }).is_ok());
     replica.delete("k", None);
@@ -134,7 +134,7 @@ fn last_references_go_into_garbage_of_the_epoch_that_is() {
     assert_eq!(view.garbage(None, Epoch(5), 9).unwrap(), []);
     let garbage = view.garbage(None, Epoch(6), 9).unwrap();
     assert_eq!((garbage[0].epoch, garbage[0].bucket), (Epoch(5), B));
-    // Still read by who began before; not on another disk.
+    // Readers that began before may still read it; the same shard on another disk has no name.
     assert!(view.refers_to(write_id, 1, at(1)).unwrap());
     assert!(!view.refers_to(write_id, 1, at(2)).unwrap());
     drop(view);
@@ -178,7 +178,8 @@ fn names_are_reserved_made_active_and_released() {
     };
     let reserved = |n| Ok(Reply::Reserved { id: BucketId(n) });
     assert_eq!(replica.propose(reserve("one", owner())), reserved(1));
-    // Cut short here, it is finished by its owner, under the same id, and by nobody else.
+    // Interrupted here, the creation is finished by its owner, under the same id, and by nobody
+    // else.
     assert_eq!(replica.propose(reserve("one", owner())), reserved(1));
     let other = AccountId("2".into());
     let taken = Err(Refusal::BucketExists { owner: owner() });
@@ -208,7 +209,7 @@ fn names_are_reserved_made_active_and_released() {
     assert_eq!(names("o", "a", Some(&owner())), ["one"]);
     assert_eq!(names("o", "z", None), [""; 0]);
     assert_eq!(names("", "", Some(&other)), [""; 0]);
-    // Another bucket's release does not free it; its own does, and the id is not given again.
+    // The release of another id does not free the name; its own does, and the id is not used again.
     let release = |id| Change::ReleaseBucket {
         name: "one".into(),
         id: BucketId(id),
@@ -257,7 +258,7 @@ fn versioning_never_goes_back_to_off() {
 }
 
 #[test]
-fn a_restart_finds_what_was_applied_and_goes_on() {
+fn a_restart_finds_all_applied_entries_and_goes_on() {
     let mut replica = Replica::with(Versioning::Enabled);
     let version = replica.put("k");
     let dir = replica.dir.take().unwrap();
@@ -289,7 +290,7 @@ fn a_restart_finds_what_was_applied_and_goes_on() {
 }
 
 #[test]
-fn a_destroyed_state_takes_nothing_of_its_neighbours() {
+fn deleting_a_state_leaves_its_neighbours_whole() {
     let mut replica = Replica::new();
     replica.put("k");
     let mut other = Replica::on(&replica.db, StateId(2));

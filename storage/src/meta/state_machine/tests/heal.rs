@@ -1,8 +1,8 @@
-//! Swaps and their fences, the queue, and disks that never come back.
+//! Replacements of shards and their refusals, the heal queue, and removed disks.
 
 use super::{B, Replica, id};
 use crate::db::Family;
-use crate::meta::command::{Change, HealEntry, NewData, Reply, ScrubState, Swap};
+use crate::meta::command::{Change, HealEntry, NewData, Reply, ScrubState, ShardSwap};
 use crate::meta::record::GarbageShard;
 use crate::meta::txn::Rows as _;
 use crate::meta::view::DataKind;
@@ -45,8 +45,8 @@ impl Replica {
         rows.into_iter().flat_map(|row| row.shards).collect()
     }
 
-    fn swap(&self, id: WriteId, rank: u8, to: ShardAt) -> Swap {
-        Swap {
+    fn swap(&self, id: WriteId, rank: u8, to: ShardAt) -> ShardSwap {
+        ShardSwap {
             write_id: id,
             rank,
             from: self.place(id, usize::from(rank)).0,
@@ -60,15 +60,15 @@ impl Replica {
 fn r_12_a_swap_names_the_new_shard_and_gives_the_old_one_to_gc_in_one_step() {
     let mut replica = Replica::new();
     let data = replica.sharded_object("k");
-    let owed = HealEntry {
+    let entry = HealEntry {
         write_id: data.write_id,
         rank: 2,
     };
-    assert_eq!(replica.queue(), [owed]);
+    assert_eq!(replica.queue(), [entry]);
     let swap = replica.swap(data.write_id, 2, at(FRESH, 1));
     let command = replica.command(Change::SwapShard(swap));
     assert_eq!(replica.apply(&command), Ok(Reply::Done));
-    // The same command again, as after a leader's death.
+    // The command is repeated, as after a leader's death.
     assert_eq!(replica.apply(&command), Ok(Reply::Done));
     assert_eq!(replica.place(data.write_id, 2), (at(FRESH, 1), 77, false));
     assert_eq!(replica.queue(), []);
@@ -112,13 +112,13 @@ fn f_24_a_swap_that_comes_too_late_changes_nothing() {
     let doubled = replica.swap(data.write_id, 1, at(other.disk, 1));
     assert_eq!(replica.propose(Change::SwapShard(doubled)), refused);
     // No such rank.
-    let rank = Swap { rank: 3, ..late };
+    let rank = ShardSwap { rank: 3, ..late };
     assert_eq!(replica.propose(Change::SwapShard(rank)), refused);
-    // Deleted meanwhile, and overwritten.
+    // The write was deleted meanwhile, or overwritten.
     let before = replica.swap(data.write_id, 1, at(FRESH, 1));
     replica.sharded_object("k");
     assert_eq!(replica.propose(Change::SwapShard(before)), refused);
-    // Its epoch has passed: gc may have taken the new shard.
+    // Its epoch has passed: gc may have removed the new shard.
     let data = replica.sharded_object("k");
     let slow = replica.swap(data.write_id, 1, at(FRESH, 1));
     let slow = replica.command(Change::SwapShard(slow));
@@ -144,7 +144,7 @@ fn b_12_an_entry_is_settled_only_while_its_shard_is_the_one_that_was_seen() {
     replica.done(Change::QueueHeal { entries });
     let seen = |replica: &Replica, rank| (entry(rank), replica.place(data.write_id, rank.into()).0);
     let all: Vec<_> = (0..3).map(|rank| seen(&replica, rank)).collect();
-    // Rank 0 moved since, rank 2 was never written.
+    // Rank 0 was replaced since, and rank 2 was never written.
     let swap = replica.swap(data.write_id, 0, at(FRESH, 1));
     replica.done(Change::SwapShard(swap));
     replica.done(Change::QueueHeal {
@@ -158,7 +158,7 @@ fn b_12_an_entry_is_settled_only_while_its_shard_is_the_one_that_was_seen() {
 }
 
 #[test]
-fn b_16_all_that_an_expelled_disk_has_is_queued_in_steps_that_a_cut_does_not_undo() {
+fn b_16_all_shards_of_a_removed_disk_are_queued_in_steps_that_a_crash_does_not_undo() {
     let mut replica = Replica::new();
     for n in 0..5 {
         replica.sharded_object(&format!("k{n}"));
@@ -170,14 +170,17 @@ fn b_16_all_that_an_expelled_disk_has_is_queued_in_steps_that_a_cut_does_not_und
     assert_eq!(
         replica.propose(step.clone()),
         queued(0, false),
-        "not expelled"
+        "not removed"
     );
-    assert_eq!(replica.state.view().expelled().unwrap(), []);
-    replica.done(Change::ExpelDisk { disk });
-    replica.done(Change::ExpelDisk { disk });
-    assert_eq!(replica.state.view().expelled().unwrap(), [(disk, false)]);
+    assert_eq!(replica.state.view().removed_disks().unwrap(), []);
+    replica.done(Change::RemoveDisk { disk });
+    replica.done(Change::RemoveDisk { disk });
+    assert_eq!(
+        replica.state.view().removed_disks().unwrap(),
+        [(disk, false)]
+    );
     let before = replica.queue().len();
-    // Six rows of data, of which one is inline.
+    // Six data rows, one of them inline.
     let mut shards = 0;
     for more in [true, true, true, false] {
         match replica.propose(step.clone()) {
@@ -187,19 +190,22 @@ fn b_16_all_that_an_expelled_disk_has_is_queued_in_steps_that_a_cut_does_not_und
     }
     assert_eq!(shards, 5);
     assert_eq!(replica.queue().len(), before + 5);
-    assert_eq!(replica.state.view().expelled().unwrap(), [(disk, true)]);
+    assert_eq!(
+        replica.state.view().removed_disks().unwrap(),
+        [(disk, true)]
+    );
     assert_eq!(replica.propose(step), queued(0, false));
-    // A writer that was on its way with a shard there owes it; nobody moves one there.
+    // A write in progress with a shard there queues it; no shard can be moved there.
     let late = replica.sharded_object("late");
-    let owed = HealEntry {
+    let entry = HealEntry {
         write_id: late.write_id,
         rank: 0,
     };
-    assert!(replica.queue().contains(&owed));
+    assert!(replica.queue().contains(&entry));
     replica.done(Change::SettleHeals {
-        entries: vec![(owed, at(disk, 0))],
+        entries: vec![(entry, at(disk, 0))],
     });
-    assert!(replica.queue().contains(&owed), "it is not whole there");
+    assert!(replica.queue().contains(&entry), "it is not whole there");
     let swap = replica.swap(late.write_id, 1, at(disk, 1));
     let refused = replica.propose(Change::SwapShard(swap));
     assert_eq!(refused, Err(Refusal::Conflict));
@@ -207,7 +213,7 @@ fn b_16_all_that_an_expelled_disk_has_is_queued_in_steps_that_a_cut_does_not_und
 }
 
 #[test]
-fn f_40_a_poisoned_cursor_of_scrub_is_as_good_as_none() {
+fn f_40_a_damaged_cursor_of_scrub_counts_as_none() {
     let mut replica = Replica::new();
     assert_eq!(replica.state.view().scrub(), None);
     let data = replica.sharded_object("k");
@@ -241,30 +247,30 @@ fn f_40_a_poisoned_cursor_of_scrub_is_as_good_as_none() {
 }
 
 #[test]
-fn r_23_the_queue_tells_how_much_waits_and_since_when() {
+fn r_23_the_queue_reports_its_length_and_its_oldest_entry() {
     let mut replica = Replica::new();
     let data = replica.sharded_object("a");
     let entry = HealEntry {
         write_id: data.write_id,
         rank: 0,
     };
-    let first = replica.state.view().queue(9).unwrap();
+    let first = replica.state.view().heal_queue(9).unwrap();
     assert_eq!((first.shards, first.writes, first.more), (1, 1, false));
-    // Queued again, it keeps its time.
+    // An entry that is queued again keeps its time.
     replica.sharded_object("b");
     replica.done(Change::QueueHeal {
         entries: vec![entry, HealEntry { rank: 2, ..entry }],
     });
-    let queue = replica.state.view().queue(9).unwrap();
+    let queue = replica.state.view().heal_queue(9).unwrap();
     assert_eq!((queue.shards, queue.writes, queue.more), (3, 2, false));
     assert_eq!(queue.oldest, first.oldest);
     assert!(queue.oldest > Some(Timestamp(0)));
-    assert!(replica.state.view().queue(2).unwrap().more);
+    assert!(replica.state.view().heal_queue(2).unwrap().more);
     assert_eq!(
         replica
             .state
             .view()
-            .owed_shard(entry)
+            .shard_to_heal(entry)
             .unwrap()
             .unwrap()
             .bucket,
@@ -274,5 +280,12 @@ fn r_23_the_queue_tells_how_much_waits_and_since_when() {
         write_id: id(999),
         rank: 0,
     };
-    assert!(replica.state.view().owed_shard(nobody).unwrap().is_none());
+    assert!(
+        replica
+            .state
+            .view()
+            .shard_to_heal(nobody)
+            .unwrap()
+            .is_none()
+    );
 }

@@ -1,4 +1,4 @@
-//! Invariants 3 and 4 of ARCHITECTURE.md, and that no row is left over, checked over all rows.
+//! Checks over all rows: invariants 3 and 4 of ARCHITECTURE.md, and that no row is left over.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -108,9 +108,9 @@ impl Replica {
         let counted: Option<UsageRow> = view.row(&rows.usage(B)).unwrap();
         assert_eq!(counted.unwrap_or_default(), usage);
         let quota = view.bucket(B).unwrap().quota;
-        let told = !view.over_quotas(9).unwrap().is_empty();
+        let is_reported = !view.over_quotas(9).unwrap().is_empty();
         assert_eq!(
-            told,
+            is_reported,
             quota.is_passed_softly(&usage.into()),
             "{quota:?} {usage:?}"
         );
@@ -159,7 +159,7 @@ impl Replica {
 
         let mut inline = BTreeSet::new();
         let mut counted = BTreeMap::new();
-        let (mut narrow, mut named) = (Vec::new(), BTreeSet::new());
+        let (mut undersized, mut named) = (Vec::new(), BTreeSet::new());
         for (key, value) in all(view, rows.data(LEAST), rows.data(MOST)) {
             let write_id = WriteId(key[9..25].try_into().unwrap());
             let data: DataRow = decode(&value);
@@ -168,7 +168,7 @@ impl Replica {
                 DataKind::Inline => assert!(inline.insert(rows.value(write_id))),
                 DataKind::Parts { count } => assert_eq!(lists.remove(&write_id), Some(count)),
                 DataKind::Shards(set) => {
-                    narrow.extend(set.narrow.then_some(write_id));
+                    undersized.extend(set.narrow.then_some(write_id));
                     let of_set = (0u8..).zip(set.places());
                     named.extend(of_set.map(|(rank, at)| (write_id, rank, at.disk, at.generation)));
                 }
@@ -176,7 +176,8 @@ impl Replica {
         }
         assert_eq!(counted, refs, "references counted, and those there are");
         assert!(lists.is_empty(), "part lists without a data row");
-        assert_eq!(view.narrow_writes(None, usize::MAX).unwrap(), narrow);
+        let queue = view.undersized_writes(None, usize::MAX).unwrap();
+        assert_eq!(queue, undersized);
         for row in view.garbage(None, Epoch(u64::MAX), usize::MAX).unwrap() {
             for GarbageShard { rank, at } in row.shards {
                 let shard = (row.write_id, rank, at.disk, at.generation);

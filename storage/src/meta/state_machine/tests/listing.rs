@@ -1,4 +1,4 @@
-//! Pages of objects and versions, against listing all and filtering.
+//! Pages of objects and versions, compared with a filtered list of everything.
 
 use super::{B, Replica};
 use crate::db::Family;
@@ -12,19 +12,19 @@ pub enum Entry {
     Prefix(String),
 }
 
-/// The entries that `keys`, which are sorted, give.
+/// Returns the entries of a listing of `keys`, which must be sorted.
 pub fn entries(keys: &[String], prefix: &str, delimiter: &str, after: &str) -> Vec<Entry> {
     let mut found = Vec::new();
     for key in keys.iter().filter(|key| key.as_str() > after) {
         let Some(rest) = key.strip_prefix(prefix) else {
             continue;
         };
-        let cut = if delimiter.is_empty() {
+        let delimited = if delimiter.is_empty() {
             None
         } else {
             rest.find(delimiter)
         };
-        let entry = match cut {
+        let entry = match delimited {
             None => Entry::Key(key.clone()),
             Some(at) => {
                 let common = &key[..prefix.len() + at + delimiter.len()];
@@ -42,7 +42,7 @@ pub fn entries(keys: &[String], prefix: &str, delimiter: &str, after: &str) -> V
 }
 
 impl Replica {
-    /// All pages of `max` together; each but the last is full.
+    /// Returns all pages of `max` together, and checks that each but the last is full.
     pub fn list(&self, prefix: &str, delimiter: &str, after: &str, max: usize) -> Vec<Entry> {
         let mut request = ListObjects {
             prefix: prefix.into(),
@@ -72,7 +72,8 @@ impl Replica {
         }
     }
 
-    /// Keys, ids and whether they are the latest, of all pages of `max` together.
+    /// Returns the versions of all pages of `max` together: keys, ids and whether they are the
+    /// latest.
     pub fn list_versions(&self, prefix: &str, max: usize) -> Vec<(String, VersionId, bool)> {
         let mut request = ListVersions {
             prefix: prefix.into(),
@@ -238,13 +239,13 @@ fn s_30_a_page_of_versions_begins_in_the_middle_of_a_key() {
     assert_eq!(third.prefixes, ["k/"]);
     assert!(third.versions[0].is_latest);
     assert_eq!(third.next, None);
-    // Below a prefix that was given, nothing comes again.
+    // A page after a key below a common prefix does not repeat that prefix.
     let inside = page("k/x", Some(VersionId::Null), "/");
     assert_eq!((inside.prefixes.len(), inside.versions.len()), (0, 1));
-    // A null version that is gone does not say where it stood: all of the key is given.
+    // The id of a null version that was removed has no order: all versions of the key are listed.
     assert_eq!(page("k", Some(VersionId::Null), "").versions[0].id, ids[3]);
     assert!(page("k", Some(VersionId::Null), "").versions[0].is_latest);
-    // What follows a version that was the newest and is gone.
+    // The page after a version that was the newest and was removed.
     replica.delete("k", Some(ids[3]));
     let request = ListVersions {
         prefix: String::new(),

@@ -1,4 +1,4 @@
-//! The state machine driven as the Raft layer drives it, on a real database.
+//! Tests of the state machine, called as the Raft layer calls it, on a real database.
 
 #![allow(clippy::unwrap_used)]
 
@@ -6,8 +6,8 @@ mod apply;
 mod heal;
 mod invariants;
 mod listing;
-mod narrow;
 mod random;
+mod undersized;
 mod uploads;
 mod versions;
 
@@ -17,7 +17,7 @@ use tempfile::TempDir;
 
 use super::State;
 use crate::db::{Db, DbShared, StateId};
-use crate::meta::command::{Change, Command, DeleteKey, NewData, Outcome, Place, Reply};
+use crate::meta::command::{Change, Command, DeleteKey, Location, NewData, Outcome, Reply};
 use drystone_store::error::{Error, Refusal};
 use drystone_store::shard_set::{ShardPlace, ShardSet};
 use drystone_store::store::{Deleted, WriteCondition};
@@ -40,7 +40,7 @@ fn id(n: u64) -> WriteId {
 struct Replica {
     db: Arc<Db>,
     state: State,
-    /// Of the entry applied last.
+    /// The index of the last applied entry.
     index: u64,
     epoch: Epoch,
     /// Counts write ids, request ids and nonces.
@@ -57,7 +57,7 @@ impl Replica {
         replica
     }
 
-    /// With one bucket, `B`.
+    /// Makes a replica with one bucket, `B`.
     fn on(db: &Arc<Db>, id: StateId) -> Replica {
         let mut replica = Replica {
             db: db.clone(),
@@ -124,7 +124,7 @@ impl Replica {
         NewData {
             write_id: id(self.next()),
             size: value.len() as u64,
-            place: Place::Inline(value.into()),
+            location: Location::Inline(value.into()),
         }
     }
 
@@ -138,7 +138,7 @@ impl Replica {
         NewData {
             write_id: id(self.next()),
             size,
-            place: Place::Shards(ShardSet {
+            location: Location::Shards(ShardSet {
                 data_shards: 2,
                 parity_shards: 1,
                 chunk_size: 128 << 10,
@@ -149,10 +149,10 @@ impl Replica {
         }
     }
 
-    /// Coded for three disks where its class has four shards.
-    fn narrow(&mut self, size: u64) -> NewData {
+    /// Makes data with three shards, as if its class had four.
+    fn undersized(&mut self, size: u64) -> NewData {
         let mut data = self.sharded(size);
-        if let Place::Shards(set) = &mut data.place {
+        if let Location::Shards(set) = &mut data.location {
             set.narrow = true;
             set.shards
                 .iter_mut()
@@ -183,7 +183,7 @@ impl Replica {
         self.put_data(key, data, condition)
     }
 
-    /// The new version's id, `Null` where none is shown.
+    /// Returns the new version's id, `Null` if none is shown.
     fn put(&mut self, key: &str) -> VersionId {
         match self.put_if(key, WriteCondition::default()) {
             Ok(Reply::Written { version_id, .. }) => version_id.unwrap_or(VersionId::Null),
@@ -214,7 +214,7 @@ impl Replica {
             .unwrap()
     }
 
-    /// Ids of a key's versions, newest first, `true` for markers.
+    /// Returns the ids of a key's versions, newest first, with `true` for markers.
     fn versions(&self, key: &str) -> Vec<(VersionId, bool)> {
         let request = drystone_store::store::ListVersions {
             prefix: key.into(),

@@ -23,7 +23,7 @@ enum Op {
         key: String,
         inline: bool,
     },
-    /// A link of some version to another key.
+    /// Links some version's bytes to another key.
     Link {
         from: usize,
         key: String,
@@ -31,7 +31,7 @@ enum Op {
     Delete {
         key: String,
     },
-    /// Some version; `missing` makes its id one that is not there.
+    /// Deletes some version; `missing` changes its id to one that does not exist.
     DeleteVersion {
         which: usize,
         missing: bool,
@@ -56,11 +56,11 @@ enum Op {
     },
     RaiseEpoch,
     RaiseFloor,
-    /// Some write that is narrower than its class is coded again.
-    Recode {
+    /// Re-encodes some undersized write.
+    Reencode {
         which: usize,
     },
-    /// The last command comes again.
+    /// Repeats the last command.
     Repeat,
 }
 
@@ -69,7 +69,7 @@ fn key() -> impl Strategy<Value = String> {
     proptest::collection::vec(letter, 1..4).prop_map(String::from_iter)
 }
 
-/// Low enough to be met, and often taken away.
+/// Generates quotas that are low enough to be met, and often removed.
 fn quota() -> impl Strategy<Value = QuotaChange> {
     let limit = |most: u64| {
         prop_oneof![
@@ -106,7 +106,7 @@ fn op() -> BoxedStrategy<Op> {
         1 => n().prop_map(|upload| Op::Abort { upload }),
         1 => Just(Op::RaiseEpoch),
         1 => Just(Op::RaiseFloor),
-        3 => n().prop_map(|which| Op::Recode { which }),
+        3 => n().prop_map(|which| Op::Reencode { which }),
         2 => Just(Op::Repeat),
     ]
     .boxed()
@@ -145,7 +145,7 @@ impl Model {
         }
     }
 
-    /// What the quota says to a new version of so many bytes that ends an upload, or none.
+    /// Returns the quota's refusal of a new version with `size` bytes, which may end an upload.
     fn refusal(&self, key: &str, size: u64, ended: Option<UploadId>) -> Option<Refusal> {
         let used = self.usage();
         let mut wanted = used;
@@ -216,7 +216,7 @@ impl Model {
             Op::Put { key, inline } => {
                 let data = match inline {
                     true => self.replica.inline(key),
-                    false if key.len() % 2 == 0 => self.replica.narrow(100),
+                    false if key.len() % 2 == 0 => self.replica.undersized(100),
                     false => self.replica.sharded(100),
                 };
                 let (bytes, size) = (data.write_id, data.size);
@@ -297,11 +297,16 @@ impl Model {
                 let to = Epoch(self.replica.epoch.0.saturating_sub(1));
                 drop(self.replica.propose(Change::RaiseFloor { to }));
             }
-            Op::Recode { which } => {
-                let waiting = self.replica.state.view().narrow_writes(None, 99).unwrap();
+            Op::Reencode { which } => {
+                let waiting = self
+                    .replica
+                    .state
+                    .view()
+                    .undersized_writes(None, 99)
+                    .unwrap();
                 if let Some(id) = waiting.get(which % waiting.len().max(1)) {
-                    let recode = self.replica.recode(*id);
-                    self.replica.done(Change::RecodeData(recode));
+                    let reencoding = self.replica.reencoding(*id);
+                    self.replica.done(Change::ReencodeData(reencoding));
                 }
             }
             Op::Repeat => {
@@ -337,7 +342,7 @@ impl Model {
         };
         let data = match inline {
             true => self.replica.inline("part"),
-            false if number.is_multiple_of(2) => self.replica.narrow(50),
+            false if number.is_multiple_of(2) => self.replica.undersized(50),
             false => self.replica.sharded(50),
         };
         let chosen = ChosenPart {
@@ -424,7 +429,7 @@ fn random_commands_keep_every_invariant_and_agree_with_the_model() {
         ..Config::with_cases(64)
     });
     let result = runner.run(&strategy, |steps| {
-        // Each case beside the rows of those before.
+        // Each case runs beside the rows of earlier cases.
         states.set(states.get() + 1);
         let mut model = Model {
             replica: Replica::on(&db, StateId(states.get())),

@@ -113,7 +113,7 @@ fn s_20_completion_takes_the_chosen_parts_and_frees_the_others() {
     assert!(matches!(finished, Ok(Reply::Written { size: 68, .. })));
     assert_eq!(garbage(&replica), [replaced.write_id, unused.write_id]);
     replica.check();
-    // Again, by another request and whatever its condition: the same answer, and one version.
+    // Another request, with any condition, gets the same answer, and there is one version.
     assert_eq!(replica.complete("k", upload, &chosen, only_old), finished);
     assert_eq!(replica.versions("k").len(), 1);
     let others = replica.complete("k", upload, &chosen[..1], none());
@@ -140,7 +140,7 @@ fn part_lists_are_read_by_offset_and_by_number() {
         [0, 9, 10, 29, 30, 34, 35].map(at),
         [Some(1), Some(1), Some(4), Some(4), Some(9), Some(9), None]
     );
-    let numbers = |parts: Vec<crate::meta::view::Part>| -> Vec<(u16, u64)> {
+    let numbers = |parts: Vec<crate::meta::view::PartEntry>| -> Vec<(u16, u64)> {
         parts.into_iter().map(|p| (p.number, p.offset)).collect()
     };
     assert_eq!(
@@ -247,7 +247,7 @@ fn parts_of_an_upload_are_listed_by_number() {
     assert!(chosen[0].is_some() && chosen[1].is_none());
 }
 
-/// No byte is copied, so the largest object there can be is assembled at once.
+/// No byte is copied, so the largest possible object is completed at once.
 #[test]
 fn s_20_ten_thousand_parts_of_five_gibibytes() {
     use drystone_store::store::{PART_NUMBER_MAX, PART_SIZE_MAX_BYTES};

@@ -38,23 +38,23 @@ fn s_30_enabled_keeps_versions_and_deletes_by_a_marker() {
     let mut replica = Replica::with(Versioning::Enabled);
     let (one, two) = (replica.put("k"), replica.put("k"));
     let deleted = replica.delete("k", None);
-    let gone = deleted.version_id.unwrap();
-    assert_eq!(deleted, marker(gone));
+    let id = deleted.version_id.unwrap();
+    assert_eq!(deleted, marker(id));
     assert_eq!(
         replica.versions("k"),
-        [(gone, true), (two, false), (one, false)]
+        [(id, true), (two, false), (one, false)]
     );
     let refused = replica.latest("k").unwrap_err();
-    assert!(matches!(refused, Refusal::DeleteMarker { id, latest: true, .. } if id == gone));
-    let refused = replica.read("k", VersionSelector::Id(gone)).unwrap_err();
+    assert!(matches!(refused, Refusal::DeleteMarker { id: m, latest: true, .. } if m == id));
+    let refused = replica.read("k", VersionSelector::Id(id)).unwrap_err();
     assert!(matches!(
         refused,
         Refusal::DeleteMarker { latest: false, .. }
     ));
     assert_eq!(replica.read("k", VersionSelector::Id(one)), Ok(one));
-    assert_eq!(replica.delete("k", Some(gone)), marker(gone));
+    assert_eq!(replica.delete("k", Some(id)), marker(id));
     assert_eq!(replica.latest("k"), Ok(two));
-    // A delete of a key that was never there makes a marker all the same.
+    // Deleting a key that never existed makes a marker, too.
     assert!(replica.delete("never", None).is_marker);
     replica.check();
 }
@@ -65,12 +65,12 @@ fn b_32_removing_the_newest_version_makes_the_next_one_current_in_one_step() {
     let ids = [replica.put("k"), replica.put("k"), replica.put("k")];
     assert_eq!(replica.delete("k", Some(ids[2])), removed(ids[2]));
     assert_eq!(replica.latest("k"), Ok(ids[1]));
-    // Of an older one nothing changes.
+    // Removing an older version does not change the newest.
     assert_eq!(replica.delete("k", Some(ids[0])), removed(ids[0]));
     assert_eq!(replica.latest("k"), Ok(ids[1]));
     assert_eq!(replica.delete("k", Some(ids[1])), removed(ids[1]));
     assert_eq!(replica.latest("k"), Err(Refusal::NoSuchKey));
-    // Again: there is nothing, and that is no error.
+    // Removing it again is no error.
     assert_eq!(replica.delete("k", Some(ids[1])), removed(ids[1]));
     assert_eq!(
         replica.read("k", VersionSelector::Id(ids[1])),
@@ -123,7 +123,7 @@ fn s_30_suspended_deletes_replace_the_null_version_by_a_null_marker() {
     replica.put("k");
     assert_eq!(replica.delete("k", None), marker(Null));
     assert_eq!(replica.versions("k"), [(Null, true), (kept, false)]);
-    // And a null marker is replaced by the next one, or by an object.
+    // A null marker is replaced by the next one, or by an object.
     assert_eq!(replica.delete("k", None), marker(Null));
     assert_eq!(replica.versions("k"), [(Null, true), (kept, false)]);
     assert_eq!(replica.put("k"), Null);
@@ -143,7 +143,7 @@ fn b_33_repeated_deletes_leave_no_index_entry_and_one_null_version() {
         replica.put("k");
     }
     assert_eq!(replica.versions("k"), [(Null, false)]);
-    // The same key several times in one command: each sees what the one before left.
+    // The same key several times in one command: each delete sees the result of the one before.
     let delete = |version, nonce| DeleteKey {
         key: "k".into(),
         version,
@@ -198,7 +198,7 @@ fn if_none_match(condition: ETagCondition) -> WriteCondition {
 }
 
 #[test]
-fn s_17_conditions_are_held_against_the_current_version() {
+fn s_17_conditions_are_checked_against_the_current_version() {
     use ETagCondition::{Any, OneOf};
     let failed = |which| Some(Refusal::PreconditionFailed(which));
     let (right, wrong) = (OneOf(vec![etag(9), etag(1)]), OneOf(vec![etag(9)]));
@@ -210,7 +210,7 @@ fn s_17_conditions_are_held_against_the_current_version() {
         if_match_modified: Some(Timestamp(modified)),
         ..WriteCondition::default()
     };
-    // The version written below is of 1 byte and of second 1003.
+    // The version written below has 1 byte and is from second 1003.
     let cases = [
         (if_none_match(Any), None, failed(Precondition::IfNoneMatch)),
         (
@@ -307,14 +307,14 @@ fn s_16_tags_are_replaced_on_the_version_meant_and_nothing_else_changes() {
     let old = tags(VersionSelector::Id(one)).attributes.tags;
     assert_eq!(old[0].1, "old".to_owned());
     drop(view);
-    let gone = replica.delete("k", None).version_id.unwrap();
+    let marker = replica.delete("k", None).version_id.unwrap();
     let refused = replica.propose(Change::PutTags {
         bucket: B,
         key: "k".into(),
         version: None,
         tags: vec![],
     });
-    assert!(matches!(refused, Err(Refusal::DeleteMarker { id, .. }) if id == gone));
+    assert!(matches!(refused, Err(Refusal::DeleteMarker { id, .. }) if id == marker));
     replica.check();
 }
 
@@ -340,7 +340,7 @@ fn a_link_shares_bytes_and_its_end_frees_them_once() {
         nonce: 3,
     };
     assert!(replica.propose(link("b")).is_ok());
-    // Onto itself, as a change of metadata is done.
+    // A link onto itself, as for a change of an object's attributes.
     assert!(replica.propose(link("a")).is_ok());
     replica.check();
     assert_eq!(replica.state.view().data(source).unwrap().unwrap().refs, 2);
@@ -366,15 +366,15 @@ fn a_link_shares_bytes_and_its_end_frees_them_once() {
 }
 
 #[test]
-fn a_sealed_bucket_is_gone_and_only_an_empty_one_can_be_sealed() {
+fn a_sealed_bucket_is_not_found_and_only_an_empty_one_can_be_sealed() {
     let mut replica = Replica::with(Versioning::Enabled);
     let seal = Change::SealBucket { id: B };
     let id = replica.put("k");
     assert_eq!(replica.propose(seal.clone()), Err(Refusal::BucketNotEmpty));
-    let gone = replica.delete("k", None).version_id;
+    let marker = replica.delete("k", None).version_id;
     replica.delete("k", Some(id));
     assert_eq!(replica.propose(seal.clone()), Err(Refusal::BucketNotEmpty));
-    replica.delete("k", gone);
+    replica.delete("k", marker);
     assert_eq!(replica.propose(seal.clone()), Ok(Reply::Done));
     assert_eq!(replica.propose(seal), Err(Refusal::NoSuchBucket));
     let put = replica.put_if("k", WriteCondition::default());

@@ -1,7 +1,7 @@
-//! Writes that are narrower than their class: their queue, and the command that codes them again.
+//! Undersized writes: their queue, and the command that re-encodes them.
 
 use super::{B, Replica};
-use crate::meta::command::{Change, HealEntry, NewData, Recode, Reply, Swap};
+use crate::meta::command::{Change, HealEntry, NewData, Reencoding, Reply, ShardSwap};
 use crate::meta::record::GarbageShard;
 use crate::meta::view::DataKind;
 use drystone_store::error::Refusal;
@@ -10,8 +10,8 @@ use drystone_store::store::WriteCondition;
 use drystone_store::types::{DiskId, Epoch, WriteId};
 
 impl Replica {
-    fn narrow_object(&mut self, key: &str) -> NewData {
-        let data = self.narrow(70);
+    fn undersized_object(&mut self, key: &str) -> NewData {
+        let data = self.undersized(70);
         let put = self.put_data(key, data.clone(), WriteCondition::default());
         assert!(put.is_ok());
         data
@@ -25,7 +25,7 @@ impl Replica {
     }
 
     fn waiting(&self) -> Vec<WriteId> {
-        self.state.view().narrow_writes(None, 99).unwrap()
+        self.state.view().undersized_writes(None, 99).unwrap()
     }
 
     fn all_garbage(&self) -> Vec<GarbageShard> {
@@ -34,8 +34,8 @@ impl Replica {
         rows.into_iter().flat_map(|row| row.shards).collect()
     }
 
-    /// Four shards in place of what is there, under names of their own.
-    pub(super) fn recode(&mut self, id: WriteId) -> Recode {
+    /// Replaces a write's shards by four others, with names of their own.
+    pub(super) fn reencoding(&mut self, id: WriteId) -> Reencoding {
         let generation = 1000 + self.next() as u32;
         let place = |disk| ShardPlace {
             disk: DiskId([disk; 16]),
@@ -44,7 +44,7 @@ impl Replica {
             missing: false,
         };
         let old = self.set(id);
-        Recode {
+        Reencoding {
             write_id: id,
             from: old.places().collect(),
             to: Some(ShardSet {
@@ -58,28 +58,28 @@ impl Replica {
     }
 }
 
-fn of(recode: &Recode) -> ShardSet {
-    recode.to.clone().unwrap()
+fn of(reencoding: &Reencoding) -> ShardSet {
+    reencoding.to.clone().unwrap()
 }
 
 #[test]
-fn b_25_r_23_a_narrow_write_is_queued_by_the_command_that_names_it() {
+fn b_25_r_23_an_undersized_write_is_queued_by_the_command_that_names_it() {
     let mut replica = Replica::new();
-    let first = replica.narrow_object("k");
+    let first = replica.undersized_object("k");
     replica.put("inline");
     assert_eq!(replica.waiting(), [first.write_id]);
-    // Its queue is not the one of shards: none of its own is missing.
+    // It is not in the queue of shards, because none of its own is missing.
     assert_eq!(replica.state.view().heals(None, 99).unwrap(), []);
     replica.check();
-    // It goes with the data row, and only with that.
-    let second = replica.narrow_object("k");
+    // Its row is deleted with the data row, and only then.
+    let second = replica.undersized_object("k");
     assert_eq!(replica.waiting(), [second.write_id]);
-    assert_eq!(replica.state.view().narrow_count(9).unwrap(), 1);
-    let third = replica.narrow_object("other");
+    assert_eq!(replica.state.view().undersized_count(9).unwrap(), 1);
+    let third = replica.undersized_object("other");
     let view = replica.state.view();
-    let after = view.narrow_writes(Some(second.write_id), 9).unwrap();
+    let after = view.undersized_writes(Some(second.write_id), 9).unwrap();
     assert_eq!(after, [third.write_id]);
-    assert_eq!(view.narrow_count(1).unwrap(), 1);
+    assert_eq!(view.undersized_count(1).unwrap(), 1);
     drop(view);
     replica.delete("k", None);
     replica.delete("other", None);
@@ -88,9 +88,9 @@ fn b_25_r_23_a_narrow_write_is_queued_by_the_command_that_names_it() {
 }
 
 #[test]
-fn r_23_a_write_coded_again_has_the_new_shards_and_gives_all_old_ones_to_gc() {
+fn r_23_a_reencoded_write_has_the_new_shards_and_gives_all_old_ones_to_gc() {
     let mut replica = Replica::new();
-    let data = replica.narrow_object("k");
+    let data = replica.undersized_object("k");
     let id = data.write_id;
     let link = Change::LinkObject {
         bucket: B,
@@ -109,12 +109,12 @@ fn r_23_a_write_coded_again_has_the_new_shards_and_gives_all_old_ones_to_gc() {
         entries: vec![rank(0), rank(2)],
     });
     let old = replica.set(id);
-    let recode = replica.recode(id);
-    let command = replica.command(Change::RecodeData(recode.clone()));
+    let reencoding = replica.reencoding(id);
+    let command = replica.command(Change::ReencodeData(reencoding.clone()));
     assert_eq!(replica.apply(&command), Ok(Reply::Done));
-    // The same command again, as after a leader's death.
+    // The command is repeated, as after a leader's death.
     assert_eq!(replica.apply(&command), Ok(Reply::Done));
-    assert_eq!(replica.set(id), of(&recode));
+    assert_eq!(replica.set(id), of(&reencoding));
     assert_eq!(replica.waiting(), []);
     assert_eq!(replica.state.view().heals(None, 99).unwrap(), []);
     assert_eq!(replica.all_garbage(), GarbageShard::all_of(&old));
@@ -122,7 +122,7 @@ fn r_23_a_write_coded_again_has_the_new_shards_and_gives_all_old_ones_to_gc() {
     for (rank, at) in (0..).zip(old.places()) {
         assert!(view.refers_to(id, rank, at).unwrap(), "readers may have it");
     }
-    for (rank, at) in (0..).zip(of(&recode).places()) {
+    for (rank, at) in (0..).zip(of(&reencoding).places()) {
         assert!(view.refers_to(id, rank, at).unwrap());
         let other = ShardAt {
             generation: 1,
@@ -132,9 +132,9 @@ fn r_23_a_write_coded_again_has_the_new_shards_and_gives_all_old_ones_to_gc() {
     }
     drop(view);
     replica.check();
-    // Both names are of the same row; all new shards go with the second.
+    // Both keys name the same row; all new shards become garbage with the second.
     replica.delete("k", None);
-    assert_eq!(replica.set(id), of(&recode));
+    assert_eq!(replica.set(id), of(&reencoding));
     replica.delete("linked", None);
     assert_eq!(replica.all_garbage().len(), 3 + 4);
     replica.check();
@@ -144,10 +144,10 @@ fn r_23_a_write_coded_again_has_the_new_shards_and_gives_all_old_ones_to_gc() {
 fn f_24_a_set_that_comes_too_late_is_not_named() {
     let mut replica = Replica::new();
     let refused = Err(Refusal::Conflict);
-    let id = replica.narrow_object("k").write_id;
-    let late = replica.recode(id);
+    let id = replica.undersized_object("k").write_id;
+    let late = replica.reencoding(id);
     // A shard was healed meanwhile.
-    replica.done(Change::SwapShard(Swap {
+    replica.done(Change::SwapShard(ShardSwap {
         write_id: id,
         rank: 1,
         from: late.from[1],
@@ -159,17 +159,17 @@ fn f_24_a_set_that_comes_too_late_is_not_named() {
     }));
     let old = replica.set(id);
     assert!(old.narrow);
-    let propose = |replica: &mut Replica, recode: &Recode| {
-        replica.propose(Change::RecodeData(recode.clone()))
+    let propose = |replica: &mut Replica, reencoding: &Reencoding| {
+        replica.propose(Change::ReencodeData(reencoding.clone()))
     };
     assert_eq!(propose(&mut replica, &late), refused);
-    // Coded again by another: the second finds nothing of what it saw.
-    let (first, second) = (replica.recode(id), replica.recode(id));
+    // Another re-encoding was faster: the shards that the second one saw are replaced already.
+    let (first, second) = (replica.reencoding(id), replica.reencoding(id));
     assert_eq!(propose(&mut replica, &first), Ok(Reply::Done));
     assert_eq!(propose(&mut replica, &second), refused);
     assert_eq!(replica.set(id), of(&first));
-    // A heal of a shard that went with the old set.
-    let swap = Swap {
+    // A heal of a shard that was replaced with the old set.
+    let swap = ShardSwap {
         write_id: id,
         rank: 2,
         from: old.shards[2].at(),
@@ -181,18 +181,18 @@ fn f_24_a_set_that_comes_too_late_is_not_named() {
     };
     assert_eq!(replica.propose(Change::SwapShard(swap)), refused);
     // Overwritten, and deleted.
-    let id = replica.narrow_object("k").write_id;
-    let before = replica.recode(id);
-    let next = replica.narrow_object("k").write_id;
+    let id = replica.undersized_object("k").write_id;
+    let before = replica.reencoding(id);
+    let next = replica.undersized_object("k").write_id;
     assert_eq!(propose(&mut replica, &before), refused);
-    let before = replica.recode(next);
+    let before = replica.reencoding(next);
     replica.delete("k", None);
     assert_eq!(propose(&mut replica, &before), refused);
     replica.check();
-    // Its epoch has passed: gc may have taken the new shards.
-    let id = replica.narrow_object("k").write_id;
-    let slow = replica.recode(id);
-    let slow = replica.command(Change::RecodeData(slow));
+    // Its epoch has passed: gc may have removed the new shards.
+    let id = replica.undersized_object("k").write_id;
+    let slow = replica.reencoding(id);
+    let slow = replica.command(Change::ReencodeData(slow));
     for change in [
         Change::RaiseEpoch { to: Epoch(3) },
         Change::RaiseFloor { to: Epoch(3) },
@@ -207,29 +207,29 @@ fn f_24_a_set_that_comes_too_late_is_not_named() {
 #[test]
 fn r_12_no_set_is_named_that_would_be_worse() {
     let mut replica = Replica::new();
-    let id = replica.narrow_object("k").write_id;
+    let id = replica.undersized_object("k").write_id;
     let old = replica.set(id);
-    let good = replica.recode(id);
+    let good = replica.reencoding(id);
     let spoiled = |spoil: fn(&mut Vec<ShardPlace>)| {
-        let mut recode = good.clone();
-        spoil(&mut recode.to.as_mut().unwrap().shards);
-        recode
+        let mut reencoding = good.clone();
+        spoil(&mut reencoding.to.as_mut().unwrap().shards);
+        reencoding
     };
     let worse = [
         spoiled(|shards| shards[3].missing = true),
         spoiled(|shards| shards[3].disk = shards[0].disk),
         spoiled(|shards| shards.truncate(3)),
         spoiled(Vec::clear),
-        // A file that the row names already would be garbage at once.
+        // A file that the row names already would become garbage at once.
         spoiled(|shards| shards[0].generation = 0),
     ];
-    for recode in worse {
-        let refused = replica.propose(Change::RecodeData(recode.clone()));
-        assert_eq!(refused, Err(Refusal::Conflict), "{recode:?}");
+    for reencoding in worse {
+        let refused = replica.propose(Change::ReencodeData(reencoding.clone()));
+        assert_eq!(refused, Err(Refusal::Conflict), "{reencoding:?}");
     }
     let disk = DiskId([3; 16]);
-    replica.done(Change::ExpelDisk { disk });
-    let refused = replica.propose(Change::RecodeData(good));
+    replica.done(Change::RemoveDisk { disk });
+    let refused = replica.propose(Change::ReencodeData(good));
     assert_eq!(refused, Err(Refusal::Conflict));
     assert_eq!((replica.set(id), replica.waiting()), (old, vec![id]));
     assert_eq!(replica.all_garbage(), []);
@@ -237,20 +237,20 @@ fn r_12_no_set_is_named_that_would_be_worse() {
 }
 
 #[test]
-fn r_23_what_is_as_wide_as_its_class_is_now_leaves_the_queue_and_keeps_its_shards() {
+fn r_23_a_write_with_all_shards_of_its_class_leaves_the_queue_and_keeps_its_shards() {
     let mut replica = Replica::new();
-    let id = replica.narrow_object("k").write_id;
-    let owed = HealEntry {
+    let id = replica.undersized_object("k").write_id;
+    let entry = HealEntry {
         write_id: id,
         rank: 1,
     };
     replica.done(Change::QueueHeal {
-        entries: vec![owed],
+        entries: vec![entry],
     });
     let old = replica.set(id);
     let settle = |from| {
         let (write_id, to) = (id, None);
-        Change::RecodeData(Recode { write_id, from, to })
+        Change::ReencodeData(Reencoding { write_id, from, to })
     };
     assert_eq!(
         replica.propose(settle(Vec::new())),
@@ -261,7 +261,7 @@ fn r_23_what_is_as_wide_as_its_class_is_now_leaves_the_queue_and_keeps_its_shard
     let narrow = false;
     assert_eq!(replica.set(id), ShardSet { narrow, ..old });
     assert_eq!(replica.waiting(), []);
-    assert_eq!(replica.state.view().heals(None, 99).unwrap(), [owed]);
+    assert_eq!(replica.state.view().heals(None, 99).unwrap(), [entry]);
     assert_eq!(replica.all_garbage(), []);
     replica.check();
 }

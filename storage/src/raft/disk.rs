@@ -1,4 +1,4 @@
-//! Disks as groups see them: with an open database, and as places for replicas.
+//! Disks as the groups see them: with an open database, and able to hold replicas.
 
 use std::sync::Arc;
 
@@ -19,27 +19,27 @@ impl OpenDisk {
         self.db.failure().borrow().is_some()
     }
 
-    pub(super) fn place(&self, router: &Router) -> Place {
-        Place {
-            disk: self.id,
+    pub(super) fn for_replicas(&self, router: &Router) -> ReplicaDisk {
+        ReplicaDisk {
+            id: self.id,
             db: self.db.clone(),
             meter: router.meter(self.id),
         }
     }
 }
 
-/// A disk that can bear replicas.
+/// A disk that can hold replicas.
 #[derive(Clone)]
-pub struct Place {
-    pub disk: DiskId,
+pub struct ReplicaDisk {
+    pub id: DiskId,
     pub db: Arc<Db>,
     pub meter: Arc<LogMeter>,
 }
 
-impl Place {
-    pub fn open(&self) -> OpenDisk {
+impl ReplicaDisk {
+    pub fn open_disk(&self) -> OpenDisk {
         OpenDisk {
-            id: self.disk,
+            id: self.id,
             db: self.db.clone(),
         }
     }
