@@ -36,7 +36,6 @@ use drystone_http::tls;
 use drystone_http::traffic::Traffic;
 use drystone_http::transport::Transport;
 use drystone_protocol::ids::Ids;
-use drystone_s3;
 use drystone_s3::patience::Patience;
 use drystone_s3::service::S3Service;
 
