@@ -445,7 +445,7 @@ mod tests {
 
     /// Found by reading: it was random which of two lost voters was replaced first.
     #[test]
-    fn f_14_a_voter_whose_disk_may_come_back_is_replaced_last() {
+    fn f_14_a_voter_whose_disk_may_come_back_gives_way_last() {
         for offline in [1, 2] {
             // The other disk has a new database.
             let usable: Vec<_> = (1..=5).filter(|n| u64::from(*n) != offline).collect();

@@ -107,7 +107,7 @@ async fn f_11_a_disk_that_fails_costs_nothing_even_the_leaders() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_voter_that_is_not_here_is_asked_at_growing_intervals() {
+async fn a_voter_that_is_not_here_is_asked_for_ever_less_often() {
     let dir = tempfile::tempdir().unwrap();
     let (disks, groups) = newborn(dir.path(), 4).await;
     groups.objects.propose(put("a", "x")).await.unwrap();

@@ -229,7 +229,7 @@ async fn f_01_a_recovery_interrupted_at_any_step_is_finished_or_forgotten() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn f_01_without_a_disk_that_took_part_an_interrupted_recovery_waits_or_is_void() {
+async fn f_01_without_one_who_took_part_an_interrupted_recovery_is_waited_for_or_void() {
     use Interruption::*;
     for at in [Prepared, FirstGroup, BothGroups] {
         let dir = tempfile::tempdir().unwrap();
@@ -288,7 +288,7 @@ async fn f_01_an_interrupted_recovery_that_needs_a_disk_that_failed_to_write_is_
 /// Found by reading: a disk took part in a recovery, could not be opened while the others finished
 /// it, and came back later. Then it led its half of the group beside theirs.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn f_39_a_disk_left_out_as_an_interrupted_recovery_was_finished_never_leads() {
+async fn f_39_who_was_left_out_as_an_interrupted_recovery_was_finished_never_leads() {
     let dir = tempfile::tempdir().unwrap();
     stopped(dir.path(), 4).await;
     recover_of(dir.path(), &[0, 1, 2], Interruption::FirstGroup).await;
@@ -431,7 +431,7 @@ async fn f_14_b_67_an_older_copy_of_a_disk_never_votes() {
 
 /// A copy made while the store ran, put in place after it had ended.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn f_14_a_copy_of_this_very_run_is_older_once_presence_was_recorded() {
+async fn f_14_a_copy_of_this_very_run_is_older_once_presence_was_noted() {
     let dir = tempfile::tempdir().unwrap();
     let (disks, groups) = newborn(dir.path(), 4).await;
     write(&groups, 0, 50).await;
@@ -471,7 +471,7 @@ async fn f_14_disks_that_were_offline_count_as_before() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn b_66_a_database_that_failed_to_write_is_not_used_again() {
+async fn b_66_a_database_that_failed_to_write_is_not_taken_again() {
     let dir = tempfile::tempdir().unwrap();
     let (disks, groups) = newborn(dir.path(), 4).await;
     write(&groups, 0, 20).await;
@@ -570,7 +570,7 @@ async fn f_09_a_disk_that_fails_in_a_recovery_takes_no_further_part() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn f_22_what_an_interrupted_transfer_left_is_removed_at_the_next_start() {
+async fn f_22_what_an_interrupted_transfer_left_goes_at_the_next_start() {
     let dir = tempfile::tempdir().unwrap();
     stopped(dir.path(), 4).await;
     let disks = open_disks(dir.path(), &ALL, false);

@@ -70,7 +70,7 @@ async fn f_22_lost_voters_are_replaced_one_after_the_other_under_load() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn f_14_a_disk_that_joins_replaces_a_lost_one_by_snapshot() {
+async fn f_14_a_disk_that_joins_takes_the_place_of_a_lost_one_by_snapshot() {
     let dir = tempfile::tempdir().unwrap();
     let (mut disks, groups) = newborn(dir.path(), 4).await;
     for round in 0..50 {

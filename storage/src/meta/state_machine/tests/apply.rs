@@ -113,7 +113,7 @@ fn at(disk: u8) -> ShardAt {
 }
 
 #[test]
-fn last_references_become_garbage_of_the_current_epoch() {
+fn last_references_go_into_garbage_of_the_epoch_that_is() {
     let mut replica = Replica::new();
     let data = replica.sharded(70);
     let write_id = data.write_id;
@@ -258,7 +258,7 @@ fn versioning_never_goes_back_to_off() {
 }
 
 #[test]
-fn a_restart_finds_all_applied_entries_and_goes_on() {
+fn a_restart_finds_what_was_applied_and_goes_on() {
     let mut replica = Replica::with(Versioning::Enabled);
     let version = replica.put("k");
     let dir = replica.dir.take().unwrap();
@@ -290,7 +290,7 @@ fn a_restart_finds_all_applied_entries_and_goes_on() {
 }
 
 #[test]
-fn deleting_a_state_leaves_its_neighbours_whole() {
+fn a_destroyed_state_takes_nothing_of_its_neighbours() {
     let mut replica = Replica::new();
     replica.put("k");
     let mut other = Replica::on(&replica.db, StateId(2));

@@ -213,7 +213,7 @@ fn b_16_all_shards_of_a_removed_disk_are_queued_in_steps_that_a_crash_does_not_u
 }
 
 #[test]
-fn f_40_a_damaged_cursor_of_scrub_counts_as_none() {
+fn f_40_a_poisoned_cursor_of_scrub_is_as_good_as_none() {
     let mut replica = Replica::new();
     assert_eq!(replica.state.view().scrub(), None);
     let data = replica.sharded_object("k");
@@ -247,7 +247,7 @@ fn f_40_a_damaged_cursor_of_scrub_counts_as_none() {
 }
 
 #[test]
-fn r_23_the_queue_reports_its_length_and_its_oldest_entry() {
+fn r_23_the_queue_tells_how_much_waits_and_since_when() {
     let mut replica = Replica::new();
     let data = replica.sharded_object("a");
     let entry = HealEntry {

@@ -198,7 +198,7 @@ fn if_none_match(condition: ETagCondition) -> WriteCondition {
 }
 
 #[test]
-fn s_17_conditions_are_checked_against_the_current_version() {
+fn s_17_conditions_are_held_against_the_current_version() {
     use ETagCondition::{Any, OneOf};
     let failed = |which| Some(Refusal::PreconditionFailed(which));
     let (right, wrong) = (OneOf(vec![etag(9), etag(1)]), OneOf(vec![etag(9)]));
@@ -366,7 +366,7 @@ fn a_link_shares_bytes_and_its_end_frees_them_once() {
 }
 
 #[test]
-fn a_sealed_bucket_is_not_found_and_only_an_empty_one_can_be_sealed() {
+fn a_sealed_bucket_is_gone_and_only_an_empty_one_can_be_sealed() {
     let mut replica = Replica::with(Versioning::Enabled);
     let seal = Change::SealBucket { id: B };
     let id = replica.put("k");
