@@ -33,7 +33,7 @@ use crate::raft::recovery::decision::StartError;
 use crate::raft::recovery::recover::Standstill;
 use crate::raft::recovery::start::{GroupStart, Groups, StartOutcome, start_groups};
 use crate::shards::erasure::Geometry;
-use crate::shards::{Classes, DAMAGE_QUEUE_LEN_MAX, Pace, Shards};
+use crate::shards::{Classes, DAMAGE_QUEUE_LEN_MAX, Shards};
 use crate::workers::disks::Disks;
 use crate::workers::heal::Healer;
 use crate::workers::inventory::Stock;
@@ -42,6 +42,7 @@ use drystone_store::crash::Crash;
 use drystone_store::env::{Env, SystemEnv};
 use drystone_store::error::Error;
 use drystone_store::types::DiskId;
+use drystone_store::workers::Pace;
 
 const DEFAULT_CLASS: &str = "STANDARD";
 /// Epochs are raised and garbage is removed this often.

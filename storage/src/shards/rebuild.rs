@@ -14,7 +14,7 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use super::placement::{self, Candidate};
 use super::read::Wanted;
-use super::{Holder, Pace, Paused, Shards, layout_of, shard_name, within_deadline};
+use super::{Holder, Shards, layout_of, shard_name, within_deadline};
 use crate::disk::{
     BLOCK_SIZE_BYTES, Disk, DiskError, ShardHeader, ShardName, ShardReader, ShardShape,
     ShardWriter, blocks_of,
@@ -22,6 +22,7 @@ use crate::disk::{
 use drystone_store::error::{Error, Result};
 use drystone_store::shard_set::{ShardAt, ShardSet};
 use drystone_store::types::{BucketId, DiskId, Epoch, WriteId};
+use drystone_store::workers::{Pace, Paused};
 
 /// Blocks of each shard that are rebuilt or verified at once.
 const STEP_BLOCKS: u64 = 32;

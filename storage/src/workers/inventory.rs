@@ -21,9 +21,10 @@ use super::heal::Healer;
 use crate::meta::command::{Change, HealEntry};
 use crate::meta::view::upkeep::ShardToHeal;
 use crate::raft::proposer::Proposer;
-use crate::shards::{Examined, Owing, Pace, Shards};
+use crate::shards::{Examined, Owing, Shards};
 use drystone_store::error::{Error, Result};
 use drystone_store::types::{DiskId, WriteId};
+use drystone_store::workers::Pace;
 
 /// Data rows of one step.
 const STEP_ROWS: usize = 256;

@@ -26,10 +26,11 @@ use super::wakeup::Wakeup;
 use crate::meta::command::{Change, HealEntry, Reencoding};
 use crate::raft::epochs::EpochGuard;
 use crate::raft::proposer::Proposer;
-use crate::shards::{Pace, Paused, Shards, Stored, Unhealed};
+use crate::shards::{Shards, Stored, Unhealed};
 use drystone_store::error::{Error, Refusal, Result};
 use drystone_store::shard_set::ShardSet;
 use drystone_store::types::WriteId;
+use drystone_store::workers::{Pace, Paused};
 
 /// Rows of the queue that are looked at in one step.
 const PAGE_LEN: usize = 256;

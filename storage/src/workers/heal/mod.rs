@@ -29,10 +29,11 @@ use crate::meta::command::{Change, HealEntry, ShardSwap};
 use crate::meta::view::upkeep::ShardToHeal;
 use crate::raft::epochs::EpochGuard;
 use crate::raft::proposer::Proposer;
-use crate::shards::{Examined, Owing, Pace, Paused, Shards, Unhealed};
+use crate::shards::{Examined, Owing, Shards, Unhealed};
 use drystone_store::error::{Error, Refusal, Result};
 use drystone_store::shard_set::{ShardAt, ShardPlace};
 use drystone_store::types::WriteId;
+use drystone_store::workers::{Pace, Paused};
 
 /// Rows of the queue that are looked at in one step.
 const PAGE_LEN: usize = 256;

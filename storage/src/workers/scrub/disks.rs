@@ -8,11 +8,12 @@
 
 use std::sync::atomic::Ordering;
 
-use crate::shards::{Paused, ShardName};
+use crate::shards::ShardName;
 use crate::workers::scrub::Scrubber;
 use drystone_store::error::Result;
 use drystone_store::shard_set::ShardAt;
 use drystone_store::types::DiskId;
+use drystone_store::workers::Paused;
 
 /// Of a database, so much is read in one go.
 const METADATA_STEP_BYTES: u64 = 1 << 20;

@@ -24,10 +24,11 @@ use crate::meta::command::{Change, HealEntry, ScrubState, UpkeepSettings};
 use crate::meta::view::View;
 use crate::meta::view::upkeep::ShardToHeal;
 use crate::raft::proposer::Proposer;
-use crate::shards::{Examined, Owing, Pace, Paused, Shards};
+use crate::shards::{Examined, Owing, Shards};
 use drystone_store::error::Result;
 use drystone_store::shard_set::ShardAt;
 use drystone_store::types::WriteId;
+use drystone_store::workers::{Pace, Paused};
 
 /// Data rows of one step.
 const STEP_ROWS: usize = 64;
