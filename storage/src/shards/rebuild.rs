@@ -22,7 +22,7 @@ use crate::disk::{
 use drystone_store::error::{Error, Result};
 use drystone_store::shard_set::{ShardAt, ShardSet};
 use drystone_store::types::{BucketId, DiskId, Epoch, WriteId};
-use drystone_store::workers::{Pace, Paused};
+use drystone_store::workers::{Pace, Pause};
 
 /// Blocks of each shard that are rebuilt or verified at once.
 const STEP_BLOCKS: u64 = 32;
@@ -80,7 +80,7 @@ pub struct Rebuilt {
 #[derive(Debug, thiserror::Error)]
 pub enum Unhealed {
     #[error(transparent)]
-    Paused(#[from] Paused),
+    Paused(#[from] Pause),
     /// Fewer good shards are left than it takes, and all that are not gone were asked.
     #[error("lost: {0}")]
     Lost(String),
@@ -109,7 +109,7 @@ impl Owing<'_> {
 
 impl Shards {
     /// Reads all of a shard where its row says it is.
-    pub async fn examine(&self, shard: Owing<'_>, pace: &Pace) -> Result<Examined, Paused> {
+    pub async fn examine(&self, shard: Owing<'_>, pace: &Pace) -> Result<Examined, Pause> {
         let Placed {
             disk,
             name,
@@ -314,7 +314,7 @@ pub(super) fn fresh_generation(known: &[u32]) -> u32 {
 }
 
 pub(super) enum Verify {
-    Paused(Paused),
+    Paused(Pause),
     Disk(DiskError),
 }
 

@@ -23,7 +23,7 @@ use drystone_store::error::{Error, Result};
 use drystone_store::shard_set::ShardSet;
 use drystone_store::store::{Body, BodyReader};
 use drystone_store::types::{BucketId, ByteRange, Digest, Epoch, WriteId};
-use drystone_store::workers::{Pace, Paused};
+use drystone_store::workers::{Pace, Pause};
 
 /// It leaves one part in so many of each disk to what clients write: the old shards stay until the
 /// floor has passed.
@@ -245,7 +245,7 @@ impl Body for Source<'_> {
         let cost = piece.len() as u64 * shards / self.geometry.data() as u64;
         match self.pace.take(cost).await {
             Ok(()) => Ok(Some(piece)),
-            Err(paused @ Paused) => Err(self.fail(paused.into())),
+            Err(paused @ Pause) => Err(self.fail(paused.into())),
         }
     }
 

@@ -14,7 +14,7 @@ mod tests;
 mod wakeup;
 mod worker;
 
-pub use self::pace::{Pace, Paused};
+pub use self::pace::{Pace, Pause};
 pub use self::runner::Runner;
 pub use self::status::{WorkerState, WorkerStatus};
 pub use self::wakeup::Wakeup;

@@ -11,7 +11,7 @@ use super::clock::{self, Instant};
 /// Work that is paused gives up what it holds, and begins it again later.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("paused")]
-pub struct Paused;
+pub struct Pause;
 
 /// The speed of background work.
 pub struct Pace {
@@ -49,10 +49,10 @@ impl Pace {
     }
 
     /// Waits until `bytes` more may be read or written.
-    pub async fn take(&self, bytes: u64) -> Result<(), Paused> {
+    pub async fn take(&self, bytes: u64) -> Result<(), Pause> {
         let mut paused = self.paused.subscribe();
         if *paused.borrow_and_update() {
-            return Err(Paused);
+            return Err(Pause);
         }
         let rate = self.rate.load(Ordering::Relaxed);
         let start = {
@@ -68,7 +68,7 @@ impl Pace {
         };
         tokio::select! {
             () = clock::sleep_until(start) => Ok(()),
-            _ = paused.wait_for(|paused| *paused) => Err(Paused),
+            _ = paused.wait_for(|paused| *paused) => Err(Pause),
         }
     }
 
@@ -108,8 +108,8 @@ mod tests {
         tokio::task::yield_now().await;
         assert!(!waiting.is_finished());
         pace.set(1, true);
-        assert_eq!(waiting.await.unwrap(), Err(Paused));
-        assert_eq!(pace.take(1).await, Err(Paused));
+        assert_eq!(waiting.await.unwrap(), Err(Pause));
+        assert_eq!(pace.take(1).await, Err(Pause));
         let resumed = tokio::spawn({
             let pace = pace.clone();
             async move { pace.resumed().await }
