@@ -41,7 +41,7 @@ impl Engine {
         new: Option<&Path>,
     ) -> Result<DiskId, ReplaceError> {
         let _one = self.replacing.lock().await;
-        let known = self.disks.known().await?;
+        let known = self.workers.disks.known().await?;
         let (old, row) = find(&known, old)?;
         let here = self.shards.disks();
         if here
@@ -72,7 +72,12 @@ impl Engine {
         };
         let disk = settled.identity.disk;
         let new = Some((disk, directory_of(&settled)));
-        match self.disks.change(Change::ReplaceDisk { old, new }).await {
+        match self
+            .workers
+            .disks
+            .change(Change::ReplaceDisk { old, new })
+            .await
+        {
             Ok(_) => {}
             Err(Error::Refused(Refusal::Conflict)) => {
                 let what = format!("{}: is a disk of the store already", settled.dir.display());
@@ -84,7 +89,7 @@ impl Engine {
         self.refused().remove(&directory_of(&settled));
         self.join(settled, db).await?;
         self.shards.expel_disk(old);
-        self.disks.wake();
+        self.workers.disks.wake();
         Ok(disk)
     }
 
@@ -155,12 +160,12 @@ impl Engine {
         self.groups().join_running(&joining).await?;
         let disk = LocalDisk::open(settled, db.clone(), Reserve::default())?;
         let disk: Arc<dyn Disk> = Arc::new(disk);
-        self.watch(disk.clone());
+        self.workers.losses.watch(disk.as_ref());
         // Nobody sees it up and thinks that it lacks nothing.
-        let stock = self.stock.begin();
+        let announced = self.workers.inventory.announce();
         self.shards.add_disk(disk);
-        self.take_stock(stock, id, &db);
-        self.healer.wake_all();
+        self.workers.inventory.begin(announced, id, &db);
+        self.workers.healer.wake_all();
         Ok(())
     }
 }

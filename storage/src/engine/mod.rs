@@ -1,28 +1,27 @@
-//! One process's store: opened (`open`), kept up (`upkeep`), and asked (here).
+//! One process's store: opened (`open`), kept whole (`workers`), and asked (here).
 
 mod databases;
 mod disks;
+mod instance;
 mod measures;
 mod objects;
 mod open;
 mod open_error;
 mod operate;
-mod quotas;
 mod renew;
 #[cfg(test)]
 pub(crate) mod testing;
-mod upkeep;
+mod workers;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use async_trait::async_trait;
 use tokio::sync::watch;
 
 pub use self::open::Options;
 pub use self::open_error::OpenError;
-use self::upkeep::Upkeep;
+use self::workers::Workers;
 use crate::db::{Db, DbError, DbShared};
 use crate::disk::identity::{Identity, Settled};
 use crate::meta::command::{Change, Command};
@@ -30,12 +29,6 @@ use crate::meta::view::View;
 use crate::raft::epochs::{EpochGuard, Epochs};
 use crate::raft::group::Group;
 use crate::shards::Shards;
-use crate::workers::disks::Disks;
-use crate::workers::gc::Counts;
-use crate::workers::heal::Healer;
-use crate::workers::inventory::Stock;
-use crate::workers::scrub::Scrubber;
-use crate::workers::wakeup::Wakeup;
 use drystone_store::env::Env;
 use drystone_store::error::Result;
 use drystone_store::measure::Measure;
@@ -49,7 +42,7 @@ use drystone_store::types::{
     UploadId, UploadedPart, Usage, VersionId, VersionSelector, Versioning,
 };
 
-/// One process's store: its disks, the metadata groups on them, and the upkeep of both.
+/// One process's store: its disks, the metadata groups on them, and the workers of both.
 pub struct Engine {
     pub(crate) env: Arc<dyn Env>,
     /// Group 0: names, accounts.
@@ -65,23 +58,13 @@ pub struct Engine {
     db_shared: DbShared,
     /// An identity of this store, for new disks.
     template: Identity,
-    disks: Arc<Disks>,
     /// Held by who replaces a disk, or its database.
     replacing: tokio::sync::Mutex<()>,
-    /// Rings when a disk fails.
-    failed: Arc<Wakeup>,
-    renew_after: Duration,
-    renewals: renew::Counts,
     /// Directories that hold disks which are not used, and why, until one of use takes the place.
     refused: Mutex<BTreeMap<String, String>>,
     /// What was wrong at the start with directories that are no disks, by directory.
     lost: HashMap<String, String>,
-    /// What gc of the objects' group has done.
-    collected: Arc<Counts>,
-    pub(crate) healer: Arc<Healer>,
-    scrubber: Arc<Scrubber>,
-    stock: Arc<Stock>,
-    upkeep: Upkeep,
+    pub(crate) workers: Workers,
 }
 
 /// A disk of this process.

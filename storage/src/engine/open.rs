@@ -17,7 +17,7 @@ use super::databases::{self, Broken, Databases, Ready};
 use super::disks::{directory_named, directory_of};
 use super::open_error::{Hindered, OpenError};
 use super::renew::RENEW_AFTER;
-use super::upkeep::{self, Upkeep};
+use super::workers::Workers;
 use super::{Engine, Held, Names};
 use crate::db::DbShared;
 use crate::disk::Disk;
@@ -33,11 +33,7 @@ use crate::raft::recovery::decision::StartError;
 use crate::raft::recovery::recover::Standstill;
 use crate::raft::recovery::start::{GroupStart, Groups, StartOutcome, start_groups};
 use crate::shards::erasure::Geometry;
-use crate::shards::{Classes, DAMAGE_QUEUE_LEN_MAX, Pace, Shards};
-use crate::workers::disks::Disks;
-use crate::workers::heal::Healer;
-use crate::workers::inventory::Stock;
-use crate::workers::scrub::Scrubber;
+use crate::shards::{Classes, DAMAGE_QUEUE_LEN_MAX, Shards};
 use drystone_store::crash::Crash;
 use drystone_store::env::{Env, SystemEnv};
 use drystone_store::error::Error;
@@ -117,15 +113,7 @@ impl Engine {
         let disks = open_disks(ready)?;
         let (damage, damaged) = mpsc::channel(DAMAGE_QUEUE_LEN_MAX);
         let shards = Arc::new(Shards::new(disks, classes, damage));
-        let settings = groups.system.read(|view| view.upkeep_settings()).await?;
-        let pace = Pace::new(settings.heal_bytes_per_second, settings.heal_paused);
-        let pace = Arc::new(pace);
-        let healer = Healer::new(objects.clone(), shards.clone(), pace.clone());
-        let healer = Arc::new(healer);
-        let stock = Stock::new(objects.clone(), shards.clone(), healer.clone(), pace);
-        let of_scrub = (system.clone(), objects.clone());
-        let scrubber = Scrubber::new(of_scrub.0, of_scrub.1, shards.clone(), healer.clone());
-        let disks = Disks::new(system, objects, shards.clone(), healer.clone());
+        let workers = Workers::new(&system, &objects, &shards, options.renew_after).await?;
         let engine = Arc::new(Engine {
             env: options.env,
             system: groups.system,
@@ -140,24 +128,18 @@ impl Engine {
                 born: false,
                 ..template
             },
-            disks: Arc::new(disks),
             replacing: Default::default(),
-            failed: Arc::default(),
-            renew_after: options.renew_after,
-            renewals: Default::default(),
             refused: Mutex::new(refused),
             lost: lost
                 .iter()
                 .map(|(dir, why)| (directory_named(dir), why.clone()))
                 .collect(),
-            collected: Arc::default(),
-            healer,
-            scrubber: Arc::new(scrubber),
-            stock: Arc::new(stock),
-            upkeep: Upkeep::default(),
+            workers,
         });
         engine.finish_deletions().await?;
-        upkeep::start(&engine, options.gc_every, damaged);
+        let proposers = (system, objects);
+        let workers = &engine.workers;
+        workers.start(&engine, proposers, options.gc_every, damaged);
         Ok(engine)
     }
 }

@@ -3,28 +3,25 @@
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use async_trait::async_trait;
 
-use super::{Engine, quotas};
+use super::Engine;
 use crate::disk::{Disk, DiskState as Here, Space};
-use crate::meta::command::{Change, ScrubState};
+use crate::meta::command::Change;
 use crate::meta::view::{Availability, DiskRow};
+use crate::workers::quotas;
 use drystone_store::error::{Error, Result};
 use drystone_store::operator::{
-    DiskState, DiskStatus, HealStatus, Operator, ReplaceError, ScrubStatus, Status, UpkeepChange,
+    DiskState, DiskStatus, HealStatus, Operator, ReplaceError, Status, UpkeepChange,
 };
 use drystone_store::types::DiskId;
-
-/// Rows of the heal queue that are counted; past it there are "more".
-const QUEUE_COUNTED_MAX: usize = 200_000;
 
 #[async_trait]
 impl Operator for Engine {
     async fn status(&self) -> Result<Status> {
         let (disks, heal) = (self.disk_statuses().await?, self.heal_status().await?);
-        let over_quota = self.over_quota().await?;
+        let over_quota = self.workers.quotas.over_quota().await?;
         let mut advice = self.advice(&disks, &heal);
         advice.extend(quotas::advice(&over_quota));
         // Of the group that bears less.
@@ -34,7 +31,7 @@ impl Operator for Engine {
             advice,
             disks,
             heal,
-            scrub: self.scrub_status().await?,
+            scrub: self.workers.scrubber.scrub_status().await?,
             over_quota,
             metadata_voters_alive: voters.alive,
             metadata_voters: voters.all,
@@ -55,7 +52,7 @@ impl Operator for Engine {
 
     async fn change_upkeep(&self, change: UpkeepChange) -> Result<()> {
         let _one = self.replacing.lock().await;
-        let mut settings = self.disks.settings().await?;
+        let mut settings = self.workers.disks.settings().await?;
         let UpkeepChange {
             heal_paused,
             heal_bytes_per_second,
@@ -70,16 +67,20 @@ impl Operator for Engine {
         settings.heal_bytes_per_second =
             heal_bytes_per_second.unwrap_or(settings.heal_bytes_per_second);
         settings.remove_after_seconds = gone_after_seconds.unwrap_or(settings.remove_after_seconds);
-        self.disks.change(Change::SetUpkeep(settings)).await?;
-        self.healer
+        self.workers
+            .disks
+            .change(Change::SetUpkeep(settings))
+            .await?;
+        self.workers
+            .healer
             .set_pace(settings.heal_bytes_per_second, settings.heal_paused);
-        self.scrubber.set_paused(settings.scrub_paused);
-        self.disks.wake();
+        self.workers.scrubber.set_paused(settings.scrub_paused);
+        self.workers.disks.wake();
         Ok(())
     }
 
     async fn begin_scrub(&self) -> Result<()> {
-        self.scrubber.begin().await
+        self.workers.scrubber.begin().await
     }
 }
 
@@ -90,7 +91,7 @@ impl Engine {
             disks.map(|disk| (disk.id(), disk)).collect()
         };
         let mut statuses = Vec::new();
-        for (id, row) in self.disks.known().await? {
+        for (id, row) in self.workers.disks.known().await? {
             let lost = self.lost.get(&row.directory).cloned();
             let disk = here.get(&id);
             let space = match disk {
@@ -112,66 +113,11 @@ impl Engine {
     }
 
     pub(super) async fn heal_status(&self) -> Result<HealStatus> {
-        let (counts, recoder) = (&self.healer.counts, &self.healer.recoder);
-        let count = |count: &AtomicU64| count.load(Ordering::Relaxed);
-        // Before the queues: what is counted as done is in none of them any more.
-        let done = HealStatus {
-            paused: self.healer.is_paused(),
-            bytes_per_second: self.healer.rate(),
-            healed_shards: count(&counts.healed),
-            healed_bytes: count(&counts.bytes),
-            recoded_writes: count(&recoder.counts.recoded),
-            failures: count(&counts.failed) + count(&recoder.counts.failed),
-            ..HealStatus::default()
-        };
-        // So are these: what is queued meanwhile is counted below.
-        let taking_stock = self.stock.is_under_way();
-        let known = self.disks.known().await?;
-        let gone: Vec<DiskId> = known
-            .iter()
-            .filter(|(_, row)| row.availability == Availability::Removed)
-            .map(|(disk, _)| *disk)
-            .collect();
-        let look = self.objects.read(move |view| {
-            let expelled = view.removed_disks()?;
-            // What one had that is not expelled yet is in no queue, and made anew all the same.
-            let queueing = gone.iter().any(|disk| !expelled.contains(&(*disk, true)));
-            let narrow = view.undersized_count(QUEUE_COUNTED_MAX)?;
-            Ok((view.heal_queue(QUEUE_COUNTED_MAX)?, narrow, queueing))
-        });
-        let ((queue, narrow, queueing), left) = (look.await?, self.healer.left());
-        Ok(HealStatus {
-            queued_shards: queue.shards,
-            queued_writes: queue.writes,
-            queued_more: queue.more,
-            oldest_ms: queue.oldest.map(|oldest| oldest.0),
-            waiting_shards: left.waiting,
-            no_disk_shards: left.no_disk,
-            lost_shards: left.lost,
-            queueing: queueing || taking_stock,
-            narrow_writes: narrow,
-            narrow_more: narrow >= QUEUE_COUNTED_MAX as u64,
-            narrow_waiting: narrow > 0 && recoder.left().no_disk > 0,
-            ..done
-        })
-    }
-
-    pub(super) async fn scrub_status(&self) -> Result<ScrubStatus> {
-        let (settings, state) = (self.disks.settings().await?, self.scrubber.state().await?);
-        let part = |state: &ScrubState| match (state.finished, state.after) {
-            (Some(_), _) => 100,
-            (None, Some(after)) => (u32::from(after.0[0]) * 100 / 256) as u8,
-            (None, None) => 0,
-        };
-        Ok(ScrubStatus {
-            paused: settings.scrub_paused,
-            period_seconds: settings.scrub_period_seconds,
-            started_ms: state.map(|state| state.started.0),
-            finished_ms: state.and_then(|state| state.finished).map(|at| at.0),
-            percent: state.as_ref().map_or(0, part),
-            shards_read: state.map_or(0, |state| state.shards),
-            findings: state.map_or(0, |state| state.findings),
-        })
+        let workers = &self.workers;
+        let is_inventory_under_way = workers.inventory.is_under_way();
+        let removed = workers.disks.removed().await?;
+        let status = workers.healer.heal_status(removed, is_inventory_under_way);
+        status.await
     }
 
     /// One sentence for each thing to be done.
@@ -290,10 +236,14 @@ mod tests {
         put(&engine, bucket, "k", &mut Whole::new(vec![7; 60_000])).await;
         let (old, new) = (engine.shards.disks()[0].id(), None);
         // Nothing wakes who does what follows.
-        let gone = engine.disks.change(Change::ReplaceDisk { old, new }).await;
+        let gone = engine
+            .workers
+            .disks
+            .change(Change::ReplaceDisk { old, new })
+            .await;
         gone.unwrap();
         assert!(engine.heal_status().await.unwrap().queueing);
-        engine.disks.wake();
+        engine.workers.disks.wake();
         let queued = async {
             while engine.heal_status().await.unwrap().queueing {
                 tokio::time::sleep(Duration::from_millis(10)).await;

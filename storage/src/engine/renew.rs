@@ -4,7 +4,7 @@
 //! database (B-66), and no shard is written to the disk. Often the disk is well all the
 //! same: a cable, a controller, one bad sector. What it may have lost is replaced in these steps:
 //!
-//! 1. The failure is marked on the other disks and its replicas have ended (`upkeep::watch`).
+//! 1. The failure is marked on the other disks and its replicas have ended (`workers::losses`).
 //! 2. The disk passes a probe, and both groups answer without it. Power goes here: a marked
 //!    database, which the next start makes anew.
 //! 3. A new database is made beside the old one, with the list of all shards that have files and a
@@ -20,12 +20,13 @@
 //! A disk that keeps failing is tried ever less often, and given up until the next start.
 
 use std::collections::HashMap;
-use std::sync::Weak;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use async_trait::async_trait;
 use tokio::task::spawn_blocking;
-use tokio::time::{Instant, timeout};
+use tokio::time::timeout;
 
 use super::Engine;
 use super::databases;
@@ -34,7 +35,10 @@ use crate::disk::local::Reserve;
 use crate::disk::local::probe::{Unwell, probe};
 use crate::meta::view::Availability;
 use drystone_store::error::{Error, Result};
+use drystone_store::measure::Measure;
 use drystone_store::types::DiskId;
+use drystone_store::workers::clock::{self, Instant};
+use drystone_store::workers::{Next, StepError, Wakeup, Worker};
 
 /// A disk that failed is first looked at after this; then after four times as long, and so on.
 pub(super) const RENEW_AFTER: Duration = Duration::from_secs(5);
@@ -48,11 +52,32 @@ const ASK_AGAIN_AFTER: Duration = Duration::from_secs(10);
 /// A probe that takes longer has failed.
 const PROBE_MAX: Duration = Duration::from_secs(120);
 
-/// What came of it since the process began.
-#[derive(Default)]
-pub(super) struct Counts {
-    pub(super) renewed: AtomicU64,
-    pub(super) failed: AtomicU64,
+/// Failed disks that were tried, and the bell for those who know of another.
+pub(crate) struct Renewals {
+    /// How long after its failure a disk is first tried.
+    after: Duration,
+    pub wakeup: Arc<Wakeup>,
+    /// The number of disks that were taken back, and of tries that failed, since the process began.
+    pub renewed: AtomicU64,
+    pub failed: AtomicU64,
+}
+
+impl Renewals {
+    pub fn new(after: Duration) -> Renewals {
+        Renewals {
+            after,
+            wakeup: Arc::default(),
+            renewed: AtomicU64::new(0),
+            failed: AtomicU64::new(0),
+        }
+    }
+}
+
+/// Takes failed disks back into use.
+pub(super) struct Renewer {
+    engine: Weak<Engine>,
+    renewals: Arc<Renewals>,
+    tried: tokio::sync::Mutex<HashMap<DiskId, Tries>>,
 }
 
 /// How a disk that failed was tried.
@@ -87,17 +112,51 @@ impl From<Unwell> for Unrenewed {
     }
 }
 
-/// Runs until the engine is dropped; woken when a disk fails.
-pub(super) async fn run(engine: Weak<Engine>) {
-    let mut tried = HashMap::new();
-    loop {
-        let (due, wakeup) = {
-            let Some(engine) = engine.upgrade() else {
-                return;
-            };
-            (engine.renew_failed(&mut tried).await, engine.failed.clone())
+impl Renewer {
+    pub fn new(engine: &Arc<Engine>, renewals: Arc<Renewals>) -> Renewer {
+        Renewer {
+            engine: Arc::downgrade(engine),
+            renewals,
+            tried: tokio::sync::Mutex::default(),
+        }
+    }
+}
+
+#[async_trait]
+impl Worker for Renewer {
+    fn name(&self) -> &'static str {
+        "renew"
+    }
+
+    async fn step(&self) -> Result<Next, StepError> {
+        let Some(engine) = self.engine.upgrade() else {
+            return Ok(Next::WhenWoken);
         };
-        wakeup.wait(due).await;
+        let mut tried = self.tried.lock().await;
+        Ok(engine.renew_failed(&mut tried).await.into())
+    }
+
+    fn wakeup(&self) -> &Wakeup {
+        &self.renewals.wakeup
+    }
+
+    async fn measures(&self) -> Vec<Measure> {
+        let measures = [
+            (
+                "disk_renewals_total",
+                "Disks that failed and were taken back with a new database.",
+                &self.renewals.renewed,
+            ),
+            (
+                "disk_renewal_failures_total",
+                "Tries to take a failed disk back that failed.",
+                &self.renewals.failed,
+            ),
+        ];
+        let measures = measures
+            .into_iter()
+            .map(|(name, help, count)| Measure::counter(name, help, count.load(Ordering::Relaxed)));
+        measures.collect()
     }
 }
 
@@ -109,11 +168,11 @@ impl Engine {
             if !matches!(*disk.state().borrow(), DiskState::Failed(_)) {
                 continue;
             }
-            let (id, now) = (disk.id(), Instant::now());
+            let (id, now) = (disk.id(), clock::now());
             drop(disk);
             let fresh = || Tries {
                 count: 0,
-                due: now + self.renew_after,
+                due: now + self.workers.renewals.after,
                 up_since: None,
             };
             let tries = tried.entry(id).or_insert_with(fresh);
@@ -144,20 +203,23 @@ impl Engine {
         let renewed = self.renew(disk).await;
         if let Err(Unrenewed::NotYet(why)) = &renewed {
             tracing::info!(%disk, why, "a disk that failed is not taken back yet");
-            tries.due = Instant::now() + ASK_AGAIN_AFTER;
+            tries.due = clock::now() + ASK_AGAIN_AFTER;
             return;
         }
         tries.count += 1;
-        let pause = self.renew_after * PAUSE_FACTOR.pow(tries.count);
-        tries.due = Instant::now() + pause;
+        let pause = self.workers.renewals.after * PAUSE_FACTOR.pow(tries.count);
+        tries.due = clock::now() + pause;
         match renewed {
             Ok(()) => {
-                tries.up_since = Some(Instant::now());
-                self.renewals.renewed.fetch_add(1, Ordering::Relaxed);
+                tries.up_since = Some(clock::now());
+                self.workers
+                    .renewals
+                    .renewed
+                    .fetch_add(1, Ordering::Relaxed);
                 tracing::warn!(%disk, "a disk that failed is up again");
             }
             Err(why) => {
-                self.renewals.failed.fetch_add(1, Ordering::Relaxed);
+                self.workers.renewals.failed.fetch_add(1, Ordering::Relaxed);
                 tracing::warn!(%disk, %why, "a disk that failed stays down");
             }
         }
@@ -183,7 +245,7 @@ impl Engine {
 
         let _one = self.replacing.lock().await;
         // It may have been replaced meanwhile.
-        let known = self.disks.known().await.map_err(not_yet)?;
+        let known = self.workers.disks.known().await.map_err(not_yet)?;
         let gone = |(id, row): &(DiskId, _)| *id == disk && is_gone(row);
         if known.iter().any(gone) {
             return Err(Unrenewed::Failed("it was given up or replaced".into()));
@@ -199,7 +261,7 @@ impl Engine {
         let placed = spawn_blocking(move || databases::put_in_place(&here, &shared));
         let db = placed.await.map_err(|_| Error::Closing)??;
         self.join(settled, db).await?;
-        self.disks.wake();
+        self.workers.disks.wake();
         Ok(())
     }
 }
@@ -341,7 +403,7 @@ mod tests {
             .await;
             check(&engine, bucket, 0..written).await;
         }
-        let rows = engine.disks.known().await.unwrap();
+        let rows = engine.workers.disks.known().await.unwrap();
         assert!(
             rows.iter()
                 .all(|(_, row)| row.availability == Availability::Up)
@@ -375,15 +437,15 @@ mod tests {
         until(async || {
             engine.account(&AccountId("nobody".into())).await.unwrap();
             put(&engine, bucket, "more", &mut Whole::new("x")).await;
-            engine.renewals.failed.load(Ordering::Relaxed) == u64::from(TRIES_MAX)
+            engine.workers.renewals.failed.load(Ordering::Relaxed) == u64::from(TRIES_MAX)
         })
         .await;
         // A place to write to again comes too late, and nothing was thrown away.
         fs::rename(root.path().join("5a"), &folder).unwrap();
-        engine.failed.wake();
+        engine.workers.renewals.wakeup.wake();
         tokio::time::sleep(Duration::from_millis(100)).await;
         assert!(is_failed(&engine, id).await);
-        let tried = engine.renewals.failed.load(Ordering::Relaxed);
+        let tried = engine.workers.renewals.failed.load(Ordering::Relaxed);
         assert_eq!(tried, u64::from(TRIES_MAX));
         write(&engine, bucket, 10..20).await;
         check(&engine, bucket, 0..20).await;
@@ -413,7 +475,7 @@ mod tests {
         };
         assert!(engine.put_account(account).await.is_err());
         tokio::time::sleep(Duration::from_millis(500)).await;
-        assert_eq!(engine.renewals.renewed.load(Ordering::Relaxed), 0);
+        assert_eq!(engine.workers.renewals.renewed.load(Ordering::Relaxed), 0);
         for directory in &options.directories {
             assert!(!directory.join("meta.new").exists());
         }

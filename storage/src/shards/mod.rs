@@ -5,7 +5,6 @@
 //! upkeep of shards that gc asks for. What shards mean is the metadata's.
 
 pub mod erasure;
-mod pace;
 mod placement;
 mod read;
 mod rebuild;
@@ -30,7 +29,6 @@ use drystone_store::shard_set::{ShardAt, ShardPlace, ShardSet};
 use drystone_store::store::{Body, BodyReader};
 use drystone_store::types::{BucketId, ByteRange, DiskId, Epoch, WriteId};
 
-pub use self::pace::{Pace, Paused};
 pub use self::rebuild::{Examined, Owing, Unhealed};
 pub use self::reencode::Stored;
 pub use crate::disk::{ShardName, Unconfirmed};

@@ -14,7 +14,7 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use super::placement::{self, Candidate};
 use super::read::Wanted;
-use super::{Holder, Pace, Paused, Shards, layout_of, shard_name, within_deadline};
+use super::{Holder, Shards, layout_of, shard_name, within_deadline};
 use crate::disk::{
     BLOCK_SIZE_BYTES, Disk, DiskError, ShardHeader, ShardName, ShardReader, ShardShape,
     ShardWriter, blocks_of,
@@ -22,6 +22,7 @@ use crate::disk::{
 use drystone_store::error::{Error, Result};
 use drystone_store::shard_set::{ShardAt, ShardSet};
 use drystone_store::types::{BucketId, DiskId, Epoch, WriteId};
+use drystone_store::workers::{Pace, Pause};
 
 /// Blocks of each shard that are rebuilt or verified at once.
 const STEP_BLOCKS: u64 = 32;
@@ -79,7 +80,7 @@ pub struct Rebuilt {
 #[derive(Debug, thiserror::Error)]
 pub enum Unhealed {
     #[error(transparent)]
-    Paused(#[from] Paused),
+    Paused(#[from] Pause),
     /// Fewer good shards are left than it takes, and all that are not gone were asked.
     #[error("lost: {0}")]
     Lost(String),
@@ -108,7 +109,7 @@ impl Owing<'_> {
 
 impl Shards {
     /// Reads all of a shard where its row says it is.
-    pub async fn examine(&self, shard: Owing<'_>, pace: &Pace) -> Result<Examined, Paused> {
+    pub async fn examine(&self, shard: Owing<'_>, pace: &Pace) -> Result<Examined, Pause> {
         let Placed {
             disk,
             name,
@@ -313,7 +314,7 @@ pub(super) fn fresh_generation(known: &[u32]) -> u32 {
 }
 
 pub(super) enum Verify {
-    Paused(Paused),
+    Paused(Pause),
     Disk(DiskError),
 }
 

@@ -17,12 +17,13 @@ use super::erasure::{CHUNK_SIZE_BYTES, Geometry, Layout};
 use super::placement::{self, Candidate};
 use super::rebuild::{Verify, fresh_generation, verify};
 use super::write::{Plan, Target, Write};
-use super::{Pace, Paused, Shards, Unhealed, layout_of, read, shard_name};
+use super::{Shards, Unhealed, layout_of, read, shard_name};
 use crate::disk::Disk;
 use drystone_store::error::{Error, Result};
 use drystone_store::shard_set::ShardSet;
 use drystone_store::store::{Body, BodyReader};
 use drystone_store::types::{BucketId, ByteRange, Digest, Epoch, WriteId};
+use drystone_store::workers::{Pace, Pause};
 
 /// It leaves one part in so many of each disk to what clients write: the old shards stay until the
 /// floor has passed.
@@ -244,7 +245,7 @@ impl Body for Source<'_> {
         let cost = piece.len() as u64 * shards / self.geometry.data() as u64;
         match self.pace.take(cost).await {
             Ok(()) => Ok(Some(piece)),
-            Err(paused @ Paused) => Err(self.fail(paused.into())),
+            Err(paused @ Pause) => Err(self.fail(paused.into())),
         }
     }
 

@@ -16,3 +16,4 @@ pub mod quota;
 pub mod shard_set;
 pub mod store;
 pub mod types;
+pub mod workers;

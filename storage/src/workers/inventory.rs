@@ -1,110 +1,142 @@
-//! Takes stock of a disk: whether it has what the metadata say it has.
+//! Inventory: checks whether a disk has the shards that the metadata place on it.
 //!
-//! A disk that is an older copy of itself lacks what was written since. One that failed may lack
-//! what its last syncs said was there, and the database that would know is made anew. Scrub would
-//! find out within its period; till then the redundancy would be less than anyone knows.
+//! A disk that is an older copy of itself lacks what was written since. A disk that failed may lack
+//! what its last syncs promised, and its database, which would know, is rebuilt. Scrub would find
+//! out within its period; until then the redundancy would be less than anyone knows.
 //!
-//! Each shard of the disk is opened, and its header and footer looked at. What is not there enters
-//! the heal queue, which then looks closer. That stock is to be taken stands in the disk's own
-//! database (`disk::pending`), with the list of its shards, until all is queued. Power goes
-//! before that: it is taken once more, from the start. Rows that come up behind the walk are of
-//! writes that the disk has acknowledged since.
+//! Each shard of the disk is opened, and its header and footer are checked. A missing shard enters
+//! the heal queue, and heal examines it. That an inventory is due is noted in the disk's own
+//! database (`disk::pending`), with the list of its shards, until everything is queued. Power goes
+//! before that: the inventory begins again. Rows that appear behind the walk belong to writes that
+//! the disk has acknowledged since.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::sync::{Arc, Weak};
 
+use async_trait::async_trait;
 use futures_util::{StreamExt as _, stream};
-use tokio::time::sleep;
+use tokio::task::spawn_blocking;
 
 use super::heal::Healer;
+use super::items::Items;
+use crate::db::{Db, DbError};
+use crate::disk::pending::{owes_stock, stock_taken};
 use crate::meta::command::{Change, HealEntry};
 use crate::meta::view::upkeep::ShardToHeal;
 use crate::raft::proposer::Proposer;
-use crate::shards::{Examined, Owing, Pace, Shards};
+use crate::shards::{Examined, Owing, Shards};
 use drystone_store::error::{Error, Result};
 use drystone_store::types::{DiskId, WriteId};
+use drystone_store::workers::clock::{self, Instant};
+use drystone_store::workers::{Next, Pace, RETRY_AFTER, StepError, Wakeup, Worker};
 
 /// Data rows of one step.
 const STEP_ROWS: usize = 256;
-/// Shards that are opened at once.
+/// Shards that are opened at the same time.
 const SHARDS_AT_ONCE: usize = 4;
-/// What to open one costs of the pace, about.
+/// About what opening one costs of the pace.
 const SHARD_BYTES: u64 = 8 << 10;
-/// What failed is begun again after this.
-const RETRY_AFTER: Duration = Duration::from_secs(60);
 
-pub struct Stock {
+pub struct Inventory {
     objects: Proposer,
     shards: Arc<Shards>,
     healer: Arc<Healer>,
     /// Heal's.
     pace: Arc<Pace>,
     under_way: AtomicUsize,
+    disks: Items<ListedDisk>,
 }
 
 /// While this lives, nobody knows what a disk lacks.
-pub struct Taking(Arc<Stock>);
+pub struct Announced(Arc<Inventory>);
 
-impl Drop for Taking {
+impl Drop for Announced {
     fn drop(&mut self) {
         self.0.under_way.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
-impl Stock {
+/// A disk that may be due for an inventory.
+struct ListedDisk {
+    disk: DiskId,
+    /// Not held open: it may have to be rebuilt meanwhile.
+    db: Weak<Db>,
+    _announced: Announced,
+}
+
+impl Inventory {
     pub fn new(
         objects: Proposer,
         shards: Arc<Shards>,
         healer: Arc<Healer>,
         pace: Arc<Pace>,
-    ) -> Stock {
-        Stock {
+    ) -> Inventory {
+        Inventory {
             objects,
             shards,
             healer,
             pace,
             under_way: AtomicUsize::new(0),
+            disks: Items::default(),
         }
     }
 
-    pub fn begin(self: &Arc<Self>) -> Taking {
+    /// Counts a disk as one whose shards nobody knows.
+    pub fn announce(self: &Arc<Self>) -> Announced {
         self.under_way.fetch_add(1, Ordering::Relaxed);
-        Taking(self.clone())
+        Announced(self.clone())
+    }
+
+    /// Begins the inventory of a disk, if its database says that one is due.
+    pub fn begin(&self, announced: Announced, disk: DiskId, db: &Arc<Db>) {
+        self.disks.add(ListedDisk {
+            disk,
+            db: Arc::downgrade(db),
+            _announced: announced,
+        });
     }
 
     pub fn is_under_way(&self) -> bool {
         self.under_way.load(Ordering::Relaxed) > 0
     }
-}
 
-impl Taking {
-    /// Ends when all that the disk lacks is queued, or, with false, when the disk is down.
-    pub async fn to_its_end(&self, disk: DiskId) -> bool {
-        let Taking(stock) = self;
-        tracing::warn!(%disk, "taking stock of a disk that may lack shards");
-        while stock.is_up(disk) {
-            match stock.take(disk).await {
-                Ok((shards, lacking)) => {
-                    tracing::info!(%disk, shards, lacking, "stock was taken of a disk");
-                    return true;
-                }
-                Err(error) => tracing::warn!(%error, %disk, "stock is not taken to its end"),
+    /// Gives when the disk is to be tried again.
+    async fn check(&self, listed: Arc<ListedDisk>) -> Option<Instant> {
+        let (disk, db) = (listed.disk, &listed.db);
+        match ask(db, owes_stock).await {
+            Ok(true) => {}
+            Ok(false) => return None,
+            Err(error) => {
+                tracing::warn!(%error, %disk, "no inventory of a disk");
+                return None;
             }
-            sleep(RETRY_AFTER).await;
         }
-        false
+        if !self.is_up(disk) {
+            return None;
+        }
+        tracing::warn!(%disk, "inventory of a disk that may lack shards");
+        match self.take(disk).await {
+            Ok((shards, lacking)) => {
+                tracing::info!(%disk, shards, lacking, "the inventory of a disk has ended");
+            }
+            Err(error) => {
+                tracing::warn!(%error, %disk, "the inventory of a disk is interrupted");
+                return Some(clock::now() + RETRY_AFTER);
+            }
+        }
+        if let Err(error) = ask(db, stock_taken).await {
+            tracing::warn!(%error, %disk, "the inventory of a disk will be repeated");
+        }
+        None
     }
-}
 
-impl Stock {
     fn is_up(&self, disk: DiskId) -> bool {
         let disks = self.shards.disks();
         let disk = disks.iter().find(|other| other.id() == disk);
         disk.is_some_and(|disk| disk.state().borrow().is_up())
     }
 
-    /// Gives how many shards the disk should have, and how many of them it seems to lack.
+    /// Gives the number of shards that the disk should have, and how many of them it seems to lack.
     async fn take(&self, disk: DiskId) -> Result<(u64, u64)> {
         let (mut shards, mut lacking, mut after) = (0, 0, None);
         loop {
@@ -117,21 +149,21 @@ impl Stock {
                 let rank = rank_on(&row, disk)?;
                 Some((row, rank))
             });
-            let found = stream::iter(on_disk).map(|(row, rank)| self.look(row, rank));
-            let mut found = found.buffer_unordered(SHARDS_AT_ONCE);
+            let checks = stream::iter(on_disk).map(|(row, rank)| self.check_shard(row, rank));
+            let mut checks = checks.buffer_unordered(SHARDS_AT_ONCE);
             let mut entries = Vec::new();
-            while let Some((entry, found)) = found.next().await {
+            while let Some((entry, examined)) = checks.next().await {
                 shards += 1;
-                match found {
+                match examined {
                     Examined::Whole => {}
                     Examined::Away => {
-                        let what = format!("disk {disk} went away");
+                        let what = format!("disk {disk} went offline");
                         return Err(Error::Unavailable(what));
                     }
                     Examined::Damaged(_) | Examined::Unknown(_) => entries.push(entry),
                 }
             }
-            drop(found);
+            drop(checks);
             if !entries.is_empty() {
                 lacking += entries.len() as u64;
                 self.objects.propose(Change::QueueHeal { entries }).await?;
@@ -144,7 +176,7 @@ impl Stock {
         }
     }
 
-    async fn look(&self, row: ShardToHeal, rank: u8) -> (HealEntry, Examined) {
+    async fn check_shard(&self, row: ShardToHeal, rank: u8) -> (HealEntry, Examined) {
         while self.pace.take(SHARD_BYTES).await.is_err() {
             self.pace.resumed().await;
         }
@@ -160,9 +192,41 @@ impl Stock {
     }
 }
 
-/// Of a write, a disk has one shard at most. What was never written is owed already.
+#[async_trait]
+impl Worker for Inventory {
+    fn name(&self) -> &'static str {
+        "inventory"
+    }
+
+    async fn step(&self) -> Result<Next, StepError> {
+        Ok(self.disks.handle(|listed| self.check(listed)).await.into())
+    }
+
+    fn wakeup(&self) -> &Wakeup {
+        &self.disks.wakeup
+    }
+
+    // Has no pace of the runner's: whether a disk is due is found out even while heal is paused.
+
+    fn status(&self) -> Option<String> {
+        let disks = self.disks.len();
+        (disks > 0).then(|| format!("{disks} disks to check"))
+    }
+}
+
+/// Of one write, a disk has at most one shard. A shard that was never written is in the heal queue.
 fn rank_on(row: &ShardToHeal, disk: DiskId) -> Option<u8> {
     let mut places = (0..).zip(&row.set.shards);
     let (rank, _) = places.find(|(_, place)| place.disk == disk && !place.missing)?;
     Some(rank)
+}
+
+/// Holds the database open only as long as the question takes, as it may have to be rebuilt.
+async fn ask<T: Send + 'static>(
+    db: &Weak<Db>,
+    question: fn(&Db) -> Result<T, DbError>,
+) -> Result<T> {
+    let db = db.upgrade().ok_or(Error::Closing)?;
+    let answer = spawn_blocking(move || question(&db)).await;
+    Ok(answer.map_err(|_| Error::Closing)??)
 }

@@ -1,12 +1,20 @@
-//! Background work: gc removes what is not used any more, heal rebuilds what is damaged or
-//! missing, reencode encodes again what has fewer shards than its class, scrub and inventory look
-//! for damage.
+//! The store's workers, which keep redundancy, room and knowledge of the disks as they should be.
+//!
+//! gc removes unused shards, heal rebuilds damaged or missing ones, re-encode gives undersized
+//! writes all their shards, scrub and inventory look for damage, and the damage queue receives what
+//! readers met. disks, losses and presence follow what becomes of the disks. Each is a
+//! [`Worker`](drystone_store::workers::Worker) with a file or folder of its own; `engine::workers`
+//! registers them.
 
+pub mod damage;
 pub mod disks;
 pub mod gc;
 pub mod heal;
 pub mod inventory;
-mod reencode;
+mod items;
+pub mod losses;
+pub mod presence;
+pub mod quotas;
+pub mod reencode;
 mod retries;
 pub mod scrub;
-pub mod wakeup;

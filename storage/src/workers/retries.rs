@@ -1,23 +1,23 @@
-//! When a round of heal comes after the one before, and what it leaves out: what failed is tried
-//! again after a while, then after twice as long, and so on.
+//! When the next round of heal is due, and what it leaves out: an item that failed is tried again
+//! after a while, then after twice as long, and so on.
 
 use std::collections::HashMap;
 use std::hash::Hash;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::time::{Instant, sleep};
+use drystone_store::workers::clock::{self, Instant};
 
-use super::wakeup::Wakeup;
-
-/// What failed is tried again after this, then after twice as long, and so on.
+/// An item that failed is tried again after this, then after twice as long, and so on. A round
+/// that failed as a whole is tried again after this.
 pub const RETRY_AFTER: Duration = Duration::from_secs(5);
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(3600);
-/// What finds no disk is tried again after this, as one may be passed over only for a while, or
-/// come to have room; and after so many times as long as all of the queue took.
+/// An item that finds no disk is tried again after this, because a disk may be avoided only for a
+/// while, or may come to have room; and at least after [`NO_DISK_REST`] times as long as the last
+/// round took.
 const NO_DISK_AFTER: Duration = Duration::from_secs(60);
 const NO_DISK_REST: u32 = 20;
-/// Failures that are remembered; past it a thing is tried in every round.
+/// The most failures that are remembered; past it an item is tried in every round.
 const FAILURES_LEN_MAX: usize = 100_000;
 
 struct Failure<O> {
@@ -26,7 +26,7 @@ struct Failure<O> {
     outcome: O,
 }
 
-/// What failed, by what it is.
+/// The items that failed.
 pub struct Retries<K, O>(Mutex<HashMap<K, Failure<O>>>);
 
 impl<K, O> Default for Retries<K, O> {
@@ -36,7 +36,7 @@ impl<K, O> Default for Retries<K, O> {
 }
 
 impl<K: Eq + Hash, O: Copy> Retries<K, O> {
-    /// All is tried at once.
+    /// Lets everything be tried at once.
     pub fn clear(&self) {
         self.lock().clear();
     }
@@ -51,7 +51,7 @@ impl<K: Eq + Hash, O: Copy> Retries<K, O> {
         let after = before.map_or(RETRY_AFTER, |after| (2 * after).min(RETRY_AFTER_MAX));
         let failure = Failure {
             after,
-            due: Instant::now() + after,
+            due: clock::now() + after,
             outcome,
         };
         if failures.len() < FAILURES_LEN_MAX || before.is_some() {
@@ -59,22 +59,22 @@ impl<K: Eq + Hash, O: Copy> Retries<K, O> {
         }
     }
 
-    /// What came of it last, while it is too early to try again.
+    /// The last outcome of an item, while it is too early to try it again.
     pub fn not_yet_due(&self, what: &K) -> Option<O> {
         let failures = self.lock();
         let failure = failures.get(what)?;
-        (failure.due > Instant::now()).then_some(failure.outcome)
+        (failure.due > clock::now()).then_some(failure.outcome)
     }
 
-    /// When the next round is due, after one that began at `begun`; `no_disk`: for want of a disk
-    /// it has left something.
+    /// When the next round is due, after one that began at `begun`. `no_disk`: the round has left
+    /// something for want of a disk.
     pub fn next_due(&self, begun: Instant, no_disk: bool) -> Option<Instant> {
         let mut failures = self.lock();
-        // Due before the round and not tried in it: it has left the queue.
+        // An item that was due before the round and was not tried in it has left the queue.
         failures.retain(|_, failure| failure.due > begun);
         let retry = failures.values().map(|failure| failure.due).min();
         let rest = NO_DISK_AFTER.max(begun.elapsed() * NO_DISK_REST);
-        let no_disk = no_disk.then(|| Instant::now() + rest);
+        let no_disk = no_disk.then(|| clock::now() + rest);
         retry.into_iter().chain(no_disk).min()
     }
 
@@ -86,11 +86,4 @@ impl<K: Eq + Hash, O: Copy> Retries<K, O> {
     fn lock(&self) -> MutexGuard<'_, HashMap<K, Failure<O>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// Between a round that began at `begun` and the next: until it is due, or woken.
-pub async fn rest(begun: Instant, due: Option<Instant>, wakeup: &Wakeup) {
-    // A long queue that can only wait is not gone through without a rest.
-    sleep(begun.elapsed()).await;
-    wakeup.wait(due).await;
 }

@@ -115,7 +115,7 @@ impl Engine {
     ) -> Result<Reply> {
         let command = self.command(&epoch, change);
         let (objects, shards) = (self.objects.clone(), self.shards.clone());
-        let healer = self.healer.clone();
+        let (healer, reencoder) = (self.workers.healer.clone(), self.workers.reencoder.clone());
         let commit = tokio::spawn(async move {
             let answer = objects.propose(command).await;
             if let Location::Shards(set) = &data.location {
@@ -126,7 +126,7 @@ impl Engine {
                             healer.wake();
                         }
                         if set.narrow {
-                            healer.recoder.queued();
+                            reencoder.queued();
                         }
                     }
                     // Refused so, a command may still have been carried out before: the same

@@ -1,84 +1,95 @@
 //! Removes what no version names: garbage and orphans.
 //!
 //! *Garbage* lost its last name by a command, which wrote a row for it in the same batch.
-//! *Orphans* were never named: their writer failed, or was cut off before its command. Each disk
-//! lists the shards it took until they are confirmed, so orphans are found without walking disks.
+//! *Orphans* were never named: their writer failed, or crashed before its command. Each disk lists
+//! the shards that it accepted until they are confirmed, so orphans are found without walking disks.
 //!
 //! A round, for one group:
 //!
-//! 1. The epoch is raised, and then the floor, to the oldest epoch that is still held.
-//! 2. Garbage below the floor: shards first, then the rows. Power goes between: the rows are there,
-//!    the next round finds the shards gone and forgets them. A disk that does not answer keeps
-//!    its rows; those of one that is away wait until a disk comes or goes.
-//! 3. Unconfirmed shards below the floor: a linearizable look says whether a row names them on
-//!    that disk. Named ones are confirmed, the others removed, shard first. A writer that is still
-//!    on its way with such a shard is refused at its commit, as its epoch is below the floor.
+//! 1. gc raises the epoch, and then the floor, to the oldest epoch that is still held.
+//! 2. gc removes the garbage below the floor: shards first, then the rows. Power goes between: the
+//!    rows are there, and the next round finds no shards and removes them. The rows of a disk that
+//!    does not answer stay; those of an offline one wait until a disk comes or goes.
+//! 3. For the unconfirmed shards below the floor, a linearizable read says whether a row names them
+//!    on that disk. gc confirms those that are named and removes the others, shard first. A writer
+//!    that is still in progress with such a shard is refused at its commit, as its epoch is below
+//!    the floor.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use async_trait::async_trait;
 
 use crate::meta::command::{Change, Command, Reply};
-use crate::raft::epochs::Epochs;
-use crate::raft::group::Group;
+use crate::raft::proposer::Proposer;
 use crate::shards::{Removed, Shards, Unconfirmed};
-use drystone_store::env::Env;
 use drystone_store::error::Result;
+use drystone_store::measure::Measure;
 use drystone_store::shard_set::ShardAt;
 use drystone_store::types::{Epoch, WriteId};
+use drystone_store::workers::{Next, StepError, Wakeup, Worker, clock};
 
-/// Rows looked at in one step; a round takes as many steps as there are rows.
+/// The number of rows looked at in one step; a round has as many steps as there are rows.
 const STEP_LEN_MAX: usize = 1000;
+/// The least time between two rounds that full disks ask for.
+const PAUSE_MIN: Duration = Duration::from_secs(10);
 
-/// What gc of one group has done since the process began.
+/// What gc has done since the process began.
 #[derive(Default)]
-pub struct Counts {
-    pub garbage_removed: AtomicU64,
-    pub orphans_removed: AtomicU64,
-    pub orphans_confirmed: AtomicU64,
+struct Counts {
+    garbage_removed: AtomicU64,
+    orphans_removed: AtomicU64,
+    orphans_confirmed: AtomicU64,
 }
 
 /// The collector of one group.
 pub struct Collector {
-    env: Arc<dyn Env>,
-    group: Group,
-    epochs: Arc<Epochs>,
+    name: &'static str,
+    proposer: Proposer,
     /// Absent for a group that never names any.
     shards: Option<Arc<Shards>>,
-    /// Garbage below this epoch lies only on disks that are away. None is added below the floor.
+    /// How often a round begins.
+    every: Duration,
+    /// Garbage below this epoch lies only on offline disks. None is added below the floor.
     swept: AtomicU64,
-    /// How often disks had come or gone when it was so.
+    /// The number of changes of the disks when `swept` was found.
     changes: AtomicU64,
-    counts: Arc<Counts>,
+    counts: Counts,
+    wakeup: Wakeup,
 }
 
 impl Collector {
     pub fn new(
-        env: Arc<dyn Env>,
-        group: Group,
-        epochs: Arc<Epochs>,
+        name: &'static str,
+        proposer: Proposer,
         shards: Option<Arc<Shards>>,
-        counts: Arc<Counts>,
+        every: Duration,
     ) -> Collector {
         Collector {
-            env,
-            group,
-            epochs,
+            name,
+            proposer,
             shards,
+            every,
             swept: AtomicU64::new(0),
             changes: AtomicU64::new(0),
-            counts,
+            counts: Counts::default(),
+            wakeup: Wakeup::default(),
         }
     }
 
     /// Returns when a write finds no room on the disks; never for a group without shards.
-    pub async fn wanted(&self) {
+    async fn starved(&self) {
         match &self.shards {
-            Some(shards) => shards.starved().await,
+            Some(shards) => {
+                clock::sleep(PAUSE_MIN).await;
+                shards.starved().await;
+            }
             None => std::future::pending().await,
         }
     }
 
-    /// One round. Interrupted anywhere, the next one goes on with what is left.
+    /// Does one round. Interrupted anywhere, the next one continues with what is left.
     pub async fn round(&self) -> Result<()> {
         let floor = self.raise().await?;
         let Some(shards) = &self.shards else {
@@ -89,7 +100,7 @@ impl Collector {
     }
 
     async fn raise(&self) -> Result<Epoch> {
-        let epoch = self.group.read(|view| view.epochs()).await?.epoch;
+        let epoch = self.proposer.group.read(|view| view.epochs()).await?.epoch;
         let raised = self
             .propose(
                 epoch,
@@ -99,8 +110,8 @@ impl Collector {
             )
             .await?;
         let (epoch, _) = epochs(raised);
-        self.epochs.raise(epoch);
-        let to = self.epochs.oldest();
+        self.proposer.epochs.raise(epoch);
+        let to = self.proposer.epochs.oldest();
         let (_, floor) = epochs(self.propose(epoch, Change::RaiseFloor { to }).await?);
         Ok(floor)
     }
@@ -116,6 +127,7 @@ impl Collector {
         let mut failed = false;
         loop {
             let rows = self
+                .proposer
                 .group
                 .read(move |view| view.garbage(after, floor, STEP_LEN_MAX))
                 .await?;
@@ -152,6 +164,7 @@ impl Collector {
                 return Ok(());
             }
             let (named, orphans): (Vec<Unconfirmed>, Vec<Unconfirmed>) = self
+                .proposer
                 .group
                 .read(move |view| {
                     let mut split = (Vec::new(), Vec::new());
@@ -181,9 +194,10 @@ impl Collector {
     }
 
     async fn propose(&self, epoch: Epoch, change: Change) -> Result<Reply> {
-        let request = self.env.write_id();
-        let time = self.env.now();
-        self.group
+        let request = self.proposer.env.write_id();
+        let time = self.proposer.env.now();
+        self.proposer
+            .group
             .propose(Command {
                 request,
                 epoch,
@@ -191,6 +205,70 @@ impl Collector {
                 change,
             })
             .await
+    }
+}
+
+#[async_trait]
+impl Worker for Collector {
+    fn name(&self) -> &'static str {
+        self.name
+    }
+
+    /// The first round, at the start, is for what the last process left.
+    async fn step(&self) -> Result<Next, StepError> {
+        let next = Next::At(clock::now() + self.every);
+        self.round().await?;
+        Ok(next)
+    }
+
+    fn wakeup(&self) -> &Wakeup {
+        &self.wakeup
+    }
+
+    /// Sooner than due when disks are full, as what was deleted may make room.
+    async fn woken(&self) {
+        tokio::select! {
+            () = self.wakeup.rung() => {}
+            () = self.starved() => {}
+        }
+    }
+
+    fn retry_after(&self) -> Duration {
+        self.every
+    }
+
+    async fn measures(&self) -> Vec<Measure> {
+        if self.shards.is_none() {
+            return Vec::new();
+        }
+        let counts = &self.counts;
+        let mut measures = Vec::new();
+        for (name, help, count) in [
+            (
+                "gc_garbage_removed_total",
+                "Data rows without a reference whose shards were removed.",
+                &counts.garbage_removed,
+            ),
+            (
+                "gc_orphans_removed_total",
+                "Shards of writes that never ended, removed.",
+                &counts.orphans_removed,
+            ),
+            (
+                "gc_shards_confirmed_total",
+                "Shards that gc found named and took off a disk's list.",
+                &counts.orphans_confirmed,
+            ),
+        ] {
+            let count = count.load(Ordering::Relaxed);
+            measures.push(Measure::counter(name, help, count));
+        }
+        measures.push(Measure::gauge(
+            "gc_epochs_lag",
+            "How far the oldest reader or writer holds back the floor, in rounds of gc.",
+            self.proposer.epochs.lag() as f64,
+        ));
+        measures
     }
 }
 

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use super::*;
 use crate::engine::testing::{self, Whole};
 use crate::engine::{Engine, Options};
+use crate::raft::epochs::Epochs;
 use drystone_store::error::{Error, Refusal};
 use drystone_store::store::{
     BodyReader, CompleteUpload, CompletedPart, DeleteObject, ObjectStore as _,
@@ -18,6 +19,17 @@ const LEN: usize = 9_000_000;
 
 fn bytes(seed: u8) -> Bytes {
     (0..LEN).map(|n| (n / 251) as u8 ^ seed).collect()
+}
+
+/// A collector of the objects' group that is not run, for a process that holds `epochs`.
+fn collector(engine: &Engine, epochs: Arc<Epochs>) -> Collector {
+    let objects = Proposer {
+        epochs,
+        env: engine.env.clone(),
+        group: engine.objects.clone(),
+    };
+    let shards = Some(engine.shards.clone());
+    Collector::new("test", objects, shards, Duration::from_secs(600))
 }
 
 /// A store on two disks and a collector whose rounds are the test's.
@@ -37,13 +49,7 @@ impl Bench {
             .await
             .unwrap();
         let bucket = testing::create_bucket(&engine).await;
-        let collector = Collector::new(
-            engine.env.clone(),
-            engine.objects.clone(),
-            engine.epochs.clone(),
-            Some(engine.shards.clone()),
-            Arc::default(),
-        );
+        let collector = collector(&engine, engine.epochs.clone());
         Bench {
             _root: root,
             directories,
@@ -130,16 +136,7 @@ async fn b_19_r_02_a_writer_slower_than_the_floor_is_refused_and_names_nothing()
     let written = engine.write_body(&epoch, bench.bucket, "", &mut body).await;
     let (data, digest) = written.unwrap();
     // As if this process had not held its epoch: another one raises the floor past it.
-    let other = Collector {
-        epochs: Arc::new(Epochs::new(epoch.epoch())),
-        ..Collector::new(
-            engine.env.clone(),
-            engine.objects.clone(),
-            engine.epochs.clone(),
-            Some(engine.shards.clone()),
-            Arc::default(),
-        )
-    };
+    let other = collector(engine, Arc::new(Epochs::new(epoch.epoch())));
     other.round().await.unwrap();
     assert_eq!(bench.files(), 0, "unnamed and below the floor");
     let change = Change::PutObject {

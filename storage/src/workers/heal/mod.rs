@@ -1,64 +1,64 @@
-//! Heal: makes shards anew that the queue says may not be what their rows say.
+//! Heal: rebuilds the shards that, by the heal queue, may not be what their rows say.
 //!
-//! The queue is the metadata's: rows come with what causes them and go with what settles them, in
-//! the same batch. The healer goes through it in rounds, woken by whoever adds to it:
+//! The queue is part of the metadata: rows come with what causes them and go with what settles
+//! them, in the same batch. The healer goes through it in rounds, woken by whoever adds to it:
 //!
-//! 1. A look at the shard. Whole: the row is taken off. On a disk that is away: the row waits, for
-//!    offline is not missing. Not decided: the row waits and is tried again.
-//! 2. A new shard, noted in its disk's list of unconfirmed ones before its file can exist, made
-//!    from k others, synced and read back. Power goes here: gc asks the metadata, finds that
-//!    nothing names it, and removes it below the floor.
-//! 3. One command swaps the reference, if the row still has the old shard; the old one goes into
+//! 1. The shard is examined. Whole: its row is removed from the queue. On an offline disk: the row
+//!    waits, because offline is not missing. Undecided: the row waits and is tried again.
+//! 2. A new shard is noted in its disk's list of unconfirmed ones before its file can exist, rebuilt
+//!    from k others, synced and read back. Power goes here: gc asks the metadata, finds that nothing
+//!    names it, and removes it below the floor.
+//! 3. One command swaps the reference, if the row still has the old shard. The old one becomes
 //!    garbage and the queue's row goes, in the same batch. Refused, the new shard is an orphan.
 //!    Power goes here: as with a PUT, gc confirms what is named.
 //!
-//! Nothing is removed by heal but what it made itself. Fewer than k good shards: the row stays, is
-//! counted as lost, and is tried again, as a disk may still come back.
+//! Heal removes nothing but what it made itself. Fewer than k good shards: the row stays, counts as
+//! lost, and is tried again, because a disk may still come back.
+
+mod status;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use futures_util::StreamExt as _;
-use futures_util::stream;
-use tokio::time::Instant;
-
-use super::reencode::Recoder;
-use super::retries::{RETRY_AFTER, Retries, rest};
-use super::wakeup::Wakeup;
+use super::reencode::Reencoder;
+use super::retries::Retries;
 use crate::meta::command::{Change, HealEntry, ShardSwap};
 use crate::meta::view::upkeep::ShardToHeal;
 use crate::raft::epochs::EpochGuard;
 use crate::raft::proposer::Proposer;
-use crate::shards::{Examined, Owing, Pace, Paused, Shards, Unhealed};
+use crate::shards::{Examined, Owing, Shards, Unhealed};
 use drystone_store::error::{Error, Refusal, Result};
 use drystone_store::shard_set::{ShardAt, ShardPlace};
 use drystone_store::types::WriteId;
+use drystone_store::workers::{Pace, Pause, Wakeup};
+use futures_util::StreamExt as _;
+use futures_util::stream;
 
-/// Rows of the queue that are looked at in one step.
+/// The number of queue rows that are read at once.
 const PAGE_LEN: usize = 256;
-/// Writes that are healed at once: so many reads at most are under way on one disk.
+/// The number of writes that are healed at once, and with it of reads in progress on one disk.
 const WRITES_AT_ONCE: usize = 8;
 
 /// What heal has done since the process began.
 #[derive(Default)]
-pub struct Counts {
-    pub healed: AtomicU64,
-    pub failed: AtomicU64,
+struct Counts {
+    healed: AtomicU64,
+    failed: AtomicU64,
     /// Queued, and found whole.
-    pub whole: AtomicU64,
-    pub bytes: AtomicU64,
+    whole: AtomicU64,
+    bytes: AtomicU64,
 }
 
-/// What the last round left in the queue.
+/// The shards that the last round left in the queue.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Left {
-    /// Their disks are away.
+pub struct RoundSummary {
+    /// Their disks are offline.
     pub waiting: u64,
     /// There is no disk to put them on.
     pub no_disk: u64,
-    /// Fewer good shards are left than it takes.
+    /// Fewer good shards of their write are left than it takes to read it.
     pub lost: u64,
-    /// Tried again later.
+    /// They are tried again later.
     pub failed: u64,
 }
 
@@ -76,88 +76,60 @@ pub struct Healer {
     objects: Proposer,
     shards: Arc<Shards>,
     pace: Arc<Pace>,
-    queued: Wakeup,
+    wakeup: Wakeup,
     retries: Retries<HealEntry, Outcome>,
-    left: Mutex<Left>,
-    pub counts: Counts,
-    /// Goes through a queue of its own, beside this one.
-    pub recoder: Recoder,
+    summary: Mutex<RoundSummary>,
+    counts: Counts,
+    /// Goes through a queue of its own, at the same pace.
+    reencoder: Arc<Reencoder>,
 }
 
 impl Healer {
-    pub fn new(objects: Proposer, shards: Arc<Shards>, pace: Arc<Pace>) -> Healer {
-        let recoder = Recoder::new(objects.clone(), shards.clone(), pace.clone());
+    pub fn new(
+        objects: Proposer,
+        shards: Arc<Shards>,
+        pace: Arc<Pace>,
+        reencoder: Arc<Reencoder>,
+    ) -> Healer {
         Healer {
             objects,
             shards,
             pace,
-            queued: Wakeup::default(),
+            wakeup: Wakeup::default(),
             retries: Retries::default(),
-            left: Mutex::default(),
+            summary: Mutex::default(),
             counts: Counts::default(),
-            recoder,
+            reencoder,
         }
     }
 
-    /// The queue has got more, or what it has may have become possible.
+    /// Begins a round: the queue has more, or what it has may have become possible.
     pub fn wake(&self) {
-        self.queued.wake();
+        self.wakeup.wake();
     }
 
-    /// Bytes a second, or 0 for as fast as it goes; or not at all.
+    /// Sets the bytes a second, 0 for no limit, and whether heal and re-encode are paused.
     pub fn set_pace(&self, rate: u64, paused: bool) {
         self.pace.set(rate, paused);
         self.wake();
-        self.recoder.wake();
+        self.reencoder.wake();
     }
 
-    pub fn rate(&self) -> u64 {
-        self.pace.rate()
-    }
-
-    pub fn is_paused(&self) -> bool {
-        self.pace.is_paused()
-    }
-
-    /// A disk came or went: what failed or waited is tried at once.
+    /// Tries what failed or waited at once: a disk came or went.
     pub fn wake_all(&self) {
         self.retries.clear();
         self.wake();
-        self.recoder.wake_all();
+        self.reencoder.wake_all();
     }
 
     /// What the last round could not heal.
-    pub fn left(&self) -> Left {
-        *lock(&self.left)
-    }
-
-    /// For as long as this is polled.
-    pub async fn run(&self) {
-        tokio::join!(self.rounds(), self.recoder.run());
-    }
-
-    /// One round after the other.
-    async fn rounds(&self) {
-        loop {
-            self.pace.resumed().await;
-            let begun = Instant::now();
-            let due = match self.round().await {
-                Ok(left) => {
-                    *lock(&self.left) = left;
-                    self.retries.next_due(begun, left.no_disk > 0)
-                }
-                Err(error) => {
-                    tracing::warn!(%error, "heal did not finish its round");
-                    Some(Instant::now() + RETRY_AFTER)
-                }
-            };
-            rest(begun, due, &self.queued).await;
-        }
+    pub fn summary(&self) -> RoundSummary {
+        *lock(&self.summary)
     }
 
     /// Goes through the queue once.
-    async fn round(&self) -> Result<Left> {
-        let (mut left, mut after) = (Left::default(), None);
+    async fn round(&self) -> Result<RoundSummary> {
+        let (mut summary, mut after) = (RoundSummary::default(), None);
         loop {
             let page: Vec<(HealEntry, Option<ShardToHeal>)> = self
                 .objects
@@ -169,11 +141,11 @@ impl Healer {
                 })
                 .await?;
             let Some((last, _)) = page.last() else {
-                return Ok(left);
+                return Ok(summary);
             };
             after = Some(*last);
             if self.pace.is_paused() {
-                return Ok(left);
+                return Ok(summary);
             }
             let writes = by_write(page.into_iter().filter_map(|(_, owed)| owed));
             let healed = stream::iter(writes).map(|writes| self.heal_write(writes));
@@ -181,7 +153,7 @@ impl Healer {
             let mut whole = Vec::new();
             while let Some(outcomes) = healed.next().await {
                 for (entry, outcome) in outcomes {
-                    self.note(entry, outcome, &mut left, &mut whole);
+                    note(entry, outcome, &mut summary, &mut whole);
                 }
             }
             if !whole.is_empty() {
@@ -190,24 +162,7 @@ impl Healer {
         }
     }
 
-    fn note(
-        &self,
-        entry: HealEntry,
-        outcome: Outcome,
-        left: &mut Left,
-        whole: &mut Vec<(HealEntry, ShardAt)>,
-    ) {
-        match outcome {
-            Outcome::Healed => {}
-            Outcome::Whole(at) => whole.push((entry, at)),
-            Outcome::Waiting => left.waiting += 1,
-            Outcome::NoDisk => left.no_disk += 1,
-            Outcome::Lost => left.lost += 1,
-            Outcome::Failed => left.failed += 1,
-        }
-    }
-
-    /// The shards of one write, one after the other: each must know where the last one went.
+    /// Heals the shards of one write, one after the other: each must know where the last one went.
     async fn heal_write(&self, mut owed: Vec<ShardToHeal>) -> Vec<(HealEntry, Outcome)> {
         let mut outcomes = Vec::with_capacity(owed.len());
         for n in 0..owed.len() {
@@ -224,7 +179,7 @@ impl Healer {
                     }
                     outcome
                 }
-                Err(Paused) => break,
+                Err(Pause) => break,
             };
             self.remember(entry, outcome);
             outcomes.push((entry, outcome));
@@ -232,10 +187,7 @@ impl Healer {
         outcomes
     }
 
-    async fn heal_shard(
-        &self,
-        owed: &ShardToHeal,
-    ) -> Result<(Outcome, Option<ShardPlace>), Paused> {
+    async fn heal_shard(&self, owed: &ShardToHeal) -> Result<(Outcome, Option<ShardPlace>), Pause> {
         let HealEntry { write_id, rank } = owed.entry;
         let shard = Owing {
             write_id,
@@ -249,7 +201,7 @@ impl Healer {
             Examined::Whole => return Ok((Outcome::Whole(place.at()), None)),
             Examined::Away => return Ok((Outcome::Waiting, None)),
             Examined::Unknown(why) => {
-                tracing::info!(%write_id, rank, why, "a shard could not be looked at");
+                tracing::info!(%write_id, rank, why, "a shard could not be examined");
                 return Ok((Outcome::Failed, None));
             }
             Examined::Damaged(why) => why,
@@ -259,12 +211,12 @@ impl Healer {
             Ok(rebuilt) => rebuilt,
             Err(Unhealed::Paused(paused)) => return Err(paused),
             Err(Unhealed::Lost(error)) => {
-                tracing::error!(%write_id, rank, error, "too little is left to make a shard anew");
+                tracing::error!(%write_id, rank, error, "too few good shards are left to rebuild one");
                 return Ok((Outcome::Lost, None));
             }
             Err(Unhealed::NoDisk) => return Ok((Outcome::NoDisk, None)),
             Err(error) => {
-                tracing::warn!(%write_id, rank, %error, "a shard was not made anew");
+                tracing::warn!(%write_id, rank, %error, "a shard was not rebuilt");
                 return Ok((Outcome::Failed, None));
             }
         };
@@ -279,7 +231,7 @@ impl Healer {
         if outcome != Outcome::Healed {
             return Ok((outcome, None));
         }
-        tracing::debug!(%write_id, rank, why, disk = %rebuilt.at.disk, "a shard was made anew");
+        tracing::debug!(%write_id, rank, why, disk = %rebuilt.at.disk, "a shard was rebuilt");
         let bytes = owed.size / u64::from(owed.set.data_shards.max(1));
         self.counts.bytes.fetch_add(bytes, Ordering::Relaxed);
         let place = ShardPlace {
@@ -291,13 +243,13 @@ impl Healer {
         Ok((outcome, Some(place)))
     }
 
-    /// Driven to its end whatever becomes of this.
+    /// Names the new shard. The command runs to its end even if this is dropped.
     async fn swap(&self, swap: ShardSwap, epoch: EpochGuard) -> Outcome {
         let answer = self
             .objects
             .propose_in(&epoch, Change::SwapShard(swap))
             .await;
-        // Until here gc must not take the new shard for an orphan.
+        // Until here gc must not mistake the new shard for an orphan.
         drop(epoch);
         let ShardSwap { write_id, rank, .. } = swap;
         match answer {
@@ -305,14 +257,14 @@ impl Healer {
                 self.shards.confirm_shard(write_id, rank, swap.to);
                 Outcome::Healed
             }
-            // Overwritten, deleted or healed by another meanwhile: gc takes the new one.
+            // Overwritten, deleted or healed by another meanwhile: gc removes the new one.
             Err(Error::Refused(Refusal::Conflict)) => {
-                tracing::info!(%write_id, rank, "a shard changed while it was made anew");
+                tracing::info!(%write_id, rank, "a shard changed while it was rebuilt");
                 Outcome::Failed
             }
             // Unknown: the disk's list keeps it until gc can ask.
             Err(error) => {
-                tracing::warn!(%write_id, rank, %error, "a shard made anew is not named");
+                tracing::warn!(%write_id, rank, %error, "a rebuilt shard is not named");
                 Outcome::Failed
             }
         }
@@ -332,13 +284,30 @@ impl Healer {
                 self.counts.healed.fetch_add(1, Ordering::Relaxed);
             }
             Outcome::Whole(_) => self.retries.forget(&entry),
-            // A disk that comes back wakes all. What found none is due with all others like it.
+            // A disk that comes back wakes all. A shard without a disk is due with all others
+            // like it.
             Outcome::Waiting | Outcome::NoDisk => {}
             Outcome::Lost | Outcome::Failed => {
                 self.counts.failed.fetch_add(1, Ordering::Relaxed);
                 self.retries.failed(entry, outcome);
             }
         }
+    }
+}
+
+fn note(
+    entry: HealEntry,
+    outcome: Outcome,
+    summary: &mut RoundSummary,
+    whole: &mut Vec<(HealEntry, ShardAt)>,
+) {
+    match outcome {
+        Outcome::Healed => {}
+        Outcome::Whole(at) => whole.push((entry, at)),
+        Outcome::Waiting => summary.waiting += 1,
+        Outcome::NoDisk => summary.no_disk += 1,
+        Outcome::Lost => summary.lost += 1,
+        Outcome::Failed => summary.failed += 1,
     }
 }
 

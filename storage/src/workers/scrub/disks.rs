@@ -8,11 +8,12 @@
 
 use std::sync::atomic::Ordering;
 
-use crate::shards::{Paused, ShardName};
+use crate::shards::ShardName;
 use crate::workers::scrub::Scrubber;
 use drystone_store::error::Result;
 use drystone_store::shard_set::ShardAt;
 use drystone_store::types::DiskId;
+use drystone_store::workers::Pause;
 
 /// Of a database, so much is read in one go.
 const METADATA_STEP_BYTES: u64 = 1 << 20;
@@ -22,14 +23,14 @@ const STEP_NAMES: usize = 1000;
 const NAME_BYTES: u64 = 1 << 10;
 
 impl Scrubber {
-    pub(super) async fn disks(&self) -> Result<Result<(), Paused>> {
+    pub(super) async fn disks(&self) -> Result<Result<(), Pause>> {
         for disk in self.shards.disks() {
             if self.read_metadata(disk.id()).await.is_err() {
-                return Ok(Err(Paused));
+                return Ok(Err(Pause));
             }
             for folder in 0..=u8::MAX {
                 if self.find_strays(disk.id(), folder).await?.is_err() {
-                    return Ok(Err(Paused));
+                    return Ok(Err(Pause));
                 }
             }
         }
@@ -37,7 +38,7 @@ impl Scrubber {
     }
 
     /// What is damaged is not used again, and made anew from the other disks.
-    async fn read_metadata(&self, disk: DiskId) -> Result<(), Paused> {
+    async fn read_metadata(&self, disk: DiskId) -> Result<(), Pause> {
         let mut at = None;
         loop {
             let group = &self.objects.group;
@@ -58,7 +59,7 @@ impl Scrubber {
         }
     }
 
-    async fn find_strays(&self, disk: DiskId, folder: u8) -> Result<Result<(), Paused>> {
+    async fn find_strays(&self, disk: DiskId, folder: u8) -> Result<Result<(), Pause>> {
         let names = match self.shards.unlisted(disk, folder).await {
             Ok(names) => names,
             // One bad folder does not hold up the pass: the next one looks again.
@@ -69,7 +70,7 @@ impl Scrubber {
         };
         let cost = (names.len() as u64 + 1) * NAME_BYTES;
         if self.pace.take(cost).await.is_err() {
-            return Ok(Err(Paused));
+            return Ok(Err(Pause));
         }
         for names in names.chunks(STEP_NAMES) {
             let names = names.to_vec();

@@ -10,24 +10,29 @@
 //! it; a step that was cut is done again. A cursor that does not decode begins a new pass.
 
 mod disks;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use async_trait::async_trait;
 use futures_util::{StreamExt as _, stream};
-use tokio::time::Instant;
 
 use super::heal::Healer;
-use super::wakeup::Wakeup;
 use crate::meta::command::{Change, HealEntry, ScrubState, UpkeepSettings};
 use crate::meta::view::View;
 use crate::meta::view::upkeep::ShardToHeal;
 use crate::raft::proposer::Proposer;
-use crate::shards::{Examined, Owing, Pace, Paused, Shards};
+use crate::shards::{Examined, Owing, Shards};
 use drystone_store::error::Result;
+use drystone_store::measure::Measure;
+use drystone_store::operator::ScrubStatus;
 use drystone_store::shard_set::ShardAt;
 use drystone_store::types::WriteId;
+use drystone_store::workers::clock::{self, Instant};
+use drystone_store::workers::{Next, Pace, Pause, StepError, Wakeup, Worker};
 
 /// Data rows of one step.
 const STEP_ROWS: usize = 64;
@@ -37,14 +42,12 @@ const WRITES_AT_ONCE: usize = 2;
 const RATE_MIN: u64 = 4 << 20;
 /// A pass is planned to take this part of its period, as something may delay it.
 const SPARE_PERCENT: u64 = 50;
-/// A step that failed is tried again after this.
-const RETRY_AFTER: Duration = Duration::from_secs(60);
 
 /// What scrub has done since the process began.
 #[derive(Default)]
-pub struct Counts {
-    pub shards: AtomicU64,
-    pub findings: AtomicU64,
+struct Counts {
+    shards: AtomicU64,
+    findings: AtomicU64,
 }
 
 pub struct Scrubber {
@@ -52,9 +55,9 @@ pub struct Scrubber {
     objects: Proposer,
     shards: Arc<Shards>,
     healer: Arc<Healer>,
-    pace: Pace,
+    pace: Arc<Pace>,
     wakeup: Wakeup,
-    pub counts: Counts,
+    counts: Counts,
 }
 
 impl Scrubber {
@@ -69,7 +72,7 @@ impl Scrubber {
             objects,
             shards,
             healer,
-            pace: Pace::new(RATE_MIN, false),
+            pace: Arc::new(Pace::new(RATE_MIN, false)),
             wakeup: Wakeup::default(),
             counts: Counts::default(),
         }
@@ -78,6 +81,24 @@ impl Scrubber {
     /// The pass under way, or the last one.
     pub async fn state(&self) -> Result<Option<ScrubState>> {
         self.objects.group.read(|view| Ok(view.scrub())).await
+    }
+
+    /// The settings and the pass, as the operator sees them.
+    pub async fn scrub_status(&self) -> Result<ScrubStatus> {
+        let (settings, state) = (self.settings().await?, self.state().await?);
+        Ok(ScrubStatus {
+            paused: settings.scrub_paused,
+            period_seconds: settings.scrub_period_seconds,
+            started_ms: state.map(|state| state.started.0),
+            finished_ms: state.and_then(|state| state.finished).map(|at| at.0),
+            percent: percent(state),
+            shards_read: state.map_or(0, |state| state.shards),
+            findings: state.map_or(0, |state| state.findings),
+        })
+    }
+
+    async fn settings(&self) -> Result<UpkeepSettings> {
+        self.system.group.read(|view| view.upkeep_settings()).await
     }
 
     /// Begins a pass now.
@@ -93,27 +114,13 @@ impl Scrubber {
     }
 
     pub fn set_paused(&self, paused: bool) {
-        self.pace.set(self.pace.rate(), paused);
+        self.pace.set_paused(paused);
         self.wake();
-    }
-
-    pub async fn run(&self) {
-        loop {
-            let due = self.pass().await.unwrap_or_else(|error| {
-                tracing::warn!(%error, "scrub does not go on");
-                Some(Instant::now() + RETRY_AFTER)
-            });
-            self.wakeup.wait(due).await;
-        }
     }
 
     /// Goes on with the pass; gives when the next one is due.
     async fn pass(&self) -> Result<Option<Instant>> {
-        let settings = self
-            .system
-            .group
-            .read(|view| view.upkeep_settings())
-            .await?;
+        let settings = self.settings().await?;
         let period = settings.scrub_period();
         self.pace
             .set(self.rate(&settings).await, settings.scrub_paused);
@@ -129,7 +136,7 @@ impl Scrubber {
                 let passed = passed.map_or(period, Duration::from_millis);
                 let left = period.saturating_sub(passed);
                 if !left.is_zero() {
-                    return Ok(Some(Instant::now() + left));
+                    return Ok(Some(clock::now() + left));
                 }
                 self.begin_anew().await?
             }
@@ -142,7 +149,7 @@ impl Scrubber {
             let now = self.state().await?;
             if now.is_some_and(|now| now.started != state.started) {
                 // Told to begin anew meanwhile.
-                return Ok(Some(Instant::now()));
+                return Ok(Some(clock::now()));
             }
             self.note(next).await?;
             state = next;
@@ -151,11 +158,11 @@ impl Scrubber {
             shards, findings, ..
         } = state;
         tracing::info!(shards, findings, "all shards were read");
-        Ok((!period.is_zero()).then(|| Instant::now() + period))
+        Ok((!period.is_zero()).then(|| clock::now() + period))
     }
 
     /// Reads the shards of the next rows.
-    async fn step(&self, mut state: ScrubState) -> Result<Result<ScrubState, Paused>> {
+    async fn step(&self, mut state: ScrubState) -> Result<Result<ScrubState, Pause>> {
         let after = state.after;
         let (rows, last) = self
             .objects
@@ -171,7 +178,7 @@ impl Scrubber {
                     state.shards += shards;
                     entries.extend(damaged);
                 }
-                Err(Paused) => return Ok(Err(Paused)),
+                Err(Pause) => return Ok(Err(Pause)),
             }
         }
         if !entries.is_empty() {
@@ -186,14 +193,14 @@ impl Scrubber {
             // A cut begins the disks anew: they are little beside the shards.
             None => match self.disks().await? {
                 Ok(()) => state.finished = Some(self.system.env.now()),
-                Err(Paused) => return Ok(Err(Paused)),
+                Err(Pause) => return Ok(Err(Pause)),
             },
         }
         Ok(Ok(state))
     }
 
     /// How many shards were read, and which are not what they should be.
-    async fn read_write(&self, row: ShardToHeal) -> Result<(u64, Vec<HealEntry>), Paused> {
+    async fn read_write(&self, row: ShardToHeal) -> Result<(u64, Vec<HealEntry>), Pause> {
         let (mut read, mut damaged) = (0, Vec::new());
         for (rank, place) in (0..).zip(&row.set.shards) {
             let shard = Owing {
@@ -261,5 +268,61 @@ impl Scrubber {
             .propose(Change::NoteScrub(state))
             .await
             .map(drop)
+    }
+}
+
+#[async_trait]
+impl Worker for Scrubber {
+    fn name(&self) -> &'static str {
+        "scrub"
+    }
+
+    async fn step(&self) -> Result<Next, StepError> {
+        Ok(self.pass().await?.into())
+    }
+
+    fn wakeup(&self) -> &Wakeup {
+        &self.wakeup
+    }
+
+    fn pace(&self) -> Option<Arc<Pace>> {
+        Some(self.pace.clone())
+    }
+
+    async fn measures(&self) -> Vec<Measure> {
+        let mut measures = Vec::new();
+        for (name, help, count) in [
+            (
+                "scrub_shards_read_total",
+                "Shards that scrub has read.",
+                &self.counts.shards,
+            ),
+            (
+                "scrub_findings_total",
+                "Shards that scrub found damaged or missing.",
+                &self.counts.findings,
+            ),
+        ] {
+            measures.push(Measure::counter(name, help, count.load(Ordering::Relaxed)));
+        }
+        if let Ok(state) = self.state().await {
+            let help = "How far the pass of scrub is; 1 when the last one has ended.";
+            let ratio = f64::from(percent(state)) / 100.0;
+            measures.push(Measure::gauge("scrub_pass_ratio", help, ratio));
+        }
+        measures
+    }
+}
+
+/// How far a pass is, by the order of write ids.
+fn percent(state: Option<ScrubState>) -> u8 {
+    match state {
+        Some(ScrubState {
+            finished: Some(_), ..
+        }) => 100,
+        Some(ScrubState {
+            after: Some(after), ..
+        }) => (u32::from(after.0[0]) * 100 / 256) as u8,
+        _ => 0,
     }
 }

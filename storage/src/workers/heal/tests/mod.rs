@@ -18,6 +18,7 @@ use drystone_store::operator::{HealStatus, Operator as _};
 use drystone_store::shard_set::ShardSet;
 use drystone_store::store::{Body, ObjectStore as _};
 use drystone_store::types::{BucketId, ByteRange, Digest, VersionSelector};
+use drystone_store::workers::clock;
 
 const PAUSE: Duration = Duration::from_millis(20);
 /// What has not come to be so after as many pauses never will.
@@ -184,7 +185,7 @@ impl Store {
         let epoch = self.engine.epochs.begin();
         let command = self.engine.command(&epoch, Change::QueueHeal { entries });
         self.engine.objects.propose(command).await.unwrap();
-        self.engine.healer.wake_all();
+        self.engine.workers.healer.wake_all();
     }
 
     async fn heal(&self) -> HealStatus {
@@ -390,7 +391,7 @@ async fn b_16_b_17_what_is_on_a_disk_that_is_away_waits_and_nothing_is_touched()
     let command = store.engine.command(&epoch, Change::RemoveDisk { disk });
     store.engine.objects.propose(command).await.unwrap();
     drop(epoch);
-    store.engine.healer.wake_all();
+    store.engine.workers.healer.wake_all();
     store
         .until(|heal| heal.healed_shards == 1 && heal.queued_shards == 0)
         .await;
@@ -422,7 +423,7 @@ async fn r_12_too_few_good_shards_stay_queued_and_are_told_as_lost() {
     );
     // One comes back: enough to make the others.
     fs::write(&kept[1], &good[1]).unwrap();
-    store.engine.healer.wake_all();
+    store.engine.workers.healer.wake_all();
     let heal = store
         .until(|heal| heal.queued_shards == 0 && heal.lost_shards == 0)
         .await;
@@ -518,8 +519,8 @@ async fn what_failed_and_left_the_queue_is_forgotten() {
         condition: Default::default(),
     };
     store.engine.delete_object(store.bucket, key).await.unwrap();
-    let begun = Instant::now();
-    while !store.engine.healer.retries.is_empty() {
+    let begun = clock::now();
+    while !store.engine.workers.healer.retries.is_empty() {
         assert!(
             begun.elapsed() < PAUSES_MAX * PAUSE,
             "it is never forgotten"
@@ -540,17 +541,17 @@ async fn what_finds_no_disk_is_tried_again() {
     disk.unwrap().fail("as a test");
     fs::remove_file(&store.files(write_id, 0)[0]).unwrap();
     store.queue(vec![HealEntry { write_id, rank: 0 }]).await;
-    let healer = &store.engine.healer;
-    let begun = Instant::now();
-    while healer.left().no_disk == 0 {
+    let healer = &store.engine.workers.healer;
+    let begun = clock::now();
+    while healer.summary().no_disk == 0 {
         assert!(begun.elapsed() < PAUSES_MAX * PAUSE, "it found one");
         tokio::time::sleep(PAUSE).await;
     }
-    let left = healer.left();
+    let left = healer.summary();
     assert!(
         healer
             .retries
-            .next_due(Instant::now(), left.no_disk > 0)
+            .next_due(clock::now(), left.no_disk > 0)
             .is_some()
     );
     store.close().await;
@@ -560,14 +561,14 @@ async fn what_finds_no_disk_is_tried_again() {
 async fn heal_waits_while_it_is_paused() {
     let store = Store::new(4).await;
     let (write_id, set) = store.put("k", &bytes(100_000)).await;
-    store.engine.healer.set_pace(0, true);
+    store.engine.workers.healer.set_pace(0, true);
     fs::remove_file(&store.files(write_id, 0)[0]).unwrap();
     store.queue(vec![HealEntry { write_id, rank: 0 }]).await;
     let heal = store.heal().await;
     assert!(heal.paused && heal.queued_shards == 1);
     tokio::time::sleep(5 * PAUSE).await;
     assert_eq!(store.set(write_id).await.unwrap(), set);
-    store.engine.healer.set_pace(0, false);
+    store.engine.workers.healer.set_pace(0, false);
     store.until(|heal| heal.healed_shards == 1).await;
     store.close().await;
 }

@@ -5,15 +5,17 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep_until};
 
-/// Work that is told to pause gives up what it holds and begins it anew later.
+use super::clock::{self, Instant};
+
+/// Work that is paused gives up what it holds, and begins it again later.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("paused")]
-pub struct Paused;
+pub struct Pause;
 
+/// The speed of background work.
 pub struct Pace {
-    /// Bytes a second; 0 is as fast as it goes.
+    /// Bytes a second; 0 is no limit.
     rate: AtomicU64,
     /// When the bytes taken so far are used up.
     free_at: Mutex<Instant>,
@@ -24,13 +26,17 @@ impl Pace {
     pub fn new(rate: u64, paused: bool) -> Pace {
         Pace {
             rate: AtomicU64::new(rate),
-            free_at: Mutex::new(Instant::now()),
+            free_at: Mutex::new(clock::now()),
             paused: watch::Sender::new(paused),
         }
     }
 
     pub fn set(&self, rate: u64, paused: bool) {
         self.rate.store(rate, Ordering::Relaxed);
+        self.set_paused(paused);
+    }
+
+    pub fn set_paused(&self, paused: bool) {
         self.paused.send_replace(paused);
     }
 
@@ -43,16 +49,16 @@ impl Pace {
     }
 
     /// Waits until `bytes` more may be read or written.
-    pub async fn take(&self, bytes: u64) -> Result<(), Paused> {
+    pub async fn take(&self, bytes: u64) -> Result<(), Pause> {
         let mut paused = self.paused.subscribe();
         if *paused.borrow_and_update() {
-            return Err(Paused);
+            return Err(Pause);
         }
         let rate = self.rate.load(Ordering::Relaxed);
         let start = {
             let mut free_at = self.free_at.lock().unwrap_or_else(PoisonError::into_inner);
-            let start = Instant::now().max(*free_at);
-            // A rate taken back later does not undo this: one piece is small.
+            let start = clock::now().max(*free_at);
+            // A rate that changes later does not undo this: one piece is small.
             let cost = bytes
                 .saturating_mul(1_000_000)
                 .checked_div(rate)
@@ -61,15 +67,25 @@ impl Pace {
             start
         };
         tokio::select! {
-            () = sleep_until(start) => Ok(()),
-            _ = paused.wait_for(|paused| *paused) => Err(Paused),
+            () = clock::sleep_until(start) => Ok(()),
+            _ = paused.wait_for(|paused| *paused) => Err(Pause),
         }
     }
 
     /// Waits until it is not paused.
     pub async fn resumed(&self) {
+        self.until(false).await;
+    }
+
+    /// Waits until it is paused.
+    pub async fn paused(&self) {
+        self.until(true).await;
+    }
+
+    async fn until(&self, paused: bool) {
+        let mut changes = self.paused.subscribe();
         // An error means that the sender is gone, which is this.
-        drop(self.paused.subscribe().wait_for(|paused| !*paused).await);
+        drop(changes.wait_for(|now| *now == paused).await);
     }
 }
 
@@ -92,8 +108,8 @@ mod tests {
         tokio::task::yield_now().await;
         assert!(!waiting.is_finished());
         pace.set(1, true);
-        assert_eq!(waiting.await.unwrap(), Err(Paused));
-        assert_eq!(pace.take(1).await, Err(Paused));
+        assert_eq!(waiting.await.unwrap(), Err(Pause));
+        assert_eq!(pace.take(1).await, Err(Pause));
         let resumed = tokio::spawn({
             let pace = pace.clone();
             async move { pace.resumed().await }

@@ -1,21 +1,41 @@
-//! Soft quotas: the operator is told of the buckets that hold more.
+//! Quotas: tells the operator of buckets beyond their soft quotas.
 
 use std::collections::HashSet;
-use std::sync::Weak;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use super::Engine;
-use drystone_store::error::{Error, Refusal, Result};
-use drystone_store::operator::{OVER_QUOTA_LEN_MAX, OverQuota};
+use async_trait::async_trait;
 
-/// So often the log is brought up to date. The rows are there at once, for all who ask.
-const LOOK_EVERY: Duration = Duration::from_secs(60);
-/// Advice names so many buckets, and how many more there are.
+use crate::raft::group::Group;
+use drystone_store::error::{Error, Refusal, Result};
+use drystone_store::measure::Measure;
+use drystone_store::operator::{OVER_QUOTA_LEN_MAX, OverQuota};
+use drystone_store::workers::{Next, StepError, Wakeup, Worker, clock};
+
+/// How often the log is brought up to date. The rows are there at once, for all who ask.
+const EVERY: Duration = Duration::from_secs(60);
+/// The most buckets that advice names. It says how many more there are.
 const ADVISED_LEN_MAX: usize = 10;
 
-impl Engine {
-    pub(super) async fn over_quota(&self) -> Result<Vec<OverQuota>> {
-        let look = self.objects.read(|view| {
+pub struct Quotas {
+    objects: Group,
+    /// The buckets that were logged as beyond their soft quotas.
+    logged: Mutex<HashSet<String>>,
+    wakeup: Wakeup,
+}
+
+impl Quotas {
+    pub fn new(objects: Group) -> Quotas {
+        Quotas {
+            objects,
+            logged: Mutex::default(),
+            wakeup: Wakeup::default(),
+        }
+    }
+
+    /// The buckets beyond their soft quotas, at most [`OVER_QUOTA_LEN_MAX`].
+    pub async fn over_quota(&self) -> Result<Vec<OverQuota>> {
+        let read = self.objects.read(|view| {
             let mut over = Vec::new();
             for (id, since) in view.over_quotas(OVER_QUOTA_LEN_MAX)? {
                 let bucket = match view.bucket(id) {
@@ -34,12 +54,44 @@ impl Engine {
             }
             Ok(over)
         });
-        look.await
+        read.await
     }
 }
 
-/// One sentence for each, and one for those that are not named.
-pub(super) fn advice(over: &[OverQuota]) -> Vec<String> {
+#[async_trait]
+impl Worker for Quotas {
+    fn name(&self) -> &'static str {
+        "quotas"
+    }
+
+    async fn step(&self) -> Result<Next, StepError> {
+        let next = Next::At(clock::now() + EVERY);
+        let over = self.over_quota().await?;
+        let mut logged = self.logged.lock().unwrap_or_else(PoisonError::into_inner);
+        log_changes(&mut logged, &over);
+        Ok(next)
+    }
+
+    fn wakeup(&self) -> &Wakeup {
+        &self.wakeup
+    }
+
+    fn retry_after(&self) -> Duration {
+        EVERY
+    }
+
+    async fn measures(&self) -> Vec<Measure> {
+        let Ok(over) = self.over_quota().await else {
+            return Vec::new();
+        };
+        let help = "Buckets beyond their soft quotas; at most 1000 are counted.";
+        let name = "buckets_over_soft_quota";
+        vec![Measure::gauge(name, help, over.len() as f64)]
+    }
+}
+
+/// One sentence for each bucket, and one for those that are not named.
+pub fn advice(over: &[OverQuota]) -> Vec<String> {
     let mut advice: Vec<String> = over.iter().take(ADVISED_LEN_MAX).map(sentence).collect();
     let more = over.len().saturating_sub(ADVISED_LEN_MAX);
     if more > 0 {
@@ -71,24 +123,9 @@ fn sentence(over: &OverQuota) -> String {
 }
 
 /// Logs each bucket once when it has come to hold more, and when it no longer does.
-pub(super) async fn watch(engine: Weak<Engine>) {
-    let mut known = HashSet::new();
-    let mut ticks = tokio::time::interval(LOOK_EVERY);
-    loop {
-        ticks.tick().await;
-        let Some(engine) = engine.upgrade() else {
-            return;
-        };
-        match engine.over_quota().await {
-            Ok(over) => tell(&mut known, &over),
-            Err(error) => tracing::debug!(%error, "soft quotas are not looked at"),
-        }
-    }
-}
-
-fn tell(known: &mut HashSet<String>, over: &[OverQuota]) {
+fn log_changes(logged: &mut HashSet<String>, over: &[OverQuota]) {
     let now: HashSet<String> = over.iter().map(|over| over.bucket.clone()).collect();
-    for over in over.iter().filter(|over| !known.contains(&over.bucket)) {
+    for over in over.iter().filter(|over| !logged.contains(&over.bucket)) {
         let OverQuota { bucket, .. } = over;
         let (bytes, objects) = (over.bytes, over.objects);
         let (soft_bytes, soft_objects) = (over.soft_bytes, over.soft_objects);
@@ -101,10 +138,10 @@ fn tell(known: &mut HashSet<String>, over: &[OverQuota]) {
             "over its soft quota"
         );
     }
-    for bucket in known.difference(&now) {
+    for bucket in logged.difference(&now) {
         tracing::info!(bucket, "within its soft quota again");
     }
-    *known = now;
+    *logged = now;
 }
 
 #[cfg(test)]
@@ -140,9 +177,9 @@ mod tests {
 
     #[test]
     fn s_06_a_bucket_is_told_again_only_after_it_was_within() {
-        let mut known = HashSet::new();
-        tell(&mut known, &[over("a".into()), over("b".into())]);
-        tell(&mut known, &[over("b".into())]);
-        assert_eq!(known, HashSet::from(["b".to_owned()]));
+        let mut logged = HashSet::new();
+        log_changes(&mut logged, &[over("a".into()), over("b".into())]);
+        log_changes(&mut logged, &[over("b".into())]);
+        assert_eq!(logged, HashSet::from(["b".to_owned()]));
     }
 }

@@ -1,0 +1,119 @@
+//! The workers of an engine, registered with its runner.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+
+use super::Engine;
+use super::renew::{Renewals, Renewer};
+use crate::raft::proposer::Proposer;
+use crate::raft::recovery::start::Groups;
+use crate::shards::{DamageReport, Shards};
+use crate::workers::damage::DamageQueue;
+use crate::workers::disks::Disks;
+use crate::workers::gc::Collector;
+use crate::workers::heal::Healer;
+use crate::workers::inventory::Inventory;
+use crate::workers::losses::Losses;
+use crate::workers::presence::Presence;
+use crate::workers::quotas::Quotas;
+use crate::workers::reencode::Reencoder;
+use crate::workers::scrub::Scrubber;
+use drystone_store::error::Result;
+use drystone_store::workers::{Pace, Runner};
+
+/// The runner, and the workers that others ask or wake.
+pub(crate) struct Workers {
+    pub runner: Runner,
+    pub disks: Arc<Disks>,
+    pub healer: Arc<Healer>,
+    pub inventory: Arc<Inventory>,
+    pub losses: Arc<Losses>,
+    pub quotas: Arc<Quotas>,
+    pub reencoder: Arc<Reencoder>,
+    pub renewals: Arc<Renewals>,
+    pub scrubber: Arc<Scrubber>,
+}
+
+impl Workers {
+    pub async fn new(
+        system: &Proposer,
+        objects: &Proposer,
+        shards: &Arc<Shards>,
+        renew_after: Duration,
+    ) -> Result<Workers> {
+        let settings = system.group.read(|view| view.upkeep_settings()).await?;
+        let pace = Pace::new(settings.heal_bytes_per_second, settings.heal_paused);
+        let pace = Arc::new(pace);
+        let (system, objects) = (|| system.clone(), || objects.clone());
+        let reencoder = Reencoder::new(objects(), shards.clone(), pace.clone());
+        let reencoder = Arc::new(reencoder);
+        let healer = Healer::new(objects(), shards.clone(), pace.clone(), reencoder.clone());
+        let healer = Arc::new(healer);
+        let disks = Disks::new(system(), objects(), shards.clone(), healer.clone());
+        let disks = Arc::new(disks);
+        let renewals = Arc::new(Renewals::new(renew_after));
+        let groups = Groups {
+            system: system().group,
+            objects: objects().group,
+        };
+        let losses = Losses::new(groups, disks.clone(), renewals.wakeup.clone());
+        let inventory = Inventory::new(objects(), shards.clone(), healer.clone(), pace);
+        let scrubber = Scrubber::new(system(), objects(), shards.clone(), healer.clone());
+        Ok(Workers {
+            runner: Runner::new(system().env),
+            disks,
+            healer,
+            inventory: Arc::new(inventory),
+            losses: Arc::new(losses),
+            quotas: Arc::new(Quotas::new(objects().group)),
+            reencoder,
+            renewals,
+            scrubber: Arc::new(scrubber),
+        })
+    }
+
+    /// Registers all workers. They hold parts of the engine, never the engine.
+    pub fn start(
+        &self,
+        engine: &Arc<Engine>,
+        (system, objects): (Proposer, Proposer),
+        gc_every: Duration,
+        damaged: mpsc::Receiver<DamageReport>,
+    ) {
+        let (shards, healer) = (engine.shards.clone(), self.healer.clone());
+        let run = |worker| self.runner.add(worker);
+        run(Arc::new(Collector::new(
+            "gc-system",
+            system,
+            None,
+            gc_every,
+        )));
+        run(Arc::new(Collector::new(
+            "gc-objects",
+            objects.clone(),
+            Some(shards),
+            gc_every,
+        )));
+        run(self.healer.clone());
+        run(self.reencoder.clone());
+        run(self.scrubber.clone());
+        run(self.disks.clone());
+        run(self.losses.clone());
+        run(self.inventory.clone());
+        run(Arc::new(Renewer::new(engine, self.renewals.clone())));
+        run(Arc::new(Presence::new(engine.groups())));
+        run(self.quotas.clone());
+        run(Arc::new(DamageQueue::new(objects, healer, damaged)));
+        for disk in engine.shards.disks() {
+            self.losses.watch(disk.as_ref());
+        }
+        for held in engine.databases().iter() {
+            if let Some(db) = &held.db {
+                let announced = self.inventory.announce();
+                self.inventory.begin(announced, held.id(), db);
+            }
+        }
+    }
+}

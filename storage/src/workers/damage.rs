@@ -1,0 +1,94 @@
+//! The damage queue: puts the shards that readers found damaged or missing into the heal queue.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use async_trait::async_trait;
+use tokio::sync::mpsc;
+
+use super::heal::Healer;
+use crate::meta::command::{Change, HealEntry};
+use crate::raft::proposer::Proposer;
+use crate::shards::DamageReport;
+use drystone_store::workers::{Next, StepError, Wakeup, Worker};
+
+/// The most reports that one command puts into the heal queue.
+const BATCH_LEN_MAX: usize = 256;
+
+pub struct DamageQueue {
+    objects: Proposer,
+    healer: Arc<Healer>,
+    reports: tokio::sync::Mutex<mpsc::Receiver<DamageReport>>,
+    /// Those that the next command begins with.
+    received: Mutex<Vec<DamageReport>>,
+    wakeup: Wakeup,
+}
+
+impl DamageQueue {
+    pub fn new(
+        objects: Proposer,
+        healer: Arc<Healer>,
+        reports: mpsc::Receiver<DamageReport>,
+    ) -> DamageQueue {
+        DamageQueue {
+            objects,
+            healer,
+            reports: tokio::sync::Mutex::new(reports),
+            received: Mutex::default(),
+            wakeup: Wakeup::default(),
+        }
+    }
+
+    async fn receive(&self) {
+        match self.reports.lock().await.recv().await {
+            Some(report) => self.received().push(report),
+            // Nobody reports any more.
+            None => std::future::pending().await,
+        }
+    }
+
+    fn received(&self) -> MutexGuard<'_, Vec<DamageReport>> {
+        self.received.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[async_trait]
+impl Worker for DamageQueue {
+    fn name(&self) -> &'static str {
+        "damage"
+    }
+
+    /// Reports are lost if the command fails: a reader that meets the damage again reports it again.
+    async fn step(&self) -> Result<Next, StepError> {
+        let mut batch = std::mem::take(&mut *self.received());
+        {
+            let mut reports = self.reports.lock().await;
+            while batch.len() < BATCH_LEN_MAX
+                && let Ok(report) = reports.try_recv()
+            {
+                batch.push(report);
+            }
+        }
+        if batch.is_empty() {
+            return Ok(Next::WhenWoken);
+        }
+        let entries = batch.into_iter().map(|report| HealEntry {
+            write_id: report.write_id,
+            rank: report.rank,
+        });
+        let entries = entries.collect();
+        self.objects.propose(Change::QueueHeal { entries }).await?;
+        self.healer.wake();
+        Ok(Next::Again)
+    }
+
+    fn wakeup(&self) -> &Wakeup {
+        &self.wakeup
+    }
+
+    async fn woken(&self) {
+        tokio::select! {
+            () = self.wakeup.rung() => {}
+            () = self.receive() => {}
+        }
+    }
+}

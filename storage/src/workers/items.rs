@@ -1,0 +1,176 @@
+//! Items that one worker handles at the same time.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use drystone_store::workers::Wakeup;
+use drystone_store::workers::clock::{self, Instant};
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesUnordered;
+
+/// Items that wait, each until it is handled.
+///
+/// An item stays while it is in work, so that a worker that panics meets it again.
+pub struct Items<T> {
+    queue: Mutex<Queue<T>>,
+    /// Rung when an item is added.
+    pub wakeup: Wakeup,
+}
+
+struct Queue<T> {
+    items: Vec<Item<T>>,
+    next_number: u64,
+}
+
+struct Item<T> {
+    number: u64,
+    content: Arc<T>,
+    due: Instant,
+    in_work: bool,
+}
+
+impl<T> Default for Items<T> {
+    fn default() -> Self {
+        let queue = Queue {
+            items: Vec::new(),
+            next_number: 0,
+        };
+        Items {
+            queue: Mutex::new(queue),
+            wakeup: Wakeup::default(),
+        }
+    }
+}
+
+impl<T> Items<T> {
+    pub fn add(&self, content: T) {
+        let mut queue = self.queue();
+        let number = queue.next_number;
+        queue.next_number += 1;
+        queue.items.push(Item {
+            number,
+            content: Arc::new(content),
+            due: clock::now(),
+            in_work: false,
+        });
+        drop(queue);
+        self.wakeup.wake();
+    }
+
+    pub fn len(&self) -> usize {
+        self.queue().items.len()
+    }
+
+    /// Handles all items that are due, side by side, and those that are added meanwhile. `handle`
+    /// gives when an item is due again; an item without a time is done. Returns when the next item
+    /// is due. Only one call may be in progress.
+    pub async fn handle<F>(&self, handle: impl Fn(Arc<T>) -> F) -> Option<Instant>
+    where
+        F: Future<Output = Option<Instant>>,
+    {
+        // What was in work when a call ended early is not.
+        self.queue()
+            .items
+            .iter_mut()
+            .for_each(|item| item.in_work = false);
+        let mut in_work = FuturesUnordered::new();
+        loop {
+            for (number, content) in self.take_due() {
+                let handled = handle(content);
+                in_work.push(async move { (number, handled.await) });
+            }
+            let next = self.next_due();
+            if in_work.is_empty() {
+                return next;
+            }
+            tokio::select! {
+                Some((number, due)) = in_work.next() => self.finish(number, due),
+                () = self.wakeup.rung() => {}
+                () = clock::sleep_until(next.unwrap_or_else(clock::now)), if next.is_some() => {}
+            }
+        }
+    }
+
+    fn take_due(&self) -> Vec<(u64, Arc<T>)> {
+        let now = clock::now();
+        let mut queue = self.queue();
+        let due = queue.items.iter_mut();
+        let due = due.filter(|item| !item.in_work && item.due <= now);
+        let taken = due.map(|item| {
+            item.in_work = true;
+            (item.number, item.content.clone())
+        });
+        taken.collect()
+    }
+
+    /// When the first item is due that is not in work.
+    fn next_due(&self) -> Option<Instant> {
+        let queue = self.queue();
+        let waiting = queue.items.iter().filter(|item| !item.in_work);
+        waiting.map(|item| item.due).min()
+    }
+
+    fn finish(&self, number: u64, due: Option<Instant>) {
+        let items = &mut self.queue().items;
+        match due {
+            Some(due) => {
+                let mut own = items.iter_mut().filter(|item| item.number == number);
+                if let Some(item) = own.next() {
+                    item.due = due;
+                    item.in_work = false;
+                }
+            }
+            None => items.retain(|item| item.number != number),
+        }
+    }
+
+    fn queue(&self) -> MutexGuard<'_, Queue<T>> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::sync::mpsc;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn an_item_that_hangs_holds_up_no_other_and_is_met_again() {
+        let items = Arc::new(Items::default());
+        items.add("hangs");
+        items.add("is done");
+        let (told, mut met) = mpsc::unbounded_channel();
+        let handling = tokio::spawn({
+            let (items, told) = (items.clone(), told.clone());
+            async move {
+                let handle = |item: Arc<&'static str>| {
+                    told.send(*item).unwrap();
+                    async move {
+                        match *item {
+                            "hangs" => std::future::pending().await,
+                            _ => None,
+                        }
+                    }
+                };
+                items.handle(handle).await
+            }
+        });
+        assert_eq!(met.recv().await, Some("hangs"));
+        assert_eq!(met.recv().await, Some("is done"));
+        items.add("came later");
+        assert_eq!(met.recv().await, Some("came later"));
+        handling.abort();
+        assert!(handling.await.unwrap_err().is_cancelled());
+        let due = clock::now() + Duration::from_secs(60);
+        let next = items.handle(|item| {
+            told.send(*item).unwrap();
+            async move { Some(due) }
+        });
+        assert_eq!(next.await, Some(due));
+        assert_eq!(met.recv().await, Some("hangs"));
+        assert_eq!(items.len(), 1);
+    }
+}
