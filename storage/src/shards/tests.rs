@@ -36,7 +36,7 @@ impl Bench {
         let dirs: Vec<PathBuf> = (0..disks)
             .map(|n| root.path().join(format!("d{n}")))
             .collect();
-        let shared = DbShared::new().unwrap();
+        let shared = DbShared::system();
         let open = |mut settled| -> Arc<dyn Disk> {
             mark_born(&mut settled, &Crash::default()).unwrap();
             let db = Db::create(&settled.dir.join("meta"), &shared).unwrap();

@@ -15,7 +15,7 @@ fn open_with(dir: &Path, reserve: Reserve) -> (LocalDisk, Arc<Db>) {
     let mut found = settle(&[dir.to_owned()], &SystemEnv, &Crash::default()).unwrap();
     let mut disk = found.disks.remove(0);
     mark_born(&mut disk, &Crash::default()).unwrap();
-    let (path, shared) = (dir.join("meta"), DbShared::new().unwrap());
+    let (path, shared) = (dir.join("meta"), DbShared::system());
     let db = match found.birth {
         true => Db::create(&path, &shared).unwrap(),
         false => Db::open(&path, &shared).unwrap(),

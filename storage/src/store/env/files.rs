@@ -130,7 +130,7 @@ pub trait File: Debug + Send + Sync {
     fn try_lock(&self) -> io::Result<bool>;
 }
 
-impl dyn Files {
+impl dyn Files + '_ {
     /// Returns whether the path leads to something that can be looked at.
     pub fn exists(&self, path: &Path) -> bool {
         self.identify(path).is_ok()
@@ -142,7 +142,7 @@ impl dyn Files {
     }
 }
 
-impl dyn File {
+impl dyn File + '_ {
     /// Reads the whole content.
     pub fn read_all(&self) -> io::Result<Vec<u8>> {
         let size = usize::try_from(self.size()?).map_err(io::Error::other)?;

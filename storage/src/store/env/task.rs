@@ -89,7 +89,7 @@ impl Interval {
     }
 }
 
-impl dyn Env {
+impl dyn Env + '_ {
     /// Returns how long ago `since` was.
     pub fn elapsed(&self, since: Instant) -> Duration {
         self.instant().saturating_duration_since(since)
@@ -112,15 +112,6 @@ impl dyn Env {
             env: self,
             due: self.after(limit),
             late: None,
-        }
-    }
-
-    /// Returns an interval that is due at once, and then after each `period`.
-    pub fn interval(self: &Arc<Self>, period: Duration) -> Interval {
-        Interval {
-            env: self.clone(),
-            period,
-            due: self.instant(),
         }
     }
 
@@ -173,6 +164,17 @@ impl dyn Env {
             result.recv().map_err(io::Error::other)
         });
         joined.collect()
+    }
+}
+
+impl dyn Env {
+    /// Returns an interval that is due at once, and then after each `period`.
+    pub fn interval(self: &Arc<Self>, period: Duration) -> Interval {
+        Interval {
+            env: self.clone(),
+            period,
+            due: self.instant(),
+        }
     }
 }
 
