@@ -111,6 +111,11 @@ impl DbShared {
         })
     }
 
+    /// The environment that these databases are used in.
+    pub fn env(&self) -> &Arc<dyn Env> {
+        &self.env
+    }
+
     pub fn crash(&self) -> &Crash {
         &self.crash
     }
@@ -215,7 +220,7 @@ impl Db {
         let synced_file = files.open(&dir.join("synced"), OpenMode::Write);
         let synced_file = synced_file.map_err(io)?;
         let (synced, found) = (
-            read_bound(&*synced_file).map_err(io)?,
+            read_bound(synced_file.as_ref()).map_err(io)?,
             rocks.latest_sequence_number(),
         );
         if found < synced {

@@ -448,7 +448,7 @@ async fn mark_born(mut disks: Vec<Ready>, birth: bool) -> Result<Vec<Ready>, Ope
     let marked = spawn_blocking(move || {
         let unmarked = disks.iter_mut().filter(|disk| !disk.settled.identity.born);
         for Ready { settled, db } in unmarked {
-            match identity::mark_born(settled, db.crash()) {
+            match identity::mark_born(settled, db.env().as_ref(), db.crash()) {
                 Err(error) if birth => return Err(error),
                 Err(error) => tracing::warn!(%error, "a disk is not marked born"),
                 Ok(()) => {}

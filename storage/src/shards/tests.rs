@@ -38,7 +38,7 @@ impl Bench {
             .collect();
         let shared = DbShared::system();
         let open = |mut settled| -> Arc<dyn Disk> {
-            mark_born(&mut settled, &Crash::default()).unwrap();
+            mark_born(&mut settled, &SystemEnv, &Crash::default()).unwrap();
             let db = Db::create(&settled.dir.join("meta"), &shared).unwrap();
             Arc::new(LocalDisk::open(settled, db, reserve).unwrap())
         };

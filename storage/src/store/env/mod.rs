@@ -35,6 +35,9 @@ use crate::types::{Timestamp, WriteId};
 /// Work that may block.
 pub type Work = Box<dyn FnOnce() + Send>;
 
+/// Work that is waited for, so that it may borrow.
+pub type Job<'a> = Box<dyn FnOnce() + Send + 'a>;
+
 /// An environment: the machine, or a simulation of one.
 ///
 /// Callers rather use what derives from it, on `dyn Env` itself: `sleep`, `timeout`, `interval`,
@@ -73,7 +76,10 @@ pub trait Env: Send + Sync + 'static {
     /// Starts a thread, for work that blocks for as long as the process lives.
     fn start_thread(&self, name: &str, work: Work) -> io::Result<JoinHandle<()>>;
 
-    /// The file system.
+    /// Runs jobs side by side, and returns when all have ended. Panics if one has. Blocks.
+    fn run_jobs(&self, jobs: Vec<Job<'_>>);
+
+    /// Returns the file system.
     fn files(&self) -> &dyn Files;
 
     /// Returns a new id for a write, or for a request.

@@ -17,7 +17,7 @@ use rand::RngExt as _;
 use rustix::fs::{Advice, fadvise, statvfs};
 use tokio::runtime::Handle;
 
-use super::{Capacity, Env, File, FileId, Files, Instant, Names, OpenMode, Work};
+use super::{Capacity, Env, File, FileId, Files, Instant, Job, Names, OpenMode, Work};
 use crate::types::Timestamp;
 
 /// The machine's clocks, the thread's cryptographic generator, the runtime of the caller, and the
@@ -61,6 +61,14 @@ impl Env for SystemEnv {
 
     fn start_thread(&self, name: &str, work: Work) -> io::Result<JoinHandle<()>> {
         std::thread::Builder::new().name(name.into()).spawn(work)
+    }
+
+    fn run_jobs(&self, jobs: Vec<Job<'_>>) {
+        std::thread::scope(|scope| {
+            for job in jobs {
+                scope.spawn(job);
+            }
+        });
     }
 
     fn files(&self) -> &dyn Files {

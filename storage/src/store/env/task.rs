@@ -1,10 +1,9 @@
 //! What derives from an environment's clock, tasks and threads.
 
 use std::any::Any;
-use std::io;
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
-use std::sync::{Arc, mpsc};
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -13,7 +12,7 @@ use futures_util::future::BoxFuture;
 use pin_project_lite::pin_project;
 use tokio::sync::oneshot;
 
-use super::{Env, Instant};
+use super::{Env, Instant, Job};
 
 /// Stands for a time that is too far to compute.
 const FAR: Duration = Duration::from_secs(86_400 * 365 * 30);
@@ -142,28 +141,16 @@ impl dyn Env + '_ {
         Task(ended)
     }
 
-    /// Runs jobs side by side, each on a thread of its own, and returns their results in order.
+    /// Runs jobs side by side, and returns their results in order. Panics if one of them does.
     /// Blocks.
-    pub fn run_side_by_side<T, J>(
-        &self,
-        name: &str,
-        jobs: impl IntoIterator<Item = J>,
-    ) -> io::Result<Vec<T>>
-    where
-        T: Send + 'static,
-        J: FnOnce() -> T + Send + 'static,
-    {
-        let mut threads = Vec::new();
-        for job in jobs {
-            let (done, result) = mpsc::channel();
-            let work = Box::new(move || drop(done.send(job())));
-            threads.push((self.start_thread(name, work)?, result));
-        }
-        let joined = threads.into_iter().map(|(thread, result)| {
-            thread.join().unwrap_or_else(|panic| resume_unwind(panic));
-            result.recv().map_err(io::Error::other)
-        });
-        joined.collect()
+    pub fn run_side_by_side<T: Send, J: FnOnce() -> T + Send>(&self, jobs: Vec<J>) -> Vec<T> {
+        let mut results: Vec<Option<T>> = jobs.iter().map(|_| None).collect();
+        let places = jobs.into_iter().zip(&mut results);
+        let jobs =
+            places.map(|(job, result)| -> Job<'_> { Box::new(move || *result = Some(job())) });
+        self.run_jobs(jobs.collect());
+        let ended = |result: Option<T>| result.expect("a job that has ended has a result");
+        results.into_iter().map(ended).collect()
     }
 }
 
