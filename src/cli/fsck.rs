@@ -4,10 +4,12 @@
 //! or the metadata contradicts itself, or the command line is wrong; 3 it could not look.
 
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use clap::Args;
 use drystone_storage::fsck::check;
 use drystone_storage::fsck::report::{Counts, Damaged, ReplicaState, Report, State, Verdict};
+use drystone_store::env::SystemEnv;
 
 use super::say::say;
 use crate::cli::exit::{EXIT_USAGE, fail};
@@ -44,7 +46,7 @@ pub(super) fn run(arguments: Arguments) -> ExitCode {
     } else {
         NAMED_LEN_MAX
     };
-    let report = match check(&directories, limit) {
+    let report = match check(Arc::new(SystemEnv), &directories, limit) {
         Ok(report) => report,
         Err(error) => return fail(EXIT_NOT_CHECKED, &error),
     };

@@ -26,21 +26,19 @@ mod reread;
 pub use self::family::{Family, StateId, log_tag};
 pub use self::hindrance::Hindrance;
 pub use self::reread::ReadAt;
-use std::fs;
 use std::io;
-use std::os::unix::fs::FileExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Instant;
 
 use rocksdb::{
-    Cache, ColumnFamily, ColumnFamilyDescriptor, Env, FlushOptions, WriteBatch, WriteBufferManager,
+    Cache, ColumnFamily, ColumnFamilyDescriptor, FlushOptions, WriteBatch, WriteBufferManager,
 };
 use tokio::sync::{Notify, watch};
 
 use drystone_store::crash::{Crash, DiskPoint};
+use drystone_store::env::{Env, File, OpenMode};
 use drystone_store::error::Error;
 use drystone_store::measure::Histogram;
 
@@ -89,24 +87,33 @@ impl From<DbError> for io::Error {
 /// of disks.
 #[derive(Clone)]
 pub struct DbShared {
-    env: Env,
+    env: Arc<dyn Env>,
+    /// The threads that flush and compact.
+    rocks_env: rocksdb::Env,
     cache: Cache,
     write_buffers: WriteBufferManager,
     crash: Crash,
 }
 
 impl DbShared {
-    pub fn new() -> Result<DbShared, DbError> {
-        let mut env = Env::new().map_err(|e| DbError::Failed(e.into_string().into()))?;
+    pub fn new(env: Arc<dyn Env>) -> Result<DbShared, DbError> {
+        let rocks_env = rocksdb::Env::new();
+        let mut rocks_env = rocks_env.map_err(|e| DbError::Failed(e.into_string().into()))?;
         // Flushes go first; one compaction at a time leaves the cores to requests.
-        env.set_high_priority_background_threads(1);
-        env.set_background_threads(1);
+        rocks_env.set_high_priority_background_threads(1);
+        rocks_env.set_background_threads(1);
         Ok(DbShared {
             env,
+            rocks_env,
             cache: Cache::new_lru_cache(BLOCK_CACHE_BYTES),
             write_buffers: WriteBufferManager::new_write_buffer_manager(WRITE_BUFFERS_BYTES, false),
             crash: Crash::default(),
         })
+    }
+
+    /// The environment that these databases are used in.
+    pub fn env(&self) -> &Arc<dyn Env> {
+        &self.env
     }
 
     pub fn crash(&self) -> &Crash {
@@ -131,7 +138,8 @@ struct LogQueue {
 
 struct Core {
     rocks: rocksdb::DB,
-    synced_file: fs::File,
+    env: Arc<dyn Env>,
+    synced_file: Arc<dyn File>,
     queue: Mutex<LogQueue>,
     queued: Condvar,
     /// The log thread has emptied the queue.
@@ -165,23 +173,21 @@ impl Db {
     /// Makes the database of a new disk in `dir`, or finishes making it after a crash.
     pub fn create(dir: &Path, shared: &DbShared) -> Result<Arc<Db>, DbError> {
         let io = |e: io::Error| DbError::of_opening(&e);
-        fs::create_dir_all(dir).map_err(io)?;
+        let files = shared.env.files();
+        files.create_dir_all(dir).map_err(io)?;
         // Power goes before the bound is there: `open` refuses the database, and the disk's birth,
         // which is not committed yet, comes here again. RocksDB completes its own files.
         let path = dir.join("synced");
-        if !path.exists() {
-            fs::write(&path, encode_bound(0)).map_err(io)?;
-            fs::File::open(&path)
-                .and_then(|f| f.sync_all())
-                .map_err(io)?;
+        if !files.exists(&path) {
+            let file = files.open(&path, OpenMode::CreateEmpty).map_err(io)?;
+            file.write_all_at(&encode_bound(0), 0).map_err(io)?;
+            file.sync_all().map_err(io)?;
         }
         let db = Self::open_with(dir, shared, Purpose::Birth)?;
         // The folder's own name, too: another disk of this birth may be marked born before this
         // one.
         for folder in [Some(dir), dir.parent()].into_iter().flatten() {
-            fs::File::open(folder)
-                .and_then(|f| f.sync_all())
-                .map_err(io)?;
+            files.sync_dir(folder).map_err(io)?;
         }
         db.crash().pass_disk(DiskPoint::DatabaseCreated);
         Ok(db)
@@ -194,7 +200,7 @@ impl Db {
 
     fn open_with(dir: &Path, shared: &DbShared, purpose: Purpose) -> Result<Arc<Db>, DbError> {
         let io = |e: io::Error| DbError::of_opening(&e);
-        let mut options = options::of_database(&shared.env, &shared.write_buffers);
+        let mut options = options::of_database(&shared.rocks_env, &shared.write_buffers);
         options.create_if_missing(purpose == Purpose::Birth);
         options.create_missing_column_families(purpose == Purpose::Birth);
         // The default family always exists; without options of its own it would add a cache.
@@ -210,13 +216,11 @@ impl Db {
         let rocks = rocksdb::DB::open_cf_descriptors(&options, dir.join("rocksdb"), families)
             .map_err(DbError::of_rocks)?;
 
-        let synced_file = fs::File::options()
-            .read(true)
-            .write(true)
-            .open(dir.join("synced"))
-            .map_err(io)?;
+        let files = shared.env.files();
+        let synced_file = files.open(&dir.join("synced"), OpenMode::Write);
+        let synced_file = synced_file.map_err(io)?;
         let (synced, found) = (
-            read_bound(&synced_file).map_err(io)?,
+            read_bound(synced_file.as_ref()).map_err(io)?,
             rocks.latest_sequence_number(),
         );
         if found < synced {
@@ -225,6 +229,7 @@ impl Db {
 
         let core = Arc::new(Core {
             rocks,
+            env: shared.env.clone(),
             synced_file,
             queue: Mutex::default(),
             queued: Condvar::new(),
@@ -237,10 +242,9 @@ impl Db {
             #[cfg(test)]
             faults: testing::Faults::default(),
         });
-        let thread = std::thread::Builder::new().name("log".into()).spawn({
-            let core = core.clone();
-            move || core.serve_log_thread()
-        });
+        let for_thread = core.clone();
+        let work = Box::new(move || for_thread.serve_log_thread());
+        let thread = shared.env.start_thread("log", work);
         Ok(Arc::new(Db {
             core,
             log_thread: Mutex::new(Some(thread.map_err(io)?)),
@@ -250,6 +254,11 @@ impl Db {
     /// Returns the crash points of this database.
     pub fn crash(&self) -> &Crash {
         &self.core.crash
+    }
+
+    /// Returns the environment that this database is used in.
+    pub fn env(&self) -> &Arc<dyn Env> {
+        &self.core.env
     }
 
     /// Returns RocksDB itself, for reads and snapshots. Its errors must go to [`Db::failed`].
@@ -433,13 +442,13 @@ impl Core {
         let bound = self.rocks.latest_sequence_number();
         #[cfg(test)]
         self.faults.check().map_err(|e| self.fail(e))?;
-        let began = Instant::now();
+        let began = self.env.instant();
         // Not `WriteOptions::sync`: that would block unsynced writes until it is done.
         self.rocks
             .flush_wal(true)
             .map_err(|e| self.fail(e.into_string()))?;
         self.crash.pass_disk(DiskPoint::LogSynced);
-        self.syncs.add(began.elapsed());
+        self.syncs.add(self.env.elapsed(began));
         // Not synced itself: a power failure may leave an older bound, which promises less.
         let written = self.synced_file.write_all_at(&encode_bound(bound), 0);
         written.map_err(|e| self.fail(e.to_string()))
@@ -485,7 +494,7 @@ fn encode_bound(sequence: u64) -> [u8; 16] {
 
 /// Reads the bound's file. A bound that does not verify was written incompletely and promises
 /// nothing.
-fn read_bound(file: &fs::File) -> io::Result<u64> {
+fn read_bound(file: &dyn File) -> io::Result<u64> {
     let mut bytes = [0; 16];
     match file.read_exact_at(&mut bytes, 0) {
         Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => return Ok(0),

@@ -1,10 +1,12 @@
 //! Faults on request and evidence of syncs, for tests.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use rocksdb::statistics::Ticker;
 
-use super::Db;
+use super::{Db, DbShared};
+use drystone_store::env::SystemEnv;
 
 #[derive(Default)]
 pub(super) struct Faults(AtomicBool);
@@ -15,6 +17,13 @@ impl Faults {
             true => Err("injected fault".into()),
             false => Ok(()),
         }
+    }
+}
+
+impl DbShared {
+    /// For databases of this machine.
+    pub fn system() -> DbShared {
+        DbShared::new(Arc::new(SystemEnv)).expect("RocksDB makes an environment")
     }
 }
 

@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used)]
 
+use std::fs;
+
 use super::*;
 
 fn copy_dir(from: &Path, to: &Path) {
@@ -34,7 +36,7 @@ fn newest_wal(dir: &Path) -> std::path::PathBuf {
 #[tokio::test]
 async fn b_60_an_answer_follows_a_sync_of_the_wal() {
     let dir = tempfile::tempdir().unwrap();
-    let db = Db::create(dir.path(), &DbShared::new().unwrap()).unwrap();
+    let db = Db::create(dir.path(), &DbShared::system()).unwrap();
     let before = db.wal_syncs();
     let (tx, rx) = tokio::sync::oneshot::channel();
     let seen = db.clone();
@@ -52,7 +54,7 @@ async fn b_60_an_answer_follows_a_sync_of_the_wal() {
 #[tokio::test]
 async fn answers_come_in_order_and_share_syncs() {
     let dir = tempfile::tempdir().unwrap();
-    let db = Db::create(dir.path(), &DbShared::new().unwrap()).unwrap();
+    let db = Db::create(dir.path(), &DbShared::system()).unwrap();
     let order = Arc::new(Mutex::new(Vec::new()));
     let before = db.syncs().look().count();
     // Makes the log thread wait until all writes are queued, however fast syncs are.
@@ -77,7 +79,7 @@ async fn answers_come_in_order_and_share_syncs() {
 #[tokio::test]
 async fn what_was_answered_is_there_after_a_kill() {
     let dir = tempfile::tempdir().unwrap();
-    let shared = DbShared::new().unwrap();
+    let shared = DbShared::system();
     let db = Db::create(&dir.path().join("a"), &shared).unwrap();
     for n in 0..20u32 {
         db.synced(put(&db, &n.to_be_bytes(), b"v")).await.unwrap();
@@ -97,7 +99,7 @@ async fn what_was_answered_is_there_after_a_kill() {
 #[tokio::test]
 async fn b_67_a_wal_that_lost_synced_records_is_refused() {
     let dir = tempfile::tempdir().unwrap();
-    let shared = DbShared::new().unwrap();
+    let shared = DbShared::system();
     let db = Db::create(&dir.path().join("a"), &shared).unwrap();
     for n in 0..20u32 {
         db.synced(put(&db, &n.to_be_bytes(), &[7; 100]))
@@ -128,7 +130,7 @@ async fn b_67_a_wal_that_lost_synced_records_is_refused() {
 #[tokio::test]
 async fn a_torn_tail_that_was_not_synced_is_dropped() {
     let dir = tempfile::tempdir().unwrap();
-    let shared = DbShared::new().unwrap();
+    let shared = DbShared::system();
     let db = Db::create(&dir.path().join("a"), &shared).unwrap();
     db.synced(put(&db, b"synced", b"v")).await.unwrap();
     let mut batch = WriteBatch::default();
@@ -148,7 +150,7 @@ async fn a_torn_tail_that_was_not_synced_is_dropped() {
 #[tokio::test]
 async fn b_66_the_first_error_ends_all_writing() {
     let dir = tempfile::tempdir().unwrap();
-    let db = Db::create(dir.path(), &DbShared::new().unwrap()).unwrap();
+    let db = Db::create(dir.path(), &DbShared::system()).unwrap();
     let mut failure = db.failure();
     assert!(failure.borrow().is_none());
     db.break_disk();
@@ -164,7 +166,7 @@ async fn b_66_the_first_error_ends_all_writing() {
 #[tokio::test]
 async fn r_16_a_log_thread_that_panics_ends_the_use_of_its_database() {
     let dir = tempfile::tempdir().unwrap();
-    let db = Db::create(dir.path(), &DbShared::new().unwrap()).unwrap();
+    let db = Db::create(dir.path(), &DbShared::system()).unwrap();
     db.write_synced(put(&db, b"a", b"1"), |_| panic!("as a test"))
         .await;
     for _ in 0..2 {
@@ -178,7 +180,7 @@ async fn r_16_a_log_thread_that_panics_ends_the_use_of_its_database() {
 #[tokio::test]
 async fn closing_writes_what_waits() {
     let dir = tempfile::tempdir().unwrap();
-    let shared = DbShared::new().unwrap();
+    let shared = DbShared::system();
     let db = Db::create(dir.path(), &shared).unwrap();
     db.write_synced(put(&db, b"k", b"v"), |_| ()).await;
     db.close();
@@ -201,7 +203,7 @@ async fn closing_writes_what_waits() {
 async fn f_05_r_22_reading_again_finds_what_rotted_in_a_file() {
     for kind in ["sst", "blob"] {
         let dir = tempfile::tempdir().unwrap();
-        let db = Db::create(dir.path(), &DbShared::new().unwrap()).unwrap();
+        let db = Db::create(dir.path(), &DbShared::system()).unwrap();
         let value = vec![7; 3000];
         db.synced(|batch| {
             for n in 0..500u32 {

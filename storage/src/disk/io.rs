@@ -7,6 +7,8 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
+use drystone_store::env::Env;
+
 /// Threads of one disk: as many system calls are under way on it at once.
 const THREADS: usize = 8;
 /// Jobs of one disk that wait or run; past it callers wait for a place.
@@ -32,7 +34,7 @@ struct Queue {
 }
 
 impl Pool {
-    pub fn new() -> std::io::Result<Pool> {
+    pub fn new(env: &dyn Env) -> std::io::Result<Pool> {
         let shared = Arc::new(Shared::default());
         let pool = Pool {
             shared: shared.clone(),
@@ -40,9 +42,7 @@ impl Pool {
         };
         for _ in 0..THREADS {
             let shared = shared.clone();
-            std::thread::Builder::new()
-                .name("disk".into())
-                .spawn(move || shared.work())?;
+            env.start_thread("disk", Box::new(move || shared.work()))?;
         }
         Ok(pool)
     }
@@ -119,10 +119,11 @@ impl Shared {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+    use drystone_store::env::SystemEnv;
 
     #[tokio::test]
     async fn a_full_queue_holds_callers_back_and_a_panic_costs_one_job() {
-        let pool = Pool::new().unwrap();
+        let pool = Pool::new(&SystemEnv).unwrap();
         let gate = Arc::new(Mutex::new(()));
         let held = gate.lock().unwrap();
         let mut started = 0;

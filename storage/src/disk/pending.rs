@@ -4,7 +4,6 @@
 //! files may then be fewer than the metadata say, so that **stock** is to be taken of them
 //! (`workers::inventory`); that stands in the same database until it is done.
 
-use std::fs;
 use std::io;
 use std::path::Path;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -134,8 +133,8 @@ pub fn relist(dir: &Path, db: &Db, epoch: Epoch) -> io::Result<u64> {
     db.write_unsynced(owed)?;
     for first in 0..=u8::MAX {
         let mut batch = WriteBatch::default();
-        for file in fs::read_dir(shard_folder(dir, first))? {
-            let name = file?.file_name();
+        for name in db.env().files().list(&shard_folder(dir, first))? {
+            let name = name?;
             // What else may lie there is not the store's.
             if let Some(name) = name.to_str().and_then(parse_name) {
                 batch.put_cf(

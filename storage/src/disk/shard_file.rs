@@ -6,10 +6,8 @@
 //! place, is left over or damaged does not verify. Everything here blocks and runs on a disk's own
 //! threads.
 
-use std::fs::File;
-use std::io::{self, IoSlice, IoSliceMut, Write};
+use std::io::{self, IoSlice, IoSliceMut};
 use std::ops::Range;
-use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -19,6 +17,7 @@ use xxhash_rust::xxh3::{Xxh3, xxh3_64, xxh3_64_with_seed};
 use crate::disk::{
     BLOCK_SIZE_BYTES, Blocks, DiskError, ShardHeader, ShardName, ShardShape, block_span, blocks_of,
 };
+use drystone_store::env::{File, Files, OpenMode};
 use drystone_store::types::{BucketId, Epoch, WriteId};
 
 const MAGIC: [u8; 8] = *b"\x89shard\r\n";
@@ -91,8 +90,10 @@ pub fn file_name(name: &ShardName) -> String {
 
 /// A shard being written.
 pub struct Writer {
-    file: Arc<File>,
+    file: Arc<dyn File>,
     name: ShardName,
+    /// Where the file ends so far.
+    end: u64,
     /// Payload bytes so far.
     len: u64,
     /// Over the header and all blocks' checksums.
@@ -102,23 +103,24 @@ pub struct Writer {
 impl Writer {
     /// Makes the file. Power goes here: it is not there, or is, of any length; in both cases the
     /// list of unconfirmed shards has its name.
-    pub fn create(path: &Path, header: &ShardHeader) -> io::Result<Writer> {
-        let mut file = File::options().write(true).create_new(true).open(path)?;
+    pub fn create(files: &dyn Files, path: &Path, header: &ShardHeader) -> io::Result<Writer> {
+        let file = files.open(path, OpenMode::CreateNew)?;
         let bytes = encode_header(header);
-        file.write_all(&bytes)?;
+        file.write_all_at(&bytes, 0)?;
         let name = header.name;
         let mut whole = Xxh3::with_seed(seed(&name, WHOLE));
         whole.update(&bytes);
         Ok(Writer {
-            file: Arc::new(file),
+            file,
             name,
+            end: bytes.len() as u64,
             len: 0,
             whole,
         })
     }
 
     /// For a sync beside the writing.
-    pub fn file(&self) -> Arc<File> {
+    pub fn file(&self) -> Arc<dyn File> {
         Arc::clone(&self.file)
     }
 
@@ -141,7 +143,10 @@ impl Writer {
             .zip(&blocks)
             .flat_map(|(sum, block)| [IoSlice::new(sum), IoSlice::new(block)])
             .collect();
-        write_all_vectored(&self.file, &mut slices)
+        let bytes: usize = slices.iter().map(|slice| slice.len()).sum();
+        self.file.write_all_vectored_at(&mut slices, self.end)?;
+        self.end += bytes as u64;
+        Ok(())
     }
 
     /// Writes the footer and syncs the file; its folder is the caller's. Power goes before the
@@ -156,23 +161,10 @@ impl Writer {
         footer[24..32].copy_from_slice(&FOOTER_MAGIC);
         let own = xxh3_64(&footer[..32]);
         footer[32..].copy_from_slice(&own.to_le_bytes());
-        (&*self.file).write_all(&footer)?;
+        self.file.write_all_at(&footer, self.end)?;
         self.file.sync_data()?;
         Ok(checksum)
     }
-}
-
-fn write_all_vectored(mut file: &File, mut slices: &mut [IoSlice<'_>]) -> io::Result<()> {
-    IoSlice::advance_slices(&mut slices, 0);
-    while !slices.is_empty() {
-        match file.write_vectored(slices) {
-            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-            Ok(n) => IoSlice::advance_slices(&mut slices, n),
-            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-            Err(e) => return Err(e),
-        }
-    }
-    Ok(())
 }
 
 /// How long the file of a shard with this much payload is.
@@ -183,16 +175,21 @@ fn file_len(shard_len: u64) -> u64 {
 
 /// A shard opened for reading.
 pub struct Reader {
-    file: File,
+    file: Arc<dyn File>,
     name: ShardName,
     len: u64,
 }
 
 impl Reader {
     /// Opens the file and sees that it is the shard asked for and whole in length.
-    pub fn open(path: &Path, name: ShardName, shape: ShardShape) -> Result<Reader, DiskError> {
-        let file = File::open(path)?;
-        let (found, expected) = (file.metadata()?.len(), file_len(shape.len));
+    pub fn open(
+        files: &dyn Files,
+        path: &Path,
+        name: ShardName,
+        shape: ShardShape,
+    ) -> Result<Reader, DiskError> {
+        let file = files.open(path, OpenMode::Read)?;
+        let (found, expected) = (file.size()?, file_len(shape.len));
         if found != expected {
             return Err(DiskError::Corrupt(format!(
                 "{found} bytes long instead of {expected}"
@@ -252,11 +249,8 @@ impl Reader {
             .zip(payload.chunks_mut(BLOCK_LEN))
             .flat_map(|(sum, block)| [IoSliceMut::new(sum), IoSliceMut::new(block)])
             .collect();
-        read_exact_vectored(
-            &self.file,
-            &mut slices,
-            HEADER_LEN as u64 + blocks.start * frame,
-        )?;
+        let offset = HEADER_LEN as u64 + blocks.start * frame;
+        self.file.read_exact_vectored_at(&mut slices, offset)?;
 
         let verifies = |(position, (block, sum)): (u64, (&[u8], &[u8; CHECKSUM_LEN]))| {
             let seed = seed(&self.name, position);
@@ -270,30 +264,11 @@ impl Reader {
     }
 }
 
-fn read_exact_vectored(
-    file: &File,
-    mut slices: &mut [IoSliceMut<'_>],
-    mut offset: u64,
-) -> io::Result<()> {
-    IoSliceMut::advance_slices(&mut slices, 0);
-    while !slices.is_empty() {
-        match rustix::io::preadv(file, slices, offset) {
-            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
-            Ok(n) => {
-                offset += n as u64;
-                IoSliceMut::advance_slices(&mut slices, n);
-            }
-            Err(rustix::io::Errno::INTR) => {}
-            Err(e) => return Err(e.into()),
-        }
-    }
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+    use drystone_store::env::SystemEnv;
 
     const SIZE: u64 = 3 * BLOCK_LEN as u64 + 77;
 
@@ -330,7 +305,7 @@ mod tests {
     }
 
     fn write(path: &Path, name: ShardName) -> u64 {
-        let mut writer = Writer::create(path, &header(name)).unwrap();
+        let mut writer = Writer::create(&SystemEnv, path, &header(name)).unwrap();
         let payload = payload();
         let (first, second) = (2 * BLOCK_LEN, 3 * BLOCK_LEN);
         writer.append(&[payload.slice(..first)]).unwrap();
@@ -340,7 +315,7 @@ mod tests {
     }
 
     fn read(path: &Path, name: ShardName) -> Result<Option<Bytes>, DiskError> {
-        let reader = Reader::open(path, name, shape())?;
+        let reader = Reader::open(&SystemEnv, path, name, shape())?;
         let blocks = reader.read(0..4)?;
         Ok(blocks.span(&(0..SIZE)))
     }
@@ -352,7 +327,7 @@ mod tests {
         write(&path, name(1, 0));
         assert_eq!(std::fs::metadata(&path).unwrap().len(), file_len(SIZE));
         assert_eq!(read(&path, name(1, 0)).unwrap(), Some(payload()));
-        let reader = Reader::open(&path, name(1, 0), shape()).unwrap();
+        let reader = Reader::open(&SystemEnv, &path, name(1, 0), shape()).unwrap();
         let tail = reader.read(2..4).unwrap();
         let span = 2 * BLOCK_LEN as u64 + 5..SIZE - 1;
         let expected = payload().slice(span.start as usize..span.end as usize);
@@ -386,7 +361,7 @@ mod tests {
         let mut bytes = std::fs::read(&path).unwrap();
         bytes[HEADER_LEN + BLOCK_LEN + CHECKSUM_LEN + 100] ^= 1;
         std::fs::write(&path, bytes).unwrap();
-        let reader = Reader::open(&path, name(1, 0), shape()).unwrap();
+        let reader = Reader::open(&SystemEnv, &path, name(1, 0), shape()).unwrap();
         let blocks = reader.read(0..4).unwrap();
         assert!(!blocks.is_intact());
         let block = |n: u64| blocks.span(&block_span(n, SIZE)).is_some();
@@ -457,7 +432,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("shard");
         write(&path, name(1, 0));
-        assert!(Writer::create(&path, &header(name(1, 0))).is_err());
+        assert!(Writer::create(&SystemEnv, &path, &header(name(1, 0))).is_err());
         assert_eq!(read(&path, name(1, 0)).unwrap(), Some(payload()));
     }
 }

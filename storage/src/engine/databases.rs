@@ -6,20 +6,19 @@
 //! files ([`crate::disk::pending::relist`]). It is replaced only when the groups answer without it:
 //! at the start, or while the store is open (`renew`).
 
-use std::fs;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
 use futures_util::future::join_all;
-use tokio::task::spawn_blocking;
 
 use super::open_error::{Hindered, OpenError};
 use crate::db::{Db, DbError, DbShared, Hindrance};
-use crate::disk::identity::{Settled, sync_folder};
+use crate::disk::identity::Settled;
 use crate::disk::local::probe;
 use crate::disk::pending::relist;
 use drystone_store::crash::DiskPoint;
+use drystone_store::env::Files;
 use drystone_store::error::Error;
 use drystone_store::types::{DiskId, Epoch};
 
@@ -105,12 +104,13 @@ pub(super) async fn open_all(
     shared: &DbShared,
 ) -> Result<Databases, OpenError> {
     let opened = join_all(disks.into_iter().map(|settled| {
+        let env = shared.env();
         let shared = shared.clone();
-        spawn_blocking(move || {
+        env.spawn_blocking(move || {
             let dir = settled.dir.join(DATABASE);
             let db = match birth {
                 true => Db::create(&dir, &shared),
-                false => finish_replacing(&settled.dir)
+                false => finish_replacing(shared.env().files(), &settled.dir)
                     .map_err(|e| DbError::of_opening(&e))
                     .and_then(|()| Db::open(&dir, &shared)),
             };
@@ -149,24 +149,24 @@ pub(super) async fn open_all(
 }
 
 /// What a cut left of [`replace`]. A new database takes its name only once it is complete.
-fn finish_replacing(dir: &Path) -> io::Result<()> {
-    if let Err(error) = probe::clean(dir) {
+fn finish_replacing(files: &dyn Files, dir: &Path) -> io::Result<()> {
+    if let Err(error) = probe::clean(files, dir) {
         tracing::warn!(%error, dir = %dir.display(), "what a probe left stays");
     }
     let [database, new, old] = [DATABASE, NEW_DATABASE, OLD_DATABASE].map(|name| dir.join(name));
-    if !database.exists() && old.exists() && new.exists() {
-        fs::rename(&new, &database)?;
-        sync_folder(dir)?;
+    if !files.exists(&database) && files.exists(&old) && files.exists(&new) {
+        files.rename(&new, &database)?;
+        files.sync_dir(dir)?;
     }
-    if database.exists() {
-        remove(&new)?;
-        remove(&old)?;
+    if files.exists(&database) {
+        remove(files, &new)?;
+        remove(files, &old)?;
     }
     Ok(())
 }
 
-fn remove(dir: &Path) -> io::Result<()> {
-    match fs::remove_dir_all(dir) {
+fn remove(files: &dyn Files, dir: &Path) -> io::Result<()> {
+    match files.remove_dir_all(dir) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
         other => other,
     }
@@ -183,10 +183,11 @@ pub(super) async fn replace(
     epoch: Epoch,
 ) -> Result<Ready, (Settled, Error)> {
     let Broken { settled, why } = broken;
+    let env = shared.env();
     let shared = shared.clone();
     tracing::warn!(dir = %settled.dir.display(), why, "making a disk's database anew");
     let of = settled.clone();
-    let made = spawn_blocking(move || {
+    let made = env.spawn_blocking(move || {
         make(&of, &shared, epoch)?;
         put_in_place(&of, &shared)
     });
@@ -200,7 +201,7 @@ pub(super) async fn replace(
 pub(super) fn make(disk: &Settled, shared: &DbShared, epoch: Epoch) -> Result<(), Error> {
     let dir = &disk.dir;
     let new = dir.join(NEW_DATABASE);
-    remove(&new)?;
+    remove(shared.env().files(), &new)?;
     let db = Db::create(&new, shared)?;
     let shards = relist(dir, &db, epoch)?;
     db.close();
@@ -211,17 +212,17 @@ pub(super) fn make(disk: &Settled, shared: &DbShared, epoch: Epoch) -> Result<()
 
 /// The second half: it takes the old one's place, which must be closed. Blocks.
 pub(super) fn put_in_place(disk: &Settled, shared: &DbShared) -> Result<Arc<Db>, Error> {
-    let dir = &disk.dir;
+    let (dir, files) = (&disk.dir, shared.env().files());
     let [database, new, old] = [DATABASE, NEW_DATABASE, OLD_DATABASE].map(|name| dir.join(name));
-    remove(&old)?;
-    if database.exists() {
-        fs::rename(&database, &old)?;
+    remove(files, &old)?;
+    if files.exists(&database) {
+        files.rename(&database, &old)?;
     }
     shared.crash().pass_disk(DiskPoint::DatabaseAside);
-    fs::rename(&new, &database)?;
+    files.rename(&new, &database)?;
     shared.crash().pass_disk(DiskPoint::DatabaseRenamed);
-    sync_folder(dir)?;
-    remove(&old)?;
+    files.sync_dir(dir)?;
+    remove(files, &old)?;
     shared.crash().pass_disk(DiskPoint::DatabaseRemoved);
     Ok(Db::open(&database, shared)?)
 }
@@ -229,7 +230,8 @@ pub(super) fn put_in_place(disk: &Settled, shared: &DbShared) -> Result<Arc<Db>,
 /// Lists the shards of a disk whose database may lack some.
 pub(super) async fn list_again(disk: &Ready, epoch: Epoch) -> Result<(), Error> {
     let (dir, db) = (disk.settled.dir.clone(), disk.db.clone());
-    let listed = spawn_blocking(move || relist(&dir, &db, epoch));
+    let env = disk.db.env();
+    let listed = env.spawn_blocking(move || relist(&dir, &db, epoch));
     listed.await.map_err(|_| Error::Closing)??;
     Ok(())
 }

@@ -139,12 +139,12 @@ impl Engine {
     /// A disk that group 0 knows takes its part.
     pub(super) async fn join(&self, mut settled: Settled, db: Arc<Db>) -> Result<()> {
         let id = settled.identity.disk;
-        let crash = db.crash().clone();
+        let (env, crash) = (self.env.clone(), db.crash().clone());
         let born = spawn_blocking(move || {
             if settled.identity.born {
                 return settled;
             }
-            if let Err(error) = identity::mark_born(&mut settled, &crash) {
+            if let Err(error) = identity::mark_born(&mut settled, env.as_ref(), &crash) {
                 // The next start marks it.
                 tracing::warn!(%error, "a disk is not marked born");
             }

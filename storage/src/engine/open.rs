@@ -81,7 +81,7 @@ impl Engine {
     /// Returns once the store answers reads and writes.
     pub async fn open(options: Options) -> Result<Arc<Engine>, OpenError> {
         let classes = geometries(&options)?;
-        let shared = DbShared::new().map_err(Error::from)?;
+        let shared = DbShared::new(options.env.clone()).map_err(Error::from)?;
         let shared = shared.with_crash(options.crash.clone());
         let opened = open_metadata(&options, &shared, classes.losses()).await?;
         let Opened {
@@ -430,7 +430,7 @@ async fn mark_born(mut disks: Vec<Ready>, birth: bool) -> Result<Vec<Ready>, Ope
     let marked = spawn_blocking(move || {
         let unmarked = disks.iter_mut().filter(|disk| !disk.settled.identity.born);
         for Ready { settled, db } in unmarked {
-            match identity::mark_born(settled, db.crash()) {
+            match identity::mark_born(settled, db.env().as_ref(), db.crash()) {
                 Err(error) if birth => return Err(error),
                 Err(error) => tracing::warn!(%error, "a disk is not marked born"),
                 Ok(()) => {}

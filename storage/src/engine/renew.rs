@@ -237,8 +237,8 @@ impl Engine {
         // A disk that the store cannot do without for now is not touched.
         self.system.ready().await.map_err(not_yet)?;
         self.objects.ready().await.map_err(not_yet)?;
-        let probed = settled.clone();
-        let probed = spawn_blocking(move || probe(&probed, Reserve::default()));
+        let (probed, env) = (settled.clone(), self.env.clone());
+        let probed = spawn_blocking(move || probe(&probed, env.as_ref(), Reserve::default()));
         let probed = timeout(PROBE_MAX, probed).await;
         let probed = probed.map_err(|_| Unrenewed::Failed("it does not answer".into()))?;
         probed.map_err(|_| Error::Closing)??;

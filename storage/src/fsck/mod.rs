@@ -18,6 +18,7 @@ mod shard;
 
 use std::io;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use self::disk::Disk;
 use self::group::Group;
@@ -25,6 +26,7 @@ use self::report::{DiskReport, Report, Verdict};
 use self::rules::Problems;
 use crate::db::{DbError, DbShared};
 use crate::disk::identity::{self, IdentityError};
+use drystone_store::env::Env;
 use drystone_store::error;
 
 /// The groups by their numbers in FORMAT.md.
@@ -49,13 +51,13 @@ pub enum Error {
 }
 
 /// Checks the store on `directories`. Damaged keys and contradictions are named up to `limit`.
-pub fn check(directories: &[PathBuf], limit: usize) -> Result<Report, Error> {
-    let (settled, unusable) = identity::hold(directories)?;
+pub fn check(env: Arc<dyn Env>, directories: &[PathBuf], limit: usize) -> Result<Report, Error> {
+    let (settled, unusable) = identity::hold(directories, env.as_ref())?;
     let unusable: Vec<String> = unusable.iter().map(ToString::to_string).collect();
     if settled.is_empty() {
         return Err(Error::NoDisk(unusable.join("; ")));
     }
-    let shared = DbShared::new()?;
+    let shared = DbShared::new(env)?;
     let disks = settled
         .into_iter()
         .map(|settled| Disk::open(settled, &shared))

@@ -16,6 +16,7 @@ use crate::meta::record::{
     QueueProgress, Record, RemovedDisk, RemovedDisksRow, UsageRow, VersionRow,
 };
 use crate::raft::inspect::replicas;
+use drystone_store::env::SystemEnv;
 use drystone_store::store::ObjectStore as _;
 use drystone_store::types::Order;
 
@@ -55,7 +56,7 @@ impl Stopped {
     /// As soon as the last user of the disks has let go of them.
     async fn check(&self) -> Report {
         loop {
-            match check(&self.directories, 10) {
+            match check(Arc::new(SystemEnv), &self.directories, 10) {
                 Err(super::Error::Directories(crate::disk::identity::IdentityError::Locked {
                     ..
                 })) => tokio::time::sleep(Duration::from_millis(20)).await,
@@ -81,7 +82,7 @@ impl Stopped {
 
 /// As soon as the last user of the disk has let go of it.
 async fn database(directory: &Path) -> Arc<Db> {
-    let shared = DbShared::new().unwrap();
+    let shared = DbShared::system();
     loop {
         match Db::open(&directory.join("meta"), &shared) {
             Err(error) if error.to_string().contains("lock hold by") => {

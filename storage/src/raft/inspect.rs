@@ -215,7 +215,7 @@ mod tests {
     #[tokio::test]
     async fn f_23_a_state_that_is_ahead_of_its_log_counts_whole() {
         let dir = tempfile::tempdir().unwrap();
-        let db = Db::create(dir.path(), &DbShared::new().unwrap()).unwrap();
+        let db = Db::create(dir.path(), &DbShared::system()).unwrap();
         let row = ReplicaRow {
             group: OBJECT_GROUP,
             incarnation: 0,

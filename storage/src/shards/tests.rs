@@ -36,9 +36,9 @@ impl Bench {
         let dirs: Vec<PathBuf> = (0..disks)
             .map(|n| root.path().join(format!("d{n}")))
             .collect();
-        let shared = DbShared::new().unwrap();
+        let shared = DbShared::system();
         let open = |mut settled| -> Arc<dyn Disk> {
-            mark_born(&mut settled, &Crash::default()).unwrap();
+            mark_born(&mut settled, &SystemEnv, &Crash::default()).unwrap();
             let db = Db::create(&settled.dir.join("meta"), &shared).unwrap();
             Arc::new(LocalDisk::open(settled, db, reserve).unwrap())
         };

@@ -3,7 +3,7 @@
 //! The front end knows a store by this crate alone; the storage engine implements it. It holds the
 //! ground as well that both planes of the engine stand on: checksums, the environment, crash
 //! points, measures. `model` is the reference: a store in memory that shows what each call means.
-//! Nothing here does I/O on disks or knows HTTP.
+//! Nothing here knows HTTP, and but for `env`, which is the way to the machine, nothing does I/O.
 
 pub mod checksum;
 pub mod crash;

@@ -3,10 +3,12 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use drystone_storage::engine::{Engine, Options};
 use drystone_storage::fsck::report::{Report, Verdict};
+use drystone_store::env::SystemEnv;
 use drystone_store::error::Error;
 use drystone_store::operator::{DiskState, Operator as _, ReplaceError, Status, UpkeepChange};
 use drystone_store::store::ObjectStore as _;
@@ -61,7 +63,7 @@ pub fn healed(life: &Life) {
 pub fn census(directories: &[PathBuf]) -> Report {
     let mut found = None;
     until(|| {
-        match drystone_storage::fsck::check(directories, 20) {
+        match drystone_storage::fsck::check(Arc::new(SystemEnv), directories, 20) {
             Ok(report) => found = Some(report),
             Err(error) if error.to_string().contains("in use") => {}
             Err(error) => panic!("{error}"),

@@ -6,15 +6,12 @@
 //! next start makes disks of the directories that are still empty. Power goes between two marks:
 //! one born disk is enough to know that the birth was complete.
 
-use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::{
-    Identity, IdentityError, Look, SHARDS, at, file, lock, look, shard_folder, sync_folder,
-};
+use super::{Identity, IdentityError, Look, SHARDS, at, file, lock, look, shard_folder};
 use drystone_store::crash::{Crash, DiskPoint};
-use drystone_store::env::Env;
+use drystone_store::env::{Env, Files};
 use drystone_store::types::DiskId;
 
 /// Makes disks of the directories that are none yet. `begun`: one that an earlier start, cut
@@ -60,57 +57,62 @@ pub(super) fn give_birth(
                 disk: DiskId(env.random()),
                 ..template
             };
-            create_dir(dir)?;
-            let _lock = lock(dir)?;
+            let files = env.files();
+            create_dir(files, dir)?;
+            let _lock = lock(files, dir)?;
             // Another start may have made it a disk, and even used it, since the look above.
-            if !matches!(look(dir), Ok(Look::Empty)) {
+            if !matches!(look(files, dir), Ok(Look::Empty)) {
                 return Err(IdentityError::Locked { dir: dir.clone() });
             }
-            file::write(dir, &identity, crash)?;
+            file::write(files, dir, &identity, crash)?;
             *looked = Look::Disk(identity);
         }
     }
-    make_folders(dirs, crash)
+    make_folders(dirs, env, crash)
 }
 
 /// Makes the folders of shards, also those that a cut birth left out. They come after the
 /// identity, so that a cut leaves no folder that nobody owns.
-pub(super) fn make_folders(dirs: &[PathBuf], crash: &Crash) -> Result<(), IdentityError> {
+pub(super) fn make_folders(
+    dirs: &[PathBuf],
+    env: &dyn Env,
+    crash: &Crash,
+) -> Result<(), IdentityError> {
+    let files = env.files();
     let make = |dir: &PathBuf| -> io::Result<()> {
-        create_if_missing(&dir.join(SHARDS))?;
+        create_if_missing(files, &dir.join(SHARDS))?;
         for first in 0..=u8::MAX {
-            create_if_missing(&shard_folder(dir, first))?;
+            create_if_missing(files, &shard_folder(dir, first))?;
         }
-        sync_folder(&dir.join(SHARDS))?;
-        sync_folder(dir)?;
+        files.sync_dir(&dir.join(SHARDS))?;
+        files.sync_dir(dir)?;
         crash.pass_disk(DiskPoint::FoldersMade);
         Ok(())
     };
     // Side by side: each disk costs a few syncs, and a first start is waited for.
-    std::thread::scope(|scope| {
-        let made: Vec<_> = dirs
-            .iter()
-            .map(|dir| scope.spawn(move || make(dir).map_err(|source| at(dir, source))))
-            .collect();
-        made.into_iter()
-            .try_for_each(|thread| thread.join().expect("making folders does not panic"))
-    })
+    let jobs = dirs.iter().map(|dir| {
+        let make = &make;
+        move || make(dir).map_err(|source| at(dir, source))
+    });
+    env.run_side_by_side(jobs.collect()).into_iter().collect()
 }
 
-fn create_if_missing(folder: &Path) -> io::Result<()> {
-    match fs::create_dir(folder) {
+fn create_if_missing(files: &dyn Files, folder: &Path) -> io::Result<()> {
+    match files.create_dir(folder) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
         other => other,
     }
 }
 
 /// Power goes here: a folder without an identity, which counts as empty.
-fn create_dir(dir: &Path) -> Result<(), IdentityError> {
-    fs::create_dir_all(dir).map_err(|source| at(dir, source))?;
+fn create_dir(files: &dyn Files, dir: &Path) -> Result<(), IdentityError> {
+    files
+        .create_dir_all(dir)
+        .map_err(|source| at(dir, source))?;
     // The folders above may be new as well; each is durable once its parent is synced.
-    let absolute = fs::canonicalize(dir).map_err(|source| at(dir, source))?;
+    let absolute = files.canonicalize(dir).map_err(|source| at(dir, source))?;
     for parent in absolute.ancestors().skip(1) {
-        match File::open(parent).and_then(|folder| folder.sync_all()) {
+        match files.sync_dir(parent) {
             Ok(()) => {}
             // What we may not even open, we have not changed.
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied => break,

@@ -1,13 +1,13 @@
 //! The file `identity`, which makes a directory a disk, and its copy.
 
-use std::fs::{self, File};
-use std::io::{self, Write as _};
+use std::io;
 use std::path::Path;
 
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::{Identity, IdentityError, at};
 use drystone_store::crash::{Crash, DiskPoint};
+use drystone_store::env::{Files, OpenMode};
 use drystone_store::types::DiskId;
 
 pub(super) const FILE: &str = "identity";
@@ -22,25 +22,25 @@ const LEN: usize = 104;
 
 /// `None`: it is damaged, and its copy as well. The copy is of no use where the first is not even
 /// there: what was taken away is not to be found again in a corner.
-pub(super) fn read(dir: &Path) -> io::Result<Option<Identity>> {
-    match decode(&fs::read(dir.join(FILE))?) {
+pub(super) fn read(files: &dyn Files, dir: &Path) -> io::Result<Option<Identity>> {
+    match decode(&files.read(&dir.join(FILE))?) {
         Some(identity) => Ok(Some(identity)),
-        None => Ok(read_copy(dir)),
+        None => Ok(read_copy(files, dir)),
     }
 }
 
-fn read_copy(dir: &Path) -> Option<Identity> {
-    decode(&fs::read(dir.join(COPY_FILE)).ok()?)
+fn read_copy(files: &dyn Files, dir: &Path) -> Option<Identity> {
+    decode(&files.read(&dir.join(COPY_FILE)).ok()?)
 }
 
 /// Writes a disk's identity again if it or its copy is not as it was read.
-pub(super) fn mend(dir: &Path, identity: &Identity, crash: &Crash) {
-    let first = fs::read(dir.join(FILE)).ok();
+pub(super) fn mend(files: &dyn Files, dir: &Path, identity: &Identity, crash: &Crash) {
+    let first = files.read(&dir.join(FILE)).ok();
     let whole = first.and_then(|bytes| decode(&bytes)) == Some(*identity);
-    if whole && read_copy(dir) == Some(*identity) {
+    if whole && read_copy(files, dir) == Some(*identity) {
         return;
     }
-    match write(dir, identity, crash) {
+    match write(files, dir, identity, crash) {
         Ok(()) => tracing::warn!(dir = %dir.display(), "a disk's identity is written again"),
         Err(error) => tracing::warn!(%error, "a disk's identity stays damaged"),
     }
@@ -49,18 +49,23 @@ pub(super) fn mend(dir: &Path, identity: &Identity, crash: &Crash) {
 /// Power goes before the first rename: the old identity, or none, and `identity.new`, which the
 /// next writing replaces. After it: the new one, or the old one until the folder is synced; an
 /// older copy, which counts only where the first is damaged, is written again at the next start.
-pub(super) fn write(dir: &Path, identity: &Identity, crash: &Crash) -> Result<(), IdentityError> {
+pub(super) fn write(
+    files: &dyn Files,
+    dir: &Path,
+    identity: &Identity,
+    crash: &Crash,
+) -> Result<(), IdentityError> {
     let write = || -> io::Result<()> {
         let new = dir.join(NEW_FILE);
         for name in [FILE, COPY_FILE] {
-            let mut file = File::create(&new)?;
-            file.write_all(&encode(identity))?;
+            let file = files.open(&new, OpenMode::CreateEmpty)?;
+            file.write_all_at(&encode(identity), 0)?;
             file.sync_all()?;
             crash.pass_disk(DiskPoint::IdentityWritten);
-            fs::rename(&new, dir.join(name))?;
+            files.rename(&new, &dir.join(name))?;
             crash.pass_disk(DiskPoint::IdentityRenamed);
         }
-        File::open(dir)?.sync_all()?;
+        files.sync_dir(dir)?;
         crash.pass_disk(DiskPoint::IdentityDurable);
         Ok(())
     };

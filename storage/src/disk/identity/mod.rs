@@ -8,15 +8,13 @@ mod birth;
 mod file;
 
 use std::collections::HashSet;
-use std::fs::{self, File, TryLockError};
 use std::io;
-use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use self::birth::{give_birth, make_folders};
 use drystone_store::crash::Crash;
-use drystone_store::env::Env;
+use drystone_store::env::{Env, File, Files, OpenMode};
 use drystone_store::types::DiskId;
 
 const LOCK_FILE: &str = "lock";
@@ -123,7 +121,7 @@ impl IdentityError {
 pub struct Settled {
     pub dir: PathBuf,
     pub identity: Identity,
-    _lock: Arc<File>,
+    _lock: Arc<dyn File>,
 }
 
 /// What the given directories are.
@@ -139,7 +137,7 @@ pub struct Found {
 
 /// Reads the identities in `dirs`, makes the disks of a birth, and locks them all.
 pub fn settle(dirs: &[PathBuf], env: &dyn Env, crash: &Crash) -> Result<Found, IdentityError> {
-    let mut looks = look_at_all(dirs)?;
+    let mut looks = look_at_all(env.files(), dirs)?;
     let known: Vec<Identity> = looks.iter().filter_map(Look::identity).collect();
     let begun = |identity: &Identity| !identity.born && identity.birth_disks > 0;
     let birth = known.iter().all(begun);
@@ -153,7 +151,7 @@ pub fn settle(dirs: &[PathBuf], env: &dyn Env, crash: &Crash) -> Result<Found, I
     };
     for (dir, look) in dirs.iter().zip(looks) {
         match look {
-            Look::Disk(identity) => match claim(dir, identity, crash) {
+            Look::Disk(identity) => match claim(env.files(), dir, identity, crash) {
                 Ok(disk) => found.disks.push(disk),
                 // It can be read and not be written (F-09): the others go on without it. A birth
                 // takes all.
@@ -166,15 +164,20 @@ pub fn settle(dirs: &[PathBuf], env: &dyn Env, crash: &Crash) -> Result<Found, I
     Ok(found)
 }
 
-fn claim(dir: &Path, identity: Identity, crash: &Crash) -> Result<Settled, IdentityError> {
+fn claim(
+    files: &dyn Files,
+    dir: &Path,
+    identity: Identity,
+    crash: &Crash,
+) -> Result<Settled, IdentityError> {
     let dir = dir.to_owned();
-    let _lock = lock(&dir)?;
+    let _lock = lock(files, &dir)?;
     // Another start may have come in between the look and the lock.
-    let now = look(&dir).map_err(|source| at(&dir, source))?;
+    let now = look(files, &dir).map_err(|source| at(&dir, source))?;
     if now.identity() != Some(identity) {
         return Err(IdentityError::Locked { dir });
     }
-    file::mend(&dir, &identity, crash);
+    file::mend(files, &dir, &identity, crash);
     Ok(Settled {
         dir,
         identity,
@@ -184,12 +187,16 @@ fn claim(dir: &Path, identity: Identity, crash: &Crash) -> Result<Settled, Ident
 
 /// Reads the identities in `dirs` and locks the disks, without a change to anything: for a look at
 /// a store that is stopped. Directories that are no disk of it are given with the reason.
-pub fn hold(dirs: &[PathBuf]) -> Result<(Vec<Settled>, Vec<IdentityError>), IdentityError> {
+pub fn hold(
+    dirs: &[PathBuf],
+    env: &dyn Env,
+) -> Result<(Vec<Settled>, Vec<IdentityError>), IdentityError> {
+    let files = env.files();
     let (mut disks, mut lost) = (Vec::new(), Vec::new());
-    for (dir, look) in dirs.iter().zip(look_at_all(dirs)?) {
+    for (dir, look) in dirs.iter().zip(look_at_all(files, dirs)?) {
         match look {
             Look::Disk(identity) => {
-                let open = File::open(dir.join(LOCK_FILE));
+                let open = files.open(&dir.join(LOCK_FILE), OpenMode::Read);
                 let _lock = take(dir, open.map_err(|source| at(dir, source))?)?;
                 let dir = dir.clone();
                 disks.push(Settled {
@@ -215,7 +222,8 @@ pub fn adopt(
     env: &dyn Env,
     crash: &Crash,
 ) -> Result<Settled, IdentityError> {
-    let looked = look(dir).map_err(|source| at(dir, source))?;
+    let files = env.files();
+    let looked = look(files, dir).map_err(|source| at(dir, source))?;
     let (dir, begun) = (dir.to_owned(), looked.identity());
     let identity = match looked {
         Look::Empty => Identity {
@@ -232,14 +240,14 @@ pub fn adopt(
         Look::Damaged => return Err(IdentityError::Damaged { dir }),
         Look::Unreadable(source) => return Err(at(&dir, source)),
     };
-    let _lock = lock(&dir)?;
+    let _lock = lock(files, &dir)?;
     // Another process may have come in between the look and the lock.
-    let now = look(&dir).map_err(|source| at(&dir, source))?;
+    let now = look(files, &dir).map_err(|source| at(&dir, source))?;
     if now.identity() != begun {
         return Err(IdentityError::Locked { dir });
     }
-    file::write(&dir, &identity, crash)?;
-    make_folders(std::slice::from_ref(&dir), crash)?;
+    file::write(files, &dir, &identity, crash)?;
+    make_folders(std::slice::from_ref(&dir), env, crash)?;
     Ok(Settled {
         dir,
         identity,
@@ -248,20 +256,20 @@ pub fn adopt(
 }
 
 /// Marks a disk as born, once the metadata is committed.
-pub fn mark_born(disk: &mut Settled, crash: &Crash) -> Result<(), IdentityError> {
+pub fn mark_born(disk: &mut Settled, env: &dyn Env, crash: &Crash) -> Result<(), IdentityError> {
     let identity = Identity {
         born: true,
         ..disk.identity
     };
-    file::write(&disk.dir, &identity, crash)?;
+    file::write(env.files(), &disk.dir, &identity, crash)?;
     disk.identity = identity;
     Ok(())
 }
 
 /// Whether the directory still is the disk that it was. An error: it could not be asked.
-pub fn is_still(dir: &Path, disk: DiskId) -> io::Result<bool> {
+pub fn is_still(files: &dyn Files, dir: &Path, disk: DiskId) -> io::Result<bool> {
     use io::ErrorKind::{NotADirectory, NotFound};
-    match file::read(dir) {
+    match file::read(files, dir) {
         Ok(identity) => Ok(identity.is_some_and(|identity| identity.disk == disk)),
         Err(e) if matches!(e.kind(), NotADirectory | NotFound) => Ok(false),
         Err(e) => Err(e),
@@ -271,10 +279,6 @@ pub fn is_still(dir: &Path, disk: DiskId) -> io::Result<bool> {
 /// The folder of the shards whose write id begins with this byte.
 pub fn shard_folder(dir: &Path, first: u8) -> PathBuf {
     dir.join(SHARDS).join(format!("{first:02x}"))
-}
-
-pub fn sync_folder(folder: &Path) -> io::Result<()> {
-    File::open(folder)?.sync_all()
 }
 
 enum Look {
@@ -308,20 +312,20 @@ impl Look {
     }
 }
 
-fn look(dir: &Path) -> io::Result<Look> {
-    match file::read(dir) {
+fn look(files: &dyn Files, dir: &Path) -> io::Result<Look> {
+    match file::read(files, dir) {
         Ok(identity) => return Ok(identity.map_or(Look::Damaged, Look::Disk)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         // The path goes through a file, or the disk does not answer.
         Err(error) => return Err(error),
     }
-    let entries = match fs::read_dir(dir) {
-        Ok(entries) => entries,
+    let names = match files.list(dir) {
+        Ok(names) => names,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Look::Missing),
         Err(error) => return Err(error),
     };
-    for entry in entries {
-        let name = entry?.file_name();
+    for name in names {
+        let name = name?;
         if !IN_EMPTY.iter().any(|allowed| name == *allowed) {
             return Ok(Look::Foreign);
         }
@@ -330,26 +334,26 @@ fn look(dir: &Path) -> io::Result<Look> {
 }
 
 /// Looks at directories that can be those of one store.
-fn look_at_all(dirs: &[PathBuf]) -> Result<Vec<Look>, IdentityError> {
+fn look_at_all(files: &dyn Files, dirs: &[PathBuf]) -> Result<Vec<Look>, IdentityError> {
     if dirs.is_empty() {
         return Err(IdentityError::None);
     }
-    refuse_twice(dirs)?;
+    refuse_twice(files, dirs)?;
     let looks: Vec<Look> = dirs
         .iter()
-        .map(|dir| look(dir).unwrap_or_else(Look::Unreadable))
+        .map(|dir| look(files, dir).unwrap_or_else(Look::Unreadable))
         .collect();
     refuse_mixed(dirs, &looks)?;
     Ok(looks)
 }
 
-fn refuse_twice(dirs: &[PathBuf]) -> Result<(), IdentityError> {
+fn refuse_twice(files: &dyn Files, dirs: &[PathBuf]) -> Result<(), IdentityError> {
     let mut seen = HashSet::new();
     let mut paths = HashSet::new();
     for dir in dirs {
         // A directory that is not there yet can only be compared by its path.
-        let is_new = match fs::metadata(dir) {
-            Ok(meta) => seen.insert((meta.dev(), meta.ino())),
+        let is_new = match files.identify(dir) {
+            Ok(id) => seen.insert(id),
             Err(_) => paths.insert(dir),
         };
         if !is_new {
@@ -379,22 +383,18 @@ fn refuse_mixed(dirs: &[PathBuf], looks: &[Look]) -> Result<(), IdentityError> {
     Ok(())
 }
 
-fn lock(dir: &Path) -> Result<Arc<File>, IdentityError> {
-    let open = File::options()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .open(dir.join(LOCK_FILE));
+fn lock(files: &dyn Files, dir: &Path) -> Result<Arc<dyn File>, IdentityError> {
+    let open = files.open(&dir.join(LOCK_FILE), OpenMode::Create);
     take(dir, open.map_err(|source| at(dir, source))?)
 }
 
-fn take(dir: &Path, file: File) -> Result<Arc<File>, IdentityError> {
+fn take(dir: &Path, file: Arc<dyn File>) -> Result<Arc<dyn File>, IdentityError> {
     match file.try_lock() {
-        Ok(()) => Ok(Arc::new(file)),
-        Err(TryLockError::WouldBlock) => Err(IdentityError::Locked {
+        Ok(true) => Ok(file),
+        Ok(false) => Err(IdentityError::Locked {
             dir: dir.to_owned(),
         }),
-        Err(TryLockError::Error(source)) => Err(at(dir, source)),
+        Err(source) => Err(at(dir, source)),
     }
 }
 

@@ -1,5 +1,7 @@
 #![allow(clippy::unwrap_used)]
 
+use std::fs;
+
 use super::file::{COPY_FILE, FILE, NEW_FILE, decode};
 use super::*;
 use drystone_store::crash::Crash;
@@ -14,7 +16,7 @@ fn born(dirs: &[PathBuf]) {
     found
         .disks
         .iter_mut()
-        .for_each(|disk| mark_born(disk, &Crash::default()).unwrap());
+        .for_each(|disk| mark_born(disk, &SystemEnv, &Crash::default()).unwrap());
 }
 
 fn refused(dirs: &[PathBuf]) -> IdentityError {
@@ -179,7 +181,7 @@ fn f_05_every_flipped_bit_of_an_identity_is_seen() {
     born(&dirs);
     let bytes = fs::read(dirs[0].join(FILE)).unwrap();
     let identity = decode(&bytes).unwrap();
-    assert!(is_still(&dirs[0], identity.disk).unwrap());
+    assert!(is_still(&SystemEnv, &dirs[0], identity.disk).unwrap());
     for bit in 0..bytes.len() * 8 {
         let mut flipped = bytes.clone();
         flipped[bit / 8] ^= 1 << (bit % 8);
@@ -188,7 +190,7 @@ fn f_05_every_flipped_bit_of_an_identity_is_seen() {
     // One of the two is enough, and the other is made good.
     for name in [FILE, COPY_FILE] {
         fs::write(dirs[0].join(name), &bytes[..50]).unwrap();
-        assert!(is_still(&dirs[0], identity.disk).unwrap());
+        assert!(is_still(&SystemEnv, &dirs[0], identity.disk).unwrap());
         let found = settle(&dirs, &SystemEnv, &Crash::default()).unwrap();
         assert_eq!(found.disks[0].identity, identity);
         assert_eq!(fs::read(dirs[0].join(name)).unwrap(), bytes);
@@ -196,7 +198,7 @@ fn f_05_every_flipped_bit_of_an_identity_is_seen() {
     for name in [FILE, COPY_FILE] {
         fs::write(dirs[0].join(name), &bytes[..50]).unwrap();
     }
-    assert!(!is_still(&dirs[0], identity.disk).unwrap());
+    assert!(!is_still(&SystemEnv, &dirs[0], identity.disk).unwrap());
     assert!(matches!(
         settle(&dirs, &SystemEnv, &Crash::default()).unwrap_err(),
         IdentityError::Damaged { .. }

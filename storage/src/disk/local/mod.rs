@@ -11,11 +11,10 @@ mod read;
 mod reserve;
 mod walk;
 
-use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -26,7 +25,7 @@ use self::read::LocalReader;
 use self::reserve::Look;
 pub use self::reserve::Reserve;
 use crate::db::{Db, DbError};
-use crate::disk::identity::{Settled, is_still, shard_folder, sync_folder};
+use crate::disk::identity::{Settled, is_still, shard_folder};
 use crate::disk::io::Pool;
 use crate::disk::pending::Pending;
 use crate::disk::shard_file::{Reader, Writer, file_name};
@@ -35,6 +34,7 @@ use crate::disk::{
     Space, Unconfirmed,
 };
 use drystone_store::crash::{Crash, DiskPoint};
+use drystone_store::env::{Env, File, Interval};
 use drystone_store::measure::{Histogram, Measure};
 use drystone_store::types::{DiskId, Epoch};
 
@@ -53,6 +53,7 @@ pub struct LocalDisk {
 }
 
 struct Inner {
+    env: Arc<dyn Env>,
     id: DiskId,
     dir: PathBuf,
     /// Keeps the directory locked.
@@ -74,14 +75,16 @@ impl LocalDisk {
     /// Must be called within the async runtime: a task of the disk's own looks after it.
     pub fn open(settled: Settled, db: Arc<Db>, reserve: Reserve) -> io::Result<LocalDisk> {
         let (id, dir) = (settled.identity.disk, settled.dir.clone());
-        let failure = db.failure();
+        let (env, failure) = (db.env().clone(), db.failure());
         let (crash, log_syncs) = (db.crash().clone(), db.syncs().clone());
+        let ticks = env.interval(CHECK_EVERY);
         let inner = Arc::new(Inner {
+            env: env.clone(),
             id,
             dir,
             _settled: settled,
             reserve,
-            pool: Pool::new()?,
+            pool: Pool::new(env.as_ref())?,
             pending: Pending::new(db, id),
             crash,
             log_syncs,
@@ -90,19 +93,21 @@ impl LocalDisk {
             confirmed: Mutex::default(),
             syncs: Histogram::default(),
         });
-        tokio::spawn(look_after(Arc::downgrade(&inner), failure));
+        env.spawn(look_after(Arc::downgrade(&inner), failure, ticks));
         Ok(LocalDisk { inner })
     }
 }
 
 /// Checks a disk's directory and database until it is down or dropped.
-async fn look_after(disk: Weak<Inner>, mut failure: watch::Receiver<Option<DbError>>) {
-    let mut ticks = tokio::time::interval(CHECK_EVERY);
-    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+async fn look_after(
+    disk: Weak<Inner>,
+    mut failure: watch::Receiver<Option<DbError>>,
+    mut ticks: Interval,
+) {
     loop {
         tokio::select! {
             changed = failure.changed() => if changed.is_err() { return },
-            _ = ticks.tick() => {}
+            () = ticks.tick() => {}
         }
         let Some(disk) = disk.upgrade() else { return };
         let failed = failure.borrow().as_ref().map(DbError::to_string);
@@ -157,7 +162,7 @@ impl Inner {
     /// Sees whether the directory is still this disk; an error says that it could not be seen.
     /// Blocks.
     fn check(&self) -> io::Result<()> {
-        match is_still(&self.dir, self.id) {
+        match is_still(self.env.files(), &self.dir, self.id) {
             Ok(true) => {}
             Ok(false) => self.leave(DiskState::Lost("its identity is gone".into())),
             Err(e) if is_scarcity(&e) => {
@@ -212,7 +217,8 @@ impl Inner {
 
     /// Blocks.
     fn look_at_space(&self) -> io::Result<Space> {
-        let look = self.reserve.look(&rustix::fs::statvfs(&self.dir)?);
+        let capacity = self.env.files().capacity(&self.dir)?;
+        let look = self.reserve.look(&capacity, self.env.instant());
         *self.lock_space() = Some(look);
         Ok(look.space)
     }
@@ -224,8 +230,9 @@ impl Inner {
     /// Counts what a shard is about to take, and refuses what would go into the reserve: many
     /// writes may have been let in by one look, and a body need not say how long it is. Blocks.
     fn take_space(&self, bytes: u64, files: u64) -> Result<(), DiskError> {
+        let now = self.env.instant();
         let fits = |look: &mut Option<Look>| {
-            let look = look.as_mut().filter(|look| look.is_fresh())?;
+            let look = look.as_mut().filter(|look| look.is_fresh(now))?;
             look.bytes += bytes;
             let fits = look.bytes <= look.space.above_reserve && files <= look.files;
             look.files = look.files.saturating_sub(files);
@@ -244,17 +251,18 @@ impl Inner {
     /// Unlinks the files and syncs their folders. Blocks.
     fn unlink(&self, shards: &[ShardName]) -> io::Result<()> {
         self.crash.pass_disk(DiskPoint::ShardsLeaving);
+        let files = self.env.files();
         let mut folders = Vec::new();
         let mut absent = false;
         for shard in shards {
-            match fs::remove_file(self.path(shard)) {
+            match files.remove_file(&self.path(shard)) {
                 Err(e) if e.kind() == io::ErrorKind::NotFound => absent = true,
                 other => other?,
             }
             folders.push(shard.write_id.0[0]);
         }
         // Not there, or not this disk?
-        if absent && !is_still(&self.dir, self.id)? {
+        if absent && !is_still(files, &self.dir, self.id)? {
             return Err(io::ErrorKind::NotFound.into());
         }
         self.crash.pass_disk(DiskPoint::ShardsUnlinked);
@@ -262,7 +270,7 @@ impl Inner {
         folders.dedup();
         folders
             .into_iter()
-            .try_for_each(|folder| sync_folder(&shard_folder(&self.dir, folder)))?;
+            .try_for_each(|folder| files.sync_dir(&shard_folder(&self.dir, folder)))?;
         self.crash.pass_disk(DiskPoint::ShardsRemoved);
         Ok(())
     }
@@ -272,7 +280,7 @@ impl Inner {
         self.crash.pass_disk(DiskPoint::ShardWritten);
         let checksum = writer.seal(object_size)?;
         self.crash.pass_disk(DiskPoint::ShardSealed);
-        sync_folder(folder)?;
+        self.env.files().sync_dir(folder)?;
         self.crash.pass_disk(DiskPoint::ShardDurable);
         Ok(checksum)
     }
@@ -344,7 +352,8 @@ impl Disk for LocalDisk {
     async fn space(&self) -> Result<Space, DiskError> {
         self.inner.writable()?;
         let known = *self.inner.lock_space();
-        if let Some(look) = known.filter(Look::is_fresh) {
+        let now = self.inner.env.instant();
+        if let Some(look) = known.filter(|look| look.is_fresh(now)) {
             return Ok(look.space);
         }
         let inner = self.inner.clone();
@@ -359,7 +368,7 @@ impl Disk for LocalDisk {
         let inner = self.inner.clone();
         let made = self.inner.pool.run(move || {
             inner.take_space(0, 1)?;
-            let made = Writer::create(&inner.path(&header.name), &header);
+            let made = Writer::create(inner.env.files(), &inner.path(&header.name), &header);
             inner.crash.pass_disk(DiskPoint::ShardCreated);
             made.map_err(|e| inner.after_write(e))
         });
@@ -380,7 +389,8 @@ impl Disk for LocalDisk {
         self.inner.readable()?;
         let inner = self.inner.clone();
         let opened = self.inner.pool.run(move || {
-            Reader::open(&inner.path(&name), name, shape).map_err(|e| inner.after_read(e))
+            let opened = Reader::open(inner.env.files(), &inner.path(&name), name, shape);
+            opened.map_err(|e| inner.after_read(e))
         });
         Ok(Box::new(LocalReader {
             inner: self.inner.clone(),
@@ -456,7 +466,7 @@ impl LocalWriter {
     }
 
     /// Waits for the sync begun last and begins the next.
-    async fn sync_aside(&mut self, file: Arc<File>) -> Result<(), DiskError> {
+    async fn sync_aside(&mut self, file: Arc<dyn File>) -> Result<(), DiskError> {
         self.settle_sync().await?;
         let (done, answer) = oneshot::channel();
         let inner = self.inner.clone();
@@ -506,10 +516,10 @@ impl ShardWriter for LocalWriter {
         let writer = self.take()?;
         let (inner, folder) = (self.inner.clone(), std::mem::take(&mut self.folder));
         let sealed = self.inner.pool.run(move || {
-            let began = Instant::now();
+            let began = inner.env.instant();
             let sealed = inner.seal(writer, object_size, &folder);
             let sealed = sealed.map_err(|e| inner.after_write(e));
-            inner.syncs.add(began.elapsed());
+            inner.syncs.add(inner.env.elapsed(began));
             sealed
         });
         let checksum = sealed.await??;

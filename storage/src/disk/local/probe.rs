@@ -6,14 +6,12 @@
 //! disk is asked to do. Power goes here: `probe` is left in the directory, and a start that finds
 //! it removes it from the folders, too ([`clean`]).
 
-use std::fs::{self, File};
-use std::io::{self, Read as _, Seek as _, Write as _};
+use std::io;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{Advice, fadvise, statvfs};
-
 use super::{Reserve, is_full};
-use crate::disk::identity::{Settled, is_still, shard_folder, sync_folder};
+use crate::disk::identity::{Settled, is_still, shard_folder};
+use drystone_store::env::{Env, Files, OpenMode};
 
 const FILE: &str = "probe";
 const LEN: usize = 16 << 10;
@@ -30,23 +28,23 @@ pub enum Unwell {
 }
 
 /// Blocks, on a disk that hangs for ever.
-pub fn probe(disk: &Settled, reserve: Reserve) -> Result<(), Unwell> {
-    let dir = &disk.dir;
+pub fn probe(disk: &Settled, env: &dyn Env, reserve: Reserve) -> Result<(), Unwell> {
+    let (dir, files) = (&disk.dir, env.files());
     let failed = |folder: &Path, source| {
         let folder = folder.to_owned();
         Unwell::Failed { folder, source }
     };
-    match is_still(dir, disk.identity.disk) {
+    match is_still(files, dir, disk.identity.disk) {
         Ok(true) => {}
         Ok(false) => return Err(Unwell::Other),
         Err(source) => return Err(failed(dir, source)),
     }
-    let stat = statvfs(dir).map_err(|e| failed(dir, e.into()))?;
-    if reserve.look(&stat).space.for_metadata == 0 {
+    let capacity = files.capacity(dir).map_err(|e| failed(dir, e))?;
+    if reserve.look(&capacity, env.instant()).space.for_metadata == 0 {
         return Err(Unwell::Full);
     }
-    let tried = |folder: &Path, try_it: fn(&Path) -> io::Result<()>| {
-        try_it(folder).map_err(|source| match is_full(&source) {
+    let tried = |folder: &Path, try_it: fn(&dyn Env, &Path) -> io::Result<()>| {
+        try_it(env, folder).map_err(|source| match is_full(&source) {
             true => Unwell::Full,
             false => failed(folder, source),
         })
@@ -61,40 +59,35 @@ pub fn probe(disk: &Settled, reserve: Reserve) -> Result<(), Unwell> {
     tried(dir, remove)
 }
 
-fn write(folder: &Path) -> io::Result<()> {
-    let content: Vec<u8> = (0..LEN / 16)
-        .flat_map(|_| rand::random::<[u8; 16]>())
-        .collect();
-    let mut options = File::options();
-    let options = options.read(true).write(true).create(true).truncate(true);
-    let mut file = options.open(folder.join(FILE))?;
-    file.write_all(&content)?;
+fn write(env: &dyn Env, folder: &Path) -> io::Result<()> {
+    let content: Vec<u8> = (0..LEN / 16).flat_map(|_| env.random()).collect();
+    let files = env.files();
+    let file = files.open(&folder.join(FILE), OpenMode::CreateEmpty)?;
+    file.write_all_at(&content, 0)?;
     file.sync_all()?;
-    sync_folder(folder)?;
+    files.sync_dir(folder)?;
     // Else it would be read from memory.
-    fadvise(&file, 0, None, Advice::DontNeed)?;
-    let mut found = Vec::with_capacity(LEN);
-    file.rewind()?;
-    file.read_to_end(&mut found)?;
-    match found == content {
+    file.drop_cache()?;
+    match file.read_all()? == content {
         true => Ok(()),
         false => Err(io::Error::other("it gave back what was not written")),
     }
 }
 
-fn remove(folder: &Path) -> io::Result<()> {
-    fs::remove_file(folder.join(FILE))?;
-    sync_folder(folder)
+fn remove(env: &dyn Env, folder: &Path) -> io::Result<()> {
+    let files = env.files();
+    files.remove_file(&folder.join(FILE))?;
+    files.sync_dir(folder)
 }
 
 /// Removes what a probe that was cut has left.
-pub fn clean(dir: &Path) -> io::Result<()> {
-    if !dir.join(FILE).exists() {
+pub fn clean(files: &dyn Files, dir: &Path) -> io::Result<()> {
+    if !files.exists(&dir.join(FILE)) {
         return Ok(());
     }
     let folders = (0..=u8::MAX).map(|first| shard_folder(dir, first));
     for folder in folders.chain([dir.to_owned()]) {
-        match fs::remove_file(folder.join(FILE)) {
+        match files.remove_file(&folder.join(FILE)) {
             Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
             _ => {}
         }

@@ -1,10 +1,9 @@
 //! How much of a disk shards may take, and what is left for metadata.
 
-use std::time::{Duration, Instant};
-
-use rustix::fs::StatVfs;
+use std::time::Duration;
 
 use crate::disk::Space;
+use drystone_store::env::{Capacity, Instant};
 
 /// How long a look at the free space is good for.
 const SPACE_FRESH_FOR: Duration = Duration::from_secs(1);
@@ -45,22 +44,21 @@ impl Reserve {
     }
 
     /// How much of the disk is left for whom.
-    pub(super) fn look(self, stat: &StatVfs) -> Look {
-        let total = stat.f_blocks * stat.f_frsize;
-        let free = stat.f_bavail * stat.f_frsize;
+    pub(super) fn look(self, capacity: &Capacity, now: Instant) -> Look {
+        let (total, free) = (capacity.bytes, capacity.bytes_free);
         let reserve = self.of(total);
-        let inodes = (stat.f_files / Self::INODES_DIVISOR).min(Self::INODES_MAX);
+        let inodes = (capacity.inodes / Self::INODES_DIVISOR).min(Self::INODES_MAX);
         // Some file systems make inodes as they need them, and count none.
-        let files = |kept: u64| match stat.f_files {
+        let files = |kept: u64| match capacity.inodes {
             0 => u64::MAX,
-            _ => stat.f_favail.saturating_sub(kept),
+            _ => capacity.inodes_free.saturating_sub(kept),
         };
         let room = |reserve: u64, kept: u64| match files(kept) {
             0 => 0,
             _ => free.saturating_sub(reserve),
         };
         Look {
-            at: Instant::now(),
+            at: now,
             space: Space {
                 total,
                 free,
@@ -85,7 +83,7 @@ pub(super) struct Look {
 }
 
 impl Look {
-    pub(super) fn is_fresh(&self) -> bool {
-        self.at.elapsed() < SPACE_FRESH_FOR
+    pub(super) fn is_fresh(&self, now: Instant) -> bool {
+        now.saturating_duration_since(self.at) < SPACE_FRESH_FOR
     }
 }

@@ -1,10 +1,12 @@
 #![allow(clippy::unwrap_used)]
+use std::fs;
+
 use super::*;
 use crate::db::DbShared;
 use crate::disk::BLOCK_SIZE_BYTES;
 use crate::disk::identity::{mark_born, settle};
 use drystone_store::crash::Crash;
-use drystone_store::env::SystemEnv;
+use drystone_store::env::{Capacity, Instant, SystemEnv};
 use drystone_store::types::{BucketId, WriteId};
 
 fn open(dir: &Path) -> (LocalDisk, Arc<Db>) {
@@ -14,8 +16,8 @@ fn open(dir: &Path) -> (LocalDisk, Arc<Db>) {
 fn open_with(dir: &Path, reserve: Reserve) -> (LocalDisk, Arc<Db>) {
     let mut found = settle(&[dir.to_owned()], &SystemEnv, &Crash::default()).unwrap();
     let mut disk = found.disks.remove(0);
-    mark_born(&mut disk, &Crash::default()).unwrap();
-    let (path, shared) = (dir.join("meta"), DbShared::new().unwrap());
+    mark_born(&mut disk, &SystemEnv, &Crash::default()).unwrap();
+    let (path, shared) = (dir.join("meta"), DbShared::system());
     let db = match found.birth {
         true => Db::create(&path, &shared).unwrap(),
         false => Db::open(&path, &shared).unwrap(),
@@ -211,18 +213,19 @@ fn r_19_the_reserve_suits_the_disk() {
 
 #[test]
 fn f_09_the_last_inodes_are_kept_as_the_last_bytes_are() {
-    let dir = tempfile::tempdir().unwrap();
-    let mut stat = rustix::fs::statvfs(dir.path()).unwrap();
-    (stat.f_blocks, stat.f_bavail, stat.f_frsize) = (1 << 20, 1 << 19, 4096);
-    let space = |stat: &rustix::fs::StatVfs| Reserve::default().look(stat).space;
-    (stat.f_files, stat.f_favail) = (0, 0);
-    let counts_none = space(&stat);
+    let space = |inodes, inodes_free| {
+        let capacity = Capacity {
+            bytes: 4 << 30,
+            bytes_free: 2 << 30,
+            inodes,
+            inodes_free,
+        };
+        Reserve::default().look(&capacity, Instant::now()).space
+    };
+    let counts_none = space(0, 0);
     assert!(counts_none.above_reserve > 0);
-    (stat.f_files, stat.f_favail) = (1000, 51);
-    assert_eq!(space(&stat), counts_none);
-    stat.f_favail = 50;
-    assert_eq!(space(&stat).above_reserve, 0);
-    assert_eq!(space(&stat).for_metadata, counts_none.for_metadata);
-    stat.f_favail = 25;
-    assert_eq!(space(&stat).for_metadata, 0);
+    assert_eq!(space(1000, 51), counts_none);
+    assert_eq!(space(1000, 50).above_reserve, 0);
+    assert_eq!(space(1000, 50).for_metadata, counts_none.for_metadata);
+    assert_eq!(space(1000, 25).for_metadata, 0);
 }

@@ -3,8 +3,6 @@
 //! A file can come to that by what this store does not do itself: a file put back from elsewhere,
 //! a list that was damaged or is older than the files.
 
-use std::fs;
-
 use super::LocalDisk;
 use crate::disk::identity::shard_folder;
 use crate::disk::pending::parse_name;
@@ -17,8 +15,8 @@ impl LocalDisk {
         let inner = self.inner.clone();
         let found = self.inner.pool.run(move || {
             let folder = shard_folder(&inner.dir, folder);
-            let files = fs::read_dir(folder).and_then(|files| {
-                let names = files.map(|file| Ok(file?.file_name().to_str().and_then(parse_name)));
+            let files = inner.env.files().list(&folder).and_then(|files| {
+                let names = files.map(|file| Ok(file?.to_str().and_then(parse_name)));
                 names.filter_map(Result::transpose).collect()
             });
             // The files first: a shard is on the list before it has one.

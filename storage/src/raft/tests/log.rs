@@ -58,7 +58,7 @@ impl StoreBuilder<Types, RaftLog, Applier> for SuiteBuilder {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn r_04_openrafts_own_suite() {
     let dir = tempfile::tempdir().unwrap();
-    let db = Db::create(dir.path(), &DbShared::new().unwrap()).unwrap();
+    let db = Db::create(dir.path(), &DbShared::system()).unwrap();
     Suite::test_all(SuiteBuilder {
         db,
         replicas: AtomicU64::new(1),
@@ -70,7 +70,7 @@ async fn r_04_openrafts_own_suite() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn b_60_vote_and_append_are_synced_before_they_are_answered() {
     let dir = tempfile::tempdir().unwrap();
-    let db = Db::create(dir.path(), &DbShared::new().unwrap()).unwrap();
+    let db = Db::create(dir.path(), &DbShared::system()).unwrap();
     let mut log = open_log(&db);
 
     let before = db.wal_syncs();
@@ -105,7 +105,7 @@ async fn b_60_vote_and_append_are_synced_before_they_are_answered() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn appended_entries_are_readable_before_they_are_durable() {
     let dir = tempfile::tempdir().unwrap();
-    let db = Db::create(dir.path(), &DbShared::new().unwrap()).unwrap();
+    let db = Db::create(dir.path(), &DbShared::system()).unwrap();
     let mut log = open_log(&db);
     for n in 0..50 {
         log.append([entry(n, "x")], IOFlushed::noop())
@@ -119,7 +119,7 @@ async fn appended_entries_are_readable_before_they_are_durable() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_reopened_log_has_all_that_was_acknowledged() {
     let dir = tempfile::tempdir().unwrap();
-    let shared = DbShared::new().unwrap();
+    let shared = DbShared::system();
     let db = Db::create(dir.path(), &shared).unwrap();
     let mut log = open_log(&db);
     let vote = Vote {
@@ -169,7 +169,7 @@ async fn check(log: &mut RaftLog, vote: Vote) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn f_06_a_damaged_entry_ends_the_use_of_the_database() {
     let dir = tempfile::tempdir().unwrap();
-    let shared = DbShared::new().unwrap();
+    let shared = DbShared::system();
     let db = Db::create(dir.path(), &shared).unwrap();
     let mut log = open_log(&db);
     log.blocking_append((0..10).map(|n| entry(n, "x")))

@@ -48,7 +48,7 @@ pub async fn name(groups: &Groups, id: &str) -> Option<String> {
 }
 
 pub fn open_disks(dir: &Path, numbers: &[u8], create: bool) -> Vec<OpenDisk> {
-    let shared = DbShared::new().unwrap();
+    let shared = DbShared::system();
     let open = if create { Db::create } else { Db::open };
     std::thread::scope(|scope| {
         let opening: Vec<_> = numbers

@@ -111,7 +111,7 @@ async fn b_66_a_disk_with_a_new_database_gets_a_new_replica() {
     let (disks, groups) = newborn(dir.path(), 4).await;
     write(&groups, 0, 20).await;
     let before = replica_rows(&disks[1].db).unwrap();
-    let fresh = Db::create(&dir.path().join("fresh"), &DbShared::new().unwrap()).unwrap();
+    let fresh = Db::create(&dir.path().join("fresh"), &DbShared::system()).unwrap();
     for group in [&groups.objects, &groups.system] {
         group.add_disk(disks[1].id, fresh.clone());
     }
@@ -156,7 +156,7 @@ async fn f_14_a_disk_with_a_new_database_is_no_older_copy_to_one_that_was_offlin
     // The disk with the newest records of the others.
     disks[4].db.break_disk();
     groups.objects.replica_lost(disks[4].id);
-    let fresh = Db::create(&dir.path().join("fresh"), &DbShared::new().unwrap()).unwrap();
+    let fresh = Db::create(&dir.path().join("fresh"), &DbShared::system()).unwrap();
     let renewed = OpenDisk {
         id: disks[1].id,
         db: fresh,

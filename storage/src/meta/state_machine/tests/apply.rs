@@ -265,7 +265,7 @@ fn a_restart_finds_what_was_applied_and_goes_on() {
     let (index, serial) = (replica.index, replica.serial);
     replica.db.close();
     drop(replica);
-    let db = Db::open(dir.path(), &DbShared::new().unwrap()).unwrap();
+    let db = Db::open(dir.path(), &DbShared::system()).unwrap();
     let state = State::new(db.clone(), StateId(1));
     let keys = crate::meta::keys::Keys(StateId(1));
     let applied = state.view().raw(&keys.applied()).unwrap();

@@ -51,7 +51,7 @@ struct Replica {
 impl Replica {
     fn new() -> Replica {
         let dir = tempfile::tempdir().unwrap();
-        let db = Db::create(dir.path(), &DbShared::new().unwrap()).unwrap();
+        let db = Db::create(dir.path(), &DbShared::system()).unwrap();
         let mut replica = Replica::on(&db, StateId(1));
         replica.dir = Some(dir);
         replica

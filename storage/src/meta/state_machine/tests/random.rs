@@ -415,7 +415,7 @@ impl Model {
 #[test]
 fn random_commands_keep_every_invariant_and_agree_with_the_model() {
     let dir = tempfile::tempdir().unwrap();
-    let db = Db::create(dir.path(), &DbShared::new().unwrap()).unwrap();
+    let db = Db::create(dir.path(), &DbShared::system()).unwrap();
     let states = std::cell::Cell::new(0);
     let listing = || {
         let delimiter = prop_oneof![Just(""), Just("/"), Just("é"), Just("a/")];
