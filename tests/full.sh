@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # What does not fit into CI: a hundred rounds of each race, twenty kills in the midst of uploads, a
 # disk replaced under ten thousand objects, crash points on each disk in turn, two hundred power
-# cuts, a minute for each fuzz target, and the benchmarks. The last result stands in tests/FULL.md.
+# cuts, a minute for each fuzz target, ceph/s3-tests where DRYSTONE_S3TESTS names a checkout, and the
+# benchmarks. The last result stands in tests/FULL.md.
 set -euo pipefail
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -31,5 +32,11 @@ for nemesis in kill point gone rot swap full clock; do
 done
 say "== fuzzing, a minute for each target"
 tests/fuzz.sh
+if [ -n "${DRYSTONE_S3TESTS:-}" ]; then
+  say "== ceph/s3-tests"
+  tests/conformance/run.sh "$DRYSTONE_S3TESTS"
+else
+  say "== ceph/s3-tests: skipped, as DRYSTONE_S3TESTS names no checkout"
+fi
 say "== benchmarks"
 cargo test --locked --workspace --test it -- --ignored --nocapture --test-threads 1 bench_
