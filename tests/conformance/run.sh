@@ -78,7 +78,8 @@ section() {
 {
   printf '[DEFAULT]\nhost = 127.0.0.1\nport = %s\nis_secure = False\n' "$port"
   section "s3 main"
-  printf 'api_name = %s\n' "$AWS_DEFAULT_REGION"
+  # Any region but the one that GetBucketLocation answers with nothing.
+  printf 'api_name = eu-west-1\n'
   section "s3 alt" alt
   section "s3 tenant" tenant
   printf 'tenant =\n'
@@ -107,8 +108,10 @@ outcome 'PASSED|FAILED|ERROR|SKIPPED|XFAIL|XPASS' >"$work/ran"
 lost=$(comm -23 "$work/expected" "$work/passed")
 won=$(comm -12 "$work/unsupported" "$work/passed")
 unseen=$(sort "$work/expected" "$work/unsupported" | comm -23 - "$work/ran")
-[ -z "$lost" ] || say "no longer passing:" "$lost"
-[ -z "$won" ] || say "passing, and listed as unsupported:" "$won"
-[ -z "$unseen" ] || say "not run:" "$unseen"
+# report WHAT TESTS: nothing, where there are none.
+report() { [ -z "$2" ] || printf '%s:\n%s\n' "$1" "$2"; }
+report "no longer passing" "$lost"
+report "passing, and listed as unsupported" "$won"
+report "not run" "$unseen"
 say "$(wc -l <"$work/passed") of ${#tests[@]} passed"
 [ -z "$lost$won$unseen" ]
