@@ -98,10 +98,10 @@ fn show(report: &Report) {
         files.unknown
     );
     say!("to be healed: {}", report.heal_queue);
-    if report.narrow > 0 {
+    if report.undersized > 0 {
         say!(
             "with fewer shards than their class: {} runs of bytes",
-            report.narrow
+            report.undersized
         );
     }
     report.damaged.iter().for_each(show_damaged);

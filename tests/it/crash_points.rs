@@ -175,14 +175,14 @@ impl Lane {
         }
         let recodes = matches!(at.point, Point::Command(CommandKind::RecodeData, _));
         if recodes {
-            self.write_narrow();
+            self.write_undersized();
         }
         if !self.start(Some(at)) {
             return;
         }
         let lived = self.audit().and_then(|()| self.tour());
         if lived.is_ok() {
-            // What is narrow would not bear it.
+            // What is undersized would not bear it.
             if !recodes {
                 self.damage();
             }
@@ -212,7 +212,7 @@ impl Lane {
 
     /// What is written without a disk is coded again as soon as the disk is back. The others must
     /// have all their shards meanwhile, which earlier points may have taken.
-    fn write_narrow(&mut self) {
+    fn write_undersized(&mut self) {
         (self.disks, self.told) = (Disks::fresh(4), Told::default());
         let (here, away) = (self.disks.path(4), self.disks.folder().join("away"));
         assert!(self.start(None), "{}", self.log());

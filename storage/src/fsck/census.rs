@@ -232,8 +232,8 @@ impl Census<'_> {
         files: &mut [Option<HashSet<ShardName>>],
         tasks: &mut [Vec<Task>],
     ) -> Result<Set> {
-        if set.shards.narrow {
-            self.narrow(set.write_id)?;
+        if set.shards.undersized {
+            self.check_undersized(set.write_id)?;
         }
         let mut used = HashSet::new();
         let names: Vec<_> = names(set.write_id, &set.shards).collect();
@@ -273,12 +273,12 @@ impl Census<'_> {
         Ok(set)
     }
 
-    /// A write that is narrower than its class is to be coded again.
-    fn narrow(&mut self, write_id: WriteId) -> Result<()> {
-        let row = key(self.replica.state(), table::NARROW, &write_id.0);
+    /// Checks that an undersized write is queued for re-encoding.
+    fn check_undersized(&mut self, write_id: WriteId) -> Result<()> {
+        let row = key(self.replica.state(), table::UNDERSIZED, &write_id.0);
         if get::<UndersizedRow>(self.replica.db(), &row)?.is_none() {
             self.problems
-                .add(|| format!("{write_id}: is narrow and not queued"));
+                .add(|| format!("{write_id}: is undersized and not queued"));
         }
         Ok(())
     }

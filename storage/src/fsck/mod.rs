@@ -117,7 +117,7 @@ fn check_store(
         shards: Default::default(),
         files: Default::default(),
         heal_queue: rules::check_heals(replica, &mut problems)?,
-        narrow: rules::check_narrow(replica, &mut problems)?,
+        undersized: rules::check_undersized(replica, &mut problems)?,
         damaged: Vec::new(),
         damaged_count: 0,
         problems: Vec::new(),

@@ -41,7 +41,7 @@ pub struct Report {
     /// Rows that ask for a shard to be made anew.
     pub heal_queue: u64,
     /// Runs of bytes with fewer shards than their class, for want of disks when they were written.
-    pub narrow: u64,
+    pub undersized: u64,
     /// Up to the limit, as `problems`; the counts are of all.
     pub damaged: Vec<Damaged>,
     pub damaged_count: u64,
@@ -56,7 +56,7 @@ impl Report {
         let disks = self.disks.iter().any(|disk| disk.problem.is_some());
         let replicas = self.groups.iter().any(GroupReport::is_short);
         let degraded =
-            self.writes.degraded + self.narrow + self.files.unknown + self.shards.not_whole();
+            self.writes.degraded + self.undersized + self.files.unknown + self.shards.not_whole();
         if lost > 0 {
             Verdict::Lost
         } else if self.problem_count > 0 {

@@ -477,7 +477,7 @@ impl Shards {
         let disks = order.into_iter().filter_map(|id| Some(disk(id)?.0.clone()));
         Ok(write::Plan {
             geometry,
-            narrow: geometry.total() < wanted.total(),
+            undersized: geometry.total() < wanted.total(),
             disks: disks.collect(),
             size_hint: hint,
         })

@@ -146,7 +146,7 @@ impl Shards {
         };
         let plan = Plan {
             geometry,
-            narrow: false,
+            undersized: false,
             disks,
             size_hint: Some(size),
         };

@@ -384,7 +384,7 @@ async fn a_write_that_could_not_lose_one_more_disk_fails() {
     });
     let failed = bench.write_body(&mut body).await;
     assert!(matches!(failed, Err(Error::Unavailable(_))), "{failed:?}");
-    // Half of the disks are left, and the next write is narrower.
+    // Half of the disks are left, and the next write is undersized.
     let written = bench.write(&object).await;
     assert_eq!((written.1.data_shards, written.1.parity_shards), (1, 1));
 }

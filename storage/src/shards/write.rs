@@ -46,7 +46,7 @@ pub(super) struct Target {
 pub(super) struct Plan {
     pub geometry: Geometry,
     /// The class's is a wider one.
-    pub narrow: bool,
+    pub undersized: bool,
     /// As many as shards by rank, then those that can stand in.
     pub disks: Vec<Arc<dyn Disk>>,
     pub size_hint: Option<u64>,
@@ -89,7 +89,7 @@ impl Stripe {
 pub(super) struct Write {
     target: Target,
     geometry: Geometry,
-    narrow: bool,
+    undersized: bool,
     codec: Arc<Codec>,
     slots: Vec<Slot>,
     spares: VecDeque<Arc<dyn Disk>>,
@@ -156,7 +156,7 @@ impl Write {
         let mut write = Write {
             target,
             geometry,
-            narrow: plan.narrow,
+            undersized: plan.undersized,
             codec,
             slots: Vec::with_capacity(geometry.total()),
             spares: VecDeque::new(),
@@ -374,7 +374,7 @@ impl Write {
             parity_shards: self.geometry.parity() as u8,
             chunk_size: CHUNK_SIZE_BYTES,
             class: class.to_owned(),
-            narrow: self.narrow,
+            undersized: self.undersized,
             shards: self.slots.iter().map(place).collect(),
         })
     }
