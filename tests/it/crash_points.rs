@@ -173,8 +173,8 @@ impl Lane {
             // Only a store's birth does it.
             (self.disks, self.told) = (Disks::fresh(4), Told::default());
         }
-        let recodes = matches!(at.point, Point::Command(CommandKind::RecodeData, _));
-        if recodes {
+        let reencodes = matches!(at.point, Point::Command(CommandKind::ReencodeData, _));
+        if reencodes {
             self.write_undersized();
         }
         if !self.start(Some(at)) {
@@ -183,7 +183,7 @@ impl Lane {
         let lived = self.audit().and_then(|()| self.tour());
         if lived.is_ok() {
             // What is undersized would not bear it.
-            if !recodes {
+            if !reencodes {
                 self.damage();
             }
             if !self.ends_by_itself(PATIENCE) {
@@ -210,8 +210,9 @@ impl Lane {
         }
     }
 
-    /// What is written without a disk is coded again as soon as the disk is back. The others must
-    /// have all their shards meanwhile, which earlier points may have taken.
+    /// Makes a store whose objects were written without one disk and that has the disk back: the
+    /// next start re-encodes them. The store is a fresh one, as all other shards must be there and
+    /// earlier points may have removed some.
     fn write_undersized(&mut self) {
         (self.disks, self.told) = (Disks::fresh(4), Told::default());
         let (here, away) = (self.disks.path(4), self.disks.folder().join("away"));

@@ -386,7 +386,7 @@ fn escaped(key: &str) -> Vec<u8> {
     bytes.chain([0, 0]).collect()
 }
 
-/// How many writes are to be coded again; each of them is there and says so itself.
+/// Counts the writes that are queued for re-encoding, and checks that each exists and is undersized.
 pub fn check_undersized(replica: &Replica, problems: &mut Problems) -> Result<u64> {
     let mut queue = 0;
     let mut rows = Scan::of_table(replica.db(), replica.state(), table::UNDERSIZED, &[]);

@@ -317,7 +317,7 @@ impl Change {
             Change::RemoveDisk { .. } => CommandKind::ExpelDisk,
             Change::QueueDisk { .. } => CommandKind::QueueDisk,
             Change::NoteScrub(_) => CommandKind::NoteScrub,
-            Change::ReencodeData(_) => CommandKind::RecodeData,
+            Change::ReencodeData(_) => CommandKind::ReencodeData,
         }
     }
 

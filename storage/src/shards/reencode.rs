@@ -1,11 +1,12 @@
-//! Coding a write again: its bytes as a whole new set of shards, in the geometry of its class.
+//! Re-encoding: writes the bytes of an undersized write again, as a whole new set of shards in the
+//! geometry of its class.
 //!
-//! What was written while disks were away or full has fewer shards than its class and bears fewer
-//! losses. Its bytes are read as for a client, every block verified, and written as a body is,
-//! under the same write id and a generation that none of its shards has had. Each new shard is
-//! synced and read back before the set is given; what it then means is the caller's to commit.
-//! Power goes in between: the new shards are in their disks' lists of unconfirmed ones, and gc asks
-//! the metadata whether they were named.
+//! A write that was made while disks were missing or full has fewer shards than its class and
+//! tolerates fewer failures. Its bytes are read as for a client, with every block verified, and
+//! written like a body, under the same write id and a generation that none of its shards has had.
+//! Each new shard is synced and read back before the set is returned; the caller commits it. If
+//! power fails before that commit, the new shards are in their disks' lists of unconfirmed shards,
+//! and gc asks the metadata whether a row names them.
 
 use std::sync::Arc;
 
@@ -39,17 +40,20 @@ pub struct Stored<'a> {
 }
 
 impl Shards {
-    /// Whether so many disks are up that a write of some class could be as wide as its class.
-    pub async fn can_write_wide(&self) -> bool {
+    /// Returns whether enough disks are up for a write of some class to have all its shards.
+    pub async fn can_reencode(&self) -> bool {
         let up = self.spaces().await.len();
         let named = self.classes.by_name.values();
         let mut all = named.chain([&self.classes.default]);
         all.any(|geometry| geometry.total() <= up)
     }
 
-    /// `None` where the set has as many shards as its class has now. The caller holds `epoch` since
-    /// before it knew of the set, and until it has named the new one.
-    pub async fn recode(
+    /// Writes the bytes of `write` again with all the shards of its class. Returns `None` if the set
+    /// has as many shards as its class has now.
+    ///
+    /// The caller must hold `epoch` from before it read the old set until the command that names
+    /// the new one is applied.
+    pub async fn reencode(
         &self,
         write: Stored<'_>,
         epoch: Epoch,
@@ -164,7 +168,7 @@ impl Shards {
         let new = written.finish(size, &set.class).await.map_err(unwritten)?;
         if new.shards.iter().any(|place| place.missing) {
             self.drop_unnamed(write_id, &new).await;
-            let what = "a disk failed while a write was coded again".to_owned();
+            let what = "a disk failed while a write was re-encoded".to_owned();
             return Err(Unhealed::Unavailable(what));
         }
         Ok(new)
@@ -250,7 +254,7 @@ impl Body for Source<'_> {
     }
 
     fn digest(&mut self) -> Digest {
-        unreachable!("bytes that are coded again keep the digest that they have")
+        unreachable!("re-encoded bytes keep their digest")
     }
 
     fn size_hint(&self) -> Option<u64> {

@@ -68,7 +68,7 @@ named! {
         ExpelDisk = "expel-disk",
         QueueDisk = "queue-disk",
         NoteScrub = "note-scrub",
-        RecodeData = "recode-data",
+        ReencodeData = "reencode-data",
     }
 }
 

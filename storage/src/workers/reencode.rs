@@ -144,7 +144,7 @@ impl Reencoder {
             if self.pace.is_paused() {
                 return Ok(summary);
             }
-            if !self.shards.can_write_wide().await {
+            if !self.shards.can_reencode().await {
                 summary.no_disk += page.len() as u64;
                 return Ok(summary);
             }
@@ -203,7 +203,7 @@ impl Reencoder {
             size: owed.size,
             set: &owed.set,
         };
-        let written = self.shards.recode(write, epoch.epoch(), &self.pace).await;
+        let written = self.shards.reencode(write, epoch.epoch(), &self.pace).await;
         let to = match written {
             Ok(to) => to,
             Err(Unhealed::Paused(paused)) => return Ok(Err(paused)),
