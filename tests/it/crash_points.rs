@@ -215,14 +215,14 @@ impl Lane {
     /// earlier points may have removed some.
     fn write_undersized(&mut self) {
         (self.disks, self.told) = (Disks::fresh(4), Told::default());
-        let (here, away) = (self.disks.path(4), self.disks.folder().join("away"));
+        let (here, aside) = (self.disks.path(4), self.disks.folder().join("aside"));
         assert!(self.start(None), "{}", self.log());
         self.kill();
-        std::fs::rename(&here, &away).unwrap();
+        std::fs::rename(&here, &aside).unwrap();
         assert!(self.start(None), "{}", self.log());
         self.audit().and_then(|()| self.tour()).unwrap();
         self.kill();
-        std::fs::rename(&away, &here).unwrap();
+        std::fs::rename(&aside, &here).unwrap();
     }
 
     /// What no request passes, upkeep does: this gives it work.

@@ -61,7 +61,7 @@ impl Engine {
             Some(new) if !is_one_place(new, own) => Some(self.adopt(new).await?),
             _ => None,
         };
-        self.shards.drop_disk(old);
+        self.shards.take_offline(old);
         // Among them may be the one whose last hold is waited for.
         drop(here);
         self.let_go(old).await?;
@@ -88,7 +88,7 @@ impl Engine {
         tracing::info!(%old, new = %disk, dir = %settled.dir.display(), "a disk is replaced");
         self.refused().remove(&directory_of(&settled));
         self.join(settled, db).await?;
-        self.shards.expel_disk(old);
+        self.shards.remove_disk(old);
         self.workers.disks.wake();
         Ok(disk)
     }

@@ -150,15 +150,15 @@ pub struct ShardCounts {
     /// Not on the disk where they should be.
     pub missing: u64,
     pub damaged: u64,
-    /// On a disk that was not given or can't be read.
-    pub away: u64,
-    /// Never written, as the row says: their disk failed on the way.
-    pub owed: u64,
+    /// On a disk that was not given, was removed, or cannot be read.
+    pub offline: u64,
+    /// Never written, as their disk failed during the write. The row says so.
+    pub unwritten: u64,
 }
 
 impl ShardCounts {
     fn not_whole(&self) -> u64 {
-        self.missing + self.damaged + self.away + self.owed
+        self.missing + self.damaged + self.offline + self.unwritten
     }
 }
 

@@ -71,10 +71,10 @@ pub struct DamageReport {
 /// What became of the shards of a write that were to be removed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Removed {
-    /// Each is surely gone.
+    /// No shard is left.
     All,
-    /// All but those on disks that are not here, or down.
-    ButAway,
+    /// Shards are left on disks that are offline or down.
+    ButOffline,
     /// A disk did not do it, and may the next time.
     Failed,
 }
@@ -96,8 +96,8 @@ pub struct Shards {
 #[derive(Clone, Default)]
 struct Roster {
     disks: Vec<Arc<dyn Disk>>,
-    /// Those that never come back: what was on them is missing, not away.
-    gone: HashSet<DiskId>,
+    /// Disks that never come back: their shards are missing, not offline.
+    removed: HashSet<DiskId>,
     changes: u64,
 }
 
@@ -108,19 +108,20 @@ impl Roster {
 
     fn holder(&self, id: DiskId) -> Holder {
         match self.disk(id) {
-            _ if self.gone.contains(&id) => Holder::Gone,
-            Some(disk) => Holder::Here(disk.clone()),
-            None => Holder::Away,
+            _ if self.removed.contains(&id) => Holder::Removed,
+            Some(disk) => Holder::Present(disk.clone()),
+            None => Holder::Offline,
         }
     }
 }
 
-/// Who has a shard.
+/// The disk that a row names for a shard.
 enum Holder {
-    Here(Arc<dyn Disk>),
+    Present(Arc<dyn Disk>),
     /// It may come back, with the shard.
-    Away,
-    Gone,
+    Offline,
+    /// It never comes back.
+    Removed,
 }
 
 impl Shards {
@@ -178,25 +179,26 @@ impl Shards {
         });
     }
 
-    /// The disk counts as away: nothing here holds it any more.
-    pub fn drop_disk(&self, id: DiskId) {
+    /// Drops the disk object: from now on the disk counts as offline.
+    pub fn take_offline(&self, id: DiskId) {
         self.change_roster(|roster| roster.disks.retain(|disk| disk.id() != id));
     }
 
-    /// From now on the disk is not asked for anything: it never comes back. Says whether it counted
-    /// as one that may.
-    pub fn expel_disk(&self, id: DiskId) -> bool {
-        if self.roster().gone.contains(&id) {
+    /// Removes the disk for good: nothing is read from it any more. Returns false if it was removed
+    /// before.
+    pub fn remove_disk(&self, id: DiskId) -> bool {
+        if self.roster().removed.contains(&id) {
             return false;
         }
         self.change_roster(|roster| {
             roster.disks.retain(|disk| disk.id() != id);
-            roster.gone.insert(id);
+            roster.removed.insert(id);
         });
         true
     }
 
-    /// How often a disk came, went or was expelled: what gc passed by on its account is due again.
+    /// The number of times that a disk was added, taken offline or removed. When it changes, gc tries
+    /// again what it left because a disk was offline.
     pub fn changes(&self) -> u64 {
         self.roster().changes
     }
@@ -284,7 +286,7 @@ impl Shards {
     fn source(&self, wanted: read::Wanted, set: &ShardSet, without: Option<u8>) -> read::Source {
         let roster = self.roster();
         let holder = |(place, rank): (&ShardPlace, u8)| match without == Some(rank) {
-            true => Holder::Gone,
+            true => Holder::Removed,
             false => roster.holder(place.disk),
         };
         let holders = set.shards.iter().zip(0..).map(holder);
@@ -308,14 +310,14 @@ impl Shards {
             let (holder, name) = (roster.holder(at.disk), shard_name(write_id, rank, at));
             async move {
                 match holder {
-                    Holder::Here(disk) if disk.state().borrow().is_up() => {
+                    Holder::Present(disk) if disk.state().borrow().is_up() => {
                         match within_deadline(disk.remove(vec![name])).await {
                             Ok(()) => Removed::All,
                             Err(_) => Removed::Failed,
                         }
                     }
-                    Holder::Here(_) | Holder::Away => Removed::ButAway,
-                    Holder::Gone => Removed::All,
+                    Holder::Present(_) | Holder::Offline => Removed::ButOffline,
+                    Holder::Removed => Removed::All,
                 }
             }
         });

@@ -83,10 +83,10 @@ impl Source {
         let ranks: Vec<Rank> = places
             .zip(0..)
             .map(|((place, holder), rank)| {
-                unanswered |= matches!(holder, Holder::Away);
+                unanswered |= matches!(holder, Holder::Offline);
                 let disk = match holder {
-                    Holder::Here(disk) if !place.missing => Some(disk),
-                    Holder::Here(_) | Holder::Away | Holder::Gone => None,
+                    Holder::Present(disk) if !place.missing => Some(disk),
+                    Holder::Present(_) | Holder::Offline | Holder::Removed => None,
                 };
                 Rank {
                     name: ShardName {

@@ -46,8 +46,8 @@ pub enum Examined {
     Whole,
     /// It surely is not there as it was written.
     Damaged(String),
-    /// Its disk is not here; with the disk it may come back.
-    Away,
+    /// Its disk is offline and may come back with it.
+    Offline,
     /// The disk is here and did not tell.
     Unknown(String),
 }
@@ -56,7 +56,7 @@ impl From<DiskError> for Examined {
     fn from(error: DiskError) -> Examined {
         match error {
             DiskError::Missing | DiskError::Corrupt(_) => Examined::Damaged(error.to_string()),
-            DiskError::Down(_) => Examined::Away,
+            DiskError::Down(_) => Examined::Offline,
             DiskError::Io(_) | DiskError::Full => Examined::Unknown(error.to_string()),
         }
     }
@@ -81,7 +81,7 @@ pub struct Rebuilt {
 pub enum Unhealed {
     #[error(transparent)]
     Paused(#[from] Pause),
-    /// Fewer good shards are left than it takes, and all that are not gone were asked.
+    /// Fewer good shards are left than data shards, and all disks that are not removed were asked.
     #[error("lost: {0}")]
     Lost(String),
     /// Too few disks answer now.
@@ -154,9 +154,9 @@ impl Shards {
             return Err(Examined::Damaged("it was never written".into()));
         }
         let disk = match self.roster().holder(place.disk) {
-            Holder::Here(disk) => disk,
-            Holder::Gone => return Err(Examined::Damaged("its disk is gone".into())),
-            Holder::Away => return Err(Examined::Away),
+            Holder::Present(disk) => disk,
+            Holder::Removed => return Err(Examined::Damaged("its disk was removed".into())),
+            Holder::Offline => return Err(Examined::Offline),
         };
         let wanted = shard.wanted();
         let wanted = wanted.map_err(|error| Examined::Unknown(error.to_string()))?;

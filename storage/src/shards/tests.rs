@@ -492,7 +492,7 @@ async fn what_a_failed_body_left_is_found_and_dropped_as_orphans() {
     assert_eq!(remove().await, Removed::All);
     assert_eq!(remove().await, Removed::All, "again");
     bench.shards.disks()[3].fail("as a test");
-    assert_eq!(remove().await, Removed::ButAway);
+    assert_eq!(remove().await, Removed::ButOffline);
 }
 
 #[tokio::test]

@@ -156,7 +156,7 @@ impl Inventory {
                 shards += 1;
                 match examined {
                     Examined::Whole => {}
-                    Examined::Away => {
+                    Examined::Offline => {
                         let what = format!("disk {disk} went offline");
                         return Err(Error::Unavailable(what));
                     }

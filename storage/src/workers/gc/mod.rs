@@ -143,7 +143,7 @@ impl Collector {
                 let garbage = row.shards.iter().map(|shard| (shard.rank, shard.at));
                 match shards.remove(row.write_id, garbage).await {
                     Removed::All => gone.push((row.epoch, row.write_id)),
-                    Removed::ButAway => {}
+                    Removed::ButOffline => {}
                     Removed::Failed => failed = true,
                 }
             }

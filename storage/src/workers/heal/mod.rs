@@ -199,7 +199,7 @@ impl Healer {
         let place = &owed.set.shards[usize::from(rank)];
         let why = match self.shards.examine(shard, &self.pace).await? {
             Examined::Whole => return Ok((Outcome::Whole(place.at()), None)),
-            Examined::Away => return Ok((Outcome::Waiting, None)),
+            Examined::Offline => return Ok((Outcome::Waiting, None)),
             Examined::Unknown(why) => {
                 tracing::info!(%write_id, rank, why, "a shard could not be examined");
                 return Ok((Outcome::Failed, None));

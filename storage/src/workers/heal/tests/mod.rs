@@ -387,7 +387,7 @@ async fn b_16_b_17_what_is_on_a_disk_that_is_away_waits_and_nothing_is_touched()
     assert_eq!(store.set(write_id).await.unwrap(), set);
     // Its end by another's word, and not before: now it is missing.
     let epoch = store.engine.epochs.begin();
-    store.engine.shards.expel_disk(disk);
+    store.engine.shards.remove_disk(disk);
     let command = store.engine.command(&epoch, Change::RemoveDisk { disk });
     store.engine.objects.propose(command).await.unwrap();
     drop(epoch);
