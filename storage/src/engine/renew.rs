@@ -282,7 +282,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::disk::pending::owes_stock;
+    use crate::disk::pending::needs_inventory;
     use crate::engine::Options;
     use crate::engine::testing::{Whole, create_bucket, put, rest};
     use crate::raft::group::Group;
@@ -409,7 +409,7 @@ mod tests {
                 .all(|(_, row)| row.availability == Availability::Up)
         );
         for held in engine.databases().iter() {
-            assert!(!owes_stock(held.db.as_ref().unwrap()).unwrap());
+            assert!(!needs_inventory(held.db.as_ref().unwrap()).unwrap());
         }
         engine.close().await;
         drop(engine);

@@ -20,7 +20,7 @@ use tokio::task::spawn_blocking;
 use super::heal::Healer;
 use super::items::Items;
 use crate::db::{Db, DbError};
-use crate::disk::pending::{owes_stock, stock_taken};
+use crate::disk::pending::{inventory_taken, needs_inventory};
 use crate::meta::command::{Change, HealEntry};
 use crate::meta::view::upkeep::ShardToHeal;
 use crate::raft::proposer::Proposer;
@@ -103,7 +103,7 @@ impl Inventory {
     /// Gives when the disk is to be tried again.
     async fn check(&self, listed: Arc<ListedDisk>) -> Option<Instant> {
         let (disk, db) = (listed.disk, &listed.db);
-        match ask(db, owes_stock).await {
+        match ask(db, needs_inventory).await {
             Ok(true) => {}
             Ok(false) => return None,
             Err(error) => {
@@ -124,7 +124,7 @@ impl Inventory {
                 return Some(clock::now() + RETRY_AFTER);
             }
         }
-        if let Err(error) = ask(db, stock_taken).await {
+        if let Err(error) = ask(db, inventory_taken).await {
             tracing::warn!(%error, %disk, "the inventory of a disk will be repeated");
         }
         None
