@@ -31,7 +31,7 @@ pub const REBUILDS_PER_DISK_MAX: usize = 2;
 
 /// A shard to be looked at or made anew.
 #[derive(Clone, Copy, Debug)]
-pub struct Owing<'a> {
+pub struct ShardRef<'a> {
     pub write_id: WriteId,
     pub bucket: BucketId,
     pub size: u64,
@@ -41,7 +41,7 @@ pub struct Owing<'a> {
 
 /// What was found of a shard.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Examined {
+pub enum ShardCondition {
     /// Every block, header and footer are what was written.
     Whole,
     /// It surely is not there as it was written.
@@ -52,12 +52,14 @@ pub enum Examined {
     Unknown(String),
 }
 
-impl From<DiskError> for Examined {
-    fn from(error: DiskError) -> Examined {
+impl From<DiskError> for ShardCondition {
+    fn from(error: DiskError) -> ShardCondition {
         match error {
-            DiskError::Missing | DiskError::Corrupt(_) => Examined::Damaged(error.to_string()),
-            DiskError::Down(_) => Examined::Offline,
-            DiskError::Io(_) | DiskError::Full => Examined::Unknown(error.to_string()),
+            DiskError::Missing | DiskError::Corrupt(_) => {
+                ShardCondition::Damaged(error.to_string())
+            }
+            DiskError::Down(_) => ShardCondition::Offline,
+            DiskError::Io(_) | DiskError::Full => ShardCondition::Unknown(error.to_string()),
         }
     }
 }
@@ -93,7 +95,7 @@ pub enum Unhealed {
     Disk { disk: DiskId, error: DiskError },
 }
 
-impl Owing<'_> {
+impl ShardRef<'_> {
     fn at(&self) -> ShardAt {
         self.set.shards[usize::from(self.rank)].at()
     }
@@ -109,7 +111,7 @@ impl Owing<'_> {
 
 impl Shards {
     /// Reads all of a shard where its row says it is.
-    pub async fn examine(&self, shard: Owing<'_>, pace: &Pace) -> Result<Examined, Pause> {
+    pub async fn examine(&self, shard: ShardRef<'_>, pace: &Pace) -> Result<ShardCondition, Pause> {
         let Placed {
             disk,
             name,
@@ -120,7 +122,7 @@ impl Shards {
             Err(found) => return Ok(found),
         };
         match verify(disk.as_ref(), name, shape, checksum, pace).await {
-            Ok(()) => Ok(Examined::Whole),
+            Ok(()) => Ok(ShardCondition::Whole),
             Err(Verify::Paused(paused)) => Err(paused),
             Err(Verify::Disk(error)) => Ok(error.into()),
         }
@@ -128,7 +130,7 @@ impl Shards {
 
     /// Sees that a shard has its file where its row says, as long as it was and with the header and
     /// footer that it was committed with. Whether its blocks are good, only a reader of them knows.
-    pub async fn find(&self, shard: Owing<'_>) -> Examined {
+    pub async fn find(&self, shard: ShardRef<'_>) -> ShardCondition {
         let Placed {
             disk,
             name,
@@ -144,22 +146,22 @@ impl Shards {
         };
         found
             .await
-            .map_or_else(Examined::from, |()| Examined::Whole)
+            .map_or_else(ShardCondition::from, |()| ShardCondition::Whole)
     }
 
     /// Where a shard should be, or what is known of it without a look.
-    fn placed(&self, shard: Owing<'_>) -> Result<Placed, Examined> {
+    fn placed(&self, shard: ShardRef<'_>) -> Result<Placed, ShardCondition> {
         let place = &shard.set.shards[usize::from(shard.rank)];
         if place.missing {
-            return Err(Examined::Damaged("it was never written".into()));
+            return Err(ShardCondition::Damaged("it was never written".into()));
         }
         let disk = match self.roster().holder(place.disk) {
             Holder::Present(disk) => disk,
-            Holder::Removed => return Err(Examined::Damaged("its disk was removed".into())),
-            Holder::Offline => return Err(Examined::Offline),
+            Holder::Removed => return Err(ShardCondition::Damaged("its disk was removed".into())),
+            Holder::Offline => return Err(ShardCondition::Offline),
         };
         let wanted = shard.wanted();
-        let wanted = wanted.map_err(|error| Examined::Unknown(error.to_string()))?;
+        let wanted = wanted.map_err(|error| ShardCondition::Unknown(error.to_string()))?;
         Ok(Placed {
             disk,
             name: shard_name(shard.write_id, shard.rank, place.at()),
@@ -171,7 +173,7 @@ impl Shards {
     /// Makes a shard anew on another disk. The caller holds `epoch` until it has named it.
     pub async fn rebuild(
         &self,
-        shard: Owing<'_>,
+        shard: ShardRef<'_>,
         epoch: Epoch,
         pace: &Pace,
     ) -> Result<Rebuilt, Unhealed> {
@@ -220,7 +222,7 @@ impl Shards {
     /// The disk for a new shard, and one of its places for those.
     async fn target(
         &self,
-        shard: Owing<'_>,
+        shard: ShardRef<'_>,
         len: u64,
     ) -> Result<(Arc<dyn Disk>, OwnedSemaphorePermit), Unhealed> {
         let has_other = |disk: DiskId| {
@@ -253,7 +255,7 @@ impl Shards {
     /// Rebuilds the shard's blocks and writes them; gives its checksum.
     async fn fill(
         &self,
-        shard: Owing<'_>,
+        shard: ShardRef<'_>,
         wanted: Wanted,
         mut writer: Box<dyn ShardWriter>,
         disk: DiskId,

@@ -24,7 +24,7 @@ use crate::disk::pending::{inventory_taken, needs_inventory};
 use crate::meta::command::{Change, HealEntry};
 use crate::meta::view::upkeep::ShardToHeal;
 use crate::raft::proposer::Proposer;
-use crate::shards::{Examined, Owing, Shards};
+use crate::shards::{ShardCondition, ShardRef, Shards};
 use drystone_store::error::{Error, Result};
 use drystone_store::types::{DiskId, WriteId};
 use drystone_store::workers::clock::{self, Instant};
@@ -155,12 +155,12 @@ impl Inventory {
             while let Some((entry, examined)) = checks.next().await {
                 shards += 1;
                 match examined {
-                    Examined::Whole => {}
-                    Examined::Offline => {
+                    ShardCondition::Whole => {}
+                    ShardCondition::Offline => {
                         let what = format!("disk {disk} went offline");
                         return Err(Error::Unavailable(what));
                     }
-                    Examined::Damaged(_) | Examined::Unknown(_) => entries.push(entry),
+                    ShardCondition::Damaged(_) | ShardCondition::Unknown(_) => entries.push(entry),
                 }
             }
             drop(checks);
@@ -176,12 +176,12 @@ impl Inventory {
         }
     }
 
-    async fn check_shard(&self, row: ShardToHeal, rank: u8) -> (HealEntry, Examined) {
+    async fn check_shard(&self, row: ShardToHeal, rank: u8) -> (HealEntry, ShardCondition) {
         while self.pace.take(SHARD_BYTES).await.is_err() {
             self.pace.resumed().await;
         }
         let write_id = row.entry.write_id;
-        let shard = Owing {
+        let shard = ShardRef {
             write_id,
             bucket: row.bucket,
             size: row.size,

@@ -26,7 +26,7 @@ use crate::meta::command::{Change, HealEntry, ShardSwap};
 use crate::meta::view::upkeep::ShardToHeal;
 use crate::raft::epochs::EpochGuard;
 use crate::raft::proposer::Proposer;
-use crate::shards::{Examined, Owing, Shards, Unhealed};
+use crate::shards::{ShardCondition, ShardRef, Shards, Unhealed};
 use drystone_store::error::{Error, Refusal, Result};
 use drystone_store::shard_set::{ShardAt, ShardPlace};
 use drystone_store::types::WriteId;
@@ -189,7 +189,7 @@ impl Healer {
 
     async fn heal_shard(&self, owed: &ShardToHeal) -> Result<(Outcome, Option<ShardPlace>), Pause> {
         let HealEntry { write_id, rank } = owed.entry;
-        let shard = Owing {
+        let shard = ShardRef {
             write_id,
             bucket: owed.bucket,
             size: owed.size,
@@ -198,13 +198,13 @@ impl Healer {
         };
         let place = &owed.set.shards[usize::from(rank)];
         let why = match self.shards.examine(shard, &self.pace).await? {
-            Examined::Whole => return Ok((Outcome::Whole(place.at()), None)),
-            Examined::Offline => return Ok((Outcome::Waiting, None)),
-            Examined::Unknown(why) => {
+            ShardCondition::Whole => return Ok((Outcome::Whole(place.at()), None)),
+            ShardCondition::Offline => return Ok((Outcome::Waiting, None)),
+            ShardCondition::Unknown(why) => {
                 tracing::info!(%write_id, rank, why, "a shard could not be examined");
                 return Ok((Outcome::Failed, None));
             }
-            Examined::Damaged(why) => why,
+            ShardCondition::Damaged(why) => why,
         };
         let epoch = self.objects.epochs.begin();
         let rebuilt = match self.shards.rebuild(shard, epoch.epoch(), &self.pace).await {

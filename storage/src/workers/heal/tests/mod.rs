@@ -481,7 +481,7 @@ async fn f_24_heal_beside_overwrites_and_deletes_leaves_nothing_behind() {
 async fn b_19_a_try_after_one_that_failed_makes_its_shard_under_another_name() {
     let store = Store::new(4).await;
     let (write_id, set) = store.put("k", &bytes(100_000)).await;
-    let shard = Owing {
+    let shard = ShardRef {
         write_id,
         bucket: store.bucket,
         size: 100_000,
