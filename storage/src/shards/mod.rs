@@ -29,7 +29,7 @@ use drystone_store::shard_set::{ShardAt, ShardPlace, ShardSet};
 use drystone_store::store::{Body, BodyReader};
 use drystone_store::types::{BucketId, ByteRange, DiskId, Epoch, WriteId};
 
-pub use self::rebuild::{ShardCondition, ShardRef, Unhealed};
+pub use self::rebuild::{HealError, ShardCondition, ShardRef};
 pub use self::reencode::Stored;
 pub use crate::disk::{ShardName, Unconfirmed};
 

@@ -80,7 +80,7 @@ pub struct Rebuilt {
 
 /// Why a shard was not made anew. Nothing is left of the try.
 #[derive(Debug, thiserror::Error)]
-pub enum Unhealed {
+pub enum HealError {
     #[error(transparent)]
     Paused(#[from] Pause),
     /// Fewer good shards are left than data shards, and all disks that are not removed were asked.
@@ -176,8 +176,8 @@ impl Shards {
         shard: ShardRef<'_>,
         epoch: Epoch,
         pace: &Pace,
-    ) -> Result<Rebuilt, Unhealed> {
-        let wanted = shard.wanted().map_err(|e| Unhealed::Lost(e.to_string()))?;
+    ) -> Result<Rebuilt, HealError> {
+        let wanted = shard.wanted().map_err(|e| HealError::Lost(e.to_string()))?;
         let len = wanted.layout.shard_len();
         let (disk, _permit) = self.target(shard, len).await?;
         let header = ShardHeader {
@@ -188,7 +188,7 @@ impl Shards {
             parity_shards: shard.set.parity_shards,
             chunk_size: shard.set.chunk_size,
         };
-        let at_disk = |error| Unhealed::Disk {
+        let at_disk = |error| HealError::Disk {
             disk: disk.id(),
             error,
         };
@@ -224,7 +224,7 @@ impl Shards {
         &self,
         shard: ShardRef<'_>,
         len: u64,
-    ) -> Result<(Arc<dyn Disk>, OwnedSemaphorePermit), Unhealed> {
+    ) -> Result<(Arc<dyn Disk>, OwnedSemaphorePermit), HealError> {
         let has_other = |disk: DiskId| {
             let places = (0..).zip(&shard.set.shards);
             places
@@ -243,12 +243,12 @@ impl Shards {
         let mut order = placement::order(shard.write_id, &candidates);
         // Its own disk only where there is no other.
         order.sort_by_key(|disk| *disk == shard.at().disk);
-        let first = order.first().ok_or(Unhealed::NoDisk)?;
+        let first = order.first().ok_or(HealError::NoDisk)?;
         let disk = spaces.into_iter().find(|(disk, _)| disk.id() == *first);
-        let (disk, _) = disk.ok_or(Unhealed::NoDisk)?;
+        let (disk, _) = disk.ok_or(HealError::NoDisk)?;
         let places = self.rebuild_places(disk.id());
         let permit = places.acquire_owned().await;
-        let permit = permit.map_err(|e| Unhealed::Unavailable(e.to_string()))?;
+        let permit = permit.map_err(|e| HealError::Unavailable(e.to_string()))?;
         Ok((disk, permit))
     }
 
@@ -260,23 +260,23 @@ impl Shards {
         mut writer: Box<dyn ShardWriter>,
         disk: DiskId,
         pace: &Pace,
-    ) -> Result<u64, Unhealed> {
-        let at_disk = |error| Unhealed::Disk { disk, error };
+    ) -> Result<u64, HealError> {
+        let at_disk = |error| HealError::Disk { disk, error };
         let codec = self.codecs.get(wanted.layout.geometry());
         let mut source = self.source(wanted, shard.set, Some(shard.rank));
         for blocks in steps(wanted.layout.shard_len()) {
             let bytes = (blocks.end - blocks.start) * u64::from(BLOCK_SIZE_BYTES);
             pace.take(bytes).await?;
             let rows = source.rows(blocks).await.map_err(|error| match error {
-                Error::Corrupt(what) => Unhealed::Lost(what),
-                other => Unhealed::Unavailable(other.to_string()),
+                Error::Corrupt(what) => HealError::Lost(what),
+                other => HealError::Unavailable(other.to_string()),
             })?;
             let rebuilt = rows.into_iter().map(|row| {
                 let block = codec.reconstruct_rank(row, usize::from(shard.rank));
                 block.map(Bytes::from)
             });
             let rebuilt = rebuilt.collect::<Result<Vec<_>, _>>();
-            let rebuilt = rebuilt.map_err(|e| Unhealed::Lost(e.to_string()))?;
+            let rebuilt = rebuilt.map_err(|e| HealError::Lost(e.to_string()))?;
             within_deadline(writer.write(rebuilt))
                 .await
                 .map_err(at_disk)?;

@@ -18,7 +18,7 @@ use super::erasure::{CHUNK_SIZE_BYTES, Geometry, Layout};
 use super::placement::{self, Candidate};
 use super::rebuild::{Verify, fresh_generation, verify};
 use super::write::{Plan, Target, Write};
-use super::{Shards, Unhealed, layout_of, read, shard_name};
+use super::{HealError, Shards, layout_of, read, shard_name};
 use crate::disk::Disk;
 use drystone_store::error::{Error, Result};
 use drystone_store::shard_set::ShardSet;
@@ -58,7 +58,7 @@ impl Shards {
         write: Stored<'_>,
         epoch: Epoch,
         pace: &Pace,
-    ) -> Result<Option<ShardSet>, Unhealed> {
+    ) -> Result<Option<ShardSet>, HealError> {
         let wanted = self.classes.geometry(&write.set.class);
         if write.set.shards.len() >= wanted.total() {
             return Ok(None);
@@ -66,7 +66,7 @@ impl Shards {
         let layout = layout_of(write.write_id, write.size, write.set);
         layout.map_err(lost)?;
         let layout = Layout::new(wanted, CHUNK_SIZE_BYTES, write.size);
-        let layout = layout.ok_or_else(|| Unhealed::Lost("no layout".into()))?;
+        let layout = layout.ok_or_else(|| HealError::Lost("no layout".into()))?;
         let (disks, _permits) = self.places_for(write, layout).await?;
         let known: Vec<u32> = write.set.places().map(|at| at.generation).collect();
         let target = Target {
@@ -90,7 +90,7 @@ impl Shards {
         &self,
         write: Stored<'_>,
         layout: Layout,
-    ) -> Result<(Vec<Arc<dyn Disk>>, Vec<OwnedSemaphorePermit>), Unhealed> {
+    ) -> Result<(Vec<Arc<dyn Disk>>, Vec<OwnedSemaphorePermit>), HealError> {
         let len = layout.shard_len().max(1);
         let spaces = self.spaces().await;
         let candidates: Vec<Candidate> = spaces
@@ -109,14 +109,14 @@ impl Shards {
         });
         let chosen: Vec<_> = chosen.collect();
         if chosen.len() < layout.geometry().total() {
-            return Err(Unhealed::NoDisk);
+            return Err(HealError::NoDisk);
         }
         // All who wait for several places wait for them in one order, and so not for each other.
         order.sort_unstable();
         let mut permits = Vec::with_capacity(order.len());
         for disk in order {
             let permit = self.rebuild_places(disk).acquire_owned().await;
-            permits.push(permit.map_err(|e| Unhealed::Unavailable(e.to_string()))?);
+            permits.push(permit.map_err(|e| HealError::Unavailable(e.to_string()))?);
         }
         Ok((chosen, permits))
     }
@@ -129,7 +129,7 @@ impl Shards {
         geometry: Geometry,
         disks: Vec<Arc<dyn Disk>>,
         pace: &Pace,
-    ) -> Result<ShardSet, Unhealed> {
+    ) -> Result<ShardSet, HealError> {
         let Stored {
             write_id,
             bucket,
@@ -163,13 +163,13 @@ impl Shards {
         let streamed = streamed.map_err(unwritten)?;
         if streamed != size {
             let what = format!("{streamed} bytes of {write_id} instead of {size}");
-            return Err(Unhealed::Lost(what));
+            return Err(HealError::Lost(what));
         }
         let new = written.finish(size, &set.class).await.map_err(unwritten)?;
         if new.shards.iter().any(|place| place.missing) {
             self.drop_unnamed(write_id, &new).await;
             let what = "a disk failed while a write was re-encoded".to_owned();
-            return Err(Unhealed::Unavailable(what));
+            return Err(HealError::Unavailable(what));
         }
         Ok(new)
     }
@@ -180,7 +180,7 @@ impl Shards {
         layout: Layout,
         set: &ShardSet,
         pace: &Pace,
-    ) -> Result<(), Unhealed> {
+    ) -> Result<(), HealError> {
         let shape = read::Wanted {
             write_id: write.write_id,
             bucket: write.bucket,
@@ -189,12 +189,12 @@ impl Shards {
         .shape();
         let roster = self.roster();
         for (rank, place) in (0..).zip(&set.shards) {
-            let disk = roster.disk(place.disk).ok_or(Unhealed::NoDisk)?;
+            let disk = roster.disk(place.disk).ok_or(HealError::NoDisk)?;
             let name = shard_name(write.write_id, rank, place.at());
             let read = verify(disk.as_ref(), name, shape, place.checksum, pace).await;
             read.map_err(|error| match error {
-                Verify::Paused(paused) => Unhealed::Paused(paused),
-                Verify::Disk(error) => Unhealed::Disk {
+                Verify::Paused(paused) => HealError::Paused(paused),
+                Verify::Disk(error) => HealError::Disk {
                     disk: place.disk,
                     error,
                 },
@@ -210,18 +210,18 @@ impl Shards {
 }
 
 /// What a read that failed says of the bytes.
-fn lost(error: Error) -> Unhealed {
+fn lost(error: Error) -> HealError {
     match error {
-        Error::Corrupt(what) => Unhealed::Lost(what),
-        other => Unhealed::Unavailable(other.to_string()),
+        Error::Corrupt(what) => HealError::Lost(what),
+        other => HealError::Unavailable(other.to_string()),
     }
 }
 
 /// What a write that failed says of the disks.
-fn unwritten(error: Error) -> Unhealed {
+fn unwritten(error: Error) -> HealError {
     match error {
-        Error::Full(_) => Unhealed::NoDisk,
-        other => Unhealed::Unavailable(other.to_string()),
+        Error::Full(_) => HealError::NoDisk,
+        other => HealError::Unavailable(other.to_string()),
     }
 }
 
@@ -233,7 +233,7 @@ struct Source<'a> {
     size: u64,
     pace: &'a Pace,
     /// Why it ended before its end.
-    failed: Option<Unhealed>,
+    failed: Option<HealError>,
 }
 
 #[async_trait]
@@ -263,7 +263,7 @@ impl Body for Source<'_> {
 }
 
 impl Source<'_> {
-    fn fail(&mut self, why: Unhealed) -> Error {
+    fn fail(&mut self, why: HealError) -> Error {
         let error = Error::Body(why.to_string().into());
         self.failed = Some(why);
         error

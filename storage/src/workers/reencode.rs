@@ -26,7 +26,7 @@ use super::retries::{RETRY_AFTER, Retries};
 use crate::meta::command::{Change, HealEntry, Reencoding};
 use crate::raft::epochs::EpochGuard;
 use crate::raft::proposer::Proposer;
-use crate::shards::{Shards, Stored, Unhealed};
+use crate::shards::{HealError, Shards, Stored};
 use drystone_store::error::{Error, Refusal, Result};
 use drystone_store::measure::Measure;
 use drystone_store::shard_set::ShardSet;
@@ -206,9 +206,9 @@ impl Reencoder {
         let written = self.shards.reencode(write, epoch.epoch(), &self.pace).await;
         let to = match written {
             Ok(to) => to,
-            Err(Unhealed::Paused(paused)) => return Ok(Err(paused)),
-            Err(Unhealed::NoDisk) => return Ok(Ok(Outcome::NoDisk)),
-            Err(Unhealed::Lost(why)) => {
+            Err(HealError::Paused(paused)) => return Ok(Err(paused)),
+            Err(HealError::NoDisk) => return Ok(Ok(Outcome::NoDisk)),
+            Err(HealError::Lost(why)) => {
                 tracing::error!(%write_id, why, "an undersized write cannot be read any more");
                 return Ok(Ok(Outcome::Lost));
             }

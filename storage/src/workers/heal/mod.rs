@@ -26,7 +26,7 @@ use crate::meta::command::{Change, HealEntry, ShardSwap};
 use crate::meta::view::upkeep::ShardToHeal;
 use crate::raft::epochs::EpochGuard;
 use crate::raft::proposer::Proposer;
-use crate::shards::{ShardCondition, ShardRef, Shards, Unhealed};
+use crate::shards::{HealError, ShardCondition, ShardRef, Shards};
 use drystone_store::error::{Error, Refusal, Result};
 use drystone_store::shard_set::{ShardAt, ShardPlace};
 use drystone_store::types::WriteId;
@@ -209,12 +209,12 @@ impl Healer {
         let epoch = self.objects.epochs.begin();
         let rebuilt = match self.shards.rebuild(shard, epoch.epoch(), &self.pace).await {
             Ok(rebuilt) => rebuilt,
-            Err(Unhealed::Paused(paused)) => return Err(paused),
-            Err(Unhealed::Lost(error)) => {
+            Err(HealError::Paused(paused)) => return Err(paused),
+            Err(HealError::Lost(error)) => {
                 tracing::error!(%write_id, rank, error, "too few good shards are left to rebuild one");
                 return Ok((Outcome::Lost, None));
             }
-            Err(Unhealed::NoDisk) => return Ok((Outcome::NoDisk, None)),
+            Err(HealError::NoDisk) => return Ok((Outcome::NoDisk, None)),
             Err(error) => {
                 tracing::warn!(%write_id, rank, %error, "a shard was not rebuilt");
                 return Ok((Outcome::Failed, None));
