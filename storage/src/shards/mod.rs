@@ -30,7 +30,7 @@ use drystone_store::store::{Body, BodyReader};
 use drystone_store::types::{BucketId, ByteRange, DiskId, Epoch, WriteId};
 
 pub use self::rebuild::{HealError, ShardCondition, ShardRef};
-pub use self::reencode::Stored;
+pub use self::reencode::WriteToReencode;
 pub use crate::disk::{ShardName, Unconfirmed};
 
 /// A disk that does not answer within this time misses its part in a read or write.

@@ -32,7 +32,7 @@ const LEFT_FREE_PART: u64 = 64;
 
 /// A write and its shards.
 #[derive(Clone, Copy, Debug)]
-pub struct Stored<'a> {
+pub struct WriteToReencode<'a> {
     pub write_id: WriteId,
     pub bucket: BucketId,
     pub size: u64,
@@ -55,7 +55,7 @@ impl Shards {
     /// the new one is applied.
     pub async fn reencode(
         &self,
-        write: Stored<'_>,
+        write: WriteToReencode<'_>,
         epoch: Epoch,
         pace: &Pace,
     ) -> Result<Option<ShardSet>, HealError> {
@@ -88,7 +88,7 @@ impl Shards {
     /// A disk with room for each new shard, and one of its places for what is made anew.
     async fn places_for(
         &self,
-        write: Stored<'_>,
+        write: WriteToReencode<'_>,
         layout: Layout,
     ) -> Result<(Vec<Arc<dyn Disk>>, Vec<OwnedSemaphorePermit>), HealError> {
         let len = layout.shard_len().max(1);
@@ -124,13 +124,13 @@ impl Shards {
     /// The new shards, all of them durable.
     async fn write_again(
         &self,
-        write: Stored<'_>,
+        write: WriteToReencode<'_>,
         target: Target,
         geometry: Geometry,
         disks: Vec<Arc<dyn Disk>>,
         pace: &Pace,
     ) -> Result<ShardSet, HealError> {
-        let Stored {
+        let WriteToReencode {
             write_id,
             bucket,
             size,
@@ -176,7 +176,7 @@ impl Shards {
 
     async fn read_back(
         &self,
-        write: Stored<'_>,
+        write: WriteToReencode<'_>,
         layout: Layout,
         set: &ShardSet,
         pace: &Pace,

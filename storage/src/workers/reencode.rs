@@ -26,7 +26,7 @@ use super::retries::{RETRY_AFTER, Retries};
 use crate::meta::command::{Change, HealEntry, Reencoding};
 use crate::raft::epochs::EpochGuard;
 use crate::raft::proposer::Proposer;
-use crate::shards::{HealError, Shards, Stored};
+use crate::shards::{HealError, Shards, WriteToReencode};
 use drystone_store::error::{Error, Refusal, Result};
 use drystone_store::measure::Measure;
 use drystone_store::shard_set::ShardSet;
@@ -197,7 +197,7 @@ impl Reencoder {
             // Deleted, and its row with it; or its row does not decode.
             return Ok(Ok(Outcome::Complete));
         };
-        let write = Stored {
+        let write = WriteToReencode {
             write_id,
             bucket: owed.bucket,
             size: owed.size,
