@@ -70,7 +70,7 @@ pub struct DamageReport {
 
 /// What became of the shards of a write that were to be removed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Removed {
+pub enum RemovalOutcome {
     /// No shard is left.
     All,
     /// Shards are left on disks that are offline or down.
@@ -304,7 +304,7 @@ impl Shards {
         &self,
         write_id: WriteId,
         shards: impl IntoIterator<Item = (u8, ShardAt)>,
-    ) -> Removed {
+    ) -> RemovalOutcome {
         let roster = self.roster();
         let removals = shards.into_iter().map(|(rank, at)| {
             let (holder, name) = (roster.holder(at.disk), shard_name(write_id, rank, at));
@@ -312,17 +312,17 @@ impl Shards {
                 match holder {
                     Holder::Present(disk) if disk.state().borrow().is_up() => {
                         match within_deadline(disk.remove(vec![name])).await {
-                            Ok(()) => Removed::All,
-                            Err(_) => Removed::Failed,
+                            Ok(()) => RemovalOutcome::All,
+                            Err(_) => RemovalOutcome::Failed,
                         }
                     }
-                    Holder::Present(_) | Holder::Offline => Removed::ButOffline,
-                    Holder::Removed => Removed::All,
+                    Holder::Present(_) | Holder::Offline => RemovalOutcome::ButOffline,
+                    Holder::Removed => RemovalOutcome::All,
                 }
             }
         });
         let removed = join_all(removals).await.into_iter().max();
-        removed.unwrap_or(Removed::All)
+        removed.unwrap_or(RemovalOutcome::All)
     }
 
     /// Takes the shards of a committed write off the lists of unconfirmed ones, some time later.

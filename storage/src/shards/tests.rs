@@ -489,10 +489,10 @@ async fn what_a_failed_body_left_is_found_and_dropped_as_orphans() {
         let all = (0..).zip(kept.1.shards.iter().map(ShardPlace::at));
         bench.shards.remove(kept.0, all)
     };
-    assert_eq!(remove().await, Removed::All);
-    assert_eq!(remove().await, Removed::All, "again");
+    assert_eq!(remove().await, RemovalOutcome::All);
+    assert_eq!(remove().await, RemovalOutcome::All, "again");
     bench.shards.disks()[3].fail("as a test");
-    assert_eq!(remove().await, Removed::ButOffline);
+    assert_eq!(remove().await, RemovalOutcome::ButOffline);
 }
 
 #[tokio::test]
