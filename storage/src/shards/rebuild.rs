@@ -73,7 +73,7 @@ struct Placed {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Rebuilt {
+pub struct RebuiltShard {
     pub at: ShardAt,
     pub checksum: u64,
 }
@@ -176,7 +176,7 @@ impl Shards {
         shard: ShardRef<'_>,
         epoch: Epoch,
         pace: &Pace,
-    ) -> Result<Rebuilt, HealError> {
+    ) -> Result<RebuiltShard, HealError> {
         let wanted = shard.wanted().map_err(|e| HealError::Lost(e.to_string()))?;
         let len = wanted.layout.shard_len();
         let (disk, _permit) = self.target(shard, len).await?;
@@ -202,7 +202,7 @@ impl Shards {
             }
         };
         match made.await {
-            Ok(checksum) => Ok(Rebuilt {
+            Ok(checksum) => Ok(RebuiltShard {
                 at: ShardAt {
                     disk: disk.id(),
                     generation: name.generation,
