@@ -65,7 +65,7 @@ impl From<DiskError> for ShardCondition {
 }
 
 /// Where a shard should be.
-struct Placed {
+struct ShardLocation {
     disk: Arc<dyn Disk>,
     name: ShardName,
     shape: ShardShape,
@@ -112,32 +112,32 @@ impl ShardRef<'_> {
 impl Shards {
     /// Reads all of a shard where its row says it is.
     pub async fn examine(&self, shard: ShardRef<'_>, pace: &Pace) -> Result<ShardCondition, Pause> {
-        let Placed {
+        let ShardLocation {
             disk,
             name,
             shape,
             checksum,
-        } = match self.placed(shard) {
-            Ok(placed) => placed,
+        } = match self.location(shard) {
+            Ok(location) => location,
             Err(found) => return Ok(found),
         };
         match verify(disk.as_ref(), name, shape, checksum, pace).await {
             Ok(()) => Ok(ShardCondition::Whole),
-            Err(Verify::Paused(paused)) => Err(paused),
-            Err(Verify::Disk(error)) => Ok(error.into()),
+            Err(VerifyError::Paused(paused)) => Err(paused),
+            Err(VerifyError::Disk(error)) => Ok(error.into()),
         }
     }
 
     /// Sees that a shard has its file where its row says, as long as it was and with the header and
     /// footer that it was committed with. Whether its blocks are good, only a reader of them knows.
     pub async fn find(&self, shard: ShardRef<'_>) -> ShardCondition {
-        let Placed {
+        let ShardLocation {
             disk,
             name,
             shape,
             checksum,
-        } = match self.placed(shard) {
-            Ok(placed) => placed,
+        } = match self.location(shard) {
+            Ok(location) => location,
             Err(found) => return found,
         };
         let found = async {
@@ -150,7 +150,7 @@ impl Shards {
     }
 
     /// Where a shard should be, or what is known of it without a look.
-    fn placed(&self, shard: ShardRef<'_>) -> Result<Placed, ShardCondition> {
+    fn location(&self, shard: ShardRef<'_>) -> Result<ShardLocation, ShardCondition> {
         let place = &shard.set.shards[usize::from(shard.rank)];
         if place.missing {
             return Err(ShardCondition::Damaged("it was never written".into()));
@@ -162,7 +162,7 @@ impl Shards {
         };
         let wanted = shard.wanted();
         let wanted = wanted.map_err(|error| ShardCondition::Unknown(error.to_string()))?;
-        Ok(Placed {
+        Ok(ShardLocation {
             disk,
             name: shard_name(shard.write_id, shard.rank, place.at()),
             shape: wanted.shape(),
@@ -197,8 +197,8 @@ impl Shards {
             let checksum = self.fill(shard, wanted, writer, disk.id(), pace).await?;
             match verify(disk.as_ref(), name, wanted.shape(), checksum, pace).await {
                 Ok(()) => Ok(checksum),
-                Err(Verify::Paused(paused)) => Err(paused.into()),
-                Err(Verify::Disk(error)) => Err(at_disk(error)),
+                Err(VerifyError::Paused(paused)) => Err(paused.into()),
+                Err(VerifyError::Disk(error)) => Err(at_disk(error)),
             }
         };
         match made.await {
@@ -315,7 +315,7 @@ pub(super) fn fresh_generation(known: &[u32]) -> u32 {
     }
 }
 
-pub(super) enum Verify {
+pub(super) enum VerifyError {
     Paused(Pause),
     Disk(DiskError),
 }
@@ -327,20 +327,20 @@ pub(super) async fn verify(
     shape: ShardShape,
     checksum: u64,
     pace: &Pace,
-) -> Result<(), Verify> {
+) -> Result<(), VerifyError> {
     let reader = within_deadline(disk.open(name, shape)).await;
-    let reader = reader.map_err(Verify::Disk)?;
+    let reader = reader.map_err(VerifyError::Disk)?;
     for blocks in steps(shape.len) {
         let bytes = (blocks.end - blocks.start) * u64::from(BLOCK_SIZE_BYTES);
-        pace.take(bytes).await.map_err(Verify::Paused)?;
+        pace.take(bytes).await.map_err(VerifyError::Paused)?;
         let read = within_deadline(reader.read(blocks)).await;
-        if !read.map_err(Verify::Disk)?.is_intact() {
+        if !read.map_err(VerifyError::Disk)?.is_intact() {
             let what = DiskError::Corrupt("blocks do not verify".into());
-            return Err(Verify::Disk(what));
+            return Err(VerifyError::Disk(what));
         }
     }
     let sealed = see_seal(reader.as_ref(), checksum).await;
-    sealed.map_err(Verify::Disk)
+    sealed.map_err(VerifyError::Disk)
 }
 
 async fn see_seal(shard: &dyn ShardReader, checksum: u64) -> Result<(), DiskError> {

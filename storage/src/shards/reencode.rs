@@ -16,7 +16,7 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use super::erasure::{CHUNK_SIZE_BYTES, Geometry, Layout};
 use super::placement::{self, Candidate};
-use super::rebuild::{Verify, fresh_generation, verify};
+use super::rebuild::{VerifyError, fresh_generation, verify};
 use super::write::{Plan, Target, Write};
 use super::{HealError, Shards, layout_of, read, shard_name};
 use crate::disk::Disk;
@@ -193,8 +193,8 @@ impl Shards {
             let name = shard_name(write.write_id, rank, place.at());
             let read = verify(disk.as_ref(), name, shape, place.checksum, pace).await;
             read.map_err(|error| match error {
-                Verify::Paused(paused) => HealError::Paused(paused),
-                Verify::Disk(error) => HealError::Disk {
+                VerifyError::Paused(paused) => HealError::Paused(paused),
+                VerifyError::Disk(error) => HealError::Disk {
                     disk: place.disk,
                     error,
                 },
