@@ -273,7 +273,7 @@ impl Shards {
         set: &ShardSet,
         range: ByteRange,
     ) -> Result<Box<dyn BodyReader>> {
-        let wanted = read::Wanted {
+        let wanted = read::WriteShape {
             write_id,
             bucket,
             layout: layout_of(write_id, size, set)?,
@@ -283,7 +283,12 @@ impl Shards {
     }
 
     /// The shards of a set as a reader's source, without the one of rank `without`.
-    fn source(&self, wanted: read::Wanted, set: &ShardSet, without: Option<u8>) -> read::Source {
+    fn source(
+        &self,
+        wanted: read::WriteShape,
+        set: &ShardSet,
+        without: Option<u8>,
+    ) -> read::Source {
         let roster = self.roster();
         let holder = |(place, rank): (&ShardPlace, u8)| match without == Some(rank) {
             true => Holder::Removed,

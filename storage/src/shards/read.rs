@@ -31,13 +31,13 @@ const WINDOW_BYTES: u64 = 1 << 20;
 
 /// Whose bytes they are.
 #[derive(Clone, Copy)]
-pub(super) struct Wanted {
+pub(super) struct WriteShape {
     pub write_id: WriteId,
     pub bucket: BucketId,
     pub layout: Layout,
 }
 
-impl Wanted {
+impl WriteShape {
     pub fn shape(&self) -> ShardShape {
         let geometry = self.layout.geometry();
         ShardShape {
@@ -51,7 +51,7 @@ impl Wanted {
 
 /// The shards of one write.
 pub(super) struct Source {
-    wanted: Wanted,
+    wanted: WriteShape,
     ranks: Vec<Rank>,
     codec: Arc<Codec>,
     suspects: Arc<Suspects>,
@@ -73,7 +73,7 @@ struct Rank {
 
 impl Source {
     pub fn new<'a>(
-        wanted: Wanted,
+        wanted: WriteShape,
         places: impl Iterator<Item = (&'a ShardPlace, Holder)>,
         codec: Arc<Codec>,
         suspects: Arc<Suspects>,
@@ -339,7 +339,7 @@ async fn read_shard(
     disk: Arc<dyn Disk>,
     reader: Option<Arc<dyn ShardReader>>,
     name: ShardName,
-    of: Wanted,
+    of: WriteShape,
     blocks: Range<u64>,
 ) -> Result<(Arc<dyn ShardReader>, Blocks), DiskError> {
     let reader = match reader {

@@ -13,7 +13,7 @@ use bytes::Bytes;
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::placement::{self, Candidate};
-use super::read::Wanted;
+use super::read::WriteShape;
 use super::{Holder, Shards, layout_of, shard_name, within_deadline};
 use crate::disk::{
     BLOCK_SIZE_BYTES, Disk, DiskError, ShardHeader, ShardName, ShardReader, ShardShape,
@@ -100,8 +100,8 @@ impl ShardRef<'_> {
         self.set.shards[usize::from(self.rank)].at()
     }
 
-    fn wanted(&self) -> Result<Wanted> {
-        Ok(Wanted {
+    fn shape(&self) -> Result<WriteShape> {
+        Ok(WriteShape {
             write_id: self.write_id,
             bucket: self.bucket,
             layout: layout_of(self.write_id, self.size, self.set)?,
@@ -160,7 +160,7 @@ impl Shards {
             Holder::Removed => return Err(ShardCondition::Damaged("its disk was removed".into())),
             Holder::Offline => return Err(ShardCondition::Offline),
         };
-        let wanted = shard.wanted();
+        let wanted = shard.shape();
         let wanted = wanted.map_err(|error| ShardCondition::Unknown(error.to_string()))?;
         Ok(ShardLocation {
             disk,
@@ -177,7 +177,7 @@ impl Shards {
         epoch: Epoch,
         pace: &Pace,
     ) -> Result<RebuiltShard, HealError> {
-        let wanted = shard.wanted().map_err(|e| HealError::Lost(e.to_string()))?;
+        let wanted = shard.shape().map_err(|e| HealError::Lost(e.to_string()))?;
         let len = wanted.layout.shard_len();
         let (disk, _permit) = self.target(shard, len).await?;
         let header = ShardHeader {
@@ -256,7 +256,7 @@ impl Shards {
     async fn fill(
         &self,
         shard: ShardRef<'_>,
-        wanted: Wanted,
+        wanted: WriteShape,
         mut writer: Box<dyn ShardWriter>,
         disk: DiskId,
         pace: &Pace,

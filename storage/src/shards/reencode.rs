@@ -181,7 +181,7 @@ impl Shards {
         set: &ShardSet,
         pace: &Pace,
     ) -> Result<(), HealError> {
-        let shape = read::Wanted {
+        let shape = read::WriteShape {
             write_id: write.write_id,
             bucket: write.bucket,
             layout,
