@@ -238,7 +238,7 @@ impl Shards {
         let plan = self.plan(write_id, class, body.size_hint()).await?;
         let codec = self.codecs.get(plan.geometry);
         let mut write = write::Write::begin(
-            write::Target {
+            write::WriteLabel {
                 write_id,
                 epoch,
                 bucket,

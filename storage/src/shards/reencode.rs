@@ -17,7 +17,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use super::erasure::{CHUNK_SIZE_BYTES, Geometry, Layout};
 use super::placement::{self, Candidate};
 use super::rebuild::{VerifyError, fresh_generation, verify};
-use super::write::{Plan, Target, Write};
+use super::write::{Plan, Write, WriteLabel};
 use super::{HealError, Shards, layout_of, read, shard_name};
 use crate::disk::Disk;
 use drystone_store::error::{Error, Result};
@@ -69,13 +69,13 @@ impl Shards {
         let layout = layout.ok_or_else(|| HealError::Lost("no layout".into()))?;
         let (disks, _permits) = self.places_for(write, layout).await?;
         let known: Vec<u32> = write.set.places().map(|at| at.generation).collect();
-        let target = Target {
+        let label = WriteLabel {
             write_id: write.write_id,
             epoch,
             bucket: write.bucket,
             generation: fresh_generation(&known),
         };
-        let set = self.write_again(write, target, wanted, disks, pace).await?;
+        let set = self.write_again(write, label, wanted, disks, pace).await?;
         match self.read_back(write, layout, &set, pace).await {
             Ok(()) => Ok(Some(set)),
             Err(error) => {
@@ -125,7 +125,7 @@ impl Shards {
     async fn write_again(
         &self,
         write: WriteToReencode<'_>,
-        target: Target,
+        label: WriteLabel,
         geometry: Geometry,
         disks: Vec<Arc<dyn Disk>>,
         pace: &Pace,
@@ -155,7 +155,7 @@ impl Shards {
             size_hint: Some(size),
         };
         let codec = self.codecs.get(geometry);
-        let mut written = Write::begin(target, plan, codec, Arc::clone(&self.suspects));
+        let mut written = Write::begin(label, plan, codec, Arc::clone(&self.suspects));
         let streamed = written.stream(Bytes::new(), &mut source).await;
         if let Some(failed) = source.failed {
             return Err(failed);

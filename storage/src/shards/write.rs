@@ -35,7 +35,7 @@ const QUEUED_STRIPES_MIN: usize = 1;
 
 /// Whose shards they are.
 #[derive(Clone, Copy)]
-pub(super) struct Target {
+pub(super) struct WriteLabel {
     pub write_id: WriteId,
     pub epoch: Epoch,
     pub bucket: BucketId,
@@ -87,7 +87,7 @@ impl Stripe {
 
 /// A write under way.
 pub(super) struct Write {
-    target: Target,
+    label: WriteLabel,
     geometry: Geometry,
     undersized: bool,
     codec: Arc<Codec>,
@@ -115,7 +115,7 @@ impl Drop for Write {
             return;
         }
         for (rank, slot) in self.slots.drain(..).enumerate() {
-            let name = self.target.shard_name(rank);
+            let name = self.label.shard_name(rank);
             runtime.spawn(async move {
                 let disk = match slot {
                     Slot::Writing(Lane { disk, steps, task }) => {
@@ -134,7 +134,7 @@ impl Drop for Write {
     }
 }
 
-impl Target {
+impl WriteLabel {
     fn shard_name(&self, rank: usize) -> ShardName {
         ShardName {
             write_id: self.write_id,
@@ -145,7 +145,12 @@ impl Target {
 }
 
 impl Write {
-    pub fn begin(target: Target, plan: Plan, codec: Arc<Codec>, suspects: Arc<Suspects>) -> Write {
+    pub fn begin(
+        label: WriteLabel,
+        plan: Plan,
+        codec: Arc<Codec>,
+        suspects: Arc<Suspects>,
+    ) -> Write {
         let geometry = plan.geometry;
         let mut disks = VecDeque::from(plan.disks);
         assert!(
@@ -154,7 +159,7 @@ impl Write {
         );
         let stripe_bytes = CHUNK_SIZE_BYTES as usize * geometry.total();
         let mut write = Write {
-            target,
+            label,
             geometry,
             undersized: plan.undersized,
             codec,
@@ -178,9 +183,9 @@ impl Write {
 
     fn start_lane(&self, rank: usize, disk: Arc<dyn Disk>) -> Lane {
         let header = ShardHeader {
-            name: self.target.shard_name(rank),
-            epoch: self.target.epoch,
-            bucket: self.target.bucket,
+            name: self.label.shard_name(rank),
+            epoch: self.label.epoch,
+            bucket: self.label.bucket,
             data_shards: self.geometry.data() as u8,
             parity_shards: self.geometry.parity() as u8,
             chunk_size: CHUNK_SIZE_BYTES,
@@ -282,7 +287,7 @@ impl Write {
                 Err(panicked) => DiskError::Io(std::io::Error::other(panicked)),
             };
             tracing::warn!(
-                disk = %disk.id(), write_id = %self.target.write_id, rank, %error,
+                disk = %disk.id(), write_id = %self.label.write_id, rank, %error,
                 "shard was not written"
             );
             self.full |= matches!(error, DiskError::Full);
@@ -364,7 +369,7 @@ impl Write {
             };
             ShardPlace {
                 disk: disk.id(),
-                generation: self.target.generation,
+                generation: self.label.generation,
                 checksum,
                 missing,
             }
