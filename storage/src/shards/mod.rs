@@ -81,7 +81,7 @@ pub enum RemovalOutcome {
 
 /// The disks of a node and what is written and read on them.
 pub struct Shards {
-    roster: RwLock<Arc<Roster>>,
+    disk_set: RwLock<Arc<DiskSet>>,
     classes: Classes,
     codecs: Codecs,
     suspects: Arc<Suspects>,
@@ -94,14 +94,14 @@ pub struct Shards {
 
 /// The disks of the moment. Who reads and writes takes a copy.
 #[derive(Clone, Default)]
-struct Roster {
+struct DiskSet {
     disks: Vec<Arc<dyn Disk>>,
     /// Disks that never come back: their shards are missing, not offline.
     removed: HashSet<DiskId>,
     changes: u64,
 }
 
-impl Roster {
+impl DiskSet {
     fn disk(&self, id: DiskId) -> Option<&Arc<dyn Disk>> {
         self.disks.iter().find(|disk| disk.id() == id)
     }
@@ -131,12 +131,12 @@ impl Shards {
         classes: Classes,
         damage: mpsc::Sender<DamageReport>,
     ) -> Shards {
-        let roster = Roster {
+        let disk_set = DiskSet {
             disks,
-            ..Roster::default()
+            ..DiskSet::default()
         };
         Shards {
-            roster: RwLock::new(Arc::new(roster)),
+            disk_set: RwLock::new(Arc::new(disk_set)),
             classes,
             codecs: Codecs::default(),
             suspects: Arc::default(),
@@ -155,44 +155,47 @@ impl Shards {
     }
 
     pub fn disks(&self) -> Vec<Arc<dyn Disk>> {
-        self.roster().disks.clone()
+        self.disk_set().disks.clone()
     }
 
-    fn roster(&self) -> Arc<Roster> {
-        let roster = self.roster.read().unwrap_or_else(PoisonError::into_inner);
-        Arc::clone(&roster)
+    fn disk_set(&self) -> Arc<DiskSet> {
+        let disk_set = self.disk_set.read().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(&disk_set)
     }
 
-    fn change_roster(&self, change: impl FnOnce(&mut Roster)) {
-        let mut roster = self.roster.write().unwrap_or_else(PoisonError::into_inner);
-        let mut changed = Roster::clone(&roster);
+    fn change_disk_set(&self, change: impl FnOnce(&mut DiskSet)) {
+        let mut disk_set = self
+            .disk_set
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
+        let mut changed = DiskSet::clone(&disk_set);
         change(&mut changed);
         changed.changes += 1;
-        *roster = Arc::new(changed);
+        *disk_set = Arc::new(changed);
     }
 
     /// From now on the disk takes shards, in the place of one of its id.
     pub fn add_disk(&self, disk: Arc<dyn Disk>) {
-        self.change_roster(|roster| {
-            roster.disks.retain(|old| old.id() != disk.id());
-            roster.disks.push(disk);
+        self.change_disk_set(|disk_set| {
+            disk_set.disks.retain(|old| old.id() != disk.id());
+            disk_set.disks.push(disk);
         });
     }
 
     /// Drops the disk object: from now on the disk counts as offline.
     pub fn take_offline(&self, id: DiskId) {
-        self.change_roster(|roster| roster.disks.retain(|disk| disk.id() != id));
+        self.change_disk_set(|disk_set| disk_set.disks.retain(|disk| disk.id() != id));
     }
 
     /// Removes the disk for good: nothing is read from it any more. Returns false if it was removed
     /// before.
     pub fn remove_disk(&self, id: DiskId) -> bool {
-        if self.roster().removed.contains(&id) {
+        if self.disk_set().removed.contains(&id) {
             return false;
         }
-        self.change_roster(|roster| {
-            roster.disks.retain(|disk| disk.id() != id);
-            roster.removed.insert(id);
+        self.change_disk_set(|disk_set| {
+            disk_set.disks.retain(|disk| disk.id() != id);
+            disk_set.removed.insert(id);
         });
         true
     }
@@ -200,7 +203,7 @@ impl Shards {
     /// The number of times that a disk was added, taken offline or removed. When it changes, gc tries
     /// again what it left because a disk was offline.
     pub fn changes(&self) -> u64 {
-        self.roster().changes
+        self.disk_set().changes
     }
 
     pub fn default_geometry(&self) -> Geometry {
@@ -219,8 +222,8 @@ impl Shards {
 
     /// Whether enough disks are up for a write of the default class.
     pub fn can_write(&self) -> bool {
-        let roster = self.roster();
-        let up = roster.disks.iter().filter(|d| d.state().borrow().is_up());
+        let disk_set = self.disk_set();
+        let up = disk_set.disks.iter().filter(|d| d.state().borrow().is_up());
         self.classes.default.fit(up.count()).is_some()
     }
 
@@ -289,10 +292,10 @@ impl Shards {
         set: &ShardSet,
         without: Option<u8>,
     ) -> read::Source {
-        let roster = self.roster();
+        let disk_set = self.disk_set();
         let holder = |(place, rank): (&ShardPlace, u8)| match without == Some(rank) {
             true => Holder::Removed,
-            false => roster.holder(place.disk),
+            false => disk_set.holder(place.disk),
         };
         let holders = set.shards.iter().zip(0..).map(holder);
         read::Source::new(
@@ -310,9 +313,9 @@ impl Shards {
         write_id: WriteId,
         shards: impl IntoIterator<Item = (u8, ShardAt)>,
     ) -> RemovalOutcome {
-        let roster = self.roster();
+        let disk_set = self.disk_set();
         let removals = shards.into_iter().map(|(rank, at)| {
-            let (holder, name) = (roster.holder(at.disk), shard_name(write_id, rank, at));
+            let (holder, name) = (disk_set.holder(at.disk), shard_name(write_id, rank, at));
             async move {
                 match holder {
                     Holder::Present(disk) if disk.state().borrow().is_up() => {
@@ -339,7 +342,7 @@ impl Shards {
 
     /// The same for one shard.
     pub fn confirm_shard(&self, write_id: WriteId, rank: u8, at: ShardAt) {
-        if let Some(disk) = self.roster().disk(at.disk) {
+        if let Some(disk) = self.disk_set().disk(at.disk) {
             disk.confirm(&[shard_name(write_id, rank, at)]);
         }
     }
@@ -363,8 +366,8 @@ impl Shards {
     /// The shards in one of a disk's folders that are not on its list; none of a disk that is not
     /// up.
     pub async fn unlisted(&self, disk: DiskId, folder: u8) -> Result<Vec<ShardName>> {
-        let roster = self.roster();
-        let disk = roster.disk(disk);
+        let disk_set = self.disk_set();
+        let disk = disk_set.disk(disk);
         let Some(disk) = disk.filter(|disk| disk.state().borrow().is_up()) else {
             return Ok(Vec::new());
         };
@@ -374,8 +377,8 @@ impl Shards {
 
     /// Puts shards back on a disk's list of unconfirmed ones, as of `epoch`.
     pub async fn list_again(&self, on: DiskId, shards: Vec<ShardName>, epoch: Epoch) -> Result<()> {
-        let roster = self.roster();
-        let Some(disk) = roster.disk(on) else {
+        let disk_set = self.disk_set();
+        let Some(disk) = disk_set.disk(on) else {
             return Ok(());
         };
         let listed = within_deadline(disk.list_again(shards, epoch)).await;

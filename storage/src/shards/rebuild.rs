@@ -155,7 +155,7 @@ impl Shards {
         if place.missing {
             return Err(ShardCondition::Damaged("it was never written".into()));
         }
-        let disk = match self.roster().holder(place.disk) {
+        let disk = match self.disk_set().holder(place.disk) {
             Holder::Present(disk) => disk,
             Holder::Removed => return Err(ShardCondition::Damaged("its disk was removed".into())),
             Holder::Offline => return Err(ShardCondition::Offline),

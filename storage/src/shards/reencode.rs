@@ -187,9 +187,9 @@ impl Shards {
             layout,
         }
         .shape();
-        let roster = self.roster();
+        let disk_set = self.disk_set();
         for (rank, place) in (0..).zip(&set.shards) {
-            let disk = roster.disk(place.disk).ok_or(HealError::NoDisk)?;
+            let disk = disk_set.disk(place.disk).ok_or(HealError::NoDisk)?;
             let name = shard_name(write.write_id, rank, place.at());
             let read = verify(disk.as_ref(), name, shape, place.checksum, pace).await;
             read.map_err(|error| match error {
