@@ -282,7 +282,7 @@ impl Shards {
             layout: layout_of(write_id, size, set)?,
         };
         let source = self.source(wanted, set, None);
-        Ok(Box::new(read::Reader::open(source, range).await?))
+        Ok(Box::new(read::RangeReader::open(source, range).await?))
     }
 
     /// The shards of a set as a reader's source, without the one of rank `without`.
@@ -291,14 +291,14 @@ impl Shards {
         wanted: read::WriteShape,
         set: &ShardSet,
         without: Option<u8>,
-    ) -> read::Source {
+    ) -> read::ShardSource {
         let disk_set = self.disk_set();
         let holder = |(place, rank): (&ShardPlace, u8)| match without == Some(rank) {
             true => Holder::Removed,
             false => disk_set.holder(place.disk),
         };
         let holders = set.shards.iter().zip(0..).map(holder);
-        read::Source::new(
+        read::ShardSource::new(
             wanted,
             set.shards.iter().zip(holders),
             self.codecs.get(wanted.layout.geometry()),

@@ -141,7 +141,7 @@ impl Shards {
             end: size,
         };
         let reader = self.read(write_id, bucket, size, set, whole).await;
-        let mut source = Source {
+        let mut source = PacedBody {
             reader: reader.map_err(lost)?,
             geometry,
             size,
@@ -226,7 +226,7 @@ fn unwritten(error: Error) -> HealError {
 }
 
 /// What was read, as the body of a write.
-struct Source<'a> {
+struct PacedBody<'a> {
     reader: Box<dyn BodyReader>,
     /// The new one.
     geometry: Geometry,
@@ -237,7 +237,7 @@ struct Source<'a> {
 }
 
 #[async_trait]
-impl Body for Source<'_> {
+impl Body for PacedBody<'_> {
     async fn next(&mut self) -> Result<Option<Bytes>> {
         let next = self.reader.next().await;
         let piece = match next {
@@ -262,7 +262,7 @@ impl Body for Source<'_> {
     }
 }
 
-impl Source<'_> {
+impl PacedBody<'_> {
     fn fail(&mut self, why: HealError) -> Error {
         let error = Error::Body(why.to_string().into());
         self.failed = Some(why);
