@@ -13,7 +13,7 @@ use rocksdb::{Direction, IteratorMode, WriteBatch};
 use crate::db::{Db, DbError, Family, log_tag};
 use crate::disk::identity::shard_folder;
 use crate::disk::shard_file::file_name;
-use crate::disk::{ShardHeader, ShardName, Unconfirmed};
+use crate::disk::{ShardHeader, ShardName, UnconfirmedShard};
 use drystone_store::types::{BucketId, DiskId, Epoch, WriteId};
 
 const KEY_LEN: usize = 22;
@@ -96,7 +96,7 @@ impl Pending {
         db.write_unsynced(batch)
     }
 
-    pub fn list(&self, below: Epoch, max: usize) -> Result<Vec<Unconfirmed>, DbError> {
+    pub fn list(&self, below: Epoch, max: usize) -> Result<Vec<UnconfirmedShard>, DbError> {
         let prefix = [log_tag::UNCONFIRMED];
         let mode = IteratorMode::From(&prefix, Direction::Forward);
         let (db, mut entries) = (self.db()?, Vec::new());
@@ -206,10 +206,10 @@ fn encode_value(shard: &ShardHeader) -> [u8; VALUE_LEN] {
     value
 }
 
-fn decode(disk: DiskId, key: &[u8], value: &[u8]) -> Option<Unconfirmed> {
+fn decode(disk: DiskId, key: &[u8], value: &[u8]) -> Option<UnconfirmedShard> {
     let key: &[u8; KEY_LEN] = key.try_into().ok()?;
     let value: &[u8; VALUE_LEN] = value.try_into().ok()?;
-    Some(Unconfirmed {
+    Some(UnconfirmedShard {
         disk,
         epoch: Epoch(u64::from_le_bytes(value[..8].try_into().ok()?)),
         bucket: BucketId(u64::from_le_bytes(value[8..].try_into().ok()?)),

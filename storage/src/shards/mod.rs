@@ -31,7 +31,7 @@ use drystone_store::types::{BucketId, ByteRange, DiskId, Epoch, WriteId};
 
 pub use self::rebuild::{HealError, ShardCondition, ShardRef};
 pub use self::reencode::WriteToReencode;
-pub use crate::disk::{ShardName, Unconfirmed};
+pub use crate::disk::{ShardName, UnconfirmedShard};
 
 /// A disk that does not answer within this time misses its part in a read or write.
 const DEADLINE: Duration = Duration::from_secs(20);
@@ -348,7 +348,7 @@ impl Shards {
     }
 
     /// Up to `max` unconfirmed shards below the epoch, of all disks that are up.
-    pub async fn unconfirmed(&self, below: Epoch, max: usize) -> Result<Vec<Unconfirmed>> {
+    pub async fn unconfirmed(&self, below: Epoch, max: usize) -> Result<Vec<UnconfirmedShard>> {
         let mut entries = Vec::new();
         for disk in self.disks() {
             if !disk.state().borrow().is_up() {
@@ -387,7 +387,7 @@ impl Shards {
 
     /// Removes shards that nothing names, then their entries. A disk that does not do it keeps
     /// nobody else from it.
-    pub async fn drop_orphans(&self, orphans: Vec<Unconfirmed>) -> Result<()> {
+    pub async fn drop_orphans(&self, orphans: Vec<UnconfirmedShard>) -> Result<()> {
         let mut kept = Ok(());
         for (disk, names) in self.by_disk(&orphans) {
             match within_deadline(disk.remove(names.clone())).await {
@@ -400,17 +400,17 @@ impl Shards {
     }
 
     /// Takes entries off their lists that turned out to be named.
-    pub async fn confirm_entries(&self, entries: Vec<Unconfirmed>) -> Result<()> {
+    pub async fn confirm_entries(&self, entries: Vec<UnconfirmedShard>) -> Result<()> {
         for (disk, names) in self.by_disk(&entries) {
             disk.confirm(&names);
         }
         Ok(())
     }
 
-    fn by_disk(&self, entries: &[Unconfirmed]) -> Vec<(Arc<dyn Disk>, Vec<ShardName>)> {
+    fn by_disk(&self, entries: &[UnconfirmedShard]) -> Vec<(Arc<dyn Disk>, Vec<ShardName>)> {
         let names = |disk: &Arc<dyn Disk>| -> Vec<ShardName> {
             let own = entries.iter().filter(|entry| entry.disk == disk.id());
-            own.map(Unconfirmed::name).collect()
+            own.map(UnconfirmedShard::name).collect()
         };
         let lists = self.disks().into_iter().map(|disk| {
             let names = names(&disk);

@@ -31,7 +31,7 @@ use crate::disk::pending::Pending;
 use crate::disk::shard_file::{Reader, Writer, file_name};
 use crate::disk::{
     Disk, DiskError, DiskState, ShardHeader, ShardName, ShardReader, ShardShape, ShardWriter,
-    Space, Unconfirmed,
+    Space, UnconfirmedShard,
 };
 use drystone_store::crash::{Crash, DiskPoint};
 use drystone_store::env::{Env, File, Interval};
@@ -408,7 +408,11 @@ impl Disk for LocalDisk {
         removed.await?
     }
 
-    async fn unconfirmed(&self, below: Epoch, max: usize) -> Result<Vec<Unconfirmed>, DiskError> {
+    async fn unconfirmed(
+        &self,
+        below: Epoch,
+        max: usize,
+    ) -> Result<Vec<UnconfirmedShard>, DiskError> {
         self.inner.writable()?;
         let inner = self.inner.clone();
         let listed = self.inner.pool.run(move || {

@@ -23,7 +23,7 @@ use async_trait::async_trait;
 
 use crate::meta::command::{Change, Command, Reply};
 use crate::raft::proposer::Proposer;
-use crate::shards::{RemovalOutcome, Shards, Unconfirmed};
+use crate::shards::{RemovalOutcome, Shards, UnconfirmedShard};
 use drystone_store::error::Result;
 use drystone_store::measure::Measure;
 use drystone_store::shard_set::ShardAt;
@@ -163,7 +163,7 @@ impl Collector {
             if entries.is_empty() {
                 return Ok(());
             }
-            let (named, orphans): (Vec<Unconfirmed>, Vec<Unconfirmed>) = self
+            let (named, orphans): (Vec<UnconfirmedShard>, Vec<UnconfirmedShard>) = self
                 .proposer
                 .group
                 .read(move |view| {
