@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use super::erasure::CHUNK_SIZE_BYTES;
 use super::*;
 use crate::db::{Db, DbShared};
-use crate::disk::identity::{mark_born, settle, shard_folder};
+use crate::disk::identity::{claim_all, mark_born, shard_folder};
 use crate::disk::local::{LocalDisk, Reserve};
 use drystone_store::crash::Crash;
 use drystone_store::env::{Env, SystemEnv};
@@ -42,7 +42,7 @@ impl Bench {
             let db = Db::create(&settled.dir.join("meta"), &shared).unwrap();
             Arc::new(LocalDisk::open(settled, db, reserve).unwrap())
         };
-        let found = settle(&dirs, &SystemEnv, &Crash::default()).unwrap();
+        let found = claim_all(&dirs, &SystemEnv, &Crash::default()).unwrap();
         let disks = found.disks.into_iter().map(open).collect();
         let (damage, reports) = mpsc::channel(DAMAGE_QUEUE_LEN_MAX);
         let by_name = HashMap::new();

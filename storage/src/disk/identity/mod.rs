@@ -118,7 +118,7 @@ impl IdentityError {
 
 /// A directory whose identity is known, locked by this process while this or a clone of it lives.
 #[derive(Clone, Debug)]
-pub struct Settled {
+pub struct DiskDirectory {
     pub dir: PathBuf,
     pub identity: Identity,
     _lock: Arc<dyn File>,
@@ -126,9 +126,9 @@ pub struct Settled {
 
 /// What the given directories are.
 #[derive(Debug)]
-pub struct Found {
+pub struct StoreDirectories {
     /// In the order given.
-    pub disks: Vec<Settled>,
+    pub disks: Vec<DiskDirectory>,
     /// Directories that should be disks of this store and are not usable, and why.
     pub lost: Vec<IdentityError>,
     /// No disk is born yet: the metadata is to be made.
@@ -136,7 +136,11 @@ pub struct Found {
 }
 
 /// Reads the identities in `dirs`, makes the disks of a birth, and locks them all.
-pub fn settle(dirs: &[PathBuf], env: &dyn Env, crash: &Crash) -> Result<Found, IdentityError> {
+pub fn claim_all(
+    dirs: &[PathBuf],
+    env: &dyn Env,
+    crash: &Crash,
+) -> Result<StoreDirectories, IdentityError> {
     let mut looks = look_at_all(env.files(), dirs)?;
     let known: Vec<Identity> = looks.iter().filter_map(Look::identity).collect();
     let begun = |identity: &Identity| !identity.born && identity.birth_disks > 0;
@@ -144,14 +148,14 @@ pub fn settle(dirs: &[PathBuf], env: &dyn Env, crash: &Crash) -> Result<Found, I
     if birth {
         give_birth(dirs, &mut looks, known.first(), env, crash)?;
     }
-    let mut found = Found {
+    let mut found = StoreDirectories {
         disks: Vec::new(),
         lost: Vec::new(),
         birth,
     };
     for (dir, look) in dirs.iter().zip(looks) {
         match look {
-            Look::Disk(identity) => match claim(env.files(), dir, identity, crash) {
+            Look::Disk(identity) => match claim_disk(env.files(), dir, identity, crash) {
                 Ok(disk) => found.disks.push(disk),
                 // It can be read and not be written (F-09): the others go on without it. A birth
                 // takes all.
@@ -164,12 +168,12 @@ pub fn settle(dirs: &[PathBuf], env: &dyn Env, crash: &Crash) -> Result<Found, I
     Ok(found)
 }
 
-fn claim(
+fn claim_disk(
     files: &dyn Files,
     dir: &Path,
     identity: Identity,
     crash: &Crash,
-) -> Result<Settled, IdentityError> {
+) -> Result<DiskDirectory, IdentityError> {
     let dir = dir.to_owned();
     let _lock = lock(files, &dir)?;
     // Another start may have come in between the look and the lock.
@@ -178,7 +182,7 @@ fn claim(
         return Err(IdentityError::Locked { dir });
     }
     file::mend(files, &dir, &identity, crash);
-    Ok(Settled {
+    Ok(DiskDirectory {
         dir,
         identity,
         _lock,
@@ -187,10 +191,10 @@ fn claim(
 
 /// Reads the identities in `dirs` and locks the disks, without a change to anything: for a look at
 /// a store that is stopped. Directories that are no disk of it are given with the reason.
-pub fn hold(
+pub fn lock_only(
     dirs: &[PathBuf],
     env: &dyn Env,
-) -> Result<(Vec<Settled>, Vec<IdentityError>), IdentityError> {
+) -> Result<(Vec<DiskDirectory>, Vec<IdentityError>), IdentityError> {
     let files = env.files();
     let (mut disks, mut lost) = (Vec::new(), Vec::new());
     for (dir, look) in dirs.iter().zip(look_at_all(files, dirs)?) {
@@ -199,7 +203,7 @@ pub fn hold(
                 let open = files.open(&dir.join(LOCK_FILE), OpenMode::Read);
                 let _lock = take(dir, open.map_err(|source| at(dir, source))?)?;
                 let dir = dir.clone();
-                disks.push(Settled {
+                disks.push(DiskDirectory {
                     dir,
                     identity,
                     _lock,
@@ -221,7 +225,7 @@ pub fn adopt(
     of: &Identity,
     env: &dyn Env,
     crash: &Crash,
-) -> Result<Settled, IdentityError> {
+) -> Result<DiskDirectory, IdentityError> {
     let files = env.files();
     let looked = look(files, dir).map_err(|source| at(dir, source))?;
     let (dir, begun) = (dir.to_owned(), looked.identity());
@@ -248,7 +252,7 @@ pub fn adopt(
     }
     file::write(files, &dir, &identity, crash)?;
     make_folders(std::slice::from_ref(&dir), env, crash)?;
-    Ok(Settled {
+    Ok(DiskDirectory {
         dir,
         identity,
         _lock,
@@ -256,7 +260,11 @@ pub fn adopt(
 }
 
 /// Marks a disk as born, once the metadata is committed.
-pub fn mark_born(disk: &mut Settled, env: &dyn Env, crash: &Crash) -> Result<(), IdentityError> {
+pub fn mark_born(
+    disk: &mut DiskDirectory,
+    env: &dyn Env,
+    crash: &Crash,
+) -> Result<(), IdentityError> {
     let identity = Identity {
         born: true,
         ..disk.identity

@@ -25,7 +25,7 @@ use self::read::LocalReader;
 use self::reserve::Look;
 pub use self::reserve::Reserve;
 use crate::db::{Db, DbError};
-use crate::disk::identity::{Settled, is_still, shard_folder};
+use crate::disk::identity::{DiskDirectory, is_still, shard_folder};
 use crate::disk::io::Pool;
 use crate::disk::pending::Pending;
 use crate::disk::shard_file::{Reader, Writer, file_name};
@@ -57,7 +57,7 @@ struct Inner {
     id: DiskId,
     dir: PathBuf,
     /// Keeps the directory locked.
-    _settled: Settled,
+    _settled: DiskDirectory,
     reserve: Reserve,
     pool: Pool,
     pending: Pending,
@@ -73,7 +73,7 @@ struct Inner {
 
 impl LocalDisk {
     /// Must be called within the async runtime: a task of the disk's own looks after it.
-    pub fn open(settled: Settled, db: Arc<Db>, reserve: Reserve) -> io::Result<LocalDisk> {
+    pub fn open(settled: DiskDirectory, db: Arc<Db>, reserve: Reserve) -> io::Result<LocalDisk> {
         let (id, dir) = (settled.identity.disk, settled.dir.clone());
         let (env, failure) = (db.env().clone(), db.failure());
         let (crash, log_syncs) = (db.crash().clone(), db.syncs().clone());

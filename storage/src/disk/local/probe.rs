@@ -10,7 +10,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::{Reserve, is_full};
-use crate::disk::identity::{Settled, is_still, shard_folder};
+use crate::disk::identity::{DiskDirectory, is_still, shard_folder};
 use drystone_store::env::{Env, Files, OpenMode};
 
 const FILE: &str = "probe";
@@ -28,7 +28,7 @@ pub enum Unwell {
 }
 
 /// Blocks, on a disk that hangs for ever.
-pub fn probe(disk: &Settled, env: &dyn Env, reserve: Reserve) -> Result<(), Unwell> {
+pub fn probe(disk: &DiskDirectory, env: &dyn Env, reserve: Reserve) -> Result<(), Unwell> {
     let (dir, files) = (&disk.dir, env.files());
     let failed = |folder: &Path, source| {
         let folder = folder.to_owned();

@@ -4,7 +4,7 @@ use std::fs;
 use super::*;
 use crate::db::DbShared;
 use crate::disk::BLOCK_SIZE_BYTES;
-use crate::disk::identity::{mark_born, settle};
+use crate::disk::identity::{claim_all, mark_born};
 use drystone_store::crash::Crash;
 use drystone_store::env::{Capacity, Instant, SystemEnv};
 use drystone_store::types::{BucketId, WriteId};
@@ -14,7 +14,7 @@ fn open(dir: &Path) -> (LocalDisk, Arc<Db>) {
 }
 
 fn open_with(dir: &Path, reserve: Reserve) -> (LocalDisk, Arc<Db>) {
-    let mut found = settle(&[dir.to_owned()], &SystemEnv, &Crash::default()).unwrap();
+    let mut found = claim_all(&[dir.to_owned()], &SystemEnv, &Crash::default()).unwrap();
     let mut disk = found.disks.remove(0);
     mark_born(&mut disk, &SystemEnv, &Crash::default()).unwrap();
     let (path, shared) = (dir.join("meta"), DbShared::system());
