@@ -162,13 +162,13 @@ fn of_two_racing_births_the_second_never_writes_over_the_first() {
     let root = tempfile::tempdir().unwrap();
     let dirs = dirs(root.path(), 2);
     // Looked at before the other start came, and gone on with after it has ended.
-    let mut looks = vec![Look::Missing, Look::Missing];
+    let mut states = vec![DirectoryState::Missing, DirectoryState::Missing];
     born(&dirs);
     let before: Vec<_> = dirs
         .iter()
         .map(|dir| fs::read(dir.join(FILE)).unwrap())
         .collect();
-    let refused = give_birth(&dirs, &mut looks, None, &SystemEnv, &Crash::default()).unwrap_err();
+    let refused = give_birth(&dirs, &mut states, None, &SystemEnv, &Crash::default()).unwrap_err();
     assert!(matches!(refused, IdentityError::Locked { .. }), "{refused}");
     let after: Vec<_> = dirs
         .iter()
