@@ -40,7 +40,7 @@ pub fn probe(disk: &DiskDirectory, env: &dyn Env, reserve: Reserve) -> Result<()
         Err(source) => return Err(failed(dir, source)),
     }
     let capacity = files.capacity(dir).map_err(|e| failed(dir, e))?;
-    if reserve.look(&capacity, env.instant()).space.for_metadata == 0 {
+    if reserve.measure(&capacity, env.instant()).space.for_metadata == 0 {
         return Err(Unwell::Full);
     }
     let tried = |folder: &Path, try_it: fn(&dyn Env, &Path) -> io::Result<()>| {

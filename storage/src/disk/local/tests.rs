@@ -179,7 +179,7 @@ async fn r_19_shards_stay_out_of_the_reserve_however_many_were_let_in_at_once() 
     let dir = tempfile::tempdir().unwrap();
     let (disk, _db) = open_with(dir.path(), ALL);
     // As if a look had just found room for one.
-    let room_for_one = Look {
+    let room_for_one = SpaceReading {
         at: Instant::now() + Duration::from_secs(3600),
         space: Space {
             above_reserve: SIZE + 1,
@@ -220,7 +220,7 @@ fn f_09_the_last_inodes_are_kept_as_the_last_bytes_are() {
             inodes,
             inodes_free,
         };
-        Reserve::default().look(&capacity, Instant::now()).space
+        Reserve::default().measure(&capacity, Instant::now()).space
     };
     let counts_none = space(0, 0);
     assert!(counts_none.above_reserve > 0);
