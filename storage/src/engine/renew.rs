@@ -32,7 +32,7 @@ use super::Engine;
 use super::databases;
 use crate::disk::DiskState;
 use crate::disk::local::Reserve;
-use crate::disk::local::probe::{Unwell, probe};
+use crate::disk::local::probe::{ProbeError, probe};
 use crate::meta::view::Availability;
 use drystone_store::error::{Error, Result};
 use drystone_store::measure::Measure;
@@ -103,11 +103,11 @@ impl From<Error> for Unrenewed {
     }
 }
 
-impl From<Unwell> for Unrenewed {
-    fn from(error: Unwell) -> Unrenewed {
+impl From<ProbeError> for Unrenewed {
+    fn from(error: ProbeError) -> Unrenewed {
         match error {
-            Unwell::Full => Unrenewed::NotYet(error.to_string()),
-            Unwell::Other | Unwell::Failed { .. } => Unrenewed::Failed(error.to_string()),
+            ProbeError::Full => Unrenewed::NotYet(error.to_string()),
+            ProbeError::Other | ProbeError::Failed { .. } => Unrenewed::Failed(error.to_string()),
         }
     }
 }

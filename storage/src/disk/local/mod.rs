@@ -232,7 +232,7 @@ impl Inner {
     fn take_space(&self, bytes: u64, files: u64) -> Result<(), DiskError> {
         let now = self.env.instant();
         let fits = |reading: &mut Option<SpaceReading>| {
-            let reading = look.as_mut().filter(|reading| reading.is_fresh(now))?;
+            let reading = reading.as_mut().filter(|reading| reading.is_fresh(now))?;
             reading.bytes += bytes;
             let fits = reading.bytes <= reading.space.above_reserve && files <= reading.files;
             reading.files = reading.files.saturating_sub(files);
