@@ -14,7 +14,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::s3::{Answer, Client, Request};
-use drystone_store::crash::{CommandKind, CrashAt, Point, Step};
+use drystone_store::crash::{CommandKind, CommandPoint, CrashAt, Point};
 use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
 
@@ -571,9 +571,9 @@ fn places() -> Vec<CrashAt> {
         .filter(|point| !upkeep_points::is_of_upkeep(*point))
         .flat_map(|point| {
             let nths: Vec<u32> = match (point, &most) {
-                (Point::Command(_, Step::Proposing | Step::Answered), _) => vec![1],
+                (Point::Command(_, CommandPoint::Proposing | CommandPoint::Answered), _) => vec![1],
                 (_, Some(most)) => (1..=most.parse().unwrap()).collect(),
-                (Point::Command(CommandKind::PutObject, Step::Logged), None) => vec![1, 3],
+                (Point::Command(CommandKind::PutObject, CommandPoint::Logged), None) => vec![1, 3],
                 _ => vec![1],
             };
             nths.into_iter().map(move |nth| CrashAt { point, nth })

@@ -14,7 +14,7 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use drystone_store::crash::{CommandKind, CrashAt, DiskPoint, Point, Step};
+use drystone_store::crash::{CommandKind, CommandPoint, CrashAt, DiskPoint, Point};
 use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
 use serde_json::{Value, json};
@@ -66,7 +66,7 @@ fn works(point: Point) -> &'static [(Work, &'static [u32])] {
                 &[(Settings, &[1])]
             }
             // The disk that is on a minority of logs, and on a majority.
-            CommandKind::ReplaceDisk if step == Step::Logged => &[(Replace, &[1, 3])],
+            CommandKind::ReplaceDisk if step == CommandPoint::Logged => &[(Replace, &[1, 3])],
             CommandKind::ReplaceDisk | CommandKind::RemoveDisk | CommandKind::QueueDisk => {
                 &[(Replace, &[1])]
             }
