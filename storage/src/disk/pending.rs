@@ -21,16 +21,16 @@ const VALUE_LEN: usize = 16;
 /// The key of the note that the disk needs an inventory.
 const INVENTORY_KEY: [u8; 1] = [log_tag::INVENTORY];
 
-pub struct Pending {
+pub struct PendingList {
     /// None once it was let go of.
     db: RwLock<Option<Arc<Db>>>,
     disk: DiskId,
 }
 
-impl Pending {
-    pub fn new(db: Arc<Db>, disk: DiskId) -> Pending {
+impl PendingList {
+    pub fn new(db: Arc<Db>, disk: DiskId) -> PendingList {
         let db = RwLock::new(Some(db));
-        Pending { db, disk }
+        PendingList { db, disk }
     }
 
     fn db(&self) -> Result<Arc<Db>, DbError> {
@@ -39,7 +39,7 @@ impl Pending {
     }
 
     /// The list is not asked for any more, and nothing here keeps its database open.
-    pub fn let_go(&self) {
+    pub fn close(&self) {
         let mut db = self.db.write().unwrap_or_else(PoisonError::into_inner);
         let last = db.take();
         drop(db);

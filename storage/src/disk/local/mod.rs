@@ -27,7 +27,7 @@ use self::reserve::SpaceReading;
 use crate::db::{Db, DbError};
 use crate::disk::identity::{DiskDirectory, is_still, shard_folder};
 use crate::disk::io::Pool;
-use crate::disk::pending::Pending;
+use crate::disk::pending::PendingList;
 use crate::disk::shard_file::{Reader, Writer, file_name};
 use crate::disk::{
     Disk, DiskError, DiskState, ShardHeader, ShardName, ShardReader, ShardShape, ShardWriter,
@@ -60,7 +60,7 @@ struct Inner {
     _settled: DiskDirectory,
     reserve: Reserve,
     pool: Pool,
-    pending: Pending,
+    pending: PendingList,
     crash: Crash,
     /// Of the database's log.
     log_syncs: Arc<Histogram>,
@@ -85,7 +85,7 @@ impl LocalDisk {
             _settled: settled,
             reserve,
             pool: Pool::new(env.as_ref())?,
-            pending: Pending::new(db, id),
+            pending: PendingList::new(db, id),
             crash,
             log_syncs,
             state: watch::Sender::new(DiskState::Up),
@@ -137,7 +137,7 @@ impl Inner {
             leaves
         });
         if left {
-            self.pending.let_go();
+            self.pending.close();
             let state = &*self.state.borrow();
             tracing::error!(disk = %self.id, dir = %self.dir.display(), ?state, "disk is down");
         }
