@@ -181,7 +181,7 @@ fn claim_disk(
     if now.identity() != Some(identity) {
         return Err(IdentityError::Locked { dir });
     }
-    file::mend(files, &dir, &identity, crash);
+    file::repair(files, &dir, &identity, crash);
     Ok(DiskDirectory {
         dir,
         identity,
