@@ -79,7 +79,7 @@ say "== two hundred power cuts, and each other fault for a while"
 build --workspace
 examiner=$CARGO_TARGET_DIR/debug/examiner
 "$examiner" power --rounds 200 || [ $? -eq 77 ]
-for nemesis in kill point gone rot swap full clock; do
+for nemesis in kill point emptied rot swap full clock; do
   "$examiner" "$nemesis" --rounds 20 || [ $? -eq 77 ]
 done
 say "== fuzzing, a minute for each target"

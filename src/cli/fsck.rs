@@ -80,12 +80,12 @@ fn show(report: &Report) {
     }
     let shards = report.shards;
     say!(
-        "shards: {} whole, {} missing, {} damaged, {} on disks that are away, {} never written",
+        "shards: {} whole, {} missing, {} damaged, {} on offline disks, {} never written",
         shards.whole,
         shards.missing,
         shards.damaged,
-        shards.away,
-        shards.owed
+        shards.offline,
+        shards.unwritten
     );
     for (geometry, count) in &report.geometries {
         say!("  in {geometry}: {count} runs of bytes");
@@ -98,10 +98,10 @@ fn show(report: &Report) {
         files.unknown
     );
     say!("to be healed: {}", report.heal_queue);
-    if report.narrow > 0 {
+    if report.undersized > 0 {
         say!(
             "with fewer shards than their class: {} runs of bytes",
-            report.narrow
+            report.undersized
         );
     }
     report.damaged.iter().for_each(show_damaged);
@@ -180,11 +180,12 @@ fn show_omitted(count: u64, shown: usize) {
 
 /// What it comes to, and what to do.
 fn sentence(report: &Report) -> String {
-    let away = report.disks.iter().any(|disk| disk.problem.is_some());
+    let incomplete = report.disks.iter().any(|disk| disk.problem.is_some());
     let what = match report.verdict {
         Verdict::Whole => "Everything is whole; there is nothing to do.",
-        Verdict::Degraded if away => {
-            "Nothing is lost, but a disk is: bring it back, or start the server without it."
+        Verdict::Degraded if incomplete => {
+            "Nothing is lost, but a disk cannot be used: bring it back, or start the server without \
+             it."
         }
         Verdict::Degraded => {
             "Nothing is lost, but not everything has the shards it should have: start the server \
@@ -193,11 +194,11 @@ fn sentence(report: &Report) -> String {
         Verdict::Inconsistent => {
             "The metadata contradicts itself: keep a copy of all disks, and report this output."
         }
-        Verdict::Lost if away => {
-            "Too many shards are away: bring the missing disk back before anything else; what \
-             stays lost has to come from a backup."
+        Verdict::Lost if incomplete => {
+            "Too many shards are on disks that cannot be used: bring the missing disk back first, and \
+             restore from a backup only what stays lost."
         }
-        Verdict::Lost => "The keys marked LOST can't be read any more: restore them from a backup.",
+        Verdict::Lost => "The keys marked LOST can no longer be read: restore them from a backup.",
     };
     what.to_owned()
 }

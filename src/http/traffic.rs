@@ -111,7 +111,7 @@ impl Traffic {
         let mut measures = Vec::new();
         for name in &self.names {
             let counts = &self.operations[name];
-            if counts.took.look().count() > 0 {
+            if counts.took.durations().count() > 0 {
                 measure_operation(name, counts, &mut measures);
             }
         }

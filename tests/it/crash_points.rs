@@ -14,7 +14,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::s3::{Answer, Client, Request};
-use drystone_store::crash::{CommandKind, CrashAt, Point, Step};
+use drystone_store::crash::{CommandKind, CommandPoint, CrashAt, Point};
 use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
 
@@ -173,17 +173,17 @@ impl Lane {
             // Only a store's birth does it.
             (self.disks, self.told) = (Disks::fresh(4), Told::default());
         }
-        let recodes = matches!(at.point, Point::Command(CommandKind::RecodeData, _));
-        if recodes {
-            self.write_narrow();
+        let reencodes = matches!(at.point, Point::Command(CommandKind::ReencodeData, _));
+        if reencodes {
+            self.write_undersized();
         }
         if !self.start(Some(at)) {
             return;
         }
         let lived = self.audit().and_then(|()| self.tour());
         if lived.is_ok() {
-            // What is narrow would not bear it.
-            if !recodes {
+            // What is undersized would not bear it.
+            if !reencodes {
                 self.damage();
             }
             if !self.ends_by_itself(PATIENCE) {
@@ -210,18 +210,19 @@ impl Lane {
         }
     }
 
-    /// What is written without a disk is coded again as soon as the disk is back. The others must
-    /// have all their shards meanwhile, which earlier points may have taken.
-    fn write_narrow(&mut self) {
+    /// Makes a store whose objects were written without one disk and that has the disk back: the
+    /// next start re-encodes them. The store is a fresh one, as all other shards must be there and
+    /// earlier points may have removed some.
+    fn write_undersized(&mut self) {
         (self.disks, self.told) = (Disks::fresh(4), Told::default());
-        let (here, away) = (self.disks.path(4), self.disks.folder().join("away"));
+        let (here, aside) = (self.disks.path(4), self.disks.folder().join("aside"));
         assert!(self.start(None), "{}", self.log());
         self.kill();
-        std::fs::rename(&here, &away).unwrap();
+        std::fs::rename(&here, &aside).unwrap();
         assert!(self.start(None), "{}", self.log());
         self.audit().and_then(|()| self.tour()).unwrap();
         self.kill();
-        std::fs::rename(&away, &here).unwrap();
+        std::fs::rename(&aside, &here).unwrap();
     }
 
     /// What no request passes, upkeep does: this gives it work.
@@ -570,9 +571,9 @@ fn places() -> Vec<CrashAt> {
         .filter(|point| !upkeep_points::is_of_upkeep(*point))
         .flat_map(|point| {
             let nths: Vec<u32> = match (point, &most) {
-                (Point::Command(_, Step::Proposing | Step::Answered), _) => vec![1],
+                (Point::Command(_, CommandPoint::Proposing | CommandPoint::Answered), _) => vec![1],
                 (_, Some(most)) => (1..=most.parse().unwrap()).collect(),
-                (Point::Command(CommandKind::PutObject, Step::Logged), None) => vec![1, 3],
+                (Point::Command(CommandKind::PutObject, CommandPoint::Logged), None) => vec![1, 3],
                 _ => vec![1],
             };
             nths.into_iter().map(move |nth| CrashAt { point, nth })

@@ -236,7 +236,7 @@ fn r_31_a_file_that_nothing_names_is_told() {
 }
 
 #[test]
-fn r_31_a_lost_disk_is_away_and_not_damage() {
+fn r_31_a_lost_disk_is_offline_and_not_damage() {
     let server = stopped();
     server.disks.empty(3);
     let (code, report) = report(&server.disks);
@@ -246,7 +246,7 @@ fn r_31_a_lost_disk_is_away_and_not_damage() {
         "{report:#}"
     );
     assert_eq!(report["shards"]["missing"], 0);
-    assert!(report["shards"]["away"].as_u64().unwrap() > 0);
+    assert!(report["shards"]["offline"].as_u64().unwrap() > 0);
     let problem = report["disks"][3]["problem"].as_str().unwrap();
     assert!(problem.contains("is empty"), "{problem}");
 }

@@ -14,7 +14,7 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use drystone_store::crash::{CommandKind, CrashAt, DiskPoint, Point, Step};
+use drystone_store::crash::{CommandKind, CommandPoint, CrashAt, DiskPoint, Point};
 use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
 use serde_json::{Value, json};
@@ -41,7 +41,7 @@ enum Work {
     /// A store is made.
     Birth,
     /// A start without one disk, and one with it again.
-    Away,
+    Offline,
     /// Settings, a pass of scrub, and shards that are suspected and found whole.
     Settings,
     /// A disk is emptied under the server, and replaced.
@@ -57,17 +57,17 @@ enum Work {
 /// By what work a point is passed, and at which passings it is cut. None: objects' changes pass it
 /// ([`crate::crash_points`]).
 fn works(point: Point) -> &'static [(Work, &'static [u32])] {
-    use Work::{Away, Birth, Damage, Half, Older, Replace, Settings};
+    use Work::{Birth, Damage, Half, Offline, Older, Replace, Settings};
     match point {
         Point::Command(kind, step) => match kind {
-            CommandKind::RegisterDisks => &[(Birth, &[1]), (Away, &[1])],
-            CommandKind::MarkAway => &[(Away, &[1])],
+            CommandKind::RegisterDisks => &[(Birth, &[1]), (Offline, &[1])],
+            CommandKind::MarkOffline => &[(Offline, &[1])],
             CommandKind::SetUpkeep | CommandKind::NoteScrub | CommandKind::SettleHeals => {
                 &[(Settings, &[1])]
             }
             // The disk that is on a minority of logs, and on a majority.
-            CommandKind::ReplaceDisk if step == Step::Logged => &[(Replace, &[1, 3])],
-            CommandKind::ReplaceDisk | CommandKind::ExpelDisk | CommandKind::QueueDisk => {
+            CommandKind::ReplaceDisk if step == CommandPoint::Logged => &[(Replace, &[1, 3])],
+            CommandKind::ReplaceDisk | CommandKind::RemoveDisk | CommandKind::QueueDisk => {
                 &[(Replace, &[1])]
             }
             _ => &[],
@@ -84,7 +84,7 @@ fn works(point: Point) -> &'static [(Work, &'static [u32])] {
             | DiskPoint::DatabaseAside
             | DiskPoint::DatabaseRenamed
             | DiskPoint::DatabaseRemoved => &[(Damage, &[1])],
-            DiskPoint::StartStamped => &[(Birth, &[1]), (Away, &[1, 3])],
+            DiskPoint::StartStamped => &[(Birth, &[1]), (Offline, &[1, 3])],
             DiskPoint::StartKnown => &[(Birth, &[1]), (Damage, &[2])],
             DiskPoint::ReplicaMade => &[(Birth, &[1, 3]), (Replace, &[1]), (Damage, &[2])],
             DiskPoint::SeatsChanged => &[(Replace, &[1, 2]), (Damage, &[1, 3])],
@@ -203,7 +203,7 @@ impl Lane {
         self.prepare(work);
         let mut ready = self.start(Some(at));
         if ready && self.go_through(work).is_ok() {
-            if work == Work::Away {
+            if work == Work::Offline {
                 self.kill();
                 self.bring_back();
                 ready = self.start(Some(at));
@@ -246,7 +246,7 @@ impl Lane {
             Work::Birth => {
                 (self.disks, self.kept) = (Disks::fresh(DISKS), BTreeMap::new());
             }
-            Work::Away => fs::rename(self.disks.path(3), self.aside("away")).unwrap(),
+            Work::Offline => fs::rename(self.disks.path(3), self.aside("offline")).unwrap(),
             Work::Damage => {
                 for disk in [one, other] {
                     let current = self.disks.path(disk).join("meta/rocksdb/CURRENT");
@@ -275,11 +275,11 @@ impl Lane {
         (one + 1, other + 1)
     }
 
-    /// What was moved out of the way, for a disk that is away or shards that are missed.
+    /// Moves back the directory of the disk that is offline and the shards that are hidden.
     fn bring_back(&self) {
-        let (away, hidden) = (self.aside("away"), self.aside("hidden"));
-        if away.exists() {
-            fs::rename(away, self.disks.path(3)).unwrap();
+        let (offline, hidden) = (self.aside("offline"), self.aside("hidden"));
+        if offline.exists() {
+            fs::rename(offline, self.disks.path(3)).unwrap();
         }
         if hidden.exists() {
             self.unhide(&hidden);
@@ -314,11 +314,12 @@ impl Lane {
         match work {
             Work::Birth | Work::Older => Ok(()),
             Work::Damage => self.until_well(),
-            Work::Away => {
+            Work::Offline => {
                 let since = self.since.clone();
-                self.until("it is written down that a disk is away", |status, lane| {
-                    status_of(status, &lane.disks.path(3))["since_ms"] != since
-                })
+                self.until(
+                    "the metadata record that a disk is offline",
+                    |status, lane| status_of(status, &lane.disks.path(3))["since_ms"] != since,
+                )
             }
             Work::Settings => self.settings(),
             Work::Replace => self.emptied_and_replaced(&[self.two().0]),

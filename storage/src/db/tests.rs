@@ -56,7 +56,7 @@ async fn answers_come_in_order_and_share_syncs() {
     let dir = tempfile::tempdir().unwrap();
     let db = Db::create(dir.path(), &DbShared::system()).unwrap();
     let order = Arc::new(Mutex::new(Vec::new()));
-    let before = db.syncs().look().count();
+    let before = db.syncs().durations().count();
     // Makes the log thread wait until all writes are queued, however fast syncs are.
     let (release, released) = std::sync::mpsc::channel::<()>();
     db.write_synced(put(&db, b"first", b"v"), move |_| {
@@ -73,7 +73,7 @@ async fn answers_come_in_order_and_share_syncs() {
     db.synced(put(&db, b"last", b"v")).await.unwrap();
     assert_eq!(*order.lock().unwrap(), (0..200).collect::<Vec<_>>());
     // One for the first write, one for those queued before the thread waited, one for the rest.
-    assert!(db.syncs().look().count() - before <= 3);
+    assert!(db.syncs().durations().count() - before <= 3);
 }
 
 #[tokio::test]

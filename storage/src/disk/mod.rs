@@ -67,7 +67,7 @@ pub struct ShardShape {
 
 /// A shard that this disk took and no commit has confirmed yet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Unconfirmed {
+pub struct UnconfirmedShard {
     pub disk: DiskId,
     pub epoch: Epoch,
     pub bucket: BucketId,
@@ -76,7 +76,7 @@ pub struct Unconfirmed {
     pub generation: u32,
 }
 
-impl Unconfirmed {
+impl UnconfirmedShard {
     pub fn name(&self) -> ShardName {
         ShardName {
             write_id: self.write_id,
@@ -168,7 +168,11 @@ pub trait Disk: Send + Sync + 'static {
     async fn remove(&self, shards: Vec<ShardName>) -> Result<(), DiskError>;
 
     /// Up to `max` shards whose epoch lies below `below`, without those confirmed so far.
-    async fn unconfirmed(&self, below: Epoch, max: usize) -> Result<Vec<Unconfirmed>, DiskError>;
+    async fn unconfirmed(
+        &self,
+        below: Epoch,
+        max: usize,
+    ) -> Result<Vec<UnconfirmedShard>, DiskError>;
 
     /// The shards that have a file in one of the disk's folders and are not on the list: confirmed
     /// ones, and strays.

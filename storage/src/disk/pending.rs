@@ -1,8 +1,8 @@
-//! A disk's list of shards not yet confirmed: what gc looks at instead of walking the disk.
+//! A disk's list of unconfirmed shards, which gc reads instead of walking the disk.
 //!
-//! Lies in the disk's own RocksDB. Where that is made anew, so is the list, from the files. The
-//! files may then be fewer than the metadata say, so that **stock** is to be taken of them
-//! (`workers::inventory`); that stands in the same database until it is done.
+//! The list lies in the disk's own RocksDB. When that database is rebuilt, the list is rebuilt from
+//! the files. Files that the metadata name may be missing then, so the disk needs an **inventory**
+//! (`workers::inventory`). A note in the same database says so until it is done.
 
 use std::io;
 use std::path::Path;
@@ -13,24 +13,24 @@ use rocksdb::{Direction, IteratorMode, WriteBatch};
 use crate::db::{Db, DbError, Family, log_tag};
 use crate::disk::identity::shard_folder;
 use crate::disk::shard_file::file_name;
-use crate::disk::{ShardHeader, ShardName, Unconfirmed};
+use crate::disk::{ShardHeader, ShardName, UnconfirmedShard};
 use drystone_store::types::{BucketId, DiskId, Epoch, WriteId};
 
 const KEY_LEN: usize = 22;
 const VALUE_LEN: usize = 16;
-/// Says that stock is to be taken of the disk's shards.
-const STOCK_KEY: [u8; 1] = [log_tag::INVENTORY];
+/// The key of the note that the disk needs an inventory.
+const INVENTORY_KEY: [u8; 1] = [log_tag::INVENTORY];
 
-pub struct Pending {
+pub struct PendingList {
     /// None once it was let go of.
     db: RwLock<Option<Arc<Db>>>,
     disk: DiskId,
 }
 
-impl Pending {
-    pub fn new(db: Arc<Db>, disk: DiskId) -> Pending {
+impl PendingList {
+    pub fn new(db: Arc<Db>, disk: DiskId) -> PendingList {
         let db = RwLock::new(Some(db));
-        Pending { db, disk }
+        PendingList { db, disk }
     }
 
     fn db(&self) -> Result<Arc<Db>, DbError> {
@@ -39,7 +39,7 @@ impl Pending {
     }
 
     /// The list is not asked for any more, and nothing here keeps its database open.
-    pub fn let_go(&self) {
+    pub fn close(&self) {
         let mut db = self.db.write().unwrap_or_else(PoisonError::into_inner);
         let last = db.take();
         drop(db);
@@ -96,7 +96,7 @@ impl Pending {
         db.write_unsynced(batch)
     }
 
-    pub fn list(&self, below: Epoch, max: usize) -> Result<Vec<Unconfirmed>, DbError> {
+    pub fn list(&self, below: Epoch, max: usize) -> Result<Vec<UnconfirmedShard>, DbError> {
         let prefix = [log_tag::UNCONFIRMED];
         let mode = IteratorMode::From(&prefix, Direction::Forward);
         let (db, mut entries) = (self.db()?, Vec::new());
@@ -122,14 +122,14 @@ impl Pending {
 /// `epoch` is the current one: no write that is still on its way began later, so that the floor
 /// guards it as it does with the true one. Nothing reads the bucket of an entry but for people.
 ///
-/// What else the list's database said of the shards is lost, too: that stock is to be taken of them
-/// ([`owes_stock`]) is written with it.
+/// All else that the lost database knew of the shards is lost with it, so the note that the disk
+/// needs an inventory ([`needs_inventory`]) is written, too.
 ///
 /// Durable when it returns. Power goes before: a part of the list, and the caller's next try.
 pub fn relist(dir: &Path, db: &Db, epoch: Epoch) -> io::Result<u64> {
     let mut count = 0;
     let mut owed = WriteBatch::default();
-    owed.put_cf(db.family(Family::Log), STOCK_KEY, []);
+    owed.put_cf(db.family(Family::Log), INVENTORY_KEY, []);
     db.write_unsynced(owed)?;
     for first in 0..=u8::MAX {
         let mut batch = WriteBatch::default();
@@ -151,16 +151,20 @@ pub fn relist(dir: &Path, db: &Db, epoch: Epoch) -> io::Result<u64> {
     Ok(count)
 }
 
-/// Whether the metadata may name shards that the disk lacks, and nobody has looked yet. Blocks.
-pub fn owes_stock(db: &Db) -> Result<bool, DbError> {
-    let row = db.rocks().get_pinned_cf(db.family(Family::Log), STOCK_KEY);
+/// Returns whether the metadata may name shards that the disk lacks, and nobody has checked yet.
+/// Blocks.
+pub fn needs_inventory(db: &Db) -> Result<bool, DbError> {
+    let row = db
+        .rocks()
+        .get_pinned_cf(db.family(Family::Log), INVENTORY_KEY);
     Ok(row.map_err(|e| db.failed(e))?.is_some())
 }
 
-/// What the disk lacks is queued for heal. Without a sync: stock may well be taken twice. Blocks.
-pub fn stock_taken(db: &Db) -> Result<(), DbError> {
+/// Removes the note, once all shards that the disk lacks are queued for heal. It is not synced: a
+/// second inventory does no harm. Blocks.
+pub fn inventory_taken(db: &Db) -> Result<(), DbError> {
     let mut batch = WriteBatch::default();
-    batch.delete_cf(db.family(Family::Log), STOCK_KEY);
+    batch.delete_cf(db.family(Family::Log), INVENTORY_KEY);
     db.write_unsynced(batch)
 }
 
@@ -202,10 +206,10 @@ fn encode_value(shard: &ShardHeader) -> [u8; VALUE_LEN] {
     value
 }
 
-fn decode(disk: DiskId, key: &[u8], value: &[u8]) -> Option<Unconfirmed> {
+fn decode(disk: DiskId, key: &[u8], value: &[u8]) -> Option<UnconfirmedShard> {
     let key: &[u8; KEY_LEN] = key.try_into().ok()?;
     let value: &[u8; VALUE_LEN] = value.try_into().ok()?;
-    Some(Unconfirmed {
+    Some(UnconfirmedShard {
         disk,
         epoch: Epoch(u64::from_le_bytes(value[..8].try_into().ok()?)),
         bucket: BucketId(u64::from_le_bytes(value[8..].try_into().ok()?)),

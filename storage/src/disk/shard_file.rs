@@ -72,8 +72,8 @@ pub fn decode_header(bytes: &[u8; HEADER_LEN]) -> Option<ShardHeader> {
     })
 }
 
-/// What a block's checksum is seeded with. The generation too, as bytes coded again in another
-/// geometry have others in the same place.
+/// Returns the seed of a block's checksum. It includes the generation, as a re-encoded write has
+/// other bytes in the same place.
 fn seed(name: &ShardName, position: u64) -> u64 {
     let mut bytes = [0; 29];
     bytes[..16].copy_from_slice(&name.write_id.0);

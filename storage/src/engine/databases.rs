@@ -29,7 +29,7 @@ const OLD_DATABASE: &str = "meta.old";
 
 /// A disk whose database is open.
 pub(super) struct Ready {
-    pub settled: Settled,
+    pub settled: DiskDirectory,
     pub db: Arc<Db>,
 }
 
@@ -45,7 +45,7 @@ impl Ready {
 
 /// A disk whose database is not to be used, and why.
 pub(super) struct Broken {
-    pub settled: Settled,
+    pub settled: DiskDirectory,
     pub why: String,
 }
 
@@ -99,7 +99,7 @@ impl Databases {
 /// Opens all at once. After the birth, a disk whose database does not open is to get another, if
 /// nothing else keeps it from being opened.
 pub(super) async fn open_all(
-    disks: Vec<Settled>,
+    disks: Vec<DiskDirectory>,
     birth: bool,
     shared: &DbShared,
 ) -> Result<Databases, OpenError> {
@@ -181,7 +181,7 @@ pub(super) async fn replace(
     broken: Broken,
     shared: &DbShared,
     epoch: Epoch,
-) -> Result<Ready, (Settled, Error)> {
+) -> Result<Ready, (DiskDirectory, Error)> {
     let Broken { settled, why } = broken;
     let env = shared.env();
     let shared = shared.clone();
@@ -198,7 +198,7 @@ pub(super) async fn replace(
 }
 
 /// The first half: a new database beside the old one, of which nothing is asked. Blocks.
-pub(super) fn make(disk: &Settled, shared: &DbShared, epoch: Epoch) -> Result<(), Error> {
+pub(super) fn make(disk: &DiskDirectory, shared: &DbShared, epoch: Epoch) -> Result<(), Error> {
     let dir = &disk.dir;
     let new = dir.join(NEW_DATABASE);
     remove(shared.env().files(), &new)?;
@@ -211,7 +211,7 @@ pub(super) fn make(disk: &Settled, shared: &DbShared, epoch: Epoch) -> Result<()
 }
 
 /// The second half: it takes the old one's place, which must be closed. Blocks.
-pub(super) fn put_in_place(disk: &Settled, shared: &DbShared) -> Result<Arc<Db>, Error> {
+pub(super) fn put_in_place(disk: &DiskDirectory, shared: &DbShared) -> Result<Arc<Db>, Error> {
     let (dir, files) = (&disk.dir, shared.env().files());
     let [database, new, old] = [DATABASE, NEW_DATABASE, OLD_DATABASE].map(|name| dir.join(name));
     remove(files, &old)?;

@@ -20,7 +20,7 @@ use super::databases::DATABASE;
 use super::{Engine, Held};
 use crate::db::Db;
 use crate::disk::Disk;
-use crate::disk::identity::{self, Settled};
+use crate::disk::identity::{self, DiskDirectory};
 use crate::disk::local::{LocalDisk, Reserve};
 use crate::meta::command::Change;
 use crate::meta::view::{Availability, DiskRow};
@@ -61,7 +61,7 @@ impl Engine {
             Some(new) if !is_one_place(new, own) => Some(self.adopt(new).await?),
             _ => None,
         };
-        self.shards.drop_disk(old);
+        self.shards.take_offline(old);
         // Among them may be the one whose last hold is waited for.
         drop(here);
         self.let_go(old).await?;
@@ -88,13 +88,13 @@ impl Engine {
         tracing::info!(%old, new = %disk, dir = %settled.dir.display(), "a disk is replaced");
         self.refused().remove(&directory_of(&settled));
         self.join(settled, db).await?;
-        self.shards.expel_disk(old);
+        self.shards.remove_disk(old);
         self.workers.disks.wake();
         Ok(disk)
     }
 
     /// A disk in `directory` that is not born, and its database.
-    async fn adopt(&self, directory: &Path) -> Result<(Settled, Arc<Db>), ReplaceError> {
+    async fn adopt(&self, directory: &Path) -> Result<(DiskDirectory, Arc<Db>), ReplaceError> {
         let (directory, template) = (directory.to_owned(), self.template);
         let (env, shared) = (self.env.clone(), self.db_shared.clone());
         let made = spawn_blocking(move || {
@@ -137,7 +137,7 @@ impl Engine {
     }
 
     /// A disk that group 0 knows takes its part.
-    pub(super) async fn join(&self, mut settled: Settled, db: Arc<Db>) -> Result<()> {
+    pub(super) async fn join(&self, mut settled: DiskDirectory, db: Arc<Db>) -> Result<()> {
         let id = settled.identity.disk;
         let (env, crash) = (self.env.clone(), db.crash().clone());
         let born = spawn_blocking(move || {
@@ -171,7 +171,7 @@ impl Engine {
 }
 
 /// How a disk's directory is written down.
-pub(super) fn directory_of(settled: &Settled) -> String {
+pub(super) fn directory_of(settled: &DiskDirectory) -> String {
     directory_named(&settled.dir)
 }
 

@@ -23,7 +23,7 @@ pub use self::open::Options;
 pub use self::open_error::OpenError;
 use self::workers::Workers;
 use crate::db::{Db, DbError, DbShared};
-use crate::disk::identity::{Identity, Settled};
+use crate::disk::identity::{DiskDirectory, Identity};
 use crate::meta::command::{Change, Command};
 use crate::meta::view::View;
 use crate::raft::epochs::{EpochGuard, Epochs};
@@ -73,11 +73,11 @@ struct Held {
     db: Option<Arc<Db>>,
     /// Of the last database. Its sender goes when RocksDB has ended.
     failure: watch::Receiver<Option<DbError>>,
-    settled: Settled,
+    settled: DiskDirectory,
 }
 
 impl Held {
-    fn new(settled: Settled, db: Arc<Db>) -> Held {
+    fn new(settled: DiskDirectory, db: Arc<Db>) -> Held {
         let failure = db.failure();
         let db = Some(db);
         Held {

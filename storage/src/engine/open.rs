@@ -21,7 +21,7 @@ use super::workers::Workers;
 use super::{Engine, Held, Names};
 use crate::db::DbShared;
 use crate::disk::Disk;
-use crate::disk::identity::{self, Found, Identity, IdentityError};
+use crate::disk::identity::{self, Identity, IdentityError, StoreDirectories};
 use crate::disk::local::{LocalDisk, Reserve};
 use crate::meta::command::Change;
 use crate::meta::view::{Availability, DiskRow};
@@ -165,14 +165,14 @@ fn geometries(options: &Options) -> Result<Classes, OpenError> {
     })
 }
 
-async fn settle(options: &Options) -> Result<Found, OpenError> {
+async fn settle(options: &Options) -> Result<StoreDirectories, OpenError> {
     let Options {
         directories,
         env,
         crash,
         ..
     } = options.clone();
-    let found = spawn_blocking(move || identity::settle(&directories, env.as_ref(), &crash));
+    let found = spawn_blocking(move || identity::claim_all(&directories, env.as_ref(), &crash));
     Ok(found.await.map_err(|_| Error::Closing)??)
 }
 
@@ -198,7 +198,7 @@ async fn open_metadata(
     let given = options.directories.len();
     let mut waited = false;
     loop {
-        let Found { disks, lost, birth } = settle(options).await?;
+        let StoreDirectories { disks, lost, birth } = settle(options).await?;
         for error in &lost {
             tracing::error!(%error, "a disk is lost");
         }
@@ -471,7 +471,7 @@ mod tests {
     async fn f_14_a_birth_cut_between_two_marks_is_finished_by_the_next_start() {
         let root = tempfile::tempdir().unwrap();
         let directories: Vec<_> = (0..4).map(|n| root.path().join(format!("{n}"))).collect();
-        drop(identity::settle(&directories, &SystemEnv, &Crash::default()).unwrap());
+        drop(identity::claim_all(&directories, &SystemEnv, &Crash::default()).unwrap());
         let unmarked: Vec<_> = directories[1..]
             .iter()
             .map(|dir| {
@@ -505,7 +505,7 @@ mod tests {
         // Without the one that was marked, it is no birth all the same.
         fs::remove_dir_all(&directories[0]).unwrap();
         let found = loop {
-            match identity::settle(&directories, &SystemEnv, &Crash::default()) {
+            match identity::claim_all(&directories, &SystemEnv, &Crash::default()) {
                 Err(IdentityError::Locked { .. }) => {
                     tokio::time::sleep(Duration::from_millis(20)).await;
                 }
@@ -529,7 +529,7 @@ mod tests {
         }
     }
 
-    /// Found by reading: as its files could not be listed, no start came to its end.
+    /// StoreDirectories by reading: as its files could not be listed, no start came to its end.
     #[tokio::test]
     async fn f_14_an_older_copy_that_lacks_folders_costs_its_disk_and_no_more() {
         let root = tempfile::tempdir().unwrap();

@@ -32,7 +32,7 @@ use super::Engine;
 use super::databases;
 use crate::disk::DiskState;
 use crate::disk::local::Reserve;
-use crate::disk::local::probe::{Unwell, probe};
+use crate::disk::local::probe::{ProbeError, probe};
 use crate::meta::view::Availability;
 use drystone_store::error::{Error, Result};
 use drystone_store::measure::Measure;
@@ -103,11 +103,11 @@ impl From<Error> for Unrenewed {
     }
 }
 
-impl From<Unwell> for Unrenewed {
-    fn from(error: Unwell) -> Unrenewed {
+impl From<ProbeError> for Unrenewed {
+    fn from(error: ProbeError) -> Unrenewed {
         match error {
-            Unwell::Full => Unrenewed::NotYet(error.to_string()),
-            Unwell::Other | Unwell::Failed { .. } => Unrenewed::Failed(error.to_string()),
+            ProbeError::Full => Unrenewed::NotYet(error.to_string()),
+            ProbeError::Other | ProbeError::Failed { .. } => Unrenewed::Failed(error.to_string()),
         }
     }
 }
@@ -282,7 +282,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::disk::pending::owes_stock;
+    use crate::disk::pending::needs_inventory;
     use crate::engine::Options;
     use crate::engine::testing::{Whole, create_bucket, put, rest};
     use crate::raft::group::Group;
@@ -409,7 +409,7 @@ mod tests {
                 .all(|(_, row)| row.availability == Availability::Up)
         );
         for held in engine.databases().iter() {
-            assert!(!owes_stock(held.db.as_ref().unwrap()).unwrap());
+            assert!(!needs_inventory(held.db.as_ref().unwrap()).unwrap());
         }
         engine.close().await;
         drop(engine);

@@ -55,9 +55,10 @@ struct Set {
 enum Found {
     Whole,
     Fault(Fault),
-    /// The disk was not given, is given up or its folder can't be read.
-    Away,
-    Owed,
+    /// The disk was not given, was removed, or its folder cannot be read.
+    Offline,
+    /// The row says that the shard was never written.
+    Unwritten,
 }
 
 pub struct Census<'a> {
@@ -65,8 +66,8 @@ pub struct Census<'a> {
     replica: &'a Replica,
     problems: &'a mut Problems,
     garbage: HashSet<(DiskId, ShardName)>,
-    /// Disks that the store has given up: what is on them is for heal to make anew.
-    expelled: RemovedDisksRow,
+    /// Disks that were removed from the store: heal rebuilds their shards.
+    removed: RemovedDisksRow,
     rows: &'a mut Rows,
     writes: Counts,
     shards: ShardCounts,
@@ -85,8 +86,11 @@ pub fn take(
 ) -> Result<HashMap<WriteId, Harm>> {
     let mut census = Census {
         garbage: garbage(replica)?,
-        expelled: get(replica.db(), &key(replica.state(), table::EXPELLED, &[]))?
-            .unwrap_or_default(),
+        removed: get(
+            replica.db(),
+            &key(replica.state(), table::REMOVED_DISKS, &[]),
+        )?
+        .unwrap_or_default(),
         disks,
         replica,
         problems,
@@ -146,7 +150,7 @@ impl Census<'_> {
     fn folder(&mut self, first: u8) -> Result<()> {
         let mut files: Vec<Option<HashSet<ShardName>>> = Vec::new();
         for disk in self.disks {
-            if self.expelled.has(disk.id()) {
+            if self.removed.has(disk.id()) {
                 files.push(None);
                 continue;
             }
@@ -168,7 +172,7 @@ impl Census<'_> {
                 let set = Set {
                     write_id,
                     size: data.size,
-                    found: vec![Found::Away; shards.shards.len()],
+                    found: vec![Found::Offline; shards.shards.len()],
                     shards,
                 };
                 sets.push(self.plan(set, sets.len(), data.bucket.0, &mut files, &mut tasks)?);
@@ -232,8 +236,8 @@ impl Census<'_> {
         files: &mut [Option<HashSet<ShardName>>],
         tasks: &mut [Vec<Task>],
     ) -> Result<Set> {
-        if set.shards.narrow {
-            self.narrow(set.write_id)?;
+        if set.shards.undersized {
+            self.check_undersized(set.write_id)?;
         }
         let mut used = HashSet::new();
         let names: Vec<_> = names(set.write_id, &set.shards).collect();
@@ -253,8 +257,8 @@ impl Census<'_> {
                     .add(|| format!("{}: rank {rank} has no place", set.write_id));
             }
             if place.missing {
-                set.found[rank] = Found::Owed;
-                self.owed(set.write_id, rank)?;
+                set.found[rank] = Found::Unwritten;
+                self.check_unwritten(set.write_id, rank)?;
                 continue;
             }
             if self.garbage.contains(&(disk, name)) {
@@ -273,23 +277,23 @@ impl Census<'_> {
         Ok(set)
     }
 
-    /// A write that is narrower than its class is to be coded again.
-    fn narrow(&mut self, write_id: WriteId) -> Result<()> {
-        let row = key(self.replica.state(), table::NARROW, &write_id.0);
+    /// Checks that an undersized write is queued for re-encoding.
+    fn check_undersized(&mut self, write_id: WriteId) -> Result<()> {
+        let row = key(self.replica.state(), table::UNDERSIZED, &write_id.0);
         if get::<UndersizedRow>(self.replica.db(), &row)?.is_none() {
             self.problems
-                .add(|| format!("{write_id}: is narrow and not queued"));
+                .add(|| format!("{write_id}: is undersized and not queued"));
         }
         Ok(())
     }
 
-    /// A shard that was never written is in the heal queue.
-    fn owed(&mut self, write_id: WriteId, rank: usize) -> Result<()> {
+    /// Checks that a shard that was never written is in the heal queue.
+    fn check_unwritten(&mut self, write_id: WriteId, rank: usize) -> Result<()> {
         let row = [&write_id.0[..], &[rank as u8]].concat();
         let row = key(self.replica.state(), table::HEAL, &row);
         if get::<HealRow>(self.replica.db(), &row)?.is_none() {
             self.problems
-                .add(|| format!("{write_id}: rank {rank} is owed and not queued"));
+                .add(|| format!("{write_id}: rank {rank} was never written and is not queued"));
         }
         Ok(())
     }
@@ -334,8 +338,8 @@ impl Census<'_> {
                 Found::Whole => self.shards.whole += 1,
                 Found::Fault(Fault::Missing) => self.shards.missing += 1,
                 Found::Fault(_) => self.shards.damaged += 1,
-                Found::Away => self.shards.away += 1,
-                Found::Owed => self.shards.owed += 1,
+                Found::Offline => self.shards.offline += 1,
+                Found::Unwritten => self.shards.unwritten += 1,
             }
         }
         let state = state_of(&set);
@@ -400,7 +404,9 @@ fn state_of(set: &Set) -> State {
                     .iter()
                     .for_each(|block| *bad.entry(*block).or_default() += 1);
             }
-            Found::Fault(Fault::Missing | Fault::Useless(_)) | Found::Away | Found::Owed => {}
+            Found::Fault(Fault::Missing | Fault::Useless(_))
+            | Found::Offline
+            | Found::Unwritten => {}
         }
     }
     let worst = bad.values().max().copied().unwrap_or(0);
@@ -416,8 +422,8 @@ fn reasons(set: &Set) -> Vec<String> {
         let what = match found {
             Found::Whole => return None,
             Found::Fault(fault) => fault.to_string(),
-            Found::Away => "its disk is away".to_owned(),
-            Found::Owed => "never written".to_owned(),
+            Found::Offline => "its disk is offline".to_owned(),
+            Found::Unwritten => "never written".to_owned(),
         };
         Some(format!(
             "{}, rank {rank} on disk {}: {what}",

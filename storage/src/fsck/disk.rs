@@ -9,7 +9,7 @@ use std::sync::Arc;
 use super::scan::Scan;
 use crate::db::{Db, DbError, DbShared, Family, log_tag};
 use crate::disk::ShardName;
-use crate::disk::identity::{Settled, shard_folder};
+use crate::disk::identity::{DiskDirectory, shard_folder};
 use crate::raft::inspect::{Replica, replicas};
 use drystone_store::types::{DiskId, WriteId};
 
@@ -18,7 +18,7 @@ const DATABASE: &str = "meta";
 
 /// A disk under the lock of this process.
 pub struct Disk {
-    settled: Settled,
+    settled: DiskDirectory,
     pub database: Result<Database, DbError>,
 }
 
@@ -33,7 +33,7 @@ pub struct Database {
 }
 
 impl Disk {
-    pub fn open(settled: Settled, shared: &DbShared) -> io::Result<Disk> {
+    pub fn open(settled: DiskDirectory, shared: &DbShared) -> io::Result<Disk> {
         let scratch = tempfile::Builder::new().prefix("fsck-").tempdir()?;
         let opened = Db::open_copy(&settled.dir.join(DATABASE), scratch.path(), shared);
         let database = opened.and_then(|db| {

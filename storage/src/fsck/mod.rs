@@ -52,7 +52,7 @@ pub enum Error {
 
 /// Checks the store on `directories`. Damaged keys and contradictions are named up to `limit`.
 pub fn check(env: Arc<dyn Env>, directories: &[PathBuf], limit: usize) -> Result<Report, Error> {
-    let (settled, unusable) = identity::hold(directories, env.as_ref())?;
+    let (settled, unusable) = identity::lock_only(directories, env.as_ref())?;
     let unusable: Vec<String> = unusable.iter().map(ToString::to_string).collect();
     if settled.is_empty() {
         return Err(Error::NoDisk(unusable.join("; ")));
@@ -117,7 +117,7 @@ fn check_store(
         shards: Default::default(),
         files: Default::default(),
         heal_queue: rules::check_heals(replica, &mut problems)?,
-        narrow: rules::check_narrow(replica, &mut problems)?,
+        undersized: rules::check_undersized(replica, &mut problems)?,
         damaged: Vec::new(),
         damaged_count: 0,
         problems: Vec::new(),

@@ -41,7 +41,7 @@ pub struct Report {
     /// Rows that ask for a shard to be made anew.
     pub heal_queue: u64,
     /// Runs of bytes with fewer shards than their class, for want of disks when they were written.
-    pub narrow: u64,
+    pub undersized: u64,
     /// Up to the limit, as `problems`; the counts are of all.
     pub damaged: Vec<Damaged>,
     pub damaged_count: u64,
@@ -56,7 +56,7 @@ impl Report {
         let disks = self.disks.iter().any(|disk| disk.problem.is_some());
         let replicas = self.groups.iter().any(GroupReport::is_short);
         let degraded =
-            self.writes.degraded + self.narrow + self.files.unknown + self.shards.not_whole();
+            self.writes.degraded + self.undersized + self.files.unknown + self.shards.not_whole();
         if lost > 0 {
             Verdict::Lost
         } else if self.problem_count > 0 {
@@ -150,15 +150,15 @@ pub struct ShardCounts {
     /// Not on the disk where they should be.
     pub missing: u64,
     pub damaged: u64,
-    /// On a disk that was not given or can't be read.
-    pub away: u64,
-    /// Never written, as the row says: their disk failed on the way.
-    pub owed: u64,
+    /// On a disk that was not given, was removed, or cannot be read.
+    pub offline: u64,
+    /// Never written, as their disk failed during the write. The row says so.
+    pub unwritten: u64,
 }
 
 impl ShardCounts {
     fn not_whole(&self) -> u64 {
-        self.missing + self.damaged + self.away + self.owed
+        self.missing + self.damaged + self.offline + self.unwritten
     }
 }
 

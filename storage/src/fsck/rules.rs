@@ -386,21 +386,21 @@ fn escaped(key: &str) -> Vec<u8> {
     bytes.chain([0, 0]).collect()
 }
 
-/// How many writes are to be coded again; each of them is there and says so itself.
-pub fn check_narrow(replica: &Replica, problems: &mut Problems) -> Result<u64> {
+/// Counts the writes that are queued for re-encoding, and checks that each exists and is undersized.
+pub fn check_undersized(replica: &Replica, problems: &mut Problems) -> Result<u64> {
     let mut queue = 0;
-    let mut rows = Scan::of_table(replica.db(), replica.state(), table::NARROW, &[]);
+    let mut rows = Scan::of_table(replica.db(), replica.state(), table::UNDERSIZED, &[]);
     while let Some((row, value)) = rows.next()? {
         let (write_id, _) = keys::write_id(&row)?;
         let _: UndersizedRow = decode(&row, &value)?;
         let data = key(replica.state(), table::DATA, &write_id.0);
         let data: Option<DataRow> = get(replica.db(), &data)?;
-        let is_narrow = |data: DataRow| match data.kind {
-            DataKind::Shards(set) => set.narrow,
+        let is_undersized = |data: DataRow| match data.kind {
+            DataKind::Shards(set) => set.undersized,
             DataKind::Inline | DataKind::Parts { .. } => false,
         };
-        if !data.is_some_and(is_narrow) {
-            problems.add(|| format!("{write_id} is to be coded again and is not narrow"));
+        if !data.is_some_and(is_undersized) {
+            problems.add(|| format!("{write_id} is queued for re-encoding and is not undersized"));
         }
         queue += 1;
     }

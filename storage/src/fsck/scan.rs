@@ -23,8 +23,8 @@ pub mod table {
     pub const UPLOAD_PARTS: u8 = 0x2a;
     pub const GARBAGE: u8 = 0x30;
     pub const HEAL: u8 = 0x31;
-    pub const EXPELLED: u8 = 0x32;
-    pub const NARROW: u8 = 0x34;
+    pub const REMOVED_DISKS: u8 = 0x32;
+    pub const UNDERSIZED: u8 = 0x34;
 }
 
 /// A row's key in the family `state`.

@@ -230,7 +230,7 @@ const CONTRADICTIONS: &[(&str, Change)] = &[
         }
         batch
     }),
-    ("is owed and not queued", |db, state| {
+    ("was never written and is not queued", |db, state| {
         each::<DataRow>(db, state, table::DATA, |mut row| {
             if let DataKind::Shards(shards) = &mut row.kind {
                 shards.shards[0].missing = true;
@@ -369,13 +369,13 @@ async fn r_31_what_is_on_a_disk_that_was_given_up_is_not_there() {
         let progress = QueueProgress::Complete;
         let expelled = RemovedDisksRow(vec![RemovedDisk { disk, progress }]);
         let mut batch = WriteBatch::default();
-        let row = key(state, table::EXPELLED, &[]);
+        let row = key(state, table::REMOVED_DISKS, &[]);
         batch.put_cf(db.family(Family::State), row, expelled.encode());
         batch
     };
     store.write(2, change).await;
     let report = store.check().await;
     assert_eq!(report.verdict, Verdict::Degraded, "{report:#?}");
-    assert_eq!((report.shards.away, report.shards.whole), (2, 2));
+    assert_eq!((report.shards.offline, report.shards.whole), (2, 2));
     assert_eq!(report.files.unknown, 0);
 }

@@ -291,7 +291,7 @@ impl Change {
             Change::ActivateBucket { .. } => CommandKind::ActivateBucket,
             Change::ReleaseBucket { .. } => CommandKind::ReleaseBucket,
             Change::RegisterDisks { .. } => CommandKind::RegisterDisks,
-            Change::MarkOffline { .. } => CommandKind::MarkAway,
+            Change::MarkOffline { .. } => CommandKind::MarkOffline,
             Change::ReplaceDisk { .. } => CommandKind::ReplaceDisk,
             Change::SetUpkeep(_) => CommandKind::SetUpkeep,
             Change::CreateBucket { .. } => CommandKind::CreateBucket,
@@ -314,10 +314,10 @@ impl Change {
             Change::QueueHeal { .. } => CommandKind::QueueHeal,
             Change::SwapShard(_) => CommandKind::SwapShard,
             Change::SettleHeals { .. } => CommandKind::SettleHeals,
-            Change::RemoveDisk { .. } => CommandKind::ExpelDisk,
+            Change::RemoveDisk { .. } => CommandKind::RemoveDisk,
             Change::QueueDisk { .. } => CommandKind::QueueDisk,
             Change::NoteScrub(_) => CommandKind::NoteScrub,
-            Change::ReencodeData(_) => CommandKind::RecodeData,
+            Change::ReencodeData(_) => CommandKind::ReencodeData,
         }
     }
 

@@ -24,7 +24,7 @@ use super::types::{Proposal, ReplicaId};
 use crate::db::{Db, ReadAt};
 use crate::meta::command::{Command, Reply};
 use crate::meta::view::View;
-use drystone_store::crash::{Point, Step};
+use drystone_store::crash::{CommandPoint, Point};
 use drystone_store::error::{Error, Result};
 use drystone_store::types::DiskId;
 
@@ -288,11 +288,11 @@ impl Inner {
             loop {
                 let (leader, member) = wait_for_leader(&self.members, &mut leaders).await?;
                 let crash = member.shared.db.crash();
-                crash.pass(Point::Command(kind, Step::Proposing));
+                crash.pass(Point::Command(kind, CommandPoint::Proposing));
                 match member.raft.client_write(proposal.clone()).await {
                     Ok(written) => match written.data.0 {
                         Some(outcome) => {
-                            crash.pass(Point::Command(kind, Step::Answered));
+                            crash.pass(Point::Command(kind, CommandPoint::Answered));
                             return Ok(outcome?);
                         }
                         None => unreachable!("a command's entry answers with its outcome"),

@@ -26,7 +26,7 @@ use super::types::{
     encode_vote, seal, split_log_id, unseal,
 };
 use crate::db::{Db, DbError, Family, log_tag};
-use drystone_store::crash::{Point, Step};
+use drystone_store::crash::{CommandPoint, Point};
 
 /// The most bytes of a replica's entries that stay in memory after they are written.
 const TAIL_BYTES_MAX: usize = 2 << 20;
@@ -451,7 +451,7 @@ impl RaftLogStorage<Types> for RaftLog {
         let written = move |result: Result<(), DbError>| {
             if result.is_ok() {
                 for kind in kinds {
-                    crash.pass(Point::Command(kind, Step::Logged));
+                    crash.pass(Point::Command(kind, CommandPoint::Logged));
                 }
                 let mut memory = inner.memory();
                 memory.written = memory.written.max(next);

@@ -22,7 +22,7 @@ use super::types::{Answer, LogId, ReplicaId, Snapshot, SnapshotMeta, StoredMembe
 use crate::db::{Db, DbError, Family, StateId};
 use crate::meta::state_machine::State;
 use crate::meta::states::{STATE_FAMILIES, delete_state};
-use drystone_store::crash::{DiskPoint, Point, Step};
+use drystone_store::crash::{CommandPoint, DiskPoint, Point};
 
 /// The most committed entries that are applied without releasing the thread.
 const APPLY_AT_ONCE_MAX: usize = 256;
@@ -151,7 +151,7 @@ impl Applier {
                     let command = proposal.command();
                     let outcome = tables.apply(id.index, command, &encode_applied(&id));
                     let kind = command.change.kind();
-                    db.crash().pass(Point::Command(kind, Step::Applied));
+                    db.crash().pass(Point::Command(kind, CommandPoint::Applied));
                     // After any error, continuing would make this replica differ from the others.
                     Some(outcome.map_err(|e| db.corrupt(e.to_string()))?)
                 }

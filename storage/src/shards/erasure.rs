@@ -335,7 +335,7 @@ mod tests {
     }
 
     #[test]
-    fn geometry_narrows_to_the_disks_that_are_up() {
+    fn geometry_shrinks_to_the_disks_that_are_up() {
         assert_eq!(geometry(2, 2).fit(4), Some(geometry(2, 2)));
         assert_eq!(geometry(2, 2).fit(3), Some(geometry(2, 1)));
         assert_eq!(geometry(2, 2).fit(2), Some(geometry(1, 1)));

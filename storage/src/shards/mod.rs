@@ -29,9 +29,9 @@ use drystone_store::shard_set::{ShardAt, ShardPlace, ShardSet};
 use drystone_store::store::{Body, BodyReader};
 use drystone_store::types::{BucketId, ByteRange, DiskId, Epoch, WriteId};
 
-pub use self::rebuild::{Examined, Owing, Unhealed};
-pub use self::reencode::Stored;
-pub use crate::disk::{ShardName, Unconfirmed};
+pub use self::rebuild::{HealError, ShardCondition, ShardRef};
+pub use self::reencode::WriteToReencode;
+pub use crate::disk::{ShardName, UnconfirmedShard};
 
 /// A disk that does not answer within this time misses its part in a read or write.
 const DEADLINE: Duration = Duration::from_secs(20);
@@ -70,18 +70,18 @@ pub struct DamageReport {
 
 /// What became of the shards of a write that were to be removed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Removed {
-    /// Each is surely gone.
+pub enum RemovalOutcome {
+    /// No shard is left.
     All,
-    /// All but those on disks that are not here, or down.
-    ButAway,
+    /// Shards are left on disks that are offline or down.
+    ButOffline,
     /// A disk did not do it, and may the next time.
     Failed,
 }
 
 /// The disks of a node and what is written and read on them.
 pub struct Shards {
-    roster: RwLock<Arc<Roster>>,
+    disk_set: RwLock<Arc<DiskSet>>,
     classes: Classes,
     codecs: Codecs,
     suspects: Arc<Suspects>,
@@ -94,33 +94,34 @@ pub struct Shards {
 
 /// The disks of the moment. Who reads and writes takes a copy.
 #[derive(Clone, Default)]
-struct Roster {
+struct DiskSet {
     disks: Vec<Arc<dyn Disk>>,
-    /// Those that never come back: what was on them is missing, not away.
-    gone: HashSet<DiskId>,
+    /// Disks that never come back: their shards are missing, not offline.
+    removed: HashSet<DiskId>,
     changes: u64,
 }
 
-impl Roster {
+impl DiskSet {
     fn disk(&self, id: DiskId) -> Option<&Arc<dyn Disk>> {
         self.disks.iter().find(|disk| disk.id() == id)
     }
 
     fn holder(&self, id: DiskId) -> Holder {
         match self.disk(id) {
-            _ if self.gone.contains(&id) => Holder::Gone,
-            Some(disk) => Holder::Here(disk.clone()),
-            None => Holder::Away,
+            _ if self.removed.contains(&id) => Holder::Removed,
+            Some(disk) => Holder::Present(disk.clone()),
+            None => Holder::Offline,
         }
     }
 }
 
-/// Who has a shard.
+/// The disk that a row names for a shard.
 enum Holder {
-    Here(Arc<dyn Disk>),
+    Present(Arc<dyn Disk>),
     /// It may come back, with the shard.
-    Away,
-    Gone,
+    Offline,
+    /// It never comes back.
+    Removed,
 }
 
 impl Shards {
@@ -130,12 +131,12 @@ impl Shards {
         classes: Classes,
         damage: mpsc::Sender<DamageReport>,
     ) -> Shards {
-        let roster = Roster {
+        let disk_set = DiskSet {
             disks,
-            ..Roster::default()
+            ..DiskSet::default()
         };
         Shards {
-            roster: RwLock::new(Arc::new(roster)),
+            disk_set: RwLock::new(Arc::new(disk_set)),
             classes,
             codecs: Codecs::default(),
             suspects: Arc::default(),
@@ -154,51 +155,55 @@ impl Shards {
     }
 
     pub fn disks(&self) -> Vec<Arc<dyn Disk>> {
-        self.roster().disks.clone()
+        self.disk_set().disks.clone()
     }
 
-    fn roster(&self) -> Arc<Roster> {
-        let roster = self.roster.read().unwrap_or_else(PoisonError::into_inner);
-        Arc::clone(&roster)
+    fn disk_set(&self) -> Arc<DiskSet> {
+        let disk_set = self.disk_set.read().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(&disk_set)
     }
 
-    fn change_roster(&self, change: impl FnOnce(&mut Roster)) {
-        let mut roster = self.roster.write().unwrap_or_else(PoisonError::into_inner);
-        let mut changed = Roster::clone(&roster);
+    fn change_disk_set(&self, change: impl FnOnce(&mut DiskSet)) {
+        let mut disk_set = self
+            .disk_set
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
+        let mut changed = DiskSet::clone(&disk_set);
         change(&mut changed);
         changed.changes += 1;
-        *roster = Arc::new(changed);
+        *disk_set = Arc::new(changed);
     }
 
     /// From now on the disk takes shards, in the place of one of its id.
     pub fn add_disk(&self, disk: Arc<dyn Disk>) {
-        self.change_roster(|roster| {
-            roster.disks.retain(|old| old.id() != disk.id());
-            roster.disks.push(disk);
+        self.change_disk_set(|disk_set| {
+            disk_set.disks.retain(|old| old.id() != disk.id());
+            disk_set.disks.push(disk);
         });
     }
 
-    /// The disk counts as away: nothing here holds it any more.
-    pub fn drop_disk(&self, id: DiskId) {
-        self.change_roster(|roster| roster.disks.retain(|disk| disk.id() != id));
+    /// Drops the disk object: from now on the disk counts as offline.
+    pub fn take_offline(&self, id: DiskId) {
+        self.change_disk_set(|disk_set| disk_set.disks.retain(|disk| disk.id() != id));
     }
 
-    /// From now on the disk is not asked for anything: it never comes back. Says whether it counted
-    /// as one that may.
-    pub fn expel_disk(&self, id: DiskId) -> bool {
-        if self.roster().gone.contains(&id) {
+    /// Removes the disk for good: nothing is read from it any more. Returns false if it was removed
+    /// before.
+    pub fn remove_disk(&self, id: DiskId) -> bool {
+        if self.disk_set().removed.contains(&id) {
             return false;
         }
-        self.change_roster(|roster| {
-            roster.disks.retain(|disk| disk.id() != id);
-            roster.gone.insert(id);
+        self.change_disk_set(|disk_set| {
+            disk_set.disks.retain(|disk| disk.id() != id);
+            disk_set.removed.insert(id);
         });
         true
     }
 
-    /// How often a disk came, went or was expelled: what gc passed by on its account is due again.
+    /// The number of times that a disk was added, taken offline or removed. When it changes, gc tries
+    /// again what it left because a disk was offline.
     pub fn changes(&self) -> u64 {
-        self.roster().changes
+        self.disk_set().changes
     }
 
     pub fn default_geometry(&self) -> Geometry {
@@ -217,8 +222,8 @@ impl Shards {
 
     /// Whether enough disks are up for a write of the default class.
     pub fn can_write(&self) -> bool {
-        let roster = self.roster();
-        let up = roster.disks.iter().filter(|d| d.state().borrow().is_up());
+        let disk_set = self.disk_set();
+        let up = disk_set.disks.iter().filter(|d| d.state().borrow().is_up());
         self.classes.default.fit(up.count()).is_some()
     }
 
@@ -236,7 +241,7 @@ impl Shards {
         let plan = self.plan(write_id, class, body.size_hint()).await?;
         let codec = self.codecs.get(plan.geometry);
         let mut write = write::Write::begin(
-            write::Target {
+            write::WriteLabel {
                 write_id,
                 epoch,
                 bucket,
@@ -271,24 +276,29 @@ impl Shards {
         set: &ShardSet,
         range: ByteRange,
     ) -> Result<Box<dyn BodyReader>> {
-        let wanted = read::Wanted {
+        let wanted = read::WriteShape {
             write_id,
             bucket,
             layout: layout_of(write_id, size, set)?,
         };
         let source = self.source(wanted, set, None);
-        Ok(Box::new(read::Reader::open(source, range).await?))
+        Ok(Box::new(read::RangeReader::open(source, range).await?))
     }
 
     /// The shards of a set as a reader's source, without the one of rank `without`.
-    fn source(&self, wanted: read::Wanted, set: &ShardSet, without: Option<u8>) -> read::Source {
-        let roster = self.roster();
+    fn source(
+        &self,
+        wanted: read::WriteShape,
+        set: &ShardSet,
+        without: Option<u8>,
+    ) -> read::ShardSource {
+        let disk_set = self.disk_set();
         let holder = |(place, rank): (&ShardPlace, u8)| match without == Some(rank) {
-            true => Holder::Gone,
-            false => roster.holder(place.disk),
+            true => Holder::Removed,
+            false => disk_set.holder(place.disk),
         };
         let holders = set.shards.iter().zip(0..).map(holder);
-        read::Source::new(
+        read::ShardSource::new(
             wanted,
             set.shards.iter().zip(holders),
             self.codecs.get(wanted.layout.geometry()),
@@ -302,25 +312,25 @@ impl Shards {
         &self,
         write_id: WriteId,
         shards: impl IntoIterator<Item = (u8, ShardAt)>,
-    ) -> Removed {
-        let roster = self.roster();
+    ) -> RemovalOutcome {
+        let disk_set = self.disk_set();
         let removals = shards.into_iter().map(|(rank, at)| {
-            let (holder, name) = (roster.holder(at.disk), shard_name(write_id, rank, at));
+            let (holder, name) = (disk_set.holder(at.disk), shard_name(write_id, rank, at));
             async move {
                 match holder {
-                    Holder::Here(disk) if disk.state().borrow().is_up() => {
+                    Holder::Present(disk) if disk.state().borrow().is_up() => {
                         match within_deadline(disk.remove(vec![name])).await {
-                            Ok(()) => Removed::All,
-                            Err(_) => Removed::Failed,
+                            Ok(()) => RemovalOutcome::All,
+                            Err(_) => RemovalOutcome::Failed,
                         }
                     }
-                    Holder::Here(_) | Holder::Away => Removed::ButAway,
-                    Holder::Gone => Removed::All,
+                    Holder::Present(_) | Holder::Offline => RemovalOutcome::ButOffline,
+                    Holder::Removed => RemovalOutcome::All,
                 }
             }
         });
         let removed = join_all(removals).await.into_iter().max();
-        removed.unwrap_or(Removed::All)
+        removed.unwrap_or(RemovalOutcome::All)
     }
 
     /// Takes the shards of a committed write off the lists of unconfirmed ones, some time later.
@@ -332,13 +342,13 @@ impl Shards {
 
     /// The same for one shard.
     pub fn confirm_shard(&self, write_id: WriteId, rank: u8, at: ShardAt) {
-        if let Some(disk) = self.roster().disk(at.disk) {
+        if let Some(disk) = self.disk_set().disk(at.disk) {
             disk.confirm(&[shard_name(write_id, rank, at)]);
         }
     }
 
     /// Up to `max` unconfirmed shards below the epoch, of all disks that are up.
-    pub async fn unconfirmed(&self, below: Epoch, max: usize) -> Result<Vec<Unconfirmed>> {
+    pub async fn unconfirmed(&self, below: Epoch, max: usize) -> Result<Vec<UnconfirmedShard>> {
         let mut entries = Vec::new();
         for disk in self.disks() {
             if !disk.state().borrow().is_up() {
@@ -356,8 +366,8 @@ impl Shards {
     /// The shards in one of a disk's folders that are not on its list; none of a disk that is not
     /// up.
     pub async fn unlisted(&self, disk: DiskId, folder: u8) -> Result<Vec<ShardName>> {
-        let roster = self.roster();
-        let disk = roster.disk(disk);
+        let disk_set = self.disk_set();
+        let disk = disk_set.disk(disk);
         let Some(disk) = disk.filter(|disk| disk.state().borrow().is_up()) else {
             return Ok(Vec::new());
         };
@@ -367,8 +377,8 @@ impl Shards {
 
     /// Puts shards back on a disk's list of unconfirmed ones, as of `epoch`.
     pub async fn list_again(&self, on: DiskId, shards: Vec<ShardName>, epoch: Epoch) -> Result<()> {
-        let roster = self.roster();
-        let Some(disk) = roster.disk(on) else {
+        let disk_set = self.disk_set();
+        let Some(disk) = disk_set.disk(on) else {
             return Ok(());
         };
         let listed = within_deadline(disk.list_again(shards, epoch)).await;
@@ -377,7 +387,7 @@ impl Shards {
 
     /// Removes shards that nothing names, then their entries. A disk that does not do it keeps
     /// nobody else from it.
-    pub async fn drop_orphans(&self, orphans: Vec<Unconfirmed>) -> Result<()> {
+    pub async fn drop_orphans(&self, orphans: Vec<UnconfirmedShard>) -> Result<()> {
         let mut kept = Ok(());
         for (disk, names) in self.by_disk(&orphans) {
             match within_deadline(disk.remove(names.clone())).await {
@@ -390,17 +400,17 @@ impl Shards {
     }
 
     /// Takes entries off their lists that turned out to be named.
-    pub async fn confirm_entries(&self, entries: Vec<Unconfirmed>) -> Result<()> {
+    pub async fn confirm_entries(&self, entries: Vec<UnconfirmedShard>) -> Result<()> {
         for (disk, names) in self.by_disk(&entries) {
             disk.confirm(&names);
         }
         Ok(())
     }
 
-    fn by_disk(&self, entries: &[Unconfirmed]) -> Vec<(Arc<dyn Disk>, Vec<ShardName>)> {
+    fn by_disk(&self, entries: &[UnconfirmedShard]) -> Vec<(Arc<dyn Disk>, Vec<ShardName>)> {
         let names = |disk: &Arc<dyn Disk>| -> Vec<ShardName> {
             let own = entries.iter().filter(|entry| entry.disk == disk.id());
-            own.map(Unconfirmed::name).collect()
+            own.map(UnconfirmedShard::name).collect()
         };
         let lists = self.disks().into_iter().map(|disk| {
             let names = names(&disk);
@@ -477,7 +487,7 @@ impl Shards {
         let disks = order.into_iter().filter_map(|id| Some(disk(id)?.0.clone()));
         Ok(write::Plan {
             geometry,
-            narrow: geometry.total() < wanted.total(),
+            undersized: geometry.total() < wanted.total(),
             disks: disks.collect(),
             size_hint: hint,
         })

@@ -31,13 +31,13 @@ const WINDOW_BYTES: u64 = 1 << 20;
 
 /// Whose bytes they are.
 #[derive(Clone, Copy)]
-pub(super) struct Wanted {
+pub(super) struct WriteShape {
     pub write_id: WriteId,
     pub bucket: BucketId,
     pub layout: Layout,
 }
 
-impl Wanted {
+impl WriteShape {
     pub fn shape(&self) -> ShardShape {
         let geometry = self.layout.geometry();
         ShardShape {
@@ -50,9 +50,9 @@ impl Wanted {
 }
 
 /// The shards of one write.
-pub(super) struct Source {
-    wanted: Wanted,
-    ranks: Vec<Rank>,
+pub(super) struct ShardSource {
+    wanted: WriteShape,
+    ranks: Vec<SourceShard>,
     codec: Arc<Codec>,
     suspects: Arc<Suspects>,
     damage: mpsc::Sender<DamageReport>,
@@ -61,7 +61,7 @@ pub(super) struct Source {
 }
 
 /// One shard as far as this read knows it.
-struct Rank {
+struct SourceShard {
     name: ShardName,
     /// `None` once nothing can be read from it.
     disk: Option<Arc<dyn Disk>>,
@@ -71,24 +71,24 @@ struct Rank {
     reported: bool,
 }
 
-impl Source {
+impl ShardSource {
     pub fn new<'a>(
-        wanted: Wanted,
+        wanted: WriteShape,
         places: impl Iterator<Item = (&'a ShardPlace, Holder)>,
         codec: Arc<Codec>,
         suspects: Arc<Suspects>,
         damage: mpsc::Sender<DamageReport>,
-    ) -> Source {
+    ) -> ShardSource {
         let mut unanswered = false;
-        let ranks: Vec<Rank> = places
+        let ranks: Vec<SourceShard> = places
             .zip(0..)
             .map(|((place, holder), rank)| {
-                unanswered |= matches!(holder, Holder::Away);
+                unanswered |= matches!(holder, Holder::Offline);
                 let disk = match holder {
-                    Holder::Here(disk) if !place.missing => Some(disk),
-                    Holder::Here(_) | Holder::Away | Holder::Gone => None,
+                    Holder::Present(disk) if !place.missing => Some(disk),
+                    Holder::Present(_) | Holder::Offline | Holder::Removed => None,
                 };
-                Rank {
+                SourceShard {
                     name: ShardName {
                         write_id: wanted.write_id,
                         rank,
@@ -101,7 +101,7 @@ impl Source {
                 }
             })
             .collect();
-        Source {
+        ShardSource {
             wanted,
             ranks,
             codec,
@@ -339,7 +339,7 @@ async fn read_shard(
     disk: Arc<dyn Disk>,
     reader: Option<Arc<dyn ShardReader>>,
     name: ShardName,
-    of: Wanted,
+    of: WriteShape,
     blocks: Range<u64>,
 ) -> Result<(Arc<dyn ShardReader>, Blocks), DiskError> {
     let reader = match reader {
@@ -350,10 +350,10 @@ async fn read_shard(
     Ok((reader, read))
 }
 
-type Fetch = JoinHandle<(Source, Result<VecDeque<Bytes>>)>;
+type Fetch = JoinHandle<(ShardSource, Result<VecDeque<Bytes>>)>;
 
 /// Gives out one window while the next is read.
-pub(super) struct Reader {
+pub(super) struct RangeReader {
     layout: Layout,
     /// What no fetch has been started for.
     rest: ByteRange,
@@ -362,13 +362,13 @@ pub(super) struct Reader {
     failed: bool,
 }
 
-impl Reader {
+impl RangeReader {
     /// Reads the first window, so that what can't be read at all fails before anything is given.
-    pub async fn open(mut source: Source, range: ByteRange) -> Result<Reader> {
+    pub async fn open(mut source: ShardSource, range: ByteRange) -> Result<RangeReader> {
         let layout = source.wanted.layout;
         assert!(range.end <= layout.size(), "a range lies within its object");
         let window = layout.window(range, WINDOW_BYTES);
-        let mut reader = Reader {
+        let mut reader = RangeReader {
             layout,
             rest: ByteRange {
                 start: window.end,
@@ -382,7 +382,7 @@ impl Reader {
         Ok(reader)
     }
 
-    fn start(&mut self, mut source: Source) {
+    fn start(&mut self, mut source: ShardSource) {
         if self.rest.is_empty() {
             return;
         }
@@ -396,7 +396,7 @@ impl Reader {
 }
 
 #[async_trait]
-impl BodyReader for Reader {
+impl BodyReader for RangeReader {
     async fn next(&mut self) -> Result<Option<Bytes>> {
         loop {
             if let Some(piece) = self.ready.pop_front() {

@@ -13,7 +13,7 @@ use bytes::Bytes;
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::placement::{self, Candidate};
-use super::read::Wanted;
+use super::read::WriteShape;
 use super::{Holder, Shards, layout_of, shard_name, within_deadline};
 use crate::disk::{
     BLOCK_SIZE_BYTES, Disk, DiskError, ShardHeader, ShardName, ShardReader, ShardShape,
@@ -31,7 +31,7 @@ pub const REBUILDS_PER_DISK_MAX: usize = 2;
 
 /// A shard to be looked at or made anew.
 #[derive(Clone, Copy, Debug)]
-pub struct Owing<'a> {
+pub struct ShardRef<'a> {
     pub write_id: WriteId,
     pub bucket: BucketId,
     pub size: u64,
@@ -41,29 +41,31 @@ pub struct Owing<'a> {
 
 /// What was found of a shard.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Examined {
+pub enum ShardCondition {
     /// Every block, header and footer are what was written.
     Whole,
     /// It surely is not there as it was written.
     Damaged(String),
-    /// Its disk is not here; with the disk it may come back.
-    Away,
+    /// Its disk is offline and may come back with it.
+    Offline,
     /// The disk is here and did not tell.
     Unknown(String),
 }
 
-impl From<DiskError> for Examined {
-    fn from(error: DiskError) -> Examined {
+impl From<DiskError> for ShardCondition {
+    fn from(error: DiskError) -> ShardCondition {
         match error {
-            DiskError::Missing | DiskError::Corrupt(_) => Examined::Damaged(error.to_string()),
-            DiskError::Down(_) => Examined::Away,
-            DiskError::Io(_) | DiskError::Full => Examined::Unknown(error.to_string()),
+            DiskError::Missing | DiskError::Corrupt(_) => {
+                ShardCondition::Damaged(error.to_string())
+            }
+            DiskError::Down(_) => ShardCondition::Offline,
+            DiskError::Io(_) | DiskError::Full => ShardCondition::Unknown(error.to_string()),
         }
     }
 }
 
 /// Where a shard should be.
-struct Placed {
+struct ShardLocation {
     disk: Arc<dyn Disk>,
     name: ShardName,
     shape: ShardShape,
@@ -71,17 +73,17 @@ struct Placed {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Rebuilt {
+pub struct RebuiltShard {
     pub at: ShardAt,
     pub checksum: u64,
 }
 
 /// Why a shard was not made anew. Nothing is left of the try.
 #[derive(Debug, thiserror::Error)]
-pub enum Unhealed {
+pub enum HealError {
     #[error(transparent)]
     Paused(#[from] Pause),
-    /// Fewer good shards are left than it takes, and all that are not gone were asked.
+    /// Fewer good shards are left than data shards, and all disks that are not removed were asked.
     #[error("lost: {0}")]
     Lost(String),
     /// Too few disks answer now.
@@ -93,13 +95,13 @@ pub enum Unhealed {
     Disk { disk: DiskId, error: DiskError },
 }
 
-impl Owing<'_> {
+impl ShardRef<'_> {
     fn at(&self) -> ShardAt {
         self.set.shards[usize::from(self.rank)].at()
     }
 
-    fn wanted(&self) -> Result<Wanted> {
-        Ok(Wanted {
+    fn shape(&self) -> Result<WriteShape> {
+        Ok(WriteShape {
             write_id: self.write_id,
             bucket: self.bucket,
             layout: layout_of(self.write_id, self.size, self.set)?,
@@ -109,33 +111,33 @@ impl Owing<'_> {
 
 impl Shards {
     /// Reads all of a shard where its row says it is.
-    pub async fn examine(&self, shard: Owing<'_>, pace: &Pace) -> Result<Examined, Pause> {
-        let Placed {
+    pub async fn examine(&self, shard: ShardRef<'_>, pace: &Pace) -> Result<ShardCondition, Pause> {
+        let ShardLocation {
             disk,
             name,
             shape,
             checksum,
-        } = match self.placed(shard) {
-            Ok(placed) => placed,
+        } = match self.location(shard) {
+            Ok(location) => location,
             Err(found) => return Ok(found),
         };
         match verify(disk.as_ref(), name, shape, checksum, pace).await {
-            Ok(()) => Ok(Examined::Whole),
-            Err(Verify::Paused(paused)) => Err(paused),
-            Err(Verify::Disk(error)) => Ok(error.into()),
+            Ok(()) => Ok(ShardCondition::Whole),
+            Err(VerifyError::Paused(paused)) => Err(paused),
+            Err(VerifyError::Disk(error)) => Ok(error.into()),
         }
     }
 
     /// Sees that a shard has its file where its row says, as long as it was and with the header and
     /// footer that it was committed with. Whether its blocks are good, only a reader of them knows.
-    pub async fn find(&self, shard: Owing<'_>) -> Examined {
-        let Placed {
+    pub async fn find(&self, shard: ShardRef<'_>) -> ShardCondition {
+        let ShardLocation {
             disk,
             name,
             shape,
             checksum,
-        } = match self.placed(shard) {
-            Ok(placed) => placed,
+        } = match self.location(shard) {
+            Ok(location) => location,
             Err(found) => return found,
         };
         let found = async {
@@ -144,23 +146,23 @@ impl Shards {
         };
         found
             .await
-            .map_or_else(Examined::from, |()| Examined::Whole)
+            .map_or_else(ShardCondition::from, |()| ShardCondition::Whole)
     }
 
     /// Where a shard should be, or what is known of it without a look.
-    fn placed(&self, shard: Owing<'_>) -> Result<Placed, Examined> {
+    fn location(&self, shard: ShardRef<'_>) -> Result<ShardLocation, ShardCondition> {
         let place = &shard.set.shards[usize::from(shard.rank)];
         if place.missing {
-            return Err(Examined::Damaged("it was never written".into()));
+            return Err(ShardCondition::Damaged("it was never written".into()));
         }
-        let disk = match self.roster().holder(place.disk) {
-            Holder::Here(disk) => disk,
-            Holder::Gone => return Err(Examined::Damaged("its disk is gone".into())),
-            Holder::Away => return Err(Examined::Away),
+        let disk = match self.disk_set().holder(place.disk) {
+            Holder::Present(disk) => disk,
+            Holder::Removed => return Err(ShardCondition::Damaged("its disk was removed".into())),
+            Holder::Offline => return Err(ShardCondition::Offline),
         };
-        let wanted = shard.wanted();
-        let wanted = wanted.map_err(|error| Examined::Unknown(error.to_string()))?;
-        Ok(Placed {
+        let wanted = shard.shape();
+        let wanted = wanted.map_err(|error| ShardCondition::Unknown(error.to_string()))?;
+        Ok(ShardLocation {
             disk,
             name: shard_name(shard.write_id, shard.rank, place.at()),
             shape: wanted.shape(),
@@ -171,11 +173,11 @@ impl Shards {
     /// Makes a shard anew on another disk. The caller holds `epoch` until it has named it.
     pub async fn rebuild(
         &self,
-        shard: Owing<'_>,
+        shard: ShardRef<'_>,
         epoch: Epoch,
         pace: &Pace,
-    ) -> Result<Rebuilt, Unhealed> {
-        let wanted = shard.wanted().map_err(|e| Unhealed::Lost(e.to_string()))?;
+    ) -> Result<RebuiltShard, HealError> {
+        let wanted = shard.shape().map_err(|e| HealError::Lost(e.to_string()))?;
         let len = wanted.layout.shard_len();
         let (disk, _permit) = self.target(shard, len).await?;
         let header = ShardHeader {
@@ -186,7 +188,7 @@ impl Shards {
             parity_shards: shard.set.parity_shards,
             chunk_size: shard.set.chunk_size,
         };
-        let at_disk = |error| Unhealed::Disk {
+        let at_disk = |error| HealError::Disk {
             disk: disk.id(),
             error,
         };
@@ -195,12 +197,12 @@ impl Shards {
             let checksum = self.fill(shard, wanted, writer, disk.id(), pace).await?;
             match verify(disk.as_ref(), name, wanted.shape(), checksum, pace).await {
                 Ok(()) => Ok(checksum),
-                Err(Verify::Paused(paused)) => Err(paused.into()),
-                Err(Verify::Disk(error)) => Err(at_disk(error)),
+                Err(VerifyError::Paused(paused)) => Err(paused.into()),
+                Err(VerifyError::Disk(error)) => Err(at_disk(error)),
             }
         };
         match made.await {
-            Ok(checksum) => Ok(Rebuilt {
+            Ok(checksum) => Ok(RebuiltShard {
                 at: ShardAt {
                     disk: disk.id(),
                     generation: name.generation,
@@ -220,9 +222,9 @@ impl Shards {
     /// The disk for a new shard, and one of its places for those.
     async fn target(
         &self,
-        shard: Owing<'_>,
+        shard: ShardRef<'_>,
         len: u64,
-    ) -> Result<(Arc<dyn Disk>, OwnedSemaphorePermit), Unhealed> {
+    ) -> Result<(Arc<dyn Disk>, OwnedSemaphorePermit), HealError> {
         let has_other = |disk: DiskId| {
             let places = (0..).zip(&shard.set.shards);
             places
@@ -241,40 +243,40 @@ impl Shards {
         let mut order = placement::order(shard.write_id, &candidates);
         // Its own disk only where there is no other.
         order.sort_by_key(|disk| *disk == shard.at().disk);
-        let first = order.first().ok_or(Unhealed::NoDisk)?;
+        let first = order.first().ok_or(HealError::NoDisk)?;
         let disk = spaces.into_iter().find(|(disk, _)| disk.id() == *first);
-        let (disk, _) = disk.ok_or(Unhealed::NoDisk)?;
+        let (disk, _) = disk.ok_or(HealError::NoDisk)?;
         let places = self.rebuild_places(disk.id());
         let permit = places.acquire_owned().await;
-        let permit = permit.map_err(|e| Unhealed::Unavailable(e.to_string()))?;
+        let permit = permit.map_err(|e| HealError::Unavailable(e.to_string()))?;
         Ok((disk, permit))
     }
 
     /// Rebuilds the shard's blocks and writes them; gives its checksum.
     async fn fill(
         &self,
-        shard: Owing<'_>,
-        wanted: Wanted,
+        shard: ShardRef<'_>,
+        wanted: WriteShape,
         mut writer: Box<dyn ShardWriter>,
         disk: DiskId,
         pace: &Pace,
-    ) -> Result<u64, Unhealed> {
-        let at_disk = |error| Unhealed::Disk { disk, error };
+    ) -> Result<u64, HealError> {
+        let at_disk = |error| HealError::Disk { disk, error };
         let codec = self.codecs.get(wanted.layout.geometry());
         let mut source = self.source(wanted, shard.set, Some(shard.rank));
         for blocks in steps(wanted.layout.shard_len()) {
             let bytes = (blocks.end - blocks.start) * u64::from(BLOCK_SIZE_BYTES);
             pace.take(bytes).await?;
             let rows = source.rows(blocks).await.map_err(|error| match error {
-                Error::Corrupt(what) => Unhealed::Lost(what),
-                other => Unhealed::Unavailable(other.to_string()),
+                Error::Corrupt(what) => HealError::Lost(what),
+                other => HealError::Unavailable(other.to_string()),
             })?;
             let rebuilt = rows.into_iter().map(|row| {
                 let block = codec.reconstruct_rank(row, usize::from(shard.rank));
                 block.map(Bytes::from)
             });
             let rebuilt = rebuilt.collect::<Result<Vec<_>, _>>();
-            let rebuilt = rebuilt.map_err(|e| Unhealed::Lost(e.to_string()))?;
+            let rebuilt = rebuilt.map_err(|e| HealError::Lost(e.to_string()))?;
             within_deadline(writer.write(rebuilt))
                 .await
                 .map_err(at_disk)?;
@@ -313,7 +315,7 @@ pub(super) fn fresh_generation(known: &[u32]) -> u32 {
     }
 }
 
-pub(super) enum Verify {
+pub(super) enum VerifyError {
     Paused(Pause),
     Disk(DiskError),
 }
@@ -325,20 +327,20 @@ pub(super) async fn verify(
     shape: ShardShape,
     checksum: u64,
     pace: &Pace,
-) -> Result<(), Verify> {
+) -> Result<(), VerifyError> {
     let reader = within_deadline(disk.open(name, shape)).await;
-    let reader = reader.map_err(Verify::Disk)?;
+    let reader = reader.map_err(VerifyError::Disk)?;
     for blocks in steps(shape.len) {
         let bytes = (blocks.end - blocks.start) * u64::from(BLOCK_SIZE_BYTES);
-        pace.take(bytes).await.map_err(Verify::Paused)?;
+        pace.take(bytes).await.map_err(VerifyError::Paused)?;
         let read = within_deadline(reader.read(blocks)).await;
-        if !read.map_err(Verify::Disk)?.is_intact() {
+        if !read.map_err(VerifyError::Disk)?.is_intact() {
             let what = DiskError::Corrupt("blocks do not verify".into());
-            return Err(Verify::Disk(what));
+            return Err(VerifyError::Disk(what));
         }
     }
     let sealed = see_seal(reader.as_ref(), checksum).await;
-    sealed.map_err(Verify::Disk)
+    sealed.map_err(VerifyError::Disk)
 }
 
 async fn see_seal(shard: &dyn ShardReader, checksum: u64) -> Result<(), DiskError> {

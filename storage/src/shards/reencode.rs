@@ -1,11 +1,12 @@
-//! Coding a write again: its bytes as a whole new set of shards, in the geometry of its class.
+//! Re-encoding: writes the bytes of an undersized write again, as a whole new set of shards in the
+//! geometry of its class.
 //!
-//! What was written while disks were away or full has fewer shards than its class and bears fewer
-//! losses. Its bytes are read as for a client, every block verified, and written as a body is,
-//! under the same write id and a generation that none of its shards has had. Each new shard is
-//! synced and read back before the set is given; what it then means is the caller's to commit.
-//! Power goes in between: the new shards are in their disks' lists of unconfirmed ones, and gc asks
-//! the metadata whether they were named.
+//! A write that was made while disks were missing or full has fewer shards than its class and
+//! tolerates fewer failures. Its bytes are read as for a client, with every block verified, and
+//! written like a body, under the same write id and a generation that none of its shards has had.
+//! Each new shard is synced and read back before the set is returned; the caller commits it. If
+//! power fails before that commit, the new shards are in their disks' lists of unconfirmed shards,
+//! and gc asks the metadata whether a row names them.
 
 use std::sync::Arc;
 
@@ -15,9 +16,9 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use super::erasure::{CHUNK_SIZE_BYTES, Geometry, Layout};
 use super::placement::{self, Candidate};
-use super::rebuild::{Verify, fresh_generation, verify};
-use super::write::{Plan, Target, Write};
-use super::{Shards, Unhealed, layout_of, read, shard_name};
+use super::rebuild::{VerifyError, fresh_generation, verify};
+use super::write::{Plan, Write, WriteLabel};
+use super::{HealError, Shards, layout_of, read, shard_name};
 use crate::disk::Disk;
 use drystone_store::error::{Error, Result};
 use drystone_store::shard_set::ShardSet;
@@ -31,7 +32,7 @@ const LEFT_FREE_PART: u64 = 64;
 
 /// A write and its shards.
 #[derive(Clone, Copy, Debug)]
-pub struct Stored<'a> {
+pub struct WriteToReencode<'a> {
     pub write_id: WriteId,
     pub bucket: BucketId,
     pub size: u64,
@@ -39,22 +40,25 @@ pub struct Stored<'a> {
 }
 
 impl Shards {
-    /// Whether so many disks are up that a write of some class could be as wide as its class.
-    pub async fn can_write_wide(&self) -> bool {
+    /// Returns whether enough disks are up for a write of some class to have all its shards.
+    pub async fn can_reencode(&self) -> bool {
         let up = self.spaces().await.len();
         let named = self.classes.by_name.values();
         let mut all = named.chain([&self.classes.default]);
         all.any(|geometry| geometry.total() <= up)
     }
 
-    /// `None` where the set has as many shards as its class has now. The caller holds `epoch` since
-    /// before it knew of the set, and until it has named the new one.
-    pub async fn recode(
+    /// Writes the bytes of `write` again with all the shards of its class. Returns `None` if the set
+    /// has as many shards as its class has now.
+    ///
+    /// The caller must hold `epoch` from before it read the old set until the command that names
+    /// the new one is applied.
+    pub async fn reencode(
         &self,
-        write: Stored<'_>,
+        write: WriteToReencode<'_>,
         epoch: Epoch,
         pace: &Pace,
-    ) -> Result<Option<ShardSet>, Unhealed> {
+    ) -> Result<Option<ShardSet>, HealError> {
         let wanted = self.classes.geometry(&write.set.class);
         if write.set.shards.len() >= wanted.total() {
             return Ok(None);
@@ -62,16 +66,16 @@ impl Shards {
         let layout = layout_of(write.write_id, write.size, write.set);
         layout.map_err(lost)?;
         let layout = Layout::new(wanted, CHUNK_SIZE_BYTES, write.size);
-        let layout = layout.ok_or_else(|| Unhealed::Lost("no layout".into()))?;
+        let layout = layout.ok_or_else(|| HealError::Lost("no layout".into()))?;
         let (disks, _permits) = self.places_for(write, layout).await?;
         let known: Vec<u32> = write.set.places().map(|at| at.generation).collect();
-        let target = Target {
+        let label = WriteLabel {
             write_id: write.write_id,
             epoch,
             bucket: write.bucket,
             generation: fresh_generation(&known),
         };
-        let set = self.write_again(write, target, wanted, disks, pace).await?;
+        let set = self.write_again(write, label, wanted, disks, pace).await?;
         match self.read_back(write, layout, &set, pace).await {
             Ok(()) => Ok(Some(set)),
             Err(error) => {
@@ -84,9 +88,9 @@ impl Shards {
     /// A disk with room for each new shard, and one of its places for what is made anew.
     async fn places_for(
         &self,
-        write: Stored<'_>,
+        write: WriteToReencode<'_>,
         layout: Layout,
-    ) -> Result<(Vec<Arc<dyn Disk>>, Vec<OwnedSemaphorePermit>), Unhealed> {
+    ) -> Result<(Vec<Arc<dyn Disk>>, Vec<OwnedSemaphorePermit>), HealError> {
         let len = layout.shard_len().max(1);
         let spaces = self.spaces().await;
         let candidates: Vec<Candidate> = spaces
@@ -105,14 +109,14 @@ impl Shards {
         });
         let chosen: Vec<_> = chosen.collect();
         if chosen.len() < layout.geometry().total() {
-            return Err(Unhealed::NoDisk);
+            return Err(HealError::NoDisk);
         }
         // All who wait for several places wait for them in one order, and so not for each other.
         order.sort_unstable();
         let mut permits = Vec::with_capacity(order.len());
         for disk in order {
             let permit = self.rebuild_places(disk).acquire_owned().await;
-            permits.push(permit.map_err(|e| Unhealed::Unavailable(e.to_string()))?);
+            permits.push(permit.map_err(|e| HealError::Unavailable(e.to_string()))?);
         }
         Ok((chosen, permits))
     }
@@ -120,13 +124,13 @@ impl Shards {
     /// The new shards, all of them durable.
     async fn write_again(
         &self,
-        write: Stored<'_>,
-        target: Target,
+        write: WriteToReencode<'_>,
+        label: WriteLabel,
         geometry: Geometry,
         disks: Vec<Arc<dyn Disk>>,
         pace: &Pace,
-    ) -> Result<ShardSet, Unhealed> {
-        let Stored {
+    ) -> Result<ShardSet, HealError> {
+        let WriteToReencode {
             write_id,
             bucket,
             size,
@@ -137,7 +141,7 @@ impl Shards {
             end: size,
         };
         let reader = self.read(write_id, bucket, size, set, whole).await;
-        let mut source = Source {
+        let mut source = PacedBody {
             reader: reader.map_err(lost)?,
             geometry,
             size,
@@ -146,12 +150,12 @@ impl Shards {
         };
         let plan = Plan {
             geometry,
-            narrow: false,
+            undersized: false,
             disks,
             size_hint: Some(size),
         };
         let codec = self.codecs.get(geometry);
-        let mut written = Write::begin(target, plan, codec, Arc::clone(&self.suspects));
+        let mut written = Write::begin(label, plan, codec, Arc::clone(&self.suspects));
         let streamed = written.stream(Bytes::new(), &mut source).await;
         if let Some(failed) = source.failed {
             return Err(failed);
@@ -159,38 +163,38 @@ impl Shards {
         let streamed = streamed.map_err(unwritten)?;
         if streamed != size {
             let what = format!("{streamed} bytes of {write_id} instead of {size}");
-            return Err(Unhealed::Lost(what));
+            return Err(HealError::Lost(what));
         }
         let new = written.finish(size, &set.class).await.map_err(unwritten)?;
         if new.shards.iter().any(|place| place.missing) {
             self.drop_unnamed(write_id, &new).await;
-            let what = "a disk failed while a write was coded again".to_owned();
-            return Err(Unhealed::Unavailable(what));
+            let what = "a disk failed while a write was re-encoded".to_owned();
+            return Err(HealError::Unavailable(what));
         }
         Ok(new)
     }
 
     async fn read_back(
         &self,
-        write: Stored<'_>,
+        write: WriteToReencode<'_>,
         layout: Layout,
         set: &ShardSet,
         pace: &Pace,
-    ) -> Result<(), Unhealed> {
-        let shape = read::Wanted {
+    ) -> Result<(), HealError> {
+        let shape = read::WriteShape {
             write_id: write.write_id,
             bucket: write.bucket,
             layout,
         }
         .shape();
-        let roster = self.roster();
+        let disk_set = self.disk_set();
         for (rank, place) in (0..).zip(&set.shards) {
-            let disk = roster.disk(place.disk).ok_or(Unhealed::NoDisk)?;
+            let disk = disk_set.disk(place.disk).ok_or(HealError::NoDisk)?;
             let name = shard_name(write.write_id, rank, place.at());
             let read = verify(disk.as_ref(), name, shape, place.checksum, pace).await;
             read.map_err(|error| match error {
-                Verify::Paused(paused) => Unhealed::Paused(paused),
-                Verify::Disk(error) => Unhealed::Disk {
+                VerifyError::Paused(paused) => HealError::Paused(paused),
+                VerifyError::Disk(error) => HealError::Disk {
                     disk: place.disk,
                     error,
                 },
@@ -206,34 +210,34 @@ impl Shards {
 }
 
 /// What a read that failed says of the bytes.
-fn lost(error: Error) -> Unhealed {
+fn lost(error: Error) -> HealError {
     match error {
-        Error::Corrupt(what) => Unhealed::Lost(what),
-        other => Unhealed::Unavailable(other.to_string()),
+        Error::Corrupt(what) => HealError::Lost(what),
+        other => HealError::Unavailable(other.to_string()),
     }
 }
 
 /// What a write that failed says of the disks.
-fn unwritten(error: Error) -> Unhealed {
+fn unwritten(error: Error) -> HealError {
     match error {
-        Error::Full(_) => Unhealed::NoDisk,
-        other => Unhealed::Unavailable(other.to_string()),
+        Error::Full(_) => HealError::NoDisk,
+        other => HealError::Unavailable(other.to_string()),
     }
 }
 
 /// What was read, as the body of a write.
-struct Source<'a> {
+struct PacedBody<'a> {
     reader: Box<dyn BodyReader>,
     /// The new one.
     geometry: Geometry,
     size: u64,
     pace: &'a Pace,
     /// Why it ended before its end.
-    failed: Option<Unhealed>,
+    failed: Option<HealError>,
 }
 
 #[async_trait]
-impl Body for Source<'_> {
+impl Body for PacedBody<'_> {
     async fn next(&mut self) -> Result<Option<Bytes>> {
         let next = self.reader.next().await;
         let piece = match next {
@@ -250,7 +254,7 @@ impl Body for Source<'_> {
     }
 
     fn digest(&mut self) -> Digest {
-        unreachable!("bytes that are coded again keep the digest that they have")
+        unreachable!("re-encoded bytes keep their digest")
     }
 
     fn size_hint(&self) -> Option<u64> {
@@ -258,8 +262,8 @@ impl Body for Source<'_> {
     }
 }
 
-impl Source<'_> {
-    fn fail(&mut self, why: Unhealed) -> Error {
+impl PacedBody<'_> {
+    fn fail(&mut self, why: HealError) -> Error {
         let error = Error::Body(why.to_string().into());
         self.failed = Some(why);
         error

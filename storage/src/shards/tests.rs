@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use super::erasure::CHUNK_SIZE_BYTES;
 use super::*;
 use crate::db::{Db, DbShared};
-use crate::disk::identity::{mark_born, settle, shard_folder};
+use crate::disk::identity::{claim_all, mark_born, shard_folder};
 use crate::disk::local::{LocalDisk, Reserve};
 use drystone_store::crash::Crash;
 use drystone_store::env::{Env, SystemEnv};
@@ -42,7 +42,7 @@ impl Bench {
             let db = Db::create(&settled.dir.join("meta"), &shared).unwrap();
             Arc::new(LocalDisk::open(settled, db, reserve).unwrap())
         };
-        let found = settle(&dirs, &SystemEnv, &Crash::default()).unwrap();
+        let found = claim_all(&dirs, &SystemEnv, &Crash::default()).unwrap();
         let disks = found.disks.into_iter().map(open).collect();
         let (damage, reports) = mpsc::channel(DAMAGE_QUEUE_LEN_MAX);
         let by_name = HashMap::new();
@@ -384,7 +384,7 @@ async fn a_write_that_could_not_lose_one_more_disk_fails() {
     });
     let failed = bench.write_body(&mut body).await;
     assert!(matches!(failed, Err(Error::Unavailable(_))), "{failed:?}");
-    // Half of the disks are left, and the next write is narrower.
+    // Half of the disks are left, and the next write is undersized.
     let written = bench.write(&object).await;
     assert_eq!((written.1.data_shards, written.1.parity_shards), (1, 1));
 }
@@ -489,10 +489,10 @@ async fn what_a_failed_body_left_is_found_and_dropped_as_orphans() {
         let all = (0..).zip(kept.1.shards.iter().map(ShardPlace::at));
         bench.shards.remove(kept.0, all)
     };
-    assert_eq!(remove().await, Removed::All);
-    assert_eq!(remove().await, Removed::All, "again");
+    assert_eq!(remove().await, RemovalOutcome::All);
+    assert_eq!(remove().await, RemovalOutcome::All, "again");
     bench.shards.disks()[3].fail("as a test");
-    assert_eq!(remove().await, Removed::ButAway);
+    assert_eq!(remove().await, RemovalOutcome::ButOffline);
 }
 
 #[tokio::test]

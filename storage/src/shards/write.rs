@@ -35,7 +35,7 @@ const QUEUED_STRIPES_MIN: usize = 1;
 
 /// Whose shards they are.
 #[derive(Clone, Copy)]
-pub(super) struct Target {
+pub(super) struct WriteLabel {
     pub write_id: WriteId,
     pub epoch: Epoch,
     pub bucket: BucketId,
@@ -46,27 +46,27 @@ pub(super) struct Target {
 pub(super) struct Plan {
     pub geometry: Geometry,
     /// The class's is a wider one.
-    pub narrow: bool,
+    pub undersized: bool,
     /// As many as shards by rank, then those that can stand in.
     pub disks: Vec<Arc<dyn Disk>>,
     pub size_hint: Option<u64>,
 }
 
 /// What a shard's task is told.
-enum Step {
+enum TaskMessage {
     Append(Bytes),
     Seal { object_size: u64 },
 }
 
 /// One shard on its way to one disk.
-struct Lane {
+struct ShardTask {
     disk: Arc<dyn Disk>,
-    steps: mpsc::Sender<Step>,
+    steps: mpsc::Sender<TaskMessage>,
     task: JoinHandle<Result<u64, DiskError>>,
 }
 
-enum Slot {
-    Writing(Lane),
+enum ShardProgress {
+    Writing(ShardTask),
     Durable { disk: Arc<dyn Disk>, checksum: u64 },
     Missing { disk: Arc<dyn Disk> },
 }
@@ -87,11 +87,11 @@ impl Stripe {
 
 /// A write under way.
 pub(super) struct Write {
-    target: Target,
+    label: WriteLabel,
     geometry: Geometry,
-    narrow: bool,
+    undersized: bool,
     codec: Arc<Codec>,
-    slots: Vec<Slot>,
+    slots: Vec<ShardProgress>,
     spares: VecDeque<Arc<dyn Disk>>,
     suspects: Arc<Suspects>,
     size_hint: Option<u64>,
@@ -115,16 +115,16 @@ impl Drop for Write {
             return;
         }
         for (rank, slot) in self.slots.drain(..).enumerate() {
-            let name = self.target.shard_name(rank);
+            let name = self.label.shard_name(rank);
             runtime.spawn(async move {
                 let disk = match slot {
-                    Slot::Writing(Lane { disk, steps, task }) => {
+                    ShardProgress::Writing(ShardTask { disk, steps, task }) => {
                         // Without more steps it ends; until then it may still write.
                         drop(steps);
                         task.await.ok();
                         disk
                     }
-                    Slot::Durable { disk, .. } | Slot::Missing { disk } => disk,
+                    ShardProgress::Durable { disk, .. } | ShardProgress::Missing { disk } => disk,
                 };
                 if let Err(error) = within_deadline(disk.remove(vec![name])).await {
                     tracing::debug!(%error, disk = %disk.id(), "an unnamed shard is left to gc");
@@ -134,7 +134,7 @@ impl Drop for Write {
     }
 }
 
-impl Target {
+impl WriteLabel {
     fn shard_name(&self, rank: usize) -> ShardName {
         ShardName {
             write_id: self.write_id,
@@ -145,7 +145,12 @@ impl Target {
 }
 
 impl Write {
-    pub fn begin(target: Target, plan: Plan, codec: Arc<Codec>, suspects: Arc<Suspects>) -> Write {
+    pub fn begin(
+        label: WriteLabel,
+        plan: Plan,
+        codec: Arc<Codec>,
+        suspects: Arc<Suspects>,
+    ) -> Write {
         let geometry = plan.geometry;
         let mut disks = VecDeque::from(plan.disks);
         assert!(
@@ -154,9 +159,9 @@ impl Write {
         );
         let stripe_bytes = CHUNK_SIZE_BYTES as usize * geometry.total();
         let mut write = Write {
-            target,
+            label,
             geometry,
-            narrow: plan.narrow,
+            undersized: plan.undersized,
             codec,
             slots: Vec::with_capacity(geometry.total()),
             spares: VecDeque::new(),
@@ -170,24 +175,24 @@ impl Write {
         };
         for (rank, disk) in disks.drain(..geometry.total()).enumerate() {
             let lane = write.start_lane(rank, disk);
-            write.slots.push(Slot::Writing(lane));
+            write.slots.push(ShardProgress::Writing(lane));
         }
         write.spares = disks;
         write
     }
 
-    fn start_lane(&self, rank: usize, disk: Arc<dyn Disk>) -> Lane {
+    fn start_lane(&self, rank: usize, disk: Arc<dyn Disk>) -> ShardTask {
         let header = ShardHeader {
-            name: self.target.shard_name(rank),
-            epoch: self.target.epoch,
-            bucket: self.target.bucket,
+            name: self.label.shard_name(rank),
+            epoch: self.label.epoch,
+            bucket: self.label.bucket,
             data_shards: self.geometry.data() as u8,
             parity_shards: self.geometry.parity() as u8,
             chunk_size: CHUNK_SIZE_BYTES,
         };
         let (steps, queue) = mpsc::channel(self.queue_len);
         let task = write_shard(Arc::clone(&disk), header, queue, self.queue_len);
-        Lane {
+        ShardTask {
             disk,
             steps,
             task: tokio::spawn(task),
@@ -250,10 +255,10 @@ impl Write {
             kept => *kept = None,
         }
         for rank in 0..self.slots.len() {
-            let Slot::Writing(lane) = &self.slots[rank] else {
+            let ShardProgress::Writing(lane) = &self.slots[rank] else {
                 continue;
             };
-            let step = Step::Append(stripe.chunk(rank));
+            let step = TaskMessage::Append(stripe.chunk(rank));
             if lane.steps.send(step).await.is_err() {
                 self.settle(rank).await;
             }
@@ -268,28 +273,28 @@ impl Write {
     /// Waits for a lane's end. One that failed begins anew on another disk if it can.
     async fn settle(&mut self, rank: usize) {
         loop {
-            let Slot::Writing(lane) = &mut self.slots[rank] else {
+            let ShardProgress::Writing(lane) = &mut self.slots[rank] else {
                 return;
             };
             let ended = (&mut lane.task).await;
             let disk = Arc::clone(&lane.disk);
             let error = match ended {
                 Ok(Ok(checksum)) => {
-                    self.slots[rank] = Slot::Durable { disk, checksum };
+                    self.slots[rank] = ShardProgress::Durable { disk, checksum };
                     return;
                 }
                 Ok(Err(error)) => error,
                 Err(panicked) => DiskError::Io(std::io::Error::other(panicked)),
             };
             tracing::warn!(
-                disk = %disk.id(), write_id = %self.target.write_id, rank, %error,
+                disk = %disk.id(), write_id = %self.label.write_id, rank, %error,
                 "shard was not written"
             );
             self.full |= matches!(error, DiskError::Full);
             if is_late(&error) {
                 self.suspects.add(disk.id());
             }
-            self.slots[rank] = Slot::Missing { disk };
+            self.slots[rank] = ShardProgress::Missing { disk };
             if !self.begin_anew(rank).await {
                 return;
             }
@@ -307,9 +312,13 @@ impl Write {
         };
         let lane = self.start_lane(rank, disk);
         let steps = lane.steps.clone();
-        self.slots[rank] = Slot::Writing(lane);
+        self.slots[rank] = ShardProgress::Writing(lane);
         for stripe in kept {
-            if steps.send(Step::Append(stripe.chunk(rank))).await.is_err() {
+            if steps
+                .send(TaskMessage::Append(stripe.chunk(rank)))
+                .await
+                .is_err()
+            {
                 return true;
             }
         }
@@ -318,7 +327,7 @@ impl Write {
 
     /// Fails once too few shards are left for the promise.
     fn survives(&self) -> Result<()> {
-        let missing = |slot: &&Slot| matches!(slot, Slot::Missing { .. });
+        let missing = |slot: &&ShardProgress| matches!(slot, ShardProgress::Missing { .. });
         let missing = self.slots.iter().filter(missing).count();
         let left = self.slots.len() - missing;
         // One more disk may go, and as many as there are data shards must be left.
@@ -334,8 +343,8 @@ impl Write {
 
     /// Seals all shards and waits until what is promised is durable.
     pub async fn finish(mut self, object_size: u64, class: &str) -> Result<ShardSet> {
-        let under_way = |slots: &[Slot]| -> Vec<usize> {
-            let writing = |rank: &usize| matches!(slots[*rank], Slot::Writing(_));
+        let under_way = |slots: &[ShardProgress]| -> Vec<usize> {
+            let writing = |rank: &usize| matches!(slots[*rank], ShardProgress::Writing(_));
             (0..slots.len()).filter(writing).collect()
         };
         loop {
@@ -344,9 +353,9 @@ impl Write {
                 break;
             }
             for rank in &ranks {
-                if let Slot::Writing(lane) = &self.slots[*rank] {
+                if let ShardProgress::Writing(lane) = &self.slots[*rank] {
                     // A lane that has ended says why when it is settled.
-                    let _ = lane.steps.send(Step::Seal { object_size }).await;
+                    let _ = lane.steps.send(TaskMessage::Seal { object_size }).await;
                 }
             }
             for rank in ranks {
@@ -356,15 +365,15 @@ impl Write {
         }
         self.survives()?;
         self.given = true;
-        let place = |slot: &Slot| {
+        let place = |slot: &ShardProgress| {
             let (disk, checksum, missing) = match slot {
-                Slot::Durable { disk, checksum } => (disk, *checksum, false),
-                Slot::Missing { disk } => (disk, 0, true),
-                Slot::Writing(_) => unreachable!("all lanes have ended"),
+                ShardProgress::Durable { disk, checksum } => (disk, *checksum, false),
+                ShardProgress::Missing { disk } => (disk, 0, true),
+                ShardProgress::Writing(_) => unreachable!("all lanes have ended"),
             };
             ShardPlace {
                 disk: disk.id(),
-                generation: self.target.generation,
+                generation: self.label.generation,
                 checksum,
                 missing,
             }
@@ -374,7 +383,7 @@ impl Write {
             parity_shards: self.geometry.parity() as u8,
             chunk_size: CHUNK_SIZE_BYTES,
             class: class.to_owned(),
-            narrow: self.narrow,
+            undersized: self.undersized,
             shards: self.slots.iter().map(place).collect(),
         })
     }
@@ -404,7 +413,7 @@ async fn fill(
 async fn write_shard(
     disk: Arc<dyn Disk>,
     header: ShardHeader,
-    mut queue: mpsc::Receiver<Step>,
+    mut queue: mpsc::Receiver<TaskMessage>,
     batch_len: usize,
 ) -> Result<u64, DiskError> {
     let mut writer = within_deadline(disk.create(header)).await?;
@@ -417,8 +426,8 @@ async fn write_shard(
         let (mut chunks, mut sealed) = (Vec::with_capacity(steps.len()), None);
         for step in steps.drain(..) {
             match step {
-                Step::Append(chunk) => chunks.push(chunk),
-                Step::Seal { object_size } => sealed = Some(object_size),
+                TaskMessage::Append(chunk) => chunks.push(chunk),
+                TaskMessage::Seal { object_size } => sealed = Some(object_size),
             }
         }
         if !chunks.is_empty() {

@@ -42,7 +42,7 @@ named! {
         ActivateBucket = "activate-bucket",
         ReleaseBucket = "release-bucket",
         RegisterDisks = "register-disks",
-        MarkAway = "mark-away",
+        MarkOffline = "mark-offline",
         ReplaceDisk = "replace-disk",
         SetUpkeep = "set-upkeep",
         CreateBucket = "create-bucket",
@@ -65,16 +65,16 @@ named! {
         QueueHeal = "queue-heal",
         SwapShard = "swap-shard",
         SettleHeals = "settle-heals",
-        ExpelDisk = "expel-disk",
+        RemoveDisk = "remove-disk",
         QueueDisk = "queue-disk",
         NoteScrub = "note-scrub",
-        RecodeData = "recode-data",
+        ReencodeData = "reencode-data",
     }
 }
 
 named! {
     /// How far a command has come.
-    Step {
+    CommandPoint {
         /// The command is made and in no log. What it names is durable.
         Proposing = "proposing",
         /// Its entry is synced in one more disk's log, and nobody was told of that yet.
@@ -156,7 +156,7 @@ named! {
 /// A place where the process can be cut off.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Point {
-    Command(CommandKind, Step),
+    Command(CommandKind, CommandPoint),
     Disk(DiskPoint),
 }
 
@@ -164,7 +164,7 @@ impl Point {
     /// Every point there is: what a test has to reach.
     pub fn all() -> impl Iterator<Item = Point> {
         let steps = |kind| {
-            Step::ALL
+            CommandPoint::ALL
                 .iter()
                 .map(move |step| Point::Command(kind, *step))
         };

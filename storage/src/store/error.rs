@@ -95,7 +95,7 @@ pub enum Refusal {
     /// The bucket's hard quota does not allow what this would add.
     #[error("{used} {counted:?} of a quota of {limit} are used, and {wanted} would be")]
     QuotaExceeded {
-        counted: Counted,
+        counted: QuotaUnit,
         limit: u64,
         used: u64,
         wanted: u64,
@@ -104,7 +104,7 @@ pub enum Refusal {
 
 /// What a quota counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub enum Counted {
+pub enum QuotaUnit {
     Bytes,
     Objects,
 }

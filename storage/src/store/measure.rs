@@ -40,7 +40,7 @@ impl Measure {
     }
 
     pub fn durations(name: &'static str, help: &'static str, of: &Histogram) -> Measure {
-        Measure::new(name, help, Value::Durations(of.look()))
+        Measure::new(name, help, Value::Durations(of.durations()))
     }
 
     fn new(name: &'static str, help: &'static str, value: Value) -> Measure {
@@ -90,7 +90,7 @@ impl Histogram {
         self.micros.fetch_add(micros, Ordering::Relaxed);
     }
 
-    pub fn look(&self) -> Durations {
+    pub fn durations(&self) -> Durations {
         Durations {
             counts: std::array::from_fn(|at| self.counts[at].load(Ordering::Relaxed)),
             seconds: Duration::from_micros(self.micros.load(Ordering::Relaxed)).as_secs_f64(),
@@ -108,7 +108,7 @@ mod tests {
         for millis in [0, 1, 2, 10_000, 10_001] {
             histogram.add(Duration::from_millis(millis));
         }
-        let durations = histogram.look();
+        let durations = histogram.durations();
         assert_eq!(durations.count(), 5);
         assert_eq!(durations.counts[..3], [1, 1, 1]);
         assert_eq!(durations.counts[BOUNDS_SECONDS.len() - 1..], [1, 1]);

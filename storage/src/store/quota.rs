@@ -1,6 +1,6 @@
 //! Quotas: whether a change is allowed.
 
-use crate::error::{Counted, Refusal};
+use crate::error::{QuotaUnit, Refusal};
 use crate::types::{Quota, Usage};
 
 impl Quota {
@@ -9,7 +9,7 @@ impl Quota {
         let bytes = (self.hard_bytes, used.bytes(), wanted.bytes());
         let objects = (self.hard_objects, used.objects, wanted.objects);
         for (counted, (limit, used, wanted)) in
-            [(Counted::Bytes, bytes), (Counted::Objects, objects)]
+            [(QuotaUnit::Bytes, bytes), (QuotaUnit::Objects, objects)]
         {
             if let Some(limit) = limit.filter(|limit| wanted > used && wanted > *limit) {
                 return Err(Refusal::QuotaExceeded {

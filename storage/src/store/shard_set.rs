@@ -13,8 +13,9 @@ pub struct ShardSet {
     pub chunk_size: u32,
     /// The storage class it was written for, so that heal knows what it should be.
     pub class: String,
-    /// It has fewer shards than its class, for want of disks: owed to the queue of narrow writes.
-    pub narrow: bool,
+    /// It has fewer shards than its class, as disks were missing or full. The command that names
+    /// it also queues it for re-encoding.
+    pub undersized: bool,
     /// By rank: data shards first. As many as data and parity shards together.
     pub shards: Vec<ShardPlace>,
 }

@@ -132,7 +132,7 @@ impl Disks {
     ///
     /// Power goes anywhere here: the metadata say how far it came, and the next start continues.
     async fn remove(&self, disk: DiskId) -> Result<()> {
-        if self.shards.expel_disk(disk) {
+        if self.shards.remove_disk(disk) {
             // After a start heal may have taken it for an offline one, and waits for it.
             self.healer.wake_all();
         }

@@ -20,11 +20,11 @@ use tokio::task::spawn_blocking;
 use super::heal::Healer;
 use super::items::Items;
 use crate::db::{Db, DbError};
-use crate::disk::pending::{owes_stock, stock_taken};
+use crate::disk::pending::{inventory_taken, needs_inventory};
 use crate::meta::command::{Change, HealEntry};
 use crate::meta::view::upkeep::ShardToHeal;
 use crate::raft::proposer::Proposer;
-use crate::shards::{Examined, Owing, Shards};
+use crate::shards::{ShardCondition, ShardRef, Shards};
 use drystone_store::error::{Error, Result};
 use drystone_store::types::{DiskId, WriteId};
 use drystone_store::workers::clock::{self, Instant};
@@ -103,7 +103,7 @@ impl Inventory {
     /// Gives when the disk is to be tried again.
     async fn check(&self, listed: Arc<ListedDisk>) -> Option<Instant> {
         let (disk, db) = (listed.disk, &listed.db);
-        match ask(db, owes_stock).await {
+        match ask(db, needs_inventory).await {
             Ok(true) => {}
             Ok(false) => return None,
             Err(error) => {
@@ -124,7 +124,7 @@ impl Inventory {
                 return Some(clock::now() + RETRY_AFTER);
             }
         }
-        if let Err(error) = ask(db, stock_taken).await {
+        if let Err(error) = ask(db, inventory_taken).await {
             tracing::warn!(%error, %disk, "the inventory of a disk will be repeated");
         }
         None
@@ -155,12 +155,12 @@ impl Inventory {
             while let Some((entry, examined)) = checks.next().await {
                 shards += 1;
                 match examined {
-                    Examined::Whole => {}
-                    Examined::Away => {
+                    ShardCondition::Whole => {}
+                    ShardCondition::Offline => {
                         let what = format!("disk {disk} went offline");
                         return Err(Error::Unavailable(what));
                     }
-                    Examined::Damaged(_) | Examined::Unknown(_) => entries.push(entry),
+                    ShardCondition::Damaged(_) | ShardCondition::Unknown(_) => entries.push(entry),
                 }
             }
             drop(checks);
@@ -176,12 +176,12 @@ impl Inventory {
         }
     }
 
-    async fn check_shard(&self, row: ShardToHeal, rank: u8) -> (HealEntry, Examined) {
+    async fn check_shard(&self, row: ShardToHeal, rank: u8) -> (HealEntry, ShardCondition) {
         while self.pace.take(SHARD_BYTES).await.is_err() {
             self.pace.resumed().await;
         }
         let write_id = row.entry.write_id;
-        let shard = Owing {
+        let shard = ShardRef {
             write_id,
             bucket: row.bucket,
             size: row.size,

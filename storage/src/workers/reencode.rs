@@ -26,7 +26,7 @@ use super::retries::{RETRY_AFTER, Retries};
 use crate::meta::command::{Change, HealEntry, Reencoding};
 use crate::raft::epochs::EpochGuard;
 use crate::raft::proposer::Proposer;
-use crate::shards::{Shards, Stored, Unhealed};
+use crate::shards::{HealError, Shards, WriteToReencode};
 use drystone_store::error::{Error, Refusal, Result};
 use drystone_store::measure::Measure;
 use drystone_store::shard_set::ShardSet;
@@ -144,7 +144,7 @@ impl Reencoder {
             if self.pace.is_paused() {
                 return Ok(summary);
             }
-            if !self.shards.can_write_wide().await {
+            if !self.shards.can_reencode().await {
                 summary.no_disk += page.len() as u64;
                 return Ok(summary);
             }
@@ -197,18 +197,18 @@ impl Reencoder {
             // Deleted, and its row with it; or its row does not decode.
             return Ok(Ok(Outcome::Complete));
         };
-        let write = Stored {
+        let write = WriteToReencode {
             write_id,
             bucket: owed.bucket,
             size: owed.size,
             set: &owed.set,
         };
-        let written = self.shards.recode(write, epoch.epoch(), &self.pace).await;
+        let written = self.shards.reencode(write, epoch.epoch(), &self.pace).await;
         let to = match written {
             Ok(to) => to,
-            Err(Unhealed::Paused(paused)) => return Ok(Err(paused)),
-            Err(Unhealed::NoDisk) => return Ok(Ok(Outcome::NoDisk)),
-            Err(Unhealed::Lost(why)) => {
+            Err(HealError::Paused(paused)) => return Ok(Err(paused)),
+            Err(HealError::NoDisk) => return Ok(Ok(Outcome::NoDisk)),
+            Err(HealError::Lost(why)) => {
                 tracing::error!(%write_id, why, "an undersized write cannot be read any more");
                 return Ok(Ok(Outcome::Lost));
             }

@@ -183,7 +183,7 @@ fn assert_all_are(disks: &Disks, geometry: &str, shards: usize) {
     assert_eq!(report.verdict, Verdict::Whole, "{report:#?}");
     let expected = BTreeMap::from([(geometry.to_owned(), NARROW)]);
     assert_eq!(report.geometries, expected);
-    assert_eq!((report.narrow, report.heal_queue), (0, 0));
+    assert_eq!((report.undersized, report.heal_queue), (0, 0));
 }
 
 fn written_narrow_and_coded_again(count: usize, missing: &[usize], narrow: &str, wide: &str) {
@@ -204,7 +204,10 @@ fn written_narrow_and_coded_again(count: usize, missing: &[usize], narrow: &str,
     kept.check(&life, bucket);
     life.close();
     let report = census(&disks.directories);
-    assert_eq!((report.verdict, report.narrow), (Verdict::Degraded, NARROW));
+    assert_eq!(
+        (report.verdict, report.undersized),
+        (Verdict::Degraded, NARROW)
+    );
     assert_eq!(report.geometries.get(narrow), Some(&NARROW), "{report:#?}");
     assert_eq!(report.problem_count, 0, "{report:#?}");
 

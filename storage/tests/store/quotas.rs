@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use drystone_store::error::{Counted, Error, Refusal, Result};
+use drystone_store::error::{Error, QuotaUnit, Refusal, Result};
 use drystone_store::store::{
     Addition, AdditionOf, CompleteUpload, CompletedPart, CreateUpload, DeleteObject, ObjectStore,
     PutObject, Written,
@@ -52,7 +52,7 @@ async fn usage(store: &dyn ObjectStore, bucket: BucketId) -> Usage {
 }
 
 #[track_caller]
-fn refused<T: std::fmt::Debug>(answer: Result<T>, expected: (Counted, u64, u64, u64)) {
+fn refused<T: std::fmt::Debug>(answer: Result<T>, expected: (QuotaUnit, u64, u64, u64)) {
     match answer {
         Err(Error::Refused(Refusal::QuotaExceeded {
             counted,
@@ -81,21 +81,21 @@ pub async fn s_06_a_write_beyond_the_hard_quota_is_refused_and_leaves_nothing(
     );
 
     let too_much = put(store, bucket, "b", 49_901).await;
-    refused(too_much, (Counted::Bytes, 50_000, 100, 50_001));
+    refused(too_much, (QuotaUnit::Bytes, 50_000, 100, 50_001));
     let absent = store
         .open_object(bucket, "b", VersionSelector::Latest)
         .await;
     assert!(matches!(absent, Err(Error::Refused(Refusal::NoSuchKey))));
     put(store, bucket, "b", 49_900).await.unwrap();
     let one_more = put(store, bucket, "c", 0).await;
-    refused(one_more, (Counted::Objects, 2, 2, 3));
+    refused(one_more, (QuotaUnit::Objects, 2, 2, 3));
 
     let source = store
         .open_object(bucket, "a", VersionSelector::Latest)
         .await
         .unwrap();
     let linked = store.link_object(bucket, &*source, request("c")).await;
-    refused(linked, (Counted::Bytes, 50_000, 50_000, 50_100));
+    refused(linked, (QuotaUnit::Bytes, 50_000, 50_000, 50_100));
 
     // It is told before the bytes come, too.
     let object = |key: &str, bytes| Addition {
@@ -105,7 +105,7 @@ pub async fn s_06_a_write_beyond_the_hard_quota_is_refused_and_leaves_nothing(
         bytes,
     };
     let early = store.check_quota(bucket, object("c", 1)).await;
-    refused(early, (Counted::Bytes, 50_000, 50_000, 50_001));
+    refused(early, (QuotaUnit::Bytes, 50_000, 50_000, 50_001));
     store.check_quota(bucket, object("a", 100)).await.unwrap();
 
     store.set_quota(bucket, hard(None, None)).await.unwrap();
@@ -136,7 +136,7 @@ pub async fn s_06_what_shrinks_or_stays_goes_on(store: Arc<dyn ObjectStore>) {
     put(store, bucket, "a", 999).await.unwrap();
     refused(
         put(store, bucket, "a", 1000).await,
-        (Counted::Bytes, 10, 2999, 3000),
+        (QuotaUnit::Bytes, 10, 2999, 3000),
     );
     let tags = vec![("k".to_owned(), "v".to_owned())];
     let tagged = store.put_object_tags(bucket, "a", VersionSelector::Latest, tags);
@@ -177,17 +177,17 @@ pub async fn s_06_parts_count_and_a_completion_moves_their_bytes(store: Arc<dyn 
     };
     part(1, 20_000).await.unwrap();
     part(2, 10_000).await.unwrap();
-    refused(part(3, 1).await, (Counted::Bytes, 30_000, 30_000, 30_001));
+    refused(part(3, 1).await, (QuotaUnit::Bytes, 30_000, 30_000, 30_001));
     refused(
         part(1, 20_001).await,
-        (Counted::Bytes, 30_000, 30_000, 30_001),
+        (QuotaUnit::Bytes, 30_000, 30_000, 30_001),
     );
     let early = Addition {
         of: AdditionOf::Part { upload, number: 2 },
         bytes: 10_001,
     };
     let early = store.check_quota(bucket, early).await;
-    refused(early, (Counted::Bytes, 30_000, 30_000, 30_001));
+    refused(early, (QuotaUnit::Bytes, 30_000, 30_000, 30_001));
     let taken_again = part(1, 19_000).await.unwrap();
     let so_far = usage(store, bucket).await;
     assert_eq!((so_far.part_bytes, so_far.object_bytes), (29_000, 0));
@@ -207,7 +207,7 @@ pub async fn s_06_parts_count_and_a_completion_moves_their_bytes(store: Arc<dyn 
         condition: Default::default(),
     };
     let answer = store.complete_upload(bucket, complete.clone()).await;
-    refused(answer, (Counted::Objects, 1, 1, 2));
+    refused(answer, (QuotaUnit::Objects, 1, 1, 2));
     delete(store, bucket, "other").await;
     store.complete_upload(bucket, complete).await.unwrap();
     let whole = usage(store, bucket).await;
@@ -235,7 +235,7 @@ pub async fn s_06_versions_count_and_markers_do_not(store: Arc<dyn ObjectStore>)
     delete(store, bucket, "k").await;
     refused(
         put(store, bucket, "k", 10).await,
-        (Counted::Objects, 2, 2, 3),
+        (QuotaUnit::Objects, 2, 2, 3),
     );
     delete(store, bucket, "k").await;
     let now = usage(store, bucket).await;
@@ -247,9 +247,9 @@ pub async fn s_06_racing_writers_never_pass_the_quota(store: Arc<dyn ObjectStore
     for (change, counted) in [
         (
             hard(Some((ROOM * LEN + LEN / 2) as u64), None),
-            Counted::Bytes,
+            QuotaUnit::Bytes,
         ),
-        (hard(None, Some(ROOM as u64)), Counted::Objects),
+        (hard(None, Some(ROOM as u64)), QuotaUnit::Objects),
     ] {
         store.set_quota(bucket, change).await.unwrap();
         let writers: Vec<_> = (0..WRITERS)

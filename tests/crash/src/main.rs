@@ -16,7 +16,7 @@ use drystone_examiner::workload::VERSIONED;
 
 const USAGE: &str = "usage: examiner NEMESIS [--rounds N] [--seed N] [--load MILLISECONDS] \
     [--disks N] [--binary FILE] [--folder DIR]
-  NEMESIS: kill, power, point, gone, rot, swap, full or clock
+  NEMESIS: kill, power, point, emptied, rot, swap, full or clock
        examiner check HISTORY: judges what an earlier run recorded";
 const EXIT_SKIPPED: u8 = 77;
 /// Of violations, so many are shown.

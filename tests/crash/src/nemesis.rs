@@ -46,8 +46,8 @@ pub enum Nemesis {
     Power,
     /// The server cuts itself off at a step of a commit, and power goes right then.
     Point,
-    /// One disk emptied, running or stopped.
-    Gone,
+    /// One disk emptied, with the server running or stopped.
+    Emptied,
     /// A bit flipped in every shard of two disks.
     Rot,
     /// Shards of two disks in each other's place.
@@ -63,7 +63,7 @@ impl Nemesis {
         Nemesis::Kill,
         Nemesis::Power,
         Nemesis::Point,
-        Nemesis::Gone,
+        Nemesis::Emptied,
         Nemesis::Rot,
         Nemesis::Swap,
         Nemesis::Full,
@@ -75,7 +75,7 @@ impl Nemesis {
             Nemesis::Kill => "kill",
             Nemesis::Power => "power",
             Nemesis::Point => "point",
-            Nemesis::Gone => "gone",
+            Nemesis::Emptied => "emptied",
             Nemesis::Rot => "rot",
             Nemesis::Swap => "swap",
             Nemesis::Full => "full",
@@ -96,7 +96,7 @@ impl Nemesis {
     pub fn degrades(self) -> bool {
         matches!(
             self,
-            Nemesis::Gone | Nemesis::Rot | Nemesis::Swap | Nemesis::Full
+            Nemesis::Emptied | Nemesis::Rot | Nemesis::Swap | Nemesis::Full
         )
     }
 
@@ -131,7 +131,7 @@ impl Nemesis {
                 rig.cut_power();
                 format!("power cut at {at}, reached: {died}")
             }
-            Nemesis::Gone => {
+            Nemesis::Emptied => {
                 // Always the same: the others are all that is left.
                 if round.is_multiple_of(2) {
                     rig.kill();

@@ -65,7 +65,7 @@ fn f_02_power_cuts_at_steps_of_commits() {
 
 #[test]
 fn f_14_a_disk_emptied_running_and_stopped() {
-    examine("gone", 2);
+    examine("emptied", 2);
 }
 
 #[test]

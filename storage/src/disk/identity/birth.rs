@@ -9,7 +9,9 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::{Identity, IdentityError, Look, SHARDS, at, file, lock, look, shard_folder};
+use super::{
+    DirectoryState, Identity, IdentityError, SHARDS, at, file, inspect, lock, shard_folder,
+};
 use drystone_store::crash::{Crash, DiskPoint};
 use drystone_store::env::{Env, Files};
 use drystone_store::types::DiskId;
@@ -18,7 +20,7 @@ use drystone_store::types::DiskId;
 /// before its end, has made.
 pub(super) fn give_birth(
     dirs: &[PathBuf],
-    looks: &mut [Look],
+    states: &mut [DirectoryState],
     begun: Option<&Identity>,
     env: &dyn Env,
     crash: &Crash,
@@ -29,16 +31,16 @@ pub(super) fn give_birth(
         let (expected, given) = (begun.birth_disks, dirs.len());
         return Err(IdentityError::OtherBirth { expected, given });
     }
-    // All are looked at before the first is touched.
-    for (dir, look) in dirs.iter().zip(&mut *looks) {
+    // All are inspected before the first is touched.
+    for (dir, look) in dirs.iter().zip(&mut *states) {
         match look {
-            Look::Foreign => return Err(IdentityError::Foreign { dir: dir.clone() }),
-            Look::Damaged => return Err(IdentityError::Damaged { dir: dir.clone() }),
-            Look::Unreadable(error) => {
+            DirectoryState::Foreign => return Err(IdentityError::Foreign { dir: dir.clone() }),
+            DirectoryState::Damaged => return Err(IdentityError::Damaged { dir: dir.clone() }),
+            DirectoryState::Unreadable(error) => {
                 let source = std::mem::replace(error, io::ErrorKind::Other.into());
                 return Err(at(dir, source));
             }
-            Look::Disk(_) | Look::Missing | Look::Empty => {}
+            DirectoryState::Disk(_) | DirectoryState::Missing | DirectoryState::Empty => {}
         }
     }
     let template = begun.copied().unwrap_or_else(|| Identity {
@@ -51,8 +53,8 @@ pub(super) fn give_birth(
         incarnation: 0,
         born: false,
     });
-    for (dir, looked) in dirs.iter().zip(looks) {
-        if let Look::Missing | Look::Empty = looked {
+    for (dir, state) in dirs.iter().zip(states) {
+        if let DirectoryState::Missing | DirectoryState::Empty = state {
             let identity = Identity {
                 disk: DiskId(env.random()),
                 ..template
@@ -61,11 +63,11 @@ pub(super) fn give_birth(
             create_dir(files, dir)?;
             let _lock = lock(files, dir)?;
             // Another start may have made it a disk, and even used it, since the look above.
-            if !matches!(look(files, dir), Ok(Look::Empty)) {
+            if !matches!(inspect(files, dir), Ok(DirectoryState::Empty)) {
                 return Err(IdentityError::Locked { dir: dir.clone() });
             }
             file::write(files, dir, &identity, crash)?;
-            *looked = Look::Disk(identity);
+            *state = DirectoryState::Disk(identity);
         }
     }
     make_folders(dirs, env, crash)

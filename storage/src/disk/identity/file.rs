@@ -34,7 +34,7 @@ fn read_copy(files: &dyn Files, dir: &Path) -> Option<Identity> {
 }
 
 /// Writes a disk's identity again if it or its copy is not as it was read.
-pub(super) fn mend(files: &dyn Files, dir: &Path, identity: &Identity, crash: &Crash) {
+pub(super) fn repair(files: &dyn Files, dir: &Path, identity: &Identity, crash: &Crash) {
     let first = files.read(&dir.join(FILE)).ok();
     let whole = first.and_then(|bytes| decode(&bytes)) == Some(*identity);
     if whole && read_copy(files, dir) == Some(*identity) {

@@ -118,7 +118,7 @@ impl IdentityError {
 
 /// A directory whose identity is known, locked by this process while this or a clone of it lives.
 #[derive(Clone, Debug)]
-pub struct Settled {
+pub struct DiskDirectory {
     pub dir: PathBuf,
     pub identity: Identity,
     _lock: Arc<dyn File>,
@@ -126,9 +126,9 @@ pub struct Settled {
 
 /// What the given directories are.
 #[derive(Debug)]
-pub struct Found {
+pub struct StoreDirectories {
     /// In the order given.
-    pub disks: Vec<Settled>,
+    pub disks: Vec<DiskDirectory>,
     /// Directories that should be disks of this store and are not usable, and why.
     pub lost: Vec<IdentityError>,
     /// No disk is born yet: the metadata is to be made.
@@ -136,22 +136,26 @@ pub struct Found {
 }
 
 /// Reads the identities in `dirs`, makes the disks of a birth, and locks them all.
-pub fn settle(dirs: &[PathBuf], env: &dyn Env, crash: &Crash) -> Result<Found, IdentityError> {
-    let mut looks = look_at_all(env.files(), dirs)?;
-    let known: Vec<Identity> = looks.iter().filter_map(Look::identity).collect();
+pub fn claim_all(
+    dirs: &[PathBuf],
+    env: &dyn Env,
+    crash: &Crash,
+) -> Result<StoreDirectories, IdentityError> {
+    let mut states = inspect_all(env.files(), dirs)?;
+    let known: Vec<Identity> = states.iter().filter_map(DirectoryState::identity).collect();
     let begun = |identity: &Identity| !identity.born && identity.birth_disks > 0;
     let birth = known.iter().all(begun);
     if birth {
-        give_birth(dirs, &mut looks, known.first(), env, crash)?;
+        give_birth(dirs, &mut states, known.first(), env, crash)?;
     }
-    let mut found = Found {
+    let mut found = StoreDirectories {
         disks: Vec::new(),
         lost: Vec::new(),
         birth,
     };
-    for (dir, look) in dirs.iter().zip(looks) {
+    for (dir, look) in dirs.iter().zip(states) {
         match look {
-            Look::Disk(identity) => match claim(env.files(), dir, identity, crash) {
+            DirectoryState::Disk(identity) => match claim_disk(env.files(), dir, identity, crash) {
                 Ok(disk) => found.disks.push(disk),
                 // It can be read and not be written (F-09): the others go on without it. A birth
                 // takes all.
@@ -164,21 +168,21 @@ pub fn settle(dirs: &[PathBuf], env: &dyn Env, crash: &Crash) -> Result<Found, I
     Ok(found)
 }
 
-fn claim(
+fn claim_disk(
     files: &dyn Files,
     dir: &Path,
     identity: Identity,
     crash: &Crash,
-) -> Result<Settled, IdentityError> {
+) -> Result<DiskDirectory, IdentityError> {
     let dir = dir.to_owned();
     let _lock = lock(files, &dir)?;
     // Another start may have come in between the look and the lock.
-    let now = look(files, &dir).map_err(|source| at(&dir, source))?;
+    let now = inspect(files, &dir).map_err(|source| at(&dir, source))?;
     if now.identity() != Some(identity) {
         return Err(IdentityError::Locked { dir });
     }
-    file::mend(files, &dir, &identity, crash);
-    Ok(Settled {
+    file::repair(files, &dir, &identity, crash);
+    Ok(DiskDirectory {
         dir,
         identity,
         _lock,
@@ -187,19 +191,19 @@ fn claim(
 
 /// Reads the identities in `dirs` and locks the disks, without a change to anything: for a look at
 /// a store that is stopped. Directories that are no disk of it are given with the reason.
-pub fn hold(
+pub fn lock_only(
     dirs: &[PathBuf],
     env: &dyn Env,
-) -> Result<(Vec<Settled>, Vec<IdentityError>), IdentityError> {
+) -> Result<(Vec<DiskDirectory>, Vec<IdentityError>), IdentityError> {
     let files = env.files();
     let (mut disks, mut lost) = (Vec::new(), Vec::new());
-    for (dir, look) in dirs.iter().zip(look_at_all(files, dirs)?) {
+    for (dir, look) in dirs.iter().zip(inspect_all(files, dirs)?) {
         match look {
-            Look::Disk(identity) => {
+            DirectoryState::Disk(identity) => {
                 let open = files.open(&dir.join(LOCK_FILE), OpenMode::Read);
                 let _lock = take(dir, open.map_err(|source| at(dir, source))?)?;
                 let dir = dir.clone();
-                disks.push(Settled {
+                disks.push(DiskDirectory {
                     dir,
                     identity,
                     _lock,
@@ -221,34 +225,34 @@ pub fn adopt(
     of: &Identity,
     env: &dyn Env,
     crash: &Crash,
-) -> Result<Settled, IdentityError> {
+) -> Result<DiskDirectory, IdentityError> {
     let files = env.files();
-    let looked = look(files, dir).map_err(|source| at(dir, source))?;
-    let (dir, begun) = (dir.to_owned(), looked.identity());
-    let identity = match looked {
-        Look::Empty => Identity {
+    let state = inspect(files, dir).map_err(|source| at(dir, source))?;
+    let (dir, begun) = (dir.to_owned(), state.identity());
+    let identity = match state {
+        DirectoryState::Empty => Identity {
             disk: DiskId(env.random()),
             birth_disks: 0,
             generation: 0,
             born: false,
             ..*of
         },
-        Look::Disk(disk) if !disk.born && disk.cluster == of.cluster => disk,
-        Look::Disk(_) => return Err(IdentityError::Used { dir }),
-        Look::Missing => return Err(IdentityError::Missing { dir }),
-        Look::Foreign => return Err(IdentityError::Foreign { dir }),
-        Look::Damaged => return Err(IdentityError::Damaged { dir }),
-        Look::Unreadable(source) => return Err(at(&dir, source)),
+        DirectoryState::Disk(disk) if !disk.born && disk.cluster == of.cluster => disk,
+        DirectoryState::Disk(_) => return Err(IdentityError::Used { dir }),
+        DirectoryState::Missing => return Err(IdentityError::Missing { dir }),
+        DirectoryState::Foreign => return Err(IdentityError::Foreign { dir }),
+        DirectoryState::Damaged => return Err(IdentityError::Damaged { dir }),
+        DirectoryState::Unreadable(source) => return Err(at(&dir, source)),
     };
     let _lock = lock(files, &dir)?;
     // Another process may have come in between the look and the lock.
-    let now = look(files, &dir).map_err(|source| at(&dir, source))?;
+    let now = inspect(files, &dir).map_err(|source| at(&dir, source))?;
     if now.identity() != begun {
         return Err(IdentityError::Locked { dir });
     }
     file::write(files, &dir, &identity, crash)?;
     make_folders(std::slice::from_ref(&dir), env, crash)?;
-    Ok(Settled {
+    Ok(DiskDirectory {
         dir,
         identity,
         _lock,
@@ -256,7 +260,11 @@ pub fn adopt(
 }
 
 /// Marks a disk as born, once the metadata is committed.
-pub fn mark_born(disk: &mut Settled, env: &dyn Env, crash: &Crash) -> Result<(), IdentityError> {
+pub fn mark_born(
+    disk: &mut DiskDirectory,
+    env: &dyn Env,
+    crash: &Crash,
+) -> Result<(), IdentityError> {
     let identity = Identity {
         born: true,
         ..disk.identity
@@ -281,7 +289,7 @@ pub fn shard_folder(dir: &Path, first: u8) -> PathBuf {
     dir.join(SHARDS).join(format!("{first:02x}"))
 }
 
-enum Look {
+enum DirectoryState {
     Disk(Identity),
     Missing,
     Empty,
@@ -290,10 +298,10 @@ enum Look {
     Unreadable(io::Error),
 }
 
-impl Look {
+impl DirectoryState {
     fn identity(&self) -> Option<Identity> {
         match self {
-            Look::Disk(identity) => Some(*identity),
+            DirectoryState::Disk(identity) => Some(*identity),
             _ => None,
         }
     }
@@ -302,49 +310,51 @@ impl Look {
     fn unusable(self, dir: &Path) -> Option<IdentityError> {
         let dir = dir.to_owned();
         Some(match self {
-            Look::Disk(_) => return None,
-            Look::Missing => IdentityError::Missing { dir },
-            Look::Empty => IdentityError::Empty { dir },
-            Look::Foreign => IdentityError::Foreign { dir },
-            Look::Damaged => IdentityError::Damaged { dir },
-            Look::Unreadable(source) => IdentityError::Io { dir, source },
+            DirectoryState::Disk(_) => return None,
+            DirectoryState::Missing => IdentityError::Missing { dir },
+            DirectoryState::Empty => IdentityError::Empty { dir },
+            DirectoryState::Foreign => IdentityError::Foreign { dir },
+            DirectoryState::Damaged => IdentityError::Damaged { dir },
+            DirectoryState::Unreadable(source) => IdentityError::Io { dir, source },
         })
     }
 }
 
-fn look(files: &dyn Files, dir: &Path) -> io::Result<Look> {
+fn inspect(files: &dyn Files, dir: &Path) -> io::Result<DirectoryState> {
     match file::read(files, dir) {
-        Ok(identity) => return Ok(identity.map_or(Look::Damaged, Look::Disk)),
+        Ok(identity) => return Ok(identity.map_or(DirectoryState::Damaged, DirectoryState::Disk)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         // The path goes through a file, or the disk does not answer.
         Err(error) => return Err(error),
     }
     let names = match files.list(dir) {
         Ok(names) => names,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Look::Missing),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            return Ok(DirectoryState::Missing);
+        }
         Err(error) => return Err(error),
     };
     for name in names {
         let name = name?;
         if !IN_EMPTY.iter().any(|allowed| name == *allowed) {
-            return Ok(Look::Foreign);
+            return Ok(DirectoryState::Foreign);
         }
     }
-    Ok(Look::Empty)
+    Ok(DirectoryState::Empty)
 }
 
 /// Looks at directories that can be those of one store.
-fn look_at_all(files: &dyn Files, dirs: &[PathBuf]) -> Result<Vec<Look>, IdentityError> {
+fn inspect_all(files: &dyn Files, dirs: &[PathBuf]) -> Result<Vec<DirectoryState>, IdentityError> {
     if dirs.is_empty() {
         return Err(IdentityError::None);
     }
     refuse_twice(files, dirs)?;
-    let looks: Vec<Look> = dirs
+    let states: Vec<DirectoryState> = dirs
         .iter()
-        .map(|dir| look(files, dir).unwrap_or_else(Look::Unreadable))
+        .map(|dir| inspect(files, dir).unwrap_or_else(DirectoryState::Unreadable))
         .collect();
-    refuse_mixed(dirs, &looks)?;
-    Ok(looks)
+    refuse_mixed(dirs, &states)?;
+    Ok(states)
 }
 
 fn refuse_twice(files: &dyn Files, dirs: &[PathBuf]) -> Result<(), IdentityError> {
@@ -363,10 +373,10 @@ fn refuse_twice(files: &dyn Files, dirs: &[PathBuf]) -> Result<(), IdentityError
     Ok(())
 }
 
-fn refuse_mixed(dirs: &[PathBuf], looks: &[Look]) -> Result<(), IdentityError> {
+fn refuse_mixed(dirs: &[PathBuf], states: &[DirectoryState]) -> Result<(), IdentityError> {
     let disks: Vec<(&PathBuf, Identity)> = dirs
         .iter()
-        .zip(looks)
+        .zip(states)
         .filter_map(|(dir, look)| Some((dir, look.identity()?)))
         .collect();
     for (n, (dir, identity)) in disks.iter().enumerate() {

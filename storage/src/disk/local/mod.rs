@@ -22,16 +22,16 @@ use rustix::io::Errno;
 use tokio::sync::{oneshot, watch};
 
 use self::read::LocalReader;
-use self::reserve::Look;
 pub use self::reserve::Reserve;
+use self::reserve::SpaceReading;
 use crate::db::{Db, DbError};
-use crate::disk::identity::{Settled, is_still, shard_folder};
+use crate::disk::identity::{DiskDirectory, is_still, shard_folder};
 use crate::disk::io::Pool;
-use crate::disk::pending::Pending;
+use crate::disk::pending::PendingList;
 use crate::disk::shard_file::{Reader, Writer, file_name};
 use crate::disk::{
     Disk, DiskError, DiskState, ShardHeader, ShardName, ShardReader, ShardShape, ShardWriter,
-    Space, Unconfirmed,
+    Space, UnconfirmedShard,
 };
 use drystone_store::crash::{Crash, DiskPoint};
 use drystone_store::env::{Env, File, Interval};
@@ -57,15 +57,15 @@ struct Inner {
     id: DiskId,
     dir: PathBuf,
     /// Keeps the directory locked.
-    _settled: Settled,
+    _settled: DiskDirectory,
     reserve: Reserve,
     pool: Pool,
-    pending: Pending,
+    pending: PendingList,
     crash: Crash,
     /// Of the database's log.
     log_syncs: Arc<Histogram>,
     state: watch::Sender<DiskState>,
-    space: Mutex<Option<Look>>,
+    space: Mutex<Option<SpaceReading>>,
     confirmed: Mutex<Vec<ShardName>>,
     /// Of a shard's file and its folder, at the shard's end.
     syncs: Histogram,
@@ -73,7 +73,7 @@ struct Inner {
 
 impl LocalDisk {
     /// Must be called within the async runtime: a task of the disk's own looks after it.
-    pub fn open(settled: Settled, db: Arc<Db>, reserve: Reserve) -> io::Result<LocalDisk> {
+    pub fn open(settled: DiskDirectory, db: Arc<Db>, reserve: Reserve) -> io::Result<LocalDisk> {
         let (id, dir) = (settled.identity.disk, settled.dir.clone());
         let (env, failure) = (db.env().clone(), db.failure());
         let (crash, log_syncs) = (db.crash().clone(), db.syncs().clone());
@@ -85,7 +85,7 @@ impl LocalDisk {
             _settled: settled,
             reserve,
             pool: Pool::new(env.as_ref())?,
-            pending: Pending::new(db, id),
+            pending: PendingList::new(db, id),
             crash,
             log_syncs,
             state: watch::Sender::new(DiskState::Up),
@@ -137,7 +137,7 @@ impl Inner {
             leaves
         });
         if left {
-            self.pending.let_go();
+            self.pending.close();
             let state = &*self.state.borrow();
             tracing::error!(disk = %self.id, dir = %self.dir.display(), ?state, "disk is down");
         }
@@ -216,32 +216,32 @@ impl Inner {
     }
 
     /// Blocks.
-    fn look_at_space(&self) -> io::Result<Space> {
+    fn read_space(&self) -> io::Result<Space> {
         let capacity = self.env.files().capacity(&self.dir)?;
-        let look = self.reserve.look(&capacity, self.env.instant());
-        *self.lock_space() = Some(look);
-        Ok(look.space)
+        let reading = self.reserve.measure(&capacity, self.env.instant());
+        *self.lock_space() = Some(reading);
+        Ok(reading.space)
     }
 
-    fn lock_space(&self) -> std::sync::MutexGuard<'_, Option<Look>> {
+    fn lock_space(&self) -> std::sync::MutexGuard<'_, Option<SpaceReading>> {
         self.space.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Counts what a shard is about to take, and refuses what would go into the reserve: many
-    /// writes may have been let in by one look, and a body need not say how long it is. Blocks.
+    /// writes may have been let in by one reading, and a body need not say how long it is. Blocks.
     fn take_space(&self, bytes: u64, files: u64) -> Result<(), DiskError> {
         let now = self.env.instant();
-        let fits = |look: &mut Option<Look>| {
-            let look = look.as_mut().filter(|look| look.is_fresh(now))?;
-            look.bytes += bytes;
-            let fits = look.bytes <= look.space.above_reserve && files <= look.files;
-            look.files = look.files.saturating_sub(files);
+        let fits = |reading: &mut Option<SpaceReading>| {
+            let reading = reading.as_mut().filter(|reading| reading.is_fresh(now))?;
+            reading.bytes += bytes;
+            let fits = reading.bytes <= reading.space.above_reserve && files <= reading.files;
+            reading.files = reading.files.saturating_sub(files);
             Some(fits)
         };
         if fits(&mut self.lock_space()) == Some(true) {
             return Ok(());
         }
-        self.look_at_space()?;
+        self.read_space()?;
         match fits(&mut self.lock_space()) {
             Some(false) => Err(DiskError::Full),
             _ => Ok(()),
@@ -353,11 +353,11 @@ impl Disk for LocalDisk {
         self.inner.writable()?;
         let known = *self.inner.lock_space();
         let now = self.inner.env.instant();
-        if let Some(look) = known.filter(|look| look.is_fresh(now)) {
-            return Ok(look.space);
+        if let Some(reading) = known.filter(|reading| reading.is_fresh(now)) {
+            return Ok(reading.space);
         }
         let inner = self.inner.clone();
-        Ok(self.inner.pool.run(move || inner.look_at_space()).await??)
+        Ok(self.inner.pool.run(move || inner.read_space()).await??)
     }
 
     async fn create(&self, header: ShardHeader) -> Result<Box<dyn ShardWriter>, DiskError> {
@@ -408,7 +408,11 @@ impl Disk for LocalDisk {
         removed.await?
     }
 
-    async fn unconfirmed(&self, below: Epoch, max: usize) -> Result<Vec<Unconfirmed>, DiskError> {
+    async fn unconfirmed(
+        &self,
+        below: Epoch,
+        max: usize,
+    ) -> Result<Vec<UnconfirmedShard>, DiskError> {
         self.inner.writable()?;
         let inner = self.inner.clone();
         let listed = self.inner.pool.run(move || {

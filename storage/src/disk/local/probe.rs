@@ -10,14 +10,14 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::{Reserve, is_full};
-use crate::disk::identity::{Settled, is_still, shard_folder};
+use crate::disk::identity::{DiskDirectory, is_still, shard_folder};
 use drystone_store::env::{Env, Files, OpenMode};
 
 const FILE: &str = "probe";
 const LEN: usize = 16 << 10;
 
 #[derive(Debug, thiserror::Error)]
-pub enum Unwell {
+pub enum ProbeError {
     /// With room again it may be well.
     #[error("it is full")]
     Full,
@@ -28,24 +28,24 @@ pub enum Unwell {
 }
 
 /// Blocks, on a disk that hangs for ever.
-pub fn probe(disk: &Settled, env: &dyn Env, reserve: Reserve) -> Result<(), Unwell> {
+pub fn probe(disk: &DiskDirectory, env: &dyn Env, reserve: Reserve) -> Result<(), ProbeError> {
     let (dir, files) = (&disk.dir, env.files());
     let failed = |folder: &Path, source| {
         let folder = folder.to_owned();
-        Unwell::Failed { folder, source }
+        ProbeError::Failed { folder, source }
     };
     match is_still(files, dir, disk.identity.disk) {
         Ok(true) => {}
-        Ok(false) => return Err(Unwell::Other),
+        Ok(false) => return Err(ProbeError::Other),
         Err(source) => return Err(failed(dir, source)),
     }
     let capacity = files.capacity(dir).map_err(|e| failed(dir, e))?;
-    if reserve.look(&capacity, env.instant()).space.for_metadata == 0 {
-        return Err(Unwell::Full);
+    if reserve.measure(&capacity, env.instant()).space.for_metadata == 0 {
+        return Err(ProbeError::Full);
     }
     let tried = |folder: &Path, try_it: fn(&dyn Env, &Path) -> io::Result<()>| {
         try_it(env, folder).map_err(|source| match is_full(&source) {
-            true => Unwell::Full,
+            true => ProbeError::Full,
             false => failed(folder, source),
         })
     };

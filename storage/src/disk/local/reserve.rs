@@ -44,7 +44,7 @@ impl Reserve {
     }
 
     /// How much of the disk is left for whom.
-    pub(super) fn look(self, capacity: &Capacity, now: Instant) -> Look {
+    pub(super) fn measure(self, capacity: &Capacity, now: Instant) -> SpaceReading {
         let (total, free) = (capacity.bytes, capacity.bytes_free);
         let reserve = self.of(total);
         let inodes = (capacity.inodes / Self::INODES_DIVISOR).min(Self::INODES_MAX);
@@ -57,7 +57,7 @@ impl Reserve {
             0 => 0,
             _ => free.saturating_sub(reserve),
         };
-        Look {
+        SpaceReading {
             at: now,
             space: Space {
                 total,
@@ -73,7 +73,7 @@ impl Reserve {
 
 /// A look at the free space.
 #[derive(Clone, Copy)]
-pub(super) struct Look {
+pub(super) struct SpaceReading {
     pub(super) at: Instant,
     pub(super) space: Space,
     /// Taken by shards since.
@@ -82,7 +82,7 @@ pub(super) struct Look {
     pub(super) files: u64,
 }
 
-impl Look {
+impl SpaceReading {
     pub(super) fn is_fresh(&self, now: Instant) -> bool {
         now.saturating_duration_since(self.at) < SPACE_FRESH_FOR
     }

@@ -4,7 +4,7 @@ use std::fs;
 use super::*;
 use crate::db::DbShared;
 use crate::disk::BLOCK_SIZE_BYTES;
-use crate::disk::identity::{mark_born, settle};
+use crate::disk::identity::{claim_all, mark_born};
 use drystone_store::crash::Crash;
 use drystone_store::env::{Capacity, Instant, SystemEnv};
 use drystone_store::types::{BucketId, WriteId};
@@ -14,7 +14,7 @@ fn open(dir: &Path) -> (LocalDisk, Arc<Db>) {
 }
 
 fn open_with(dir: &Path, reserve: Reserve) -> (LocalDisk, Arc<Db>) {
-    let mut found = settle(&[dir.to_owned()], &SystemEnv, &Crash::default()).unwrap();
+    let mut found = claim_all(&[dir.to_owned()], &SystemEnv, &Crash::default()).unwrap();
     let mut disk = found.disks.remove(0);
     mark_born(&mut disk, &SystemEnv, &Crash::default()).unwrap();
     let (path, shared) = (dir.join("meta"), DbShared::system());
@@ -179,7 +179,7 @@ async fn r_19_shards_stay_out_of_the_reserve_however_many_were_let_in_at_once() 
     let dir = tempfile::tempdir().unwrap();
     let (disk, _db) = open_with(dir.path(), ALL);
     // As if a look had just found room for one.
-    let room_for_one = Look {
+    let room_for_one = SpaceReading {
         at: Instant::now() + Duration::from_secs(3600),
         space: Space {
             above_reserve: SIZE + 1,
@@ -220,7 +220,7 @@ fn f_09_the_last_inodes_are_kept_as_the_last_bytes_are() {
             inodes,
             inodes_free,
         };
-        Reserve::default().look(&capacity, Instant::now()).space
+        Reserve::default().measure(&capacity, Instant::now()).space
     };
     let counts_none = space(0, 0);
     assert!(counts_none.above_reserve > 0);

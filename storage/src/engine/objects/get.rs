@@ -272,7 +272,7 @@ mod tests {
             parity_shards: 0,
             chunk_size: 1,
             class: String::new(),
-            narrow: false,
+            undersized: false,
             shards: Vec::new(),
         }
     }

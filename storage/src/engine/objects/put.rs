@@ -125,7 +125,7 @@ impl Engine {
                         if set.shards.iter().any(|place| place.missing) {
                             healer.wake();
                         }
-                        if set.narrow {
+                        if set.undersized {
                             reencoder.queued();
                         }
                     }

@@ -17,7 +17,7 @@ fn shards() -> ShardSet {
         parity_shards: 0,
         chunk_size: 131_072,
         class: "S".into(),
-        narrow: true,
+        undersized: true,
         shards: vec![ShardPlace {
             disk: DiskId([0xdd; 16]),
             generation: 3,

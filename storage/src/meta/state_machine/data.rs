@@ -28,7 +28,7 @@ impl<'a> Execution<'a> {
             }
             Location::Shards(shards) => {
                 self.queue_missing(bucket, data.write_id, shards)?;
-                if shards.narrow {
+                if shards.undersized {
                     let since = self.time;
                     let row = self.keys.undersized(data.write_id);
                     self.txn.put(row, &UndersizedRow { since });

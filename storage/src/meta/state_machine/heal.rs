@@ -110,7 +110,7 @@ impl Execution<'_> {
         }
         match &reencoding.to {
             None => {
-                set.narrow = false;
+                set.undersized = false;
                 self.txn.delete(self.keys.undersized(id));
             }
             Some(to) => {
@@ -126,7 +126,7 @@ impl Execution<'_> {
                 self.unqueue_write(id, set)?;
                 let replaced = GarbageShard::all_of(set);
                 *set = ShardSet {
-                    narrow: false,
+                    undersized: false,
                     ..to.clone()
                 };
                 self.discard_shards(row.bucket, id, replaced)?;
@@ -142,7 +142,7 @@ impl Execution<'_> {
         for (heal, _) in self.txn.scan(&self.keys.heals_of(id), usize::MAX)? {
             self.txn.delete(heal);
         }
-        if set.narrow {
+        if set.undersized {
             self.txn.delete(self.keys.undersized(id));
         }
         Ok(())

@@ -47,7 +47,7 @@ async fn racing_proposers_share_syncs() {
     groups.objects.ready().await.unwrap();
     let leader = groups.objects.members().alive().remove(0);
     let last = || leader.last_log_id().map_or(0, |last| last.index);
-    let (before, from) = (disks[0].db.syncs().look().count(), last());
+    let (before, from) = (disks[0].db.syncs().durations().count(), last());
     // Makes the log thread wait until all proposals are queued, however fast syncs are.
     let (release, released) = std::sync::mpsc::channel::<()>();
     let wait = move |_| {
@@ -64,7 +64,7 @@ async fn racing_proposers_share_syncs() {
     for proposal in proposals {
         proposal.await.unwrap().unwrap();
     }
-    let syncs = disks[0].db.syncs().look().count() - before;
+    let syncs = disks[0].db.syncs().durations().count() - before;
     assert!(syncs < 64, "{syncs} syncs for 64 proposals");
     drop(leader);
     end(disks, groups).await;
@@ -140,7 +140,7 @@ async fn proposals_go_on_while_the_leaders_disk_fails() {
         })
     });
     let writers: Vec<_> = writers.collect();
-    eventually(|| disks[0].db.syncs().look().count() > 20).await;
+    eventually(|| disks[0].db.syncs().durations().count() > 20).await;
     let leader = groups.objects.status().leader.unwrap();
     disks
         .iter()

@@ -23,7 +23,7 @@ use async_trait::async_trait;
 
 use crate::meta::command::{Change, Command, Reply};
 use crate::raft::proposer::Proposer;
-use crate::shards::{Removed, Shards, Unconfirmed};
+use crate::shards::{RemovalOutcome, Shards, UnconfirmedShard};
 use drystone_store::error::Result;
 use drystone_store::measure::Measure;
 use drystone_store::shard_set::ShardAt;
@@ -142,9 +142,9 @@ impl Collector {
             for row in rows {
                 let garbage = row.shards.iter().map(|shard| (shard.rank, shard.at));
                 match shards.remove(row.write_id, garbage).await {
-                    Removed::All => gone.push((row.epoch, row.write_id)),
-                    Removed::ButAway => {}
-                    Removed::Failed => failed = true,
+                    RemovalOutcome::All => gone.push((row.epoch, row.write_id)),
+                    RemovalOutcome::ButOffline => {}
+                    RemovalOutcome::Failed => failed = true,
                 }
             }
             self.counts
@@ -163,7 +163,7 @@ impl Collector {
             if entries.is_empty() {
                 return Ok(());
             }
-            let (named, orphans): (Vec<Unconfirmed>, Vec<Unconfirmed>) = self
+            let (named, orphans): (Vec<UnconfirmedShard>, Vec<UnconfirmedShard>) = self
                 .proposer
                 .group
                 .read(move |view| {

@@ -26,7 +26,7 @@ use crate::meta::command::{Change, HealEntry, ShardSwap};
 use crate::meta::view::upkeep::ShardToHeal;
 use crate::raft::epochs::EpochGuard;
 use crate::raft::proposer::Proposer;
-use crate::shards::{Examined, Owing, Shards, Unhealed};
+use crate::shards::{HealError, ShardCondition, ShardRef, Shards};
 use drystone_store::error::{Error, Refusal, Result};
 use drystone_store::shard_set::{ShardAt, ShardPlace};
 use drystone_store::types::WriteId;
@@ -189,7 +189,7 @@ impl Healer {
 
     async fn heal_shard(&self, owed: &ShardToHeal) -> Result<(Outcome, Option<ShardPlace>), Pause> {
         let HealEntry { write_id, rank } = owed.entry;
-        let shard = Owing {
+        let shard = ShardRef {
             write_id,
             bucket: owed.bucket,
             size: owed.size,
@@ -198,23 +198,23 @@ impl Healer {
         };
         let place = &owed.set.shards[usize::from(rank)];
         let why = match self.shards.examine(shard, &self.pace).await? {
-            Examined::Whole => return Ok((Outcome::Whole(place.at()), None)),
-            Examined::Away => return Ok((Outcome::Waiting, None)),
-            Examined::Unknown(why) => {
+            ShardCondition::Whole => return Ok((Outcome::Whole(place.at()), None)),
+            ShardCondition::Offline => return Ok((Outcome::Waiting, None)),
+            ShardCondition::Unknown(why) => {
                 tracing::info!(%write_id, rank, why, "a shard could not be examined");
                 return Ok((Outcome::Failed, None));
             }
-            Examined::Damaged(why) => why,
+            ShardCondition::Damaged(why) => why,
         };
         let epoch = self.objects.epochs.begin();
         let rebuilt = match self.shards.rebuild(shard, epoch.epoch(), &self.pace).await {
             Ok(rebuilt) => rebuilt,
-            Err(Unhealed::Paused(paused)) => return Err(paused),
-            Err(Unhealed::Lost(error)) => {
+            Err(HealError::Paused(paused)) => return Err(paused),
+            Err(HealError::Lost(error)) => {
                 tracing::error!(%write_id, rank, error, "too few good shards are left to rebuild one");
                 return Ok((Outcome::Lost, None));
             }
-            Err(Unhealed::NoDisk) => return Ok((Outcome::NoDisk, None)),
+            Err(HealError::NoDisk) => return Ok((Outcome::NoDisk, None)),
             Err(error) => {
                 tracing::warn!(%write_id, rank, %error, "a shard was not rebuilt");
                 return Ok((Outcome::Failed, None));

@@ -25,7 +25,7 @@ use crate::meta::command::{Change, HealEntry, ScrubState, UpkeepSettings};
 use crate::meta::view::View;
 use crate::meta::view::upkeep::ShardToHeal;
 use crate::raft::proposer::Proposer;
-use crate::shards::{Examined, Owing, Shards};
+use crate::shards::{ShardCondition, ShardRef, Shards};
 use drystone_store::error::Result;
 use drystone_store::measure::Measure;
 use drystone_store::operator::ScrubStatus;
@@ -203,7 +203,7 @@ impl Scrubber {
     async fn read_write(&self, row: ShardToHeal) -> Result<(u64, Vec<HealEntry>), Pause> {
         let (mut read, mut damaged) = (0, Vec::new());
         for (rank, place) in (0..).zip(&row.set.shards) {
-            let shard = Owing {
+            let shard = ShardRef {
                 write_id: row.entry.write_id,
                 bucket: row.bucket,
                 size: row.size,
@@ -215,7 +215,7 @@ impl Scrubber {
                 continue;
             }
             read += 1;
-            if let Examined::Damaged(why) = self.shards.examine(shard, &self.pace).await? {
+            if let ShardCondition::Damaged(why) = self.shards.examine(shard, &self.pace).await? {
                 let write_id = row.entry.write_id;
                 if !self.is_named(write_id, rank, place.at()).await {
                     continue;

@@ -168,7 +168,7 @@ impl Replica {
                 DataKind::Inline => assert!(inline.insert(rows.value(write_id))),
                 DataKind::Parts { count } => assert_eq!(lists.remove(&write_id), Some(count)),
                 DataKind::Shards(set) => {
-                    undersized.extend(set.narrow.then_some(write_id));
+                    undersized.extend(set.undersized.then_some(write_id));
                     let of_set = (0u8..).zip(set.places());
                     named.extend(of_set.map(|(rank, at)| (write_id, rank, at.disk, at.generation)));
                 }

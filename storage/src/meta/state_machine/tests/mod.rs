@@ -143,7 +143,7 @@ impl Replica {
                 parity_shards: 1,
                 chunk_size: 128 << 10,
                 class: "STANDARD".into(),
-                narrow: false,
+                undersized: false,
                 shards: (0..3).map(shard).collect(),
             }),
         }
@@ -153,7 +153,7 @@ impl Replica {
     fn undersized(&mut self, size: u64) -> NewData {
         let mut data = self.sharded(size);
         if let Location::Shards(set) = &mut data.location {
-            set.narrow = true;
+            set.undersized = true;
             set.shards
                 .iter_mut()
                 .for_each(|place| place.missing = false);

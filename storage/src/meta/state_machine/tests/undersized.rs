@@ -50,7 +50,7 @@ impl Replica {
             to: Some(ShardSet {
                 data_shards: 2,
                 parity_shards: 2,
-                narrow: false,
+                undersized: false,
                 shards: (0..4).map(place).collect(),
                 ..old
             }),
@@ -158,7 +158,7 @@ fn f_24_a_set_that_comes_too_late_is_not_named() {
         checksum: 3,
     }));
     let old = replica.set(id);
-    assert!(old.narrow);
+    assert!(old.undersized);
     let propose = |replica: &mut Replica, reencoding: &Reencoding| {
         replica.propose(Change::ReencodeData(reencoding.clone()))
     };
@@ -258,8 +258,8 @@ fn r_23_a_write_with_all_shards_of_its_class_leaves_the_queue_and_keeps_its_shar
         "another set was seen"
     );
     replica.done(settle(old.places().collect()));
-    let narrow = false;
-    assert_eq!(replica.set(id), ShardSet { narrow, ..old });
+    let undersized = false;
+    assert_eq!(replica.set(id), ShardSet { undersized, ..old });
     assert_eq!(replica.waiting(), []);
     assert_eq!(replica.state.view().heals(None, 99).unwrap(), [entry]);
     assert_eq!(replica.all_garbage(), []);

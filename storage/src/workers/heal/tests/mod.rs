@@ -387,7 +387,7 @@ async fn b_16_b_17_what_is_on_a_disk_that_is_away_waits_and_nothing_is_touched()
     assert_eq!(store.set(write_id).await.unwrap(), set);
     // Its end by another's word, and not before: now it is missing.
     let epoch = store.engine.epochs.begin();
-    store.engine.shards.expel_disk(disk);
+    store.engine.shards.remove_disk(disk);
     let command = store.engine.command(&epoch, Change::RemoveDisk { disk });
     store.engine.objects.propose(command).await.unwrap();
     drop(epoch);
@@ -481,7 +481,7 @@ async fn f_24_heal_beside_overwrites_and_deletes_leaves_nothing_behind() {
 async fn b_19_a_try_after_one_that_failed_makes_its_shard_under_another_name() {
     let store = Store::new(4).await;
     let (write_id, set) = store.put("k", &bytes(100_000)).await;
-    let shard = Owing {
+    let shard = ShardRef {
         write_id,
         bucket: store.bucket,
         size: 100_000,
