@@ -127,6 +127,7 @@ async fn b_56_a_worker_that_panics_is_started_again_after_a_back_off_and_counted
     let (runner, begun) = (runner(), Instant::now());
     let worker = Scripted::new([Turn::Panic, Turn::Panic, Turn::Again]);
     runner.add(worker.clone());
+    until(|| worker.steps() == 4).await;
     let last = until_state(&runner, WorkerState::Idle).await;
     // Once after the back-off, and once after twice as long.
     assert!(begun.elapsed() >= 3 * RESTART);
@@ -205,7 +206,6 @@ async fn a_paused_worker_does_nothing_until_it_is_resumed() {
     });
     runner.add(worker.clone());
     until_state(&runner, WorkerState::Paused).await;
-    worker.wakeup.wake();
     clock::sleep(10 * PAUSE).await;
     assert_eq!(worker.steps(), 0);
     assert!(!runner.resume("another") && runner.resume("scripted"));
@@ -216,7 +216,12 @@ async fn a_paused_worker_does_nothing_until_it_is_resumed() {
     assert!(!runner.pause("another") && runner.pause("scripted"));
     until_state(&runner, WorkerState::Paused).await;
     assert!(pace.is_paused());
+    // Nothing wakes it meanwhile.
+    runner.wake("scripted");
+    clock::sleep(10 * PAUSE).await;
+    assert_eq!(worker.steps(), 1);
     runner.resume("scripted");
+    until(|| worker.steps() >= 2).await;
     until_state(&runner, WorkerState::Idle).await;
     runner.stop().await;
 }
