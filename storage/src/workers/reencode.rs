@@ -326,12 +326,12 @@ impl Worker for Reencoder {
         };
         vec![
             Measure::counter(
-                "heal_recoded_objects_total",
+                "heal_reencoded_objects_total",
                 "Undersized objects and parts that were re-encoded with all their shards.",
                 self.reencoded(),
             ),
             Measure::gauge(
-                "heal_narrow_objects",
+                "heal_undersized_objects",
                 "Objects and parts with fewer shards than their class, for want of disks.",
                 undersized as f64,
             ),
