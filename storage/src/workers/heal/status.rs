@@ -12,7 +12,7 @@ use drystone_store::error::Result;
 use drystone_store::measure::Measure;
 use drystone_store::operator::HealStatus;
 use drystone_store::types::DiskId;
-use drystone_store::workers::{Next, Pace, StepError, Wakeup, Worker, clock};
+use drystone_store::workers::{Next, Pace, StepError, Wakeup, Worker};
 
 /// The most rows of a queue that are counted; past it there are "more".
 const QUEUE_COUNTED_MAX: usize = 200_000;
@@ -24,7 +24,7 @@ impl Worker for Healer {
     }
 
     async fn step(&self) -> Result<Next, StepError> {
-        let begun = clock::now();
+        let begun = self.objects.env.instant();
         let summary = self.round().await?;
         *lock(&self.summary) = summary;
         Ok(self.retries.next_due(begun, summary.no_disk > 0).into())
