@@ -112,7 +112,7 @@ impl Engine {
         let databases = Mutex::new(databases.collect());
         let disks = open_disks(ready)?;
         let (damage, damaged) = mpsc::channel(DAMAGE_QUEUE_LEN_MAX);
-        let shards = Arc::new(Shards::new(disks, classes, damage));
+        let shards = Arc::new(Shards::new(options.env.clone(), disks, classes, damage));
         let workers = Workers::new(&system, &objects, &shards, options.renew_after).await?;
         let engine = Arc::new(Engine {
             env: options.env,

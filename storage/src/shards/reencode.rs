@@ -69,7 +69,7 @@ impl Shards {
             write_id: write.write_id,
             epoch,
             bucket: write.bucket,
-            generation: fresh_generation(&known),
+            generation: fresh_generation(self.env.as_ref(), &known),
         };
         let set = self.write_again(write, target, wanted, disks, pace).await?;
         match self.read_back(write, layout, &set, pace).await {
@@ -187,7 +187,15 @@ impl Shards {
         for (rank, place) in (0..).zip(&set.shards) {
             let disk = roster.disk(place.disk).ok_or(Unhealed::NoDisk)?;
             let name = shard_name(write.write_id, rank, place.at());
-            let read = verify(disk.as_ref(), name, shape, place.checksum, pace).await;
+            let read = verify(
+                self.env.as_ref(),
+                disk.as_ref(),
+                name,
+                shape,
+                place.checksum,
+                pace,
+            )
+            .await;
             read.map_err(|error| match error {
                 Verify::Paused(paused) => Unhealed::Paused(paused),
                 Verify::Disk(error) => Unhealed::Disk {
