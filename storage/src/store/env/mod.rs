@@ -27,7 +27,7 @@ use std::thread::JoinHandle;
 use futures_util::future::BoxFuture;
 pub use tokio::time::Instant;
 
-pub use self::files::{Capacity, File, FileId, Files, Names, OpenMode, ScratchDir};
+pub use self::files::{Capacity, File, FileId, FileReader, Files, Names, OpenMode, ScratchDir};
 pub use self::system::SystemEnv;
 pub use self::task::{Elapsed, Interval, Task, TaskError, Timeout};
 use crate::types::{Timestamp, WriteId};
