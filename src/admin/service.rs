@@ -66,7 +66,7 @@ struct Replace {
 struct Settings {
     heal_paused: Option<bool>,
     heal_bytes_per_second: Option<u64>,
-    gone_after_seconds: Option<u64>,
+    remove_after_seconds: Option<u64>,
     scrub_paused: Option<bool>,
     scrub_period_seconds: Option<u64>,
 }
@@ -147,14 +147,14 @@ impl Admin {
                 let Settings {
                     heal_paused,
                     heal_bytes_per_second,
-                    gone_after_seconds,
+                    remove_after_seconds,
                     scrub_paused,
                     scrub_period_seconds,
                 } = parse(&body)?;
                 let change = UpkeepChange {
                     heal_paused,
                     heal_bytes_per_second,
-                    gone_after_seconds,
+                    remove_after_seconds,
                     scrub_paused,
                     scrub_period_seconds,
                 };

@@ -70,7 +70,7 @@ fn disk() -> DiskStatus {
     DiskStatus {
         id: "0a".into(),
         directory: "/d1".into(),
-        state: DiskState::Away,
+        state: DiskState::Offline,
         reason: None,
         since_ms: 1,
         total_bytes: 2,
@@ -135,7 +135,7 @@ async fn the_root_key_is_told_and_obeyed() {
         .unwrap();
     assert_eq!(
         (status, answer["disks"][0]["state"].as_str()),
-        (200, Some("away"))
+        (200, Some("offline"))
     );
     let line = "POST /_admin/v1/disks/replace";
     let replace = signed("root", line, r#"{"old":"d1","new":"/new"}"#);

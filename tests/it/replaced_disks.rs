@@ -111,7 +111,7 @@ pub fn is_healed(server: &Server) -> bool {
     status(server).is_some_and(|status| {
         let heal = &status["heal"];
         heal["queued_shards"] == 0
-            && heal["narrow_writes"] == 0
+            && heal["undersized_writes"] == 0
             && heal["queueing"] == false
             && status["advice"].as_array().unwrap().is_empty()
             && status["metadata_voters_alive"] == status["metadata_voters"]

@@ -477,7 +477,7 @@ fn status_of<'a>(status: &'a Value, directory: &Path) -> &'a Value {
     let of = disks
         .iter()
         .filter(|disk| disk["directory"].as_str() == directory.to_str());
-    let of = of.max_by_key(|disk| (disk["state"] != "gone", disk["since_ms"].as_i64()));
+    let of = of.max_by_key(|disk| (disk["state"] != "removed", disk["since_ms"].as_i64()));
     of.unwrap_or(&Value::Null)
 }
 

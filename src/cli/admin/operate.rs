@@ -55,8 +55,8 @@ pub enum DiskVerb {
         #[command(flatten)]
         reach: Reach,
     },
-    /// How long a disk may be away before it is given up
-    GiveUpAfter {
+    /// Set how long a disk may be offline before it is removed
+    RemoveAfter {
         /// 3600 at first; 0 is never
         seconds: u64,
         #[command(flatten)]
@@ -137,10 +137,10 @@ pub(super) fn disk(verb: &DiskVerb, environment: &Environment) -> ExitCode {
                 server.post("disks/replace", &body)
             })
         }
-        DiskVerb::GiveUpAfter { seconds, reach } => set(
+        DiskVerb::RemoveAfter { seconds, reach } => set(
             reach,
             environment,
-            &json!({ "gone_after_seconds": seconds }),
+            &json!({ "remove_after_seconds": seconds }),
         ),
     }
 }

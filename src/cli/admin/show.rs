@@ -35,23 +35,23 @@ pub(super) fn status(status: &Value) {
         };
         say!(
             "heal:     {than}{objects} objects have fewer shards than they should; {state}, {} \
-             shards made anew so far",
+             shards rebuilt so far",
             number(&heal["healed_shards"])
         );
     }
-    let narrow = number(&heal["narrow_writes"]);
-    if narrow > 0 {
+    let undersized = number(&heal["undersized_writes"]);
+    if undersized > 0 {
         say!(
-            "          {narrow} objects were written with fewer shards than their class; {} coded \
-             again so far",
-            number(&heal["recoded_writes"])
+            "          {undersized} objects were written with fewer shards than their class; {} \
+             re-encoded so far",
+            number(&heal["reencoded_writes"])
         );
     }
     scrub(&status["scrub"]);
     for sentence in &advice {
         say!("to do:    {sentence}");
     }
-    if advice.is_empty() && objects == 0 && narrow == 0 {
+    if advice.is_empty() && objects == 0 && undersized == 0 {
         say!("All is well.");
     }
 }
@@ -73,7 +73,7 @@ pub(super) fn scrub(scrub: &Value) {
 
 pub(super) fn disks(disks: &Value) {
     say!(
-        "{:<6} {:>9} {:>9}  {:<32}  DIRECTORY",
+        "{:<7} {:>9} {:>9}  {:<32}  DIRECTORY",
         "STATE",
         "SIZE",
         "FREE",
@@ -87,7 +87,7 @@ pub(super) fn disks(disks: &Value) {
             None => String::new(),
         };
         say!(
-            "{:<6} {:>9} {:>9}  {:<32}  {}{reason}",
+            "{:<7} {:>9} {:>9}  {:<32}  {}{reason}",
             text("state"),
             size("total_bytes"),
             size("free_bytes"),
@@ -100,7 +100,7 @@ pub(super) fn disks(disks: &Value) {
 pub(super) fn replaced(disk: &Value) {
     let text = |name: &str| disk[name].as_str().unwrap_or_default();
     say!(
-        "{} is disk {} of the store; what the lost one had is being made anew",
+        "{} is disk {} of the store; the shards of the lost one are being rebuilt",
         text("directory"),
         text("id")
     );

@@ -27,7 +27,7 @@ pub use self::family::{Family, StateId, log_tag};
 pub use self::hindrance::Hindrance;
 pub use self::reread::ReadAt;
 use std::io;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -38,7 +38,7 @@ use rocksdb::{
 use tokio::sync::{Notify, watch};
 
 use drystone_store::crash::{Crash, DiskPoint};
-use drystone_store::env::{Env, File, OpenMode};
+use drystone_store::env::{Env, File, OpenMode, TaskError};
 use drystone_store::error::Error;
 use drystone_store::measure::Histogram;
 
@@ -259,6 +259,19 @@ impl Db {
     /// Returns the environment that this database is used in.
     pub fn env(&self) -> &Arc<dyn Env> {
         &self.core.env
+    }
+
+    /// Runs `work` on this database, on a thread that may block.
+    pub async fn run_blocking<T: Send + 'static>(
+        self: &Arc<Self>,
+        work: impl FnOnce(&Arc<Db>) -> Result<T, DbError> + Send + 'static,
+    ) -> Result<T, DbError> {
+        let db = self.clone();
+        match self.env().spawn_blocking(move || work(&db)).await {
+            Ok(result) => result,
+            Err(TaskError::Panicked(panic)) => resume_unwind(panic),
+            Err(TaskError::Dropped) => Err(DbError::Closed),
+        }
     }
 
     /// Returns RocksDB itself, for reads and snapshots. Its errors must go to [`Db::failed`].

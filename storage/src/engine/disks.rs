@@ -14,8 +14,6 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::task::spawn_blocking;
-
 use super::databases::DATABASE;
 use super::{Engine, Held};
 use crate::db::Db;
@@ -26,6 +24,7 @@ use crate::meta::command::Change;
 use crate::meta::view::{Availability, DiskRow};
 use crate::raft::disk::OpenDisk;
 use crate::raft::recovery::start::Groups;
+use drystone_store::env::Files;
 use drystone_store::error::{Error, Refusal, Result};
 use drystone_store::operator::ReplaceError;
 use drystone_store::types::DiskId;
@@ -58,7 +57,7 @@ impl Engine {
         let own = Path::new(&row.directory);
         // What can still be read of the old disk is given up only for a place that will do.
         let elsewhere = match new {
-            Some(new) if !is_one_place(new, own) => Some(self.adopt(new).await?),
+            Some(new) if !is_one_place(self.env.files(), new, own) => Some(self.adopt(new).await?),
             _ => None,
         };
         self.shards.take_offline(old);
@@ -96,9 +95,10 @@ impl Engine {
     /// A disk in `directory` that is not born, and its database.
     async fn adopt(&self, directory: &Path) -> Result<(DiskDirectory, Arc<Db>), ReplaceError> {
         let (directory, template) = (directory.to_owned(), self.template);
-        let (env, shared) = (self.env.clone(), self.db_shared.clone());
-        let made = spawn_blocking(move || {
-            let settled = identity::adopt(&directory, &template, env.as_ref(), shared.crash());
+        let shared = self.db_shared.clone();
+        let made = self.env.spawn_blocking(move || {
+            let env = shared.env().as_ref();
+            let settled = identity::adopt(&directory, &template, env, shared.crash());
             let settled = settled.map_err(|e| ReplaceError::Directory(e.to_string()))?;
             let db = Db::create(&settled.dir.join(DATABASE), &shared);
             let db = db.map_err(|e| ReplaceError::Store(e.into()))?;
@@ -121,9 +121,9 @@ impl Engine {
             (held.db.take(), held.failure.clone())
         };
         // The last handle waits for its log thread.
-        spawn_blocking(move || drop(db));
+        self.env.spawn_blocking(move || drop(db));
         let ended = async { while failure.changed().await.is_ok() {} };
-        let ended = tokio::time::timeout(LET_GO_MAX, ended).await;
+        let ended = self.env.timeout(LET_GO_MAX, ended).await;
         ended.map_err(|_| {
             Error::Unavailable("the lost disk's database is still in use: ask again".into())
         })
@@ -140,7 +140,7 @@ impl Engine {
     pub(super) async fn join(&self, mut settled: DiskDirectory, db: Arc<Db>) -> Result<()> {
         let id = settled.identity.disk;
         let (env, crash) = (self.env.clone(), db.crash().clone());
-        let born = spawn_blocking(move || {
+        let born = self.env.spawn_blocking(move || {
             if settled.identity.born {
                 return settled;
             }
@@ -181,8 +181,12 @@ pub(super) fn directory_named(dir: &Path) -> String {
 }
 
 /// Whatever links lead there.
-fn is_one_place(a: &Path, b: &Path) -> bool {
-    let found = |path: &Path| path.canonicalize().or_else(|_| std::path::absolute(path));
+fn is_one_place(files: &dyn Files, a: &Path, b: &Path) -> bool {
+    let found = |path: &Path| {
+        files
+            .canonicalize(path)
+            .or_else(|_| std::path::absolute(path))
+    };
     found(a).ok() == found(b).ok()
 }
 

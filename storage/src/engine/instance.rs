@@ -3,8 +3,6 @@
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use tokio::task::spawn_blocking;
-use tokio::time::timeout;
 
 use super::Engine;
 use drystone_store::error::Error;
@@ -44,18 +42,20 @@ impl Engine {
     pub(super) async fn stop(&self) {
         self.workers.runner.stop().await;
         // A disk that hangs must not keep the store from ending.
-        let noted = timeout(LAST_NOTE_MAX, async { self.groups().note_presence().await }).await;
+        let noted = self
+            .env
+            .timeout(LAST_NOTE_MAX, async { self.groups().note_presence().await });
+        let noted = noted.await;
         if !matches!(noted, Ok(Ok(()))) {
             tracing::warn!(?noted, "the disks do not note that they were here");
         }
         self.system.shutdown().await;
         self.objects.shutdown().await;
         let databases: Vec<_> = self.databases().drain(..).collect();
-        let closed = join_all(
-            databases
-                .into_iter()
-                .map(|held| spawn_blocking(move || held.db.iter().for_each(|db| db.close()))),
-        );
+        let closed = join_all(databases.into_iter().map(|held| {
+            self.env
+                .spawn_blocking(move || held.db.iter().for_each(|db| db.close()))
+        }));
         if closed.await.iter().any(Result::<_, _>::is_err) {
             tracing::error!(error = %Error::Closing, "a database did not close");
         }

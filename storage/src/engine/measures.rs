@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use tokio::time::timeout;
 
 use super::Engine;
 use crate::disk::{Disk, DiskState};
 use crate::raft::group::Group;
+use drystone_store::env::Env;
 use drystone_store::measure::Measure;
 
 /// A disk that takes longer than this is measured without its space.
@@ -46,14 +46,14 @@ impl Engine {
             .collect();
         let each = disks.iter().map(|disk| {
             let is_suspect = self.shards.is_suspect(disk.id());
-            measure_disk(disk.as_ref(), is_suspect)
+            measure_disk(&*self.env, disk.as_ref(), is_suspect)
         });
         measures.extend(join_all(each).await.into_iter().flatten());
         measures
     }
 }
 
-async fn measure_disk(disk: &dyn Disk, is_suspect: bool) -> Vec<Measure> {
+async fn measure_disk(env: &dyn Env, disk: &dyn Disk, is_suspect: bool) -> Vec<Measure> {
     let id = disk.id();
     let up = disk.state().borrow().is_up();
     let mut measures = Vec::new();
@@ -68,7 +68,7 @@ async fn measure_disk(disk: &dyn Disk, is_suspect: bool) -> Vec<Measure> {
         measures.push(Measure::gauge(name, help, f64::from(u8::from(holds))));
     }
     // A disk that is down has no space to report, and one that hangs does not report it.
-    if let Ok(Ok(space)) = timeout(SPACE_MAX, disk.space()).await {
+    if let Ok(Ok(space)) = env.timeout(SPACE_MAX, disk.space()).await {
         for (name, help, bytes) in [
             ("disk_total_bytes", "Size of the file system.", space.total),
             (

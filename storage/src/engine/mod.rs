@@ -112,11 +112,6 @@ impl Engine {
     fn refused(&self) -> MutexGuard<'_, BTreeMap<String, String>> {
         self.refused.lock().unwrap_or_else(PoisonError::into_inner)
     }
-
-    pub(crate) fn nonce(&self) -> u64 {
-        let random = self.env.random();
-        u64::from_be_bytes(random[..8].try_into().expect("8 of 16 bytes"))
-    }
 }
 
 /// The most names remembered; past it all are forgotten and looked up again.

@@ -11,7 +11,6 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::sync::mpsc;
-use tokio::task::spawn_blocking;
 
 use super::databases::{self, Broken, Databases, Ready};
 use super::disks::{directory_named, directory_of};
@@ -105,14 +104,14 @@ impl Engine {
             Some(first) => first.settled.identity,
             None => return Err(Error::Unavailable("no disk is the store's".into()).into()),
         };
-        ready = mark_born(ready, birth).await?;
+        ready = mark_born(options.env.as_ref(), ready, birth).await?;
         let databases = ready
             .iter()
             .map(|disk| Held::new(disk.settled.clone(), disk.db.clone()));
         let databases = Mutex::new(databases.collect());
         let disks = open_disks(ready)?;
         let (damage, damaged) = mpsc::channel(DAMAGE_QUEUE_LEN_MAX);
-        let shards = Arc::new(Shards::new(disks, classes, damage));
+        let shards = Arc::new(Shards::new(options.env.clone(), disks, classes, damage));
         let workers = Workers::new(&system, &objects, &shards, options.renew_after).await?;
         let engine = Arc::new(Engine {
             env: options.env,
@@ -172,7 +171,9 @@ async fn settle(options: &Options) -> Result<StoreDirectories, OpenError> {
         crash,
         ..
     } = options.clone();
-    let found = spawn_blocking(move || identity::claim_all(&directories, env.as_ref(), &crash));
+    let for_work = env.clone();
+    let found =
+        env.spawn_blocking(move || identity::claim_all(&directories, for_work.as_ref(), &crash));
     Ok(found.await.map_err(|_| Error::Closing)??)
 }
 
@@ -242,7 +243,7 @@ async fn open_metadata(
                     "most copies of the metadata are missing: waiting for their disks, and then \
                      going on from the others alone");
                 drop(databases);
-                tokio::time::sleep(options.recover_after).await;
+                options.env.sleep(options.recover_after).await;
                 waited = true;
             }
             Err(error) => {
@@ -426,8 +427,12 @@ async fn roll_call(
 
 /// Marks the disks that are not marked yet: at a birth all of them, later those that a cut birth
 /// left out, so that none is ever taken for one of a store that never was.
-async fn mark_born(mut disks: Vec<Ready>, birth: bool) -> Result<Vec<Ready>, OpenError> {
-    let marked = spawn_blocking(move || {
+async fn mark_born(
+    env: &dyn Env,
+    mut disks: Vec<Ready>,
+    birth: bool,
+) -> Result<Vec<Ready>, OpenError> {
+    let marked = env.spawn_blocking(move || {
         let unmarked = disks.iter_mut().filter(|disk| !disk.settled.identity.born);
         for Ready { settled, db } in unmarked {
             match identity::mark_born(settled, db.env().as_ref(), db.crash()) {

@@ -24,7 +24,7 @@ impl Operator for Engine {
         let over_quota = self.workers.quotas.over_quota().await?;
         let mut advice = self.advice(&disks, &heal);
         advice.extend(quotas::advice(&over_quota));
-        // Of the group that bears less.
+        // The group that tolerates fewer losses.
         let (system, objects) = (self.system.voters().await?, self.objects.voters().await?);
         let voters = std::cmp::min_by_key(system, objects, |voters| voters.alive);
         Ok(Status {
@@ -56,7 +56,7 @@ impl Operator for Engine {
         let UpkeepChange {
             heal_paused,
             heal_bytes_per_second,
-            gone_after_seconds,
+            remove_after_seconds,
             scrub_paused,
             scrub_period_seconds,
         } = change;
@@ -66,7 +66,8 @@ impl Operator for Engine {
         settings.heal_paused = heal_paused.unwrap_or(settings.heal_paused);
         settings.heal_bytes_per_second =
             heal_bytes_per_second.unwrap_or(settings.heal_bytes_per_second);
-        settings.remove_after_seconds = gone_after_seconds.unwrap_or(settings.remove_after_seconds);
+        settings.remove_after_seconds =
+            remove_after_seconds.unwrap_or(settings.remove_after_seconds);
         self.workers
             .disks
             .change(Change::SetUpkeep(settings))
@@ -99,7 +100,7 @@ impl Engine {
                 None => None,
             };
             let mut status = disk_status(id, row, disk, space.unwrap_or_default());
-            if status.state == DiskState::Away {
+            if status.state == DiskState::Offline {
                 status.reason = status.reason.or(lost);
             }
             statuses.push(status);
@@ -120,27 +121,27 @@ impl Engine {
         status.await
     }
 
-    /// One sentence for each thing to be done.
+    /// Says what to do, in one sentence for each thing.
     fn advice(&self, disks: &[DiskStatus], heal: &HealStatus) -> Vec<String> {
         let mut advice = Vec::new();
         let writes = match heal.queued_more {
             true => format!("more than {}", heal.queued_writes),
             false => heal.queued_writes.to_string(),
         };
-        for disk in disks.iter().filter(|disk| disk.state == DiskState::Away) {
+        for disk in disks.iter().filter(|disk| disk.state == DiskState::Offline) {
             let (id, dir) = (&disk.id, disk.directory.display());
             let why = disk.reason.as_deref().unwrap_or("it is not there");
             advice.push(format!(
                 "disk {id} ({dir}) does not answer ({why}): bring it back, or put an empty \
-                 directory in its place and say `admin disk replace {dir}`"
+                 directory in its place and run `admin disk replace {dir}`"
             ));
         }
-        let spent =
-            |disk: &&DiskStatus| disk.state == DiskState::Gone && disk.replaced_by.is_none();
-        for disk in disks.iter().filter(spent) {
+        let unreplaced =
+            |disk: &&DiskStatus| disk.state == DiskState::Removed && disk.replaced_by.is_none();
+        for disk in disks.iter().filter(unreplaced) {
             let (id, dir) = (&disk.id, disk.directory.display());
             advice.push(format!(
-                "disk {id} ({dir}) was given up: put an empty directory in its place and say \
+                "disk {id} ({dir}) was removed: put an empty directory in its place and run \
                  `admin disk replace {dir}`"
             ));
         }
@@ -153,39 +154,43 @@ impl Engine {
         }
         if heal.no_disk_shards > 0 {
             advice.push(format!(
-                "{} shards have no disk that they could be made anew on: {writes} objects have \
-                 less redundancy than they should until there is another disk",
+                "{} shards have no disk that they could be rebuilt on: {writes} objects have less \
+                 redundancy than they should until there is another disk",
                 heal.no_disk_shards
             ));
         }
         if heal.paused && heal.queued_shards > 0 {
             advice.push(format!(
-                "heal is paused and {writes} objects have less redundancy than they should: say \
+                "heal is paused and {writes} objects have less redundancy than they should: run \
                  `admin heal resume`"
             ));
         }
-        advice.extend(advice_on_narrow(heal));
+        advice.extend(advice_on_undersized(heal));
         let refused = self.refused();
         advice.extend(refused.iter().map(|(dir, why)| format!("{dir}: {why}")));
         advice
     }
 }
 
-/// What was written for fewer disks than its class has shards.
-fn advice_on_narrow(heal: &HealStatus) -> Option<String> {
+/// Says what undersized writes wait for.
+fn advice_on_undersized(heal: &HealStatus) -> Option<String> {
     let what = match heal.paused {
-        true => "heal is paused: say `admin heal resume`",
+        true => "heal is paused: run `admin heal resume`",
         false => {
             "bring back or replace the disks that are missing, or make room on those that are full"
         }
     };
-    let waits = heal.narrow_writes > 0 && (heal.paused || heal.narrow_waiting);
-    let than = if heal.narrow_more { "more than " } else { "" };
+    let waits = heal.undersized_writes > 0 && (heal.paused || heal.undersized_waiting);
+    let than = if heal.undersized_more {
+        "more than "
+    } else {
+        ""
+    };
     waits.then(|| {
         format!(
             "{than}{} objects were written with fewer shards than their class, for want of disks, \
-             and wait to be coded again: {what}",
-            heal.narrow_writes
+             and wait to be re-encoded: {what}",
+            heal.undersized_writes
         )
     })
 }
@@ -193,8 +198,8 @@ fn advice_on_narrow(heal: &HealStatus) -> Option<String> {
 fn disk_status(id: DiskId, row: DiskRow, here: Option<&Arc<dyn Disk>>, space: Space) -> DiskStatus {
     let mut reason = None;
     let mut state = match row.availability {
-        Availability::Up | Availability::Offline => DiskState::Away,
-        Availability::Removed => DiskState::Gone,
+        Availability::Up | Availability::Offline => DiskState::Offline,
+        Availability::Removed => DiskState::Removed,
     };
     if let Some(disk) = here {
         let now = disk.state().borrow().clone();
@@ -225,8 +230,8 @@ mod tests {
     use crate::engine::testing::{Whole, create_bucket, put};
     use drystone_store::store::ObjectStore as _;
 
-    /// Found by reading: who asked between the command that gives a disk up and the first step of
-    /// queueing what it had was told that all is well.
+    /// Found by reading: a status between the command that removes a disk and the first step of
+    /// queueing its shards said that all is well.
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn b_12_a_disk_that_is_gone_is_being_queued_until_all_of_it_is() {
         let root = tempfile::tempdir().unwrap();
@@ -235,7 +240,7 @@ mod tests {
         let bucket = create_bucket(&engine).await;
         put(&engine, bucket, "k", &mut Whole::new(vec![7; 60_000])).await;
         let (old, new) = (engine.shards.disks()[0].id(), None);
-        // Nothing wakes who does what follows.
+        // Nothing wakes the worker that does what follows.
         let gone = engine
             .workers
             .disks

@@ -25,8 +25,6 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use tokio::task::spawn_blocking;
-use tokio::time::timeout;
 
 use super::Engine;
 use super::databases;
@@ -34,10 +32,10 @@ use crate::disk::DiskState;
 use crate::disk::local::Reserve;
 use crate::disk::local::probe::{ProbeError, probe};
 use crate::meta::view::Availability;
+use drystone_store::env::Instant;
 use drystone_store::error::{Error, Result};
 use drystone_store::measure::Measure;
 use drystone_store::types::DiskId;
-use drystone_store::workers::clock::{self, Instant};
 use drystone_store::workers::{Next, StepError, Wakeup, Worker};
 
 /// A disk that failed is first looked at after this; then after four times as long, and so on.
@@ -168,7 +166,7 @@ impl Engine {
             if !matches!(*disk.state().borrow(), DiskState::Failed(_)) {
                 continue;
             }
-            let (id, now) = (disk.id(), clock::now());
+            let (id, now) = (disk.id(), self.env.instant());
             drop(disk);
             let fresh = || Tries {
                 count: 0,
@@ -203,15 +201,15 @@ impl Engine {
         let renewed = self.renew(disk).await;
         if let Err(Unrenewed::NotYet(why)) = &renewed {
             tracing::info!(%disk, why, "a disk that failed is not taken back yet");
-            tries.due = clock::now() + ASK_AGAIN_AFTER;
+            tries.due = self.env.after(ASK_AGAIN_AFTER);
             return;
         }
         tries.count += 1;
         let pause = self.workers.renewals.after * PAUSE_FACTOR.pow(tries.count);
-        tries.due = clock::now() + pause;
+        tries.due = self.env.after(pause);
         match renewed {
             Ok(()) => {
-                tries.up_since = Some(clock::now());
+                tries.up_since = Some(self.env.instant());
                 self.workers
                     .renewals
                     .renewed
@@ -238,8 +236,10 @@ impl Engine {
         self.system.ready().await.map_err(not_yet)?;
         self.objects.ready().await.map_err(not_yet)?;
         let (probed, env) = (settled.clone(), self.env.clone());
-        let probed = spawn_blocking(move || probe(&probed, env.as_ref(), Reserve::default()));
-        let probed = timeout(PROBE_MAX, probed).await;
+        let probed = self
+            .env
+            .spawn_blocking(move || probe(&probed, env.as_ref(), Reserve::default()));
+        let probed = self.env.timeout(PROBE_MAX, probed).await;
         let probed = probed.map_err(|_| Unrenewed::Failed("it does not answer".into()))?;
         probed.map_err(|_| Error::Closing)??;
 
@@ -254,11 +254,15 @@ impl Engine {
         let epochs = self.objects.read(|view| view.epochs());
         let epoch = epochs.await.map_err(not_yet)?.epoch;
         let (here, shared) = (settled.clone(), self.db_shared.clone());
-        let made = spawn_blocking(move || databases::make(&here, &shared, epoch));
+        let made = self
+            .env
+            .spawn_blocking(move || databases::make(&here, &shared, epoch));
         made.await.map_err(|_| Error::Closing)??;
         self.let_go(disk).await?;
         let (here, shared) = (settled.clone(), self.db_shared.clone());
-        let placed = spawn_blocking(move || databases::put_in_place(&here, &shared));
+        let placed = self
+            .env
+            .spawn_blocking(move || databases::put_in_place(&here, &shared));
         let db = placed.await.map_err(|_| Error::Closing)??;
         self.join(settled, db).await?;
         self.workers.disks.wake();
@@ -280,6 +284,8 @@ mod tests {
     use std::fs;
     use std::path::{Path, PathBuf};
     use std::sync::Arc;
+
+    use tokio::time::timeout;
 
     use super::*;
     use crate::disk::pending::needs_inventory;

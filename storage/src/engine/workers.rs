@@ -44,7 +44,11 @@ impl Workers {
         renew_after: Duration,
     ) -> Result<Workers> {
         let settings = system.group.read(|view| view.upkeep_settings()).await?;
-        let pace = Pace::new(settings.heal_bytes_per_second, settings.heal_paused);
+        let pace = Pace::new(
+            system.env.clone(),
+            settings.heal_bytes_per_second,
+            settings.heal_paused,
+        );
         let pace = Arc::new(pace);
         let (system, objects) = (|| system.clone(), || objects.clone());
         let reencoder = Reencoder::new(objects(), shards.clone(), pace.clone());
@@ -58,7 +62,7 @@ impl Workers {
             system: system().group,
             objects: objects().group,
         };
-        let losses = Losses::new(groups, disks.clone(), renewals.wakeup.clone());
+        let losses = Losses::new(system().env, groups, disks.clone(), renewals.wakeup.clone());
         let inventory = Inventory::new(objects(), shards.clone(), healer.clone(), pace);
         let scrubber = Scrubber::new(system(), objects(), shards.clone(), healer.clone());
         Ok(Workers {
@@ -67,7 +71,7 @@ impl Workers {
             healer,
             inventory: Arc::new(inventory),
             losses: Arc::new(losses),
-            quotas: Arc::new(Quotas::new(objects().group)),
+            quotas: Arc::new(Quotas::new(objects())),
             reencoder,
             renewals,
             scrubber: Arc::new(scrubber),
@@ -103,7 +107,7 @@ impl Workers {
         run(self.losses.clone());
         run(self.inventory.clone());
         run(Arc::new(Renewer::new(engine, self.renewals.clone())));
-        run(Arc::new(Presence::new(engine.groups())));
+        run(Arc::new(Presence::new(engine.env.clone(), engine.groups())));
         run(self.quotas.clone());
         run(Arc::new(DamageQueue::new(objects, healer, damaged)));
         for disk in engine.shards.disks() {

@@ -4,7 +4,6 @@
 //! side.
 
 use std::collections::{HashMap, HashSet};
-use std::thread;
 
 use super::disk::Disk;
 use super::keys;
@@ -299,30 +298,28 @@ impl Census<'_> {
     }
 
     fn verify(&self, sets: &mut [Set], tasks: Vec<Vec<Task>>) {
-        let answers: Vec<(usize, u8, Found)> = thread::scope(|scope| {
-            let work = |(disk, tasks): (&'_ Disk, Vec<Task>)| -> Vec<(usize, u8, Found)> {
-                let verify = |task: Task| {
-                    let path = disk.shard_path(&task.expected.name);
-                    let found = match verify(&path, &task.expected) {
-                        Ok(()) => Found::Whole,
-                        Err(fault) => Found::Fault(fault),
-                    };
-                    (task.row, task.expected.name.rank, found)
+        let Some(Disk { env, .. }) = self.disks.first() else {
+            return;
+        };
+        let work = |(disk, tasks): (&'_ Disk, Vec<Task>)| -> Vec<(usize, u8, Found)> {
+            let verify = |task: Task| {
+                let path = disk.shard_path(&task.expected.name);
+                let found = match verify(env.files(), &path, &task.expected) {
+                    Ok(()) => Found::Whole,
+                    Err(fault) => Found::Fault(fault),
                 };
-                tasks.into_iter().map(verify).collect()
+                (task.row, task.expected.name.rank, found)
             };
-            let busy = self
-                .disks
-                .iter()
-                .zip(tasks)
-                .filter(|(_, tasks)| !tasks.is_empty());
-            let threads: Vec<_> = busy.map(|task| scope.spawn(move || work(task))).collect();
-            let joined = threads.into_iter().map(|thread| thread.join());
-            joined
-                .flat_map(|answers| answers.expect("verifying does not panic"))
-                .collect()
-        });
-        for (row, rank, found) in answers {
+            tasks.into_iter().map(verify).collect()
+        };
+        let busy = self
+            .disks
+            .iter()
+            .zip(tasks)
+            .filter(|(_, tasks)| !tasks.is_empty());
+        let jobs = busy.map(|task| move || work(task)).collect();
+        let answers = env.run_side_by_side(jobs);
+        for (row, rank, found) in answers.into_iter().flatten() {
             sets[row].found[usize::from(rank)] = found;
         }
     }

@@ -1,7 +1,6 @@
 //! The disks of a stopped store: locked, their databases opened as copies.
 
 use std::collections::HashSet;
-use std::fs;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -11,6 +10,7 @@ use crate::db::{Db, DbError, DbShared, Family, log_tag};
 use crate::disk::ShardName;
 use crate::disk::identity::{DiskDirectory, shard_folder};
 use crate::raft::inspect::{Replica, replicas};
+use drystone_store::env::{Env, ScratchDir};
 use drystone_store::types::{DiskId, WriteId};
 
 /// The part of a disk's directory that holds its database.
@@ -18,6 +18,7 @@ const DATABASE: &str = "meta";
 
 /// A disk under the lock of this process.
 pub struct Disk {
+    pub env: Arc<dyn Env>,
     settled: DiskDirectory,
     pub database: Result<Database, DbError>,
 }
@@ -29,12 +30,13 @@ pub struct Database {
     /// The disk's list of unconfirmed shards.
     pub unconfirmed: HashSet<ShardName>,
     /// Where the copy is; after the database, which goes first.
-    _scratch: tempfile::TempDir,
+    _scratch: ScratchDir,
 }
 
 impl Disk {
     pub fn open(settled: DiskDirectory, shared: &DbShared) -> io::Result<Disk> {
-        let scratch = tempfile::Builder::new().prefix("fsck-").tempdir()?;
+        let env = shared.env().clone();
+        let scratch = ScratchDir::create(env.clone(), "fsck-")?;
         let opened = Db::open_copy(&settled.dir.join(DATABASE), scratch.path(), shared);
         let database = opened.and_then(|db| {
             Ok(Database {
@@ -44,7 +46,11 @@ impl Disk {
                 _scratch: scratch,
             })
         });
-        Ok(Disk { settled, database })
+        Ok(Disk {
+            env,
+            settled,
+            database,
+        })
     }
 
     pub fn id(&self) -> DiskId {
@@ -64,8 +70,9 @@ impl Disk {
     /// The shards in the folder of this first byte, and how many files are none.
     pub fn folder(&self, first: u8) -> io::Result<(HashSet<ShardName>, u64)> {
         let (mut shards, mut others) = (HashSet::new(), 0);
-        for entry in fs::read_dir(shard_folder(&self.settled.dir, first))? {
-            let name = entry?.file_name();
+        let folder = shard_folder(&self.settled.dir, first);
+        for name in self.env.files().list(&folder)? {
+            let name = name?;
             let name = name.to_str().and_then(parse_name);
             match name.filter(|name| name.write_id.0[0] == first) {
                 Some(name) => drop(shards.insert(name)),

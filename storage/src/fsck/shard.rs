@@ -1,12 +1,12 @@
 //! Reads a shard's file from FORMAT.md alone: header, every block, footer, and what the row says.
 
-use std::fs::File;
 use std::io::{self, BufReader, Read};
 use std::path::Path;
 
 use xxhash_rust::xxh3::{Xxh3, xxh3_64, xxh3_64_with_seed};
 
 use crate::disk::ShardName;
+use drystone_store::env::{FileReader, Files, OpenMode};
 
 const HEADER_MAGIC: &[u8] = b"\x89shard\r\n";
 const FOOTER_MAGIC: &[u8] = b"\x89sealed\n";
@@ -72,18 +72,18 @@ impl std::fmt::Display for Fault {
 }
 
 /// Reads all of the file.
-pub fn verify(path: &Path, expected: &Expected) -> Result<(), Fault> {
-    let file = match File::open(path) {
+pub fn verify(files: &dyn Files, path: &Path, expected: &Expected) -> Result<(), Fault> {
+    let file = match files.open(path, OpenMode::Read) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(Fault::Missing),
         other => other.map_err(unreadable)?,
     };
-    let found = file.metadata().map_err(unreadable)?.len();
+    let found = file.size().map_err(unreadable)?;
     let payload = expected.payload();
     let length = HEADER_BYTES + payload + 8 * expected.blocks() + FOOTER_BYTES;
     if found != length {
         return Err(Fault::Useless(format!("{found} bytes instead of {length}")));
     }
-    let mut file = BufReader::with_capacity(READ_BYTES, file);
+    let mut file = BufReader::with_capacity(READ_BYTES, FileReader::new(file));
     let header: [u8; HEADER_BYTES as usize] = take(&mut file)?;
     check_header(&header, expected)?;
 

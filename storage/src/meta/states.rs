@@ -48,7 +48,7 @@ fn state_of(db: &Db, key: &[u8]) -> Result<StateId, DbError> {
 pub fn unused_state(db: &Db) -> Result<StateId, DbError> {
     loop {
         // Without the highest number, so that there is a least key above every state.
-        let state = StateId(rand::random_range(1..u64::MAX));
+        let state = StateId(db.env().random_id());
         let range = Keys(state).state();
         let mut taken = false;
         for family in STATE_FAMILIES {

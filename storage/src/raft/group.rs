@@ -7,16 +7,16 @@
 //! that wait. A reader that comes while a round is in progress joins the next one, so a round
 //! always begins after all of its readers.
 
+use std::panic::resume_unwind;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use openraft::ReadPolicy;
 use openraft::async_runtime::watch::WatchReceiver as _;
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
 use super::disk::ReplicaDisk;
-use super::log::run_blocking;
 use super::members::{Leader, Member, Members};
 use super::replica::SharedState;
 use super::replica_row::GroupId;
@@ -25,6 +25,7 @@ use crate::db::{Db, ReadAt};
 use crate::meta::command::{Command, Reply};
 use crate::meta::view::View;
 use drystone_store::crash::{CommandPoint, Point};
+use drystone_store::env::{Env, TaskError};
 use drystone_store::error::{Error, Result};
 use drystone_store::types::DiskId;
 
@@ -83,7 +84,7 @@ impl Group {
     pub(super) fn new(members: Arc<Members>, closing: watch::Sender<bool>) -> Group {
         let (rounds, waiting) = mpsc::channel(READERS_WAITING_MAX);
         members.spawn_tasks();
-        tokio::spawn(run_rounds(members.clone(), waiting));
+        members.env.spawn(run_rounds(members.clone(), waiting));
         Group(Arc::new(Inner {
             members,
             rounds,
@@ -101,15 +102,15 @@ impl Group {
         let permit = self.0.proposals.clone().acquire_owned().await;
         let permit = permit.map_err(|_| Error::Closing)?;
         let inner = self.0.clone();
-        let task = tokio::spawn(async move {
+        let task = self.0.members.env.spawn(async move {
             let result = inner.drive(Proposal::new(command)).await;
             drop(permit);
             result
         });
         match task.await {
             Ok(result) => result,
-            Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
-            Err(_) => Err(Error::Closing),
+            Err(TaskError::Panicked(panic)) => resume_unwind(panic),
+            Err(TaskError::Dropped) => Err(Error::Closing),
         }
     }
 
@@ -120,7 +121,8 @@ impl Group {
         T: Send + 'static,
         F: Fn(&View<'_>) -> Result<T> + Send + 'static,
     {
-        let due = Instant::now() + READ_DEADLINE;
+        let env = &self.0.members.env;
+        let due = env.after(READ_DEADLINE);
         let mut leaders = self.0.members.leader_changes();
         loop {
             let leader = *leaders.borrow_and_update();
@@ -128,7 +130,7 @@ impl Group {
             let replica = member.replica;
             let permit = self.0.reads.clone().acquire_owned().await;
             let permit = permit.map_err(|_| Error::Closing)?;
-            let reading = tokio::task::spawn_blocking(move || {
+            let reading = env.spawn_blocking(move || {
                 let result = read_on(&member.shared, &read);
                 drop(permit);
                 (result, read)
@@ -139,17 +141,17 @@ impl Group {
                     read = again;
                     error
                 }
-                Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
-                Err(_) => return Err(Error::Closing),
+                Err(TaskError::Panicked(panic)) => resume_unwind(panic),
+                Err(TaskError::Dropped) => return Err(Error::Closing),
             };
-            if Instant::now() >= due {
+            if env.instant() >= due {
                 return Err(
                     error.unwrap_or_else(|| self.0.unavailable("lost its leader during a read"))
                 );
             }
             tracing::info!(?error, %replica, group = self.0.members.group.0, "repeating a read");
             if let Some(leader) = leader.filter(|leader| leader.replica == replica) {
-                wait_for_another(&mut leaders, leader).await;
+                wait_for_another(env.as_ref(), &mut leaders, leader).await;
             }
         }
     }
@@ -229,7 +231,10 @@ impl Group {
         let Some(open) = disks.into_iter().find(|open| open.id == disk) else {
             return Ok((0, None));
         };
-        Ok(run_blocking(move || open.db.read_again(at, bytes)).await?)
+        Ok(open
+            .db
+            .run_blocking(move |db| db.read_again(at, bytes))
+            .await?)
     }
 
     /// Ends the group's replica on a disk that has failed. If it led, another replica campaigns.
@@ -283,7 +288,8 @@ impl Inner {
 
     async fn drive(&self, proposal: Proposal) -> Result<Reply> {
         let kind = proposal.command().change.kind();
-        let driven = tokio::time::timeout(PROPOSE_DEADLINE, async {
+        let env = self.members.env.as_ref();
+        let driven = env.timeout(PROPOSE_DEADLINE, async {
             let mut leaders = self.members.leader_changes();
             loop {
                 let (leader, member) = wait_for_leader(&self.members, &mut leaders).await?;
@@ -300,7 +306,7 @@ impl Inner {
                     Err(error) => {
                         let group = self.members.group.0;
                         tracing::info!(%error, group, "repeating a proposal");
-                        wait_for_another(&mut leaders, leader).await;
+                        wait_for_another(env, &mut leaders, leader).await;
                     }
                 }
                 if *self.closing.borrow() {
@@ -352,9 +358,13 @@ async fn wait_for_leader(
 }
 
 /// Waits for a leader other than the one that refused, for at most [`RETRY_AFTER_MAX`].
-async fn wait_for_another(leaders: &mut watch::Receiver<Option<Leader>>, refused: Leader) {
+async fn wait_for_another(
+    env: &dyn Env,
+    leaders: &mut watch::Receiver<Option<Leader>>,
+    refused: Leader,
+) {
     let another = leaders.wait_for(|leader| leader.is_some_and(|leader| leader != refused));
-    tokio::time::timeout(RETRY_AFTER_MAX, another).await.ok();
+    env.timeout(RETRY_AFTER_MAX, another).await.ok();
 }
 
 /// Runs one round after the other. In each, the leader proves once, for all readers that wait, that
@@ -366,14 +376,14 @@ async fn run_rounds(members: Arc<Members>, mut waiting: mpsc::Receiver<Waiter>) 
         while let Ok(reader) = waiting.try_recv() {
             readers.push(reader);
         }
-        let proof = tokio::time::timeout(READ_DEADLINE, async {
+        let proof = members.env.timeout(READ_DEADLINE, async {
             loop {
                 let (leader, member) = wait_for_leader(&members, &mut leaders).await.ok()?;
                 match member.raft.ensure_linearizable(ReadPolicy::ReadIndex).await {
                     Ok(_) => return Some(member),
                     Err(error) => {
                         tracing::info!(%error, group = members.group.0, "repeating a read round");
-                        wait_for_another(&mut leaders, leader).await;
+                        wait_for_another(members.env.as_ref(), &mut leaders, leader).await;
                     }
                 }
             }

@@ -268,8 +268,8 @@ impl RaftLog {
         // Entries that are not in memory any more are written, and are not purged while openraft
         // may ask for them.
         let inner = self.0.clone();
-        let read = move || inner.read_written(start, split, limit);
-        let mut entries = run_blocking(read).await?;
+        let read = move |_: &Arc<Db>| inner.read_written(start, split, limit);
+        let mut entries = self.0.db.run_blocking(read).await?;
         if entries.len() as u64 == split - start && !limited {
             entries.append(&mut newest);
         }
@@ -284,17 +284,6 @@ impl RaftLog {
         Ok(db
             .synced(|batch| fill(batch, db.family(Family::Log)))
             .await?)
-    }
-}
-
-/// Runs `work` on a thread that may block.
-pub async fn run_blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, DbError> + Send + 'static,
-) -> Result<T, DbError> {
-    match tokio::task::spawn_blocking(work).await {
-        Ok(result) => result,
-        Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
-        Err(_) => Err(DbError::Closed),
     }
 }
 
@@ -506,8 +495,8 @@ impl RaftLogStorage<Types> for RaftLog {
     /// the state first, even if openraft believes that this was done.
     async fn purge(&mut self, upto: LogId) -> Result<(), io::Error> {
         if self.0.state_flushed.load(Ordering::Relaxed) <= upto.index {
-            let db = self.0.db.clone();
-            run_blocking(move || db.flush(&[Family::State, Family::Values])).await?;
+            let flush = |db: &Arc<Db>| db.flush(&[Family::State, Family::Values]);
+            self.0.db.run_blocking(flush).await?;
             self.state_flushed(Some(&upto));
         }
         let replica = self.0.replica;

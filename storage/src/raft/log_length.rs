@@ -7,7 +7,6 @@ use std::time::Duration;
 use openraft::LogIdOptionExt as _;
 use openraft::async_runtime::watch::WatchReceiver as _;
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep_until};
 
 use super::members::{LOG_KEPT_ENTRIES, Member};
 use super::types::{LogId, ReplicaId};
@@ -59,7 +58,8 @@ impl Member {
     /// Waits, within bounds, until no follower in this process lacks log that would be dropped.
     async fn followers_have_log(&self) {
         let (mut metrics, mut full) = (self.raft.metrics(), self.meter.full());
-        let deadline = Instant::now() + KEPT_TIME_MAX;
+        let env = self.shared.db.env();
+        let deadline = env.after(KEPT_TIME_MAX);
         let mut flushes = 0;
         while flushes < KEPT_FLUSHES_MAX {
             let Some(router) = self.router.upgrade() else {
@@ -78,7 +78,7 @@ impl Member {
             tokio::select! {
                 changed = metrics.changed() => if changed.is_err() { return },
                 _ = full.changed() => flushes += 1,
-                () = sleep_until(deadline) => return,
+                () = env.sleep_until(deadline) => return,
             }
         }
     }

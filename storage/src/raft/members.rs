@@ -16,16 +16,16 @@ use openraft::raft::TransferLeaderRequest;
 use openraft::type_config::alias::WatchReceiverOf;
 use openraft::{Config, SnapshotPolicy};
 use tokio::sync::{Mutex, watch};
-use tokio::time::{Instant, sleep_until, timeout};
 
 use super::disk::ReplicaDisk;
 use super::history::History;
-use super::log::{LogMeter, RaftLog, run_blocking};
+use super::log::{LogMeter, RaftLog};
 use super::network::{Connector, Handle, Router};
 use super::replica::{Applier, SharedState};
 use super::replica_row::{GroupId, ReplicaRow};
 use super::types::{LogId, ReplicaId, Seat, Types};
 use crate::db::DbError;
+use drystone_store::env::{Env, Instant};
 use drystone_store::error::{Error, Result};
 use drystone_store::types::DiskId;
 
@@ -100,10 +100,10 @@ impl Member {
             row,
         } = setup;
         let opened = {
-            let (db, for_log) = (db.clone(), meter.clone());
-            run_blocking(move || {
+            let for_log = meter.clone();
+            db.run_blocking(move |db| {
                 let log = RaftLog::open(db.clone(), replica, for_log)?;
-                let shared = Arc::new(SharedState::new(db, replica, row));
+                let shared = Arc::new(SharedState::new(db.clone(), replica, row));
                 let applier = Applier::open(shared.clone(), log.clone())?;
                 Ok::<_, DbError>((log, shared, applier))
             })
@@ -220,6 +220,7 @@ pub struct Leader {
 
 /// The replicas of one group in this process.
 pub struct Members {
+    pub(super) env: Arc<dyn Env>,
     pub group: GroupId,
     pub(super) router: Arc<Router>,
     /// The most voters of the group.
@@ -251,6 +252,7 @@ pub struct ReplicaCounts {
 
 /// A group to start: its replicas and the disks that can hold more.
 pub struct GroupSetup {
+    pub env: Arc<dyn Env>,
     pub group: GroupId,
     pub history: History,
     /// All tasks of the members end when it changes or its sender is dropped.
@@ -272,6 +274,7 @@ impl Members {
         });
         let started = futures_util::future::join_all(started).await;
         Arc::new(Members {
+            env: setup.env,
             group: setup.group,
             router,
             voters_max: setup.voters_max,
@@ -292,10 +295,10 @@ impl Members {
     pub fn spawn_tasks(self: &Arc<Self>) {
         let closing = &self.closing;
         for member in self.alive() {
-            tokio::spawn(member.keep_log_short(closing.clone()));
+            self.env.spawn(member.keep_log_short(closing.clone()));
         }
-        tokio::spawn(self.clone().watch(closing.clone()));
-        tokio::spawn(self.clone().keep_voters(closing.clone()));
+        self.env.spawn(self.clone().watch(closing.clone()));
+        self.env.spawn(self.clone().keep_voters(closing.clone()));
     }
 
     /// Adds a disk that can hold replicas from now on. It replaces a disk with the same id.
@@ -351,7 +354,7 @@ impl Members {
         let mut alive = self.alive.write().unwrap_or_else(PoisonError::into_inner);
         alive.push(member.clone());
         drop(alive);
-        tokio::spawn(member.keep_log_short(self.closing.clone()));
+        self.env.spawn(member.keep_log_short(self.closing.clone()));
         self.changed();
         Ok(())
     }
@@ -403,7 +406,7 @@ impl Members {
             let last = best.log.last_log_id();
             let request = TransferLeaderRequest::<Types>::new(vote, best.replica, last);
             let transfer = best.raft.handle_transfer_leader(request);
-            match timeout(ELECTION_PAUSE, transfer).await {
+            match self.env.timeout(ELECTION_PAUSE, transfer).await {
                 Ok(Ok(answer)) => answer.map_err(|e| e.to_string()),
                 Ok(Err(fatal)) => Err(fatal.to_string()),
                 Err(_) => Err("its log was not synced in time".into()),
@@ -443,7 +446,7 @@ impl Members {
     /// Watches the replicas until `closing` changes or its sender is dropped.
     pub async fn watch(self: Arc<Self>, mut closing: watch::Receiver<bool>) {
         // The start has made the first replica campaign already.
-        let mut election = Election::due(Instant::now() + ELECTION_PAUSE);
+        let mut election = Election::due(self.env.after(ELECTION_PAUSE));
         let mut changes = self.changes();
         loop {
             changes.borrow_and_update();
@@ -454,7 +457,7 @@ impl Members {
             let were_leaders: Vec<_> = dead.map(|member| self.remove_dead(member)).collect();
             self.publish_leader();
             if were_leaders.contains(&true) {
-                election = Election::due(Instant::now());
+                election = Election::due(self.env.instant());
             }
             if !were_leaders.is_empty() {
                 continue;
@@ -468,10 +471,10 @@ impl Members {
             let leads = self.leader.borrow().is_some();
             if leads {
                 election.tries_left = 0;
-            } else if election.tries_left > 0 && election.next <= Instant::now() {
+            } else if election.tries_left > 0 && election.next <= self.env.instant() {
                 self.elect().await;
                 election.tries_left -= 1;
-                election.next = Instant::now() + ELECTION_PAUSE;
+                election.next = self.env.after(ELECTION_PAUSE);
             }
 
             let changed = select_all(watched.iter_mut().map(|w| Box::pin(w.changed())));
@@ -479,7 +482,7 @@ impl Members {
                 _ = closing.changed() => return,
                 _ = changed => {}
                 _ = changes.changed() => {}
-                () = sleep_until(election.next), if election.tries_left > 0 => {}
+                () = self.env.sleep_until(election.next), if election.tries_left > 0 => {}
             }
         }
     }
@@ -490,7 +493,7 @@ impl Members {
             "replica is lost");
         self.counts.lost.fetch_add(1, Ordering::Relaxed);
         if let Some(member) = self.remove(member.replica) {
-            tokio::spawn(async move { member.end().await });
+            self.env.spawn(async move { member.end().await });
         }
         self.leader
             .borrow()

@@ -13,7 +13,7 @@ use openraft::{EntryPayload, OptionalSend, RaftSnapshotBuilder};
 use rocksdb::WriteBatch;
 use tokio::sync::watch;
 
-use super::log::{RaftLog, delete_log, run_blocking};
+use super::log::{RaftLog, delete_log};
 use super::replica_row::{ReplicaRow, delete_replica_row, encode_applied};
 use super::snapshot::{
     self, ReceiveError, SnapshotData, put_applied, put_membership, read_applied, switch_state,
@@ -41,8 +41,7 @@ pub async fn delete_replica(
     })
     .await?;
     db.crash().pass_disk(DiskPoint::ReplicaDropped);
-    let db = db.clone();
-    run_blocking(move || delete_state(&db, row.state)).await
+    db.run_blocking(move |db| delete_state(db, row.state)).await
 }
 
 /// A replica's state, shared by the applier and the readers.
@@ -196,11 +195,11 @@ impl RaftStateMachine<Types> for Applier {
             let batch = batch.into_iter().collect::<Result<Vec<_>, _>>()?;
             let shared = self.shared.clone();
             let mut membership = self.membership.clone();
-            let (applied, membership) = run_blocking(move || {
+            let work = move |_: &Arc<Db>| {
                 let applied = Self::apply_batch(&shared, batch, &mut membership)?;
                 Ok((applied, membership))
-            })
-            .await?;
+            };
+            let (applied, membership) = self.shared.db.run_blocking(work).await?;
             self.membership = membership;
             self.applied = applied.or(self.applied.take());
         }
@@ -266,7 +265,7 @@ impl RaftSnapshotBuilder<Types> for SnapshotTaker {
     async fn build_snapshot(&mut self) -> Result<Snapshot<SnapshotData>, io::Error> {
         let db = self.shared.db.clone();
         let (meta, outgoing) = snapshot::send(db.clone(), self.shared.row().state).await?;
-        run_blocking(move || db.flush(&STATE_FAMILIES)).await?;
+        db.run_blocking(|db| db.flush(&STATE_FAMILIES)).await?;
         self.log.state_flushed(meta.last_log_id.as_ref());
         Ok(Snapshot {
             meta,

@@ -10,7 +10,6 @@ use std::sync::Arc;
 use rocksdb::{Direction, IteratorMode, ReadOptions, WriteBatch};
 use tokio::sync::{mpsc, oneshot};
 
-use super::log::run_blocking;
 use super::replica_row::{ReplicaRow, decode_applied, encode_applied, put_replica_row};
 use super::types::{
     LogId, ReplicaId, SnapshotMeta, StoredMembership, decode_stored_membership,
@@ -70,7 +69,8 @@ impl Drop for ReceivedState {
 pub async fn send(db: Arc<Db>, state: StateId) -> Result<(SnapshotMeta, OutgoingState), DbError> {
     let (meta_tx, meta_rx) = oneshot::channel();
     let (batch_tx, batches) = mpsc::channel(BATCHES_WAITING_MAX);
-    tokio::task::spawn_blocking(move || {
+    let env = db.env().clone();
+    env.spawn_blocking(move || {
         let snapshot = db.rocks().snapshot();
         let get = |key: &[u8]| {
             let row = snapshot.get_cf(db.family(Family::State), key);
@@ -161,8 +161,8 @@ pub async fn receive(
             db.crash().pass_disk(DiskPoint::SnapshotReceived);
             return Ok(received);
         }
-        let (db, prefix) = (db.clone(), prefix.clone());
-        run_blocking(move || {
+        let prefix = prefix.clone();
+        db.run_blocking(move |db| {
             let mut batch = WriteBatch::default();
             for (family, rest, value) in rows {
                 batch.put_cf(db.family(family), [&prefix[..], &rest].concat(), value);
@@ -205,8 +205,8 @@ pub async fn switch_state(
     })
     .await?;
     db.crash().pass_disk(DiskPoint::SnapshotSwitched);
-    let (db, old) = (db.clone(), row.state);
-    run_blocking(move || delete_state(&db, old)).await?;
+    db.run_blocking(move |db| delete_state(db, row.state))
+        .await?;
     Ok(new_row)
 }
 

@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use crate::meta::command::{Command, Outcome};
+use drystone_store::env::Env;
 use drystone_store::types::DiskId;
 
 openraft::declare_raft_types!(
@@ -43,8 +44,8 @@ type LeaderId = <Types as openraft::RaftTypeConfig>::LeaderId;
 pub struct ReplicaId(pub u64);
 
 impl ReplicaId {
-    pub fn random() -> ReplicaId {
-        ReplicaId(rand::random_range(1..u64::MAX))
+    pub fn random(env: &dyn Env) -> ReplicaId {
+        ReplicaId(env.random_id())
     }
 }
 

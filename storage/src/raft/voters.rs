@@ -20,11 +20,9 @@ use std::time::Duration;
 use openraft::async_runtime::watch::WatchReceiver as _;
 use openraft::{ChangeMembers, LogIdOptionExt as _, ReadPolicy};
 use tokio::sync::watch;
-use tokio::time::timeout;
 
 use super::disk::ReplicaDisk;
 use super::group::Group;
-use super::log::run_blocking;
 use super::members::{Member, MemberSetup, Members};
 use super::replica::delete_replica;
 use super::replica_row::{ReplicaRow, put_replica_row};
@@ -163,7 +161,7 @@ impl Group {
         let leader = leader.ok_or_else(|| members.unavailable("no leader to count voters"))?;
         let raft = &leader.raft;
         let answer = raft.with_raft_state(|state| state.membership_state.committed().clone());
-        let committed = timeout(ASK_MAX, answer).await;
+        let committed = members.env.timeout(ASK_MAX, answer).await;
         let committed = committed
             .map_err(|_| members.unavailable("its leader does not answer which replicas vote"))?
             .map_err(|e| members.unavailable(e))?;
@@ -201,7 +199,7 @@ impl Members {
                 _ = closing.changed() => return,
                 _ = changes.changed() => {}
                 _ = leaders.changed() => {}
-                () = tokio::time::sleep(RETRY_AFTER), if result.is_err() => {}
+                () = self.env.sleep(RETRY_AFTER), if result.is_err() => {}
             }
         }
     }
@@ -250,7 +248,7 @@ impl Members {
     /// membership without it.
     async fn seating(&self, leader: &Member) -> Result<Seating> {
         let proof = leader.raft.ensure_linearizable(ReadPolicy::ReadIndex);
-        let proof = timeout(CHANGE_DEADLINE, proof).await;
+        let proof = self.env.timeout(CHANGE_DEADLINE, proof).await;
         proof
             .map_err(|_| self.unavailable("its leader has no majority"))?
             .map_err(|e| self.unavailable(e))?;
@@ -282,7 +280,7 @@ impl Members {
         change: ChangeMembers<ReplicaId, Seat>,
     ) -> Result<()> {
         let changed = leader.raft.change_membership(change, false);
-        let changed = timeout(CHANGE_DEADLINE, changed).await;
+        let changed = self.env.timeout(CHANGE_DEADLINE, changed).await;
         changed
             .map_err(|_| self.unavailable("a change of voters was not committed in time"))?
             .map_err(|e| self.unavailable(e))?;
@@ -302,9 +300,8 @@ impl Members {
         roster::join(&disk.open_disk(), &history).await?;
         let others: Vec<_> = self.healthy().iter().map(ReplicaDisk::open_disk).collect();
         roster::stamp(&others, history.start).await?;
-        let db = disk.db.clone();
-        let state = run_blocking(move || unused_state(&db)).await?;
-        let replica = ReplicaId::random();
+        let state = disk.db.run_blocking(|db| unused_state(db)).await?;
+        let replica = ReplicaId::random(self.env.as_ref());
         let row = ReplicaRow {
             group: self.group,
             incarnation: history.incarnation(),

@@ -15,7 +15,7 @@ mod write;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::future::join_all;
@@ -24,6 +24,7 @@ use tokio::sync::{Notify, Semaphore, mpsc};
 use crate::disk::{BLOCK_SIZE_BYTES, Disk, DiskError, Space};
 use crate::shards::erasure::{Codecs, Geometry, Layout};
 use crate::shards::placement::Candidate;
+use drystone_store::env::{Env, Instant};
 use drystone_store::error::{Error, Result};
 use drystone_store::shard_set::{ShardAt, ShardPlace, ShardSet};
 use drystone_store::store::{Body, BodyReader};
@@ -81,6 +82,7 @@ pub enum RemovalOutcome {
 
 /// The disks of a node and what is written and read on them.
 pub struct Shards {
+    env: Arc<dyn Env>,
     disk_set: RwLock<Arc<DiskSet>>,
     classes: Classes,
     codecs: Codecs,
@@ -127,6 +129,7 @@ enum Holder {
 impl Shards {
     /// `damage` should have [`DAMAGE_QUEUE_LEN_MAX`] places.
     pub fn new(
+        env: Arc<dyn Env>,
         disks: Vec<Arc<dyn Disk>>,
         classes: Classes,
         damage: mpsc::Sender<DamageReport>,
@@ -139,7 +142,8 @@ impl Shards {
             disk_set: RwLock::new(Arc::new(disk_set)),
             classes,
             codecs: Codecs::default(),
-            suspects: Arc::default(),
+            suspects: Arc::new(Suspects::new(env.clone())),
+            env,
             damage,
             rebuilds: Mutex::default(),
             starved: Notify::new(),
@@ -319,7 +323,7 @@ impl Shards {
             async move {
                 match holder {
                     Holder::Present(disk) if disk.state().borrow().is_up() => {
-                        match within_deadline(disk.remove(vec![name])).await {
+                        match within_deadline(self.env.as_ref(), disk.remove(vec![name])).await {
                             Ok(()) => RemovalOutcome::All,
                             Err(_) => RemovalOutcome::Failed,
                         }
@@ -355,7 +359,7 @@ impl Shards {
                 continue;
             }
             let room = max - entries.len();
-            match within_deadline(disk.unconfirmed(below, room)).await {
+            match within_deadline(self.env.as_ref(), disk.unconfirmed(below, room)).await {
                 Ok(more) => entries.extend(more),
                 Err(e) => tracing::warn!(disk = %disk.id(), error = %e, "no unconfirmed list"),
             }
@@ -371,7 +375,7 @@ impl Shards {
         let Some(disk) = disk.filter(|disk| disk.state().borrow().is_up()) else {
             return Ok(Vec::new());
         };
-        let found = within_deadline(disk.unlisted(folder)).await;
+        let found = within_deadline(self.env.as_ref(), disk.unlisted(folder)).await;
         found.map_err(|e| Error::Unavailable(format!("disk {}: {e}", disk.id())))
     }
 
@@ -381,7 +385,7 @@ impl Shards {
         let Some(disk) = disk_set.disk(on) else {
             return Ok(());
         };
-        let listed = within_deadline(disk.list_again(shards, epoch)).await;
+        let listed = within_deadline(self.env.as_ref(), disk.list_again(shards, epoch)).await;
         listed.map_err(|e| Error::Unavailable(format!("disk {on}: {e}")))
     }
 
@@ -390,7 +394,7 @@ impl Shards {
     pub async fn drop_orphans(&self, orphans: Vec<UnconfirmedShard>) -> Result<()> {
         let mut kept = Ok(());
         for (disk, names) in self.by_disk(&orphans) {
-            match within_deadline(disk.remove(names.clone())).await {
+            match within_deadline(self.env.as_ref(), disk.remove(names.clone())).await {
                 // Power goes here: the entries are met again, their files are gone.
                 Ok(()) => disk.confirm(&names),
                 Err(e) => kept = Err(Error::Unavailable(format!("orphans stay: {e}"))),
@@ -438,7 +442,7 @@ impl Shards {
         if self.suspects.contains(disk.id()) {
             return None;
         }
-        let space = within_deadline(disk.space()).await;
+        let space = within_deadline(self.env.as_ref(), disk.space()).await;
         if space.as_ref().is_err_and(is_late) {
             self.suspects.add(disk.id());
         }
@@ -513,9 +517,10 @@ fn layout_of(write_id: WriteId, size: u64, set: &ShardSet) -> Result<Layout> {
 
 /// An answer that comes too late is an i/o error; what was asked may still happen.
 async fn within_deadline<T>(
+    env: &dyn Env,
     answer: impl Future<Output = Result<T, DiskError>>,
 ) -> Result<T, DiskError> {
-    match tokio::time::timeout(DEADLINE, answer).await {
+    match env.timeout(DEADLINE, answer).await {
         Ok(answer) => answer,
         Err(late) => Err(DiskError::Io(std::io::Error::new(
             std::io::ErrorKind::TimedOut,
@@ -529,22 +534,27 @@ fn is_late(error: &DiskError) -> bool {
 }
 
 /// Disks that missed a deadline lately.
-#[derive(Default)]
 struct Suspects {
+    env: Arc<dyn Env>,
     until: Mutex<HashMap<DiskId, Instant>>,
 }
 
 impl Suspects {
+    fn new(env: Arc<dyn Env>) -> Suspects {
+        let until = Mutex::default();
+        Suspects { env, until }
+    }
+
     fn add(&self, disk: DiskId) {
         tracing::warn!(%disk, "disk is slow or failing, passed over for a while");
         let mut until = self.until.lock().unwrap_or_else(PoisonError::into_inner);
-        until.insert(disk, Instant::now() + SUSPECT_FOR);
+        until.insert(disk, self.env.after(SUSPECT_FOR));
     }
 
     fn contains(&self, disk: DiskId) -> bool {
         let until = self.until.lock().unwrap_or_else(PoisonError::into_inner);
         until
             .get(&disk)
-            .is_some_and(|until| Instant::now() < *until)
+            .is_some_and(|until| self.env.instant() < *until)
     }
 }

@@ -14,13 +14,13 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::future::join_all;
 use tokio::sync::mpsc;
-use tokio::task::JoinHandle;
 
 use super::erasure::{Codec, Layout, Piece};
 use crate::disk::{
     Blocks, Disk, DiskError, ShardName, ShardReader, ShardShape, block_span, blocks_of,
 };
 use crate::shards::{DamageReport, Holder, Suspects, is_late, within_deadline};
+use drystone_store::env::{Env, Task};
 use drystone_store::error::{Error, Result};
 use drystone_store::shard_set::ShardPlace;
 use drystone_store::store::BodyReader;
@@ -271,11 +271,15 @@ impl ShardSource {
             let shard = &self.ranks[rank];
             let (disk, reader) = (shard.disk.clone(), shard.reader.clone());
             let (name, of) = (shard.name, self.wanted);
+            let env = &self.suspects.env;
             async move {
                 let Some(disk) = disk else {
                     return (rank, None);
                 };
-                (rank, Some(read_shard(disk, reader, name, of, blocks).await))
+                (
+                    rank,
+                    Some(read_shard(env.as_ref(), disk, reader, name, of, blocks).await),
+                )
             }
         });
         let answers = join_all(reads).await;
@@ -336,6 +340,7 @@ impl ShardSource {
 }
 
 async fn read_shard(
+    env: &dyn Env,
     disk: Arc<dyn Disk>,
     reader: Option<Arc<dyn ShardReader>>,
     name: ShardName,
@@ -344,13 +349,13 @@ async fn read_shard(
 ) -> Result<(Arc<dyn ShardReader>, Blocks), DiskError> {
     let reader = match reader {
         Some(reader) => reader,
-        None => Arc::from(within_deadline(disk.open(name, of.shape())).await?),
+        None => Arc::from(within_deadline(env, disk.open(name, of.shape())).await?),
     };
-    let read = within_deadline(reader.read(blocks)).await?;
+    let read = within_deadline(env, reader.read(blocks)).await?;
     Ok((reader, read))
 }
 
-type Fetch = JoinHandle<(ShardSource, Result<VecDeque<Bytes>>)>;
+type Fetch = Task<(ShardSource, Result<VecDeque<Bytes>>)>;
 
 /// Gives out one window while the next is read.
 pub(super) struct RangeReader {
@@ -388,7 +393,8 @@ impl RangeReader {
         }
         let window = self.layout.window(self.rest, WINDOW_BYTES);
         self.rest.start = window.end;
-        self.fetch = Some(tokio::spawn(async move {
+        let env = source.suspects.env.clone();
+        self.fetch = Some(env.spawn(async move {
             let fetched = source.fetch(window).await;
             (source, fetched)
         }));

@@ -19,6 +19,7 @@ use crate::disk::{
     BLOCK_SIZE_BYTES, Disk, DiskError, ShardHeader, ShardName, ShardReader, ShardShape,
     ShardWriter, blocks_of,
 };
+use drystone_store::env::Env;
 use drystone_store::error::{Error, Result};
 use drystone_store::shard_set::{ShardAt, ShardSet};
 use drystone_store::types::{BucketId, DiskId, Epoch, WriteId};
@@ -121,7 +122,16 @@ impl Shards {
             Ok(location) => location,
             Err(found) => return Ok(found),
         };
-        match verify(disk.as_ref(), name, shape, checksum, pace).await {
+        match verify(
+            self.env.as_ref(),
+            disk.as_ref(),
+            name,
+            shape,
+            checksum,
+            pace,
+        )
+        .await
+        {
             Ok(()) => Ok(ShardCondition::Whole),
             Err(VerifyError::Paused(paused)) => Err(paused),
             Err(VerifyError::Disk(error)) => Ok(error.into()),
@@ -141,8 +151,8 @@ impl Shards {
             Err(found) => return found,
         };
         let found = async {
-            let reader = within_deadline(disk.open(name, shape)).await?;
-            see_seal(reader.as_ref(), checksum).await
+            let reader = within_deadline(self.env.as_ref(), disk.open(name, shape)).await?;
+            see_seal(self.env.as_ref(), reader.as_ref(), checksum).await
         };
         found
             .await
@@ -192,10 +202,21 @@ impl Shards {
             disk: disk.id(),
             error,
         };
-        let (name, writer) = create(disk.as_ref(), header).await.map_err(at_disk)?;
+        let (name, writer) = create(self.env.as_ref(), disk.as_ref(), header)
+            .await
+            .map_err(at_disk)?;
         let made = async {
             let checksum = self.fill(shard, wanted, writer, disk.id(), pace).await?;
-            match verify(disk.as_ref(), name, wanted.shape(), checksum, pace).await {
+            match verify(
+                self.env.as_ref(),
+                disk.as_ref(),
+                name,
+                wanted.shape(),
+                checksum,
+                pace,
+            )
+            .await
+            {
                 Ok(()) => Ok(checksum),
                 Err(VerifyError::Paused(paused)) => Err(paused.into()),
                 Err(VerifyError::Disk(error)) => Err(at_disk(error)),
@@ -211,7 +232,9 @@ impl Shards {
             }),
             Err(error) => {
                 // Surely named by nothing. What stays all the same is on the disk's list.
-                if let Err(error) = within_deadline(disk.remove(vec![name])).await {
+                if let Err(error) =
+                    within_deadline(self.env.as_ref(), disk.remove(vec![name])).await
+                {
                     tracing::debug!(%error, disk = %disk.id(), "an unnamed shard is left to gc");
                 }
                 Err(error)
@@ -277,11 +300,11 @@ impl Shards {
             });
             let rebuilt = rebuilt.collect::<Result<Vec<_>, _>>();
             let rebuilt = rebuilt.map_err(|e| HealError::Lost(e.to_string()))?;
-            within_deadline(writer.write(rebuilt))
+            within_deadline(self.env.as_ref(), writer.write(rebuilt))
                 .await
                 .map_err(at_disk)?;
         }
-        within_deadline(writer.finish(shard.size))
+        within_deadline(self.env.as_ref(), writer.finish(shard.size))
             .await
             .map_err(at_disk)
     }
@@ -297,18 +320,19 @@ fn steps(shard_len: u64) -> impl Iterator<Item = Range<u64>> {
 /// Begins the shard under a name that no try before this one can have had: gc, who takes what such
 /// a try has left on the disk's list, goes by names.
 async fn create(
+    env: &dyn Env,
     disk: &dyn Disk,
     mut header: ShardHeader,
 ) -> Result<(ShardName, Box<dyn ShardWriter>), DiskError> {
-    header.name.generation = fresh_generation(&[header.name.generation]);
-    let writer = within_deadline(disk.create(header)).await?;
+    header.name.generation = fresh_generation(env, &[header.name.generation]);
+    let writer = within_deadline(env, disk.create(header)).await?;
     Ok((header.name, writer))
 }
 
 /// One that no shard has had: by chance, but for those that are known.
-pub(super) fn fresh_generation(known: &[u32]) -> u32 {
+pub(super) fn fresh_generation(env: &dyn Env, known: &[u32]) -> u32 {
     loop {
-        let drawn = rand::random_range(1..=u32::MAX);
+        let drawn = 1 + (env.nonce() % u64::from(u32::MAX)) as u32;
         if !known.contains(&drawn) {
             return drawn;
         }
@@ -322,29 +346,30 @@ pub(super) enum VerifyError {
 
 /// Reads a shard from end to end.
 pub(super) async fn verify(
+    env: &dyn Env,
     disk: &dyn Disk,
     name: ShardName,
     shape: ShardShape,
     checksum: u64,
     pace: &Pace,
 ) -> Result<(), VerifyError> {
-    let reader = within_deadline(disk.open(name, shape)).await;
+    let reader = within_deadline(env, disk.open(name, shape)).await;
     let reader = reader.map_err(VerifyError::Disk)?;
     for blocks in steps(shape.len) {
         let bytes = (blocks.end - blocks.start) * u64::from(BLOCK_SIZE_BYTES);
         pace.take(bytes).await.map_err(VerifyError::Paused)?;
-        let read = within_deadline(reader.read(blocks)).await;
+        let read = within_deadline(env, reader.read(blocks)).await;
         if !read.map_err(VerifyError::Disk)?.is_intact() {
             let what = DiskError::Corrupt("blocks do not verify".into());
             return Err(VerifyError::Disk(what));
         }
     }
-    let sealed = see_seal(reader.as_ref(), checksum).await;
+    let sealed = see_seal(env, reader.as_ref(), checksum).await;
     sealed.map_err(VerifyError::Disk)
 }
 
-async fn see_seal(shard: &dyn ShardReader, checksum: u64) -> Result<(), DiskError> {
-    match within_deadline(shard.seal()).await? == checksum {
+async fn see_seal(env: &dyn Env, shard: &dyn ShardReader, checksum: u64) -> Result<(), DiskError> {
+    match within_deadline(env, shard.seal()).await? == checksum {
         true => Ok(()),
         false => Err(DiskError::Corrupt(
             "it is not the one that was committed".into(),

@@ -73,7 +73,7 @@ impl Shards {
             write_id: write.write_id,
             epoch,
             bucket: write.bucket,
-            generation: fresh_generation(&known),
+            generation: fresh_generation(self.env.as_ref(), &known),
         };
         let set = self.write_again(write, label, wanted, disks, pace).await?;
         match self.read_back(write, layout, &set, pace).await {
@@ -191,7 +191,15 @@ impl Shards {
         for (rank, place) in (0..).zip(&set.shards) {
             let disk = disk_set.disk(place.disk).ok_or(HealError::NoDisk)?;
             let name = shard_name(write.write_id, rank, place.at());
-            let read = verify(disk.as_ref(), name, shape, place.checksum, pace).await;
+            let read = verify(
+                self.env.as_ref(),
+                disk.as_ref(),
+                name,
+                shape,
+                place.checksum,
+                pace,
+            )
+            .await;
             read.map_err(|error| match error {
                 VerifyError::Paused(paused) => HealError::Paused(paused),
                 VerifyError::Disk(error) => HealError::Disk {

@@ -48,7 +48,12 @@ impl Bench {
         let by_name = HashMap::new();
         Bench {
             root,
-            shards: Shards::new(disks, Classes { default, by_name }, damage),
+            shards: Shards::new(
+                Arc::new(SystemEnv),
+                disks,
+                Classes { default, by_name },
+                damage,
+            ),
             damage: reports,
         }
     }

@@ -17,11 +17,11 @@ use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use tokio::sync::mpsc;
-use tokio::task::JoinHandle;
 
 use super::erasure::{CHUNK_SIZE_BYTES, Codec, Geometry};
 use crate::disk::{Disk, DiskError, ShardHeader, ShardName};
 use crate::shards::{Suspects, is_late, within_deadline};
+use drystone_store::env::{Env, Task};
 use drystone_store::error::{Error, Result};
 use drystone_store::shard_set::{ShardPlace, ShardSet};
 use drystone_store::store::Body;
@@ -62,7 +62,7 @@ enum TaskMessage {
 struct ShardTask {
     disk: Arc<dyn Disk>,
     steps: mpsc::Sender<TaskMessage>,
-    task: JoinHandle<Result<u64, DiskError>>,
+    task: Task<Result<u64, DiskError>>,
 }
 
 enum ShardProgress {
@@ -108,15 +108,12 @@ pub(super) struct Write {
 
 impl Drop for Write {
     fn drop(&mut self) {
-        let Ok(runtime) = tokio::runtime::Handle::try_current() else {
-            return;
-        };
         if self.given {
             return;
         }
         for (rank, slot) in self.slots.drain(..).enumerate() {
-            let name = self.label.shard_name(rank);
-            runtime.spawn(async move {
+            let (name, env) = (self.label.shard_name(rank), self.suspects.env.clone());
+            self.suspects.env.spawn(async move {
                 let disk = match slot {
                     ShardProgress::Writing(ShardTask { disk, steps, task }) => {
                         // Without more steps it ends; until then it may still write.
@@ -126,7 +123,7 @@ impl Drop for Write {
                     }
                     ShardProgress::Durable { disk, .. } | ShardProgress::Missing { disk } => disk,
                 };
-                if let Err(error) = within_deadline(disk.remove(vec![name])).await {
+                if let Err(error) = within_deadline(env.as_ref(), disk.remove(vec![name])).await {
                     tracing::debug!(%error, disk = %disk.id(), "an unnamed shard is left to gc");
                 }
             });
@@ -191,11 +188,18 @@ impl Write {
             chunk_size: CHUNK_SIZE_BYTES,
         };
         let (steps, queue) = mpsc::channel(self.queue_len);
-        let task = write_shard(Arc::clone(&disk), header, queue, self.queue_len);
+        let env = &self.suspects.env;
+        let task = write_shard(
+            env.clone(),
+            Arc::clone(&disk),
+            header,
+            queue,
+            self.queue_len,
+        );
         ShardTask {
             disk,
             steps,
-            task: tokio::spawn(task),
+            task: env.spawn(task),
         }
     }
 
@@ -284,7 +288,7 @@ impl Write {
                     return;
                 }
                 Ok(Err(error)) => error,
-                Err(panicked) => DiskError::Io(std::io::Error::other(panicked)),
+                Err(panicked) => DiskError::Io(std::io::Error::other(panicked.to_string())),
             };
             tracing::warn!(
                 disk = %disk.id(), write_id = %self.label.write_id, rank, %error,
@@ -411,12 +415,13 @@ async fn fill(
 
 /// Writes what is queued, as much of it at once as there is, and seals the shard when told so.
 async fn write_shard(
+    env: Arc<dyn Env>,
     disk: Arc<dyn Disk>,
     header: ShardHeader,
     mut queue: mpsc::Receiver<TaskMessage>,
     batch_len: usize,
 ) -> Result<u64, DiskError> {
-    let mut writer = within_deadline(disk.create(header)).await?;
+    let mut writer = within_deadline(env.as_ref(), disk.create(header)).await?;
     let mut steps = Vec::with_capacity(batch_len);
     loop {
         if queue.recv_many(&mut steps, batch_len).await == 0 {
@@ -431,10 +436,10 @@ async fn write_shard(
             }
         }
         if !chunks.is_empty() {
-            within_deadline(writer.write(chunks)).await?;
+            within_deadline(env.as_ref(), writer.write(chunks)).await?;
         }
         if let Some(object_size) = sealed {
-            return within_deadline(writer.finish(object_size)).await;
+            return within_deadline(env.as_ref(), writer.finish(object_size)).await;
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What an operator asks of the store and tells it, beside the objects.
+//! What an operator may ask and change, beside the objects.
 
 use std::path::{Path, PathBuf};
 
@@ -7,36 +7,37 @@ use serde::Serialize;
 
 use crate::error::{Error, Result};
 
-/// How the store is.
+/// The state of the store.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Status {
-    /// What is to be done, in sentences; empty when all is well.
+    /// Sentences that say what to do; empty when all is well.
     pub advice: Vec<String>,
     pub disks: Vec<DiskStatus>,
     pub heal: HealStatus,
     pub scrub: ScrubStatus,
-    /// Buckets that hold more than their soft quotas, up to [`OVER_QUOTA_LEN_MAX`].
+    /// Buckets beyond their soft quotas, at most [`OVER_QUOTA_LEN_MAX`].
     pub over_quota: Vec<OverQuota>,
-    /// So many voters of the metadata are here, of so many, of which so many must be; of two
-    /// groups of voters, or two sides of a change of voters, those of which fewer are here.
+    /// The number of voters of the metadata that are online, of all of them, and of those that must
+    /// be online. Of two groups of voters, or two sides of a change of voters, these are the numbers
+    /// of the one with fewer voters online.
     pub metadata_voters_alive: usize,
     pub metadata_voters: usize,
     pub metadata_quorum: usize,
 }
 
-/// A disk that is or was of the store.
+/// A disk that is or was part of the store.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct DiskStatus {
     pub id: String,
     pub directory: PathBuf,
     pub state: DiskState,
-    /// Why it is not up, as far as this process knows.
+    /// The reason why it is not up, as far as this process knows.
     pub reason: Option<String>,
-    /// Milliseconds since 1970, UTC: since when it is up, away or gone.
+    /// Milliseconds since 1970, UTC: since when it has this state.
     pub since_ms: i64,
     pub total_bytes: u64,
     pub free_bytes: u64,
-    /// The disk that took its place.
+    /// The disk in its place.
     pub replaced_by: Option<String>,
 }
 
@@ -44,10 +45,10 @@ pub struct DiskStatus {
 #[serde(rename_all = "lowercase")]
 pub enum DiskState {
     Up,
-    /// It does not answer, and what it has is not made anew: it may come back.
-    Away,
+    /// It does not answer. It may come back, so its shards are not rebuilt.
+    Offline,
     /// It never comes back.
-    Gone,
+    Removed,
 }
 
 /// The most buckets that a status names.
@@ -65,44 +66,45 @@ pub struct OverQuota {
     pub soft_objects: Option<u64>,
 }
 
-/// What has less redundancy than it should, and what becomes of it.
+/// The heal queue and the undersized writes, and what became of them.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct HealStatus {
     pub paused: bool,
+    /// 0: no limit.
     pub bytes_per_second: u64,
-    /// Shards in the queue. They may be damaged or missing, or on a disk that is away.
+    /// Shards in the queue. They may be damaged, missing, or on a disk that is offline.
     pub queued_shards: u64,
     /// Objects and parts that have at least one of them.
     pub queued_writes: u64,
     /// There are more than these; counting them all would take too long.
     pub queued_more: bool,
-    /// Milliseconds since 1970, UTC: when the one that waits longest was queued.
+    /// Milliseconds since 1970, UTC: when the shard that waits longest was queued.
     pub oldest_ms: Option<i64>,
-    /// Of the queued ones: their disks are away and may come back.
+    /// Queued shards whose disks are offline and may come back.
     pub waiting_shards: u64,
-    /// No disk has room for them that has no other shard of the same object.
+    /// Queued shards for which no disk has room that has no other shard of the same object.
     pub no_disk_shards: u64,
-    /// Fewer good shards are left of their object than it takes to read it.
+    /// Queued shards of objects that have fewer good shards than it takes to read them.
     pub lost_shards: u64,
-    /// Made anew since the process began.
+    /// Shards rebuilt since the process began, and their bytes.
     pub healed_shards: u64,
     pub healed_bytes: u64,
     /// Tries that failed since the process began.
     pub failures: u64,
-    /// A disk is gone and not all that it had is queued yet.
+    /// A disk was removed and not everything that it had is queued yet.
     pub queueing: bool,
     /// Objects and parts that have fewer shards than their class, for want of disks when they were
-    /// written. They are coded again.
-    pub narrow_writes: u64,
+    /// written. They will be re-encoded.
+    pub undersized_writes: u64,
     /// There are more than these.
-    pub narrow_more: bool,
+    pub undersized_more: bool,
     /// Some of them wait for more disks that are up and have room.
-    pub narrow_waiting: bool,
-    /// Coded again since the process began.
-    pub recoded_writes: u64,
+    pub undersized_waiting: bool,
+    /// Objects and parts re-encoded since the process began.
+    pub reencoded_writes: u64,
 }
 
-/// The pass of scrub that is under way, or the last one.
+/// The pass of scrub that is in progress, or the last one.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct ScrubStatus {
     pub paused: bool,
@@ -111,32 +113,32 @@ pub struct ScrubStatus {
     /// Milliseconds since 1970, UTC.
     pub started_ms: Option<i64>,
     pub finished_ms: Option<i64>,
-    /// How far it is, by the order of write ids, which are random.
+    /// The progress, by the order of write ids, which are random.
     pub percent: u8,
     pub shards_read: u64,
     pub findings: u64,
 }
 
-/// What an operator changes; what is `None` stays.
+/// Settings that an operator changes. Those that are `None` stay as they are.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct UpkeepChange {
     pub heal_paused: Option<bool>,
-    /// 0: as fast as it goes.
+    /// 0: no limit.
     pub heal_bytes_per_second: Option<u64>,
-    /// How long a disk may be away before it is given up. 0: for ever.
-    pub gone_after_seconds: Option<u64>,
+    /// How long a disk may be offline before it is removed. 0: forever.
+    pub remove_after_seconds: Option<u64>,
     pub scrub_paused: Option<bool>,
     pub scrub_period_seconds: Option<u64>,
 }
 
-/// Why a disk was not replaced. Nothing was changed.
+/// The reason why a disk was not replaced. Nothing was changed.
 #[derive(Debug, thiserror::Error)]
 pub enum ReplaceError {
     #[error("no disk of the store is or was {0}")]
     Unknown(String),
     #[error("{0} is more than one disk; give more of its id")]
     Ambiguous(String),
-    #[error("{} works: only a disk that is away or gone is replaced", .0.display())]
+    #[error("{} works: only an offline or removed disk can be replaced", .0.display())]
     Works(PathBuf),
     #[error("it was replaced already, by disk {0}")]
     Replaced(String),
@@ -146,15 +148,15 @@ pub enum ReplaceError {
     Store(#[from] Error),
 }
 
-/// What an operator may do. Implemented by the store, beside
+/// The actions of an operator. Implemented by the store, beside
 /// [`ObjectStore`](crate::store::ObjectStore).
 #[async_trait]
 pub trait Operator: Send + Sync + 'static {
     async fn status(&self) -> Result<Status>;
 
-    /// The disk `old`, named by its directory or the beginning of its id, never comes back. The
-    /// empty directory `new`, or the old one's, takes its place at once, and what the old one had
-    /// is made anew.
+    /// Removes the disk `old`, named by its directory or the beginning of its id, for good. The
+    /// empty directory `new`, or the old one's, becomes its successor at once, and its shards are
+    /// rebuilt.
     async fn replace_disk(&self, old: &str, new: Option<&Path>)
     -> Result<DiskStatus, ReplaceError>;
 

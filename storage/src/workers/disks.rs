@@ -19,9 +19,9 @@ use crate::meta::command::{Change, Reply, UpkeepSettings};
 use crate::meta::view::{Availability, DiskRow, View};
 use crate::raft::proposer::Proposer;
 use crate::shards::Shards;
+use drystone_store::env::Instant;
 use drystone_store::error::Result;
 use drystone_store::types::DiskId;
-use drystone_store::workers::clock::{self, Instant};
 use drystone_store::workers::{Next, StepError, Wakeup, Worker};
 
 /// The number of data rows that one command looks at.
@@ -176,7 +176,7 @@ impl Disks {
         if after.is_zero() {
             return Ok(None);
         }
-        let (now, time) = (clock::now(), self.system.env.now().0);
+        let (now, time) = (self.system.env.instant(), self.system.env.now().0);
         let mut next: Option<Instant> = None;
         for (disk, since) in offline {
             let missed = *self.lock_missed().entry(*disk).or_insert(now);
@@ -274,6 +274,7 @@ mod tests {
 
     use super::*;
     use crate::engine::{Engine, Options};
+    use drystone_store::env::{Env as _, SystemEnv};
     use drystone_store::store::ObjectStore as _;
 
     /// Found by reading: a disk that joined after its command's answer was lost counted as offline,
@@ -307,7 +308,7 @@ mod tests {
             ..UpkeepSettings::default()
         };
         for time in [settings.remove_after(), settings.scrub_period()] {
-            assert!(clock::now().checked_add(2 * time).is_some());
+            assert!(SystemEnv.instant().checked_add(2 * time).is_some());
         }
     }
 }

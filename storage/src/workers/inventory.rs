@@ -15,7 +15,6 @@ use std::sync::{Arc, Weak};
 
 use async_trait::async_trait;
 use futures_util::{StreamExt as _, stream};
-use tokio::task::spawn_blocking;
 
 use super::heal::Healer;
 use super::items::Items;
@@ -25,9 +24,9 @@ use crate::meta::command::{Change, HealEntry};
 use crate::meta::view::upkeep::ShardToHeal;
 use crate::raft::proposer::Proposer;
 use crate::shards::{ShardCondition, ShardRef, Shards};
+use drystone_store::env::{Env, Instant};
 use drystone_store::error::{Error, Result};
 use drystone_store::types::{DiskId, WriteId};
-use drystone_store::workers::clock::{self, Instant};
 use drystone_store::workers::{Next, Pace, RETRY_AFTER, StepError, Wakeup, Worker};
 
 /// Data rows of one step.
@@ -72,12 +71,12 @@ impl Inventory {
         pace: Arc<Pace>,
     ) -> Inventory {
         Inventory {
+            disks: Items::new(objects.env.clone()),
             objects,
             shards,
             healer,
             pace,
             under_way: AtomicUsize::new(0),
-            disks: Items::default(),
         }
     }
 
@@ -102,8 +101,8 @@ impl Inventory {
 
     /// Gives when the disk is to be tried again.
     async fn check(&self, listed: Arc<ListedDisk>) -> Option<Instant> {
-        let (disk, db) = (listed.disk, &listed.db);
-        match ask(db, needs_inventory).await {
+        let (disk, db, env) = (listed.disk, &listed.db, &*self.objects.env);
+        match ask(env, db, needs_inventory).await {
             Ok(true) => {}
             Ok(false) => return None,
             Err(error) => {
@@ -121,10 +120,10 @@ impl Inventory {
             }
             Err(error) => {
                 tracing::warn!(%error, %disk, "the inventory of a disk is interrupted");
-                return Some(clock::now() + RETRY_AFTER);
+                return Some(self.objects.env.after(RETRY_AFTER));
             }
         }
-        if let Err(error) = ask(db, inventory_taken).await {
+        if let Err(error) = ask(env, db, inventory_taken).await {
             tracing::warn!(%error, %disk, "the inventory of a disk will be repeated");
         }
         None
@@ -223,10 +222,11 @@ fn rank_on(row: &ShardToHeal, disk: DiskId) -> Option<u8> {
 
 /// Holds the database open only as long as the question takes, as it may have to be rebuilt.
 async fn ask<T: Send + 'static>(
+    env: &dyn Env,
     db: &Weak<Db>,
     question: fn(&Db) -> Result<T, DbError>,
 ) -> Result<T> {
     let db = db.upgrade().ok_or(Error::Closing)?;
-    let answer = spawn_blocking(move || question(&db)).await;
+    let answer = env.spawn_blocking(move || question(&db)).await;
     Ok(answer.map_err(|_| Error::Closing)??)
 }

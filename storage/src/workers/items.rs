@@ -2,15 +2,17 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use drystone_store::workers::Wakeup;
-use drystone_store::workers::clock::{self, Instant};
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
+
+use drystone_store::env::{Env, Instant};
+use drystone_store::workers::Wakeup;
 
 /// Items that wait, each until it is handled.
 ///
 /// An item stays while it is in work, so that a worker that panics meets it again.
 pub struct Items<T> {
+    env: Arc<dyn Env>,
     queue: Mutex<Queue<T>>,
     /// Rung when an item is added.
     pub wakeup: Wakeup,
@@ -28,20 +30,19 @@ struct Item<T> {
     in_work: bool,
 }
 
-impl<T> Default for Items<T> {
-    fn default() -> Self {
+impl<T> Items<T> {
+    pub fn new(env: Arc<dyn Env>) -> Items<T> {
         let queue = Queue {
             items: Vec::new(),
             next_number: 0,
         };
         Items {
+            env,
             queue: Mutex::new(queue),
             wakeup: Wakeup::default(),
         }
     }
-}
 
-impl<T> Items<T> {
     pub fn add(&self, content: T) {
         let mut queue = self.queue();
         let number = queue.next_number;
@@ -49,7 +50,7 @@ impl<T> Items<T> {
         queue.items.push(Item {
             number,
             content: Arc::new(content),
-            due: clock::now(),
+            due: self.env.instant(),
             in_work: false,
         });
         drop(queue);
@@ -85,13 +86,13 @@ impl<T> Items<T> {
             tokio::select! {
                 Some((number, due)) = in_work.next() => self.finish(number, due),
                 () = self.wakeup.rung() => {}
-                () = clock::sleep_until(next.unwrap_or_else(clock::now)), if next.is_some() => {}
+                () = until(&*self.env, next) => {}
             }
         }
     }
 
     fn take_due(&self) -> Vec<(u64, Arc<T>)> {
-        let now = clock::now();
+        let now = self.env.instant();
         let mut queue = self.queue();
         let due = queue.items.iter_mut();
         let due = due.filter(|item| !item.in_work && item.due <= now);
@@ -128,6 +129,13 @@ impl<T> Items<T> {
     }
 }
 
+async fn until(env: &dyn Env, due: Option<Instant>) {
+    match due {
+        Some(due) => env.sleep_until(due).await,
+        None => std::future::pending().await,
+    }
+}
+
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
@@ -136,10 +144,11 @@ mod tests {
     use tokio::sync::mpsc;
 
     use super::*;
+    use drystone_store::env::SystemEnv;
 
     #[tokio::test]
     async fn an_item_that_hangs_holds_up_no_other_and_is_met_again() {
-        let items = Arc::new(Items::default());
+        let items = Arc::new(Items::new(Arc::new(SystemEnv)));
         items.add("hangs");
         items.add("is done");
         let (told, mut met) = mpsc::unbounded_channel();
@@ -164,7 +173,7 @@ mod tests {
         assert_eq!(met.recv().await, Some("came later"));
         handling.abort();
         assert!(handling.await.unwrap_err().is_cancelled());
-        let due = clock::now() + Duration::from_secs(60);
+        let due = items.env.after(Duration::from_secs(60));
         let next = items.handle(|item| {
             told.send(*item).unwrap();
             async move { Some(due) }

@@ -11,8 +11,8 @@ use super::disks::Disks;
 use super::items::Items;
 use crate::disk::{Disk, DiskState};
 use crate::raft::recovery::start::Groups;
+use drystone_store::env::{Env, Instant};
 use drystone_store::types::DiskId;
-use drystone_store::workers::clock::Instant;
 use drystone_store::workers::{Next, StepError, Wakeup, Worker};
 
 pub struct Losses {
@@ -35,13 +35,18 @@ struct LostDisk {
 }
 
 impl Losses {
-    pub fn new(groups: Groups, disks: Arc<Disks>, renewal: Arc<Wakeup>) -> Losses {
+    pub fn new(
+        env: Arc<dyn Env>,
+        groups: Groups,
+        disks: Arc<Disks>,
+        renewal: Arc<Wakeup>,
+    ) -> Losses {
         Losses {
             groups,
             disks,
             renewal,
             watched: Mutex::default(),
-            lost: Items::default(),
+            lost: Items::new(env),
         }
     }
 

@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
-use crate::raft::group::Group;
+use crate::raft::proposer::Proposer;
 use drystone_store::error::{Error, Refusal, Result};
 use drystone_store::measure::Measure;
 use drystone_store::operator::{OVER_QUOTA_LEN_MAX, OverQuota};
-use drystone_store::workers::{Next, StepError, Wakeup, Worker, clock};
+use drystone_store::workers::{Next, StepError, Wakeup, Worker};
 
 /// How often the log is brought up to date. The rows are there at once, for all who ask.
 const EVERY: Duration = Duration::from_secs(60);
@@ -18,14 +18,14 @@ const EVERY: Duration = Duration::from_secs(60);
 const ADVISED_LEN_MAX: usize = 10;
 
 pub struct Quotas {
-    objects: Group,
+    objects: Proposer,
     /// The buckets that were logged as beyond their soft quotas.
     logged: Mutex<HashSet<String>>,
     wakeup: Wakeup,
 }
 
 impl Quotas {
-    pub fn new(objects: Group) -> Quotas {
+    pub fn new(objects: Proposer) -> Quotas {
         Quotas {
             objects,
             logged: Mutex::default(),
@@ -35,7 +35,7 @@ impl Quotas {
 
     /// The buckets beyond their soft quotas, at most [`OVER_QUOTA_LEN_MAX`].
     pub async fn over_quota(&self) -> Result<Vec<OverQuota>> {
-        let read = self.objects.read(|view| {
+        let read = self.objects.group.read(|view| {
             let mut over = Vec::new();
             for (id, since) in view.over_quotas(OVER_QUOTA_LEN_MAX)? {
                 let bucket = match view.bucket(id) {
@@ -65,7 +65,7 @@ impl Worker for Quotas {
     }
 
     async fn step(&self) -> Result<Next, StepError> {
-        let next = Next::At(clock::now() + EVERY);
+        let next = Next::At(self.objects.env.after(EVERY));
         let over = self.over_quota().await?;
         let mut logged = self.logged.lock().unwrap_or_else(PoisonError::into_inner);
         log_changes(&mut logged, &over);

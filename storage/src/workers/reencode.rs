@@ -31,7 +31,7 @@ use drystone_store::error::{Error, Refusal, Result};
 use drystone_store::measure::Measure;
 use drystone_store::shard_set::ShardSet;
 use drystone_store::types::WriteId;
-use drystone_store::workers::{Next, Pace, Pause, StepError, Wakeup, Worker, clock};
+use drystone_store::workers::{Next, Pace, Pause, StepError, Wakeup, Worker};
 
 /// The number of queue rows that are read at once.
 const PAGE_LEN: usize = 256;
@@ -84,12 +84,12 @@ pub struct Reencoder {
 impl Reencoder {
     pub fn new(objects: Proposer, shards: Arc<Shards>, pace: Arc<Pace>) -> Reencoder {
         Reencoder {
+            retries: Retries::new(objects.env.clone()),
             objects,
             shards,
             pace,
             wakeup: Wakeup::default(),
             is_round_due: AtomicBool::new(true),
-            retries: Retries::default(),
             summary: Mutex::default(),
             counts: Counts::default(),
         }
@@ -263,7 +263,7 @@ impl Worker for Reencoder {
     }
 
     async fn step(&self) -> Result<Next, StepError> {
-        let begun = clock::now();
+        let begun = self.objects.env.instant();
         // What is queued from here on may be missed.
         self.is_round_due.store(false, Ordering::SeqCst);
         let summary = match self.round().await {
@@ -326,12 +326,12 @@ impl Worker for Reencoder {
         };
         vec![
             Measure::counter(
-                "heal_recoded_objects_total",
+                "heal_reencoded_objects_total",
                 "Undersized objects and parts that were re-encoded with all their shards.",
                 self.reencoded(),
             ),
             Measure::gauge(
-                "heal_narrow_objects",
+                "heal_undersized_objects",
                 "Objects and parts with fewer shards than their class, for want of disks.",
                 undersized as f64,
             ),

@@ -3,10 +3,10 @@
 
 use std::collections::HashMap;
 use std::hash::Hash;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use drystone_store::workers::clock::{self, Instant};
+use drystone_store::env::{Env, Instant};
 
 /// An item that failed is tried again after this, then after twice as long, and so on. A round
 /// that failed as a whole is tried again after this.
@@ -27,15 +27,19 @@ struct Failure<O> {
 }
 
 /// The items that failed.
-pub struct Retries<K, O>(Mutex<HashMap<K, Failure<O>>>);
-
-impl<K, O> Default for Retries<K, O> {
-    fn default() -> Self {
-        Retries(Mutex::new(HashMap::new()))
-    }
+pub struct Retries<K, O> {
+    env: Arc<dyn Env>,
+    failures: Mutex<HashMap<K, Failure<O>>>,
 }
 
 impl<K: Eq + Hash, O: Copy> Retries<K, O> {
+    pub fn new(env: Arc<dyn Env>) -> Retries<K, O> {
+        Retries {
+            env,
+            failures: Mutex::new(HashMap::new()),
+        }
+    }
+
     /// Lets everything be tried at once.
     pub fn clear(&self) {
         self.lock().clear();
@@ -51,7 +55,7 @@ impl<K: Eq + Hash, O: Copy> Retries<K, O> {
         let after = before.map_or(RETRY_AFTER, |after| (2 * after).min(RETRY_AFTER_MAX));
         let failure = Failure {
             after,
-            due: clock::now() + after,
+            due: self.env.after(after),
             outcome,
         };
         if failures.len() < FAILURES_LEN_MAX || before.is_some() {
@@ -63,7 +67,7 @@ impl<K: Eq + Hash, O: Copy> Retries<K, O> {
     pub fn not_yet_due(&self, what: &K) -> Option<O> {
         let failures = self.lock();
         let failure = failures.get(what)?;
-        (failure.due > clock::now()).then_some(failure.outcome)
+        (failure.due > self.env.instant()).then_some(failure.outcome)
     }
 
     /// When the next round is due, after one that began at `begun`. `no_disk`: the round has left
@@ -73,8 +77,8 @@ impl<K: Eq + Hash, O: Copy> Retries<K, O> {
         // An item that was due before the round and was not tried in it has left the queue.
         failures.retain(|_, failure| failure.due > begun);
         let retry = failures.values().map(|failure| failure.due).min();
-        let rest = NO_DISK_AFTER.max(begun.elapsed() * NO_DISK_REST);
-        let no_disk = no_disk.then(|| clock::now() + rest);
+        let rest = NO_DISK_AFTER.max(self.env.elapsed(begun) * NO_DISK_REST);
+        let no_disk = no_disk.then(|| self.env.after(rest));
         retry.into_iter().chain(no_disk).min()
     }
 
@@ -84,6 +88,6 @@ impl<K: Eq + Hash, O: Copy> Retries<K, O> {
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<K, Failure<O>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.failures.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

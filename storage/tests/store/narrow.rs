@@ -172,7 +172,7 @@ fn any_two_may_go(disks: &Disks, life: &Life, bucket: BucketId, kept: &Kept) {
 fn healed_of(life: &Life) {
     until(|| {
         let Status { heal, scrub, .. } = status(life);
-        heal.queued_shards + heal.narrow_writes == 0 && scrub.finished_ms.is_some()
+        heal.queued_shards + heal.undersized_writes == 0 && scrub.finished_ms.is_some()
     });
 }
 
@@ -193,10 +193,10 @@ fn written_narrow_and_coded_again(count: usize, missing: &[usize], narrow: &str,
     let life = disks.begin();
     kept.fill(&life, bucket);
     // It waits, and says so.
-    until(|| heal(&life).narrow_waiting);
+    until(|| heal(&life).undersized_waiting);
     let now = status(&life);
     assert_eq!(
-        (now.heal.narrow_writes, now.heal.queued_shards),
+        (now.heal.undersized_writes, now.heal.queued_shards),
         (NARROW, 0)
     );
     let told = now.advice.iter().find(|a| a.contains("coded again"));
@@ -213,8 +213,8 @@ fn written_narrow_and_coded_again(count: usize, missing: &[usize], narrow: &str,
 
     disks.give_back(missing);
     let life = disks.begin();
-    until(|| heal(&life).narrow_writes == 0);
-    assert_eq!(heal(&life).recoded_writes, NARROW);
+    until(|| heal(&life).undersized_writes == 0);
+    assert_eq!(heal(&life).reencoded_writes, NARROW);
     assert_eq!(heal(&life).failures, 0);
     kept.check(&life, bucket);
     until(|| disks.files() == NARROW as usize * count);
@@ -352,7 +352,7 @@ fn r_23_what_is_as_wide_as_its_class_is_now_is_not_coded_again() {
     let engine = runtime.block_on(Engine::open(options)).unwrap();
     let life = Life { runtime, engine };
     healed_of(&life);
-    assert_eq!(heal(&life).recoded_writes, 0);
+    assert_eq!(heal(&life).reencoded_writes, 0);
     kept.check(&life, bucket);
     life.close();
     assert_all_are(&disks, "2+1", 3);

@@ -42,14 +42,14 @@ fn replace(life: &Life, old: &Path, new: Option<&Path>) -> Result<String, Replac
 fn is_away(life: &Life, directory: &Path) -> bool {
     let disks = status(life).disks;
     let mut in_dir = disks.iter().filter(|disk| disk.directory == directory);
-    in_dir.any(|disk| disk.state == DiskState::Away)
+    in_dir.any(|disk| disk.state == DiskState::Offline)
 }
 
 /// Until nothing is left to be done.
 pub fn healed(life: &Life) {
     until(|| {
         let Status { heal, advice, .. } = status(life);
-        let left = heal.queued_shards + heal.narrow_writes;
+        let left = heal.queued_shards + heal.undersized_writes;
         left == 0 && !heal.queueing && advice.is_empty()
     });
     // All metadata groups have as many voters as they should.
@@ -105,7 +105,7 @@ fn replaced_under_load(disks: [usize; 2]) {
             ids
         };
         assert_eq!(of_dir(DiskState::Up), std::slice::from_ref(&new));
-        assert_eq!(of_dir(DiskState::Gone).len(), 1);
+        assert_eq!(of_dir(DiskState::Removed).len(), 1);
         healed(&life);
         check(&life, &ledger);
     }
@@ -213,7 +213,7 @@ fn b_13_f_14_a_disk_that_was_replaced_is_refused_when_it_comes_back() {
         status(&life)
             .disks
             .iter()
-            .any(|disk| disk.state == DiskState::Away)
+            .any(|disk| disk.state == DiskState::Offline)
     });
     let advice = status(&life).advice;
     let told = |advice: &String| advice.contains("admin disk replace");
@@ -268,7 +268,7 @@ fn b_13_f_14_a_disk_that_was_replaced_is_refused_when_it_comes_back() {
 /// Disks that are away are given up after a second.
 fn give_up_soon(life: &Life) {
     let soon = UpkeepChange {
-        gone_after_seconds: Some(1),
+        remove_after_seconds: Some(1),
         ..UpkeepChange::default()
     };
     let changed = life.engine.change_upkeep(soon);
@@ -286,7 +286,7 @@ fn b_16_a_disk_is_given_up_by_time_only_where_that_costs_nothing() {
     until(|| is_away(&life, &directories[3]));
     std::thread::sleep(Duration::from_millis(2500));
     // With three of four disks nothing could be made anew: it stays away.
-    assert_eq!(status(&life).disks[3].state, DiskState::Away);
+    assert_eq!(status(&life).disks[3].state, DiskState::Offline);
     check(&life, &ledger);
     life.close();
 }
@@ -347,6 +347,6 @@ fn f_14_what_works_is_not_replaced_and_what_is_not_empty_takes_no_place() {
         ));
     }
     assert_eq!(fs::read_dir(&photos).unwrap().count(), 1);
-    assert_eq!(status(&life).disks[2].state, DiskState::Away);
+    assert_eq!(status(&life).disks[2].state, DiskState::Offline);
     life.close();
 }

@@ -64,7 +64,7 @@ impl Engine {
                 key: request.key,
                 version: chosen(request.version),
                 condition: request.condition,
-                nonce: self.nonce(),
+                nonce: self.env.nonce(),
             })
             .collect();
         let command = self.command(&epoch, Change::DeleteObjects { bucket, keys });

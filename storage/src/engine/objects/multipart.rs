@@ -151,7 +151,7 @@ impl Engine {
             etag,
             checksum,
             condition: request.condition.clone(),
-            nonce: self.nonce(),
+            nonce: self.env.nonce(),
         })
     }
 

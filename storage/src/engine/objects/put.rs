@@ -39,7 +39,7 @@ impl Engine {
             condition: request.condition,
             data: data.clone(),
             digest,
-            nonce: self.nonce(),
+            nonce: self.env.nonce(),
         };
         written(self.commit_data(epoch, data, change).await?)
     }
@@ -62,7 +62,7 @@ impl Engine {
             size: object.size,
             etag: object.etag,
             checksum: object.checksum.clone(),
-            nonce: self.nonce(),
+            nonce: self.env.nonce(),
         };
         written(self.objects.propose(self.command(&epoch, change)).await?)
     }
@@ -116,7 +116,7 @@ impl Engine {
         let command = self.command(&epoch, change);
         let (objects, shards) = (self.objects.clone(), self.shards.clone());
         let (healer, reencoder) = (self.workers.healer.clone(), self.workers.reencoder.clone());
-        let commit = tokio::spawn(async move {
+        let commit = self.env.spawn(async move {
             let answer = objects.propose(command).await;
             if let Location::Shards(set) = &data.location {
                 match &answer {

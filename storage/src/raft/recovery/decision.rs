@@ -10,7 +10,6 @@ use super::roster::{self, DatabaseFault, PreparedRecovery, Roster, Trust};
 use crate::raft::disk::OpenDisk;
 use crate::raft::history::History;
 use crate::raft::inspect::Replica;
-use crate::raft::log::run_blocking;
 use crate::raft::replica_row::{GROUPS, GroupId, ReplicaRow, ReplicaRows};
 use crate::raft::types::ReplicaId;
 use drystone_store::error::Error;
@@ -46,8 +45,8 @@ async fn survey(disk: &OpenDisk) -> Result<DiskSurvey> {
     if let Some(failure) = disk.db.failure().borrow().clone() {
         return Err(failure.into());
     }
-    let (db, id) = (disk.db.clone(), disk.id);
-    let roster = run_blocking(move || roster::read(&db, id)).await?;
+    let id = disk.id;
+    let roster = disk.db.run_blocking(move |db| roster::read(db, id)).await?;
     let replicas = recover::summarize(disk).await?;
     if roster.own.is_none() && !replicas.is_empty() {
         return Err(disk

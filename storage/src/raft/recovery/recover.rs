@@ -29,7 +29,7 @@ use crate::meta::states::STATE_FAMILIES;
 use crate::raft::disk::OpenDisk;
 use crate::raft::history::RecoveryId;
 use crate::raft::inspect::{self, Position, Replica};
-use crate::raft::log::{delete_log, put_beginning, run_blocking};
+use crate::raft::log::{delete_log, put_beginning};
 use crate::raft::replica_row::{ReplicaRow, delete_replica_row, put_replica_row};
 use crate::raft::snapshot::put_membership;
 use crate::raft::types::{LogId, Membership, ReplicaId, Seat, StoredMembership, Vote};
@@ -232,7 +232,7 @@ pub async fn declare(disks: &[OpenDisk], recoveries: &[RecoveryId]) -> Result<()
 /// that no replica had, so that messages of old voters are out of date.
 pub async fn form_group(disk: &OpenDisk, replica: &Replica, incarnation: u64) -> Result<ReplicaId> {
     let whole = replica.clone();
-    let applied = tokio::task::spawn_blocking(move || -> Result<LogId> {
+    let applied = disk.db.env().spawn_blocking(move || -> Result<LogId> {
         inspect::catch_up(&whole, &whole)?;
         whole.db().flush(&STATE_FAMILIES)?;
         let (applied, _) = whole.read_applied()?;
@@ -241,7 +241,7 @@ pub async fn form_group(disk: &OpenDisk, replica: &Replica, incarnation: u64) ->
     });
     let applied = applied.await.map_err(|_| Error::Closing)??;
     let (old, old_row) = (replica.replica(), replica.row());
-    let new = ReplicaId::random();
+    let new = ReplicaId::random(disk.db.env().as_ref());
     let row = ReplicaRow {
         incarnation,
         ..old_row
@@ -340,7 +340,7 @@ pub async fn recover(
     let prepared = match &agreed.unfinished {
         Some(unfinished) => unfinished.clone(),
         None => PreparedRecovery {
-            id: rand::random(),
+            id: disks[0].db.env().random(),
             disks: disks.iter().map(|disk| disk.id).collect(),
         },
     };
@@ -361,9 +361,9 @@ pub async fn recover(
 
 /// Returns the replicas of a disk with their summaries.
 pub async fn summarize(disk: &OpenDisk) -> Result<Vec<(OpenDisk, Replica, ReplicaSummary)>> {
-    let (db, disk) = (disk.db.clone(), disk.clone());
-    let read = run_blocking(move || {
-        let replicas = inspect::replicas(&db)?;
+    let owner = disk.clone();
+    let read = disk.db.run_blocking(move |db| {
+        let replicas = inspect::replicas(db)?;
         let summarize = |replica: Replica| {
             let summary = ReplicaSummary {
                 id: replica.replica(),
@@ -371,7 +371,7 @@ pub async fn summarize(disk: &OpenDisk) -> Result<Vec<(OpenDisk, Replica, Replic
                 last: replica.log_end,
                 configs: replica.newest_membership()?.get_joint_config().clone(),
             };
-            Ok((disk.clone(), replica, summary))
+            Ok((owner.clone(), replica, summary))
         };
         let summaries = replicas.into_iter().map(summarize);
         summaries.collect::<Result<Vec<_>, _>>()
@@ -446,7 +446,7 @@ mod tests {
         Roster {
             own: Some(OwnRecord {
                 prepared,
-                ..OwnRecord::new(1, recoveries)
+                ..OwnRecord::new([1; 16], 1, recoveries)
             }),
             ..Roster::default()
         }

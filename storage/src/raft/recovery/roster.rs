@@ -23,7 +23,6 @@ use serde::{Deserialize, Serialize};
 use crate::db::{Db, DbError, Family, log_tag};
 use crate::raft::disk::OpenDisk;
 use crate::raft::history::{History, RecoveryId};
-use crate::raft::log::run_blocking;
 use crate::raft::types::{seal, unseal};
 use drystone_store::crash::DiskPoint;
 use drystone_store::types::DiskId;
@@ -54,9 +53,9 @@ pub struct PreparedRecovery {
 }
 
 impl OwnRecord {
-    pub fn new(start: u64, recoveries: Vec<RecoveryId>) -> OwnRecord {
+    pub fn new(database: DatabaseId, start: u64, recoveries: Vec<RecoveryId>) -> OwnRecord {
         OwnRecord {
-            database: rand::random(),
+            database,
             start,
             recoveries,
             prepared: None,
@@ -218,8 +217,7 @@ pub fn read(db: &Db, disk: DiskId) -> Result<Roster, DbError> {
 }
 
 pub async fn read_own(db: &Arc<Db>, disk: DiskId) -> Result<Option<OwnRecord>, DbError> {
-    let db = db.clone();
-    Ok(run_blocking(move || read(&db, disk)).await?.own)
+    Ok(db.run_blocking(move |db| read(db, disk)).await?.own)
 }
 
 /// Changes a database's own record. Creates the record if there is none.
@@ -228,7 +226,8 @@ pub async fn change_own(
     change: impl FnOnce(&mut OwnRecord),
 ) -> Result<OwnRecord, DbError> {
     let own = read_own(&disk.db, disk.id).await?;
-    let mut own = own.unwrap_or_else(|| OwnRecord::new(0, Vec::new()));
+    let new = || OwnRecord::new(disk.db.env().random(), 0, Vec::new());
+    let mut own = own.unwrap_or_else(new);
     change(&mut own);
     disk.db
         .synced(|batch| put_own(&disk.db, batch, disk.id, &own))
@@ -269,8 +268,8 @@ pub async fn stamp(disks: &[OpenDisk], start: u64) -> Result<(), DbError> {
     let note = |disk: &OpenDisk| {
         let (disk, known) = (disk.clone(), known.clone());
         async move {
-            let (db, id) = (disk.db.clone(), disk.id);
-            let before = run_blocking(move || read(&db, id)).await?;
+            let id = disk.id;
+            let before = disk.db.run_blocking(move |db| read(db, id)).await?;
             let fill = |batch: &mut WriteBatch| {
                 for (of, database) in before.obsolete_marks(&known) {
                     let key = key(MARK, &[&of.0, &database]);
@@ -312,8 +311,8 @@ pub async fn mark_known(
     disk: DiskId,
     fault: DatabaseFault,
 ) -> Result<(), DbError> {
-    let (db, id) = (other.db.clone(), other.id);
-    let known = run_blocking(move || read(&db, id)).await?.known;
+    let id = other.id;
+    let known = other.db.run_blocking(move |db| read(db, id)).await?.known;
     match known.get(&disk) {
         Some(known) => mark(other, disk, known.database, fault).await,
         None => Ok(()),
@@ -335,10 +334,7 @@ mod tests {
             (disk(n), PeerRecord { database, start })
         });
         Roster {
-            own: Some(OwnRecord {
-                database: [database; 16],
-                ..OwnRecord::new(start, Vec::new())
-            }),
+            own: Some(OwnRecord::new([database; 16], start, Vec::new())),
             known: known.collect(),
             marks: BTreeMap::new(),
         }

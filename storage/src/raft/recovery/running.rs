@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use tokio::sync::watch;
-use tokio::time::timeout;
 
 use super::decision::{StartError, divide, survey_and_decide};
 use super::roster::{self, DatabaseFault};
@@ -16,7 +15,6 @@ use super::start::{Groups, StartOutcome};
 use crate::db::DbError;
 use crate::raft::disk::{OpenDisk, ReplicaDisk};
 use crate::raft::group::Group;
-use crate::raft::log::run_blocking;
 use crate::raft::members::{Member, MemberSetup, Members};
 use crate::raft::replica_row::{ReplicaRows, replica_rows};
 use drystone_store::error::Result;
@@ -83,7 +81,7 @@ impl Groups {
         join_all(others.map(|other| async move {
             let other = other.open_disk();
             let marked = roster::mark_known(&other, id, fault);
-            let marked = timeout(MARK_MAX, marked).await;
+            let marked = other.db.env().timeout(MARK_MAX, marked).await;
             if !matches!(marked, Ok(Ok(()))) {
                 tracing::warn!(?marked, disk = %other.id, "a failed database is not marked here");
             }
@@ -195,8 +193,7 @@ impl Groups {
             .iter()
             .map(ReplicaDisk::open_disk)
         {
-            let db = disk.db.clone();
-            let found = run_blocking(move || replica_rows(&db)).await?;
+            let found = disk.db.run_blocking(|db| replica_rows(db)).await?;
             rows.push((disk, found));
         }
         admit(&self.system, &rows).await?;

@@ -7,6 +7,7 @@
 //! answer without them, and lose their replicas then ([`StartOutcome::admit_leftovers`]).
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use futures_util::future::try_join_all;
 use tokio::sync::watch;
@@ -18,7 +19,7 @@ use crate::meta::states::{delete_unused_states, unused_state};
 use crate::raft::disk::{OpenDisk, ReplicaDisk};
 use crate::raft::group::Group;
 use crate::raft::history::History;
-use crate::raft::log::{delete_log, run_blocking};
+use crate::raft::log::delete_log;
 use crate::raft::members::{GroupSetup, MemberSetup, Members};
 use crate::raft::network::Router;
 use crate::raft::replica::delete_replica;
@@ -28,6 +29,7 @@ use crate::raft::replica_row::{
 };
 use crate::raft::types::{ReplicaId, Seat};
 use drystone_store::crash::DiskPoint;
+use drystone_store::env::Env;
 use drystone_store::error::{Error, Result};
 use drystone_store::types::DiskId;
 
@@ -117,7 +119,8 @@ pub async fn start_groups(
             }
         },
     };
-    let groups = run(&rows, &newborn, voters_max, &history).await?;
+    let env = disks[0].db.env();
+    let groups = run(env, &rows, &newborn, voters_max, &history).await?;
     Ok(StartOutcome {
         groups,
         history,
@@ -135,6 +138,7 @@ async fn prepare_disks(disks: &[OpenDisk], start: u64) -> Result<()> {
 
 /// Starts both groups from these replicas.
 async fn run(
+    env: &Arc<dyn Env>,
     rows: &[(OpenDisk, ReplicaRows)],
     newborn: &[GroupId],
     voters_max: usize,
@@ -160,6 +164,7 @@ async fn run(
         let voters: BTreeMap<_, _> = setups.iter().map(seat).collect();
         let closing = watch::Sender::new(false);
         let setup = GroupSetup {
+            env: env.clone(),
             group,
             history: history.clone(),
             closing: closing.subscribe(),
@@ -272,11 +277,10 @@ impl Groups {
 
 /// Returns the replicas of a disk, and removes the states that no replica uses.
 async fn find_replicas(disk: &OpenDisk) -> Result<ReplicaRows> {
-    let db = disk.db.clone();
-    let found = run_blocking(move || {
-        let rows = replica_rows(&db)?;
+    let found = disk.db.run_blocking(|db| {
+        let rows = replica_rows(db)?;
         let used: Vec<_> = rows.iter().map(|(_, row)| row.state).collect();
-        delete_unused_states(&db, &used)?;
+        delete_unused_states(db, &used)?;
         Ok(rows)
     });
     Ok(found.await?)
@@ -322,7 +326,7 @@ async fn make_replicas(
                         incarnation: 0,
                         state,
                     };
-                    rows.push((ReplicaId::random(), row));
+                    rows.push((ReplicaId::random(db.env().as_ref()), row));
                 }
             }
             db.synced(|batch| {

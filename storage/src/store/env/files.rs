@@ -204,6 +204,29 @@ impl dyn File + '_ {
     }
 }
 
+/// Reads a file from its beginning on.
+#[derive(Debug)]
+pub struct FileReader {
+    file: Arc<dyn File>,
+    offset: u64,
+}
+
+impl FileReader {
+    pub fn new(file: Arc<dyn File>) -> FileReader {
+        FileReader { file, offset: 0 }
+    }
+}
+
+impl io::Read for FileReader {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let bytes = self
+            .file
+            .read_at(&mut [IoSliceMut::new(buffer)], self.offset)?;
+        self.offset += bytes as u64;
+        Ok(bytes)
+    }
+}
+
 /// A directory for temporary files; dropped, it is removed with all that is in it.
 pub struct ScratchDir {
     env: Arc<dyn Env>,

@@ -27,7 +27,7 @@ use std::thread::JoinHandle;
 use futures_util::future::BoxFuture;
 pub use tokio::time::Instant;
 
-pub use self::files::{Capacity, File, FileId, Files, Names, OpenMode, ScratchDir};
+pub use self::files::{Capacity, File, FileId, FileReader, Files, Names, OpenMode, ScratchDir};
 pub use self::system::SystemEnv;
 pub use self::task::{Elapsed, Interval, Task, TaskError, Timeout};
 use crate::types::{Timestamp, WriteId};
@@ -87,7 +87,12 @@ pub trait Env: Send + Sync + 'static {
         WriteId(self.random())
     }
 
-    /// A random number.
+    /// Returns a random id, neither 0 nor `u64::MAX`.
+    fn random_id(&self) -> u64 {
+        1 + self.nonce() % (u64::MAX - 1)
+    }
+
+    /// Returns a random number.
     fn nonce(&self) -> u64 {
         let random = self.random();
         u64::from_be_bytes(random[..8].try_into().expect("8 of 16 bytes"))

@@ -5,7 +5,6 @@
 //! after a back-off, counts, and stops. What a worker works on is the worker's; nothing here knows
 //! disks, groups or requests.
 
-pub mod clock;
 mod pace;
 mod runner;
 mod status;

@@ -1,12 +1,12 @@
 //! How fast background work may go: bytes a second, and not at all while it is paused.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::watch;
 
-use super::clock::{self, Instant};
+use crate::env::{Env, Instant};
 
 /// Work that is paused gives up what it holds, and begins it again later.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -15,6 +15,7 @@ pub struct Pause;
 
 /// The speed of background work.
 pub struct Pace {
+    env: Arc<dyn Env>,
     /// Bytes a second; 0 is no limit.
     rate: AtomicU64,
     /// When the bytes taken so far are used up.
@@ -23,11 +24,12 @@ pub struct Pace {
 }
 
 impl Pace {
-    pub fn new(rate: u64, paused: bool) -> Pace {
+    pub fn new(env: Arc<dyn Env>, rate: u64, paused: bool) -> Pace {
         Pace {
             rate: AtomicU64::new(rate),
-            free_at: Mutex::new(clock::now()),
+            free_at: Mutex::new(env.instant()),
             paused: watch::Sender::new(paused),
+            env,
         }
     }
 
@@ -57,7 +59,7 @@ impl Pace {
         let rate = self.rate.load(Ordering::Relaxed);
         let start = {
             let mut free_at = self.free_at.lock().unwrap_or_else(PoisonError::into_inner);
-            let start = clock::now().max(*free_at);
+            let start = self.env.instant().max(*free_at);
             // A rate that changes later does not undo this: one piece is small.
             let cost = bytes
                 .saturating_mul(1_000_000)
@@ -67,7 +69,7 @@ impl Pace {
             start
         };
         tokio::select! {
-            () = clock::sleep_until(start) => Ok(()),
+            () = self.env.sleep_until(start) => Ok(()),
             _ = paused.wait_for(|paused| *paused) => Err(Pause),
         }
     }
@@ -92,14 +94,13 @@ impl Pace {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
-    use std::sync::Arc;
-
     use super::*;
+    use crate::env::SystemEnv;
 
     #[tokio::test]
     async fn bytes_wait_for_their_turn_and_a_pause_ends_the_waiting() {
         // The second piece is due in a day.
-        let pace = Arc::new(Pace::new(1, false));
+        let pace = Arc::new(Pace::new(Arc::new(SystemEnv), 1, false));
         pace.take(86_400).await.unwrap();
         let waiting = tokio::spawn({
             let pace = pace.clone();

@@ -6,12 +6,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
-use futures_util::future::join_all;
-use tokio::task::JoinHandle;
+use futures_util::future::{AbortHandle, Aborted, abortable, join_all};
 
-use super::clock::{self, Instant};
 use super::{Next, Pace, Worker, WorkerState, WorkerStatus};
-use crate::env::Env;
+use crate::env::{Env, Instant, Task};
 use crate::measure::Measure;
 
 /// A worker that panics starts again after this, then after twice as long, and so on.
@@ -29,7 +27,7 @@ pub struct Runner {
 struct Crew {
     /// In the order in which they were added.
     slots: Vec<Arc<Slot>>,
-    tasks: Vec<JoinHandle<()>>,
+    tasks: Vec<(AbortHandle, Task<Result<(), Aborted>>)>,
     is_stopped: bool,
 }
 
@@ -59,7 +57,7 @@ impl Runner {
             worker,
             env: self.env.clone(),
             restart_after: self.restart_after,
-            pace: pace.unwrap_or_else(|| Arc::new(Pace::new(0, false))),
+            pace: pace.unwrap_or_else(|| Arc::new(Pace::new(self.env.clone(), 0, false))),
             record: Mutex::default(),
         });
         let mut crew = self.crew();
@@ -67,8 +65,8 @@ impl Runner {
         assert!(is_new, "two workers are called {name}");
         if !crew.is_stopped {
             let running = slot.clone();
-            let task = clock::spawn(async move { running.run().await });
-            crew.tasks.push(task);
+            let (task, abort) = abortable(async move { running.run().await });
+            crew.tasks.push((abort, self.env.spawn(task)));
         }
         crew.slots.push(slot);
     }
@@ -140,8 +138,8 @@ impl Runner {
             crew.is_stopped = true;
             std::mem::take(&mut crew.tasks)
         };
-        tasks.iter().for_each(JoinHandle::abort);
-        join_all(tasks).await;
+        tasks.iter().for_each(|(abort, _)| abort.abort());
+        join_all(tasks.into_iter().map(|(_, task)| task)).await;
     }
 
     fn slots(&self) -> Vec<Arc<Slot>> {
@@ -160,7 +158,8 @@ impl Runner {
 
 impl Drop for Runner {
     fn drop(&mut self) {
-        self.crew().tasks.iter().for_each(JoinHandle::abort);
+        let crew = self.crew();
+        crew.tasks.iter().for_each(|(abort, _)| abort.abort());
     }
 }
 
@@ -200,19 +199,22 @@ enum State {
 impl Slot {
     async fn run(&self) {
         let mut next = self.worker.first();
-        let mut rested = clock::now();
+        let mut rested = self.env.instant();
         loop {
             let turn = async {
                 self.wait(next, rested).await;
                 self.enter(State::Running);
-                let begun = clock::now();
+                let begun = self.env.instant();
                 let next = self.step().await;
-                (next, clock::now() + self.worker.rest(begun.elapsed()))
+                (
+                    next,
+                    self.env.after(self.worker.rest(self.env.elapsed(begun))),
+                )
             };
             (next, rested) = match AssertUnwindSafe(turn).catch_unwind().await {
                 Ok(turn) => turn,
                 // What wakes it meanwhile is found by the step that follows.
-                Err(panic) => (Next::Again, clock::now() + self.panicked(panic.as_ref())),
+                Err(panic) => (Next::Again, self.env.after(self.panicked(panic.as_ref()))),
             };
         }
     }
@@ -220,9 +222,9 @@ impl Slot {
     /// Waits until `rested`, and then until a step is due or the worker is woken; while it is
     /// paused, until it is resumed.
     async fn wait(&self, next: Next, rested: Instant) {
-        if rested > clock::now() {
+        if rested > self.env.instant() {
             self.enter(State::Waiting(rested));
-            clock::sleep_until(rested).await;
+            self.env.sleep_until(rested).await;
         }
         loop {
             if self.pace.is_paused() {
@@ -231,14 +233,14 @@ impl Slot {
                 return;
             }
             let due = match next {
-                Next::Again => return clock::yield_now().await,
+                Next::Again => return tokio::task::yield_now().await,
                 Next::At(due) => Some(due),
                 Next::WhenWoken => None,
             };
             self.enter(due.map_or(State::Idle, State::Waiting));
             let is_due = async {
                 match due {
-                    Some(due) => clock::sleep_until(due).await,
+                    Some(due) => self.env.sleep_until(due).await,
                     None => std::future::pending().await,
                 }
             };
@@ -279,7 +281,7 @@ impl Slot {
         }
         record.error = Some((error, now.0));
         record.is_failing = true;
-        Next::At(clock::now() + self.worker.retry_after())
+        Next::At(self.env.after(self.worker.retry_after()))
     }
 
     /// Gives how long the worker waits before it starts again.
@@ -320,7 +322,7 @@ impl Slot {
             }
         };
         let in_ms = |due: Instant| {
-            let left = due.saturating_duration_since(clock::now());
+            let left = due.saturating_duration_since(self.env.instant());
             let left = i64::try_from(left.as_millis()).unwrap_or(i64::MAX);
             self.env.now().0.saturating_add(left)
         };

@@ -8,9 +8,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use super::*;
-use crate::env::{Env as _, SystemEnv};
+use crate::env::{Env, SystemEnv};
 use crate::measure::Value;
-use crate::workers::clock::Instant;
 
 const PAUSE: Duration = Duration::from_millis(5);
 /// What is not so after as many pauses never will be.
@@ -73,7 +72,7 @@ impl Worker for Scripted {
             Some(Turn::Panic) => panic!("as the test wants"),
             Some(Turn::Fail) => Err("it did not work".into()),
             Some(Turn::Again) => Ok(Next::Again),
-            Some(Turn::After(time)) => Ok(Next::At(clock::now() + time)),
+            Some(Turn::After(time)) => Ok(Next::At(env().instant() + time)),
             Some(Turn::Hang) => {
                 let _dropped = Dropped(self.is_dropped.clone());
                 std::future::pending().await
@@ -99,8 +98,12 @@ impl Worker for Scripted {
     }
 }
 
+fn env() -> Arc<dyn Env> {
+    Arc::new(SystemEnv)
+}
+
 fn runner() -> Runner {
-    Runner::restarting_after(Arc::new(SystemEnv), RESTART)
+    Runner::restarting_after(env(), RESTART)
 }
 
 fn status(runner: &Runner) -> WorkerStatus {
@@ -112,7 +115,7 @@ async fn until(is_so: impl Fn() -> bool) {
         if is_so() {
             return;
         }
-        clock::sleep(PAUSE).await;
+        env().sleep(PAUSE).await;
     }
     panic!("it never came to be so");
 }
@@ -124,12 +127,13 @@ async fn until_state(runner: &Runner, state: WorkerState) -> WorkerStatus {
 
 #[tokio::test]
 async fn b_56_a_worker_that_panics_is_started_again_after_a_back_off_and_counted() {
-    let (runner, begun) = (runner(), Instant::now());
+    let (runner, begun) = (runner(), env().instant());
     let worker = Scripted::new([Turn::Panic, Turn::Panic, Turn::Again]);
     runner.add(worker.clone());
+    until(|| worker.steps() == 4).await;
     let last = until_state(&runner, WorkerState::Idle).await;
     // Once after the back-off, and once after twice as long.
-    assert!(begun.elapsed() >= 3 * RESTART);
+    assert!(env().elapsed(begun) >= 3 * RESTART);
     assert_eq!((last.panics, last.steps, last.failures), (2, 2, 0));
     assert_eq!(worker.steps(), 4);
     assert_eq!(last.last_error.unwrap(), "panicked: as the test wants");
@@ -141,22 +145,22 @@ async fn b_56_a_worker_that_panics_is_started_again_after_a_back_off_and_counted
     assert_eq!(panics.labels, [("worker", "scripted".to_owned())]);
     // A step that ended lets the back-off begin small again.
     worker.turns.lock().unwrap().push_back(Turn::Panic);
-    let begun = Instant::now();
+    let begun = env().instant();
     assert!(runner.wake("scripted"));
     until(|| worker.steps() == 6).await;
-    assert!(begun.elapsed() >= RESTART);
+    assert!(env().elapsed(begun) >= RESTART);
     runner.stop().await;
 }
 
 #[tokio::test]
 async fn nothing_wakes_a_worker_that_panicked_before_its_back_off_is_over() {
-    let runner = Runner::restarting_after(Arc::new(SystemEnv), HOUR);
+    let runner = Runner::restarting_after(env(), HOUR);
     let worker = Scripted::new([Turn::Panic]);
     runner.add(worker.clone());
     let waiting = until_state(&runner, WorkerState::Waiting).await;
     assert!(waiting.next_ms.is_some_and(|at| at > SystemEnv.now().0));
     runner.wake("scripted");
-    clock::sleep(10 * PAUSE).await;
+    env().sleep(10 * PAUSE).await;
     assert_eq!(worker.steps(), 1);
     runner.stop().await;
 }
@@ -198,15 +202,14 @@ async fn a_worker_steps_when_it_is_due_or_woken_and_at_once_if_it_says_so() {
 #[tokio::test]
 async fn a_paused_worker_does_nothing_until_it_is_resumed() {
     let runner = runner();
-    let pace = Arc::new(Pace::new(0, true));
+    let pace = Arc::new(Pace::new(env(), 0, true));
     let worker = Arc::new(Scripted {
         pace: Some(pace.clone()),
         ..Scripted::default()
     });
     runner.add(worker.clone());
     until_state(&runner, WorkerState::Paused).await;
-    worker.wakeup.wake();
-    clock::sleep(10 * PAUSE).await;
+    env().sleep(10 * PAUSE).await;
     assert_eq!(worker.steps(), 0);
     assert!(!runner.resume("another") && runner.resume("scripted"));
     until(|| worker.steps() == 1).await;
@@ -216,7 +219,12 @@ async fn a_paused_worker_does_nothing_until_it_is_resumed() {
     assert!(!runner.pause("another") && runner.pause("scripted"));
     until_state(&runner, WorkerState::Paused).await;
     assert!(pace.is_paused());
+    // Nothing wakes it meanwhile.
+    runner.wake("scripted");
+    env().sleep(10 * PAUSE).await;
+    assert_eq!(worker.steps(), 1);
     runner.resume("scripted");
+    until(|| worker.steps() >= 2).await;
     until_state(&runner, WorkerState::Idle).await;
     runner.stop().await;
 }
@@ -232,7 +240,7 @@ async fn stopping_ends_a_worker_in_the_middle_of_its_step() {
     assert!(worker.is_dropped.load(Ordering::SeqCst));
     assert_eq!(status(&runner).state, WorkerState::Stopped);
     assert!(runner.wake("scripted"));
-    clock::sleep(10 * PAUSE).await;
+    env().sleep(10 * PAUSE).await;
     assert_eq!(worker.steps(), 1);
 }
 

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
-use super::clock::Instant;
 use super::{Pace, Wakeup};
+use crate::env::Instant;
 use crate::measure::Measure;
 
 /// How long a worker waits after a step that failed, unless it says otherwise.

@@ -28,7 +28,7 @@ use drystone_store::error::Result;
 use drystone_store::measure::Measure;
 use drystone_store::shard_set::ShardAt;
 use drystone_store::types::{Epoch, WriteId};
-use drystone_store::workers::{Next, StepError, Wakeup, Worker, clock};
+use drystone_store::workers::{Next, StepError, Wakeup, Worker};
 
 /// The number of rows looked at in one step; a round has as many steps as there are rows.
 const STEP_LEN_MAX: usize = 1000;
@@ -82,7 +82,7 @@ impl Collector {
     async fn starved(&self) {
         match &self.shards {
             Some(shards) => {
-                clock::sleep(PAUSE_MIN).await;
+                self.proposer.env.sleep(PAUSE_MIN).await;
                 shards.starved().await;
             }
             None => std::future::pending().await,
@@ -216,7 +216,7 @@ impl Worker for Collector {
 
     /// The first round, at the start, is for what the last process left.
     async fn step(&self) -> Result<Next, StepError> {
-        let next = Next::At(clock::now() + self.every);
+        let next = Next::At(self.proposer.env.after(self.every));
         self.round().await?;
         Ok(next)
     }

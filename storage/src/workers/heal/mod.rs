@@ -92,11 +92,11 @@ impl Healer {
         reencoder: Arc<Reencoder>,
     ) -> Healer {
         Healer {
+            retries: Retries::new(objects.env.clone()),
             objects,
             shards,
             pace,
             wakeup: Wakeup::default(),
-            retries: Retries::default(),
             summary: Mutex::default(),
             counts: Counts::default(),
             reencoder,

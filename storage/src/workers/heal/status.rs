@@ -12,7 +12,7 @@ use drystone_store::error::Result;
 use drystone_store::measure::Measure;
 use drystone_store::operator::HealStatus;
 use drystone_store::types::DiskId;
-use drystone_store::workers::{Next, Pace, StepError, Wakeup, Worker, clock};
+use drystone_store::workers::{Next, Pace, StepError, Wakeup, Worker};
 
 /// The most rows of a queue that are counted; past it there are "more".
 const QUEUE_COUNTED_MAX: usize = 200_000;
@@ -24,7 +24,7 @@ impl Worker for Healer {
     }
 
     async fn step(&self) -> Result<Next, StepError> {
-        let begun = clock::now();
+        let begun = self.objects.env.instant();
         let summary = self.round().await?;
         *lock(&self.summary) = summary;
         Ok(self.retries.next_due(begun, summary.no_disk > 0).into())
@@ -142,7 +142,7 @@ impl Healer {
             bytes_per_second: self.pace.rate(),
             healed_shards: load(&self.counts.healed),
             healed_bytes: load(&self.counts.bytes),
-            recoded_writes: self.reencoder.reencoded(),
+            reencoded_writes: self.reencoder.reencoded(),
             failures: self.failures(),
             ..HealStatus::default()
         };
@@ -166,9 +166,9 @@ impl Healer {
             no_disk_shards: summary.no_disk,
             lost_shards: summary.lost,
             queueing: queueing || is_inventory_under_way,
-            narrow_writes: undersized,
-            narrow_more: undersized >= QUEUE_COUNTED_MAX as u64,
-            narrow_waiting: undersized > 0 && self.reencoder.summary().no_disk > 0,
+            undersized_writes: undersized,
+            undersized_more: undersized >= QUEUE_COUNTED_MAX as u64,
+            undersized_waiting: undersized > 0 && self.reencoder.summary().no_disk > 0,
             ..done
         })
     }

@@ -26,12 +26,12 @@ use crate::meta::view::View;
 use crate::meta::view::upkeep::ShardToHeal;
 use crate::raft::proposer::Proposer;
 use crate::shards::{ShardCondition, ShardRef, Shards};
+use drystone_store::env::Instant;
 use drystone_store::error::Result;
 use drystone_store::measure::Measure;
 use drystone_store::operator::ScrubStatus;
 use drystone_store::shard_set::ShardAt;
 use drystone_store::types::WriteId;
-use drystone_store::workers::clock::{self, Instant};
 use drystone_store::workers::{Next, Pace, Pause, StepError, Wakeup, Worker};
 
 /// Data rows of one step.
@@ -68,11 +68,11 @@ impl Scrubber {
         healer: Arc<Healer>,
     ) -> Scrubber {
         Scrubber {
+            pace: Arc::new(Pace::new(system.env.clone(), RATE_MIN, false)),
             system,
             objects,
             shards,
             healer,
-            pace: Arc::new(Pace::new(RATE_MIN, false)),
             wakeup: Wakeup::default(),
             counts: Counts::default(),
         }
@@ -136,7 +136,7 @@ impl Scrubber {
                 let passed = passed.map_or(period, Duration::from_millis);
                 let left = period.saturating_sub(passed);
                 if !left.is_zero() {
-                    return Ok(Some(clock::now() + left));
+                    return Ok(Some(self.system.env.after(left)));
                 }
                 self.begin_anew().await?
             }
@@ -149,7 +149,7 @@ impl Scrubber {
             let now = self.state().await?;
             if now.is_some_and(|now| now.started != state.started) {
                 // Told to begin anew meanwhile.
-                return Ok(Some(clock::now()));
+                return Ok(Some(self.system.env.instant()));
             }
             self.note(next).await?;
             state = next;
@@ -158,7 +158,7 @@ impl Scrubber {
             shards, findings, ..
         } = state;
         tracing::info!(shards, findings, "all shards were read");
-        Ok((!period.is_zero()).then(|| clock::now() + period))
+        Ok((!period.is_zero()).then(|| self.system.env.after(period)))
     }
 
     /// Reads the shards of the next rows.

@@ -14,11 +14,11 @@ use crate::disk::identity::shard_folder;
 use crate::engine::testing;
 use crate::engine::{Engine, Options};
 use crate::meta::view::DataKind;
+use drystone_store::env::{Env as _, SystemEnv};
 use drystone_store::operator::{HealStatus, Operator as _};
 use drystone_store::shard_set::ShardSet;
 use drystone_store::store::{Body, ObjectStore as _};
 use drystone_store::types::{BucketId, ByteRange, Digest, VersionSelector};
-use drystone_store::workers::clock;
 
 const PAUSE: Duration = Duration::from_millis(20);
 /// What has not come to be so after as many pauses never will.
@@ -489,7 +489,7 @@ async fn b_19_a_try_after_one_that_failed_makes_its_shard_under_another_name() {
         rank: 2,
     };
     let (shards, epoch) = (&store.engine.shards, store.engine.epochs.begin());
-    let pace = Pace::new(0, false);
+    let pace = Pace::new(Arc::new(SystemEnv), 0, false);
     let first = shards.rebuild(shard, epoch.epoch(), &pace).await.unwrap();
     shards.remove(write_id, [(2, first.at)]).await;
     let second = shards.rebuild(shard, epoch.epoch(), &pace).await.unwrap();
@@ -519,7 +519,7 @@ async fn what_failed_and_left_the_queue_is_forgotten() {
         condition: Default::default(),
     };
     store.engine.delete_object(store.bucket, key).await.unwrap();
-    let begun = clock::now();
+    let begun = SystemEnv.instant();
     while !store.engine.workers.healer.retries.is_empty() {
         assert!(
             begun.elapsed() < PAUSES_MAX * PAUSE,
@@ -542,7 +542,7 @@ async fn what_finds_no_disk_is_tried_again() {
     fs::remove_file(&store.files(write_id, 0)[0]).unwrap();
     store.queue(vec![HealEntry { write_id, rank: 0 }]).await;
     let healer = &store.engine.workers.healer;
-    let begun = clock::now();
+    let begun = SystemEnv.instant();
     while healer.summary().no_disk == 0 {
         assert!(begun.elapsed() < PAUSES_MAX * PAUSE, "it found one");
         tokio::time::sleep(PAUSE).await;
@@ -551,7 +551,7 @@ async fn what_finds_no_disk_is_tried_again() {
     assert!(
         healer
             .retries
-            .next_due(clock::now(), left.no_disk > 0)
+            .next_due(SystemEnv.instant(), left.no_disk > 0)
             .is_some()
     );
     store.close().await;
