@@ -33,6 +33,8 @@ enum Ask {
     /// Changes what of [`Settings`] the body names.
     Settings,
     BeginScrub,
+    /// The state of each worker.
+    Workers,
     /// A page of all buckets, with what they hold and their quotas.
     Buckets,
     /// One of them.
@@ -41,12 +43,13 @@ enum Ask {
 }
 
 /// By method and path; one row each.
-const ASKS: [(Method, &str, Ask); 8] = [
+const ASKS: [(Method, &str, Ask); 9] = [
     (Method::GET, "status", Ask::Status),
     (Method::GET, "disks", Ask::Disks),
     (Method::POST, "disks/replace", Ask::ReplaceDisk),
     (Method::POST, "settings", Ask::Settings),
     (Method::POST, "scrub/start", Ask::BeginScrub),
+    (Method::GET, "workers", Ask::Workers),
     (Method::GET, "buckets", Ask::Buckets),
     (Method::GET, "quota", Ask::Bucket),
     (Method::POST, "quota", Ask::SetQuota),
@@ -130,6 +133,10 @@ impl Admin {
             Ask::BeginScrub => {
                 operator.begin_scrub().await?;
                 Ok(document(StatusCode::OK, &self.status().await?))
+            }
+            Ask::Workers => {
+                let workers = operator.workers().statuses();
+                Ok(document(StatusCode::OK, &json!({ "workers": workers })))
             }
             Ask::Buckets => {
                 let page = buckets::page(store, &head.query).await?;

@@ -2,14 +2,16 @@
 
 use std::path::Path;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use axum::body::{Body, to_bytes};
 use drystone_store::env::{Env as _, SystemEnv};
-use drystone_store::error::Result;
+use drystone_store::error::Error;
 use drystone_store::operator::{
     DiskState, DiskStatus, HealStatus, Operator, ReplaceError, ScrubStatus, Status, UpkeepChange,
 };
+use drystone_store::workers::{Next, Runner, StepError, Wakeup, Worker};
 use http::{HeaderValue, Request};
 use serde_json::{Value, json};
 
@@ -22,12 +24,36 @@ use drystone_protocol::response::Response;
 use drystone_world::{REGION, World, secret};
 
 /// Remembers what it was told.
+struct Told(Mutex<Vec<String>>, Runner);
+
+impl Default for Told {
+    fn default() -> Told {
+        Told(Mutex::default(), Runner::new(Arc::new(SystemEnv)))
+    }
+}
+
+/// A worker whose steps fail.
 #[derive(Default)]
-struct Told(Mutex<Vec<String>>);
+struct Failing(Wakeup);
+
+#[async_trait]
+impl Worker for Failing {
+    fn name(&self) -> &'static str {
+        "failing"
+    }
+
+    async fn step(&self) -> Result<Next, StepError> {
+        Err("it did not work".into())
+    }
+
+    fn wakeup(&self) -> &Wakeup {
+        &self.0
+    }
+}
 
 #[async_trait]
 impl Operator for Told {
-    async fn status(&self) -> Result<Status> {
+    async fn status(&self) -> Result<Status, Error> {
         Ok(Status {
             advice: vec!["do it".into()],
             disks: vec![disk()],
@@ -55,14 +81,18 @@ impl Operator for Told {
         }
     }
 
-    async fn begin_scrub(&self) -> Result<()> {
+    async fn begin_scrub(&self) -> Result<(), Error> {
         self.0.lock().unwrap().push("scrub".into());
         Ok(())
     }
 
-    async fn change_upkeep(&self, change: UpkeepChange) -> Result<()> {
+    async fn change_upkeep(&self, change: UpkeepChange) -> Result<(), Error> {
         self.0.lock().unwrap().push(format!("{change:?}"));
         Ok(())
+    }
+
+    fn workers(&self) -> &Runner {
+        &self.1
     }
 }
 
@@ -156,6 +186,31 @@ async fn the_root_key_is_told_and_obeyed() {
     let told = told.0.lock().unwrap().clone();
     assert_eq!(told[0], "replace d1 Some(\"/new\")");
     assert!(told[2].contains("heal_paused: Some(true)"));
+}
+
+#[tokio::test]
+async fn workers_are_listed_with_their_failures_and_when_they_are_due() {
+    let told = Arc::new(Told::default());
+    told.workers().add(Arc::new(Failing::default()));
+    let listed = async || {
+        let list = signed("root", "GET /_admin/v1/workers", "");
+        let (status, answer) = ask(&told, list).await.unwrap();
+        assert_eq!(status, 200);
+        answer["workers"][0].clone()
+    };
+    let mut worker = listed().await;
+    while worker["failures"] == 0 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+        worker = listed().await;
+    }
+    assert_eq!(worker["name"], "failing");
+    assert_eq!(worker["state"], "waiting");
+    assert_eq!(
+        (&worker["steps"], &worker["panics"]),
+        (&json!(1), &json!(0))
+    );
+    assert_eq!(worker["last_error"], "it did not work");
+    assert!(worker["next_ms"].as_i64() > worker["last_error_ms"].as_i64());
 }
 
 #[tokio::test]

@@ -5,6 +5,7 @@ mod buckets;
 mod metrics_token;
 mod operate;
 mod show;
+mod workers;
 
 use std::process::ExitCode;
 
@@ -26,6 +27,8 @@ pub(super) enum Verb {
     /// Reading every shard again, to find what has rotted
     #[command(subcommand)]
     Scrub(operate::ScrubVerb),
+    /// List the work beside requests: its state, failures and when it is due
+    Workers(operate::Reach),
     /// What is in the buckets
     #[command(subcommand)]
     Bucket(buckets::BucketVerb),
@@ -42,6 +45,7 @@ pub(super) fn run(verb: Verb, environment: &Environment) -> ExitCode {
         Verb::Disk(verb) => operate::disk(&verb, environment),
         Verb::Heal(verb) => operate::heal(&verb, environment),
         Verb::Scrub(verb) => operate::scrub(&verb, environment),
+        Verb::Workers(reach) => operate::workers(&reach, environment),
         Verb::Bucket(verb) => buckets::bucket(&verb, environment),
         Verb::Quota(verb) => buckets::quota(&verb, environment),
         Verb::MetricsToken(arguments) => metrics_token::run(arguments, environment),

@@ -10,7 +10,7 @@ use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
 use super::ask::Server;
-use super::show;
+use super::{show, workers};
 use crate::cli::endpoint::Endpoint;
 use crate::cli::exit::{EXIT_FAILED, EXIT_USAGE, fail};
 use crate::cli::say::say;
@@ -121,6 +121,12 @@ pub(super) fn scrub(verb: &ScrubVerb, environment: &Environment) -> ExitCode {
 pub(super) fn status(reach: &Reach, environment: &Environment) -> ExitCode {
     ask(reach, environment, show::status, |server| {
         server.get("status")
+    })
+}
+
+pub(super) fn workers(reach: &Reach, environment: &Environment) -> ExitCode {
+    ask(reach, environment, workers::show, |server| {
+        server.get("workers")
     })
 }
 

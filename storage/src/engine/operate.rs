@@ -16,6 +16,7 @@ use drystone_store::operator::{
     DiskState, DiskStatus, HealStatus, Operator, ReplaceError, Status, UpkeepChange,
 };
 use drystone_store::types::DiskId;
+use drystone_store::workers::Runner;
 
 #[async_trait]
 impl Operator for Engine {
@@ -82,6 +83,10 @@ impl Operator for Engine {
 
     async fn begin_scrub(&self) -> Result<()> {
         self.workers.scrubber.begin().await
+    }
+
+    fn workers(&self) -> &Runner {
+        &self.workers.runner
     }
 }
 

@@ -1,4 +1,4 @@
-//! What an operator may ask and change, beside the objects.
+//! The operator's view of a store: its state, its settings and its workers.
 
 use std::path::{Path, PathBuf};
 
@@ -6,6 +6,7 @@ use async_trait::async_trait;
 use serde::Serialize;
 
 use crate::error::{Error, Result};
+use crate::workers::Runner;
 
 /// The state of the store.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -18,8 +19,8 @@ pub struct Status {
     /// Buckets beyond their soft quotas, at most [`OVER_QUOTA_LEN_MAX`].
     pub over_quota: Vec<OverQuota>,
     /// The number of voters of the metadata that are online, of all of them, and of those that must
-    /// be online. Of two groups of voters, or two sides of a change of voters, these are the numbers
-    /// of the one with fewer voters online.
+    /// be online. Of two groups of voters, or two sides of a change of voters, these are the
+    /// numbers of the one with fewer voters online.
     pub metadata_voters_alive: usize,
     pub metadata_voters: usize,
     pub metadata_quorum: usize,
@@ -164,4 +165,7 @@ pub trait Operator: Send + Sync + 'static {
 
     /// Begins to read every shard, now.
     async fn begin_scrub(&self) -> Result<()>;
+
+    /// The store's workers. Others may add theirs; all of them stop before the store closes.
+    fn workers(&self) -> &Runner;
 }

@@ -57,7 +57,7 @@ impl Worker for DamageQueue {
         "damage"
     }
 
-    /// Reports are lost if the command fails: a reader that meets the damage again reports it again.
+    /// Reports are lost if the command fails: a reader that meets the damage again reports it, too.
     async fn step(&self) -> Result<Next, StepError> {
         let mut batch = std::mem::take(&mut *self.received());
         {

@@ -155,7 +155,7 @@ impl Disks {
                 self.healer.wake();
             }
             if !more {
-                tracing::info!(%disk, shards = total, "all shards of a removed disk are queued for heal");
+                tracing::info!(%disk, shards = total, "all shards of a disk are queued for heal");
                 self.healer.wake_all();
                 return Ok(());
             }
@@ -202,7 +202,8 @@ impl Disks {
         Ok(next)
     }
 
-    /// Whether each object can be read without any of the offline disks, and its shards have a place.
+    /// Whether each object can be read without any of the offline disks, and its shards have a
+    /// place.
     async fn costs_nothing(
         &self,
         known: &[(DiskId, DiskRow)],

@@ -213,7 +213,8 @@ impl Worker for Inventory {
     }
 }
 
-/// Of one write, a disk has at most one shard. A shard that was never written is in the heal queue.
+/// The rank of the shard that a row places on the disk: at most one of a write. A shard that was
+/// never written is in the heal queue.
 fn rank_on(row: &ShardToHeal, disk: DiskId) -> Option<u8> {
     let mut places = (0..).zip(&row.set.shards);
     let (rank, _) = places.find(|(_, place)| place.disk == disk && !place.missing)?;

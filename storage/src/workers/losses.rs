@@ -18,7 +18,7 @@ use drystone_store::workers::{Next, StepError, Wakeup, Worker};
 pub struct Losses {
     groups: Groups,
     disks: Arc<Disks>,
-    /// Of the worker that takes failed disks back into use.
+    /// Wakes the worker that takes failed disks back into use.
     renewal: Arc<Wakeup>,
     watched: Mutex<Vec<WatchedDisk>>,
     lost: Items<LostDisk>,

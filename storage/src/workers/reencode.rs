@@ -42,7 +42,7 @@ const WRITES_AT_ONCE: usize = 4;
 /// The most rows of the queue that are counted.
 const QUEUE_COUNTED_MAX: usize = 200_000;
 
-/// What re-encode has done since the process began.
+/// The results of re-encode since the process began.
 #[derive(Default)]
 struct Counts {
     reencoded: AtomicU64,
@@ -105,15 +105,15 @@ impl Reencoder {
         self.wake();
     }
 
-    /// Notes that an undersized write was committed. While disks are missing there are many of them,
-    /// and the first is enough to begin the waiting.
+    /// Notes that an undersized write was committed. While disks are missing there are many of
+    /// them, and the first is enough to begin the waiting.
     pub fn queued(&self) {
         if !self.is_round_due.swap(true, Ordering::SeqCst) {
             self.wake();
         }
     }
 
-    /// What the last round could not re-encode.
+    /// The writes that the last round could not re-encode.
     pub fn summary(&self) -> RoundSummary {
         *self.summary.lock().unwrap_or_else(PoisonError::into_inner)
     }

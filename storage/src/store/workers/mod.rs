@@ -1,9 +1,9 @@
 //! Workers: the work that a store and its features do beside requests.
 //!
-//! A [`Worker`] works in steps and says when it wants the next one. A [`Runner`] runs each worker in
-//! a task of its own: it waits for what makes a step due, pauses, catches panics and starts again
-//! after a back-off, counts, and stops. What a worker works on is the worker's; nothing here knows
-//! disks, groups or requests.
+//! A [`Worker`] works in steps and says when it wants the next one. A [`Runner`] runs each worker
+//! in a task of its own: it waits for what makes a step due, pauses, catches panics and starts
+//! again after a back-off, counts, and stops. What a worker works on is the worker's; nothing here
+//! knows disks, groups or requests.
 
 mod pace;
 mod runner;

@@ -117,9 +117,9 @@ impl Runner {
         slot.map(|slot| slot.worker.wakeup().wake()).is_some()
     }
 
-    /// Lets a worker and those that share its pace do nothing until they are resumed. A step that is
-    /// in progress ends at its next look at its pace, or as it would. Returns false if there is no
-    /// worker of this name.
+    /// Lets a worker and those that share its pace do nothing until they are resumed. A step that
+    /// is in progress ends at its next look at its pace, or as it would. Returns false if there is
+    /// no worker of this name.
     pub fn pause(&self, name: &str) -> bool {
         let slot = self.slot(name);
         slot.map(|slot| slot.pace.set_paused(true)).is_some()
@@ -172,7 +172,7 @@ struct Slot {
     record: Mutex<Record>,
 }
 
-/// What became of a worker so far.
+/// The history of a worker.
 #[derive(Default)]
 struct Record {
     state: State,

@@ -7,7 +7,7 @@ use serde::Serialize;
 pub struct WorkerStatus {
     pub name: &'static str,
     pub state: WorkerState,
-    /// What the worker is about or has left undone.
+    /// A few words about what the worker is doing or has left undone.
     pub status: Option<String>,
     /// Steps that ended, also those that failed.
     pub steps: u64,

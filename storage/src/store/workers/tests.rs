@@ -12,12 +12,12 @@ use crate::env::{Env, SystemEnv};
 use crate::measure::Value;
 
 const PAUSE: Duration = Duration::from_millis(5);
-/// What is not so after as many pauses never will be.
+/// The number of pauses after which a test stops waiting.
 const PAUSES_MAX: u32 = 2000;
 const RESTART: Duration = Duration::from_millis(20);
 const HOUR: Duration = Duration::from_secs(3600);
 
-/// What one step does.
+/// The deed of one step.
 enum Turn {
     Panic,
     Fail,

@@ -1,4 +1,4 @@
-//! What a worker gives its runner.
+//! The trait of a worker.
 
 use std::error::Error;
 use std::sync::Arc;
@@ -42,13 +42,13 @@ pub trait Worker: Send + Sync + 'static {
     /// The name in lists, logs and metrics: lowercase words with hyphens, one of its kind.
     fn name(&self) -> &'static str;
 
-    /// Does what there is to do, and says when there will be more.
+    /// Does the work that there is, and says when there will be more.
     async fn step(&self) -> Result<Next, StepError>;
 
     /// The bell for those who have work for the worker.
     fn wakeup(&self) -> &Wakeup;
 
-    /// Waits for what makes a step worthwhile before it is due. May be dropped and called again.
+    /// Waits for a reason to begin a step before it is due. May be dropped and called again.
     async fn woken(&self) {
         self.wakeup().rung().await;
     }
@@ -74,7 +74,7 @@ pub trait Worker: Send + Sync + 'static {
         None
     }
 
-    /// What the worker is about or has left undone, in a few words.
+    /// A few words about what the worker is doing or has left undone.
     fn status(&self) -> Option<String> {
         None
     }

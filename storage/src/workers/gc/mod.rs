@@ -2,7 +2,8 @@
 //!
 //! *Garbage* lost its last name by a command, which wrote a row for it in the same batch.
 //! *Orphans* were never named: their writer failed, or crashed before its command. Each disk lists
-//! the shards that it accepted until they are confirmed, so orphans are found without walking disks.
+//! the shards that it accepted until they are confirmed, so orphans are found without walking
+//! disks.
 //!
 //! A round, for one group:
 //!
@@ -35,7 +36,7 @@ const STEP_LEN_MAX: usize = 1000;
 /// The least time between two rounds that full disks ask for.
 const PAUSE_MIN: Duration = Duration::from_secs(10);
 
-/// What gc has done since the process began.
+/// The results of gc since the process began.
 #[derive(Default)]
 struct Counts {
     garbage_removed: AtomicU64,

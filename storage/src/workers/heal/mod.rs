@@ -5,9 +5,9 @@
 //!
 //! 1. The shard is examined. Whole: its row is removed from the queue. On an offline disk: the row
 //!    waits, because offline is not missing. Undecided: the row waits and is tried again.
-//! 2. A new shard is noted in its disk's list of unconfirmed ones before its file can exist, rebuilt
-//!    from k others, synced and read back. Power goes here: gc asks the metadata, finds that nothing
-//!    names it, and removes it below the floor.
+//! 2. A new shard is noted in its disk's list of unconfirmed ones before its file can exist,
+//!    rebuilt from k others, synced and read back. Power goes here: gc asks the metadata, finds
+//!    that nothing names it, and removes it below the floor.
 //! 3. One command swaps the reference, if the row still has the old shard. The old one becomes
 //!    garbage and the queue's row goes, in the same batch. Refused, the new shard is an orphan.
 //!    Power goes here: as with a PUT, gc confirms what is named.
@@ -39,7 +39,7 @@ const PAGE_LEN: usize = 256;
 /// The number of writes that are healed at once, and with it of reads in progress on one disk.
 const WRITES_AT_ONCE: usize = 8;
 
-/// What heal has done since the process began.
+/// The results of heal since the process began.
 #[derive(Default)]
 struct Counts {
     healed: AtomicU64,
@@ -122,7 +122,7 @@ impl Healer {
         self.reencoder.wake_all();
     }
 
-    /// What the last round could not heal.
+    /// The shards that the last round could not heal.
     pub fn summary(&self) -> RoundSummary {
         *lock(&self.summary)
     }
@@ -211,7 +211,7 @@ impl Healer {
             Ok(rebuilt) => rebuilt,
             Err(HealError::Paused(paused)) => return Err(paused),
             Err(HealError::Lost(error)) => {
-                tracing::error!(%write_id, rank, error, "too few good shards are left to rebuild one");
+                tracing::error!(%write_id, rank, error, "too few shards are left to rebuild one");
                 return Ok((Outcome::Lost, None));
             }
             Err(HealError::NoDisk) => return Ok((Outcome::NoDisk, None)),
@@ -311,7 +311,7 @@ fn note(
     }
 }
 
-/// Rows of one write follow each other in the queue.
+/// Groups the shards by their write. Rows of one write follow each other in the queue.
 fn by_write(owed: impl Iterator<Item = ShardToHeal>) -> Vec<Vec<ShardToHeal>> {
     let mut writes: Vec<Vec<ShardToHeal>> = Vec::new();
     let mut last: Option<WriteId> = None;

@@ -129,8 +129,8 @@ impl Healer {
     /// The state of the heal queue and of undersized writes.
     ///
     /// `removed` are the disks that were removed, and `is_inventory_under_way` says whether some
-    /// disk may lack shards that nobody knows of. Both are asked before the queue is: what is queued
-    /// meanwhile is counted here.
+    /// disk may lack shards that nobody knows of. Both are asked before the queue is: what is
+    /// queued meanwhile is counted here.
     pub async fn heal_status(
         &self,
         removed: Vec<DiskId>,

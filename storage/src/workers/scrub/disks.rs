@@ -1,9 +1,9 @@
-//! What a pass of scrub does with the disks themselves, once it has read their shards.
+//! The part of a pass of scrub that reads the disks themselves, after their shards.
 //!
 //! Their **metadata** is read again from the files of each disk's database.
 //!
 //! **Strays** are files of shards that neither the disk's list of unconfirmed shards nor any row
-//! names, so that gc never met them. They are put on the list, and gc decides: it asks once more
+//! names, so that gc never met them. Scrub puts them on the list, and gc decides: it asks again
 //! whether a row names them, and only below the floor.
 
 use std::sync::atomic::Ordering;
@@ -15,11 +15,11 @@ use drystone_store::shard_set::ShardAt;
 use drystone_store::types::DiskId;
 use drystone_store::workers::Pause;
 
-/// Of a database, so much is read in one go.
+/// The bytes of a database that are read at once.
 const METADATA_STEP_BYTES: u64 = 1 << 20;
-/// Names that are looked up at once.
+/// The number of names that are looked up at once.
 const STEP_NAMES: usize = 1000;
-/// What looking at a name costs of the pace, about: its entry, its row, its part of the folder.
+/// About what looking up a name costs of the pace: its entry, its row, its part of the folder.
 const NAME_BYTES: u64 = 1 << 10;
 
 impl Scrubber {
@@ -37,7 +37,8 @@ impl Scrubber {
         Ok(Ok(()))
     }
 
-    /// What is damaged is not used again, and made anew from the other disks.
+    /// Reads a disk's metadata again. A damaged database is not used again, and is rebuilt from the
+    /// other disks.
     async fn read_metadata(&self, disk: DiskId) -> Result<(), Pause> {
         let mut at = None;
         loop {
@@ -62,7 +63,7 @@ impl Scrubber {
     async fn find_strays(&self, disk: DiskId, folder: u8) -> Result<Result<(), Pause>> {
         let names = match self.shards.unlisted(disk, folder).await {
             Ok(names) => names,
-            // One bad folder does not hold up the pass: the next one looks again.
+            // One bad folder does not hold up the pass: the next pass looks again.
             Err(error) => {
                 tracing::warn!(%error, folder, "a folder of shards is not looked through");
                 return Ok(Ok(()));
@@ -96,7 +97,8 @@ impl Scrubber {
         Ok(Ok(()))
     }
 
-    /// Who may still read one of them began in this epoch or before, which the floor then guards.
+    /// Puts strays on the disk's list. A reader that may still use one of them began in this epoch
+    /// or before, and the floor guards it.
     async fn list_strays(&self, disk: DiskId, strays: Vec<ShardName>) -> Result<()> {
         tracing::warn!(%disk, count = strays.len(), "shards that nothing names are left to gc");
         let epoch = self.objects.epochs.begin();

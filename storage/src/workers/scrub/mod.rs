@@ -1,13 +1,14 @@
 //! Scrub: reads every shard again, within a period, to find what has rotted while nobody read it.
 //!
 //! Redundancy is only worth what is still there: damage that is found when the next disk dies is
-//! found too late. A pass goes through the data rows in their order and reads each shard of them
-//! where its row says it is, block by block, header and footer. What is damaged or missing enters
-//! the heal queue; what is on a disk that is away is passed by. Then it goes over the disks
-//! themselves ([`disks`]).
+//! found too late. A pass goes through the data rows in their order and reads each of their shards
+//! where its row says it is, block by block, header and footer. Damaged and missing shards enter
+//! the heal queue; those on offline disks are skipped. Then the pass reads the disks themselves
+//! ([`disks`]).
 //!
-//! How far a pass is stands in the metadata, written after each step, so that a start goes on with
-//! it; a step that was cut is done again. A cursor that does not decode begins a new pass.
+//! The progress of a pass is part of the metadata. It is written after each step, so that a start
+//! continues with it; an interrupted step is done again. A cursor that does not decode begins a new
+//! pass.
 
 mod disks;
 #[cfg(test)]
@@ -34,16 +35,16 @@ use drystone_store::shard_set::ShardAt;
 use drystone_store::types::WriteId;
 use drystone_store::workers::{Next, Pace, Pause, StepError, Wakeup, Worker};
 
-/// Data rows of one step.
+/// The number of data rows of one step.
 const STEP_ROWS: usize = 64;
-/// Writes that are read at once.
+/// The number of writes that are read at once.
 const WRITES_AT_ONCE: usize = 2;
-/// However little there is, it goes no slower: a pass that is behind can catch up.
+/// The least speed, however little there is to read, so that a pass that is behind can catch up.
 const RATE_MIN: u64 = 4 << 20;
-/// A pass is planned to take this part of its period, as something may delay it.
+/// The part of its period that a pass is planned to take, because something may delay it.
 const SPARE_PERCENT: u64 = 50;
 
-/// What scrub has done since the process began.
+/// The results of scrub since the process began.
 #[derive(Default)]
 struct Counts {
     shards: AtomicU64,
@@ -78,7 +79,7 @@ impl Scrubber {
         }
     }
 
-    /// The pass under way, or the last one.
+    /// The pass in progress, or the last one.
     pub async fn state(&self) -> Result<Option<ScrubState>> {
         self.objects.group.read(|view| Ok(view.scrub())).await
     }
@@ -103,12 +104,12 @@ impl Scrubber {
 
     /// Begins a pass now.
     pub async fn begin(&self) -> Result<()> {
-        self.begin_anew().await?;
+        self.begin_pass().await?;
         self.wake();
         Ok(())
     }
 
-    /// The settings or the pass changed.
+    /// Begins a step now: the settings or the pass changed.
     pub fn wake(&self) {
         self.wakeup.wake();
     }
@@ -118,7 +119,7 @@ impl Scrubber {
         self.wake();
     }
 
-    /// Goes on with the pass; gives when the next one is due.
+    /// Continues the pass. Gives when the next one is due.
     async fn pass(&self) -> Result<Option<Instant>> {
         let settings = self.settings().await?;
         let period = settings.scrub_period();
@@ -131,16 +132,17 @@ impl Scrubber {
             Some(state) if state.finished.is_none() => state,
             _ if period.is_zero() => return Ok(None),
             Some(state) => {
-                // Of a clock that was ahead when it began nobody can tell, and it begins again.
+                // If the clock was ahead when the pass began, nobody knows when that was, and a new
+                // one begins.
                 let passed = u64::try_from(self.system.env.now().0 - state.started.0);
                 let passed = passed.map_or(period, Duration::from_millis);
                 let left = period.saturating_sub(passed);
                 if !left.is_zero() {
                     return Ok(Some(self.system.env.after(left)));
                 }
-                self.begin_anew().await?
+                self.begin_pass().await?
             }
-            None => self.begin_anew().await?,
+            None => self.begin_pass().await?,
         };
         while state.finished.is_none() {
             let Ok(next) = self.step(state).await? else {
@@ -148,7 +150,7 @@ impl Scrubber {
             };
             let now = self.state().await?;
             if now.is_some_and(|now| now.started != state.started) {
-                // Told to begin anew meanwhile.
+                // An operator began a new pass meanwhile.
                 return Ok(Some(self.system.env.instant()));
             }
             self.note(next).await?;
@@ -190,7 +192,8 @@ impl Scrubber {
         }
         match last {
             Some(last) => state.after = Some(last),
-            // A cut begins the disks anew: they are little beside the shards.
+            // After an interruption the disks are read from the first: they are small beside the
+            // shards.
             None => match self.disks().await? {
                 Ok(()) => state.finished = Some(self.system.env.now()),
                 Err(Pause) => return Ok(Err(Pause)),
@@ -199,7 +202,8 @@ impl Scrubber {
         Ok(Ok(state))
     }
 
-    /// How many shards were read, and which are not what they should be.
+    /// Reads the shards of one write. Gives how many were read, and which are not as they should
+    /// be.
     async fn read_write(&self, row: ShardToHeal) -> Result<(u64, Vec<HealEntry>), Pause> {
         let (mut read, mut damaged) = (0, Vec::new());
         for (rank, place) in (0..).zip(&row.set.shards) {
@@ -228,14 +232,15 @@ impl Scrubber {
         Ok((read, damaged))
     }
 
-    /// False where the shard has lost its name since its row was read, and may be gone with it. If
-    /// nobody can tell, heal looks again.
+    /// Whether the row still names the shard. A shard may lose its name after its row was read, and
+    /// gc may have removed it. If the metadata do not answer it counts as named, and heal checks
+    /// again.
     async fn is_named(&self, write_id: WriteId, rank: u8, at: ShardAt) -> bool {
         let look = move |view: &View<'_>| view.names(write_id, rank, at);
         self.objects.group.read(look).await.unwrap_or(true)
     }
 
-    /// So many bytes a second that all that lies on the disks is read in time.
+    /// The bytes a second that read everything on the disks in time.
     async fn rate(&self, settings: &UpkeepSettings) -> u64 {
         let mut used = 0;
         for disk in self.shards.disks() {
@@ -251,7 +256,7 @@ impl Scrubber {
         (used / seconds).max(RATE_MIN)
     }
 
-    async fn begin_anew(&self) -> Result<ScrubState> {
+    async fn begin_pass(&self) -> Result<ScrubState> {
         let state = ScrubState {
             started: self.system.env.now(),
             after: None,

@@ -21,7 +21,7 @@ use drystone_store::store::{Body, ObjectStore as _};
 use drystone_store::types::{BucketId, ByteRange, Digest, VersionSelector};
 
 const PAUSE: Duration = Duration::from_millis(20);
-/// What has not come to be so after as many pauses never will.
+/// The number of pauses after which a test stops waiting.
 const PAUSES_MAX: u32 = 6000;
 /// More than a write keeps at hand, so that a shard that fails can't begin anew elsewhere.
 const LARGE: usize = 6 << 20;

@@ -1,4 +1,4 @@
-//! What a pass of scrub finds.
+//! The findings of a pass of scrub.
 
 use super::*;
 
