@@ -28,7 +28,7 @@ pub struct Context {
 
 impl Context {
     /// Admits only the operator's own key, and only what the header signs.
-    pub fn admit(&self, head: &Head) -> Result<Payload, Refused> {
+    pub async fn admit(&self, head: &Head) -> Result<Payload, Refused> {
         let denied = || Refused::from(S3Error::new(Code::AccessDenied));
         let authorization = head.headers.get(header::AUTHORIZATION);
         let signed = authorization.is_some_and(|value| {
@@ -38,7 +38,7 @@ impl Context {
         if !signed {
             return Err(denied());
         }
-        let who = self.verifier.authenticate(head, self.env.now())?;
+        let who = self.verifier.authenticate(head, self.env.now()).await?;
         match who.identity.principal() {
             Some(principal) if principal.is_operator => Ok(who.payload),
             _ => Err(denied()),

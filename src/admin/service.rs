@@ -112,7 +112,7 @@ impl Admin {
 
     async fn serve(&self, path: &str, request: Request) -> Result<Response, Refused> {
         let Request { head, body } = request;
-        let payload = self.context.admit(&head)?;
+        let payload = self.context.admit(&head).await?;
         let ask = find(&head.method, path)?;
         let (operator, store) = (&self.context.operator, &*self.context.store);
         let body = body::read(body, &payload).await?;

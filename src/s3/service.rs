@@ -24,7 +24,7 @@ use crate::request::{Request, X_FORWARDED_PROTO, check_expected_owner};
 use crate::row::{BodyKind, Scope};
 use crate::{rights, route, weight};
 use drystone_auth::authenticate::Verifier;
-use drystone_auth::identity::{Authenticated, Identity, Payload};
+use drystone_auth::identity::{Authenticated, Identity};
 use drystone_auth::v4::link;
 use drystone_http::admission::{Admission, Place};
 use drystone_http::pace::Pace;
@@ -227,11 +227,16 @@ impl S3Service {
         let who = match row.body {
             BodyKind::Form => {
                 let mut form = Form::receive(&head.headers, source).await?;
-                let who = self.admit_form(&mut form, &mut asked.target, &mut head)?;
+                let who = self
+                    .admit_form(&mut form, &mut asked.target, &mut head)
+                    .await?;
                 (fields, source) = form.into_file()?;
                 who
             }
-            _ => self.verifier.authenticate(&head, self.context.env.now())?,
+            _ => {
+                let now = self.context.env.now();
+                self.verifier.authenticate(&head, now).await?
+            }
         };
         if let Some(principal) = who.identity.principal() {
             let caller = (principal.account.id.0.clone(), principal.user.clone());
@@ -260,15 +265,15 @@ impl S3Service {
 
     /// Verifies who signed a form, and that what it asks for is what was signed. From here on it
     /// is like a PUT of its file: its key is the target's, its fields are the headers.
-    fn admit_form(
+    async fn admit_form(
         &self,
         form: &mut Form,
         target: &mut Target,
         head: &mut Head,
     ) -> Result<Authenticated, S3Error> {
         target.key = form.fields.key()?.to_owned();
-        let identity = self.verifier.authenticate_form(head, &form.fields)?;
-        if let (Identity::Principal(_), Some(policy)) = (&identity, form.fields.get("policy")) {
+        let who = self.verifier.authenticate_form(head, &form.fields).await?;
+        if let (Identity::Principal(_), Some(policy)) = (&who.identity, form.fields.get("policy")) {
             let policy = Policy::parse(policy)?;
             let length = policy.check(&form.fields, &target.bucket, self.context.env.now())?;
             form.allowed_len = length;
@@ -280,10 +285,7 @@ impl S3Service {
             }
         }
         head.headers = headers;
-        Ok(Authenticated {
-            identity,
-            payload: Payload::Unsigned,
-        })
+        Ok(who)
     }
 
     /// A preflight bears no credentials, and no bucket can have CORS rules yet.

@@ -16,9 +16,11 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 
-use drystone_auth::authenticate::{Allowed, Verifier};
-use drystone_auth::credentials::{AccessKey, Credentials, Principal, Secret};
+use drystone_auth::authenticate::{Leniency, Verifier};
+use drystone_auth::credentials::{AccessKey, Principal, Secret};
+use drystone_auth::keys::FixedKeys;
 use drystone_auth::sign::Signer;
+use drystone_auth::v4::canonical::ServiceName;
 use drystone_http::admission::Admission;
 use drystone_http::connection::{self, Port};
 use drystone_http::limits::Limits;
@@ -79,8 +81,9 @@ impl World {
             });
         }
         let verifier = Verifier {
-            credentials: Credentials::new(keys).unwrap(),
-            also: Allowed {
+            keys: Arc::new(FixedKeys::new(keys).unwrap()),
+            service: ServiceName::S3,
+            leniency: Leniency {
                 signature_v2: true,
                 portless_host: true,
             },
