@@ -38,7 +38,7 @@ use drystone_http::tls;
 use drystone_http::traffic::Traffic;
 use drystone_http::transport::Transport;
 use drystone_protocol::ids::Ids;
-use drystone_s3::patience::Patience;
+use drystone_s3::keep_alive_interval::KeepAliveInterval;
 use drystone_s3::service::S3Service;
 
 /// Requests under way when the server is told to stop have this long to finish.
@@ -245,7 +245,7 @@ fn services(settings: &Settings, root: &Secret, transport: &Transport, parts: &P
         ids: transport.ids.clone(),
         region: settings.region.clone(),
         path_prefix: settings.path_prefix.clone(),
-        patience: Patience::DEFAULT,
+        keep_alive: KeepAliveInterval::DEFAULT,
     };
     let s3 = S3Service::new(
         Arc::new(context),

@@ -6,7 +6,7 @@ use drystone_store::env::Env;
 use drystone_store::store::{Addition, AdditionOf, ObjectStore};
 use drystone_store::types::Bucket;
 
-use crate::patience::Patience;
+use crate::keep_alive_interval::KeepAliveInterval;
 use drystone_protocol::error::S3Error;
 use drystone_protocol::ids::Ids;
 
@@ -17,7 +17,7 @@ pub struct Context {
     pub region: String,
     /// What all paths may begin with; empty, or `/` and what follows.
     pub path_prefix: String,
-    pub patience: Patience,
+    pub keep_alive: KeepAliveInterval,
 }
 
 impl Context {

@@ -30,7 +30,7 @@ use drystone_http::admission::{Admission, Place};
 use drystone_http::pace::Pace;
 use drystone_http::request::{self as http_request, Head};
 use drystone_http::service::Service;
-use drystone_http::traffic::{Cut, Traffic};
+use drystone_http::traffic::{Rejection, Traffic};
 use drystone_http::wire::{Incoming, Outgoing};
 use drystone_iam::authorize::Resource;
 use drystone_protocol::address::Target;
@@ -150,7 +150,7 @@ impl S3Service {
                 let id = &exchange.id;
                 tracing::debug!(request = %id, %method, resource = uri.path(), %error, "refused");
                 if error.code() == Code::SlowDown {
-                    self.traffic.cut(Cut::Busy);
+                    self.traffic.rejected(Rejection::Busy);
                 }
                 code = Some(error.code().text());
                 let at = ErrorContext {

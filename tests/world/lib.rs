@@ -35,8 +35,8 @@ use drystone_protocol::response::Response;
 use drystone_protocol::xml;
 use drystone_protocol::xml::read::Element;
 use drystone_s3::context::Context;
+use drystone_s3::keep_alive_interval::KeepAliveInterval;
 use drystone_s3::operation;
-use drystone_s3::patience::Patience;
 use drystone_s3::service::S3Service;
 
 pub const REGION: &str = "us-east-1";
@@ -89,7 +89,13 @@ impl World {
             },
         };
         let verifier = Arc::new(verifier);
-        World::over(Arc::new(store), verifier, limits, "", Patience::DEFAULT)
+        World::over(
+            Arc::new(store),
+            verifier,
+            limits,
+            "",
+            KeepAliveInterval::DEFAULT,
+        )
     }
 
     fn over(
@@ -97,7 +103,7 @@ impl World {
         verifier: Arc<Verifier>,
         limits: Limits,
         prefix: &str,
-        patience: Patience,
+        keep_alive: KeepAliveInterval,
     ) -> World {
         let env: Arc<dyn Env> = Arc::new(SystemEnv);
         let ids = Arc::new(Ids::new(env.clone()));
@@ -109,7 +115,7 @@ impl World {
             ids: ids.clone(),
             region: REGION.to_owned(),
             path_prefix: prefix.to_owned(),
-            patience,
+            keep_alive,
         });
         let s3 = S3Service::new(
             context,
@@ -171,17 +177,23 @@ impl World {
 
     pub fn below(self, prefix: &str) -> World {
         let limits = self.transport.limits;
-        World::over(self.store, self.verifier, limits, prefix, Patience::DEFAULT)
+        World::over(
+            self.store,
+            self.verifier,
+            limits,
+            prefix,
+            KeepAliveInterval::DEFAULT,
+        )
     }
 
     /// Makes every operation that may be late be so.
-    pub fn without_patience(self) -> World {
-        let patience = Patience {
+    pub fn kept_alive_from_the_start(self) -> World {
+        let keep_alive = KeepAliveInterval {
             before: Duration::ZERO,
-            ..Patience::DEFAULT
+            ..KeepAliveInterval::DEFAULT
         };
         let limits = self.transport.limits;
-        World::over(self.store, self.verifier, limits, &self.prefix, patience)
+        World::over(self.store, self.verifier, limits, &self.prefix, keep_alive)
     }
 
     /// A request by alice: `METHOD target`.
