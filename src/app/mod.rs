@@ -40,6 +40,7 @@ use drystone_http::transport::Transport;
 use drystone_protocol::ids::Ids;
 use drystone_s3::keep_alive_interval::KeepAliveInterval;
 use drystone_s3::service::S3Service;
+use drystone_s3::settings::SettingsCache;
 
 /// Requests under way when the server is told to stop have this long to finish.
 const DRAIN_MAX: Duration = Duration::from_secs(30);
@@ -246,6 +247,7 @@ fn services(settings: &Settings, root: &Secret, transport: &Transport, parts: &P
         region: settings.region.clone(),
         path_prefix: settings.path_prefix.clone(),
         keep_alive: KeepAliveInterval::DEFAULT,
+        settings: SettingsCache::default(),
     };
     let s3 = S3Service::new(
         Arc::new(context),

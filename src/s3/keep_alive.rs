@@ -26,6 +26,7 @@ use tokio::time::sleep;
 
 use crate::context::Context;
 use crate::request::Request;
+use crate::rights;
 use drystone_protocol::error::response::ErrorContext;
 use drystone_protocol::error::{Code, S3Error};
 use drystone_protocol::response::{self, Body, Response};
@@ -62,21 +63,25 @@ where
 }
 
 fn panicked(request: &Request) -> Outcome {
-    tracing::error!(request = %request.id, "handler panicked");
+    tracing::error!(request = %request.id(), "handler panicked");
     Err(S3Error::new(Code::InternalError))
 }
 
 /// The document with the outcome, without its declaration.
 async fn document(context: &Context, request: &Request, outcome: Outcome) -> Bytes {
     let response = outcome.unwrap_or_else(|error| {
-        tracing::debug!(request = %request.id, %error, "refused late");
+        let error = rights::hide_missing(error, request.may_list);
+        tracing::debug!(request = %request.id(), %error, "refused late");
+        request
+            .exchange
+            .note(|findings| findings.error = Some(error.code().text()));
         error.into_response(&ErrorContext {
             bucket: &request.bucket_name,
             key: &request.key,
             upload_id: request.query.get("uploadId").unwrap_or_default(),
             version_id: request.query.get("versionId").unwrap_or_default(),
             resource: &request.path,
-            request_id: &request.id,
+            request_id: request.id(),
             host_id: context.ids.host_id(),
         })
     });

@@ -13,5 +13,6 @@ pub mod rights;
 pub mod route;
 pub mod row;
 pub mod service;
+pub mod settings;
 pub mod values;
 pub mod weight;

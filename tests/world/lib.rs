@@ -38,6 +38,7 @@ use drystone_s3::context::Context;
 use drystone_s3::keep_alive_interval::KeepAliveInterval;
 use drystone_s3::operation;
 use drystone_s3::service::S3Service;
+use drystone_s3::settings::SettingsCache;
 
 pub const REGION: &str = "us-east-1";
 /// Each with an account of its own; the first is the operator.
@@ -116,6 +117,7 @@ impl World {
             region: REGION.to_owned(),
             path_prefix: prefix.to_owned(),
             keep_alive,
+            settings: SettingsCache::default(),
         });
         let s3 = S3Service::new(
             context,

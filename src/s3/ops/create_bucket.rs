@@ -11,6 +11,7 @@ use crate::context::Context;
 use crate::request::Request;
 use crate::values::acl;
 use crate::values::tags::{self, BUCKET_TAGS_MAX};
+use drystone_iam::arn::Arn;
 use drystone_protocol::error::{Code, S3Error};
 use drystone_protocol::response::{self, Response, X_AMZ_BUCKET_ARN};
 use drystone_protocol::xml;
@@ -37,7 +38,7 @@ pub async fn handle(context: Arc<Context>, mut request: Request) -> Result<Respo
     let mut response = response::empty(StatusCode::OK);
     let location = format!("{}/{}", context.path_prefix, bucket.name);
     response::set(&mut response, header::LOCATION, location);
-    let arn = response::bucket_arn(&bucket.name);
+    let arn = Arn::bucket(&bucket.name).to_string();
     response::set(&mut response, X_AMZ_BUCKET_ARN, arn);
     Ok(response)
 }
