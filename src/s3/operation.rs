@@ -390,9 +390,9 @@ operations! {
 mod tests {
     use std::collections::HashSet;
 
-    use http::{HeaderMap, HeaderValue};
+    use http::{HeaderMap, HeaderName, HeaderValue};
 
-    use super::{Mark, Query, Scope, find, methods, rows};
+    use super::{Action, Asks, Mark, Query, Scope, find, methods, rows};
     use drystone_auth::v2;
 
     #[test]
@@ -431,6 +431,79 @@ mod tests {
             let query = Query::parse(&query.join("&"));
             let found = find(&row.method, row.scope, &query, &headers).unwrap();
             assert_eq!(found.row.name, row.name);
+        }
+    }
+
+    fn actions(line: &str, headers: &[(&'static str, &str)], names_version: bool) -> Vec<Action> {
+        let row = rows().find(|row| row.name == line).unwrap();
+        let headers = headers.iter().map(|(name, value)| {
+            let name = HeaderName::from_static(name);
+            (name, HeaderValue::from_str(value).unwrap())
+        });
+        row.actions(names_version, &headers.collect()).collect()
+    }
+
+    #[test]
+    fn a_32_headers_ask_for_rights_of_their_own() {
+        use Action::{
+            CreateBucket, GetObjectVersion, GetObjectVersionAttributes,
+            PutBucketObjectLockConfiguration, PutBucketVersioning, PutObject, PutObjectAcl,
+            PutObjectLegalHold, PutObjectRetention, PutObjectTagging,
+        };
+        let plain = actions("PutObject", &[], false);
+        assert_eq!(plain, [PutObject]);
+        let headers = [
+            ("x-amz-tagging", "a=b"),
+            ("x-amz-grant-read", "id=1"),
+            ("x-amz-object-lock-mode", "GOVERNANCE"),
+            ("x-amz-object-lock-legal-hold", "ON"),
+        ];
+        let all = [
+            PutObject,
+            PutObjectAcl,
+            PutObjectTagging,
+            PutObjectRetention,
+            PutObjectLegalHold,
+        ];
+        for name in ["PutObject", "CopyObject", "CreateMultipartUpload"] {
+            assert_eq!(actions(name, &headers, false), all, "{name}");
+        }
+        let described = actions("GetObjectAttributes", &[], true);
+        assert_eq!(described, [GetObjectVersionAttributes, GetObjectVersion]);
+        let lock = [("x-amz-bucket-object-lock-enabled", "True")];
+        let made = actions("CreateBucket", &lock, false);
+        let rights = [
+            CreateBucket,
+            PutBucketVersioning,
+            PutBucketObjectLockConfiguration,
+        ];
+        assert_eq!(made, rights);
+    }
+
+    #[test]
+    fn a_32_a_batch_asks_for_each_item() {
+        let rows = rows().filter(|row| row.details.asks == Asks::PerItem);
+        let names: Vec<_> = rows.map(|row| row.name).collect();
+        assert_eq!(names, ["DeleteObjects"]);
+        let bypass = |value| [("x-amz-bypass-governance-retention", value)];
+        let key = actions("DeleteObjects", &bypass("false"), false);
+        assert_eq!(key, [Action::DeleteObject]);
+        let version = actions("DeleteObjects", &bypass("true"), true);
+        let both = [
+            Action::DeleteObjectVersion,
+            Action::BypassGovernanceRetention,
+        ];
+        assert_eq!(version, both);
+    }
+
+    #[test]
+    fn a_32_the_source_of_a_copy_must_be_readable() {
+        for row in rows() {
+            let copies = row.marks.contains(&Mark::Header("x-amz-copy-source"));
+            assert_eq!(row.copies(), copies, "{}", row.name);
+            let source = row.details.source.map(|right| right.action(true));
+            let expected = copies.then_some(Action::GetObjectVersion);
+            assert_eq!(source, expected, "{}", row.name);
         }
     }
 

@@ -23,6 +23,7 @@ use drystone_auth::sign::Signer;
 use drystone_auth::v4::canonical::ServiceName;
 use drystone_http::admission::Admission;
 use drystone_http::connection::{self, Port};
+use drystone_http::exchange::Findings;
 use drystone_http::limits::Limits;
 use drystone_http::prefix;
 use drystone_http::request;
@@ -346,6 +347,16 @@ impl<'a> Call<'a> {
                 .await
                 .map_err(|error| error.to_string()),
         }
+    }
+
+    /// Sends, and gives what the record of the exchange says when the answer is there.
+    pub async fn findings(self) -> Findings {
+        let world = self.world;
+        let (parts, body) = self.sign();
+        let request = world.enter(Request::from_parts(parts, Body::from(body)));
+        let exchange = request.head.exchange.clone();
+        let _answer = world.s3.serve(request).await;
+        exchange.findings()
     }
 
     /// Sends, and wants a 2xx.

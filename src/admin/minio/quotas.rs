@@ -61,11 +61,22 @@ impl Service for Quotas {
             return Err(request);
         }
         let path = head.path().to_owned();
-        let id = head.exchange.id.clone();
-        Ok(match self.serve(request, sets).await {
+        let exchange = head.exchange.clone();
+        exchange.note(|found| {
+            found.operation = Some(match sets {
+                true => "MinioSetBucketQuota",
+                false => "MinioGetBucketQuota",
+            });
+        });
+        let answer = match self.serve(request, sets).await {
             Ok(answer) => answer,
-            Err(refused) => self.refuse(refused, &path, &id),
-        })
+            Err(refused) => {
+                exchange.note(|found| found.error = Some(refused.code));
+                self.refuse(refused, &path, &exchange.id)
+            }
+        };
+        exchange.answered(answer.status());
+        Ok(answer)
     }
 }
 

@@ -1,4 +1,4 @@
-//! What a signature lets through, and what must not pass.
+//! Requests that a signature lets through, and requests that must not pass.
 
 #![allow(clippy::unwrap_used)]
 
@@ -90,7 +90,7 @@ fn received(parts: &Parts, domains: &[String], scheme: Scheme) -> Head {
     Head::read(parts.clone(), "", domains, Arc::new(exchange))
 }
 
-/// What a server makes of a link's headers.
+/// Adds the headers of a link as a server does.
 fn take_headers_from_link(parts: &mut Parts) {
     let mut head = received(parts, &domains(), Scheme::Http);
     v4::link::take_headers_from_link(&mut head);
@@ -582,7 +582,7 @@ fn s_40_anonymous_bodies() {
 }
 
 proptest::proptest! {
-    /// Whatever stands in the header or in the query, nobody is let in by it.
+    /// No text in the header or in the query lets anybody in.
     #[test]
     fn a_64_any_credentials_at_all(
         header in "(AWS4-HMAC-SHA256 )?([ -~é]{0,20}|Credential=[ -~]{0,9}/20130524/[a-z]?/s3/\
