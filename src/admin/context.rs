@@ -1,4 +1,4 @@
-//! What the operator's API works with, and whom it obeys.
+//! The context of the operator's API, and the check of the operator's key.
 
 use std::sync::Arc;
 
@@ -27,21 +27,32 @@ pub struct Context {
 }
 
 impl Context {
-    /// Admits only the operator's own key, and only what the header signs.
-    pub fn admit(&self, head: &Head) -> Result<Payload, Refused> {
-        let denied = || Refused::from(S3Error::new(Code::AccessDenied));
+    /// Admits only the operator's own key, and only a signature in the header. The record of the
+    /// exchange gets the caller and the decision.
+    pub async fn admit(&self, head: &Head) -> Result<Payload, Refused> {
+        let decided = |reason| head.exchange.note(|found| found.decision = Some(reason));
+        let denied = |reason| {
+            decided(reason);
+            Refused::from(S3Error::new(Code::AccessDenied))
+        };
         let authorization = head.headers.get(header::AUTHORIZATION);
         let signed = authorization.is_some_and(|value| {
             let scheme = canonical::ALGORITHM.as_bytes();
             value.as_bytes().starts_with(scheme)
         });
         if !signed {
-            return Err(denied());
+            return Err(denied("denied: no signature in the header"));
         }
-        let who = self.verifier.authenticate(head, self.env.now())?;
-        match who.identity.principal() {
-            Some(principal) if principal.is_operator => Ok(who.payload),
-            _ => Err(denied()),
+        let who = self.verifier.authenticate(head, self.env.now()).await?;
+        let Some(principal) = who.identity.principal() else {
+            return Err(denied("denied: anonymous"));
+        };
+        let caller = (principal.account.id.0.clone(), principal.user.clone());
+        head.exchange.note(|found| found.caller = Some(caller));
+        if !principal.is_operator {
+            return Err(denied("denied: not the operator"));
         }
+        decided("allowed: operator");
+        Ok(who.payload)
     }
 }

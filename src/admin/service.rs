@@ -42,17 +42,27 @@ enum Ask {
     SetQuota,
 }
 
-/// By method and path; one row each.
-const ASKS: [(Method, &str, Ask); 9] = [
-    (Method::GET, "status", Ask::Status),
-    (Method::GET, "disks", Ask::Disks),
-    (Method::POST, "disks/replace", Ask::ReplaceDisk),
-    (Method::POST, "settings", Ask::Settings),
-    (Method::POST, "scrub/start", Ask::BeginScrub),
-    (Method::GET, "workers", Ask::Workers),
-    (Method::GET, "buckets", Ask::Buckets),
-    (Method::GET, "quota", Ask::Bucket),
-    (Method::POST, "quota", Ask::SetQuota),
+/// Method, path, the name of the operation in the record of an exchange, and the operation.
+const ASKS: [(Method, &str, &str, Ask); 9] = [
+    (Method::GET, "status", "AdminStatus", Ask::Status),
+    (Method::GET, "disks", "AdminDisks", Ask::Disks),
+    (
+        Method::POST,
+        "disks/replace",
+        "AdminReplaceDisk",
+        Ask::ReplaceDisk,
+    ),
+    (Method::POST, "settings", "AdminSettings", Ask::Settings),
+    (
+        Method::POST,
+        "scrub/start",
+        "AdminBeginScrub",
+        Ask::BeginScrub,
+    ),
+    (Method::GET, "workers", "AdminWorkers", Ask::Workers),
+    (Method::GET, "buckets", "AdminBuckets", Ask::Buckets),
+    (Method::GET, "quota", "AdminBucket", Ask::Bucket),
+    (Method::POST, "quota", "AdminSetQuota", Ask::SetQuota),
 ];
 
 #[derive(Deserialize)]
@@ -87,14 +97,17 @@ impl Service for Admin {
             _ => return Err(request),
         };
         let method = request.head.method.clone();
+        let exchange = request.head.exchange.clone();
         let answer = match self.serve(&path, request).await {
             Ok(answer) => answer,
             Err(refused) => {
                 tracing::info!(%method, path, why = refused.message, "refused");
+                exchange.note(|found| found.error = Some(refused.code));
                 let error = json!({ "code": refused.code, "message": refused.message });
                 document(refused.status, &json!({ "error": error }))
             }
         };
+        exchange.answered(answer.status());
         Ok(answer)
     }
 }
@@ -115,8 +128,14 @@ impl Admin {
 
     async fn serve(&self, path: &str, request: Request) -> Result<Response, Refused> {
         let Request { head, body } = request;
-        let payload = self.context.admit(&head)?;
-        let ask = find(&head.method, path)?;
+        // The record names the operation in any case; others than the operator are not told of it.
+        let found = find(&head.method, path);
+        if let Ok((operation, _)) = &found {
+            head.exchange
+                .note(|notes| notes.operation = Some(operation));
+        }
+        let payload = self.context.admit(&head).await?;
+        let (_, ask) = found?;
         let (operator, store) = (&self.context.operator, &*self.context.store);
         let body = body::read(body, &payload).await?;
         match ask {
@@ -172,15 +191,15 @@ impl Admin {
     }
 }
 
-fn find(method: &Method, path: &str) -> Result<Ask, Refused> {
+fn find(method: &Method, path: &str) -> Result<(&'static str, Ask), Refused> {
     let path = path.strip_prefix(VERSION).unwrap_or_default();
-    let mut known = ASKS.iter().filter(|(_, row, _)| *row == path).peekable();
+    let mut known = ASKS.iter().filter(|(_, row, ..)| *row == path).peekable();
     if known.peek().is_none() {
         let what = "there is nothing under this path";
         return Err(Refused::new(StatusCode::NOT_FOUND, "NoSuchPath", what));
     }
-    let found = known.find(|(row, _, _)| row == method);
-    found.map(|(_, _, ask)| *ask).ok_or_else(|| {
+    let found = known.find(|(row, ..)| row == method);
+    found.map(|(_, _, name, ask)| (*name, *ask)).ok_or_else(|| {
         let what = "this path is asked in another way";
         Refused::new(StatusCode::METHOD_NOT_ALLOWED, "MethodNotAllowed", what)
     })

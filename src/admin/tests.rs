@@ -12,13 +12,14 @@ use drystone_store::operator::{
     DiskState, DiskStatus, HealStatus, Operator, ReplaceError, ScrubStatus, Status, UpkeepChange,
 };
 use drystone_store::workers::{Next, Runner, StepError, Wakeup, Worker};
-use http::{HeaderValue, Request};
+use http::{HeaderValue, Request, StatusCode};
 use serde_json::{Value, json};
 
 use crate::admin::context::Context;
 use crate::admin::minio::quotas::Quotas;
 use crate::admin::service::Admin;
 use drystone_auth::sign::Signer;
+use drystone_http::exchange::Findings;
 use drystone_http::service::Service as _;
 use drystone_protocol::response::Response;
 use drystone_world::{REGION, World, secret};
@@ -442,4 +443,44 @@ async fn what_is_not_the_operators_is_left_to_s3() {
         let (answered, answer) = ask(&told, signed("root", line, body)).await.unwrap();
         assert_eq!(answered, status, "{line}: {answer}");
     }
+}
+
+#[tokio::test]
+async fn the_record_of_an_exchange_has_the_operators_operation_and_the_decision() {
+    let world = World::with_bucket().await;
+    let context = Arc::new(Context {
+        operator: Arc::new(Told::default()),
+        store: world.store.clone(),
+        verifier: world.verifier.clone(),
+        env: Arc::new(SystemEnv),
+        ids: world.transport.ids.clone(),
+        certificate: None,
+    });
+    let admin = Admin::new(context);
+    let line = "GET /_admin/v1/status";
+    let mut recorded = Vec::new();
+    for request in [
+        signed("root", line, ""),
+        signed("alice", line, ""),
+        request(line, ""),
+    ] {
+        let request = world.enter(request);
+        let exchange = request.head.exchange.clone();
+        admin.answer(request).await.unwrap();
+        recorded.push(exchange.findings());
+    }
+    let [root, alice, nobody] = recorded.as_slice() else {
+        unreachable!("three were asked")
+    };
+    let user = |found: &Findings| found.caller.clone().map(|(_, user)| user);
+    assert_eq!(root.operation, Some("AdminStatus"));
+    assert_eq!(user(root).as_deref(), Some("root"));
+    assert_eq!(root.decision, Some("allowed: operator"));
+    assert_eq!((root.error, root.status), (None, Some(StatusCode::OK)));
+    assert_eq!(user(alice).as_deref(), Some("alice"));
+    assert_eq!(alice.decision, Some("denied: not the operator"));
+    assert_eq!(alice.operation, Some("AdminStatus"));
+    assert_eq!(alice.error, Some("AccessDenied"));
+    assert_eq!(user(nobody), None);
+    assert_eq!(nobody.error, Some("AccessDenied"));
 }

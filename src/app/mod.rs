@@ -26,8 +26,10 @@ use crate::config::{self, Config, Keys, Secret, Server as Settings, User};
 use crate::probes::health::Probes;
 use crate::probes::metrics::{Access, Metrics};
 use crate::product;
-use drystone_auth::authenticate::{Allowed, Verifier};
-use drystone_auth::credentials::{AccessKey, Credentials, DuplicateAccessKey, Principal};
+use drystone_auth::authenticate::{Leniency, Verifier};
+use drystone_auth::credentials::{AccessKey, Principal};
+use drystone_auth::keys::{DuplicateAccessKey, FixedKeys};
+use drystone_auth::v4::canonical::ServiceName;
 use drystone_http::admission::Admission;
 use drystone_http::connection::{self, Port};
 use drystone_http::limits::Limits;
@@ -36,8 +38,9 @@ use drystone_http::tls;
 use drystone_http::traffic::Traffic;
 use drystone_http::transport::Transport;
 use drystone_protocol::ids::Ids;
-use drystone_s3::patience::Patience;
+use drystone_s3::keep_alive_interval::KeepAliveInterval;
 use drystone_s3::service::S3Service;
+use drystone_s3::settings::SettingsCache;
 
 /// Requests under way when the server is told to stop have this long to finish.
 const DRAIN_MAX: Duration = Duration::from_secs(30);
@@ -77,7 +80,7 @@ impl App {
         let plain = plain.map(listen::listen_for_tokio).transpose()?;
         let certificate = settings.tls.clone().map(tls::Live::open).transpose()?;
         let secret = root.secret_key.clone();
-        let credentials = credentials(config, root)?;
+        let keys = fixed_keys(config, root)?;
         let store = open_store(config).await?;
         register_accounts(config, store.as_ref()).await?;
         let env: Arc<dyn Env> = Arc::new(SystemEnv);
@@ -95,8 +98,9 @@ impl App {
         );
         let parts = Parts {
             verifier: Arc::new(Verifier {
-                credentials,
-                also: Allowed {
+                keys: Arc::new(keys),
+                service: ServiceName::S3,
+                leniency: Leniency {
                     signature_v2: settings.signature_v2,
                     portless_host: settings.portless_host,
                 },
@@ -242,7 +246,8 @@ fn services(settings: &Settings, root: &Secret, transport: &Transport, parts: &P
         ids: transport.ids.clone(),
         region: settings.region.clone(),
         path_prefix: settings.path_prefix.clone(),
-        patience: Patience::DEFAULT,
+        keep_alive: KeepAliveInterval::DEFAULT,
+        settings: SettingsCache::default(),
     };
     let s3 = S3Service::new(
         Arc::new(context),
@@ -263,7 +268,7 @@ fn services(settings: &Settings, root: &Secret, transport: &Transport, parts: &P
 }
 
 /// Root's and every user's keys.
-fn credentials(config: &Config, root: Keys) -> Result<Credentials, DuplicateAccessKey> {
+fn fixed_keys(config: &Config, root: Keys) -> Result<FixedKeys, DuplicateAccessKey> {
     let key = |user: &User, keys: Keys, is_operator: bool| AccessKey {
         id: keys.access_key,
         secret: keys.secret_key,
@@ -275,7 +280,7 @@ fn credentials(config: &Config, root: Keys) -> Result<Credentials, DuplicateAcce
     };
     let users = config.users.iter();
     let users = users.map(|user| key(user, user.keys.clone(), false));
-    Credentials::new(std::iter::once(key(&config.root_user, root, true)).chain(users))
+    FixedKeys::new(std::iter::once(key(&config.root_user, root, true)).chain(users))
 }
 
 async fn open_store(config: &Config) -> Result<Arc<storage::Engine>, OpenError> {

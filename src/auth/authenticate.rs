@@ -1,7 +1,9 @@
-//! Who sent a request, and how its body is to be verified.
+//! Verification: the identity behind a request, and the expectations of its body.
 //!
-//! Runs before a byte of the body is taken. Everything that can be wrong with a signature is found
-//! here but the body's own part of it, which the returned [`Payload`] tells how to check.
+//! It goes in three steps: the claim is read and checked, the key is looked up, the signature is
+//! verified. All of it happens before a byte of the body is read. Everything that can be wrong with
+//! a signature is found here but the body's own part of it; the returned [`Payload`] says how to
+//! check that.
 //!
 //! A key that does not exist costs what an existing one costs: the signature is computed with a
 //! decoy and compared all the same, and only then the two answers part.
@@ -11,12 +13,17 @@ use std::sync::Arc;
 use drystone_store::types::Timestamp;
 use http::{HeaderMap, HeaderValue, header};
 
-use crate::claim::{CONTENT_SHA256, Claim, ecdsa_not_implemented, invalid_content_sha256};
-use crate::credentials::{Credentials, Principal};
-use crate::identity::{Authenticated, Identity, Payload};
+use crate::claim::{
+    CONTENT_SHA256, Claim, Expected, ecdsa_not_implemented, invalid_content_sha256,
+};
+use crate::credentials::{Candidate, Principal};
+use crate::identity::{
+    Authenticated, Identity, Payload, SignaturePlace, SignatureVersion, Signing,
+};
+use crate::keys::{KeyError, KeySource};
 use crate::message::Message;
 use crate::v2;
-use crate::v4::canonical::{self, SigningKey, UNSIGNED_PAYLOAD};
+use crate::v4::canonical::{self, ServiceName, SigningKey, UNSIGNED_PAYLOAD};
 use crate::v4::chunks::SignatureChain;
 use crate::v4::header as v4_header;
 use crate::v4::header::{scheme, unsupported_authorization};
@@ -28,26 +35,96 @@ const STREAMING_SIGNED: &str = "STREAMING-AWS4-HMAC-SHA256-PAYLOAD";
 const STREAMING_SIGNED_TRAILER: &str = "STREAMING-AWS4-HMAC-SHA256-PAYLOAD-TRAILER";
 const STREAMING_UNSIGNED_TRAILER: &str = "STREAMING-UNSIGNED-PAYLOAD-TRAILER";
 
-/// What signatures are verified with.
-#[derive(Debug)]
+/// Verifies signatures for one service.
+#[derive(Clone, Debug)]
 pub struct Verifier {
-    pub credentials: Credentials,
-    pub also: Allowed,
+    pub keys: Arc<dyn KeySource>,
+    pub service: ServiceName,
+    pub leniency: Leniency,
 }
 
-/// What is taken though AWS might refuse it.
+/// The things that are accepted though AWS might refuse them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Allowed {
+pub struct Leniency {
     /// Signature Version 2, which old clients send and some links have.
     pub signature_v2: bool,
     /// A signature over the host without its port, as git-annex makes it.
     pub portless_host: bool,
 }
 
+/// A claim that was read and checked, but for its key and its signature.
+enum Signed {
+    V4 {
+        claim: Claim,
+        payload: PayloadKind,
+    },
+    V2 {
+        claim: v2::Claim,
+        payload: Payload,
+        /// The bucket, where the host names it.
+        host_bucket: Option<String>,
+    },
+}
+
 impl Verifier {
-    /// Verifies the request's signature, wherever it stands. No credentials:
+    /// Verifies the request's signature, wherever it stands. Without credentials the identity is
     /// [`Identity::Anonymous`].
-    pub fn authenticate(&self, head: &Head, now: Timestamp) -> Result<Authenticated, S3Error> {
+    pub async fn authenticate(
+        &self,
+        head: &Head,
+        now: Timestamp,
+    ) -> Result<Authenticated, S3Error> {
+        self.authenticate_with(head, None, now).await
+    }
+
+    /// The same for a request whose body has been read. Services other than S3 need that: their
+    /// clients sign the body's hash without declaring it.
+    pub async fn authenticate_with(
+        &self,
+        head: &Head,
+        body: Option<&[u8]>,
+        now: Timestamp,
+    ) -> Result<Authenticated, S3Error> {
+        let service = self.service;
+        let Some(signed) = self.read(head, &Expected { service, now, body })? else {
+            return Ok(Authenticated {
+                identity: Identity::Anonymous,
+                payload: unsigned_payload(&head.headers)?,
+                signing: None,
+            });
+        };
+        let (access_key, token) = match &signed {
+            Signed::V4 { claim, .. } => (&claim.scope.access_key, &claim.session_token),
+            Signed::V2 { claim, .. } => (&claim.access_key, &claim.session_token),
+        };
+        let candidate = self.look_up(access_key, token.as_deref()).await?;
+        let signing = signed.signing(head);
+        let (principal, payload) = self.verify(head, signed, &candidate)?;
+        Ok(Authenticated {
+            identity: Identity::Principal(principal),
+            payload,
+            signing: Some(signing),
+        })
+    }
+
+    /// Looks the key up: the one place where a session token is refused.
+    pub(crate) async fn look_up(
+        &self,
+        access_key: &str,
+        session_token: Option<&str>,
+    ) -> Result<Candidate, S3Error> {
+        let found = self.keys.find(access_key, session_token).await;
+        found.map(Candidate::from).map_err(|error| match error {
+            KeyError::InvalidToken => S3Error::new(Code::InvalidToken),
+            KeyError::Unavailable(_) => {
+                tracing::warn!(%error, "no signature can be verified");
+                S3Error::new(Code::ServiceUnavailable)
+            }
+        })
+    }
+
+    /// Reads the claim; `None` if the request has no credentials.
+    fn read(&self, head: &Head, expected: &Expected<'_>) -> Result<Option<Signed>, S3Error> {
         let query = QueryAuth::read(&head.query);
         let header = authorization(&head.headers)?;
         let is_v2 = match header {
@@ -57,49 +134,77 @@ impl Verifier {
             None => query.is_v2(),
         };
         if is_v2 {
-            if !self.also.signature_v2 {
-                return Err(v2_not_supported());
-            }
-            let claim = match header {
-                Some(header) => v2::Claim::from_header(scheme(header)?.1, &head.headers, now)?,
-                None => query.claim_v2(head, now)?,
-            };
-            return self.verify_v2(head, &claim);
+            return self.read_v2(head, header, &query, expected.now).map(Some);
         }
         let claim = match header {
-            Some(header) => v4_header::claim(header, &head.headers, now)?,
-            None if query.is_present() => query.claim(&head.headers, now)?,
-            None => {
-                return Ok(Authenticated {
-                    identity: Identity::Anonymous,
-                    payload: unsigned_payload(&head.headers)?,
-                });
-            }
+            Some(header) => v4_header::claim(header, &head.headers, expected)?,
+            None if query.is_present() => query.claim(&head.headers, expected)?,
+            None => return Ok(None),
         };
         let payload = PayloadKind::parse(&claim.payload_hash)?;
         check_signed_headers(head, &claim)?;
-        let (principal, key) = self.verify_v4(head, &claim)?;
-        Ok(Authenticated {
-            identity: Identity::Principal(principal),
-            payload: payload.with_signature(claim, key),
+        Ok(Some(Signed::V4 { claim, payload }))
+    }
+
+    fn read_v2(
+        &self,
+        head: &Head,
+        header: Option<&str>,
+        query: &QueryAuth<'_>,
+        now: Timestamp,
+    ) -> Result<Signed, S3Error> {
+        if !self.leniency.signature_v2 {
+            return Err(v2_not_supported());
+        }
+        let claim = match header {
+            Some(header) => v2::Claim::from_header(scheme(header)?.1, &head.headers, now)?,
+            None => query.claim_v2(head, now)?,
+        };
+        refuse_chunks(&head.headers)?;
+        Ok(Signed::V2 {
+            claim,
+            payload: unsigned_payload(&head.headers)?,
+            host_bucket: head.address.host_bucket.clone()?,
         })
+    }
+
+    fn verify(
+        &self,
+        head: &Head,
+        signed: Signed,
+        candidate: &Candidate,
+    ) -> Result<(Arc<Principal>, Payload), S3Error> {
+        match signed {
+            Signed::V4 { claim, payload } => {
+                let (principal, key) = self.verify_v4(head, &claim, candidate)?;
+                Ok((principal, payload.with_signature(claim, key)))
+            }
+            Signed::V2 {
+                claim,
+                payload,
+                host_bucket,
+            } => {
+                let principal = verify_v2(head, &claim, host_bucket.as_deref(), candidate)?;
+                Ok((principal, payload))
+            }
+        }
     }
 
     fn verify_v4(
         &self,
         head: &Head,
         claim: &Claim,
+        candidate: &Candidate,
     ) -> Result<(Arc<Principal>, SigningKey), S3Error> {
         let access_key = &claim.scope.access_key;
-        let (secret, principal) = self.credentials.find(access_key);
-        let key = SigningKey::derive(secret, &claim.scope);
+        let key = SigningKey::derive(&candidate.secret, &claim.scope);
         let mut refused = None;
         // All paths, so that a key that does not exist costs what an existing one costs.
         for path in &head.signed_paths {
             let message = Message::received(head, path);
             let (canonical, text) = text_to_sign(&message, claim);
             let holds = self.is_signed(head, &message, claim, &key, &text);
-            match principal {
+            match &candidate.principal {
                 Some(principal) if holds => return Ok((principal.clone(), key)),
                 Some(_) if refused.is_none() => {
                     let error = does_not_match(access_key, &claim.signature, text.as_bytes());
@@ -129,7 +234,7 @@ impl Verifier {
         if matches(text) {
             return true;
         }
-        let Some(headers) = with_portless_host(head, self.also.portless_host) else {
+        let Some(headers) = with_portless_host(head, self.leniency.portless_host) else {
             return false;
         };
         let portless = Message {
@@ -143,39 +248,55 @@ impl Verifier {
         }
         holds
     }
+}
 
-    fn verify_v2(&self, head: &Head, claim: &v2::Claim) -> Result<Authenticated, S3Error> {
-        refuse_chunks(&head.headers)?;
-        let payload = unsigned_payload(&head.headers)?;
-        let bucket = head.address.host_bucket.clone()?;
-        let bucket = bucket.as_deref();
-        let (secret, principal) = self.credentials.find(&claim.access_key);
-        let is_signed =
-            |text: &[u8]| canonical::same_signature(&v2::sign(secret, text), &claim.signature);
-        let mut refused = None;
-        for path in &head.signed_paths {
-            let message = Message::received(head, path);
-            let string_to_sign = v2::string_to_sign(&message, bucket, &claim.date);
-            let with_slash = v2::string_to_sign_with_slash(&message, bucket, &claim.date)
-                .is_some_and(|text| is_signed(&text));
-            let matches = is_signed(&string_to_sign) | with_slash;
-            match principal {
-                Some(principal) if matches => {
-                    return Ok(Authenticated {
-                        identity: Identity::Principal(principal.clone()),
-                        payload,
-                    });
-                }
-                Some(_) if refused.is_none() => {
-                    let (key, signature) = (&claim.access_key, &claim.signature);
-                    refused = Some(does_not_match(key, signature, &string_to_sign));
-                }
-                Some(_) => {}
-                None => refused = Some(unknown_key(&claim.access_key)),
-            }
+impl Signed {
+    fn signing(&self, head: &Head) -> Signing {
+        let (version, signed_at) = match self {
+            Signed::V4 { claim, .. } => (SignatureVersion::V4, Some(claim.date.time())),
+            Signed::V2 { claim, .. } => (SignatureVersion::V2, claim.signed_at),
+        };
+        // An empty header is none, and was passed over.
+        let has_header = matches!(authorization(&head.headers), Ok(Some(_)));
+        let place = match has_header {
+            true => SignaturePlace::Header,
+            false => SignaturePlace::Query,
+        };
+        Signing {
+            version,
+            place,
+            signed_at,
         }
-        Err(refused.unwrap_or_else(|| Code::InvalidURI.into()))
     }
+}
+
+fn verify_v2(
+    head: &Head,
+    claim: &v2::Claim,
+    host_bucket: Option<&str>,
+    candidate: &Candidate,
+) -> Result<Arc<Principal>, S3Error> {
+    let is_signed = |text: &[u8]| {
+        canonical::same_signature(&v2::sign(&candidate.secret, text), &claim.signature)
+    };
+    let mut refused = None;
+    for path in &head.signed_paths {
+        let message = Message::received(head, path);
+        let string_to_sign = v2::string_to_sign(&message, host_bucket, &claim.date);
+        let with_slash = v2::string_to_sign_with_slash(&message, host_bucket, &claim.date)
+            .is_some_and(|text| is_signed(&text));
+        let matches = is_signed(&string_to_sign) | with_slash;
+        match &candidate.principal {
+            Some(principal) if matches => return Ok(principal.clone()),
+            Some(_) if refused.is_none() => {
+                let (key, signature) = (&claim.access_key, &claim.signature);
+                refused = Some(does_not_match(key, signature, &string_to_sign));
+            }
+            Some(_) => {}
+            None => refused = Some(unknown_key(&claim.access_key)),
+        }
+    }
+    Err(refused.unwrap_or_else(|| Code::InvalidURI.into()))
 }
 
 /// The canonical request and the string to sign.
@@ -186,8 +307,8 @@ fn text_to_sign(message: &Message<'_>, claim: &Claim) -> (Vec<u8>, String) {
     (canonical, text)
 }
 
-/// The headers as a client signs them that leaves the port out of the host; `None` where it has
-/// none. The scheme's own port may always be left out: the host is the same with and without.
+/// The headers as a client signs them that leaves the port out of the host; `None` where the host
+/// has none. The scheme's own port may always be left out: the host is the same with and without.
 fn with_portless_host(head: &Head, any_port: bool) -> Option<HeaderMap> {
     let host = head.headers.get(header::HOST)?.to_str().ok()?;
     let (name, port) = host.rsplit_once(':')?;
@@ -280,7 +401,7 @@ fn unsigned_payload(headers: &HeaderMap) -> Result<Payload, S3Error> {
     }
 }
 
-/// Signature Version 2 knows no chunks: kept as they come they would be taken for the object.
+/// Refuses chunks, which Signature Version 2 does not know: they would become the object as they are.
 fn refuse_chunks(headers: &HeaderMap) -> Result<(), S3Error> {
     let says = |name: &str, word: &str| {
         let values = headers.get_all(name).iter();

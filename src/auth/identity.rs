@@ -1,11 +1,13 @@
-//! Who a request speaks for, and how its body is to be verified.
+//! The identity that a request speaks for, and the verification of its body.
 
 use std::sync::Arc;
+
+use drystone_store::types::Timestamp;
 
 use crate::credentials::Principal;
 use crate::v4::chunks::SignatureChain;
 
-/// Who a request speaks for.
+/// The identity that a request speaks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Identity {
     /// The request bore no credentials at all.
@@ -22,7 +24,7 @@ impl Identity {
     }
 }
 
-/// How the body comes, and what it must match.
+/// The coding of the body, and the hash or signatures that it must match.
 #[derive(Clone, Debug)]
 pub enum Payload {
     /// Raw bytes with this SHA-256.
@@ -61,8 +63,34 @@ impl Payload {
     }
 }
 
+/// The facts about a request's signature.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Signing {
+    pub version: SignatureVersion,
+    pub place: SignaturePlace,
+    /// The time of signing; `None` where the request does not say it (links and forms by Version
+    /// 2).
+    pub signed_at: Option<Timestamp>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SignatureVersion {
+    V2,
+    V4,
+}
+
+/// The part of a request that its signature stands in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SignaturePlace {
+    Header,
+    Query,
+    Form,
+}
+
 #[derive(Debug)]
 pub struct Authenticated {
     pub identity: Identity,
     pub payload: Payload,
+    /// `None` without credentials.
+    pub signing: Option<Signing>,
 }

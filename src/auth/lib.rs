@@ -4,6 +4,7 @@ pub mod authenticate;
 pub mod claim;
 pub mod credentials;
 pub mod identity;
+pub mod keys;
 pub mod message;
 mod post_form;
 pub mod sign;

@@ -1,4 +1,4 @@
-//! What of a request its signature is about.
+//! The parts of a request that its signature is about.
 
 use http::request::Parts;
 use http::{HeaderMap, Method, Uri};

@@ -1,5 +1,5 @@
 //! The client's side of Signature Version 4: signs requests, URLs and `aws-chunked` bodies; and of
-//! Version 2: requests and URLs. Of both: policies of forms.
+//! Version 2: requests and URLs; and by both of them: policies of forms.
 //!
 //! For the command line's client verbs and for tests. It shares the canonical request with the
 //! server; that both are right is proved by AWS's published examples.
@@ -14,7 +14,9 @@ use sha2::{Digest as _, Sha256};
 use crate::credentials::Secret;
 use crate::message::Message;
 use crate::v2;
-use crate::v4::canonical::{self, ALGORITHM, AmzDate, Scope, SigningKey, UNSIGNED_PAYLOAD};
+use crate::v4::canonical::{
+    self, ALGORITHM, AmzDate, Scope, ServiceName, SigningKey, UNSIGNED_PAYLOAD,
+};
 use crate::v4::chunks::{SignatureChain, Trailer};
 use drystone_protocol::percent::encode_text;
 use drystone_protocol::query::Query;
@@ -30,7 +32,7 @@ pub struct Signer {
     key: SigningKey,
 }
 
-/// What cannot be signed.
+/// The reason why something cannot be signed.
 #[derive(Debug, thiserror::Error)]
 pub enum SignError {
     #[error("the time lies outside the years 0 to 9999")]
@@ -53,6 +55,7 @@ impl Signer {
             access_key: access_key.to_owned(),
             date: date.day().to_owned(),
             region: region.to_owned(),
+            service: ServiceName::S3,
         };
         Ok(Signer {
             key: SigningKey::derive(secret, &scope),
@@ -180,7 +183,7 @@ impl Signer {
         fields
     }
 
-    /// What a form says of its signature.
+    /// The fields of a form's signature.
     pub fn policy_fields(&self) -> Vec<(&'static str, String)> {
         let credential = format!("{}/{}", self.scope.access_key, self.scope);
         vec![

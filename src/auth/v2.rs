@@ -1,4 +1,4 @@
-//! Signature Version 2: what a request claims by it, the string to sign, the signature: pure.
+//! Signature Version 2: a request's claim by it, the string to sign, the signature: pure.
 //!
 //! Old clients sign with it, and some of today's still make links with it. It covers method, path,
 //! the sub-resources of the query, `Content-MD5`, `Content-Type`, the date and every `x-amz-*`
@@ -17,6 +17,7 @@ use crate::claim::MAX_SKEW_MS;
 use crate::credentials::Secret;
 use crate::message::Message;
 use crate::v4::canonical::{self, AmzDate};
+use crate::v4::header::session_token;
 use drystone_http::request::Head;
 use drystone_protocol::error::{Code, S3Error};
 use drystone_protocol::percent::Decoded;
@@ -92,18 +93,21 @@ const UNCOVERED_SUBRESOURCES: [&str; 17] = [
     "session",
 ];
 
-/// What a request says about its signature.
+/// Everything that a request says about its signature.
 #[derive(Debug)]
 pub struct Claim {
     pub access_key: String,
     /// In base64.
     pub signature: String,
-    /// What stands for the date in the string to sign.
+    /// The text that stands for the date in the string to sign.
     pub date: String,
+    /// The time of signing, which a link does not say.
+    pub signed_at: Option<Timestamp>,
+    pub session_token: Option<String>,
 }
 
 impl Claim {
-    /// Reads an Authorization header, of which `fields` is what follows the scheme.
+    /// Reads an Authorization header. `fields` is the rest of it after the scheme.
     pub fn from_header(
         fields: &str,
         headers: &HeaderMap,
@@ -121,11 +125,13 @@ impl Claim {
                     .with("ArgumentName", "Authorization")
                     .with("ArgumentValue", format!("{SCHEME} {fields}"))
             })?;
-        refuse_token(headers)?;
+        let (date, time) = header_date(headers, now)?;
         Ok(Claim {
             access_key: access_key.to_owned(),
             signature: signature.to_owned(),
-            date: header_date(headers, now)?,
+            date,
+            signed_at: Some(time),
+            session_token: session_token(headers),
         })
     }
 
@@ -139,7 +145,6 @@ impl Claim {
         else {
             return Err(S3Error::new(Code::AccessDenied).message(REQUIRED));
         };
-        refuse_token(&head.headers)?;
         let end = Some(date)
             .filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()))
             .and_then(|text| text.parse::<i64>().ok()?.checked_mul(1000))
@@ -159,19 +164,15 @@ impl Claim {
             access_key: access_key.to_owned(),
             signature: signature.to_owned(),
             date: date.to_owned(),
+            signed_at: None,
+            session_token: session_token(&head.headers),
         })
     }
 }
 
-fn refuse_token(headers: &HeaderMap) -> Result<(), S3Error> {
-    match headers.contains_key("x-amz-security-token") {
-        true => Err(S3Error::new(Code::InvalidToken)),
-        false => Ok(()),
-    }
-}
-
-/// The date's line in the string to sign: empty where `x-amz-date` stands among the headers.
-fn header_date(headers: &HeaderMap, now: Timestamp) -> Result<String, S3Error> {
+/// The date's line in the string to sign, which is empty where `x-amz-date` stands among the
+/// headers, and the time of signing.
+fn header_date(headers: &HeaderMap, now: Timestamp) -> Result<(String, Timestamp), S3Error> {
     let by_amz_date = headers.contains_key(AMZ_DATE);
     let name = if by_amz_date { AMZ_DATE } else { "date" };
     let text = headers.get(name).and_then(|value| value.to_str().ok());
@@ -185,11 +186,12 @@ fn header_date(headers: &HeaderMap, now: Timestamp) -> Result<String, S3Error> {
             .with("ServerTime", canonical::rfc3339(now))
             .with("MaxAllowedSkewMilliseconds", MAX_SKEW_MS.to_string()));
     }
-    Ok(if by_amz_date { "" } else { text }.to_owned())
+    let line = if by_amz_date { "" } else { text };
+    Ok((line.to_owned(), time))
 }
 
-/// Whoever holds a link must not turn it into one for another operation, by a sub-resource that
-/// this signature does not cover.
+/// Refuses sub-resources that this signature does not cover: with one, the holder of a link could
+/// turn it into a link for another operation.
 fn refuse_uncovered(query: &Query) -> Result<(), S3Error> {
     let mut names = query.iter().map(|(name, _)| name);
     match names.find(|name| UNCOVERED_SUBRESOURCES.binary_search(name).is_ok()) {
@@ -210,7 +212,7 @@ fn is_signed(name: &str) -> bool {
 }
 
 /// The `x-amz-*` headers that clients put into a link's query, in lower case, where they are signed
-/// as headers. What is no header cannot be signed as one: the signature won't match.
+/// as headers. A parameter that is no header cannot be signed as one: the signature won't match.
 pub fn headers_of_link(query: &Query) -> Vec<(HeaderName, HeaderValue)> {
     let all = query.parameters().iter();
     all.filter(|parameter| parameter.name.text().starts_with(AMZ_PREFIX))
@@ -222,13 +224,14 @@ pub fn headers_of_link(query: &Query) -> Vec<(HeaderName, HeaderValue)> {
         .collect()
 }
 
-/// What is signed. `host_bucket`: the bucket, where the host names it and not the path.
+/// Returns the text that is signed. `host_bucket`: the bucket, where the host names it and not the
+/// path.
 pub fn string_to_sign(message: &Message<'_>, host_bucket: Option<&str>, date: &str) -> Vec<u8> {
     string_to_sign_of(message, host_bucket, message.path, date)
 }
 
-/// What some clients sign instead: a bucket alone with a slash behind it, though they send none.
-/// It names the same, so it is as good.
+/// Returns the text that some clients sign instead: a bucket alone with a slash behind it, though
+/// they send none. It names the same, so it is as good.
 pub fn string_to_sign_with_slash(
     message: &Message<'_>,
     host_bucket: Option<&str>,

@@ -39,7 +39,7 @@ use crate::head::HEADERS_LEN_MAX;
 use crate::pace::Paced;
 use crate::scheme::Scheme;
 use crate::service::Services;
-use crate::traffic::Cut;
+use crate::traffic::Rejection;
 use crate::transport::Transport;
 use drystone_protocol::error::{Code, S3Error};
 use drystone_protocol::response::Response;
@@ -114,7 +114,7 @@ impl Conversation {
     async fn answer(&self, request: Request<Body>) -> Response {
         let transport = &self.transport;
         if self.lane == Lane::Misled {
-            return transport.refuse(not_over_tls(), Some(Cut::Handshake));
+            return transport.refuse(not_over_tls(), Some(Rejection::Handshake));
         }
         let mut request = transport.enter(request, Some(self.peer), self.scheme);
         for service in self.services.iter() {
@@ -127,7 +127,7 @@ impl Conversation {
             };
         }
         match self.lane {
-            Lane::Spare => transport.refuse(admission::busy(), Some(Cut::Busy)),
+            Lane::Spare => transport.refuse(admission::busy(), Some(Rejection::Busy)),
             Lane::Open | Lane::Misled => transport.refuse(Code::EndpointNotFound.into(), None),
         }
     }
@@ -271,7 +271,7 @@ async fn open(
         // Who leaves without a word only asked whether somebody listens.
         Ok(_) => return None,
         Err(_) => {
-            transport.traffic.cut(Cut::Handshake);
+            transport.traffic.rejected(Rejection::Handshake);
             tracing::debug!("connection began with silence");
             return None;
         }
@@ -280,7 +280,7 @@ async fn open(
     if let Ok(Ok(stream)) = shaken {
         return Some(Opened::Tls(Box::new(stream)));
     }
-    transport.traffic.cut(Cut::Handshake);
+    transport.traffic.rejected(Rejection::Handshake);
     match shaken {
         Ok(Err((error, mut stream))) => {
             tracing::debug!(%error, "TLS handshake failed");
@@ -311,7 +311,7 @@ async fn converse<S: Wire>(
             Ok::<_, Infallible>(match refused {
                 Some(code) => {
                     let transport = &conversation.transport;
-                    transport.refuse(S3Error::new(code), Some(Cut::BadHead))
+                    transport.refuse(S3Error::new(code), Some(Rejection::BadHead))
                 }
                 None => conversation.answer(request.map(Body::new)).await,
             })
@@ -343,7 +343,7 @@ async fn converse<S: Wire>(
     }
     // Also where the client took the answer but not TLS's last word.
     if stream.socket().is_stalled() {
-        transport.traffic.cut(Cut::SlowReader);
+        transport.traffic.rejected(Rejection::SlowReader);
         reset(stream.socket().get_ref());
     }
 }

@@ -35,8 +35,10 @@ pub struct Findings {
     pub operation: Option<&'static str>,
     pub bucket: String,
     pub key: String,
-    /// The account and the user that the signature speaks for; `None` for nobody known.
+    /// The account and the user that the signature speaks for; `None` without credentials.
     pub caller: Option<(String, String)>,
+    /// The reason why the caller was allowed or denied what it asked for.
+    pub decision: Option<&'static str>,
     /// The code of the error that was answered.
     pub error: Option<&'static str>,
     pub status: Option<StatusCode>,
@@ -119,6 +121,7 @@ impl Drop for Exchange {
             bucket = findings.bucket,
             key = findings.key,
             caller = ?findings.caller,
+            decision = findings.decision,
             status = findings.status.map(|status| status.as_u16()),
             error = findings.error,
             received,

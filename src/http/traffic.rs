@@ -42,9 +42,9 @@ struct OfOperation {
     took: Histogram,
 }
 
-/// Why something was refused or cut off before it was done.
+/// The reason why something was refused or disconnected before its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Cut {
+pub enum Rejection {
     /// 503: too many requests or too much memory.
     Busy,
     /// A TLS handshake that failed or was too slow, or HTTP in its place.
@@ -57,12 +57,12 @@ pub enum Cut {
     SlowReader,
 }
 
-const CUTS: [(Cut, &str); 5] = [
-    (Cut::Busy, "busy"),
-    (Cut::Handshake, "handshake"),
-    (Cut::BadHead, "bad_head"),
-    (Cut::SlowBody, "slow_body"),
-    (Cut::SlowReader, "slow_reader"),
+const REJECTIONS: [(Rejection, &str); 5] = [
+    (Rejection::Busy, "busy"),
+    (Rejection::Handshake, "handshake"),
+    (Rejection::BadHead, "bad_head"),
+    (Rejection::SlowBody, "slow_body"),
+    (Rejection::SlowReader, "slow_reader"),
 ];
 
 pub struct Traffic {
@@ -73,7 +73,7 @@ pub struct Traffic {
     pub requests: std::sync::Arc<Level>,
     pub received_bytes: AtomicU64,
     pub sent_bytes: AtomicU64,
-    cuts: [AtomicU64; CUTS.len()],
+    rejections: [AtomicU64; REJECTIONS.len()],
 }
 
 impl Traffic {
@@ -88,7 +88,7 @@ impl Traffic {
             requests: Default::default(),
             received_bytes: AtomicU64::new(0),
             sent_bytes: AtomicU64::new(0),
-            cuts: Default::default(),
+            rejections: Default::default(),
         }
     }
 
@@ -101,9 +101,11 @@ impl Traffic {
         counts.took.add(took);
     }
 
-    pub fn cut(&self, why: Cut) {
-        let at = CUTS.iter().position(|(cut, _)| *cut == why);
-        self.cuts[at.expect("all are in the list")].fetch_add(1, Ordering::Relaxed);
+    pub fn rejected(&self, why: Rejection) {
+        let at = REJECTIONS
+            .iter()
+            .position(|(rejection, _)| *rejection == why);
+        self.rejections[at.expect("all are in the list")].fetch_add(1, Ordering::Relaxed);
     }
 
     /// Of operations only those that were asked for.
@@ -130,7 +132,7 @@ impl Traffic {
         ] {
             measures.push(Measure::counter(name, help, count));
         }
-        for ((_, name), count) in CUTS.iter().zip(&self.cuts) {
+        for ((_, name), count) in REJECTIONS.iter().zip(&self.rejections) {
             let help = "Requests and connections that were refused or cut off, by reason.";
             let measure = Measure::counter("s3_refused_total", help, load(count));
             measures.push(measure.label("reason", name));

@@ -9,7 +9,7 @@ use crate::exchange::Exchange;
 use crate::limits::Limits;
 use crate::request::{Head, Request};
 use crate::scheme::Scheme;
-use crate::traffic::{Cut, Traffic};
+use crate::traffic::{Rejection, Traffic};
 use drystone_protocol::error::S3Error;
 use drystone_protocol::error::response::ErrorContext;
 use drystone_protocol::ids::Ids;
@@ -62,7 +62,7 @@ impl Transport {
 
     /// Answers what no service gets: its head was no HTTP, or too much of it; or there is no room
     /// for it. Ends the connection.
-    pub fn refuse(&self, error: S3Error, why: Option<Cut>) -> Response {
+    pub fn refuse(&self, error: S3Error, why: Option<Rejection>) -> Response {
         let id = self.ids.request_id();
         tracing::debug!(request = %id, %error, "refused unread");
         let at = ErrorContext {
@@ -73,7 +73,7 @@ impl Transport {
         let mut response = error.into_response(&at);
         self.ids.finish(response.headers_mut(), &id, true);
         if let Some(why) = why {
-            self.traffic.cut(why);
+            self.traffic.rejected(why);
         }
         response
     }

@@ -12,7 +12,7 @@ use http_body::{Body as _, Frame, SizeHint};
 use crate::admission::Place;
 use crate::exchange::Exchange;
 use crate::pace::{Pace, Watch};
-use crate::traffic::{Cut, Traffic, Within};
+use crate::traffic::{Rejection, Traffic, Within};
 use drystone_protocol::error::{Code, S3Error};
 
 /// A request's body: remembers whether it was read to its end, and ends in an error when it comes
@@ -67,7 +67,7 @@ impl http_body::Body for Incoming {
                 Poll::Ready(frame.map(|frame| frame.map_err(BoxError::from)))
             }
             Poll::Pending => self.pace.poll_too_slow(cx).map(|()| {
-                self.traffic.cut(Cut::SlowBody);
+                self.traffic.rejected(Rejection::SlowBody);
                 Some(Err(BoxError::from(S3Error::new(Code::RequestTimeout))))
             }),
         }

@@ -60,11 +60,6 @@ pub fn set_written_version(response: &mut Response, id: Option<VersionId>) {
     }
 }
 
-/// How AWS's documents and policies write a bucket.
-pub fn bucket_arn(bucket: &str) -> String {
-    format!("arn:aws:s3:::{bucket}")
-}
-
 fn moment(at: Timestamp) -> OffsetDateTime {
     let nanos = i128::from(at.0) * 1_000_000;
     OffsetDateTime::from_unix_timestamp_nanos(nanos).unwrap_or(OffsetDateTime::UNIX_EPOCH)

@@ -1,4 +1,4 @@
-//! What handlers work with.
+//! The context that handlers work in.
 
 use std::sync::Arc;
 
@@ -6,7 +6,8 @@ use drystone_store::env::Env;
 use drystone_store::store::{Addition, AdditionOf, ObjectStore};
 use drystone_store::types::Bucket;
 
-use crate::patience::Patience;
+use crate::keep_alive_interval::KeepAliveInterval;
+use crate::settings::SettingsCache;
 use drystone_protocol::error::S3Error;
 use drystone_protocol::ids::Ids;
 
@@ -15,13 +16,14 @@ pub struct Context {
     pub env: Arc<dyn Env>,
     pub ids: Arc<Ids>,
     pub region: String,
-    /// What all paths may begin with; empty, or `/` and what follows.
+    /// The prefix that all paths may begin with; empty, or beginning with a `/`.
     pub path_prefix: String,
-    pub patience: Patience,
+    pub keep_alive: KeepAliveInterval,
+    pub settings: SettingsCache,
 }
 
 impl Context {
-    /// The region that a bucket is in, by its name of today.
+    /// The name of the bucket's region as it is called today.
     pub fn region_of<'a>(&'a self, bucket: &'a Bucket) -> &'a str {
         match bucket.location.as_str() {
             "" => &self.region,
@@ -30,8 +32,8 @@ impl Context {
         }
     }
 
-    /// Refuses, before any of its bytes are taken, what the bucket's hard quota would refuse
-    /// now. The write itself is held to the quota again, where the order is decided.
+    /// Refuses a write that the bucket's hard quota would refuse now, before any of its bytes are
+    /// read. The quota is checked again where the order of writes is decided.
     pub async fn check_quota(
         &self,
         bucket: &Bucket,

@@ -1,8 +1,9 @@
 //! THE TABLE: one row for each S3 operation.
 //!
-//! A row says all there is about an operation: how a request for it is recognised, which right it
-//! needs, what body it takes and who answers it. Routing, authorisation, logs and the list of what
-//! Drystone does derive from it. A row whose handler is `missing` answers 501 with its name.
+//! A row says everything about an operation: how a request for it is recognised, which rights it
+//! needs, which body it accepts, which handler answers it. Routing, authorisation, logs and the list
+//! of served operations derive from it. A row whose handler is `missing` answers 501 with its name;
+//! one whose handler is `absent` has a column for the answer where nothing is set.
 
 use std::sync::Arc;
 
@@ -12,8 +13,9 @@ use http::{HeaderMap, Method};
 use crate::context::Context;
 use crate::ops;
 use crate::request::Request;
-use crate::row::{BodyKind, Mark, Row, Scope};
-use drystone_protocol::error::S3Error;
+use crate::row::{Asks, BodyKind, Details, Mark, Node, Right, Row, Scope, Unset, When};
+use drystone_iam::action::Action;
+use drystone_protocol::error::{Code, S3Error};
 use drystone_protocol::query::Query;
 use drystone_protocol::response::Response;
 
@@ -21,7 +23,7 @@ pub type Handler = fn(Arc<Context>, Request) -> BoxFuture<'static, Result<Respon
 
 /// Most settings.
 const KIB_1024: BodyKind = BodyKind::Document(1 << 20);
-/// A thousand keys of a kilobyte, and what stands around them.
+/// A thousand keys of a kilobyte, and the elements around them.
 const KIB_2048: BodyKind = BodyKind::Document(2 << 20);
 /// Ten thousand parts with their checksums.
 const KIB_4096: BodyKind = BodyKind::Document(4 << 20);
@@ -29,7 +31,7 @@ const NOTHING: BodyKind = BodyKind::Nothing;
 const STREAM: BodyKind = BodyKind::Stream;
 const FORM: BodyKind = BodyKind::Form;
 
-/// An operation: its row, and who answers it.
+/// An operation: its row and its handler.
 #[derive(Debug)]
 pub struct Operation {
     pub row: Row,
@@ -86,10 +88,12 @@ pub fn find(
     (!is_plain || !names_subresource()).then_some(found)
 }
 
-/// Writes a row: name, method, scope, marks, action (and the one for a version), body, handler.
+/// Writes a row: name, method, scope, marks, action (and the one for a version), body, the columns
+/// of [`Details`] that it does not leave out, handler.
 macro_rules! operations {
-    ($($name:ident $method:ident $scope:ident [$($mark:expr),*] $action:literal
-        $(/ $version_action:literal)? $body:ident $($handler:ident)::+;)+) => {
+    ($($name:ident $method:ident $scope:ident [$($mark:expr),*] $action:ident
+        $(/ $version_action:ident)? $body:ident $({$($column:ident: $value:expr),+})?
+        $($handler:ident)::+;)+) => {
         pub static OPERATIONS: &[Operation] = &[$(
             Operation {
                 row: Row {
@@ -97,8 +101,9 @@ macro_rules! operations {
                     method: Method::$method,
                     scope: Scope::$scope,
                     marks: &[$($mark),*],
-                    actions: &[$action $(, $version_action)?],
+                    right: Right(&[Action::$action $(, Action::$version_action)?]),
                     body: $body,
+                    details: Details { $($($column: $value,)+)? ..Details::NONE },
                 },
                 handler: |context, request| Box::pin(ops::$($handler)::+(context, request)),
             },
@@ -107,203 +112,277 @@ macro_rules! operations {
 }
 
 use Mark::{Header, Key, KeyIs};
+use Node::{Element, Text};
+use Unset::{Deleted, Document, Invalid, Refused};
+
+/// Writing an object: with an ACL, tags or a lock it needs the rights to set these.
+const WRITE_EXTRAS: &[(When, Right)] = &[
+    (ACL, Right(&[Action::PutObjectAcl])),
+    (
+        When::AnyOf(&["x-amz-tagging"]),
+        Right(&[Action::PutObjectTagging]),
+    ),
+    (
+        When::AnyOf(&[
+            "x-amz-object-lock-mode",
+            "x-amz-object-lock-retain-until-date",
+        ]),
+        Right(&[Action::PutObjectRetention]),
+    ),
+    (
+        When::AnyOf(&["x-amz-object-lock-legal-hold"]),
+        Right(&[Action::PutObjectLegalHold]),
+    ),
+];
+/// Making a bucket: with an ACL, a lock or an ownership rule it needs the rights to set these.
+const CREATE_EXTRAS: &[(When, Right)] = &[
+    (ACL, Right(&[Action::PutBucketAcl])),
+    (LOCK, Right(&[Action::PutBucketVersioning])),
+    (LOCK, Right(&[Action::PutBucketObjectLockConfiguration])),
+    (
+        When::AnyOf(&["x-amz-object-ownership"]),
+        Right(&[Action::PutBucketOwnershipControls]),
+    ),
+];
+/// Deleting a version, or shortening its retention, in spite of governance.
+const BYPASS: &[(When, Right)] = &[(
+    When::Is("x-amz-bypass-governance-retention", "true"),
+    Right(&[Action::BypassGovernanceRetention]),
+)];
+/// Describing an object says as much as reading its head.
+const READ_TOO: &[(When, Right)] = &[(
+    When::Always,
+    Right(&[Action::GetObject, Action::GetObjectVersion]),
+)];
+/// Reading the source of a copy.
+const READ: Option<Right> = Some(Right(&[Action::GetObject, Action::GetObjectVersion]));
+const ACL: When = When::AnyOf(&[
+    "x-amz-acl",
+    "x-amz-grant-full-control",
+    "x-amz-grant-read",
+    "x-amz-grant-read-acp",
+    "x-amz-grant-write",
+    "x-amz-grant-write-acp",
+]);
+const LOCK: When = When::Is("x-amz-bucket-object-lock-enabled", "true");
+
+/// The list is at its end.
+const LAST: &[Node] = &[Text("IsTruncated", "false")];
+/// Every bucket is as AWS makes them.
+const OWNERSHIP: &[Node] = &[Element(
+    "Rule",
+    &[Text("ObjectOwnership", "BucketOwnerEnforced")],
+)];
+const NO_LOCK: &str = "Bucket is missing Object Lock Configuration";
 
 // Of rows with the same method and scope the first that matches is taken, so those with more marks
 // come first. The first mark of a row names its sub-resource.
 operations! {
-    ListBuckets GET Service [] "s3:ListAllMyBuckets" NOTHING list_buckets::handle;
+    ListBuckets GET Service [] ListAllMyBuckets NOTHING list_buckets::handle;
 
-    GetBucketAbac GET Bucket [Key("abac")] "s3:GetBucketAbac" NOTHING absent::initial_document;
-    PutBucketAbac PUT Bucket [Key("abac")] "s3:PutBucketAbac" KIB_1024 missing::handle;
+    GetBucketAbac GET Bucket [Key("abac")] GetBucketAbac NOTHING
+        {unset: Document("AbacStatus", &[Text("Status", "Disabled")])} absent::answer;
+    PutBucketAbac PUT Bucket [Key("abac")] PutBucketAbac KIB_1024 missing::handle;
     GetBucketAccelerateConfiguration GET Bucket [Key("accelerate")]
-        "s3:GetAccelerateConfiguration" NOTHING absent::initial_document;
+        GetAccelerateConfiguration NOTHING
+        {unset: Document("AccelerateConfiguration", &[])} absent::answer;
     PutBucketAccelerateConfiguration PUT Bucket [Key("accelerate")]
-        "s3:PutAccelerateConfiguration" KIB_1024 missing::handle;
-    GetBucketAcl GET Bucket [Key("acl")] "s3:GetBucketAcl" NOTHING absent::read_acl;
-    PutBucketAcl PUT Bucket [Key("acl")] "s3:PutBucketAcl" KIB_1024 absent::write_acl;
+        PutAccelerateConfiguration KIB_1024 missing::handle;
+    GetBucketAcl GET Bucket [Key("acl")] GetBucketAcl NOTHING absent::read_acl;
+    PutBucketAcl PUT Bucket [Key("acl")] PutBucketAcl KIB_1024 absent::write_acl;
     GetBucketAnalyticsConfiguration GET Bucket [Key("analytics"), Key("id")]
-        "s3:GetAnalyticsConfiguration" NOTHING absent::no_document;
+        GetAnalyticsConfiguration NOTHING
+        {unset: Refused(Code::NoSuchConfiguration)} absent::answer;
     ListBucketAnalyticsConfigurations GET Bucket [Key("analytics")]
-        "s3:GetAnalyticsConfiguration" NOTHING absent::initial_document;
+        GetAnalyticsConfiguration NOTHING
+        {unset: Document("ListBucketAnalyticsConfigurationResult", LAST)} absent::answer;
     PutBucketAnalyticsConfiguration PUT Bucket [Key("analytics")]
-        "s3:PutAnalyticsConfiguration" KIB_1024 missing::handle;
+        PutAnalyticsConfiguration KIB_1024 missing::handle;
     DeleteBucketAnalyticsConfiguration DELETE Bucket [Key("analytics")]
-        "s3:PutAnalyticsConfiguration" NOTHING absent::no_document;
-    GetBucketCors GET Bucket [Key("cors")] "s3:GetBucketCORS" NOTHING absent::no_document;
-    PutBucketCors PUT Bucket [Key("cors")] "s3:PutBucketCORS" KIB_1024 missing::handle;
+        PutAnalyticsConfiguration NOTHING
+        {unset: Refused(Code::NoSuchConfiguration)} absent::answer;
+    GetBucketCors GET Bucket [Key("cors")]
+        GetBucketCORS NOTHING {unset: Refused(Code::NoSuchCORSConfiguration)} absent::answer;
+    PutBucketCors PUT Bucket [Key("cors")] PutBucketCORS KIB_1024 missing::handle;
     DeleteBucketCors DELETE Bucket [Key("cors")]
-        "s3:PutBucketCORS" NOTHING absent::nothing_to_delete;
-    GetBucketEncryption GET Bucket [Key("encryption")]
-        "s3:GetEncryptionConfiguration" NOTHING absent::no_document;
+        PutBucketCORS NOTHING {unset: Deleted} absent::answer;
+    GetBucketEncryption GET Bucket [Key("encryption")] GetEncryptionConfiguration NOTHING
+        {unset: Refused(Code::ServerSideEncryptionConfigurationNotFoundError)} absent::answer;
     PutBucketEncryption PUT Bucket [Key("encryption")]
-        "s3:PutEncryptionConfiguration" KIB_1024 missing::handle;
+        PutEncryptionConfiguration KIB_1024 missing::handle;
     DeleteBucketEncryption DELETE Bucket [Key("encryption")]
-        "s3:PutEncryptionConfiguration" NOTHING absent::nothing_to_delete;
+        PutEncryptionConfiguration NOTHING {unset: Deleted} absent::answer;
     GetBucketIntelligentTieringConfiguration GET Bucket [Key("intelligent-tiering"), Key("id")]
-        "s3:GetIntelligentTieringConfiguration" NOTHING absent::no_document;
+        GetIntelligentTieringConfiguration NOTHING
+        {unset: Refused(Code::NoSuchConfiguration)} absent::answer;
     ListBucketIntelligentTieringConfigurations GET Bucket [Key("intelligent-tiering")]
-        "s3:GetIntelligentTieringConfiguration" NOTHING absent::initial_document;
+        GetIntelligentTieringConfiguration NOTHING
+        {unset: Document("ListBucketIntelligentTieringConfigurationsResult", LAST)} absent::answer;
     PutBucketIntelligentTieringConfiguration PUT Bucket [Key("intelligent-tiering")]
-        "s3:PutIntelligentTieringConfiguration" KIB_1024 missing::handle;
+        PutIntelligentTieringConfiguration KIB_1024 missing::handle;
     DeleteBucketIntelligentTieringConfiguration DELETE Bucket [Key("intelligent-tiering")]
-        "s3:PutIntelligentTieringConfiguration" NOTHING absent::no_document;
+        PutIntelligentTieringConfiguration NOTHING
+        {unset: Refused(Code::NoSuchConfiguration)} absent::answer;
     GetBucketInventoryConfiguration GET Bucket [Key("inventory"), Key("id")]
-        "s3:GetInventoryConfiguration" NOTHING absent::no_document;
+        GetInventoryConfiguration NOTHING
+        {unset: Refused(Code::NoSuchConfiguration)} absent::answer;
     ListBucketInventoryConfigurations GET Bucket [Key("inventory")]
-        "s3:GetInventoryConfiguration" NOTHING absent::initial_document;
+        GetInventoryConfiguration NOTHING
+        {unset: Document("ListInventoryConfigurationsResult", LAST)} absent::answer;
     PutBucketInventoryConfiguration PUT Bucket [Key("inventory")]
-        "s3:PutInventoryConfiguration" KIB_1024 missing::handle;
+        PutInventoryConfiguration KIB_1024 missing::handle;
     DeleteBucketInventoryConfiguration DELETE Bucket [Key("inventory")]
-        "s3:PutInventoryConfiguration" NOTHING absent::no_document;
-    GetBucketLifecycleConfiguration GET Bucket [Key("lifecycle")]
-        "s3:GetLifecycleConfiguration" NOTHING absent::no_document;
+        PutInventoryConfiguration NOTHING
+        {unset: Refused(Code::NoSuchConfiguration)} absent::answer;
+    GetBucketLifecycleConfiguration GET Bucket [Key("lifecycle")] GetLifecycleConfiguration NOTHING
+        {unset: Refused(Code::NoSuchLifecycleConfiguration)} absent::answer;
     PutBucketLifecycleConfiguration PUT Bucket [Key("lifecycle")]
-        "s3:PutLifecycleConfiguration" KIB_1024 missing::handle;
+        PutLifecycleConfiguration KIB_1024 missing::handle;
     DeleteBucketLifecycle DELETE Bucket [Key("lifecycle")]
-        "s3:PutLifecycleConfiguration" NOTHING absent::nothing_to_delete;
+        PutLifecycleConfiguration NOTHING {unset: Deleted} absent::answer;
     GetBucketLocation GET Bucket [Key("location")]
-        "s3:GetBucketLocation" NOTHING get_bucket_location::handle;
+        GetBucketLocation NOTHING get_bucket_location::handle;
     GetBucketLogging GET Bucket [Key("logging")]
-        "s3:GetBucketLogging" NOTHING absent::initial_document;
-    PutBucketLogging PUT Bucket [Key("logging")] "s3:PutBucketLogging" KIB_1024 missing::handle;
+        GetBucketLogging NOTHING {unset: Document("BucketLoggingStatus", &[])} absent::answer;
+    PutBucketLogging PUT Bucket [Key("logging")] PutBucketLogging KIB_1024 missing::handle;
     GetBucketMetadataConfiguration GET Bucket [Key("metadataConfiguration")]
-        "s3:GetBucketMetadataTableConfiguration" NOTHING missing::handle;
+        GetBucketMetadataTableConfiguration NOTHING missing::handle;
     CreateBucketMetadataConfiguration POST Bucket [Key("metadataConfiguration")]
-        "s3:CreateBucketMetadataTableConfiguration" KIB_1024 missing::handle;
+        CreateBucketMetadataTableConfiguration KIB_1024 missing::handle;
     DeleteBucketMetadataConfiguration DELETE Bucket [Key("metadataConfiguration")]
-        "s3:DeleteBucketMetadataTableConfiguration" NOTHING missing::handle;
+        DeleteBucketMetadataTableConfiguration NOTHING missing::handle;
     UpdateBucketMetadataInventoryTableConfiguration PUT Bucket [Key("metadataInventoryTable")]
-        "s3:UpdateBucketMetadataInventoryTableConfiguration" KIB_1024 missing::handle;
+        UpdateBucketMetadataInventoryTableConfiguration KIB_1024 missing::handle;
     UpdateBucketMetadataJournalTableConfiguration PUT Bucket [Key("metadataJournalTable")]
-        "s3:UpdateBucketMetadataJournalTableConfiguration" KIB_1024 missing::handle;
+        UpdateBucketMetadataJournalTableConfiguration KIB_1024 missing::handle;
     GetBucketMetadataTableConfiguration GET Bucket [Key("metadataTable")]
-        "s3:GetBucketMetadataTableConfiguration" NOTHING missing::handle;
+        GetBucketMetadataTableConfiguration NOTHING missing::handle;
     CreateBucketMetadataTableConfiguration POST Bucket [Key("metadataTable")]
-        "s3:CreateBucketMetadataTableConfiguration" KIB_1024 missing::handle;
+        CreateBucketMetadataTableConfiguration KIB_1024 missing::handle;
     DeleteBucketMetadataTableConfiguration DELETE Bucket [Key("metadataTable")]
-        "s3:DeleteBucketMetadataTableConfiguration" NOTHING missing::handle;
+        DeleteBucketMetadataTableConfiguration NOTHING missing::handle;
     GetBucketMetricsConfiguration GET Bucket [Key("metrics"), Key("id")]
-        "s3:GetMetricsConfiguration" NOTHING absent::no_document;
-    ListBucketMetricsConfigurations GET Bucket [Key("metrics")]
-        "s3:GetMetricsConfiguration" NOTHING absent::initial_document;
+        GetMetricsConfiguration NOTHING {unset: Refused(Code::NoSuchConfiguration)} absent::answer;
+    ListBucketMetricsConfigurations GET Bucket [Key("metrics")] GetMetricsConfiguration NOTHING
+        {unset: Document("ListMetricsConfigurationsResult", LAST)} absent::answer;
     PutBucketMetricsConfiguration PUT Bucket [Key("metrics")]
-        "s3:PutMetricsConfiguration" KIB_1024 missing::handle;
+        PutMetricsConfiguration KIB_1024 missing::handle;
     DeleteBucketMetricsConfiguration DELETE Bucket [Key("metrics")]
-        "s3:PutMetricsConfiguration" NOTHING absent::no_document;
+        PutMetricsConfiguration NOTHING {unset: Refused(Code::NoSuchConfiguration)} absent::answer;
     GetBucketNotificationConfiguration GET Bucket [Key("notification")]
-        "s3:GetBucketNotification" NOTHING absent::initial_document;
+        GetBucketNotification NOTHING
+        {unset: Document("NotificationConfiguration", &[])} absent::answer;
     PutBucketNotificationConfiguration PUT Bucket [Key("notification")]
-        "s3:PutBucketNotification" KIB_1024 missing::handle;
+        PutBucketNotification KIB_1024 missing::handle;
     GetObjectLockConfiguration GET Bucket [Key("object-lock")]
-        "s3:GetBucketObjectLockConfiguration" NOTHING absent::no_document;
+        GetBucketObjectLockConfiguration NOTHING
+        {unset: Refused(Code::ObjectLockConfigurationNotFoundError)} absent::answer;
     PutObjectLockConfiguration PUT Bucket [Key("object-lock")]
-        "s3:PutBucketObjectLockConfiguration" KIB_1024 missing::handle;
+        PutBucketObjectLockConfiguration KIB_1024 missing::handle;
     GetBucketOwnershipControls GET Bucket [Key("ownershipControls")]
-        "s3:GetBucketOwnershipControls" NOTHING absent::ownership_controls;
+        GetBucketOwnershipControls NOTHING
+        {unset: Document("OwnershipControls", OWNERSHIP)} absent::answer;
     PutBucketOwnershipControls PUT Bucket [Key("ownershipControls")]
-        "s3:PutBucketOwnershipControls" KIB_1024 missing::handle;
+        PutBucketOwnershipControls KIB_1024 missing::handle;
     DeleteBucketOwnershipControls DELETE Bucket [Key("ownershipControls")]
-        "s3:PutBucketOwnershipControls" NOTHING missing::handle;
-    GetBucketPolicy GET Bucket [Key("policy")] "s3:GetBucketPolicy" NOTHING absent::no_document;
-    PutBucketPolicy PUT Bucket [Key("policy")] "s3:PutBucketPolicy" KIB_1024 missing::handle;
+        PutBucketOwnershipControls NOTHING missing::handle;
+    GetBucketPolicy GET Bucket [Key("policy")]
+        GetBucketPolicy NOTHING {unset: Refused(Code::NoSuchBucketPolicy)} absent::answer;
+    PutBucketPolicy PUT Bucket [Key("policy")] PutBucketPolicy KIB_1024 missing::handle;
     DeleteBucketPolicy DELETE Bucket [Key("policy")]
-        "s3:DeleteBucketPolicy" NOTHING absent::nothing_to_delete;
+        DeleteBucketPolicy NOTHING {unset: Deleted} absent::answer;
     GetBucketPolicyStatus GET Bucket [Key("policyStatus")]
-        "s3:GetBucketPolicyStatus" NOTHING absent::no_document;
-    GetPublicAccessBlock GET Bucket [Key("publicAccessBlock")]
-        "s3:GetBucketPublicAccessBlock" NOTHING absent::no_document;
+        GetBucketPolicyStatus NOTHING {unset: Refused(Code::NoSuchBucketPolicy)} absent::answer;
+    GetPublicAccessBlock GET Bucket [Key("publicAccessBlock")] GetBucketPublicAccessBlock NOTHING
+        {unset: Refused(Code::NoSuchPublicAccessBlockConfiguration)} absent::answer;
     PutPublicAccessBlock PUT Bucket [Key("publicAccessBlock")]
-        "s3:PutBucketPublicAccessBlock" KIB_1024 missing::handle;
+        PutBucketPublicAccessBlock KIB_1024 missing::handle;
     DeletePublicAccessBlock DELETE Bucket [Key("publicAccessBlock")]
-        "s3:PutBucketPublicAccessBlock" NOTHING absent::nothing_to_delete;
-    GetBucketReplication GET Bucket [Key("replication")]
-        "s3:GetReplicationConfiguration" NOTHING absent::no_document;
+        PutBucketPublicAccessBlock NOTHING {unset: Deleted} absent::answer;
+    GetBucketReplication GET Bucket [Key("replication")] GetReplicationConfiguration NOTHING
+        {unset: Refused(Code::ReplicationConfigurationNotFoundError)} absent::answer;
     PutBucketReplication PUT Bucket [Key("replication")]
-        "s3:PutReplicationConfiguration" KIB_1024 missing::handle;
+        PutReplicationConfiguration KIB_1024 missing::handle;
     DeleteBucketReplication DELETE Bucket [Key("replication")]
-        "s3:PutReplicationConfiguration" NOTHING absent::nothing_to_delete;
-    GetBucketRequestPayment GET Bucket [Key("requestPayment")]
-        "s3:GetBucketRequestPayment" NOTHING absent::initial_document;
+        PutReplicationConfiguration NOTHING {unset: Deleted} absent::answer;
+    GetBucketRequestPayment GET Bucket [Key("requestPayment")] GetBucketRequestPayment NOTHING
+        {unset: Document("RequestPaymentConfiguration", &[Text("Payer", "BucketOwner")])} absent::answer;
     PutBucketRequestPayment PUT Bucket [Key("requestPayment")]
-        "s3:PutBucketRequestPayment" KIB_1024 missing::handle;
-    CreateSession GET Bucket [Key("session")] "s3express:CreateSession" NOTHING missing::handle;
+        PutBucketRequestPayment KIB_1024 missing::handle;
+    CreateSession GET Bucket [Key("session")] CreateSession NOTHING missing::handle;
     GetBucketTagging GET Bucket [Key("tagging")]
-        "s3:GetBucketTagging" NOTHING get_bucket_tagging::handle;
+        GetBucketTagging NOTHING get_bucket_tagging::handle;
     PutBucketTagging PUT Bucket [Key("tagging")]
-        "s3:PutBucketTagging" KIB_1024 put_bucket_tagging::handle;
+        PutBucketTagging KIB_1024 put_bucket_tagging::handle;
     DeleteBucketTagging DELETE Bucket [Key("tagging")]
-        "s3:PutBucketTagging" NOTHING delete_bucket_tagging::handle;
+        PutBucketTagging NOTHING delete_bucket_tagging::handle;
     GetBucketVersioning GET Bucket [Key("versioning")]
-        "s3:GetBucketVersioning" NOTHING get_bucket_versioning::handle;
+        GetBucketVersioning NOTHING get_bucket_versioning::handle;
     PutBucketVersioning PUT Bucket [Key("versioning")]
-        "s3:PutBucketVersioning" KIB_1024 put_bucket_versioning::handle;
-    GetBucketWebsite GET Bucket [Key("website")] "s3:GetBucketWebsite" NOTHING absent::no_document;
-    PutBucketWebsite PUT Bucket [Key("website")] "s3:PutBucketWebsite" KIB_1024 missing::handle;
+        PutBucketVersioning KIB_1024 put_bucket_versioning::handle;
+    GetBucketWebsite GET Bucket [Key("website")]
+        GetBucketWebsite NOTHING {unset: Refused(Code::NoSuchWebsiteConfiguration)} absent::answer;
+    PutBucketWebsite PUT Bucket [Key("website")] PutBucketWebsite KIB_1024 missing::handle;
     DeleteBucketWebsite DELETE Bucket [Key("website")]
-        "s3:DeleteBucketWebsite" NOTHING absent::nothing_to_delete;
+        DeleteBucketWebsite NOTHING {unset: Deleted} absent::answer;
     ListMultipartUploads GET Bucket [Key("uploads")]
-        "s3:ListBucketMultipartUploads" NOTHING list_multipart_uploads::handle;
+        ListBucketMultipartUploads NOTHING list_multipart_uploads::handle;
     ListObjectVersions GET Bucket [Key("versions")]
-        "s3:ListBucketVersions" NOTHING list_object_versions::handle;
-    DeleteObjects POST Bucket [Key("delete")] "s3:DeleteObject" KIB_2048 delete_objects::handle;
-    ListenNotification GET Bucket [Key("events")]
-        "s3:ListenBucketNotification" NOTHING missing::handle;
-    ListObjectsV2 GET Bucket [KeyIs("list-type", "2")]
-        "s3:ListBucket" NOTHING list_objects_v2::handle;
-    ListObjects GET Bucket [] "s3:ListBucket" NOTHING list_objects::handle;
-    HeadBucket HEAD Bucket [] "s3:ListBucket" NOTHING head_bucket::handle;
-    CreateBucket PUT Bucket [] "s3:CreateBucket" KIB_1024 create_bucket::handle;
-    DeleteBucket DELETE Bucket [] "s3:DeleteBucket" NOTHING delete_bucket::handle;
-    PostObject POST Bucket [] "s3:PutObject" FORM post_object::handle;
+        ListBucketVersions NOTHING list_object_versions::handle;
+    DeleteObjects POST Bucket [Key("delete")] DeleteObject / DeleteObjectVersion KIB_2048
+        {asks: Asks::PerItem, also: BYPASS} delete_objects::handle;
+    ListenNotification GET Bucket [Key("events")] ListenBucketNotification NOTHING missing::handle;
+    ListObjectsV2 GET Bucket [KeyIs("list-type", "2")] ListBucket NOTHING list_objects_v2::handle;
+    ListObjects GET Bucket [] ListBucket NOTHING list_objects::handle;
+    HeadBucket HEAD Bucket [] ListBucket NOTHING {denial_has_region: true} head_bucket::handle;
+    CreateBucket PUT Bucket []
+        CreateBucket KIB_1024 {also: CREATE_EXTRAS, makes_bucket: true} create_bucket::handle;
+    DeleteBucket DELETE Bucket [] DeleteBucket NOTHING delete_bucket::handle;
+    PostObject POST Bucket [] PutObject FORM {also: WRITE_EXTRAS} post_object::handle;
 
     GetObjectAcl GET Object [Key("acl")]
-        "s3:GetObjectAcl" / "s3:GetObjectVersionAcl" NOTHING absent::read_acl;
+        GetObjectAcl / GetObjectVersionAcl NOTHING absent::read_acl;
     PutObjectAcl PUT Object [Key("acl")]
-        "s3:PutObjectAcl" / "s3:PutObjectVersionAcl" KIB_1024 absent::write_acl;
+        PutObjectAcl / PutObjectVersionAcl KIB_1024 absent::write_acl;
     GetObjectAttributes GET Object [Key("attributes")]
-        "s3:GetObjectAttributes" / "s3:GetObjectVersionAttributes"
-        NOTHING get_object_attributes::handle;
+        GetObjectAttributes / GetObjectVersionAttributes NOTHING
+        {also: READ_TOO} get_object_attributes::handle;
     UpdateObjectEncryption PUT Object [Key("encryption")]
-        "s3:UpdateObjectEncryption" KIB_1024 missing::handle;
+        UpdateObjectEncryption KIB_1024 missing::handle;
     GetObjectLegalHold GET Object [Key("legal-hold")]
-        "s3:GetObjectLegalHold" NOTHING absent::no_lock;
-    PutObjectLegalHold PUT Object [Key("legal-hold")]
-        "s3:PutObjectLegalHold" KIB_1024 missing::handle;
+        GetObjectLegalHold NOTHING {unset: Invalid(NO_LOCK)} absent::answer;
+    PutObjectLegalHold PUT Object [Key("legal-hold")] PutObjectLegalHold KIB_1024 missing::handle;
     GetObjectRetention GET Object [Key("retention")]
-        "s3:GetObjectRetention" NOTHING absent::no_lock;
+        GetObjectRetention NOTHING {unset: Invalid(NO_LOCK)} absent::answer;
     PutObjectRetention PUT Object [Key("retention")]
-        "s3:PutObjectRetention" KIB_1024 missing::handle;
-    RenameObject PUT Object [Key("renameObject")] "s3:PutObject" NOTHING missing::handle;
-    RestoreObject POST Object [Key("restore")] "s3:RestoreObject" KIB_1024 missing::handle;
-    SelectObjectContent POST Object [Key("select")] "s3:GetObject" KIB_1024 missing::handle;
+        PutObjectRetention KIB_1024 {also: BYPASS} missing::handle;
+    RenameObject PUT Object [Key("renameObject")] PutObject NOTHING missing::handle;
+    RestoreObject POST Object [Key("restore")] RestoreObject KIB_1024 missing::handle;
+    SelectObjectContent POST Object [Key("select")] GetObject KIB_1024 missing::handle;
     GetObjectTagging GET Object [Key("tagging")]
-        "s3:GetObjectTagging" / "s3:GetObjectVersionTagging" NOTHING get_object_tagging::handle;
+        GetObjectTagging / GetObjectVersionTagging NOTHING get_object_tagging::handle;
     PutObjectTagging PUT Object [Key("tagging")]
-        "s3:PutObjectTagging" / "s3:PutObjectVersionTagging" KIB_1024 put_object_tagging::handle;
+        PutObjectTagging / PutObjectVersionTagging KIB_1024 put_object_tagging::handle;
     DeleteObjectTagging DELETE Object [Key("tagging")]
-        "s3:DeleteObjectTagging" / "s3:DeleteObjectVersionTagging"
-        NOTHING delete_object_tagging::handle;
-    GetObjectTorrent GET Object [Key("torrent")] "s3:GetObjectTorrent" NOTHING missing::handle;
+        DeleteObjectTagging / DeleteObjectVersionTagging NOTHING delete_object_tagging::handle;
+    GetObjectTorrent GET Object [Key("torrent")] GetObjectTorrent NOTHING missing::handle;
     CreateMultipartUpload POST Object [Key("uploads")]
-        "s3:PutObject" NOTHING create_multipart_upload::handle;
+        PutObject NOTHING {also: WRITE_EXTRAS} create_multipart_upload::handle;
     UploadPartCopy PUT Object [Key("uploadId"), Key("partNumber"), Header("x-amz-copy-source")]
-        "s3:PutObject" NOTHING upload_part_copy::handle;
-    UploadPart PUT Object [Key("uploadId"), Key("partNumber")]
-        "s3:PutObject" STREAM upload_part::handle;
+        PutObject NOTHING {source: READ} upload_part_copy::handle;
+    UploadPart PUT Object [Key("uploadId"), Key("partNumber")] PutObject STREAM upload_part::handle;
     CompleteMultipartUpload POST Object [Key("uploadId")]
-        "s3:PutObject" KIB_4096 complete_multipart_upload::handle;
+        PutObject KIB_4096 complete_multipart_upload::handle;
     AbortMultipartUpload DELETE Object [Key("uploadId")]
-        "s3:AbortMultipartUpload" NOTHING abort_multipart_upload::handle;
-    ListParts GET Object [Key("uploadId")]
-        "s3:ListMultipartUploadParts" NOTHING list_parts::handle;
-    CopyObject PUT Object [Header("x-amz-copy-source")] "s3:PutObject" NOTHING copy_object::handle;
-    PutObject PUT Object [] "s3:PutObject" STREAM put_object::handle;
-    GetObject GET Object []
-        "s3:GetObject" / "s3:GetObjectVersion" NOTHING get_object::handle;
-    HeadObject HEAD Object []
-        "s3:GetObject" / "s3:GetObjectVersion" NOTHING head_object::handle;
+        AbortMultipartUpload NOTHING abort_multipart_upload::handle;
+    ListParts GET Object [Key("uploadId")] ListMultipartUploadParts NOTHING list_parts::handle;
+    CopyObject PUT Object [Header("x-amz-copy-source")]
+        PutObject NOTHING {also: WRITE_EXTRAS, source: READ} copy_object::handle;
+    PutObject PUT Object [] PutObject STREAM {also: WRITE_EXTRAS} put_object::handle;
+    GetObject GET Object [] GetObject / GetObjectVersion NOTHING get_object::handle;
+    HeadObject HEAD Object [] GetObject / GetObjectVersion NOTHING head_object::handle;
     DeleteObject DELETE Object []
-        "s3:DeleteObject" / "s3:DeleteObjectVersion" NOTHING delete_object::handle;
+        DeleteObject / DeleteObjectVersion NOTHING {also: BYPASS} delete_object::handle;
 }
 
 #[cfg(test)]
@@ -311,9 +390,9 @@ operations! {
 mod tests {
     use std::collections::HashSet;
 
-    use http::{HeaderMap, HeaderValue};
+    use http::{HeaderMap, HeaderName, HeaderValue};
 
-    use super::{Mark, Query, Scope, find, methods, rows};
+    use super::{Action, Asks, Mark, Query, Scope, find, methods, rows};
     use drystone_auth::v2;
 
     #[test]
@@ -352,6 +431,79 @@ mod tests {
             let query = Query::parse(&query.join("&"));
             let found = find(&row.method, row.scope, &query, &headers).unwrap();
             assert_eq!(found.row.name, row.name);
+        }
+    }
+
+    fn actions(line: &str, headers: &[(&'static str, &str)], names_version: bool) -> Vec<Action> {
+        let row = rows().find(|row| row.name == line).unwrap();
+        let headers = headers.iter().map(|(name, value)| {
+            let name = HeaderName::from_static(name);
+            (name, HeaderValue::from_str(value).unwrap())
+        });
+        row.actions(names_version, &headers.collect()).collect()
+    }
+
+    #[test]
+    fn a_32_headers_ask_for_rights_of_their_own() {
+        use Action::{
+            CreateBucket, GetObjectVersion, GetObjectVersionAttributes,
+            PutBucketObjectLockConfiguration, PutBucketVersioning, PutObject, PutObjectAcl,
+            PutObjectLegalHold, PutObjectRetention, PutObjectTagging,
+        };
+        let plain = actions("PutObject", &[], false);
+        assert_eq!(plain, [PutObject]);
+        let headers = [
+            ("x-amz-tagging", "a=b"),
+            ("x-amz-grant-read", "id=1"),
+            ("x-amz-object-lock-mode", "GOVERNANCE"),
+            ("x-amz-object-lock-legal-hold", "ON"),
+        ];
+        let all = [
+            PutObject,
+            PutObjectAcl,
+            PutObjectTagging,
+            PutObjectRetention,
+            PutObjectLegalHold,
+        ];
+        for name in ["PutObject", "CopyObject", "CreateMultipartUpload"] {
+            assert_eq!(actions(name, &headers, false), all, "{name}");
+        }
+        let described = actions("GetObjectAttributes", &[], true);
+        assert_eq!(described, [GetObjectVersionAttributes, GetObjectVersion]);
+        let lock = [("x-amz-bucket-object-lock-enabled", "True")];
+        let made = actions("CreateBucket", &lock, false);
+        let rights = [
+            CreateBucket,
+            PutBucketVersioning,
+            PutBucketObjectLockConfiguration,
+        ];
+        assert_eq!(made, rights);
+    }
+
+    #[test]
+    fn a_32_a_batch_asks_for_each_item() {
+        let rows = rows().filter(|row| row.details.asks == Asks::PerItem);
+        let names: Vec<_> = rows.map(|row| row.name).collect();
+        assert_eq!(names, ["DeleteObjects"]);
+        let bypass = |value| [("x-amz-bypass-governance-retention", value)];
+        let key = actions("DeleteObjects", &bypass("false"), false);
+        assert_eq!(key, [Action::DeleteObject]);
+        let version = actions("DeleteObjects", &bypass("true"), true);
+        let both = [
+            Action::DeleteObjectVersion,
+            Action::BypassGovernanceRetention,
+        ];
+        assert_eq!(version, both);
+    }
+
+    #[test]
+    fn a_32_the_source_of_a_copy_must_be_readable() {
+        for row in rows() {
+            let copies = row.marks.contains(&Mark::Header("x-amz-copy-source"));
+            assert_eq!(row.copies(), copies, "{}", row.name);
+            let source = row.details.source.map(|right| right.action(true));
+            let expected = copies.then_some(Action::GetObjectVersion);
+            assert_eq!(source, expected, "{}", row.name);
         }
     }
 

@@ -1,21 +1,26 @@
-//! A parsed S3 request: what a handler gets.
+//! A parsed S3 request, as handlers get it.
 //!
 //! By the time a handler sees one, its signature is verified, its bucket is there and the caller
 //! may do what the operation's row says. Only the body is still to be taken, and verifies itself.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use axum::body::Body as Source;
-use drystone_store::types::{AccountId, Bucket, ChecksumAlgorithm, VersionSelector};
+use drystone_store::types::{AccountId, Bucket, ChecksumAlgorithm, Timestamp, VersionSelector};
 use http::{HeaderMap, HeaderName, header};
 
 use crate::body::{self, SmallBody, VerifiedBody};
 use crate::rights;
 use crate::row::{BodyKind, Row};
 use drystone_auth::credentials::Principal;
-use drystone_auth::identity::{Identity, Payload};
+use drystone_auth::identity::{Identity, Payload, Signing};
+use drystone_http::exchange::Exchange;
 use drystone_http::scheme::Scheme;
-use drystone_iam::authorize::Resource;
+use drystone_iam::action::Action;
+use drystone_iam::arn::Arn;
+use drystone_iam::authorize::{Decision, authorize};
+use drystone_iam::facts::{BucketFacts, BucketSettings, RequestFacts, Texts, Unread};
+use drystone_iam::request::Request as Question;
 use drystone_protocol::error::{Code, S3Error};
 use drystone_protocol::form_fields::Fields;
 use drystone_protocol::query::Query;
@@ -26,26 +31,30 @@ pub const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-p
 
 pub struct Request {
     pub operation: &'static Row,
-    pub id: String,
+    /// The record of the request and its answer.
+    pub exchange: Arc<Exchange>,
+    pub received_at: Timestamp,
     pub identity: Identity,
+    pub signing: Option<Signing>,
     /// Empty for an operation on the service.
     pub bucket_name: String,
     /// Empty for an operation on service or bucket.
     pub key: String,
     /// The host names the bucket, and not the path.
     pub by_host: bool,
-    /// As it came: what errors call the resource.
+    /// As it came. Errors call it the resource.
     pub path: String,
-    /// Of the connection that it came by.
-    pub scheme: Scheme,
-    /// The server's.
+    /// The prefix of the server.
     pub path_prefix: String,
     pub query: Query,
     pub headers: HeaderMap,
     /// A form's fields. Its headers are those that the fields stand for.
     pub form: Option<Fields>,
     pub bucket: Option<Bucket>,
-    /// Locked by nobody: it makes a request with its body something that threads may share.
+    pub settings: Arc<BucketSettings>,
+    /// Whether the caller may list the bucket, and so may know which keys are there.
+    pub may_list: bool,
+    /// Nobody locks it: with the lock, threads may share a request with its body.
     pub body: Mutex<Option<(Payload, Source)>>,
 }
 
@@ -57,30 +66,35 @@ impl Request {
             .expect("the server finds the bucket before its operations run")
     }
 
-    /// Who asks; `None` for nobody known.
+    /// The id of the request, as the answer has it.
+    pub fn id(&self) -> &str {
+        &self.exchange.id
+    }
+
+    /// The caller; `None` without credentials.
     pub fn principal(&self) -> Option<&Principal> {
         self.identity.principal()
     }
 
-    /// The account that asks, which owns what it writes. Empty for nobody known.
+    /// The caller's account, which owns the objects that it writes. Empty without credentials.
     pub fn account(&self) -> AccountId {
         self.principal()
             .map(|who| who.account.id.clone())
             .unwrap_or_default()
     }
 
-    /// A header's text. One that is not ASCII is as good as absent where an ASCII text is meant.
+    /// A header's text. One that is not ASCII counts as absent where an ASCII text is meant.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name).and_then(|value| value.to_str().ok())
     }
 
-    /// The object's URL, as the client addressed it; a proxy that took TLS off says so. With a
+    /// The object's URL, as the client addressed it; a proxy that ended TLS says so. With a
     /// prefix it is right whether or not there is a proxy. `key` is encoded already.
     pub fn url_of(&self, key: &str) -> String {
         let forwarded = self.header(X_FORWARDED_PROTO.as_str()).unwrap_or_default();
         let scheme = match forwarded.eq_ignore_ascii_case("https") {
             true => Scheme::Https,
-            false => self.scheme,
+            false => self.exchange.scheme,
         };
         let scheme = scheme.text();
         let host = self.header(header::HOST.as_str()).unwrap_or_default();
@@ -131,19 +145,75 @@ impl Request {
         xml::read::parse(&document.bytes, root)
     }
 
-    /// Whether the caller may also do `action` to something in another bucket.
-    pub fn authorize(&self, action: &str, bucket: &Bucket, key: &str) -> Result<(), S3Error> {
-        let resource = Resource::Bucket {
-            owner: &bucket.owner,
-            name: &bucket.name,
-            key: Some(key),
+    /// Decides whether the caller may do something to a resource. `bucket`: the row and the
+    /// settings of the bucket that it is or lies in, if there is one.
+    pub fn decide(
+        &self,
+        action: Action,
+        resource: Arn<'_>,
+        bucket: Option<(&Bucket, &BucketSettings)>,
+    ) -> Decision {
+        let texts = SentTexts {
+            headers: &self.headers,
+            query: &self.query,
         };
-        rights::check(&self.identity, action, resource)
+        let decision = authorize(&Question {
+            identity: &self.identity,
+            action,
+            resource,
+            bucket: bucket.map(|(bucket, settings)| BucketFacts {
+                owner: &bucket.owner,
+                settings,
+            }),
+            object: &Unread,
+            facts: RequestFacts {
+                peer: self.exchange.peer.map(|peer| peer.ip()),
+                is_secure: self.exchange.scheme == Scheme::Https,
+                now: self.received_at,
+                signing: self.signing,
+                texts: &texts,
+            },
+        });
+        if !decision.is_allowed() {
+            let user = self.principal().map(|principal| principal.user.as_str());
+            tracing::debug!(%action, %resource, user, why = decision.reason(), "denied");
+        }
+        decision
+    }
+
+    /// The same, on which the whole request depends: a denial refuses it, and the record of the
+    /// exchange says what was decided.
+    pub fn check(
+        &self,
+        action: Action,
+        resource: Arn<'_>,
+        bucket: Option<(&Bucket, &BucketSettings)>,
+    ) -> Result<(), S3Error> {
+        let decision = self.decide(action, resource, bucket);
+        self.exchange
+            .note(|findings| findings.decision = Some(decision.reason()));
+        rights::check(decision)
     }
 
     fn take(&mut self) -> (Payload, Source) {
         let body = self.body.get_mut().unwrap_or_else(PoisonError::into_inner);
         body.take().expect("a handler takes the body once")
+    }
+}
+
+/// The headers and the query, where decisions look up condition keys.
+struct SentTexts<'a> {
+    headers: &'a HeaderMap,
+    query: &'a Query,
+}
+
+impl Texts for SentTexts<'_> {
+    fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name)?.to_str().ok()
+    }
+
+    fn parameter(&self, name: &str) -> Option<&str> {
+        self.query.get(name)
     }
 }
 

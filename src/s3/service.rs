@@ -1,9 +1,9 @@
 //! The order of a request: limits → route → authenticate → bucket row → authorise → handler.
 //!
-//! Nothing touches the body before the handler, but for a form's fields, which say who sent it. So
-//! a client that waits for `100 Continue` gets it only once it may write; whoever is refused before
-//! gets the answer, and then the connection is closed. A handler that panics answers 500 and harms
-//! nobody else.
+//! Nothing reads the body before the handler, but for a form's fields, which hold its credentials.
+//! Thus a client that waits for `100 Continue` gets it only once it may write; a client that is
+//! refused before that gets the answer, and then the connection is closed. A handler that panics
+//! answers 500 and harms nobody else.
 
 use std::panic::AssertUnwindSafe;
 use std::sync::atomic::Ordering;
@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex};
 use async_trait::async_trait;
 use axum::body::Body as Source;
 use drystone_store::error::{Error, Refusal};
+use drystone_store::types::Bucket;
 use futures_util::FutureExt as _;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 use http_body::Body as _;
@@ -21,18 +22,20 @@ use crate::form::Form;
 use crate::form::policy::Policy;
 use crate::operation::{self, Operation};
 use crate::request::{Request, X_FORWARDED_PROTO, check_expected_owner};
-use crate::row::{BodyKind, Scope};
+use crate::row::{Asks, BodyKind, Scope};
 use crate::{rights, route, weight};
 use drystone_auth::authenticate::Verifier;
-use drystone_auth::identity::{Authenticated, Identity, Payload};
+use drystone_auth::identity::{Authenticated, Identity};
 use drystone_auth::v4::link;
 use drystone_http::admission::{Admission, Place};
 use drystone_http::pace::Pace;
 use drystone_http::request::{self as http_request, Head};
 use drystone_http::service::Service;
-use drystone_http::traffic::{Cut, Traffic};
+use drystone_http::traffic::{Rejection, Traffic};
 use drystone_http::wire::{Incoming, Outgoing};
-use drystone_iam::authorize::Resource;
+use drystone_iam::action::Action;
+use drystone_iam::arn::Arn;
+use drystone_iam::facts::BucketSettings;
 use drystone_protocol::address::Target;
 use drystone_protocol::error::response::ErrorContext;
 use drystone_protocol::error::{Code, S3Error};
@@ -70,7 +73,7 @@ struct Asked {
     operation: &'static Operation,
 }
 
-/// What an error's XML names of the request.
+/// The parts of the request that an error's XML names.
 struct Subject {
     bucket: String,
     key: String,
@@ -150,7 +153,7 @@ impl S3Service {
                 let id = &exchange.id;
                 tracing::debug!(request = %id, %method, resource = uri.path(), %error, "refused");
                 if error.code() == Code::SlowDown {
-                    self.traffic.cut(Cut::Busy);
+                    self.traffic.rejected(Rejection::Busy);
                 }
                 code = Some(error.code().text());
                 let at = ErrorContext {
@@ -200,7 +203,7 @@ impl S3Service {
                 return Err(S3Error::new(Code::InternalError));
             }
         };
-        // What has changed something is answered without another wait.
+        // An operation that has changed something is answered without another wait.
         if reads {
             let bytes = weight::answer_bytes(answer_length(&response));
             self.admission.reserve(&mut place, bytes).await?;
@@ -227,11 +230,16 @@ impl S3Service {
         let who = match row.body {
             BodyKind::Form => {
                 let mut form = Form::receive(&head.headers, source).await?;
-                let who = self.admit_form(&mut form, &mut asked.target, &mut head)?;
+                let who = self
+                    .admit_form(&mut form, &mut asked.target, &mut head)
+                    .await?;
                 (fields, source) = form.into_file()?;
                 who
             }
-            _ => self.verifier.authenticate(&head, self.context.env.now())?,
+            _ => {
+                let now = self.context.env.now();
+                self.verifier.authenticate(&head, now).await?
+            }
         };
         if let Some(principal) = who.identity.principal() {
             let caller = (principal.account.id.0.clone(), principal.user.clone());
@@ -240,35 +248,40 @@ impl S3Service {
         }
         let mut request = Request {
             operation: row,
-            id: head.exchange.id.clone(),
+            exchange: head.exchange,
+            received_at: self.context.env.now(),
             identity: who.identity,
+            signing: who.signing,
             bucket_name: asked.target.bucket,
             key: asked.target.key,
             by_host: asked.target.by_host,
             path: head.uri.path().to_owned(),
-            scheme: head.scheme(),
             path_prefix: self.context.path_prefix.clone(),
             query: head.query,
             headers: head.headers,
             form: fields,
             bucket: None,
+            settings: Arc::default(),
+            may_list: false,
             body: Mutex::new(Some((who.payload, source))),
         };
         self.admit(&mut request).await?;
-        handler(self.context.clone(), request).await
+        let may_list = request.may_list;
+        let answered = handler(self.context.clone(), request).await;
+        answered.map_err(|error| rights::hide_missing(error, may_list))
     }
 
-    /// Verifies who signed a form, and that what it asks for is what was signed. From here on it
-    /// is like a PUT of its file: its key is the target's, its fields are the headers.
-    fn admit_form(
+    /// Verifies a form's signature, and that the form asks for what was signed. From here on it is
+    /// like a PUT of its file: its key is the target's, its fields are the headers.
+    async fn admit_form(
         &self,
         form: &mut Form,
         target: &mut Target,
         head: &mut Head,
     ) -> Result<Authenticated, S3Error> {
         target.key = form.fields.key()?.to_owned();
-        let identity = self.verifier.authenticate_form(head, &form.fields)?;
-        if let (Identity::Principal(_), Some(policy)) = (&identity, form.fields.get("policy")) {
+        let who = self.verifier.authenticate_form(head, &form.fields).await?;
+        if let (Identity::Principal(_), Some(policy)) = (&who.identity, form.fields.get("policy")) {
             let policy = Policy::parse(policy)?;
             let length = policy.check(&form.fields, &target.bucket, self.context.env.now())?;
             form.allowed_len = length;
@@ -280,10 +293,7 @@ impl S3Service {
             }
         }
         head.headers = headers;
-        Ok(Authenticated {
-            identity,
-            payload: Payload::Unsigned,
-        })
+        Ok(who)
     }
 
     /// A preflight bears no credentials, and no bucket can have CORS rules yet.
@@ -322,36 +332,59 @@ impl S3Service {
         }
     }
 
-    /// Finds the bucket and asks whether the caller may.
+    /// Finds the bucket and checks that the caller may do what it asks for.
     async fn admit(&self, request: &mut Request) -> Result<(), S3Error> {
-        let operation = request.operation;
-        let action = operation.action(request.query.has("versionId"));
-        if operation.scope != Scope::Service {
+        let row = request.operation;
+        if row.scope != Scope::Service {
             names::check_bucket(&request.bucket_name)?;
         }
-        if !operation.needs_bucket() {
-            return rights::check(&request.identity, action, Resource::Account);
+        if !row.needs_bucket() {
+            let resource = match row.scope {
+                Scope::Service => Arn::account(),
+                _ => Arn::bucket(&request.bucket_name),
+            };
+            return check_rights(request, resource, None);
         }
         let bucket = self.context.store.bucket(&request.bucket_name).await?;
-        let resource = Resource::Bucket {
-            owner: &bucket.owner,
-            name: &bucket.name,
-            key: Some(request.key.as_str()).filter(|key| !key.is_empty()),
+        let settings = self.context.settings.of(&bucket);
+        let of = (&bucket, &*settings);
+        let resource = match request.key.as_str() {
+            "" => Arn::bucket(&bucket.name),
+            key => Arn::object(&bucket.name, key),
         };
-        rights::check(&request.identity, action, resource).map_err(|error| {
-            match operation.name {
-                // Clients ask it for the region alone, so S3 says that whoever asks.
-                "HeadBucket" => error.header(X_AMZ_BUCKET_REGION, self.context.region_of(&bucket)),
-                _ => error,
+        check_rights(request, resource, Some(of)).map_err(|error| {
+            match row.details.denial_has_region {
+                true => error.header(X_AMZ_BUCKET_REGION, self.context.region_of(&bucket)),
+                false => error,
             }
         })?;
         check_expected_owner(&request.headers, EXPECTED_OWNER.as_str(), &bucket.owner)?;
+        let listing = request.decide(Action::ListBucket, Arn::bucket(&bucket.name), Some(of));
+        request.may_list = listing.is_allowed();
+        request.settings = settings;
         request.bucket = Some(bucket);
         Ok(())
     }
 }
 
-/// Finds what is asked for, without a look at who asks.
+/// Checks all rights that the operation asks for at the entrance.
+fn check_rights(
+    request: &Request,
+    resource: Arn<'_>,
+    bucket: Option<(&Bucket, &BucketSettings)>,
+) -> Result<(), S3Error> {
+    let row = request.operation;
+    if row.details.asks == Asks::PerItem {
+        return request.check(row.right.action(false), resource, bucket);
+    }
+    let names_version = request.query.has("versionId");
+    for action in row.actions(names_version, &request.headers) {
+        request.check(action, resource, bucket)?;
+    }
+    Ok(())
+}
+
+/// Finds the operation that is asked for. The caller plays no part in it.
 fn ask(target: Target, head: &mut Head) -> Result<Asked, S3Error> {
     link::take_headers_from_link(head);
     check_limits(&head.headers)?;

@@ -16,11 +16,14 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 
-use drystone_auth::authenticate::{Allowed, Verifier};
-use drystone_auth::credentials::{AccessKey, Credentials, Principal, Secret};
+use drystone_auth::authenticate::{Leniency, Verifier};
+use drystone_auth::credentials::{AccessKey, Principal, Secret};
+use drystone_auth::keys::FixedKeys;
 use drystone_auth::sign::Signer;
+use drystone_auth::v4::canonical::ServiceName;
 use drystone_http::admission::Admission;
 use drystone_http::connection::{self, Port};
+use drystone_http::exchange::Findings;
 use drystone_http::limits::Limits;
 use drystone_http::prefix;
 use drystone_http::request;
@@ -33,9 +36,10 @@ use drystone_protocol::response::Response;
 use drystone_protocol::xml;
 use drystone_protocol::xml::read::Element;
 use drystone_s3::context::Context;
+use drystone_s3::keep_alive_interval::KeepAliveInterval;
 use drystone_s3::operation;
-use drystone_s3::patience::Patience;
 use drystone_s3::service::S3Service;
+use drystone_s3::settings::SettingsCache;
 
 pub const REGION: &str = "us-east-1";
 /// Each with an account of its own; the first is the operator.
@@ -79,14 +83,21 @@ impl World {
             });
         }
         let verifier = Verifier {
-            credentials: Credentials::new(keys).unwrap(),
-            also: Allowed {
+            keys: Arc::new(FixedKeys::new(keys).unwrap()),
+            service: ServiceName::S3,
+            leniency: Leniency {
                 signature_v2: true,
                 portless_host: true,
             },
         };
         let verifier = Arc::new(verifier);
-        World::over(Arc::new(store), verifier, limits, "", Patience::DEFAULT)
+        World::over(
+            Arc::new(store),
+            verifier,
+            limits,
+            "",
+            KeepAliveInterval::DEFAULT,
+        )
     }
 
     fn over(
@@ -94,7 +105,7 @@ impl World {
         verifier: Arc<Verifier>,
         limits: Limits,
         prefix: &str,
-        patience: Patience,
+        keep_alive: KeepAliveInterval,
     ) -> World {
         let env: Arc<dyn Env> = Arc::new(SystemEnv);
         let ids = Arc::new(Ids::new(env.clone()));
@@ -106,7 +117,8 @@ impl World {
             ids: ids.clone(),
             region: REGION.to_owned(),
             path_prefix: prefix.to_owned(),
-            patience,
+            keep_alive,
+            settings: SettingsCache::default(),
         });
         let s3 = S3Service::new(
             context,
@@ -168,17 +180,23 @@ impl World {
 
     pub fn below(self, prefix: &str) -> World {
         let limits = self.transport.limits;
-        World::over(self.store, self.verifier, limits, prefix, Patience::DEFAULT)
+        World::over(
+            self.store,
+            self.verifier,
+            limits,
+            prefix,
+            KeepAliveInterval::DEFAULT,
+        )
     }
 
     /// Makes every operation that may be late be so.
-    pub fn without_patience(self) -> World {
-        let patience = Patience {
+    pub fn kept_alive_from_the_start(self) -> World {
+        let keep_alive = KeepAliveInterval {
             before: Duration::ZERO,
-            ..Patience::DEFAULT
+            ..KeepAliveInterval::DEFAULT
         };
         let limits = self.transport.limits;
-        World::over(self.store, self.verifier, limits, &self.prefix, patience)
+        World::over(self.store, self.verifier, limits, &self.prefix, keep_alive)
     }
 
     /// A request by alice: `METHOD target`.
@@ -329,6 +347,16 @@ impl<'a> Call<'a> {
                 .await
                 .map_err(|error| error.to_string()),
         }
+    }
+
+    /// Sends, and gives what the record of the exchange says when the answer is there.
+    pub async fn findings(self) -> Findings {
+        let world = self.world;
+        let (parts, body) = self.sign();
+        let request = world.enter(Request::from_parts(parts, Body::from(body)));
+        let exchange = request.head.exchange.clone();
+        let _answer = world.s3.serve(request).await;
+        exchange.findings()
     }
 
     /// Sends, and wants a 2xx.

@@ -26,7 +26,7 @@ const SET: &str = "admin/v3/set-bucket-quota";
 
 /// A quota as MinIO's tools send it; 0 is none.
 #[derive(Deserialize)]
-struct Wish {
+struct QuotaOptions {
     /// The older name of `size`.
     #[serde(default)]
     quota: u64,
@@ -61,11 +61,22 @@ impl Service for Quotas {
             return Err(request);
         }
         let path = head.path().to_owned();
-        let id = head.exchange.id.clone();
-        Ok(match self.serve(request, sets).await {
+        let exchange = head.exchange.clone();
+        exchange.note(|found| {
+            found.operation = Some(match sets {
+                true => "MinioSetBucketQuota",
+                false => "MinioGetBucketQuota",
+            });
+        });
+        let answer = match self.serve(request, sets).await {
             Ok(answer) => answer,
-            Err(refused) => self.refuse(refused, &path, &id),
-        })
+            Err(refused) => {
+                exchange.note(|found| found.error = Some(refused.code));
+                self.refuse(refused, &path, &exchange.id)
+            }
+        };
+        exchange.answered(answer.status());
+        Ok(answer)
     }
 }
 
@@ -92,7 +103,7 @@ impl Quotas {
 
     async fn serve(&self, request: Request, sets: bool) -> Result<Response, Refused> {
         let Request { head, body } = request;
-        let payload = self.context.admit(&head)?;
+        let payload = self.context.admit(&head).await?;
         head.query.check()?;
         let store = &self.context.store;
         let bucket = store.bucket(head.query.get("bucket").unwrap_or_default());
@@ -108,10 +119,12 @@ impl Quotas {
             }
             return Ok(document(StatusCode::OK, &quota));
         }
-        let wish: Wish = parse(&body)?;
-        let feature = match wish {
-            Wish { rate: 1.., .. } | Wish { requests: 1.., .. } => Some("A quota of rates"),
-            Wish { ref quotatype, .. } if !matches!(quotatype.as_str(), "" | "hard") => {
+        let options: QuotaOptions = parse(&body)?;
+        let feature = match options {
+            QuotaOptions { rate: 1.., .. } | QuotaOptions { requests: 1.., .. } => {
+                Some("A quota of rates")
+            }
+            QuotaOptions { ref quotatype, .. } if !matches!(quotatype.as_str(), "" | "hard") => {
                 Some("A quota that is not hard")
             }
             _ => None,
@@ -121,7 +134,7 @@ impl Quotas {
             let what = format!("{feature} is not implemented.");
             return Err(Refused::new(status, "NotImplemented", what));
         }
-        let limit = Some(wish.size.max(wish.quota)).filter(|limit| *limit > 0);
+        let limit = Some(options.size.max(options.quota)).filter(|limit| *limit > 0);
         let change = QuotaChange {
             hard_bytes: Some(limit),
             ..QuotaChange::default()

@@ -1,20 +1,22 @@
-//! What a signature lets through, and what must not pass.
+//! Requests that a signature lets through, and requests that must not pass.
 
 #![allow(clippy::unwrap_used)]
 
 use std::sync::Arc;
 
 use drystone_store::types::{Account, AccountId, Timestamp};
+use futures_util::FutureExt as _;
 use http::request::Parts;
 use http::{HeaderName, HeaderValue, Request, Uri};
 
-use super::authenticate::{Allowed, Verifier};
-use super::credentials::{AccessKey, Credentials, Principal, Secret};
+use super::authenticate::{Leniency, Verifier};
+use super::credentials::{AccessKey, Principal, Secret};
 use super::identity::{Authenticated, Identity, Payload};
+use super::keys::FixedKeys;
 use super::message::Message;
 use super::sign::Signer;
 use super::v4;
-use super::v4::canonical::{self, AmzDate, EMPTY_SHA256, Scope, SigningKey};
+use super::v4::canonical::{self, AmzDate, EMPTY_SHA256, Scope, ServiceName, SigningKey};
 use drystone_http::exchange::Exchange;
 use drystone_http::request::Head;
 use drystone_http::scheme::Scheme;
@@ -23,6 +25,7 @@ use drystone_protocol::query::Query;
 
 mod examples;
 mod hosts;
+mod keys;
 mod link;
 mod post_form;
 mod v2;
@@ -43,7 +46,7 @@ fn signer() -> Signer {
     Signer::new(KEY, &Secret::from(SECRET), "us-east-1", now()).unwrap()
 }
 
-fn credentials() -> Credentials {
+fn keys() -> FixedKeys {
     let principal = Principal {
         user: "alice".into(),
         account: Account {
@@ -53,7 +56,7 @@ fn credentials() -> Credentials {
         },
         is_operator: false,
     };
-    Credentials::new([AccessKey {
+    FixedKeys::new([AccessKey {
         id: KEY.into(),
         secret: Secret::from(SECRET),
         principal: Arc::new(principal),
@@ -87,7 +90,7 @@ fn received(parts: &Parts, domains: &[String], scheme: Scheme) -> Head {
     Head::read(parts.clone(), "", domains, Arc::new(exchange))
 }
 
-/// What a server makes of a link's headers.
+/// Adds the headers of a link as a server does.
 fn take_headers_from_link(parts: &mut Parts) {
     let mut head = received(parts, &domains(), Scheme::Http);
     v4::link::take_headers_from_link(&mut head);
@@ -98,15 +101,26 @@ fn domains() -> Vec<String> {
     vec!["s3.amazonaws.com".to_owned()]
 }
 
+fn verifier(leniency: Leniency) -> Verifier {
+    Verifier {
+        keys: Arc::new(keys()),
+        service: ServiceName::S3,
+        leniency,
+    }
+}
+
+/// Verifies with keys that are found at once.
+fn verify(verifier: &Verifier, head: &Head, now: Timestamp) -> Result<Authenticated, S3Error> {
+    let authenticated = verifier.authenticate(head, now).now_or_never();
+    authenticated.unwrap()
+}
+
 fn authenticate(parts: &Parts, now: Timestamp) -> Result<Authenticated, S3Error> {
-    let verifier = Verifier {
-        credentials: credentials(),
-        also: Allowed {
-            signature_v2: true,
-            portless_host: true,
-        },
-    };
-    verifier.authenticate(&received(parts, &domains(), Scheme::Http), now)
+    let verifier = verifier(Leniency {
+        signature_v2: true,
+        portless_host: true,
+    });
+    verify(&verifier, &received(parts, &domains(), Scheme::Http), now)
 }
 
 fn check(parts: &Parts) -> Result<Authenticated, S3Error> {
@@ -473,7 +487,11 @@ fn w_14_unknown_parameters_are_part_of_the_signature() {
 #[test]
 fn s_40_a_date_header_will_do() {
     let date = AmzDate::at(now()).unwrap();
-    let scope = Scope::parse(&format!("{KEY}/20130524/us-east-1/s3/aws4_request")).unwrap();
+    let scope = Scope::parse(
+        &format!("{KEY}/20130524/us-east-1/s3/aws4_request"),
+        ServiceName::S3,
+    )
+    .unwrap();
     let signed_headers = "date;host;x-amz-content-sha256";
     let mut parts = request("GET", "/k", &[("x-amz-content-sha256", EMPTY_SHA256)]);
     let mut sign_and_check = |value: &str| {
@@ -564,7 +582,7 @@ fn s_40_anonymous_bodies() {
 }
 
 proptest::proptest! {
-    /// Whatever stands in the header or in the query, nobody is let in by it.
+    /// No text in the header or in the query lets anybody in.
     #[test]
     fn a_64_any_credentials_at_all(
         header in "(AWS4-HMAC-SHA256 )?([ -~é]{0,20}|Credential=[ -~]{0,9}/20130524/[a-z]?/s3/\

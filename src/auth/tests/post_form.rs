@@ -39,14 +39,13 @@ fn check_on(
     pairs
         .iter()
         .for_each(|(name, value)| fields.push(name, value));
-    let verifier = Verifier {
-        credentials: credentials(),
-        also: Allowed {
-            signature_v2,
-            portless_host: false,
-        },
-    };
-    verifier.authenticate_form(&received(parts, &[], Scheme::Http), &fields)
+    let verifier = verifier(Leniency {
+        signature_v2,
+        portless_host: false,
+    });
+    let head = received(parts, &[], Scheme::Http);
+    let authenticated = verifier.authenticate_form(&head, &fields).now_or_never();
+    authenticated.unwrap().map(|found| found.identity)
 }
 
 fn check_form(pairs: &[(&'static str, String)]) -> Result<Identity, S3Error> {

@@ -326,18 +326,14 @@ fn a_17_odd_credentials() {
 
 #[test]
 fn a_17_switched_off_it_is_no_mechanism() {
-    let verifier = Verifier {
-        credentials: credentials(),
-        also: Allowed {
-            signature_v2: false,
-            portless_host: false,
-        },
-    };
+    let verifier = verifier(Leniency {
+        signature_v2: false,
+        portless_host: false,
+    });
     let half = plain("GET", "/k?AWSAccessKeyId=x", &[]);
     for parts in [signed("GET", "/k", &[]), link("GET", "/k", &[]), half] {
-        let error = verifier
-            .authenticate(&received(&parts, &[], Scheme::Http), now())
-            .unwrap_err();
+        let head = received(&parts, &[], Scheme::Http);
+        let error = verify(&verifier, &head, now()).unwrap_err();
         assert_eq!(error.code(), Code::InvalidRequest);
         assert!(error.text().ends_with("Please use AWS4-HMAC-SHA256."));
     }

@@ -4,7 +4,7 @@
 //! decoded once and encoded again by S3's rules, and the raw headers. Nothing is normalised: `//`,
 //! `.` and `..` in a path are bytes of a key. Server and signing client share this code.
 //!
-//! Signing keys are derived anew for each request (four short HMACs, one to two microseconds)
+//! Signing keys are derived for each request again (four short HMACs, one to two microseconds)
 //! instead of being cached: a cache would answer faster for keys that exist than for others.
 
 use std::fmt;
@@ -25,7 +25,6 @@ use drystone_protocol::query::Query;
 
 pub const ALGORITHM: &str = "AWS4-HMAC-SHA256";
 const TERMINATOR: &str = "aws4_request";
-pub const SERVICE: &str = "s3";
 pub const UNSIGNED_PAYLOAD: &str = "UNSIGNED-PAYLOAD";
 /// SHA-256 of no bytes, in hex.
 pub const EMPTY_SHA256: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
@@ -33,16 +32,42 @@ pub const EMPTY_SHA256: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934c
 const AMZ_DATE: &[BorrowedFormatItem<'_>] =
     format_description!("[year][month][day]T[hour][minute][second]Z");
 
-/// What a signature is good for: one key, one day, one region.
+/// The service that a signature is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ServiceName {
+    S3,
+    Iam,
+    Sts,
+}
+
+impl ServiceName {
+    /// The name as credential scopes have it.
+    pub fn text(self) -> &'static str {
+        match self {
+            ServiceName::S3 => "s3",
+            ServiceName::Iam => "iam",
+            ServiceName::Sts => "sts",
+        }
+    }
+
+    /// Whether requests must declare the hash of their body. Where they need not, the body is read
+    /// before its signature is verified.
+    pub fn demands_content_hash(self) -> bool {
+        self == ServiceName::S3
+    }
+}
+
+/// The scope of a signature: one key, one day, one region, one service.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Scope {
     pub access_key: String,
     /// `YYYYMMDD`.
     pub date: String,
     pub region: String,
+    pub service: ServiceName,
 }
 
-/// Why a credential could not be read; the texts follow AWS's.
+/// The reason why a credential could not be read; the texts follow AWS's.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ScopeError {
     #[error(
@@ -55,16 +80,16 @@ pub enum ScopeError {
          \"yyyyMMdd\"."
     )]
     Date(String),
-    #[error("incorrect service \"{0}\". This endpoint belongs to \"s3\".")]
-    Service(String),
+    #[error("incorrect service \"{0}\". This endpoint belongs to \"{expected}\".", expected = .1.text())]
+    Service(String, ServiceName),
     #[error("incorrect terminal \"{0}\". This endpoint uses \"aws4_request\".")]
     Terminal(String),
 }
 
 impl Scope {
-    /// Reads `key/date/region/s3/aws4_request`. The key may hold slashes itself; any region is
-    /// taken, even none, as mc signs what it asks of an administrator.
-    pub fn parse(credential: &str) -> Result<Scope, ScopeError> {
+    /// Reads `key/date/region/SERVICE/aws4_request`. The key may hold slashes itself; any region is
+    /// accepted, even none, as mc signs its requests to an administrator.
+    pub fn parse(credential: &str, expected: ServiceName) -> Result<Scope, ScopeError> {
         let mut fields = credential.rsplitn(5, '/');
         let mut field = || fields.next().ok_or(ScopeError::Malformed);
         let (terminator, service, region, date) = (field()?, field()?, field()?, field()?);
@@ -75,8 +100,8 @@ impl Scope {
         if terminator != TERMINATOR {
             return Err(ScopeError::Terminal(terminator.to_owned()));
         }
-        if service != SERVICE {
-            return Err(ScopeError::Service(service.to_owned()));
+        if service != expected.text() {
+            return Err(ScopeError::Service(service.to_owned(), expected));
         }
         if date.len() != 8 || !date.bytes().all(|b| b.is_ascii_digit()) {
             return Err(ScopeError::Date(date.to_owned()));
@@ -85,6 +110,7 @@ impl Scope {
             access_key: access_key.to_owned(),
             date: date.to_owned(),
             region: region.to_owned(),
+            service: expected,
         })
     }
 }
@@ -92,7 +118,8 @@ impl Scope {
 impl fmt::Display for Scope {
     /// The scope as it stands in a string to sign: without the access key.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}/{SERVICE}/{TERMINATOR}", self.date, self.region)
+        let service = self.service.text();
+        write!(f, "{}/{}/{service}/{TERMINATOR}", self.date, self.region)
     }
 }
 
@@ -175,7 +202,7 @@ impl SigningKey {
         let seed = [b"AWS4", secret.expose().as_bytes()].concat();
         let date = hmac(&seed, scope.date.as_bytes());
         let region = hmac(&date, scope.region.as_bytes());
-        let service = hmac(&region, SERVICE.as_bytes());
+        let service = hmac(&region, scope.service.text().as_bytes());
         SigningKey(hmac(&service, TERMINATOR.as_bytes()))
     }
 
@@ -194,12 +221,12 @@ fn hmac(key: &[u8], data: &[u8]) -> [u8; 32] {
         .into()
 }
 
-/// Compares signatures in a time that does not tell where they differ.
+/// Compares signatures in a time that does not depend on where they differ.
 pub fn same_signature(computed: &str, provided: &str) -> bool {
     computed.as_bytes().ct_eq(provided.as_bytes()).into()
 }
 
-/// What is hashed into the string to sign. `signed_headers` is the list as the client sent it;
+/// Returns the text that is hashed into the string to sign. `signed_headers` is the list as the client sent it;
 /// a header it names that is not there counts as empty.
 pub fn canonical_request(
     message: &Message<'_>,

@@ -84,7 +84,7 @@ impl SignatureChain {
     }
 }
 
-/// What a body is made of, in order.
+/// The pieces that a body is made of, in order.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Event {
     /// Some of a chunk's data; never empty.
@@ -106,7 +106,7 @@ pub struct Trailer {
 }
 
 impl Trailer {
-    /// What its signature covers.
+    /// The text that its signature covers.
     pub fn canonical(&self) -> Vec<u8> {
         let mut out = Vec::new();
         for (name, value) in &self.headers {
@@ -318,7 +318,7 @@ fn parse_size(text: &str) -> Result<u64, S3Error> {
     u64::from_str_radix(text, 16).map_err(|_| malformed_chunk())
 }
 
-/// What cannot be taken apart, or ends too early: one answer, as of S3.
+/// A body that cannot be decoded or ends too early: one answer, as of S3.
 fn malformed_chunk() -> S3Error {
     S3Error::new(Code::IncompleteBody).message("The request body terminated unexpectedly")
 }

@@ -1,15 +1,14 @@
 //! Credentials in the Authorization header.
 
-use drystone_store::types::Timestamp;
 use http::HeaderMap;
 
 use crate::claim::{
-    CONTENT_SHA256, Claim, MAX_SKEW_MS, ecdsa_not_implemented, invalid_content_sha256,
+    CONTENT_SHA256, Claim, Expected, MAX_SKEW_MS, ecdsa_not_implemented, invalid_content_sha256,
 };
-use crate::v4::canonical::{self, ALGORITHM, AmzDate, Scope};
+use crate::v4::canonical::{self, ALGORITHM, AmzDate, Scope, ServiceName};
 use drystone_protocol::error::{Code, S3Error};
 
-/// The Authorization header's first word, and what follows.
+/// The Authorization header's first word, and the rest.
 pub fn scheme(header: &str) -> Result<(&str, &str), S3Error> {
     header.split_once(' ').ok_or_else(|| {
         S3Error::new(Code::InvalidArgument)
@@ -19,19 +18,17 @@ pub fn scheme(header: &str) -> Result<(&str, &str), S3Error> {
     })
 }
 
-/// Reads what the header claims, once everything but the signature holds.
-pub fn claim(header: &str, headers: &HeaderMap, now: Timestamp) -> Result<Claim, S3Error> {
+/// Reads the header's claim, and checks everything of it but the signature and the session token.
+pub fn claim(header: &str, headers: &HeaderMap, expected: &Expected<'_>) -> Result<Claim, S3Error> {
     let (algorithm, fields) = scheme(header)?;
     match algorithm {
         ALGORITHM => {}
         "AWS4-ECDSA-P256-SHA256" => return Err(ecdsa_not_implemented()),
         _ => return Err(unsupported_authorization(header)),
     }
-    let (scope, signed_headers, signature) = parse_fields(fields)?;
-    if headers.contains_key("x-amz-security-token") {
-        return Err(S3Error::new(Code::InvalidToken));
-    }
+    let (scope, signed_headers, signature) = parse_fields(fields, expected.service)?;
     let date = header_date(headers)?;
+    let now = expected.now;
     if (date.time().0 - now.0).abs() > MAX_SKEW_MS {
         return Err(S3Error::new(Code::RequestTimeTooSkewed)
             .with("RequestTime", date.as_str())
@@ -46,23 +43,27 @@ pub fn claim(header: &str, headers: &HeaderMap, now: Timestamp) -> Result<Claim,
         )));
     }
     let payload_hash = match headers.get(CONTENT_SHA256) {
-        Some(value) => value.to_str().map_err(|_| invalid_content_sha256(""))?,
-        None => {
-            return Err(S3Error::new(Code::InvalidRequest)
-                .message("Missing required header for this request: x-amz-content-sha256"));
+        Some(value) => {
+            let text = value.to_str().map_err(|_| invalid_content_sha256(""))?;
+            text.to_owned()
         }
+        None => expected.implied_hash().ok_or_else(|| {
+            S3Error::new(Code::InvalidRequest)
+                .message("Missing required header for this request: x-amz-content-sha256")
+        })?,
     };
     Ok(Claim {
         scope,
         date,
         signed_headers,
         signature,
-        payload_hash: payload_hash.to_owned(),
+        payload_hash,
+        session_token: session_token(headers),
     })
 }
 
 /// Reads `Credential=…, SignedHeaders=…, Signature=…`, in any order.
-fn parse_fields(fields: &str) -> Result<(Scope, String, String), S3Error> {
+fn parse_fields(fields: &str, service: ServiceName) -> Result<(Scope, String, String), S3Error> {
     let (mut credential, mut signed_headers, mut signature) = (None, None, None);
     let fields: Vec<&str> = fields.split(',').map(str::trim).collect();
     if fields.len() != 3 {
@@ -90,12 +91,19 @@ fn parse_fields(fields: &str) -> Result<(Scope, String, String), S3Error> {
         _ => Err(malformed(&format!("missing {name}."))),
     };
     let credential = required(credential, "Credential")?;
-    let scope = Scope::parse(&credential).map_err(|error| malformed(&error.to_string()))?;
+    let scope =
+        Scope::parse(&credential, service).map_err(|error| malformed(&error.to_string()))?;
     Ok((
         scope,
         required(signed_headers, "SignedHeaders")?,
         required(signature, "Signature")?,
     ))
+}
+
+/// The session token that the headers have. One that is no text belongs to no key.
+pub fn session_token(headers: &HeaderMap) -> Option<String> {
+    let token = headers.get("x-amz-security-token")?;
+    Some(String::from_utf8_lossy(token.as_bytes()).into_owned())
 }
 
 fn header_date(headers: &HeaderMap) -> Result<AmzDate, S3Error> {

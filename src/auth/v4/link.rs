@@ -1,14 +1,14 @@
 //! Credentials in the query: presigned URLs.
 //!
-//! Reads and checks the parameters (what is particular to Signature Version 2 is in `v2`); the
-//! signature itself is verified by `authenticate`. Clients also put headers into a link's query, so
-//! that whoever holds it need not send them: [`take_headers_from_link`].
+//! Reads and checks the parameters (`v2` has the particulars of Signature Version 2); the signature
+//! itself is verified by `authenticate`. Clients also put headers into a link's query, so that the
+//! holder of the link need not send them: [`take_headers_from_link`].
 
 use drystone_store::types::Timestamp;
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::claim::{
-    CONTENT_SHA256, Claim, MAX_SKEW_MS, ecdsa_not_implemented, invalid_content_sha256,
+    CONTENT_SHA256, Claim, Expected, MAX_SKEW_MS, ecdsa_not_implemented, invalid_content_sha256,
 };
 use crate::v2;
 use crate::v4::canonical::{self, ALGORITHM, AmzDate, Scope, UNSIGNED_PAYLOAD};
@@ -36,8 +36,8 @@ const SIGNATURE: [&str; 8] = [
     "x-amz-signedheaders",
 ];
 
-/// What the JavaScript SDK puts into every link for an upload, as nothing is known yet of what will
-/// be uploaded: the checksums of no bytes. S3 doesn't hold the upload to them.
+/// The checksums of no bytes. The JavaScript SDK puts them into every link for an upload, as it
+/// does not know yet what will be uploaded. S3 doesn't hold the upload to them.
 const CHECKSUMS_OF_NOTHING: [(&str, &str); 6] = [
     ("x-amz-checksum-crc32", "AAAAAA=="),
     ("x-amz-checksum-crc32c", "AAAAAA=="),
@@ -50,8 +50,8 @@ const CHECKSUMS_OF_NOTHING: [(&str, &str); 6] = [
     ),
 ];
 
-/// From here on the `x-amz-*` parameters of a link are headers, and obeyed. One that is sent as a
-/// header too counts as such.
+/// Makes the `x-amz-*` parameters of a link headers, which are obeyed from here on. If one is sent
+/// as a header too, the header counts.
 pub fn take_headers_from_link(head: &mut Head) {
     let auth = QueryAuth::read(&head.query);
     let given = match (auth.is_v4(), auth.is_v2()) {
@@ -158,15 +158,16 @@ impl<'a> QueryAuth<'a> {
             .any(|parameter| parameter.value.is_some())
     }
 
-    /// What the query claims by Signature Version 2, once everything but the signature holds.
+    /// Reads the query's claim by Signature Version 2, and checks everything of it but the signature
+    /// and the session token.
     pub fn claim_v2(&self, head: &Head, now: Timestamp) -> Result<v2::Claim, S3Error> {
         let once = |parameter: Parameter<'a>| parameter.once().ok();
         let parameters = [self.access_key_v2, self.signature_v2, self.expires_v2];
         v2::Claim::from_query(parameters.map(once), head, now)
     }
 
-    /// What the query claims, once everything but the signature holds.
-    pub fn claim(&self, headers: &HeaderMap, now: Timestamp) -> Result<Claim, S3Error> {
+    /// Reads the query's claim, and checks everything of it but the signature and the session token.
+    pub fn claim(&self, headers: &HeaderMap, expected: &Expected<'_>) -> Result<Claim, S3Error> {
         // Without an algorithm AWS sees no credentials at all. Taking half of some for none would
         // let a URL that lost a parameter pass as anonymous, so it is refused as such.
         if self.algorithm.value.is_none() {
@@ -181,7 +182,7 @@ impl<'a> QueryAuth<'a> {
                 "X-Amz-Algorithm only supports \"AWS4-HMAC-SHA256 and AWS4-ECDSA-P256-SHA256\"",
             ));
         }
-        let scope = Scope::parse(self.credential.once()?).map_err(|error| {
+        let scope = Scope::parse(self.credential.once()?, expected.service).map_err(|error| {
             malformed(format!(
                 "Error parsing the X-Amz-Credential parameter; {error}"
             ))
@@ -199,23 +200,24 @@ impl<'a> QueryAuth<'a> {
                 date.day()
             )));
         }
-        if self.security_token.value.is_some() {
-            return Err(S3Error::new(Code::InvalidToken));
-        }
-        check_lifetime(&date, expires, now)?;
+        check_lifetime(&date, expires, expected.now)?;
         let in_header = headers.get(CONTENT_SHA256);
         let payload_hash = match in_header.map(|value| value.to_str()) {
-            Some(Ok(hash)) => hash,
+            Some(Ok(hash)) => hash.to_owned(),
             Some(Err(_)) => return Err(invalid_content_sha256("")),
-            None if self.content_sha256.value.is_some() => self.content_sha256.once()?,
-            None => UNSIGNED_PAYLOAD,
+            None if self.content_sha256.value.is_some() => self.content_sha256.once()?.to_owned(),
+            None => {
+                let implied = expected.implied_hash();
+                implied.unwrap_or_else(|| UNSIGNED_PAYLOAD.to_owned())
+            }
         };
         Ok(Claim {
             scope,
             date,
             signed_headers: signed_headers.to_owned(),
             signature: signature.to_owned(),
-            payload_hash: payload_hash.to_owned(),
+            payload_hash,
+            session_token: self.security_token.value.map(str::to_owned),
         })
     }
 }
@@ -247,7 +249,8 @@ fn parse_expires(text: &str) -> Result<i64, S3Error> {
     }
 }
 
-/// From the moment of signing (a fast clock forgiven) to just before the second it expires in.
+/// Checks that it is past the moment of signing (a fast clock is tolerated) and before the second
+/// in which the link expires.
 fn check_lifetime(date: &AmzDate, expires: i64, now: Timestamp) -> Result<(), S3Error> {
     if date.time().0 > now.0 + MAX_SKEW_MS {
         return Err(S3Error::new(Code::AccessDenied)

@@ -7,81 +7,38 @@ use http::StatusCode;
 
 use crate::context::Context;
 use crate::request::Request;
+use crate::row::{Node, Unset};
 use crate::values::acl;
 use drystone_protocol::error::{Code, S3Error};
 use drystone_protocol::response::{self, Response};
 use drystone_protocol::xml;
 use drystone_protocol::xml::write::Writer;
 
-/// Reading a document that isn't there, or deleting one of several by an id that none has.
-pub async fn no_document(_: Arc<Context>, request: Request) -> Result<Response, S3Error> {
-    let code = match request.operation.name {
-        "GetBucketCors" => Code::NoSuchCORSConfiguration,
-        "GetBucketEncryption" => Code::ServerSideEncryptionConfigurationNotFoundError,
-        "GetBucketLifecycleConfiguration" => Code::NoSuchLifecycleConfiguration,
-        "GetBucketPolicy" | "GetBucketPolicyStatus" => Code::NoSuchBucketPolicy,
-        "GetBucketReplication" => Code::ReplicationConfigurationNotFoundError,
-        "GetBucketWebsite" => Code::NoSuchWebsiteConfiguration,
-        "GetObjectLockConfiguration" => Code::ObjectLockConfigurationNotFoundError,
-        "GetPublicAccessBlock" => Code::NoSuchPublicAccessBlockConfiguration,
-        "GetBucketAnalyticsConfiguration"
-        | "GetBucketIntelligentTieringConfiguration"
-        | "GetBucketInventoryConfiguration"
-        | "GetBucketMetricsConfiguration"
-        | "DeleteBucketAnalyticsConfiguration"
-        | "DeleteBucketIntelligentTieringConfiguration"
-        | "DeleteBucketInventoryConfiguration"
-        | "DeleteBucketMetricsConfiguration" => Code::NoSuchConfiguration,
-        other => unreachable!("{other} has something to read"),
-    };
-    Err(S3Error::new(code))
-}
-
-/// Reading a document that S3 always has, in the state it has before anyone sets it.
-pub async fn initial_document(_: Arc<Context>, request: Request) -> Result<Response, S3Error> {
-    let (root, content): (_, &[(&str, &str)]) = match request.operation.name {
-        "GetBucketAbac" => ("AbacStatus", &[("Status", "Disabled")]),
-        "GetBucketAccelerateConfiguration" => ("AccelerateConfiguration", &[]),
-        "GetBucketLogging" => ("BucketLoggingStatus", &[]),
-        "GetBucketNotificationConfiguration" => ("NotificationConfiguration", &[]),
-        "GetBucketRequestPayment" => ("RequestPaymentConfiguration", &[("Payer", "BucketOwner")]),
-        "ListBucketAnalyticsConfigurations" => ("ListBucketAnalyticsConfigurationResult", LAST),
-        "ListBucketIntelligentTieringConfigurations" => {
-            ("ListBucketIntelligentTieringConfigurationsResult", LAST)
+/// Answers as the operation's row says.
+pub async fn answer(_: Arc<Context>, request: Request) -> Result<Response, S3Error> {
+    match request.operation.details.unset {
+        Unset::NotImplemented => Err(S3Error::not_implemented(request.operation.name)),
+        Unset::Refused(code) => Err(S3Error::new(code)),
+        Unset::Invalid(message) => Err(S3Error::new(Code::InvalidRequest).message(message)),
+        Unset::Deleted => Ok(response::empty(StatusCode::NO_CONTENT)),
+        Unset::Document(root, content) => {
+            let mut xml = Writer::document(root);
+            content.iter().for_each(|node| write(&mut xml, node));
+            xml.close(root);
+            Ok(response::xml(xml))
         }
-        "ListBucketInventoryConfigurations" => ("ListInventoryConfigurationsResult", LAST),
-        "ListBucketMetricsConfigurations" => ("ListMetricsConfigurationsResult", LAST),
-        other => unreachable!("{other} has something to read"),
-    };
-    let mut xml = Writer::document(root);
-    for (element, text) in content {
-        xml.text(element, text);
     }
-    xml.close(root);
-    Ok(response::xml(xml))
 }
 
-const LAST: &[(&str, &str)] = &[("IsTruncated", "false")];
-
-/// Deleting what isn't there is no error.
-pub async fn nothing_to_delete(_: Arc<Context>, _: Request) -> Result<Response, S3Error> {
-    Ok(response::empty(StatusCode::NO_CONTENT))
-}
-
-/// Every bucket is as AWS makes them.
-pub async fn ownership_controls(_: Arc<Context>, _: Request) -> Result<Response, S3Error> {
-    let mut xml = Writer::document("OwnershipControls");
-    xml.open("Rule");
-    xml.text("ObjectOwnership", "BucketOwnerEnforced");
-    xml.close("Rule");
-    xml.close("OwnershipControls");
-    Ok(response::xml(xml))
-}
-
-/// Retention and legal hold of an object in a bucket that can't have a lock.
-pub async fn no_lock(_: Arc<Context>, _: Request) -> Result<Response, S3Error> {
-    let message = "Bucket is missing Object Lock Configuration";
-    Err(S3Error::new(Code::InvalidRequest).message(message))
+fn write(xml: &mut Writer, node: &Node) {
+    match node {
+        Node::Text(element, text) => xml.text(element, text),
+        Node::Element(element, content) => {
+            xml.open(element);
+            content.iter().for_each(|node| write(xml, node));
+            xml.close(element);
+        }
+    }
 }
 
 /// GetBucketAcl and GetObjectAcl.
@@ -92,7 +49,7 @@ pub async fn read_acl(context: Arc<Context>, request: Request) -> Result<Respons
     Ok(response::xml(acl::document(&owner)))
 }
 
-/// PutBucketAcl and PutObjectAcl, when they say what holds.
+/// PutBucketAcl and PutObjectAcl, if they ask for the ACL that there is.
 pub async fn write_acl(context: Arc<Context>, mut request: Request) -> Result<Response, S3Error> {
     let by_header = acl::check_headers(&request.headers)?;
     let document = request.take_document().await?;

@@ -9,7 +9,7 @@ use drystone_store::types::{Checksum, ChecksumAlgorithm, ChecksumType, ETag, Upl
 use http::{HeaderMap, HeaderValue};
 
 use crate::context::Context;
-use crate::late;
+use crate::keep_alive;
 use crate::ops::multipart::{bad_part_number, parse_part_number, upload_id};
 use crate::request::Request;
 use crate::values::checksum;
@@ -28,7 +28,7 @@ pub async fn handle(context: Arc<Context>, mut request: Request) -> Result<Respo
     let named = read_parts(&request.take_document().await?.bytes)?;
     check_order(&named, id)?;
     let finish = |context, request| finish(context, request, id, declared, named);
-    late::answer(context, request, finish).await
+    keep_alive::answer(context, request, finish).await
 }
 
 async fn finish(

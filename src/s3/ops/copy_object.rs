@@ -1,7 +1,7 @@
 //! CopyObject: a new version with the bytes of another, which never travel to the client.
 //!
 //! Within a bucket and a class the new version shares the source's bytes; anything else is written
-//! anew from the source's reader.
+//! from the source's reader.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use drystone_store::types::{Attributes, ByteRange, ChecksumAlgorithm, ChecksumTy
 
 use crate::body::HashingBody;
 use crate::context::Context;
-use crate::late;
+use crate::keep_alive;
 use crate::request::Request;
 use crate::values::acl;
 use crate::values::attributes;
@@ -22,18 +22,18 @@ use drystone_protocol::error::{Code, S3Error};
 use drystone_protocol::response::{self, Response, X_AMZ_VERSION_ID};
 use drystone_protocol::xml::write::Writer;
 
-/// How often a source that is replaced while it is linked is opened anew.
+/// How often a source that is replaced while it is linked is opened again.
 const LINK_ATTEMPTS_MAX: usize = 5;
 
-/// What becomes of the source's metadata, or of its tags.
+/// The treatment of the source's metadata, or of its tags.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Directive {
     Copy,
     Replace,
 }
 
-/// What the request asks for besides the bytes.
-struct Wish {
+/// The options that the request names.
+struct CopyOptions {
     metadata: Directive,
     tagging: Directive,
     storage_class: Option<String>,
@@ -41,14 +41,14 @@ struct Wish {
 }
 
 pub async fn handle(context: Arc<Context>, request: Request) -> Result<Response, S3Error> {
-    late::answer(context, request, copy).await
+    keep_alive::answer(context, request, copy).await
 }
 
 async fn copy(context: Arc<Context>, request: Arc<Request>) -> Result<Response, S3Error> {
     let source = CopySource::read(&request.headers)?;
     attributes::check_supported(&request.headers)?;
     acl::check_headers(&request.headers)?;
-    let wish = Wish {
+    let options = CopyOptions {
         metadata: directive(
             &request,
             "x-amz-metadata-directive",
@@ -62,11 +62,11 @@ async fn copy(context: Arc<Context>, request: Arc<Request>) -> Result<Response, 
         storage_class: attributes::storage_class(&request.headers)?,
         algorithm: checksum::requested_algorithm(&request.headers)?,
     };
-    check_changes_something(&request, &source, &wish)?;
+    check_changes_something(&request, &source, &options)?;
     let mut attempts = 1;
     let (opened, written) = loop {
         let opened = source.open(&context, &request).await?;
-        match write(&context, &request, &opened, &wish).await {
+        match write(&context, &request, &opened, &options).await {
             Err(Error::Refused(Refusal::Conflict)) if attempts < LINK_ATTEMPTS_MAX => attempts += 1,
             result => break (opened, result?),
         }
@@ -90,15 +90,15 @@ fn directive(
 fn check_changes_something(
     request: &Request,
     source: &CopySource,
-    wish: &Wish,
+    options: &CopyOptions,
 ) -> Result<(), S3Error> {
     let is_onto_itself = source.bucket == request.bucket().name
         && source.key == request.key
         && source.version == drystone_store::types::VersionSelector::Latest;
-    let changes = wish.metadata == Directive::Replace
-        || wish.tagging == Directive::Replace
-        || wish.storage_class.is_some()
-        || wish.algorithm.is_some()
+    let changes = options.metadata == Directive::Replace
+        || options.tagging == Directive::Replace
+        || options.storage_class.is_some()
+        || options.algorithm.is_some()
         || request
             .headers
             .contains_key("x-amz-website-redirect-location");
@@ -112,11 +112,15 @@ fn check_changes_something(
     Ok(())
 }
 
-fn merged(request: &Request, source: &Attributes, wish: &Wish) -> Result<Attributes, S3Error> {
+fn merged(
+    request: &Request,
+    source: &Attributes,
+    options: &CopyOptions,
+) -> Result<Attributes, S3Error> {
     let headers = &request.headers;
     let redirect = "x-amz-website-redirect-location";
     let said = attributes::system(headers)?;
-    let (system, user) = match wish.metadata {
+    let (system, user) = match options.metadata {
         Directive::Replace => (said, attributes::user(headers)?),
         // All but the redirect, which belongs to the object it was given to.
         Directive::Copy => {
@@ -129,7 +133,7 @@ fn merged(request: &Request, source: &Attributes, wish: &Wish) -> Result<Attribu
             (kept.chain(said).collect(), source.user.clone())
         }
     };
-    let tags = match wish.tagging {
+    let tags = match options.tagging {
         Directive::Replace => attributes::tags(headers)?,
         Directive::Copy => source.tags.clone(),
     };
@@ -138,7 +142,7 @@ fn merged(request: &Request, source: &Attributes, wish: &Wish) -> Result<Attribu
         user,
         tags,
         // STANDARD unless another is named, whatever the source has.
-        storage_class: wish.storage_class.clone().unwrap_or_default(),
+        storage_class: options.storage_class.clone().unwrap_or_default(),
         owner: request.account(),
     })
 }
@@ -147,7 +151,7 @@ async fn write(
     context: &Context,
     request: &Request,
     source: &OpenSource,
-    wish: &Wish,
+    options: &CopyOptions,
 ) -> Result<Written, Error> {
     let object = source.handle.object();
     if object.size > PART_SIZE_MAX_BYTES {
@@ -159,7 +163,7 @@ async fn write(
     }
     let put = PutObject {
         key: request.key.clone(),
-        attributes: merged(request, &object.attributes, wish)?,
+        attributes: merged(request, &object.attributes, options)?,
         condition: precondition::of_write(&request.headers)?,
     };
     let bucket = request.bucket().id;
@@ -169,7 +173,7 @@ async fn write(
     };
     let shares_bytes = source.bucket.id == bucket
         && object.attributes.storage_class == put.attributes.storage_class
-        && wish.algorithm.is_none_or(has_checksum);
+        && options.algorithm.is_none_or(has_checksum);
     if shares_bytes {
         return context
             .store
@@ -187,7 +191,7 @@ async fn write(
         end: object.size,
     };
     let kept = object.checksum.as_ref().map(|checksum| checksum.algorithm);
-    let algorithm = wish.algorithm.or(kept).unwrap_or(DEFAULT_ALGORITHM);
+    let algorithm = options.algorithm.or(kept).unwrap_or(DEFAULT_ALGORITHM);
     let reader = source.handle.read(whole).await?;
     let mut body = HashingBody::new(reader, object.size, algorithm);
     context.store.put_object(bucket, put, &mut body).await

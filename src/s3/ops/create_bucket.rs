@@ -11,6 +11,7 @@ use crate::context::Context;
 use crate::request::Request;
 use crate::values::acl;
 use crate::values::tags::{self, BUCKET_TAGS_MAX};
+use drystone_iam::arn::Arn;
 use drystone_protocol::error::{Code, S3Error};
 use drystone_protocol::response::{self, Response, X_AMZ_BUCKET_ARN};
 use drystone_protocol::xml;
@@ -20,13 +21,13 @@ const LOCATION_LEN_MAX: usize = 64;
 
 pub async fn handle(context: Arc<Context>, mut request: Request) -> Result<Response, S3Error> {
     check_headers(&request)?;
-    let wish = read(&request.take_document().await?.bytes)?;
+    let options = read(&request.take_document().await?.bytes)?;
     let owner = request.account();
     let created = context.store.create_bucket(CreateBucket {
         name: request.bucket_name.clone(),
         owner: owner.clone(),
-        location: wish.location,
-        settings: wish.settings,
+        location: options.location,
+        settings: options.settings,
     });
     let bucket = created.await.map_err(|error| match error {
         Error::Refused(Refusal::BucketExists { owner: of }) if of == owner => {
@@ -37,12 +38,12 @@ pub async fn handle(context: Arc<Context>, mut request: Request) -> Result<Respo
     let mut response = response::empty(StatusCode::OK);
     let location = format!("{}/{}", context.path_prefix, bucket.name);
     response::set(&mut response, header::LOCATION, location);
-    let arn = response::bucket_arn(&bucket.name);
+    let arn = Arn::bucket(&bucket.name).to_string();
     response::set(&mut response, X_AMZ_BUCKET_ARN, arn);
     Ok(response)
 }
 
-/// What a bucket can be given at its creation besides a name, and can't be here.
+/// Refuses headers for things that buckets cannot have here.
 fn check_headers(request: &Request) -> Result<(), S3Error> {
     if let Some(lock) = request.header("x-amz-bucket-object-lock-enabled") {
         match lock {
@@ -90,18 +91,18 @@ fn check_headers(request: &Request) -> Result<(), S3Error> {
         })
 }
 
-/// What the request's document asks for.
+/// The options that the request's document names.
 #[derive(Default)]
-struct Wish {
+struct BucketOptions {
     /// Any region is taken, as given.
     location: String,
     settings: Vec<(BucketSetting, Vec<u8>)>,
 }
 
-fn read(document: &[u8]) -> Result<Wish, S3Error> {
-    let mut wish = Wish::default();
+fn read(document: &[u8]) -> Result<BucketOptions, S3Error> {
+    let mut options = BucketOptions::default();
     if document.is_empty() {
-        return Ok(wish);
+        return Ok(options);
     }
     let root = xml::read::parse(document, "CreateBucketConfiguration")?;
     let mut location = "";
@@ -115,7 +116,7 @@ fn read(document: &[u8]) -> Result<Wish, S3Error> {
                 let tags = tags::read_set(child, BUCKET_TAGS_MAX)?;
                 if !tags.is_empty() {
                     let document = tags::document(&tags).finish().into_bytes();
-                    wish.settings.push((BucketSetting::Tagging, document));
+                    options.settings.push((BucketSetting::Tagging, document));
                 }
             }
             _ => return Err(S3Error::new(Code::MalformedXML)),
@@ -126,6 +127,6 @@ fn read(document: &[u8]) -> Result<Wish, S3Error> {
         let error = S3Error::new(Code::InvalidLocationConstraint);
         return Err(error.with("LocationConstraint", location));
     }
-    location.clone_into(&mut wish.location);
-    Ok(wish)
+    location.clone_into(&mut options.location);
+    Ok(options)
 }

@@ -21,7 +21,7 @@ pub async fn handle(context: Arc<Context>, request: Request) -> Result<Response,
     Ok(response::empty(StatusCode::NO_CONTENT))
 }
 
-/// What is in a versioned bucket may not show in a listing, so S3 says where to look.
+/// The contents of a versioned bucket may not show in a listing, so S3 says where to look.
 fn not_empty(versioning: Versioning) -> S3Error {
     let error = S3Error::new(Code::BucketNotEmpty);
     match versioning {

@@ -7,7 +7,9 @@ use drystone_store::types::{Timestamp, VersionSelector};
 
 use crate::context::Context;
 use crate::request::{Request, parse_version};
+use crate::rights;
 use crate::values::precondition;
+use drystone_iam::arn::Arn;
 use drystone_protocol::error::{Code, S3Error};
 use drystone_protocol::names;
 use drystone_protocol::response::{self, Response};
@@ -119,8 +121,12 @@ async fn delete(
 
 fn command(request: &Request, item: &Item) -> Result<DeleteObject, S3Error> {
     names::check_key(&item.key)?;
-    let action = request.operation.action(item.version.is_some());
-    request.authorize(action, request.bucket(), &item.key)?;
+    let (bucket, settings) = (request.bucket(), &*request.settings);
+    let resource = Arn::object(&bucket.name, &item.key);
+    let row = request.operation;
+    for action in row.actions(item.version.is_some(), &request.headers) {
+        rights::check(request.decide(action, resource, Some((bucket, settings))))?;
+    }
     let version = match &item.version {
         None => VersionSelector::Latest,
         Some(text) => parse_version(text).map_err(|_| S3Error::new(Code::NoSuchVersion))?,

@@ -38,13 +38,13 @@ pub async fn handle(context: Arc<Context>, request: Request) -> Result<Response,
             range,
             mut response,
         } => {
-            *response.body_mut() = body(handle, range, &request.id).await?;
+            *response.body_mut() = body(handle, range, request.id()).await?;
             Ok(response)
         }
     }
 }
 
-/// What a GET or HEAD has found.
+/// The outcome of opening an object for GET or HEAD.
 pub enum Opened {
     /// The client has it already; the answer is ready.
     NotModified(Response),
@@ -60,7 +60,7 @@ pub enum Opened {
 struct Selection {
     range: ByteRange,
     is_partial: bool,
-    /// Of exactly these bytes.
+    /// The checksum of exactly these bytes.
     checksum: Option<Checksum>,
     parts_count: Option<u32>,
 }

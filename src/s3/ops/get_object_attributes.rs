@@ -71,7 +71,7 @@ pub async fn handle(context: Arc<Context>, request: Request) -> Result<Response,
     Ok(response)
 }
 
-/// What `x-amz-object-attributes` names, in one header or in several.
+/// The attributes that `x-amz-object-attributes` names, in one header or in several.
 fn asked(request: &Request) -> Result<Vec<String>, S3Error> {
     let name = "x-amz-object-attributes";
     let values = request.headers.get_all(name).iter();

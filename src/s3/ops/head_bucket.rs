@@ -6,6 +6,7 @@ use http::{HeaderName, StatusCode};
 
 use crate::context::Context;
 use crate::request::Request;
+use drystone_iam::arn::Arn;
 use drystone_protocol::error::S3Error;
 use drystone_protocol::response::{self, Response, X_AMZ_BUCKET_ARN, X_AMZ_BUCKET_REGION};
 
@@ -19,7 +20,7 @@ pub async fn handle(context: Arc<Context>, request: Request) -> Result<Response,
         X_AMZ_BUCKET_REGION,
         context.region_of(bucket),
     );
-    let arn = response::bucket_arn(&bucket.name);
+    let arn = Arn::bucket(&bucket.name).to_string();
     response::set(&mut response, X_AMZ_BUCKET_ARN, arn);
     response::set(&mut response, X_AMZ_ACCESS_POINT_ALIAS, "false");
     Ok(response)

@@ -9,6 +9,7 @@ use crate::context::Context;
 use crate::ops::listing::Owners;
 use crate::request::Request;
 use crate::values::paging::{self, TokenScope};
+use drystone_iam::arn::Arn;
 use drystone_protocol::error::S3Error;
 use drystone_protocol::response::{self, Response, iso_date};
 use drystone_protocol::xml::write::Writer;
@@ -40,7 +41,7 @@ pub async fn handle(context: Arc<Context>, request: Request) -> Result<Response,
         xml.text("Name", &bucket.name);
         xml.text("CreationDate", &iso_date(bucket.created));
         xml.text("BucketRegion", context.region_of(bucket));
-        xml.text("BucketArn", &response::bucket_arn(&bucket.name));
+        xml.text("BucketArn", &Arn::bucket(&bucket.name).to_string());
         xml.close("Bucket");
     }
     xml.close("Buckets");

@@ -1,4 +1,4 @@
-//! What the listings write alike: owners, objects, common prefixes.
+//! Elements that all listings write: owners, objects, common prefixes.
 
 use std::collections::BTreeMap;
 
@@ -19,7 +19,7 @@ pub fn storage_class(class: &str) -> &str {
     if class.is_empty() { STANDARD } else { class }
 }
 
-/// What every listing of a bucket can be asked with.
+/// The parameters that every listing of a bucket has.
 #[derive(Debug)]
 pub struct Asked {
     pub encoding: Encoding,

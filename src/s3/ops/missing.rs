@@ -1,4 +1,4 @@
-//! What S3 has and Drystone hasn't yet: 501, by its name.
+//! Operations that S3 has and Drystone does not have yet: 501, by the operation's name.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! What the multipart operations read alike.
+//! Parameters that all multipart operations read.
 
 use drystone_store::store::PART_NUMBER_MAX;
 use drystone_store::types::UploadId;

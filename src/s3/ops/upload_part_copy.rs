@@ -7,7 +7,7 @@ use drystone_store::types::ByteRange;
 
 use crate::body::HashingBody;
 use crate::context::Context;
-use crate::late;
+use crate::keep_alive;
 use crate::ops::multipart::{part_number, upload_id};
 use crate::request::Request;
 use crate::values::checksum;
@@ -17,7 +17,7 @@ use drystone_protocol::response::{self, Response, iso_date};
 use drystone_protocol::xml::write::Writer;
 
 pub async fn handle(context: Arc<Context>, request: Request) -> Result<Response, S3Error> {
-    late::answer(context, request, copy).await
+    keep_alive::answer(context, request, copy).await
 }
 
 async fn copy(context: Arc<Context>, request: Arc<Request>) -> Result<Response, S3Error> {

@@ -257,7 +257,7 @@ async fn s_18_a_copy_may_ask_for_another_checksum() {
 
 #[tokio::test]
 async fn s_22_late_answers_tell_their_outcome_in_the_document() {
-    let world = world().await.without_patience();
+    let world = world().await.kept_alive_from_the_start();
     let create = world.call("POST /bkt/dst?uploads").ok().await;
     let create = create.xml("InitiateMultipartUploadResult");
     let upload = create.child_text("UploadId").unwrap();

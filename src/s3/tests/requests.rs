@@ -346,3 +346,30 @@ async fn a_27_no_header_of_an_answer_is_a_clients_own_making() {
         }
     }
 }
+
+#[tokio::test]
+async fn the_record_of_an_exchange_has_caller_operation_decision_and_error() {
+    let world = World::with_bucket().await;
+    let by = async |user| {
+        let found = world.call("GET /bkt/none").by(user).findings().await;
+        assert_eq!(found.operation, Some("GetObject"));
+        assert_eq!((found.bucket.as_str(), found.key.as_str()), ("bkt", "none"));
+        let user = found.caller.map(|(_, user)| user).unwrap_or_default();
+        (user, found.decision.unwrap(), found.error)
+    };
+    let missing = Some("NoSuchKey");
+    let own = ("alice".to_owned(), "allowed: own account", missing);
+    assert_eq!(by("alice").await, own);
+    let operator = ("root".to_owned(), "allowed: operator", missing);
+    assert_eq!(by("root").await, operator);
+    let denied = Some("AccessDenied");
+    let other = ("bob".to_owned(), "denied: other account", denied);
+    assert_eq!(by("bob").await, other);
+    assert_eq!(by("").await, (String::new(), "denied: anonymous", denied));
+    let copy = world
+        .call("PUT /bkt/k")
+        .header("x-amz-copy-source", "bobs/k");
+    world.call("PUT /bobs").by("bob").ok().await;
+    let refused = copy.findings().await;
+    assert_eq!(refused.decision, Some("denied: other account"));
+}

@@ -7,7 +7,10 @@ use http::{HeaderMap, HeaderName};
 
 use crate::context::Context;
 use crate::request::{Request, check_expected_owner, parse_version};
+use crate::rights;
 use crate::values::precondition::{self, COPY_SOURCE};
+use drystone_iam::action::Action;
+use drystone_iam::arn::Arn;
 use drystone_protocol::error::{Code, S3Error};
 use drystone_protocol::names;
 use drystone_protocol::percent::decode_once;
@@ -70,18 +73,21 @@ impl CopySource {
     /// Finds it, asks whether the caller may read it, and holds it to the request's conditions.
     pub async fn open(&self, context: &Context, request: &Request) -> Result<OpenSource, S3Error> {
         let bucket = self.bucket(context, request).await?;
-        let action = match self.version {
-            VersionSelector::Latest => "s3:GetObject",
-            VersionSelector::Id(_) => "s3:GetObjectVersion",
-        };
-        request.authorize(action, &bucket, &self.key)?;
+        let settings = context.settings.of(&bucket);
+        let of = Some((&bucket, &*settings));
+        if let Some(right) = request.operation.details.source {
+            let action = right.action(self.version != VersionSelector::Latest);
+            request.check(action, Arn::object(&bucket.name, &self.key), of)?;
+        }
+        let listing = request.decide(Action::ListBucket, Arn::bucket(&bucket.name), of);
         let owner = "x-amz-source-expected-bucket-owner";
         check_expected_owner(&request.headers, owner, &bucket.owner)?;
         let opened = context
             .store
             .open_object(bucket.id, &self.key, self.version)
             .await;
-        let handle = opened.map_err(|error| self.refused(error))?;
+        let handle = opened
+            .map_err(|error| rights::hide_missing(self.refused(error), listing.is_allowed()))?;
         let (etag, modified) = (handle.object().etag, handle.version().modified);
         let now = context.env.now();
         precondition::check(&request.headers, &COPY_SOURCE, etag, modified, now).or_failed()?;

@@ -6,14 +6,17 @@ use std::sync::Arc;
 
 use drystone_store::checksum as compute;
 use drystone_store::types::{Account, AccountId, Timestamp};
+use futures_util::FutureExt as _;
 use http::request::Parts;
 use http::{HeaderName, HeaderValue, Request};
 use proptest::prelude::*;
 
 use super::*;
-use drystone_auth::authenticate::{Allowed, Verifier};
-use drystone_auth::credentials::{AccessKey, Credentials, Principal, Secret};
+use drystone_auth::authenticate::{Leniency, Verifier};
+use drystone_auth::credentials::{AccessKey, Principal, Secret};
+use drystone_auth::keys::FixedKeys;
 use drystone_auth::sign::Signer;
+use drystone_auth::v4::canonical::ServiceName;
 use drystone_http::exchange::Exchange;
 use drystone_http::request::Head;
 use drystone_http::scheme::Scheme;
@@ -112,10 +115,10 @@ impl Sent {
                 is_operator: false,
             }),
         };
-        let credentials = Credentials::new([key]).unwrap();
         let verifier = Verifier {
-            credentials,
-            also: Allowed {
+            keys: Arc::new(FixedKeys::new([key]).unwrap()),
+            service: ServiceName::S3,
+            leniency: Leniency {
                 signature_v2: false,
                 portless_host: false,
             },
@@ -123,7 +126,8 @@ impl Sent {
         let (method, path) = (self.parts.method.clone(), self.parts.uri.path());
         let exchange = Exchange::begin(String::new(), None, Scheme::Http, method, path);
         let head = Head::read(self.parts.clone(), "", &[], Arc::new(exchange));
-        verifier.authenticate(&head, NOW).unwrap().payload
+        let authenticated = verifier.authenticate(&head, NOW).now_or_never();
+        authenticated.unwrap().unwrap().payload
     }
 
     fn body(&self, piece_len: usize) -> Result<VerifiedBody, S3Error> {

@@ -6,7 +6,7 @@
 //! dead; the document at the end says how it went, be it a result or an `Error`. SDKs know that a
 //! 200 of these three may hold an error.
 //!
-//! What only headers say of the outcome, as the new version's id, is not said by a late answer.
+//! A late answer does not have the facts that only headers give, such as the new version's id.
 //!
 //! The work is polled by the connection and ends with it, so nobody copies for a client that has
 //! gone. A commit that is under way is storage's, and is driven to its end all the same.
@@ -26,6 +26,7 @@ use tokio::time::sleep;
 
 use crate::context::Context;
 use crate::request::Request;
+use crate::rights;
 use drystone_protocol::error::response::ErrorContext;
 use drystone_protocol::error::{Code, S3Error};
 use drystone_protocol::response::{self, Body, Response};
@@ -40,13 +41,13 @@ where
     F: Future<Output = Outcome> + Send + 'static,
 {
     let request = Arc::new(request);
-    let patience = context.patience;
+    let interval = context.keep_alive;
     let mut outcome = Box::pin(work(context.clone(), request.clone()));
-    if !patience.before.is_zero() {
+    if !interval.before.is_zero() {
         tokio::select! {
             biased;
             outcome = &mut outcome => return outcome,
-            () = sleep(patience.before) => {}
+            () = sleep(interval.before) => {}
         }
     }
     let document = async move {
@@ -58,25 +59,29 @@ where
         )
         .await
     };
-    Ok(begun(document, patience.between))
+    Ok(begun(document, interval.between))
 }
 
 fn panicked(request: &Request) -> Outcome {
-    tracing::error!(request = %request.id, "handler panicked");
+    tracing::error!(request = %request.id(), "handler panicked");
     Err(S3Error::new(Code::InternalError))
 }
 
-/// The document that tells the outcome, without its declaration.
+/// The document with the outcome, without its declaration.
 async fn document(context: &Context, request: &Request, outcome: Outcome) -> Bytes {
     let response = outcome.unwrap_or_else(|error| {
-        tracing::debug!(request = %request.id, %error, "refused late");
+        let error = rights::hide_missing(error, request.may_list);
+        tracing::debug!(request = %request.id(), %error, "refused late");
+        request
+            .exchange
+            .note(|findings| findings.error = Some(error.code().text()));
         error.into_response(&ErrorContext {
             bucket: &request.bucket_name,
             key: &request.key,
             upload_id: request.query.get("uploadId").unwrap_or_default(),
             version_id: request.query.get("versionId").unwrap_or_default(),
             resource: &request.path,
-            request_id: &request.id,
+            request_id: request.id(),
             host_id: context.ids.host_id(),
         })
     });
@@ -89,7 +94,7 @@ async fn document(context: &Context, request: &Request, outcome: Outcome) -> Byt
     }
 }
 
-/// Where a late answer is.
+/// The progress of a late answer.
 enum Stage {
     Declaration(BoxFuture<'static, Bytes>),
     Waiting(BoxFuture<'static, Bytes>),
