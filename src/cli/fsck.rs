@@ -184,8 +184,8 @@ fn sentence(report: &Report) -> String {
     let what = match report.verdict {
         Verdict::Whole => "Everything is whole; there is nothing to do.",
         Verdict::Degraded if incomplete => {
-            "Nothing is lost, but a disk cannot be used: bring it back, or start the server without \
-             it."
+            "Nothing is lost, but a disk cannot be used: bring it back, or start the server \
+             without it."
         }
         Verdict::Degraded => {
             "Nothing is lost, but not everything has the shards it should have: start the server \
@@ -195,8 +195,8 @@ fn sentence(report: &Report) -> String {
             "The metadata contradicts itself: keep a copy of all disks, and report this output."
         }
         Verdict::Lost if incomplete => {
-            "Too many shards are on disks that cannot be used: bring the missing disk back first, and \
-             restore from a backup only what stays lost."
+            "Too many shards are on disks that cannot be used: bring the missing disk back \
+             first, and restore from a backup only what stays lost."
         }
         Verdict::Lost => "The keys marked LOST can no longer be read: restore them from a backup.",
     };

@@ -386,7 +386,8 @@ fn escaped(key: &str) -> Vec<u8> {
     bytes.chain([0, 0]).collect()
 }
 
-/// Counts the writes that are queued for re-encoding, and checks that each exists and is undersized.
+/// Counts the writes that are queued for re-encoding, and checks that each exists and is
+/// undersized.
 pub fn check_undersized(replica: &Replica, problems: &mut Problems) -> Result<u64> {
     let mut queue = 0;
     let mut rows = Scan::of_table(replica.db(), replica.state(), table::UNDERSIZED, &[]);

@@ -204,8 +204,8 @@ impl Shards {
         true
     }
 
-    /// The number of times that a disk was added, taken offline or removed. When it changes, gc tries
-    /// again what it left because a disk was offline.
+    /// The number of times that a disk was added, taken offline or removed. When it changes, gc
+    /// tries again what it left because a disk was offline.
     pub fn changes(&self) -> u64 {
         self.disk_set().changes
     }

@@ -48,8 +48,8 @@ impl Shards {
         all.any(|geometry| geometry.total() <= up)
     }
 
-    /// Writes the bytes of `write` again with all the shards of its class. Returns `None` if the set
-    /// has as many shards as its class has now.
+    /// Writes the bytes of `write` again with all the shards of its class. Returns `None` if the
+    /// set has as many shards as its class has now.
     ///
     /// The caller must hold `epoch` from before it read the old set until the command that names
     /// the new one is applied.
