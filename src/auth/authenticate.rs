@@ -401,7 +401,8 @@ fn unsigned_payload(headers: &HeaderMap) -> Result<Payload, S3Error> {
     }
 }
 
-/// Refuses chunks, which Signature Version 2 does not know: they would become the object as they are.
+/// Refuses chunks, which Signature Version 2 does not know: stored as they come they would become
+/// the object.
 fn refuse_chunks(headers: &HeaderMap) -> Result<(), S3Error> {
     let says = |name: &str, word: &str| {
         let values = headers.get_all(name).iter();

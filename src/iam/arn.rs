@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-/// The only partition there is.
+/// The only partition.
 pub const PARTITION: &str = "aws";
 
 /// The name of a resource: `arn:aws:s3:::bucket/key`.

@@ -2,14 +2,14 @@
 //!
 //! CompleteMultipartUpload, CopyObject and UploadPartCopy do as AWS does. One that has its outcome
 //! soon is answered like any other. Past that the answer is begun with a 200, the XML declaration
-//! and then a space from time to time, so that neither client nor proxy takes the connection for
-//! dead; the document at the end says how it went, be it a result or an `Error`. SDKs know that a
+//! and then a space from time to time, so that neither client nor proxy thinks the connection
+//! dead; the document at the end has the outcome, a result or an `Error`. SDKs know that a
 //! 200 of these three may hold an error.
 //!
 //! A late answer does not have the facts that only headers give, such as the new version's id.
 //!
-//! The work is polled by the connection and ends with it, so nobody copies for a client that has
-//! gone. A commit that is under way is storage's, and is driven to its end all the same.
+//! The work is polled by the connection and ends with it, so nobody copies for a client that
+//! has disconnected. A commit under way is storage's, and runs to its end all the same.
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -85,7 +85,7 @@ async fn document(context: &Context, request: &Request, outcome: Outcome) -> Byt
             host_id: context.ids.host_id(),
         })
     });
-    // It lies in memory as a whole.
+    // The whole of it is in memory.
     let bytes = to_bytes(response.into_body(), usize::MAX).await;
     let bytes = bytes.unwrap_or_default();
     match bytes.strip_prefix(DECLARATION.as_bytes()) {
@@ -151,7 +151,7 @@ mod tests {
         assert!(body.frame().await.is_none());
     }
 
-    /// The client goes away: nobody works for it any more.
+    /// The client disconnects: nobody works for it any more.
     #[tokio::test]
     async fn s_22_the_work_ends_with_the_connection() {
         let (held, gone) = oneshot::channel::<()>();

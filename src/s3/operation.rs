@@ -1,8 +1,8 @@
 //! THE TABLE: one row for each S3 operation.
 //!
 //! A row says everything about an operation: how a request for it is recognised, which rights it
-//! needs, which body it accepts, which handler answers it. Routing, authorisation, logs and the list
-//! of served operations derive from it. A row whose handler is `missing` answers 501 with its name;
+//! needs, which body it accepts, which handler answers it. Routing, authorisation, logs and the
+//! list of served operations derive from it. A row whose handler is `missing` answers 501 with its name;
 //! one whose handler is `absent` has a column for the answer where nothing is set.
 
 use std::sync::Arc;
@@ -306,7 +306,8 @@ operations! {
     DeleteBucketReplication DELETE Bucket [Key("replication")]
         PutReplicationConfiguration NOTHING {unset: Deleted} absent::answer;
     GetBucketRequestPayment GET Bucket [Key("requestPayment")] GetBucketRequestPayment NOTHING
-        {unset: Document("RequestPaymentConfiguration", &[Text("Payer", "BucketOwner")])} absent::answer;
+        {unset: Document("RequestPaymentConfiguration", &[Text("Payer", "BucketOwner")])}
+        absent::answer;
     PutBucketRequestPayment PUT Bucket [Key("requestPayment")]
         PutBucketRequestPayment KIB_1024 missing::handle;
     CreateSession GET Bucket [Key("session")] CreateSession NOTHING missing::handle;

@@ -1,7 +1,7 @@
 //! A parsed S3 request, as handlers get it.
 //!
 //! By the time a handler sees one, its signature is verified, its bucket is there and the caller
-//! may do what the operation's row says. Only the body is still to be taken, and verifies itself.
+//! may do what the operation's row says. Only the body is left to be read, and verifies itself.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -114,8 +114,8 @@ impl Request {
         }
     }
 
-    /// The object's or part's body, verified as it is read. `algorithm` is the checksum to take
-    /// where the client declares none.
+    /// The object's or part's body, verified as it is read. `algorithm` is the checksum to
+    /// compute where the client declares none.
     pub fn take_stream(&mut self, algorithm: ChecksumAlgorithm) -> Result<VerifiedBody, S3Error> {
         let (payload, source) = self.take();
         VerifiedBody::for_object(&self.headers, payload, algorithm, source)
@@ -127,7 +127,7 @@ impl Request {
         VerifiedBody::for_file(&self.headers, algorithm, source)
     }
 
-    /// The whole body, verified, where the operation takes a document.
+    /// The whole body, verified, where the operation accepts a document.
     pub async fn take_document(&mut self) -> Result<SmallBody, S3Error> {
         let BodyKind::Document(max) = self.operation.body else {
             unreachable!("{} takes no document", self.operation.name);

@@ -1,4 +1,4 @@
-//! Which row of the table a request asks for, and what it must not bear: pure.
+//! Marks that a request must not have: pure.
 
 use http::{HeaderMap, Method};
 
@@ -8,8 +8,8 @@ use drystone_protocol::query::Query;
 
 const COPY_SOURCE: &str = "x-amz-copy-source";
 
-/// What stands where it can mean nothing, and would be taken for nothing: a part without its upload
-/// would become the object.
+/// Refuses marks that mean nothing where they stand. They must not be ignored: a part without its
+/// upload would become the object.
 pub fn check_marks(
     method: &Method,
     scope: Scope,

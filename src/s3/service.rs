@@ -296,7 +296,7 @@ impl S3Service {
         Ok(who)
     }
 
-    /// A preflight bears no credentials, and no bucket can have CORS rules yet.
+    /// Refuses a preflight. It has no credentials, and no bucket can have CORS rules yet.
     async fn refuse_preflight(&self, target: &Target, headers: &HeaderMap) -> S3Error {
         let bad = |message: String| S3Error::new(Code::BadRequest).message(message);
         if let Err(error) = check_limits(headers) {

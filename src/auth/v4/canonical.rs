@@ -80,8 +80,11 @@ pub enum ScopeError {
          \"yyyyMMdd\"."
     )]
     Date(String),
-    #[error("incorrect service \"{0}\". This endpoint belongs to \"{expected}\".", expected = .1.text())]
-    Service(String, ServiceName),
+    #[error("incorrect service \"{given}\". This endpoint belongs to \"{}\".", expected.text())]
+    Service {
+        given: String,
+        expected: ServiceName,
+    },
     #[error("incorrect terminal \"{0}\". This endpoint uses \"aws4_request\".")]
     Terminal(String),
 }
@@ -101,7 +104,8 @@ impl Scope {
             return Err(ScopeError::Terminal(terminator.to_owned()));
         }
         if service != expected.text() {
-            return Err(ScopeError::Service(service.to_owned(), expected));
+            let given = service.to_owned();
+            return Err(ScopeError::Service { given, expected });
         }
         if date.len() != 8 || !date.bytes().all(|b| b.is_ascii_digit()) {
             return Err(ScopeError::Date(date.to_owned()));
@@ -226,8 +230,8 @@ pub fn same_signature(computed: &str, provided: &str) -> bool {
     computed.as_bytes().ct_eq(provided.as_bytes()).into()
 }
 
-/// Returns the text that is hashed into the string to sign. `signed_headers` is the list as the client sent it;
-/// a header it names that is not there counts as empty.
+/// Returns the text that is hashed into the string to sign. `signed_headers` is the list as the
+/// client sent it; a header it names that is not there counts as empty.
 pub fn canonical_request(
     message: &Message<'_>,
     signed_headers: &str,

@@ -1,7 +1,7 @@
 //! `aws-chunked` bodies: framing, and the chain of chunk signatures.
 //!
-//! [`Decoder`] takes the bytes as they arrive, in pieces of any size, and gives the data with the
-//! marks between it. It does no I/O, copies no data and holds at most one line, so a chunk of any
+//! [`Decoder`] accepts the bytes as they arrive, in pieces of any size, and returns the data with
+//! the marks between it. It does no I/O, copies no data and holds at most one line, so a chunk of any
 //! declared size costs nothing. [`SignatureChain`] computes what each chunk must be signed with.
 //!
 //! Data is passed on before its chunk's signature is known to be right: the hash runs along, and
@@ -63,7 +63,7 @@ impl SignatureChain {
         ))
     }
 
-    /// Whether the next chunk may bear this signature.
+    /// Checks the signature of the next chunk.
     pub fn verify_chunk(&mut self, sha256: &[u8; 32], provided: &str) -> Result<(), S3Error> {
         match same_signature(self.sign_chunk(sha256), provided) {
             true => Ok(()),
@@ -146,7 +146,7 @@ enum State {
 }
 
 impl Decoder {
-    /// `decoded_length`: what the client says the data's length is.
+    /// `decoded_length`: the data's length as the client declares it.
     pub fn new(signed: bool, trailing: bool, decoded_length: u64) -> Decoder {
         Decoder {
             signed,
@@ -162,7 +162,7 @@ impl Decoder {
         }
     }
 
-    /// Gives it the next piece of the body. The one before must be used up: `next_event` gave
+    /// Feeds it the next piece of the body. The piece before must be used up: `next_event` returned
     /// `None`.
     pub fn push(&mut self, input: Bytes) {
         assert!(self.input.is_empty(), "a piece was pushed over another");
@@ -214,7 +214,7 @@ impl Decoder {
         Ok(None)
     }
 
-    /// The body is over. Gives the last event where the client left out the final line end.
+    /// Ends the body. Returns the last event where the client left out the final line end.
     pub fn finish(&mut self) -> Result<Option<Event>, S3Error> {
         match self.state {
             State::Done => Ok(None),
@@ -260,10 +260,10 @@ impl Decoder {
         }
     }
 
-    /// Takes a line of the trailer; true when it was the last.
+    /// Reads a line of the trailer; true if it was the last.
     ///
-    /// Lines end with CRLF. A lone LF is taken too, and blank lines before the signature: so AWS's
-    /// page writes it, and clients that follow the page send it.
+    /// Lines end with CRLF. A lone LF is accepted too, and blank lines before the signature: AWS's
+    /// page writes it so, and clients that follow the page send it.
     fn trailer_line(&mut self, line: &[u8]) -> Result<bool, S3Error> {
         self.trailer_lines += 1;
         if self.trailer_lines > TRAILER_LINES_MAX {

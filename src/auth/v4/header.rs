@@ -82,7 +82,7 @@ fn parse_fields(fields: &str, service: ServiceName) -> Result<(Scope, String, St
             "Credential" => credential = Some(value),
             "SignedHeaders" => signed_headers = Some(value),
             "Signature" => signature = Some(value),
-            // Three they are, so one of the others is missing.
+            // There are three, so one of the others is missing.
             _ => {}
         }
     }

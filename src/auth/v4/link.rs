@@ -158,15 +158,15 @@ impl<'a> QueryAuth<'a> {
             .any(|parameter| parameter.value.is_some())
     }
 
-    /// Reads the query's claim by Signature Version 2, and checks everything of it but the signature
-    /// and the session token.
+    /// Reads the query's claim by Signature Version 2, and checks all of it but the signature and
+    /// the session token.
     pub fn claim_v2(&self, head: &Head, now: Timestamp) -> Result<v2::Claim, S3Error> {
         let once = |parameter: Parameter<'a>| parameter.once().ok();
         let parameters = [self.access_key_v2, self.signature_v2, self.expires_v2];
         v2::Claim::from_query(parameters.map(once), head, now)
     }
 
-    /// Reads the query's claim, and checks everything of it but the signature and the session token.
+    /// Reads the query's claim, and checks all of it but the signature and the session token.
     pub fn claim(&self, headers: &HeaderMap, expected: &Expected<'_>) -> Result<Claim, S3Error> {
         // Without an algorithm AWS sees no credentials at all. Taking half of some for none would
         // let a URL that lost a parameter pass as anonymous, so it is refused as such.

@@ -1,4 +1,4 @@
-//! AbortMultipartUpload: the parts' space is free again.
+//! AbortMultipartUpload: frees the space of the parts.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! Settings that nobody can have set yet, read and deleted as S3 does it where there are none.
+//! Operations on settings that nobody can have set yet: they answer as S3 does without the setting.
 
 use std::sync::Arc;
 
@@ -68,7 +68,7 @@ pub async fn write_acl(context: Arc<Context>, mut request: Request) -> Result<Re
     Ok(response::empty(StatusCode::OK))
 }
 
-/// The object that the request names, if it names one, must be there.
+/// Checks that the object is there, if the request names one.
 async fn find_object(
     context: &Context,
     bucket: BucketId,

@@ -40,7 +40,7 @@ async fn finish(
 ) -> Result<Response, S3Error> {
     let (bucket, key) = (request.bucket(), request.key.as_str());
     let store = &*context.store;
-    // One that was completed is gone from here, and its completion may be repeated.
+    // A completed upload is no longer here, and its completion may be repeated.
     let upload = match store.upload(bucket.id, key, id).await {
         Ok(upload) => Some(upload),
         Err(Error::Refused(Refusal::NoSuchUpload)) => None,
@@ -75,7 +75,7 @@ async fn finish(
 #[derive(Debug)]
 struct NamedPart {
     number: u16,
-    /// As it came.
+    /// As the client sent it.
     etag: String,
     checksum: Option<Checksum>,
 }
@@ -126,7 +126,7 @@ fn read_checksum(part: &Element) -> Result<Option<Checksum>, S3Error> {
     };
     match named.as_slice() {
         [] => Ok(None),
-        // Of a part there is but the checksum of all its bytes.
+        // A part has only the checksum of all its bytes.
         [(algorithm, text)] => match checksum::parse_value(*algorithm, text) {
             None => Err(invalid((*text).to_owned())),
             found => Ok(found),
@@ -145,7 +145,7 @@ fn check_order(parts: &[NamedPart], upload: UploadId) -> Result<(), S3Error> {
     Err(S3Error::new(Code::InvalidPartOrder).with("UploadId", upload.to_string()))
 }
 
-/// A composite checksum is made of the parts' own, so the client must have said them.
+/// Checks that the client declared the parts' checksums, of which a composite checksum is made.
 fn check_part_checksums(parts: &[NamedPart], upload: &Upload) -> Result<(), S3Error> {
     let Some((algorithm, kind)) = upload.checksum else {
         return Ok(());
@@ -174,8 +174,8 @@ fn check_part_checksums(parts: &[NamedPart], upload: &Upload) -> Result<(), S3Er
     Ok(())
 }
 
-/// The parts as the store compares them. What can't be the ETag of any part matches
-/// none: of an upload that is there such a part is invalid.
+/// The parts as the store compares them. A text that can't be the ETag of any part matches none:
+/// if the upload is there, such a part is invalid.
 fn matchable(
     parts: &[NamedPart],
     found: bool,
@@ -263,7 +263,7 @@ fn object_checksum(
             ));
         }
     };
-    // An upload that was begun without has the default, and can't be held to another.
+    // An upload that was begun without one has the default, and cannot be checked against another.
     let of_upload = upload.map(|_| begun_with.unwrap_or(DEFAULT));
     if of_upload.is_some_and(|(expected, _)| expected != algorithm) {
         return Err(match begun_with {
@@ -325,7 +325,7 @@ fn answer(request: &Request, written: &Written) -> Response {
     response
 }
 
-/// The object's URL, as the client addressed it; a proxy that took TLS off says so.
+/// The object's URL, as the client addressed it; a proxy that ended TLS says so.
 fn location(request: &Request) -> String {
     request.url_of(&Encoding::Url.apply(&request.key).replace('+', "%20"))
 }

@@ -22,7 +22,7 @@ use drystone_protocol::error::{Code, S3Error};
 use drystone_protocol::response::{self, Response, X_AMZ_VERSION_ID};
 use drystone_protocol::xml::write::Writer;
 
-/// How often a source that is replaced while it is linked is opened again.
+/// The number of attempts to open a source that is replaced while it is linked.
 const LINK_ATTEMPTS_MAX: usize = 5;
 
 /// The treatment of the source's metadata, or of its tags.

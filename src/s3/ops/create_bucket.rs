@@ -80,7 +80,7 @@ fn check_headers(request: &Request) -> Result<(), S3Error> {
             "Account-regional bucket namespaces",
         ));
     }
-    // Asked for at creation it is refused as something that the ownership excludes.
+    // At creation the refusal names the ownership, which excludes an ACL.
     acl::check_headers(&request.headers)
         .map(drop)
         .map_err(|error| match error.code() {
@@ -94,7 +94,7 @@ fn check_headers(request: &Request) -> Result<(), S3Error> {
 /// The options that the request's document names.
 #[derive(Default)]
 struct BucketOptions {
-    /// Any region is taken, as given.
+    /// As given; any region is accepted.
     location: String,
     settings: Vec<(BucketSetting, Vec<u8>)>,
 }

@@ -1,4 +1,4 @@
-//! CreateMultipartUpload: what is said here of the object holds at completion.
+//! CreateMultipartUpload: the attributes that are given here become the object's at completion.
 
 use std::sync::Arc;
 
@@ -20,7 +20,7 @@ pub async fn handle(context: Arc<Context>, request: Request) -> Result<Response,
     let (bucket, key) = (request.bucket(), request.key.as_str());
     let attributes = attributes::read(&request)?;
     let checksum = checksum::for_upload(&request.headers)?;
-    // Where there is no place for one more object, no part is sent in vain.
+    // Refused here if there is no room for one more object, so that no part is sent in vain.
     let of = AdditionOf::Object {
         key: key.to_owned(),
     };

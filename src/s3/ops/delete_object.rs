@@ -1,4 +1,4 @@
-//! DeleteObject: removes a version, or makes a delete marker. What isn't there is gone already.
+//! DeleteObject: removes a version, or makes a delete marker. A missing object is no error.
 
 use std::sync::Arc;
 

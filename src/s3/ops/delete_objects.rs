@@ -24,7 +24,8 @@ struct Item {
     condition: Condition,
 }
 
-/// As the client wrote it; read when the item's turn comes, so that one bad item fails alone.
+/// A condition as the client wrote it. It is parsed when the item's turn comes, so that one bad
+/// item fails alone.
 struct Condition {
     etag: Option<String>,
     size: Option<String>,
@@ -83,7 +84,8 @@ fn items(root: &Element) -> Result<Vec<Item>, S3Error> {
     objects.iter().map(item).collect()
 }
 
-/// Deletes what may be deleted, in one command; an outcome for each item, in their order.
+/// Deletes in one command the items that may be deleted. Returns an outcome for each item, in their
+/// order.
 async fn delete(
     context: &Context,
     request: &Request,

@@ -1,5 +1,5 @@
-//! GetObject, and all of it that HeadObject shares: which version, whether it is wanted at all,
-//! which bytes of it, and what is said of them.
+//! GetObject, and the part of it that HeadObject shares: choosing the version, checking the
+//! conditions, choosing the bytes, and the headers that describe them.
 
 use std::sync::Arc;
 
@@ -104,7 +104,7 @@ pub async fn open(context: &Context, request: &Request) -> Result<Opened, S3Erro
     })
 }
 
-/// The answer, where the request's conditions say that the version found is not wanted.
+/// Returns the answer if the request's conditions say that the client does not want the version.
 pub fn unwanted(
     request: &Request,
     handle: &dyn ObjectHandle,
@@ -134,7 +134,7 @@ fn overrides(request: &Request) -> Result<HeaderMap, S3Error> {
                 "Request specific response headers cannot be used for anonymous GET requests.",
             ));
         }
-        // A line break in it would be a header of the client's own making.
+        // With a line break the client could add a header of its own.
         let latin1: Option<Vec<u8>> = value.chars().map(|c| u8::try_from(c).ok()).collect();
         let represented = latin1.and_then(|bytes| HeaderValue::from_bytes(&bytes).ok());
         let value = represented.ok_or_else(|| {
@@ -180,7 +180,7 @@ async fn select_part(handle: &dyn ObjectHandle, number: u16) -> Result<Selection
             .with("ActualPartCount", count.max(1).to_string())
             .with("PartNumberRequested", number.to_string())
     };
-    // What was written in one request is its own only part.
+    // An object that was written in one request counts as its only part.
     if count == 0 {
         let range = ByteRange {
             start: 0,
@@ -234,7 +234,7 @@ fn select_range(request: &Request, handle: &dyn ObjectHandle) -> Result<Selectio
         Wanted::Part(range) => Ok(Selection {
             range,
             is_partial: true,
-            // Of all bytes, so it is only said where all are sent.
+            // It is the checksum of all bytes, so it is shown only where all are sent.
             checksum: object.checksum.clone().filter(|_| range == whole),
             parts_count: None,
         }),
@@ -259,8 +259,8 @@ fn show_selection(headers: &mut HeaderMap, selection: &Selection, size: u64) {
     }
 }
 
-/// The bytes on their way out. The first piece is read before the status line goes, so that what
-/// is damaged at once is a clean error; what fails later breaks the connection.
+/// The body of the answer. The first piece is read before the status line is sent, so that damage
+/// there is a clean error; damage that is found later breaks the connection.
 async fn body(
     handle: Box<dyn ObjectHandle>,
     range: ByteRange,

@@ -1,4 +1,4 @@
-//! GetObjectAttributes: what HEAD says, the checksum and a page of the parts, by choice.
+//! GetObjectAttributes: the facts of HEAD, the checksum and a page of the parts, as chosen.
 
 use std::sync::Arc;
 
@@ -105,7 +105,7 @@ async fn write_parts(
 ) -> Result<(), S3Error> {
     let max = paging::page_len("x-amz-max-parts", request.header("x-amz-max-parts"))?;
     let after = paging::part_number_marker(request.header("x-amz-part-number-marker"))?;
-    // One more than asked for tells whether the page is the last.
+    // One more than asked for shows whether the page is the last.
     let mut parts = handle.parts(after, max + 1).await?;
     let is_truncated = parts.len() > max;
     parts.truncate(max);

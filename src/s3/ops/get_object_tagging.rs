@@ -1,4 +1,4 @@
-//! GetObjectTagging: a version's tags; none is an empty set.
+//! GetObjectTagging: a version's tags. Without tags it is an empty set.
 
 use std::sync::Arc;
 

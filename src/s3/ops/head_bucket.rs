@@ -1,4 +1,4 @@
-//! HeadBucket: is it there, may I, and where.
+//! HeadBucket: whether the bucket is there, whether the caller may list it, and its region.
 
 use std::sync::Arc;
 

@@ -27,7 +27,7 @@ pub async fn handle(context: Arc<Context>, request: Request) -> Result<Response,
         .query
         .get("bucket-region")
         .filter(|region| !region.is_empty());
-    // One more than asked for tells whether a page follows.
+    // One more than asked for shows whether a page follows.
     let mut buckets = collect(&context, &owner, after, prefix, region, max + 1).await?;
     let truncated = buckets.len() > max;
     buckets.truncate(max);

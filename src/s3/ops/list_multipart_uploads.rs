@@ -1,4 +1,4 @@
-//! ListMultipartUploads: what was started and is neither completed nor aborted.
+//! ListMultipartUploads: the uploads that are neither completed nor aborted.
 
 use std::sync::Arc;
 

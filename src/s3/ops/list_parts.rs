@@ -1,4 +1,4 @@
-//! ListParts: what an unfinished upload has so far.
+//! ListParts: the parts that an unfinished upload has so far.
 
 use std::sync::Arc;
 
@@ -26,7 +26,8 @@ pub async fn handle(context: Arc<Context>, request: Request) -> Result<Response,
         _ => store.list_parts(bucket.id, key, id, after, max).await?,
     };
     if upload.checksum.is_none() {
-        // Each has one all the same, for the whole's; who asked for none isn't shown any.
+        // Each part has one all the same, for the whole object's. It is shown only if one was
+        // asked for.
         parts.iter_mut().for_each(|part| part.checksum = None);
     }
     let owner = &upload.attributes.owner;

@@ -12,7 +12,7 @@ use drystone_protocol::error::S3Error;
 use drystone_protocol::response::iso_date;
 use drystone_protocol::xml::write::Writer;
 
-/// The class of what names none.
+/// The class of objects that name none.
 pub const STANDARD: &str = "STANDARD";
 
 pub fn storage_class(class: &str) -> &str {
@@ -64,7 +64,7 @@ impl Owners {
         Ok(Owners(owners))
     }
 
-    /// `element` is `Owner` or `Initiator`. An account that is gone shows its id alone.
+    /// `element` is `Owner` or `Initiator`. An account that was removed shows its id alone.
     pub fn write(&self, xml: &mut Writer, element: &str, id: &AccountId) {
         match self.0.get(id).and_then(Option::as_ref) {
             Some(account) => {

@@ -6,7 +6,7 @@ use drystone_store::types::UploadId;
 use crate::request::Request;
 use drystone_protocol::error::{Code, S3Error};
 
-/// An id that was never given out names no upload, whatever it looks like.
+/// Reads the id of the upload. An id that was never given out names no upload, in any form.
 pub fn upload_id(request: &Request) -> Result<UploadId, S3Error> {
     let text = request.query.get("uploadId").unwrap_or_default();
     text.parse().map_err(|_| S3Error::new(Code::NoSuchUpload))
@@ -17,7 +17,7 @@ pub fn part_number(request: &Request) -> Result<u16, S3Error> {
     parse_part_number(text).ok_or_else(|| bad_part_number(text))
 }
 
-/// `None` for what no part can have as its number.
+/// `None` for a text that cannot be the number of a part.
 pub fn parse_part_number(text: &str) -> Option<u16> {
     text.parse()
         .ok()

@@ -85,8 +85,8 @@ fn created(request: &Request, location: &str, etag: &str) -> Response {
     response
 }
 
-/// Where the browser goes next, told what it wrote. A text that is no address, or one within this
-/// context, is as good as none.
+/// The address that the browser goes to next, with what it wrote in the query. A text that is no
+/// address, or is one within this server, counts as none.
 fn redirect(url: &str, bucket: &str, key: &str, etag: &str) -> Option<String> {
     let lower = url.get(..8)?.to_ascii_lowercase();
     let is_absolute = lower.starts_with("http://") || lower == "https://";

@@ -14,7 +14,7 @@ use drystone_protocol::response::{self, Response};
 pub async fn handle(context: Arc<Context>, mut request: Request) -> Result<Response, S3Error> {
     let root = request.take_xml("Tagging").await?;
     let tags = tags::read(&root, BUCKET_TAGS_MAX)?;
-    // The empty set is none: asked for, it isn't there.
+    // The empty set counts as none: reading it is an error.
     let document = (!tags.is_empty()).then(|| tags::document(&tags).finish().into_bytes());
     let bucket = request.bucket().id;
     context

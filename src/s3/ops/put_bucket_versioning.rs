@@ -1,4 +1,4 @@
-//! PutBucketVersioning: on, or suspended; never off again.
+//! PutBucketVersioning: enables or suspends versioning, which cannot be switched off again.
 
 use std::sync::Arc;
 

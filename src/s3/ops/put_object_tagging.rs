@@ -1,4 +1,4 @@
-//! PutObjectTagging: replaces the whole set of a version, and nothing else of it.
+//! PutObjectTagging: replaces the whole set of a version's tags, and changes nothing else.
 
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ use drystone_protocol::response::{self, Response, X_AMZ_VERSION_ID};
 pub async fn handle(context: Arc<Context>, mut request: Request) -> Result<Response, S3Error> {
     let root = request.take_xml("Tagging").await?;
     let mut tags = tags::read(&root, OBJECT_TAGS_MAX)?;
-    // Given back in the order of their keys, as those of a header are.
+    // Returned in the order of their keys, as the tags of a header are.
     tags.sort();
     replace(&context, &request, tags, StatusCode::OK).await
 }

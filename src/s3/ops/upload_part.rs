@@ -17,7 +17,7 @@ pub async fn handle(context: Arc<Context>, mut request: Request) -> Result<Respo
     let number = part_number(&request)?;
     let id = upload_id(&request)?;
     let bucket = request.bucket().id;
-    // Before a byte is taken: is there such an upload, and does the checksum fit it?
+    // Before a byte is read: the upload must be there, and the checksum must fit it.
     let upload = context.store.upload(bucket, &request.key, id).await?;
     let declared = checksum::declared(&request.headers)?;
     let algorithm = checksum::for_part(upload.checksum, declared.as_ref())?;

@@ -1,4 +1,4 @@
-//! UploadPartCopy: a part whose bytes come from an object, without passing the client.
+//! UploadPartCopy: a part whose bytes come from an object, without travelling to the client.
 
 use std::sync::Arc;
 
@@ -33,7 +33,7 @@ async fn copy(context: Arc<Context>, request: Arc<Request>) -> Result<Response, 
     context
         .check_quota(request.bucket(), of, Some(range.len()))
         .await?;
-    // The store takes the checksum itself, so none can be missing.
+    // The store computes the checksum itself, so none can be missing.
     let algorithm = upload
         .checksum
         .map_or(checksum::DEFAULT_ALGORITHM, |(algorithm, _)| algorithm);
@@ -47,7 +47,7 @@ async fn copy(context: Arc<Context>, request: Arc<Request>) -> Result<Response, 
     let mut xml = Writer::document("CopyPartResult");
     xml.text("LastModified", &iso_date(part.modified));
     xml.text("ETag", &format!("\"{}\"", part.etag));
-    // It is there for the whole's sake; whose upload asked for none isn't shown any.
+    // It is there for the whole object's. It is shown only if the upload asked for one.
     if let Some(checksum) = part.checksum.as_ref().filter(|_| upload.checksum.is_some()) {
         checksum::write(&mut xml, checksum, 0);
     }
@@ -57,7 +57,7 @@ async fn copy(context: Arc<Context>, request: Arc<Request>) -> Result<Response, 
     Ok(response)
 }
 
-/// The bytes that the header names; all without one.
+/// The bytes that the header names; without a header, all of them.
 fn range(header: Option<&str>, size: u64) -> Result<ByteRange, S3Error> {
     let range = match header.filter(|text| !text.is_empty()) {
         None => ByteRange {
