@@ -71,8 +71,8 @@ impl Worker for DamageQueue {
         if batch.is_empty() {
             return Ok(Next::WhenWoken);
         }
-        let entries = batch;
-        self.objects.propose(Change::QueueHeal { entries }).await?;
+        let queue = Change::QueueHeal { entries: batch };
+        self.objects.propose(queue).await?;
         self.healer.wake();
         Ok(Next::Again)
     }
