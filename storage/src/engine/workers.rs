@@ -9,7 +9,7 @@ use super::Engine;
 use super::renew::{Renewals, Renewer};
 use crate::raft::proposer::Proposer;
 use crate::raft::recovery::start::Groups;
-use crate::shards::{DamageReport, Shards};
+use crate::shards::Shards;
 use crate::workers::damage::DamageQueue;
 use crate::workers::disks::Disks;
 use crate::workers::gc::Collector;
@@ -21,6 +21,7 @@ use crate::workers::quotas::Quotas;
 use crate::workers::reencode::Reencoder;
 use crate::workers::scrub::Scrubber;
 use drystone_store::error::Result;
+use drystone_store::shard_set::ShardId;
 use drystone_store::workers::{Pace, Runner};
 
 /// The runner, and the workers that others ask or wake.
@@ -84,7 +85,7 @@ impl Workers {
         engine: &Arc<Engine>,
         (system, objects): (Proposer, Proposer),
         gc_every: Duration,
-        damaged: mpsc::Receiver<DamageReport>,
+        damaged: mpsc::Receiver<ShardId>,
     ) {
         let (shards, healer) = (engine.shards.clone(), self.healer.clone());
         let run = |worker| self.runner.add(worker);

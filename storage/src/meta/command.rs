@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use drystone_store::crash::CommandKind;
 use drystone_store::error::Refusal;
-use drystone_store::shard_set::{ShardAt, ShardSet};
+use drystone_store::shard_set::{ShardAt, ShardId, ShardSet};
 use drystone_store::store::{Deleted, WriteCondition};
 use drystone_store::types::{
     Account, AccountId, Attributes, BucketId, BucketSetting, Checksum, ChecksumAlgorithm,
@@ -183,7 +183,7 @@ pub enum Change {
     },
     /// Queues damaged or missing shards that a reader has met.
     QueueHeal {
-        entries: Vec<HealEntry>,
+        entries: Vec<ShardId>,
     },
 
     // Object groups: what heal and scrub change.
@@ -191,7 +191,7 @@ pub enum Change {
     SwapShard(ShardSwap),
     /// Removes shards from the heal queue that turned out to be whole.
     SettleHeals {
-        entries: Vec<(HealEntry, ShardAt)>,
+        entries: Vec<(ShardId, ShardAt)>,
     },
     /// Marks a disk that never comes back as removed. Later writes queue their shards on it for
     /// heal.
@@ -367,13 +367,6 @@ pub struct ChosenPart {
     pub number: u16,
     pub write_id: WriteId,
     pub size: u64,
-}
-
-/// A shard for the heal queue.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub struct HealEntry {
-    pub write_id: WriteId,
-    pub rank: u8,
 }
 
 /// The state machine's answer to a command.

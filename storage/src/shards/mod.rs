@@ -26,7 +26,7 @@ use crate::shards::erasure::{Codecs, Geometry, Layout};
 use crate::shards::placement::Candidate;
 use drystone_store::env::{Env, Instant};
 use drystone_store::error::{Error, Result};
-use drystone_store::shard_set::{ShardAt, ShardPlace, ShardSet};
+use drystone_store::shard_set::{ShardAt, ShardId, ShardPlace, ShardSet};
 use drystone_store::store::{Body, BodyReader};
 use drystone_store::types::{BucketId, ByteRange, DiskId, Epoch, WriteId};
 
@@ -62,13 +62,6 @@ impl Classes {
     }
 }
 
-/// A reader met a damaged or missing shard.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct DamageReport {
-    pub write_id: WriteId,
-    pub rank: u8,
-}
-
 /// What became of the shards of a write that were to be removed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum RemovalOutcome {
@@ -87,7 +80,8 @@ pub struct Shards {
     classes: Classes,
     codecs: Codecs,
     suspects: Arc<Suspects>,
-    damage: mpsc::Sender<DamageReport>,
+    /// The damaged and missing shards that readers meet.
+    damage: mpsc::Sender<ShardId>,
     /// Places for rebuilds, by disk.
     rebuilds: Mutex<HashMap<DiskId, Arc<Semaphore>>>,
     /// Something was refused for want of room.
@@ -132,7 +126,7 @@ impl Shards {
         env: Arc<dyn Env>,
         disks: Vec<Arc<dyn Disk>>,
         classes: Classes,
-        damage: mpsc::Sender<DamageReport>,
+        damage: mpsc::Sender<ShardId>,
     ) -> Shards {
         let disk_set = DiskSet {
             disks,

@@ -19,10 +19,10 @@ use super::erasure::{Codec, Layout, Piece};
 use crate::disk::{
     Blocks, Disk, DiskError, ShardName, ShardReader, ShardShape, block_span, blocks_of,
 };
-use crate::shards::{DamageReport, Holder, Suspects, is_late, within_deadline};
+use crate::shards::{Holder, Suspects, is_late, within_deadline};
 use drystone_store::env::{Env, Task};
 use drystone_store::error::{Error, Result};
-use drystone_store::shard_set::ShardPlace;
+use drystone_store::shard_set::{ShardId, ShardPlace};
 use drystone_store::store::BodyReader;
 use drystone_store::types::{BucketId, ByteRange, WriteId};
 
@@ -55,7 +55,7 @@ pub(super) struct ShardSource {
     ranks: Vec<SourceShard>,
     codec: Arc<Codec>,
     suspects: Arc<Suspects>,
-    damage: mpsc::Sender<DamageReport>,
+    damage: mpsc::Sender<ShardId>,
     /// A shard could not be read though it may be whole.
     unanswered: bool,
 }
@@ -77,7 +77,7 @@ impl ShardSource {
         places: impl Iterator<Item = (&'a ShardPlace, Holder)>,
         codec: Arc<Codec>,
         suspects: Arc<Suspects>,
-        damage: mpsc::Sender<DamageReport>,
+        damage: mpsc::Sender<ShardId>,
     ) -> ShardSource {
         let mut unanswered = false;
         let ranks: Vec<SourceShard> = places
@@ -329,11 +329,7 @@ impl ShardSource {
         }
         let (write_id, rank) = (shard.name.write_id, shard.name.rank);
         tracing::warn!(%write_id, rank, what, "shard is damaged");
-        if self
-            .damage
-            .try_send(DamageReport { write_id, rank })
-            .is_err()
-        {
+        if self.damage.try_send(ShardId { write_id, rank }).is_err() {
             tracing::debug!(%write_id, rank, "damage report dropped");
         }
     }

@@ -23,7 +23,7 @@ const CHUNK: u64 = CHUNK_SIZE_BYTES as u64;
 struct Bench {
     root: tempfile::TempDir,
     shards: Shards,
-    damage: mpsc::Receiver<DamageReport>,
+    damage: mpsc::Receiver<ShardId>,
 }
 
 impl Bench {

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::types::DiskId;
+use crate::types::{DiskId, WriteId};
 
 /// The shards that hold the bytes of one write id.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -45,6 +45,13 @@ impl ShardPlace {
             generation: self.generation,
         }
     }
+}
+
+/// A shard of a write, wherever it lies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct ShardId {
+    pub write_id: WriteId,
+    pub rank: u8,
 }
 
 /// Where a shard is, by which heal swaps it.

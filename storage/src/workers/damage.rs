@@ -6,9 +6,9 @@ use async_trait::async_trait;
 use tokio::sync::mpsc;
 
 use super::heal::Healer;
-use crate::meta::command::{Change, HealEntry};
+use crate::meta::command::Change;
 use crate::raft::proposer::Proposer;
-use crate::shards::DamageReport;
+use drystone_store::shard_set::ShardId;
 use drystone_store::workers::{Next, StepError, Wakeup, Worker};
 
 /// The most reports that one command puts into the heal queue.
@@ -17,9 +17,9 @@ const BATCH_LEN_MAX: usize = 256;
 pub struct DamageQueue {
     objects: Proposer,
     healer: Arc<Healer>,
-    reports: tokio::sync::Mutex<mpsc::Receiver<DamageReport>>,
+    reports: tokio::sync::Mutex<mpsc::Receiver<ShardId>>,
     /// Those that the next command begins with.
-    received: Mutex<Vec<DamageReport>>,
+    received: Mutex<Vec<ShardId>>,
     wakeup: Wakeup,
 }
 
@@ -27,7 +27,7 @@ impl DamageQueue {
     pub fn new(
         objects: Proposer,
         healer: Arc<Healer>,
-        reports: mpsc::Receiver<DamageReport>,
+        reports: mpsc::Receiver<ShardId>,
     ) -> DamageQueue {
         DamageQueue {
             objects,
@@ -46,7 +46,7 @@ impl DamageQueue {
         }
     }
 
-    fn received(&self) -> MutexGuard<'_, Vec<DamageReport>> {
+    fn received(&self) -> MutexGuard<'_, Vec<ShardId>> {
         self.received.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -71,12 +71,8 @@ impl Worker for DamageQueue {
         if batch.is_empty() {
             return Ok(Next::WhenWoken);
         }
-        let entries = batch.into_iter().map(|report| HealEntry {
-            write_id: report.write_id,
-            rank: report.rank,
-        });
-        let entries = entries.collect();
-        self.objects.propose(Change::QueueHeal { entries }).await?;
+        let queue = Change::QueueHeal { entries: batch };
+        self.objects.propose(queue).await?;
         self.healer.wake();
         Ok(Next::Again)
     }

@@ -20,12 +20,13 @@ use super::heal::Healer;
 use super::items::Items;
 use crate::db::{Db, DbError};
 use crate::disk::pending::{inventory_taken, needs_inventory};
-use crate::meta::command::{Change, HealEntry};
+use crate::meta::command::Change;
 use crate::meta::view::upkeep::ShardToHeal;
 use crate::raft::proposer::Proposer;
 use crate::shards::{ShardCondition, ShardRef, Shards};
 use drystone_store::env::{Env, Instant};
 use drystone_store::error::{Error, Result};
+use drystone_store::shard_set::ShardId;
 use drystone_store::types::{DiskId, WriteId};
 use drystone_store::workers::{Next, Pace, RETRY_AFTER, StepError, Wakeup, Worker};
 
@@ -175,7 +176,7 @@ impl Inventory {
         }
     }
 
-    async fn check_shard(&self, row: ShardToHeal, rank: u8) -> (HealEntry, ShardCondition) {
+    async fn check_shard(&self, row: ShardToHeal, rank: u8) -> (ShardId, ShardCondition) {
         while self.pace.take(SHARD_BYTES).await.is_err() {
             self.pace.resumed().await;
         }
@@ -187,7 +188,7 @@ impl Inventory {
             set: &row.set,
             rank,
         };
-        (HealEntry { write_id, rank }, self.shards.find(shard).await)
+        (ShardId { write_id, rank }, self.shards.find(shard).await)
     }
 }
 

@@ -23,13 +23,13 @@ use async_trait::async_trait;
 use futures_util::{StreamExt as _, stream};
 
 use super::retries::{RETRY_AFTER, Retries};
-use crate::meta::command::{Change, HealEntry, Reencoding};
+use crate::meta::command::{Change, Reencoding};
 use crate::raft::epochs::EpochGuard;
 use crate::raft::proposer::Proposer;
 use crate::shards::{HealError, Shards, WriteToReencode};
 use drystone_store::error::{Error, Refusal, Result};
 use drystone_store::measure::Measure;
-use drystone_store::shard_set::ShardSet;
+use drystone_store::shard_set::{ShardId, ShardSet};
 use drystone_store::types::WriteId;
 use drystone_store::workers::{Next, Pace, Pause, StepError, Wakeup, Worker};
 
@@ -188,7 +188,7 @@ impl Reencoder {
 
     async fn reencode(&self, write_id: WriteId) -> Result<Result<Outcome, Pause>> {
         let epoch = self.objects.epochs.begin();
-        let entry = HealEntry { write_id, rank: 0 };
+        let entry = ShardId { write_id, rank: 0 };
         let look = self
             .objects
             .group

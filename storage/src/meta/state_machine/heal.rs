@@ -10,14 +10,14 @@
 use std::collections::HashSet;
 
 use super::{Execution, Reply, Rows};
-use crate::meta::command::{HealEntry, Reencoding, ScrubState, ShardSwap};
+use crate::meta::command::{Reencoding, ScrubState, ShardSwap};
 use crate::meta::keys;
 use crate::meta::record::{
     DataKind, DataRow, GarbageShard, HealRow, QueueProgress, RemovedDisk, RemovedDisksRow, ScrubRow,
 };
 use crate::meta::txn::decode;
 use drystone_store::error::{Refusal, Result};
-use drystone_store::shard_set::{ShardAt, ShardPlace, ShardSet};
+use drystone_store::shard_set::{ShardAt, ShardId, ShardPlace, ShardSet};
 use drystone_store::types::{BucketId, DiskId, WriteId};
 
 impl Execution<'_> {
@@ -32,7 +32,7 @@ impl Execution<'_> {
     }
 
     /// Queues shards for heal, if a data row still names them.
-    pub(super) fn queue_heal(&mut self, entries: &[HealEntry]) -> Result<Reply> {
+    pub(super) fn queue_heal(&mut self, entries: &[ShardId]) -> Result<Reply> {
         for entry in entries {
             let Some(row) = self.txn.data_row(entry.write_id)? else {
                 continue;
@@ -45,7 +45,7 @@ impl Execution<'_> {
     }
 
     /// Removes entries whose shard was found whole, if it is still the shard that was checked.
-    pub(super) fn settle_heals(&mut self, entries: &[(HealEntry, ShardAt)]) -> Result<Reply> {
+    pub(super) fn settle_heals(&mut self, entries: &[(ShardId, ShardAt)]) -> Result<Reply> {
         let removed = self.removed_disks()?;
         for (entry, at) in entries {
             let row = self.txn.data_row(entry.write_id)?;

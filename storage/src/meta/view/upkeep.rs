@@ -1,7 +1,7 @@
 //! The reads of gc, heal and scrub: garbage, the queues, and whether a row still names a shard.
 
 use super::View;
-use crate::meta::command::{HealEntry, ScrubState, UpkeepSettings};
+use crate::meta::command::{ScrubState, UpkeepSettings};
 use crate::meta::keys;
 use crate::meta::record::{
     DataKind, DataRow, DiskRow, EpochsRow, GarbageRow, GarbageShard, HealRow, QueueProgress,
@@ -9,7 +9,7 @@ use crate::meta::record::{
 };
 use crate::meta::txn::{Rows as _, decode};
 use drystone_store::error::Result;
-use drystone_store::shard_set::{ShardAt, ShardSet};
+use drystone_store::shard_set::{ShardAt, ShardId, ShardSet};
 use drystone_store::types::{BucketId, DiskId, Epoch, Timestamp, WriteId};
 
 /// Shards that nothing names any more.
@@ -24,7 +24,7 @@ pub struct Garbage {
 /// A shard to heal, with its write.
 #[derive(Clone, Debug)]
 pub struct ShardToHeal {
-    pub entry: HealEntry,
+    pub entry: ShardId,
     pub bucket: BucketId,
     pub size: u64,
     pub set: ShardSet,
@@ -97,23 +97,23 @@ impl View<'_> {
     }
 
     /// Returns at most `max` entries of the heal queue above `after`.
-    pub fn heals(&self, after: Option<HealEntry>, max: usize) -> Result<Vec<HealEntry>> {
+    pub fn heals(&self, after: Option<ShardId>, max: usize) -> Result<Vec<ShardId>> {
         let mut range = self.keys.heals();
-        if let Some(HealEntry { write_id, rank }) = after {
+        if let Some(ShardId { write_id, rank }) = after {
             range = range.starting_at(keys::successor(&self.keys.heal(write_id, rank)));
         }
         let rows = self.scan(&range, max)?;
         let entries = rows.iter().map(|(key, _)| {
             let (write_id, rank) = keys::parse_heal(key)?;
-            Ok(HealEntry { write_id, rank })
+            Ok(ShardId { write_id, rank })
         });
         entries.collect()
     }
 
     /// Returns the shard of an entry, with its write. `None`: its data row does not exist any more,
     /// or does not decode, which costs that write alone.
-    pub fn shard_to_heal(&self, entry: HealEntry) -> Result<Option<ShardToHeal>> {
-        let HealEntry { write_id, rank } = entry;
+    pub fn shard_to_heal(&self, entry: ShardId) -> Result<Option<ShardToHeal>> {
+        let ShardId { write_id, rank } = entry;
         let Some(row) = self.raw(&self.keys.data(write_id))? else {
             return Ok(None);
         };
@@ -156,7 +156,7 @@ impl View<'_> {
         for (key, _) in &rows {
             let write_id = keys::parse_data(key)?;
             last = Some(write_id);
-            sets.extend(self.shard_to_heal(HealEntry { write_id, rank: 0 })?);
+            sets.extend(self.shard_to_heal(ShardId { write_id, rank: 0 })?);
         }
         Ok((sets, last.filter(|_| rows.len() == max)))
     }

@@ -22,13 +22,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::reencode::Reencoder;
 use super::retries::Retries;
-use crate::meta::command::{Change, HealEntry, ShardSwap};
+use crate::meta::command::{Change, ShardSwap};
 use crate::meta::view::upkeep::ShardToHeal;
 use crate::raft::epochs::EpochGuard;
 use crate::raft::proposer::Proposer;
 use crate::shards::{HealError, ShardCondition, ShardRef, Shards};
 use drystone_store::error::{Error, Refusal, Result};
-use drystone_store::shard_set::{ShardAt, ShardPlace};
+use drystone_store::shard_set::{ShardAt, ShardId, ShardPlace};
 use drystone_store::types::WriteId;
 use drystone_store::workers::{Pace, Pause, Wakeup};
 use futures_util::StreamExt as _;
@@ -77,7 +77,7 @@ pub struct Healer {
     shards: Arc<Shards>,
     pace: Arc<Pace>,
     wakeup: Wakeup,
-    retries: Retries<HealEntry, Outcome>,
+    retries: Retries<ShardId, Outcome>,
     summary: Mutex<RoundSummary>,
     counts: Counts,
     /// Goes through a queue of its own, at the same pace.
@@ -131,7 +131,7 @@ impl Healer {
     async fn round(&self) -> Result<RoundSummary> {
         let (mut summary, mut after) = (RoundSummary::default(), None);
         loop {
-            let page: Vec<(HealEntry, Option<ShardToHeal>)> = self
+            let page: Vec<(ShardId, Option<ShardToHeal>)> = self
                 .objects
                 .group
                 .read(move |view| {
@@ -163,7 +163,7 @@ impl Healer {
     }
 
     /// Heals the shards of one write, one after the other: each must know where the last one went.
-    async fn heal_write(&self, mut owed: Vec<ShardToHeal>) -> Vec<(HealEntry, Outcome)> {
+    async fn heal_write(&self, mut owed: Vec<ShardToHeal>) -> Vec<(ShardId, Outcome)> {
         let mut outcomes = Vec::with_capacity(owed.len());
         for n in 0..owed.len() {
             let entry = owed[n].entry;
@@ -188,7 +188,7 @@ impl Healer {
     }
 
     async fn heal_shard(&self, owed: &ShardToHeal) -> Result<(Outcome, Option<ShardPlace>), Pause> {
-        let HealEntry { write_id, rank } = owed.entry;
+        let ShardId { write_id, rank } = owed.entry;
         let shard = ShardRef {
             write_id,
             bucket: owed.bucket,
@@ -270,14 +270,14 @@ impl Healer {
         }
     }
 
-    async fn settle(&self, entries: Vec<(HealEntry, ShardAt)>) -> Result<()> {
+    async fn settle(&self, entries: Vec<(ShardId, ShardAt)>) -> Result<()> {
         let count = entries.len() as u64;
         self.counts.whole.fetch_add(count, Ordering::Relaxed);
         let settled = self.objects.propose(Change::SettleHeals { entries });
         settled.await.map(drop)
     }
 
-    fn remember(&self, entry: HealEntry, outcome: Outcome) {
+    fn remember(&self, entry: ShardId, outcome: Outcome) {
         match outcome {
             Outcome::Healed => {
                 self.retries.forget(&entry);
@@ -296,10 +296,10 @@ impl Healer {
 }
 
 fn note(
-    entry: HealEntry,
+    entry: ShardId,
     outcome: Outcome,
     summary: &mut RoundSummary,
-    whole: &mut Vec<(HealEntry, ShardAt)>,
+    whole: &mut Vec<(ShardId, ShardAt)>,
 ) {
     match outcome {
         Outcome::Healed => {}

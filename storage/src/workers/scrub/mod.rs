@@ -22,7 +22,7 @@ use async_trait::async_trait;
 use futures_util::{StreamExt as _, stream};
 
 use super::heal::Healer;
-use crate::meta::command::{Change, HealEntry, ScrubState, UpkeepSettings};
+use crate::meta::command::{Change, ScrubState, UpkeepSettings};
 use crate::meta::view::View;
 use crate::meta::view::upkeep::ShardToHeal;
 use crate::raft::proposer::Proposer;
@@ -31,7 +31,7 @@ use drystone_store::env::Instant;
 use drystone_store::error::Result;
 use drystone_store::measure::Measure;
 use drystone_store::operator::ScrubStatus;
-use drystone_store::shard_set::ShardAt;
+use drystone_store::shard_set::{ShardAt, ShardId};
 use drystone_store::types::WriteId;
 use drystone_store::workers::{Next, Pace, Pause, StepError, Wakeup, Worker};
 
@@ -204,7 +204,7 @@ impl Scrubber {
 
     /// Reads the shards of one write. Gives how many were read, and which are not as they should
     /// be.
-    async fn read_write(&self, row: ShardToHeal) -> Result<(u64, Vec<HealEntry>), Pause> {
+    async fn read_write(&self, row: ShardToHeal) -> Result<(u64, Vec<ShardId>), Pause> {
         let (mut read, mut damaged) = (0, Vec::new());
         for (rank, place) in (0..).zip(&row.set.shards) {
             let shard = ShardRef {
@@ -225,7 +225,7 @@ impl Scrubber {
                     continue;
                 }
                 tracing::warn!(%write_id, rank, why, disk = %place.disk, "scrub found damage");
-                damaged.push(HealEntry { write_id, rank });
+                damaged.push(ShardId { write_id, rank });
             }
         }
         self.counts.shards.fetch_add(read, Ordering::Relaxed);

@@ -2,12 +2,12 @@
 
 use super::{B, Replica, Reply, id, owner};
 use crate::db::{Db, DbShared, Family, StateId};
-use crate::meta::command::{Change, Command, HealEntry};
+use crate::meta::command::{Change, Command};
 use crate::meta::state_machine::State;
 use crate::meta::states::delete_state;
 use crate::meta::txn::Rows;
 use drystone_store::error::{Error, Refusal};
-use drystone_store::shard_set::ShardAt;
+use drystone_store::shard_set::{ShardAt, ShardId};
 use drystone_store::store::WriteCondition;
 use drystone_store::types::{
     Account, AccountId, BucketId, DiskId, Epoch, VersionSelector, Versioning,
@@ -123,7 +123,7 @@ fn last_references_go_into_garbage_of_the_epoch_that_is() {
             .is_ok()
     );
     let view = replica.state.view();
-    let entry = HealEntry { write_id, rank: 2 };
+    let entry = ShardId { write_id, rank: 2 };
     assert_eq!(view.heals(None, 9).unwrap(), std::slice::from_ref(&entry));
     assert_eq!(view.heals(Some(entry), 9).unwrap(), []);
     drop(view);
@@ -156,7 +156,7 @@ fn last_references_go_into_garbage_of_the_epoch_that_is() {
 fn only_shards_that_are_named_are_queued_for_healing() {
     let mut replica = Replica::new();
     let data = replica.sharded(70);
-    let entry = |write_id, rank| HealEntry { write_id, rank };
+    let entry = |write_id, rank| ShardId { write_id, rank };
     let named = entry(data.write_id, 0);
     assert!(
         replica

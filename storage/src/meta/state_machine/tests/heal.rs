@@ -2,12 +2,12 @@
 
 use super::{B, Replica, id};
 use crate::db::Family;
-use crate::meta::command::{Change, HealEntry, NewData, Reply, ScrubState, ShardSwap};
+use crate::meta::command::{Change, NewData, Reply, ScrubState, ShardSwap};
 use crate::meta::record::GarbageShard;
 use crate::meta::txn::Rows as _;
 use crate::meta::view::DataKind;
 use drystone_store::error::Refusal;
-use drystone_store::shard_set::ShardAt;
+use drystone_store::shard_set::{ShardAt, ShardId};
 use drystone_store::store::WriteCondition;
 use drystone_store::types::{DiskId, Epoch, Timestamp, WriteId};
 
@@ -35,7 +35,7 @@ impl Replica {
         }
     }
 
-    fn queue(&self) -> Vec<HealEntry> {
+    fn queue(&self) -> Vec<ShardId> {
         self.state.view().heals(None, 99).unwrap()
     }
 
@@ -60,7 +60,7 @@ impl Replica {
 fn r_12_a_swap_names_the_new_shard_and_gives_the_old_one_to_gc_in_one_step() {
     let mut replica = Replica::new();
     let data = replica.sharded_object("k");
-    let entry = HealEntry {
+    let entry = ShardId {
         write_id: data.write_id,
         rank: 2,
     };
@@ -136,7 +136,7 @@ fn f_24_a_swap_that_comes_too_late_changes_nothing() {
 fn b_12_an_entry_is_settled_only_while_its_shard_is_the_one_that_was_seen() {
     let mut replica = Replica::new();
     let data = replica.sharded_object("k");
-    let entry = |rank| HealEntry {
+    let entry = |rank| ShardId {
         write_id: data.write_id,
         rank,
     };
@@ -197,7 +197,7 @@ fn b_16_all_shards_of_a_removed_disk_are_queued_in_steps_that_a_crash_does_not_u
     assert_eq!(replica.propose(step), queued(0, false));
     // A write in progress with a shard there queues it; no shard can be moved there.
     let late = replica.sharded_object("late");
-    let entry = HealEntry {
+    let entry = ShardId {
         write_id: late.write_id,
         rank: 0,
     };
@@ -250,7 +250,7 @@ fn f_40_a_poisoned_cursor_of_scrub_is_as_good_as_none() {
 fn r_23_the_queue_tells_how_much_waits_and_since_when() {
     let mut replica = Replica::new();
     let data = replica.sharded_object("a");
-    let entry = HealEntry {
+    let entry = ShardId {
         write_id: data.write_id,
         rank: 0,
     };
@@ -259,7 +259,7 @@ fn r_23_the_queue_tells_how_much_waits_and_since_when() {
     // An entry that is queued again keeps its time.
     replica.sharded_object("b");
     replica.done(Change::QueueHeal {
-        entries: vec![entry, HealEntry { rank: 2, ..entry }],
+        entries: vec![entry, ShardId { rank: 2, ..entry }],
     });
     let queue = replica.state.view().heal_queue(9).unwrap();
     assert_eq!((queue.shards, queue.writes, queue.more), (3, 2, false));
@@ -276,7 +276,7 @@ fn r_23_the_queue_tells_how_much_waits_and_since_when() {
             .bucket,
         B
     );
-    let nobody = HealEntry {
+    let nobody = ShardId {
         write_id: id(999),
         rank: 0,
     };

@@ -1,11 +1,11 @@
 //! Undersized writes: their queue, and the command that re-encodes them.
 
 use super::{B, Replica};
-use crate::meta::command::{Change, HealEntry, NewData, Reencoding, Reply, ShardSwap};
+use crate::meta::command::{Change, NewData, Reencoding, Reply, ShardSwap};
 use crate::meta::record::GarbageShard;
 use crate::meta::view::DataKind;
 use drystone_store::error::Refusal;
-use drystone_store::shard_set::{ShardAt, ShardPlace, ShardSet};
+use drystone_store::shard_set::{ShardAt, ShardId, ShardPlace, ShardSet};
 use drystone_store::store::WriteCondition;
 use drystone_store::types::{DiskId, Epoch, WriteId};
 
@@ -104,7 +104,7 @@ fn r_23_a_reencoded_write_has_the_new_shards_and_gives_all_old_ones_to_gc() {
         nonce: 1,
     };
     assert!(replica.propose(link).is_ok());
-    let rank = |rank| HealEntry { write_id: id, rank };
+    let rank = |rank| ShardId { write_id: id, rank };
     replica.done(Change::QueueHeal {
         entries: vec![rank(0), rank(2)],
     });
@@ -240,7 +240,7 @@ fn r_12_no_set_is_named_that_would_be_worse() {
 fn r_23_a_write_with_all_shards_of_its_class_leaves_the_queue_and_keeps_its_shards() {
     let mut replica = Replica::new();
     let id = replica.undersized_object("k").write_id;
-    let entry = HealEntry {
+    let entry = ShardId {
         write_id: id,
         rank: 1,
     };

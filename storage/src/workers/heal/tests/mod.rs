@@ -181,7 +181,7 @@ impl Store {
             .collect()
     }
 
-    async fn queue(&self, entries: Vec<HealEntry>) {
+    async fn queue(&self, entries: Vec<ShardId>) {
         let epoch = self.engine.epochs.begin();
         let command = self.engine.command(&epoch, Change::QueueHeal { entries });
         self.engine.objects.propose(command).await.unwrap();
@@ -284,7 +284,7 @@ async fn b_14_f_04_rot_in_any_place_is_found_and_made_good_under_a_new_name() {
             panic!("one file for one shard");
         };
         flip(file, place);
-        store.queue(vec![HealEntry { write_id, rank }]).await;
+        store.queue(vec![ShardId { write_id, rank }]).await;
         let healed = store.until(|heal| heal.healed_shards == n as u64 + 1).await;
         assert_eq!((healed.failures, healed.queued_shards), (0, 0));
         store.until_files(write_id, rank, 1).await;
@@ -377,7 +377,7 @@ async fn b_16_b_17_what_is_on_a_disk_that_is_away_waits_and_nothing_is_touched()
     fs::rename(store.dir(away), store.root.path().join("away")).unwrap();
     let store = store.open().await;
     assert!(store.get("k").await == object);
-    let entry = HealEntry { write_id, rank: 1 };
+    let entry = ShardId { write_id, rank: 1 };
     store.queue(vec![entry]).await;
     let heal = store.until(|heal| heal.waiting_shards == 1).await;
     assert_eq!(
@@ -411,7 +411,7 @@ async fn r_12_too_few_good_shards_stay_queued_and_are_told_as_lost() {
         .collect();
     let good: Vec<_> = kept.iter().map(|file| fs::read(file).unwrap()).collect();
     kept.iter().for_each(|file| fs::remove_file(file).unwrap());
-    let entries = (0..3).map(|rank| HealEntry { write_id, rank });
+    let entries = (0..3).map(|rank| ShardId { write_id, rank });
     store.queue(entries.collect()).await;
     let heal = store.until(|heal| heal.lost_shards == 3).await;
     assert_eq!((heal.queued_shards, heal.healed_shards), (3, 0));
@@ -440,7 +440,7 @@ async fn f_24_heal_beside_overwrites_and_deletes_leaves_nothing_behind() {
         let (write_id, _) = store.put("k", &object).await;
         let file = &store.files(write_id, 0)[0];
         flip(file, |len| len / 2);
-        store.queue(vec![HealEntry { write_id, rank: 0 }]).await;
+        store.queue(vec![ShardId { write_id, rank: 0 }]).await;
         // Somewhere within the heal the bytes lose their name.
         tokio::time::sleep(Duration::from_millis(round)).await;
         if round % 3 == 0 {
@@ -511,7 +511,7 @@ async fn what_failed_and_left_the_queue_is_forgotten() {
     for rank in 0..3 {
         fs::remove_file(&store.files(write_id, rank)[0]).unwrap();
     }
-    store.queue(vec![HealEntry { write_id, rank: 0 }]).await;
+    store.queue(vec![ShardId { write_id, rank: 0 }]).await;
     store.until(|heal| heal.lost_shards > 0).await;
     let key = drystone_store::store::DeleteObject {
         key: "k".into(),
@@ -540,7 +540,7 @@ async fn what_finds_no_disk_is_tried_again() {
     let disk = disks.iter().find(|disk| disk.id() == set.shards[0].disk);
     disk.unwrap().fail("as a test");
     fs::remove_file(&store.files(write_id, 0)[0]).unwrap();
-    store.queue(vec![HealEntry { write_id, rank: 0 }]).await;
+    store.queue(vec![ShardId { write_id, rank: 0 }]).await;
     let healer = &store.engine.workers.healer;
     let begun = SystemEnv.instant();
     while healer.summary().no_disk == 0 {
@@ -563,7 +563,7 @@ async fn heal_waits_while_it_is_paused() {
     let (write_id, set) = store.put("k", &bytes(100_000)).await;
     store.engine.workers.healer.set_pace(0, true);
     fs::remove_file(&store.files(write_id, 0)[0]).unwrap();
-    store.queue(vec![HealEntry { write_id, rank: 0 }]).await;
+    store.queue(vec![ShardId { write_id, rank: 0 }]).await;
     let heal = store.heal().await;
     assert!(heal.paused && heal.queued_shards == 1);
     tokio::time::sleep(5 * PAUSE).await;
