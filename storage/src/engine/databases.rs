@@ -14,7 +14,7 @@ use futures_util::future::join_all;
 
 use super::open_error::{Hindered, OpenError};
 use crate::db::{Db, DbError, DbShared, Hindrance};
-use crate::disk::identity::Settled;
+use crate::disk::identity::DiskDirectory;
 use crate::disk::local::probe;
 use crate::disk::pending::relist;
 use drystone_store::crash::DiskPoint;
