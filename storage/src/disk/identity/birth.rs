@@ -9,16 +9,16 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::{
-    DirectoryState, Identity, IdentityError, SHARDS, at, file, inspect, lock, shard_folder,
-};
+use super::directory::{DirectoryState, SHARDS, inspect, lock, shard_folder};
+use super::error::IdentityError;
+use super::file::{self, Identity};
 use drystone_store::crash::{Crash, DiskPoint};
 use drystone_store::env::{Env, Files};
 use drystone_store::types::DiskId;
 
 /// Makes disks of the directories that are none yet. `begun`: one that an earlier start, cut
 /// before its end, has made.
-pub(super) fn give_birth(
+pub(super) fn create_disks(
     dirs: &[PathBuf],
     states: &mut [DirectoryState],
     begun: Option<&Identity>,
@@ -38,7 +38,7 @@ pub(super) fn give_birth(
             DirectoryState::Damaged => return Err(IdentityError::Damaged { dir: dir.clone() }),
             DirectoryState::Unreadable(error) => {
                 let source = std::mem::replace(error, io::ErrorKind::Other.into());
-                return Err(at(dir, source));
+                return Err(IdentityError::io(dir, source));
             }
             DirectoryState::Disk(_) | DirectoryState::Missing | DirectoryState::Empty => {}
         }
@@ -94,7 +94,7 @@ pub(super) fn make_folders(
     // Side by side: each disk costs a few syncs, and a first start is waited for.
     let jobs = dirs.iter().map(|dir| {
         let make = &make;
-        move || make(dir).map_err(|source| at(dir, source))
+        move || make(dir).map_err(|source| IdentityError::io(dir, source))
     });
     env.run_side_by_side(jobs.collect()).into_iter().collect()
 }
@@ -110,15 +110,17 @@ fn create_if_missing(files: &dyn Files, folder: &Path) -> io::Result<()> {
 fn create_dir(files: &dyn Files, dir: &Path) -> Result<(), IdentityError> {
     files
         .create_dir_all(dir)
-        .map_err(|source| at(dir, source))?;
+        .map_err(|source| IdentityError::io(dir, source))?;
     // The folders above may be new as well; each is durable once its parent is synced.
-    let absolute = files.canonicalize(dir).map_err(|source| at(dir, source))?;
+    let absolute = files
+        .canonicalize(dir)
+        .map_err(|source| IdentityError::io(dir, source))?;
     for parent in absolute.ancestors().skip(1) {
         match files.sync_dir(parent) {
             Ok(()) => {}
             // What we may not even open, we have not changed.
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied => break,
-            Err(source) => return Err(at(dir, source)),
+            Err(source) => return Err(IdentityError::io(dir, source)),
         }
     }
     Ok(())

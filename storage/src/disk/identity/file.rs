@@ -5,7 +5,7 @@ use std::path::Path;
 
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::{Identity, IdentityError, at};
+use super::error::IdentityError;
 use drystone_store::crash::{Crash, DiskPoint};
 use drystone_store::env::{Files, OpenMode};
 use drystone_store::types::DiskId;
@@ -19,6 +19,23 @@ const MAGIC: [u8; 8] = *b"\x89ecdisk\n";
 const VERSION: u16 = 1;
 const BORN: u16 = 1;
 const LEN: usize = 104;
+
+/// The content of the file `identity`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Identity {
+    pub cluster: [u8; 16],
+    pub node: [u8; 16],
+    pub disk: DiskId,
+    /// Names the first start that made this disk, and how many it was to make; none, if the disk
+    /// came later.
+    pub birth: [u8; 16],
+    pub birth_disks: u32,
+    /// Counts how often the disk was made anew under its id.
+    pub generation: u64,
+    /// Counts the store's recoveries: a disk of a lower one comes back as an empty one.
+    pub incarnation: u64,
+    pub born: bool,
+}
 
 /// `None`: it is damaged, and its copy as well. The copy is of no use where the first is not even
 /// there: what was taken away is not to be found again in a corner.
@@ -69,7 +86,7 @@ pub(super) fn write(
         crash.pass_disk(DiskPoint::IdentityDurable);
         Ok(())
     };
-    write().map_err(|source| at(dir, source))
+    write().map_err(|source| IdentityError::io(dir, source))
 }
 
 fn encode(identity: &Identity) -> [u8; LEN] {

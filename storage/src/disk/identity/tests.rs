@@ -1,7 +1,9 @@
 #![allow(clippy::unwrap_used)]
 
+use std::collections::HashSet;
 use std::fs;
 
+use super::directory::SHARDS;
 use super::file::{COPY_FILE, FILE, NEW_FILE, decode};
 use super::*;
 use drystone_store::crash::Crash;
@@ -168,7 +170,8 @@ fn of_two_racing_births_the_second_never_writes_over_the_first() {
         .iter()
         .map(|dir| fs::read(dir.join(FILE)).unwrap())
         .collect();
-    let refused = give_birth(&dirs, &mut states, None, &SystemEnv, &Crash::default()).unwrap_err();
+    let refused =
+        create_disks(&dirs, &mut states, None, &SystemEnv, &Crash::default()).unwrap_err();
     assert!(matches!(refused, IdentityError::Locked { .. }), "{refused}");
     let after: Vec<_> = dirs
         .iter()

@@ -9,7 +9,8 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::{Reserve, is_full};
+use super::core::is_full;
+use super::reserve::Reserve;
 use crate::disk::identity::{DiskDirectory, is_still, shard_folder};
 use drystone_store::env::{Env, Files, OpenMode};
 

@@ -5,34 +5,34 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use super::Inner;
+use super::core::DiskCore;
 use crate::disk::shard_file::Reader;
 use crate::disk::{Blocks, DiskError, ShardReader};
 
 pub(super) struct LocalReader {
-    pub inner: Arc<Inner>,
+    pub core: Arc<DiskCore>,
     pub reader: Arc<Reader>,
 }
 
 #[async_trait]
 impl ShardReader for LocalReader {
     async fn read(&self, blocks: Range<u64>) -> Result<Blocks, DiskError> {
-        self.inner.readable()?;
-        let (inner, reader) = (self.inner.clone(), self.reader.clone());
+        self.core.readable()?;
+        let (core, reader) = (self.core.clone(), self.reader.clone());
         let read = self
-            .inner
+            .core
             .pool
-            .run(move || reader.read(blocks).map_err(|e| inner.after_read(e.into())));
+            .run(move || reader.read(blocks).map_err(|e| core.after_read(e.into())));
         read.await?
     }
 
     async fn seal(&self) -> Result<u64, DiskError> {
-        self.inner.readable()?;
-        let (inner, reader) = (self.inner.clone(), self.reader.clone());
+        self.core.readable()?;
+        let (core, reader) = (self.core.clone(), self.reader.clone());
         let read = self
-            .inner
+            .core
             .pool
-            .run(move || reader.footer().map_err(|e| inner.after_read(e)));
+            .run(move || reader.footer().map_err(|e| core.after_read(e)));
         read.await?
     }
 }

@@ -1,6 +1,12 @@
 #![allow(clippy::unwrap_used)]
 use std::fs;
+use std::path::Path;
+use std::time::Duration;
 
+use bytes::Bytes;
+use rustix::io::Errno;
+
+use super::reserve::SpaceReading;
 use super::*;
 use crate::db::DbShared;
 use crate::disk::BLOCK_SIZE_BYTES;
@@ -157,13 +163,13 @@ async fn r_03_a_failed_sync_ends_writing_and_f_08_a_full_disk_does_not() {
     let dir = tempfile::tempdir().unwrap();
     let (disk, _db) = open(dir.path());
     let no_space = io::Error::from(Errno::NOSPC);
-    assert!(matches!(disk.inner.after_write(no_space), DiskError::Full));
+    assert!(matches!(disk.core.after_write(no_space), DiskError::Full));
     let no_files = io::Error::from(Errno::MFILE);
-    assert!(matches!(disk.inner.after_write(no_files), DiskError::Io(_)));
+    assert!(matches!(disk.core.after_write(no_files), DiskError::Io(_)));
     assert!(write(&disk, 1).await.is_ok());
     let writer = disk.create(header(2)).await.unwrap();
     let broken = io::Error::from(Errno::IO);
-    assert!(matches!(disk.inner.after_write(broken), DiskError::Down(_)));
+    assert!(matches!(disk.core.after_write(broken), DiskError::Down(_)));
     assert!(writer.finish(SIZE).await.is_err());
     assert!(matches!(&*disk.state().borrow(), DiskState::Failed(_)));
 }
@@ -188,7 +194,7 @@ async fn r_19_shards_stay_out_of_the_reserve_however_many_were_let_in_at_once() 
         bytes: 0,
         files: 9,
     };
-    *disk.inner.lock_space() = Some(room_for_one);
+    *disk.core.lock_space() = Some(room_for_one);
     write(&disk, 1).await.unwrap();
     assert!(matches!(write(&disk, 2).await, Err(DiskError::Full)));
     assert!(

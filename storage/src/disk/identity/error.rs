@@ -1,0 +1,88 @@
+//! Why directories cannot be used as the disks of a store.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+#[derive(Debug, thiserror::Error)]
+pub enum IdentityError {
+    #[error("{}: {source}", dir.display())]
+    Io { dir: PathBuf, source: io::Error },
+    #[error("{}: given twice; give each directory once", dir.display())]
+    Twice { dir: PathBuf },
+    #[error(
+        "{}: holds other files; give an empty directory, or a new one inside it",
+        dir.display()
+    )]
+    Foreign { dir: PathBuf },
+    #[error(
+        "{}: its identity is damaged; leave it out, or empty it and say `admin disk replace` \
+         replaced",
+        dir.display()
+    )]
+    Damaged { dir: PathBuf },
+    #[error(
+        "{}: is empty, but the other directories hold a store; is its disk mounted? If it is to \
+         take the place of a lost one, say `admin disk replace`",
+        dir.display()
+    )]
+    Empty { dir: PathBuf },
+    #[error("{}: is not there; is its disk mounted?", dir.display())]
+    Missing { dir: PathBuf },
+    #[error(
+        "{} and {} belong to different stores; start each store with its own directories",
+        one.display(),
+        other.display()
+    )]
+    OtherStore { one: PathBuf, other: PathBuf },
+    #[error(
+        "{} and {} each went on alone when other disks of the store were lost; start with the \
+         disks that went on with the one or with the other, never with both",
+        one.display(),
+        other.display()
+    )]
+    TwoHalves { one: PathBuf, other: PathBuf },
+    #[error(
+        "{} is a copy of {}; start with one of the two",
+        copy.display(),
+        original.display()
+    )]
+    Copy { original: PathBuf, copy: PathBuf },
+    #[error(
+        "the store's first start was cut while it made {expected} disks, but {given} directories \
+         are given; give the same ones again"
+    )]
+    OtherBirth { expected: u32, given: usize },
+    #[error("{}: is a disk already; empty it first if nothing on it is needed", dir.display())]
+    Used { dir: PathBuf },
+    #[error("{}: is in use by another process", dir.display())]
+    Locked { dir: PathBuf },
+    #[error("no directory was given")]
+    None,
+}
+
+impl IdentityError {
+    pub(super) fn io(dir: &Path, source: io::Error) -> IdentityError {
+        IdentityError::Io {
+            dir: dir.to_owned(),
+            source,
+        }
+    }
+
+    /// The directory that is to blame, or one of them.
+    pub fn dir(&self) -> &Path {
+        match self {
+            IdentityError::Io { dir, .. }
+            | IdentityError::Twice { dir }
+            | IdentityError::Foreign { dir }
+            | IdentityError::Damaged { dir }
+            | IdentityError::Empty { dir }
+            | IdentityError::Missing { dir }
+            | IdentityError::Used { dir }
+            | IdentityError::Locked { dir }
+            | IdentityError::OtherStore { one: dir, .. }
+            | IdentityError::TwoHalves { one: dir, .. }
+            | IdentityError::Copy { copy: dir, .. } => dir,
+            IdentityError::OtherBirth { .. } | IdentityError::None => Path::new(""),
+        }
+    }
+}

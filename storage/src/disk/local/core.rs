@@ -1,0 +1,264 @@
+//! The parts of a local disk that its readers, its writers and its jobs share.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Duration;
+
+use rustix::io::Errno;
+use tokio::sync::watch;
+
+use super::reserve::{Reserve, SpaceReading};
+use crate::db::DbError;
+use crate::disk::identity::{DiskDirectory, is_still, shard_folder};
+use crate::disk::io::Pool;
+use crate::disk::pending::PendingList;
+use crate::disk::shard_file::{Writer, file_name};
+use crate::disk::{DiskError, DiskState, ShardName, Space};
+use drystone_store::crash::{Crash, DiskPoint};
+use drystone_store::env::{Env, Interval};
+use drystone_store::measure::Histogram;
+use drystone_store::types::DiskId;
+
+/// How often a disk looks whether its directory is still itself.
+pub(super) const CHECK_EVERY: Duration = Duration::from_secs(2);
+
+pub(super) struct DiskCore {
+    pub(super) env: Arc<dyn Env>,
+    pub(super) id: DiskId,
+    pub(super) dir: PathBuf,
+    /// Keeps the directory locked.
+    pub(super) _directory: DiskDirectory,
+    pub(super) reserve: Reserve,
+    pub(super) pool: Pool,
+    pub(super) pending: PendingList,
+    pub(super) crash: Crash,
+    /// Of the database's log.
+    pub(super) log_syncs: Arc<Histogram>,
+    pub(super) state: watch::Sender<DiskState>,
+    pub(super) space: Mutex<Option<SpaceReading>>,
+    pub(super) confirmed: Mutex<Vec<ShardName>>,
+    /// Of a shard's file and its folder, at the shard's end.
+    pub(super) syncs: Histogram,
+}
+
+/// Checks a disk's directory and database until it is down or dropped.
+pub(super) async fn watch_disk(
+    disk: Weak<DiskCore>,
+    mut failure: watch::Receiver<Option<DbError>>,
+    mut ticks: Interval,
+) {
+    loop {
+        tokio::select! {
+            changed = failure.changed() => if changed.is_err() { return },
+            () = ticks.tick() => {}
+        }
+        let Some(disk) = disk.upgrade() else { return };
+        let failed = failure.borrow().as_ref().map(DbError::to_string);
+        if let Some(why) = failed {
+            disk.leave(DiskState::Failed(why.into()));
+        }
+        if !disk.state.borrow().is_up() {
+            return;
+        }
+        let checked = disk.clone();
+        if let Err(e) = disk.pool.run(move || checked.check()).await {
+            tracing::warn!(disk = %disk.id, error = %e, "disk check did not run");
+        }
+    }
+}
+
+impl DiskCore {
+    /// The first reason to leave `Up` stays. What is there can still be read; the database is not
+    /// needed for that, and may be made anew.
+    pub(super) fn leave(&self, to: DiskState) {
+        let left = self.state.send_if_modified(|state| {
+            let lost = matches!((&*state, &to), (DiskState::Failed(_), DiskState::Lost(_)));
+            let leaves = state.is_up() || lost;
+            if leaves {
+                *state = to;
+            }
+            leaves
+        });
+        if left {
+            self.pending.close();
+            let state = &*self.state.borrow();
+            tracing::error!(disk = %self.id, dir = %self.dir.display(), ?state, "disk is down");
+        }
+    }
+
+    /// `Err` when shards can't be written to this disk any more.
+    pub(super) fn writable(&self) -> Result<(), DiskError> {
+        match &*self.state.borrow() {
+            DiskState::Up => Ok(()),
+            DiskState::Failed(why) | DiskState::Lost(why) => Err(DiskError::Down(why.clone())),
+        }
+    }
+
+    /// `Err` when nothing is there to be read any more.
+    pub(super) fn readable(&self) -> Result<(), DiskError> {
+        match &*self.state.borrow() {
+            DiskState::Up | DiskState::Failed(_) => Ok(()),
+            DiskState::Lost(why) => Err(DiskError::Down(why.clone())),
+        }
+    }
+
+    /// Sees whether the directory is still this disk; an error says that it could not be seen.
+    /// Blocks.
+    pub(super) fn check(&self) -> io::Result<()> {
+        match is_still(self.env.files(), &self.dir, self.id) {
+            Ok(true) => {}
+            Ok(false) => self.leave(DiskState::Lost("its identity is gone".into())),
+            Err(e) if is_scarcity(&e) => {
+                tracing::warn!(disk = %self.id, error = %e, "disk could not be checked");
+                return Err(e);
+            }
+            Err(e) => {
+                self.leave(DiskState::Failed(e.to_string().into()));
+                return Err(e);
+            }
+        }
+        Ok(())
+    }
+
+    /// What a failed write, creation or sync means for the disk. Blocks.
+    pub(super) fn after_write(&self, error: io::Error) -> DiskError {
+        if is_full(&error) {
+            *self.lock_space() = None;
+            return DiskError::Full;
+        }
+        if is_scarcity(&error) || error.kind() == io::ErrorKind::AlreadyExists {
+            return DiskError::Io(error);
+        }
+        if error.kind() == io::ErrorKind::NotFound {
+            // The folders were made with the disk: without them it is not the disk any more.
+            drop(self.check());
+            self.leave(DiskState::Lost("a folder of shards is missing".into()));
+        } else {
+            self.leave(DiskState::Failed(error.to_string().into()));
+        }
+        self.writable().err().unwrap_or(DiskError::Io(error))
+    }
+
+    /// What a failed read means: a shard is missing only where the disk is surely itself. Blocks.
+    pub(super) fn after_read(&self, error: DiskError) -> DiskError {
+        match error {
+            DiskError::Io(e) if e.kind() == io::ErrorKind::NotFound => {
+                let checked = self.check();
+                let down = self.readable().err();
+                down.or(checked.err().map(DiskError::Io))
+                    .unwrap_or(DiskError::Missing)
+            }
+            DiskError::Io(e) if !is_scarcity(&e) => DiskError::Corrupt(e.to_string()),
+            other => other,
+        }
+    }
+
+    pub(super) fn path(&self, name: &ShardName) -> PathBuf {
+        let file = file_name(name);
+        shard_folder(&self.dir, name.write_id.0[0]).join(file)
+    }
+
+    /// Blocks.
+    pub(super) fn read_space(&self) -> io::Result<Space> {
+        let capacity = self.env.files().capacity(&self.dir)?;
+        let reading = self.reserve.measure(&capacity, self.env.instant());
+        *self.lock_space() = Some(reading);
+        Ok(reading.space)
+    }
+
+    pub(super) fn lock_space(&self) -> std::sync::MutexGuard<'_, Option<SpaceReading>> {
+        self.space.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Counts what a shard is about to take, and refuses what would go into the reserve: many
+    /// writes may have been let in by one reading, and a body need not say how long it is. Blocks.
+    pub(super) fn take_space(&self, bytes: u64, files: u64) -> Result<(), DiskError> {
+        let now = self.env.instant();
+        let fits = |reading: &mut Option<SpaceReading>| {
+            let reading = reading.as_mut().filter(|reading| reading.is_fresh(now))?;
+            reading.bytes += bytes;
+            let fits = reading.bytes <= reading.space.above_reserve && files <= reading.files;
+            reading.files = reading.files.saturating_sub(files);
+            Some(fits)
+        };
+        if fits(&mut self.lock_space()) == Some(true) {
+            return Ok(());
+        }
+        self.read_space()?;
+        match fits(&mut self.lock_space()) {
+            Some(false) => Err(DiskError::Full),
+            _ => Ok(()),
+        }
+    }
+
+    /// Unlinks the files and syncs their folders. Blocks.
+    pub(super) fn unlink(&self, shards: &[ShardName]) -> io::Result<()> {
+        self.crash.pass_disk(DiskPoint::ShardsLeaving);
+        let files = self.env.files();
+        let mut folders = Vec::new();
+        let mut absent = false;
+        for shard in shards {
+            match files.remove_file(&self.path(shard)) {
+                Err(e) if e.kind() == io::ErrorKind::NotFound => absent = true,
+                other => other?,
+            }
+            folders.push(shard.write_id.0[0]);
+        }
+        // Not there, or not this disk?
+        if absent && !is_still(files, &self.dir, self.id)? {
+            return Err(io::ErrorKind::NotFound.into());
+        }
+        self.crash.pass_disk(DiskPoint::ShardsUnlinked);
+        folders.sort_unstable();
+        folders.dedup();
+        folders
+            .into_iter()
+            .try_for_each(|folder| files.sync_dir(&shard_folder(&self.dir, folder)))?;
+        self.crash.pass_disk(DiskPoint::ShardsRemoved);
+        Ok(())
+    }
+
+    /// Makes a shard that is written durable. Blocks.
+    pub(super) fn seal(&self, writer: Writer, object_size: u64, folder: &Path) -> io::Result<u64> {
+        self.crash.pass_disk(DiskPoint::ShardWritten);
+        let checksum = writer.seal(object_size)?;
+        self.crash.pass_disk(DiskPoint::ShardSealed);
+        self.env.files().sync_dir(folder)?;
+        self.crash.pass_disk(DiskPoint::ShardDurable);
+        Ok(checksum)
+    }
+
+    /// Takes confirmed shards off the list. Blocks.
+    pub(super) fn flush_confirmed(&self) -> Result<(), DbError> {
+        let confirmed = std::mem::take(&mut *self.lock_confirmed());
+        if !confirmed.is_empty() {
+            self.crash.pass_disk(DiskPoint::ListShrinking);
+        }
+        self.pending.remove(&confirmed)
+    }
+
+    pub(super) fn lock_confirmed(&self) -> std::sync::MutexGuard<'_, Vec<ShardName>> {
+        self.confirmed
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn after_db(&self, error: DbError) -> DiskError {
+        self.leave(DiskState::Failed(error.to_string().into()));
+        DiskError::Io(error.into())
+    }
+}
+
+pub(super) fn is_full(error: &io::Error) -> bool {
+    use io::ErrorKind::{QuotaExceeded, StorageFull};
+    matches!(error.kind(), StorageFull | QuotaExceeded)
+}
+
+/// The process or machine lacks something for the moment; the disk is none the worse.
+pub(super) fn is_scarcity(error: &io::Error) -> bool {
+    let scarce = [Errno::MFILE, Errno::NFILE, Errno::NOMEM].map(Errno::raw_os_error);
+    error
+        .raw_os_error()
+        .is_some_and(|code| scarce.contains(&code))
+}
