@@ -5,6 +5,14 @@
 //! points, measures. `model` is the reference: a store in memory that shows what each call means.
 //! Nothing here knows HTTP, and but for `env`, which is the way to the machine, nothing does I/O.
 
+#![cfg_attr(
+    test,
+    allow(
+        clippy::disallowed_methods,
+        reason = "tests look at the machine's files, wait and spawn past the environment"
+    )
+)]
+
 pub mod checksum;
 pub mod crash;
 pub mod env;

@@ -98,3 +98,6 @@ pub trait Env: Send + Sync + 'static {
         u64::from_be_bytes(random[..8].try_into().expect("8 of 16 bytes"))
     }
 }
+
+#[cfg(test)]
+mod tests;
