@@ -2,8 +2,8 @@
 //!
 //! A row says everything about an operation: how a request for it is recognised, which rights it
 //! needs, which body it accepts, which handler answers it. Routing, authorisation, logs and the
-//! list of served operations derive from it. A row whose handler is `missing` answers 501 with its name;
-//! one whose handler is `absent` has a column for the answer where nothing is set.
+//! list of served operations derive from it. A row whose handler is `missing` answers 501 with its
+//! name; one whose handler is `absent` has a column for the answer where nothing is set.
 
 use std::sync::Arc;
 
