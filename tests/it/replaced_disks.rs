@@ -162,7 +162,7 @@ fn b_12_f_14_a_disk_replaced_under_load_costs_no_request_and_ends_whole() {
     });
     let ls = told(&admin(&server, &["disk", "ls"]));
     assert_eq!(ls.matches("\nup ").count(), DISKS, "{ls}");
-    assert_eq!(ls.matches("\ngone ").count(), 1, "{ls}");
+    assert_eq!(ls.matches("\nremoved ").count(), 1, "{ls}");
     assert_whole(&mut server, next.load(Ordering::Relaxed));
 }
 

@@ -171,7 +171,7 @@ impl World {
         self
     }
 
-    /// Of alice's bucket `bkt`: `Enabled` or `Suspended`.
+    /// Sets the versioning of alice's bucket `bkt`: `Enabled` or `Suspended`.
     pub async fn set_versioning(&self, status: &str) {
         let document =
             format!("<VersioningConfiguration><Status>{status}</Status></VersioningConfiguration>");

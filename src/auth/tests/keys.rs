@@ -155,3 +155,11 @@ fn s_40_what_a_signature_says_of_itself() {
     assert_eq!(link.version, SignatureVersion::V4);
     assert_eq!(signing(&request("GET", "/k", &[])), None);
 }
+
+#[test]
+fn s_40_session_tokens_are_not_valid_yet() {
+    let header = signed("GET", "/k", &[("x-amz-security-token", "t")]);
+    assert_eq!(code(&header), Code::InvalidToken);
+    let query = presigned("GET", "/k?X-Amz-Security-Token=t", &[]);
+    assert_eq!(code(&query), Code::InvalidToken);
+}

@@ -526,14 +526,6 @@ fn s_40_any_region_is_taken() {
 }
 
 #[test]
-fn s_40_session_tokens_are_not_valid_yet() {
-    let header = signed("GET", "/k", &[("x-amz-security-token", "t")]);
-    assert_eq!(code(&header), Code::InvalidToken);
-    let query = presigned("GET", "/k?X-Amz-Security-Token=t", &[]);
-    assert_eq!(code(&query), Code::InvalidToken);
-}
-
-#[test]
 fn s_40_content_sha256_must_be_there_and_be_one_of_its_words() {
     let mut parts = signed("GET", "/k", &[]);
     parts.headers.remove("x-amz-content-sha256");

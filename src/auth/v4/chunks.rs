@@ -2,7 +2,8 @@
 //!
 //! [`Decoder`] accepts the bytes as they arrive, in pieces of any size, and returns the data with
 //! the marks between it. It does no I/O, copies no data and holds at most one line, so a chunk of
-//! any declared size costs nothing. [`SignatureChain`] computes what each chunk must be signed with.
+//! any declared size costs nothing. [`SignatureChain`] computes what each chunk must be signed
+//! with.
 //!
 //! Data is passed on before its chunk's signature is known to be right: the hash runs along, and
 //! nothing of a body becomes visible before its end, which is an error if any signature was wrong.

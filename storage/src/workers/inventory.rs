@@ -43,16 +43,19 @@ pub struct Inventory {
     healer: Arc<Healer>,
     /// Heal's.
     pace: Arc<Pace>,
-    under_way: AtomicUsize,
+    under_way: Arc<AtomicUsize>,
     disks: Items<ListedDisk>,
 }
 
 /// While this lives, nobody knows what a disk lacks.
-pub struct Announced(Arc<Inventory>);
+///
+/// It holds the counter alone: the list of disks holds these, and a list that held its own worker
+/// would keep a closed store's databases and locks for ever.
+pub struct Announced(Arc<AtomicUsize>);
 
 impl Drop for Announced {
     fn drop(&mut self) {
-        self.0.under_way.fetch_sub(1, Ordering::Relaxed);
+        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -77,14 +80,14 @@ impl Inventory {
             shards,
             healer,
             pace,
-            under_way: AtomicUsize::new(0),
+            under_way: Arc::default(),
         }
     }
 
     /// Counts a disk as one whose shards nobody knows.
-    pub fn announce(self: &Arc<Self>) -> Announced {
+    pub fn announce(&self) -> Announced {
         self.under_way.fetch_add(1, Ordering::Relaxed);
-        Announced(self.clone())
+        Announced(self.under_way.clone())
     }
 
     /// Begins the inventory of a disk, if its database says that one is due.

@@ -199,7 +199,7 @@ fn written_narrow_and_coded_again(count: usize, missing: &[usize], narrow: &str,
         (now.heal.undersized_writes, now.heal.queued_shards),
         (NARROW, 0)
     );
-    let told = now.advice.iter().find(|a| a.contains("coded again"));
+    let told = now.advice.iter().find(|a| a.contains("re-encoded"));
     assert!(told.is_some_and(|a| a.starts_with("5 objects")), "{now:?}");
     kept.check(&life, bucket);
     life.close();
@@ -336,7 +336,7 @@ fn f_24_r_23_deletes_and_overwrites_beside_the_coding_leave_nothing_behind() {
     assert_eq!(census(&disks.directories).verdict, Verdict::Whole);
 }
 
-/// The class itself has become narrower: there is nothing to be coded again.
+/// The class itself has become narrower: there is nothing to re-encode.
 #[test]
 fn r_23_what_is_as_wide_as_its_class_is_now_is_not_coded_again() {
     let (disks, bucket) = Disks::new(4);
