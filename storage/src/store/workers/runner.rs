@@ -269,11 +269,8 @@ impl Slot {
         };
         record.failures += 1;
         // The same failure again is news to nobody.
-        let is_news = !record.is_failing
-            || !record
-                .error
-                .as_ref()
-                .is_some_and(|(last, _)| *last == error);
+        let last = record.error.as_ref().map(|(last, _)| last);
+        let is_news = !record.is_failing || last != Some(&error);
         if is_news {
             tracing::warn!(worker, error, "a step of a worker failed");
         } else {
