@@ -58,10 +58,10 @@ async fn measure_disk(env: &dyn Env, disk: &dyn Disk, is_suspect: bool) -> Vec<M
     let up = disk.state().borrow().is_up();
     let mut measures = Vec::new();
     for (name, help, holds) in [
-        ("disk_up", "1 while the disk takes writes.", up),
+        ("disk_up", "1 while the disk accepts writes.", up),
         (
             "disk_suspect",
-            "1 while the disk is passed over, as it did not answer in time.",
+            "1 while the disk is avoided because it missed a deadline.",
             is_suspect,
         ),
     ] {
@@ -97,13 +97,13 @@ async fn measure_group(name: &'static str, group: &Group, measures: &mut Vec<Mea
     let (lost, made) = group.replica_changes();
     let alive = match group.voters().await {
         Ok(voters) => voters.alive,
-        // What was known last.
+        // The last known number.
         Err(_) => status.voters.iter().filter(|voter| voter.alive).count(),
     };
     for measure in [
         Measure::counter(
             "metadata_leader_changes_total",
-            "How often a metadata group got another leader.",
+            "How often the metadata group got another leader.",
             group.leader_changes(),
         ),
         Measure::counter(
@@ -123,12 +123,12 @@ async fn measure_group(name: &'static str, group: &Group, measures: &mut Vec<Mea
         ),
         Measure::gauge(
             "metadata_voters_alive",
-            "Metadata replicas that vote and are here.",
+            "Metadata replicas that vote and are online.",
             alive as f64,
         ),
         Measure::gauge(
             "metadata_voters_needed",
-            "Metadata replicas that must be here for a write.",
+            "Metadata replicas that must be online for a write.",
             status.quorum as f64,
         ),
     ] {

@@ -1,23 +1,25 @@
-//! Takes a disk that failed back into use while the store is open, with a new database.
+//! Renew: takes a disk that failed back into use while the store is open, with a new database.
 //!
 //! After a failed write or sync, or a read that did not verify, nothing more is asked of a disk's
 //! database (B-66), and no shard is written to the disk. Often the disk is well all the
-//! same: a cable, a controller, one bad sector. What it may have lost is replaced in these steps:
+//! same: a cable, a controller, one bad sector. Its possible losses are replaced in these steps:
 //!
-//! 1. The failure is marked on the other disks and its replicas have ended (`workers::losses`).
+//! 1. The failure is marked on the other disks and the disk's replicas have ended
+//!    (`workers::losses`).
 //! 2. The disk passes a probe, and both groups answer without it. Power goes here: a marked
-//!    database, which the next start makes anew.
+//!    database, which the next start rebuilds.
 //! 3. A new database is made beside the old one, with the list of all shards that have files and a
-//!    note that stock is to be taken of them. Power goes here: the next start removes it, and does
-//!    as before. Till here readers go on with the disk's shards.
+//!    note that an inventory is due. Power goes here: the next start removes it, and continues as
+//!    after step 2. Until here readers use the disk's shards.
 //! 4. Everything in this process lets go of the old database. Until RocksDB has ended it would make
 //!    and remove files by names that are the new one's.
-//! 5. The new one takes the old one's name (`databases`). Power goes here: a database without
-//!    replicas, which the next start takes in.
-//! 6. It joins the groups, which make replicas on it under new ids; the disk is up, takes shards,
-//!    and stock is taken of those that it should have.
+//! 5. The new one gets the old one's name (`databases`). Power goes here: a database without
+//!    replicas, which the next start admits.
+//! 6. It joins the groups, which make replicas on it under new ids; the disk is up, accepts shards,
+//!    and the inventory of the shards that it should have begins.
 //!
-//! A disk that keeps failing is tried ever less often, and given up until the next start.
+//! A disk that keeps failing is tried ever less often, and after some tries not before the next
+//! start.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -31,26 +33,26 @@ use super::databases;
 use crate::disk::DiskState;
 use crate::disk::local::Reserve;
 use crate::disk::local::probe::{ProbeError, probe};
-use crate::meta::view::Availability;
+use crate::meta::view::{Availability, DiskRow};
 use drystone_store::env::Instant;
 use drystone_store::error::{Error, Result};
 use drystone_store::measure::Measure;
 use drystone_store::types::DiskId;
 use drystone_store::workers::{Next, StepError, Wakeup, Worker};
 
-/// A disk that failed is first looked at after this; then after four times as long, and so on.
+/// A disk that failed is first tried after this, then after four times as long, and so on.
 pub(super) const RENEW_AFTER: Duration = Duration::from_secs(5);
 const PAUSE_FACTOR: u32 = 4;
-/// So often a disk is tried, whatever comes of it. With the pauses it is about two hours.
+/// The most tries of one disk, successful or not. With the pauses they take about two hours.
 const TRIES_MAX: u32 = 6;
-/// A disk that was up for so long counts as one that never failed.
+/// A disk that was up for this long counts as one that never failed.
 const WELL_AFTER: Duration = Duration::from_secs(24 * 3600);
 /// A disk that is full, and groups that do not answer, are asked again after this.
 const ASK_AGAIN_AFTER: Duration = Duration::from_secs(10);
-/// A probe that takes longer has failed.
+/// A probe that takes longer than this has failed.
 const PROBE_MAX: Duration = Duration::from_secs(120);
 
-/// Failed disks that were tried, and the bell for those who know of another.
+/// The counts of the worker, and its bell for those who know of another failed disk.
 pub(crate) struct Renewals {
     /// How long after its failure a disk is first tried.
     after: Duration,
@@ -78,34 +80,36 @@ pub(super) struct Renewer {
     tried: tokio::sync::Mutex<HashMap<DiskId, Tries>>,
 }
 
-/// How a disk that failed was tried.
+/// The tries of one failed disk.
 struct Tries {
     count: u32,
     due: Instant,
-    /// When it came up again, if it did.
+    /// When the disk came up again, if it did.
     up_since: Option<Instant>,
 }
 
 #[derive(Debug, thiserror::Error)]
-enum Unrenewed {
-    /// It costs no try.
+enum RenewalError {
+    /// It does not count as a try.
     #[error("{0}")]
-    NotYet(String),
+    TooEarly(String),
     #[error("{0}")]
     Failed(String),
 }
 
-impl From<Error> for Unrenewed {
-    fn from(error: Error) -> Unrenewed {
-        Unrenewed::Failed(error.to_string())
+impl From<Error> for RenewalError {
+    fn from(error: Error) -> RenewalError {
+        RenewalError::Failed(error.to_string())
     }
 }
 
-impl From<ProbeError> for Unrenewed {
-    fn from(error: ProbeError) -> Unrenewed {
+impl From<ProbeError> for RenewalError {
+    fn from(error: ProbeError) -> RenewalError {
         match error {
-            ProbeError::Full => Unrenewed::NotYet(error.to_string()),
-            ProbeError::Other | ProbeError::Failed { .. } => Unrenewed::Failed(error.to_string()),
+            ProbeError::Full => RenewalError::TooEarly(error.to_string()),
+            ProbeError::Other | ProbeError::Failed { .. } => {
+                RenewalError::Failed(error.to_string())
+            }
         }
     }
 }
@@ -159,7 +163,7 @@ impl Worker for Renewer {
 }
 
 impl Engine {
-    /// Tries the disks that are due; gives when the next one is.
+    /// Tries the disks that are due. Gives when the next one is.
     async fn renew_failed(&self, tried: &mut HashMap<DiskId, Tries>) -> Option<Instant> {
         let mut next: Option<Instant> = None;
         for disk in self.shards.disks() {
@@ -191,7 +195,7 @@ impl Engine {
                 next = Some(next.map_or(tries.due, |next| next.min(tries.due)));
             } else {
                 tracing::error!(disk = %id, tries = TRIES_MAX,
-                    "a disk keeps failing: it is given up until the next start");
+                    "a disk keeps failing: it is not tried again before the next start");
             }
         }
         next
@@ -199,7 +203,7 @@ impl Engine {
 
     async fn try_to_renew(&self, disk: DiskId, tries: &mut Tries) {
         let renewed = self.renew(disk).await;
-        if let Err(Unrenewed::NotYet(why)) = &renewed {
+        if let Err(RenewalError::TooEarly(why)) = &renewed {
             tracing::info!(%disk, why, "a disk that failed is not taken back yet");
             tries.due = self.env.after(ASK_AGAIN_AFTER);
             return;
@@ -223,36 +227,38 @@ impl Engine {
         }
     }
 
-    async fn renew(&self, disk: DiskId) -> Result<(), Unrenewed> {
+    async fn renew(&self, disk: DiskId) -> Result<(), RenewalError> {
         let settled = {
             let held = self.databases();
             let held = held.iter().find(|held| held.id() == disk);
             held.map(|held| held.settled.clone())
         };
         let Some(settled) = settled else {
-            return Err(Unrenewed::Failed("it is not this process's".into()));
+            return Err(RenewalError::Failed("it is not this process's".into()));
         };
-        // A disk that the store cannot do without for now is not touched.
-        self.system.ready().await.map_err(not_yet)?;
-        self.objects.ready().await.map_err(not_yet)?;
+        // While the groups do not answer without the disk, it is not touched.
+        self.system.ready().await.map_err(too_early)?;
+        self.objects.ready().await.map_err(too_early)?;
         let (probed, env) = (settled.clone(), self.env.clone());
         let probed = self
             .env
             .spawn_blocking(move || probe(&probed, env.as_ref(), Reserve::default()));
         let probed = self.env.timeout(PROBE_MAX, probed).await;
-        let probed = probed.map_err(|_| Unrenewed::Failed("it does not answer".into()))?;
+        let probed = probed.map_err(|_| RenewalError::Failed("it does not answer".into()))?;
         probed.map_err(|_| Error::Closing)??;
 
         let _one = self.replacing.lock().await;
         // It may have been replaced meanwhile.
-        let known = self.workers.disks.known().await.map_err(not_yet)?;
-        let gone = |(id, row): &(DiskId, _)| *id == disk && is_gone(row);
-        if known.iter().any(gone) {
-            return Err(Unrenewed::Failed("it was given up or replaced".into()));
+        let known = self.workers.disks.known().await.map_err(too_early)?;
+        let is_removed = |(id, row): &(DiskId, DiskRow)| {
+            *id == disk && row.availability == Availability::Removed
+        };
+        if known.iter().any(is_removed) {
+            return Err(RenewalError::Failed("it was removed or replaced".into()));
         }
-        self.system.ready().await.map_err(not_yet)?;
+        self.system.ready().await.map_err(too_early)?;
         let epochs = self.objects.read(|view| view.epochs());
-        let epoch = epochs.await.map_err(not_yet)?.epoch;
+        let epoch = epochs.await.map_err(too_early)?.epoch;
         let (here, shared) = (settled.clone(), self.db_shared.clone());
         let made = self
             .env
@@ -270,12 +276,8 @@ impl Engine {
     }
 }
 
-fn not_yet(error: Error) -> Unrenewed {
-    Unrenewed::NotYet(error.to_string())
-}
-
-fn is_gone(row: &crate::meta::view::DiskRow) -> bool {
-    row.availability == Availability::Removed
+fn too_early(error: Error) -> RenewalError {
+    RenewalError::TooEarly(error.to_string())
 }
 
 #[cfg(test)]
@@ -463,7 +465,7 @@ mod tests {
         engine.close().await;
     }
 
-    /// What failed cannot be done without: two of two are needed.
+    /// The store cannot do without the failed disks: two of two are needed.
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn f_16_no_database_goes_while_the_groups_do_not_answer_without_it() {
         let root = tempfile::tempdir().unwrap();
