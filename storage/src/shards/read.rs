@@ -15,14 +15,16 @@ use bytes::Bytes;
 use futures_util::future::join_all;
 use tokio::sync::mpsc;
 
-use super::erasure::{Codec, Layout, Piece};
+use super::disk_set::{Holder, Suspects, is_late, within_deadline};
+use super::erasure::{Codec, Geometry, Layout, Piece};
+use super::plane::Shards;
 use crate::disk::{
-    Blocks, Disk, DiskError, ShardName, ShardReader, ShardShape, block_span, blocks_of,
+    BLOCK_SIZE_BYTES, Blocks, Disk, DiskError, ShardName, ShardReader, ShardShape, block_span,
+    blocks_of,
 };
-use crate::shards::{Holder, Suspects, is_late, within_deadline};
 use drystone_store::env::{Env, Task};
 use drystone_store::error::{Error, Result};
-use drystone_store::shard_set::{ShardId, ShardPlace};
+use drystone_store::shard_set::{ShardId, ShardPlace, ShardSet};
 use drystone_store::store::BodyReader;
 use drystone_store::types::{BucketId, ByteRange, WriteId};
 
@@ -333,6 +335,57 @@ impl ShardSource {
             tracing::debug!(%write_id, rank, "damage report dropped");
         }
     }
+}
+
+impl Shards {
+    /// Opens a range of a write's bytes. See [`read`] for what is promised.
+    pub async fn read(
+        &self,
+        write_id: WriteId,
+        bucket: BucketId,
+        size: u64,
+        set: &ShardSet,
+        range: ByteRange,
+    ) -> Result<Box<dyn BodyReader>> {
+        let wanted = WriteShape {
+            write_id,
+            bucket,
+            layout: layout_of(write_id, size, set)?,
+        };
+        let source = self.source(wanted, set, None);
+        Ok(Box::new(RangeReader::open(source, range).await?))
+    }
+
+    /// The shards of a set as a reader's source, without the one of rank `without`.
+    pub(super) fn source(
+        &self,
+        wanted: WriteShape,
+        set: &ShardSet,
+        without: Option<u8>,
+    ) -> ShardSource {
+        let disk_set = self.disk_set();
+        let holder = |(place, rank): (&ShardPlace, u8)| match without == Some(rank) {
+            true => Holder::Removed,
+            false => disk_set.holder(place.disk),
+        };
+        let holders = set.shards.iter().zip(0..).map(holder);
+        ShardSource::new(
+            wanted,
+            set.shards.iter().zip(holders),
+            self.codecs.get(wanted.layout.geometry()),
+            Arc::clone(&self.suspects),
+            self.damage.clone(),
+        )
+    }
+}
+
+pub(super) fn layout_of(write_id: WriteId, size: u64, set: &ShardSet) -> Result<Layout> {
+    let geometry = Geometry::new(set.data_shards, set.parity_shards)
+        .filter(|geometry| geometry.total() == set.shards.len())
+        .filter(|_| set.chunk_size.is_multiple_of(BLOCK_SIZE_BYTES));
+    let layout = geometry.and_then(|g| Layout::new(g, set.chunk_size, size));
+    layout
+        .ok_or_else(|| Error::Corrupt(format!("the data row of {write_id} has no valid geometry")))
 }
 
 async fn read_shard(

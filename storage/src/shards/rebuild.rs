@@ -12,9 +12,10 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tokio::sync::OwnedSemaphorePermit;
 
+use super::disk_set::{Holder, within_deadline};
 use super::placement::{self, Candidate};
-use super::read::WriteShape;
-use super::{Holder, Shards, layout_of, shard_name, within_deadline};
+use super::plane::{Shards, shard_name};
+use super::read::{WriteShape, layout_of};
 use crate::disk::{
     BLOCK_SIZE_BYTES, Disk, DiskError, ShardHeader, ShardName, ShardReader, ShardShape,
     ShardWriter, blocks_of,
@@ -27,8 +28,6 @@ use drystone_store::workers::{Pace, Pause};
 
 /// Blocks of each shard that are rebuilt or verified at once.
 const STEP_BLOCKS: u64 = 32;
-/// Shards made anew at once on one disk.
-pub const REBUILDS_PER_DISK_MAX: usize = 2;
 
 /// A shard to be looked at or made anew.
 #[derive(Clone, Copy, Debug)]

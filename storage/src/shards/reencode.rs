@@ -16,9 +16,11 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use super::erasure::{CHUNK_SIZE_BYTES, Geometry, Layout};
 use super::placement::{self, Candidate};
-use super::rebuild::{VerifyError, fresh_generation, verify};
-use super::write::{Plan, Write, WriteLabel};
-use super::{HealError, Shards, layout_of, read, shard_name};
+use super::plan::Plan;
+use super::plane::{Shards, shard_name};
+use super::read::{WriteShape, layout_of};
+use super::rebuild::{HealError, VerifyError, fresh_generation, verify};
+use super::write::{Write, WriteLabel};
 use crate::disk::Disk;
 use drystone_store::error::{Error, Result};
 use drystone_store::shard_set::ShardSet;
@@ -181,7 +183,7 @@ impl Shards {
         set: &ShardSet,
         pace: &Pace,
     ) -> Result<(), HealError> {
-        let shape = read::WriteShape {
+        let shape = WriteShape {
             write_id: write.write_id,
             bucket: write.bucket,
             layout,

@@ -1,19 +1,28 @@
 #![allow(clippy::unwrap_used)]
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
+use bytes::Bytes;
+use tokio::sync::mpsc;
 
-use super::erasure::CHUNK_SIZE_BYTES;
-use super::*;
+use super::disk_set::DEADLINE;
+use super::erasure::{CHUNK_SIZE_BYTES, Geometry};
+use super::{Classes, DAMAGE_QUEUE_LEN_MAX, RemovalOutcome, Shards};
 use crate::db::{Db, DbShared};
 use crate::disk::identity::{claim_all, mark_born, shard_folder};
 use crate::disk::local::{LocalDisk, Reserve};
+use crate::disk::{BLOCK_SIZE_BYTES, Disk};
 use drystone_store::crash::Crash;
 use drystone_store::env::{Env, SystemEnv};
-use drystone_store::types::Digest;
+use drystone_store::error::{Error, Result};
+use drystone_store::shard_set::{ShardId, ShardPlace, ShardSet};
+use drystone_store::store::Body;
+use drystone_store::types::{BucketId, ByteRange, Digest, DiskId, Epoch, WriteId};
 
 const BUCKET: BucketId = BucketId(3);
 const BLOCK: u64 = BLOCK_SIZE_BYTES as u64;

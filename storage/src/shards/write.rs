@@ -18,9 +18,11 @@ use std::sync::Arc;
 use bytes::{Bytes, BytesMut};
 use tokio::sync::mpsc;
 
+use super::disk_set::{Suspects, is_late, within_deadline};
 use super::erasure::{CHUNK_SIZE_BYTES, Codec, Geometry};
+use super::plan::Plan;
+use super::plane::Shards;
 use crate::disk::{Disk, DiskError, ShardHeader, ShardName};
-use crate::shards::{Suspects, is_late, within_deadline};
 use drystone_store::env::{Env, Task};
 use drystone_store::error::{Error, Result};
 use drystone_store::shard_set::{ShardPlace, ShardSet};
@@ -41,15 +43,6 @@ pub(super) struct WriteLabel {
     pub bucket: BucketId,
     /// Of all its shards.
     pub generation: u32,
-}
-
-pub(super) struct Plan {
-    pub geometry: Geometry,
-    /// The class's is a wider one.
-    pub undersized: bool,
-    /// As many as shards by rank, then those that can stand in.
-    pub disks: Vec<Arc<dyn Disk>>,
-    pub size_hint: Option<u64>,
 }
 
 /// What a shard's task is told.
@@ -389,6 +382,42 @@ impl Write {
             class: class.to_owned(),
             undersized: self.undersized,
             shards: self.slots.iter().map(place).collect(),
+        })
+    }
+}
+
+impl Shards {
+    /// Reads `body` to its end and writes it, after the bytes of `prefix`, as shards. See
+    /// [`write`] for what is promised. Gives the size, too.
+    pub async fn write(
+        &self,
+        write_id: WriteId,
+        epoch: Epoch,
+        bucket: BucketId,
+        class: &str,
+        prefix: Bytes,
+        body: &mut dyn Body,
+    ) -> Result<(u64, ShardSet)> {
+        let plan = self.plan(write_id, class, body.size_hint()).await?;
+        let codec = self.codecs.get(plan.geometry);
+        let mut write = Write::begin(
+            WriteLabel {
+                write_id,
+                epoch,
+                bucket,
+                generation: 0,
+            },
+            plan,
+            codec,
+            Arc::clone(&self.suspects),
+        );
+        let written = async {
+            let size = write.stream(prefix, body).await?;
+            Ok((size, write.finish(size, class).await?))
+        };
+        written.await.map_err(|error| match error {
+            Error::Full(why) => self.no_room(why),
+            other => other,
         })
     }
 }
