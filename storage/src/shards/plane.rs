@@ -60,7 +60,7 @@ impl Shards {
         }
     }
 
-    pub(super) fn rebuild_places(&self, disk: DiskId) -> Arc<Semaphore> {
+    pub(super) fn rebuild_slots(&self, disk: DiskId) -> Arc<Semaphore> {
         let mut places = self.rebuilds.lock().unwrap_or_else(PoisonError::into_inner);
         let places = places.entry(disk);
         places

@@ -188,7 +188,7 @@ impl Shards {
     ) -> Result<RebuiltShard, HealError> {
         let wanted = shard.shape().map_err(|e| HealError::Lost(e.to_string()))?;
         let len = wanted.layout.shard_len();
-        let (disk, _permit) = self.target(shard, len).await?;
+        let (disk, _permit) = self.choose_disk(shard, len).await?;
         let header = ShardHeader {
             name: shard_name(shard.write_id, shard.rank, shard.at()),
             epoch,
@@ -242,7 +242,7 @@ impl Shards {
     }
 
     /// The disk for a new shard, and one of its places for those.
-    async fn target(
+    async fn choose_disk(
         &self,
         shard: ShardRef<'_>,
         len: u64,
@@ -268,7 +268,7 @@ impl Shards {
         let first = order.first().ok_or(HealError::NoDisk)?;
         let disk = spaces.into_iter().find(|(disk, _)| disk.id() == *first);
         let (disk, _) = disk.ok_or(HealError::NoDisk)?;
-        let places = self.rebuild_places(disk.id());
+        let places = self.rebuild_slots(disk.id());
         let permit = places.acquire_owned().await;
         let permit = permit.map_err(|e| HealError::Unavailable(e.to_string()))?;
         Ok((disk, permit))

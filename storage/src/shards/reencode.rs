@@ -69,7 +69,7 @@ impl Shards {
         layout.map_err(lost)?;
         let layout = Layout::new(wanted, CHUNK_SIZE_BYTES, write.size);
         let layout = layout.ok_or_else(|| HealError::Lost("no layout".into()))?;
-        let (disks, _permits) = self.places_for(write, layout).await?;
+        let (disks, _permits) = self.choose_disks(write, layout).await?;
         let known: Vec<u32> = write.set.places().map(|at| at.generation).collect();
         let label = WriteLabel {
             write_id: write.write_id,
@@ -88,7 +88,7 @@ impl Shards {
     }
 
     /// A disk with room for each new shard, and one of its places for what is made anew.
-    async fn places_for(
+    async fn choose_disks(
         &self,
         write: WriteToReencode<'_>,
         layout: Layout,
@@ -117,7 +117,7 @@ impl Shards {
         order.sort_unstable();
         let mut permits = Vec::with_capacity(order.len());
         for disk in order {
-            let permit = self.rebuild_places(disk).acquire_owned().await;
+            let permit = self.rebuild_slots(disk).acquire_owned().await;
             permits.push(permit.map_err(|e| HealError::Unavailable(e.to_string()))?);
         }
         Ok((chosen, permits))

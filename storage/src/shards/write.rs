@@ -54,7 +54,7 @@ enum TaskMessage {
 /// One shard on its way to one disk.
 struct ShardTask {
     disk: Arc<dyn Disk>,
-    steps: mpsc::Sender<TaskMessage>,
+    messages: mpsc::Sender<TaskMessage>,
     task: Task<Result<u64, DiskError>>,
 }
 
@@ -88,29 +88,33 @@ pub(super) struct Write {
     spares: VecDeque<Arc<dyn Disk>>,
     suspects: Arc<Suspects>,
     size_hint: Option<u64>,
-    /// Stripes a lane queues at most.
+    /// Stripes a task queues at most.
     queue_len: usize,
     /// All stripes so far, as long as they are few enough.
     kept: Option<Vec<Stripe>>,
     /// Buffers that come free when all disks have written them.
     used: VecDeque<Bytes>,
     full: bool,
-    /// Its set was given: from now on the shards are the metadata's.
-    given: bool,
+    /// Its set was handed_over: from now on the shards are the metadata's.
+    handed_over: bool,
 }
 
 impl Drop for Write {
     fn drop(&mut self) {
-        if self.given {
+        if self.handed_over {
             return;
         }
         for (rank, slot) in self.slots.drain(..).enumerate() {
             let (name, env) = (self.label.shard_name(rank), self.suspects.env.clone());
             self.suspects.env.spawn(async move {
                 let disk = match slot {
-                    ShardProgress::Writing(ShardTask { disk, steps, task }) => {
-                        // Without more steps it ends; until then it may still write.
-                        drop(steps);
+                    ShardProgress::Writing(ShardTask {
+                        disk,
+                        messages,
+                        task,
+                    }) => {
+                        // Without more messages it ends; until then it may still write.
+                        drop(messages);
                         task.await.ok();
                         disk
                     }
@@ -161,17 +165,17 @@ impl Write {
             kept: Some(Vec::new()),
             used: VecDeque::new(),
             full: false,
-            given: false,
+            handed_over: false,
         };
         for (rank, disk) in disks.drain(..geometry.total()).enumerate() {
-            let lane = write.start_lane(rank, disk);
-            write.slots.push(ShardProgress::Writing(lane));
+            let task = write.start_task(rank, disk);
+            write.slots.push(ShardProgress::Writing(task));
         }
         write.spares = disks;
         write
     }
 
-    fn start_lane(&self, rank: usize, disk: Arc<dyn Disk>) -> ShardTask {
+    fn start_task(&self, rank: usize, disk: Arc<dyn Disk>) -> ShardTask {
         let header = ShardHeader {
             name: self.label.shard_name(rank),
             epoch: self.label.epoch,
@@ -180,7 +184,7 @@ impl Write {
             parity_shards: self.geometry.parity() as u8,
             chunk_size: CHUNK_SIZE_BYTES,
         };
-        let (steps, queue) = mpsc::channel(self.queue_len);
+        let (messages, queue) = mpsc::channel(self.queue_len);
         let env = &self.suspects.env;
         let task = write_shard(
             env.clone(),
@@ -191,7 +195,7 @@ impl Write {
         );
         ShardTask {
             disk,
-            steps,
+            messages,
             task: env.spawn(task),
         }
     }
@@ -252,29 +256,29 @@ impl Write {
             kept => *kept = None,
         }
         for rank in 0..self.slots.len() {
-            let ShardProgress::Writing(lane) = &self.slots[rank] else {
+            let ShardProgress::Writing(task) = &self.slots[rank] else {
                 continue;
             };
-            let step = TaskMessage::Append(stripe.chunk(rank));
-            if lane.steps.send(step).await.is_err() {
-                self.settle(rank).await;
+            let message = TaskMessage::Append(stripe.chunk(rank));
+            if task.messages.send(message).await.is_err() {
+                self.finish_shard(rank).await;
             }
         }
-        // In all lanes together no more than what a lane queues and what it writes.
+        // In all lanes together no more than what a task queues and what it writes.
         if self.used.len() <= 2 * self.queue_len {
             self.used.push_back(stripe.bytes);
         }
         self.survives()
     }
 
-    /// Waits for a lane's end. One that failed begins anew on another disk if it can.
-    async fn settle(&mut self, rank: usize) {
+    /// Waits for a task's end. One that failed begins anew on another disk if it can.
+    async fn finish_shard(&mut self, rank: usize) {
         loop {
-            let ShardProgress::Writing(lane) = &mut self.slots[rank] else {
+            let ShardProgress::Writing(task) = &mut self.slots[rank] else {
                 return;
             };
-            let ended = (&mut lane.task).await;
-            let disk = Arc::clone(&lane.disk);
+            let ended = (&mut task.task).await;
+            let disk = Arc::clone(&task.disk);
             let error = match ended {
                 Ok(Ok(checksum)) => {
                     self.slots[rank] = ShardProgress::Durable { disk, checksum };
@@ -292,7 +296,7 @@ impl Write {
                 self.suspects.add(disk.id());
             }
             self.slots[rank] = ShardProgress::Missing { disk };
-            if !self.begin_anew(rank).await {
+            if !self.restart_elsewhere(rank).await {
                 return;
             }
         }
@@ -300,18 +304,18 @@ impl Write {
 
     /// False when no other disk is left, or the shard's first bytes are not at hand any more.
     /// True when the shard is under way again, or failed again at once.
-    async fn begin_anew(&mut self, rank: usize) -> bool {
+    async fn restart_elsewhere(&mut self, rank: usize) -> bool {
         let Some(kept) = self.kept.clone() else {
             return false;
         };
         let Some(disk) = self.spares.pop_front() else {
             return false;
         };
-        let lane = self.start_lane(rank, disk);
-        let steps = lane.steps.clone();
-        self.slots[rank] = ShardProgress::Writing(lane);
+        let task = self.start_task(rank, disk);
+        let messages = task.messages.clone();
+        self.slots[rank] = ShardProgress::Writing(task);
         for stripe in kept {
-            if steps
+            if messages
                 .send(TaskMessage::Append(stripe.chunk(rank)))
                 .await
                 .is_err()
@@ -350,18 +354,18 @@ impl Write {
                 break;
             }
             for rank in &ranks {
-                if let ShardProgress::Writing(lane) = &self.slots[*rank] {
-                    // A lane that has ended says why when it is settled.
-                    let _ = lane.steps.send(TaskMessage::Seal { object_size }).await;
+                if let ShardProgress::Writing(task) = &self.slots[*rank] {
+                    // A task that has ended says why when it is settled.
+                    let _ = task.messages.send(TaskMessage::Seal { object_size }).await;
                 }
             }
             for rank in ranks {
-                self.settle(rank).await;
+                self.finish_shard(rank).await;
             }
             self.survives()?;
         }
         self.survives()?;
-        self.given = true;
+        self.handed_over = true;
         let place = |slot: &ShardProgress| {
             let (disk, checksum, missing) = match slot {
                 ShardProgress::Durable { disk, checksum } => (disk, *checksum, false),
@@ -451,15 +455,15 @@ async fn write_shard(
     batch_len: usize,
 ) -> Result<u64, DiskError> {
     let mut writer = within_deadline(env.as_ref(), disk.create(header)).await?;
-    let mut steps = Vec::with_capacity(batch_len);
+    let mut messages = Vec::with_capacity(batch_len);
     loop {
-        if queue.recv_many(&mut steps, batch_len).await == 0 {
+        if queue.recv_many(&mut messages, batch_len).await == 0 {
             let given_up = std::io::Error::other("the write was given up");
             return Err(DiskError::Io(given_up));
         }
-        let (mut chunks, mut sealed) = (Vec::with_capacity(steps.len()), None);
-        for step in steps.drain(..) {
-            match step {
+        let (mut chunks, mut sealed) = (Vec::with_capacity(messages.len()), None);
+        for message in messages.drain(..) {
+            match message {
                 TaskMessage::Append(chunk) => chunks.push(chunk),
                 TaskMessage::Seal { object_size } => sealed = Some(object_size),
             }
