@@ -7,13 +7,13 @@ use super::erasure::Geometry;
 /// The geometry of each storage class.
 #[derive(Clone, Debug)]
 pub struct Classes {
-    /// For STANDARD and every class without one of its own.
+    /// The geometry of STANDARD and of every class that has none of its own.
     pub default: Geometry,
     pub by_name: HashMap<String, Geometry>,
 }
 
 impl Classes {
-    /// So many lost disks cost no class a byte, but those with less parity.
+    /// The largest parity of any class: how many disks the best-protected class can lose.
     pub fn losses(&self) -> usize {
         let named = self.by_name.values().map(|geometry| geometry.parity());
         named.fold(self.default.parity(), usize::max)

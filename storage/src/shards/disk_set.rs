@@ -8,11 +8,12 @@ use crate::disk::{Disk, DiskError};
 use drystone_store::env::{Env, Instant};
 use drystone_store::types::DiskId;
 
-/// A disk that does not answer within this time misses its part in a read or write.
+/// How long a disk may take to answer. After that a read or write goes on without it.
 pub(super) const DEADLINE: Duration = Duration::from_secs(20);
-/// For so long nothing is asked of a disk that missed its deadline, if others will do.
+/// How long a disk that missed its deadline is avoided while others can serve.
 const SUSPECT_FOR: Duration = Duration::from_secs(30);
-/// The disks of the moment. Who reads and writes takes a copy.
+
+/// The disks of the moment. Each read and write works with a copy.
 #[derive(Clone, Default)]
 pub(super) struct DiskSet {
     pub(super) disks: Vec<Arc<dyn Disk>>,
@@ -44,7 +45,8 @@ pub(super) enum Holder {
     Removed,
 }
 
-/// An answer that comes too late is an i/o error; what was asked may still happen.
+/// Waits for a disk's answer until the deadline. A late answer is an I/O error, and the operation
+/// may still take effect.
 pub(super) async fn within_deadline<T>(
     env: &dyn Env,
     answer: impl Future<Output = Result<T, DiskError>>,
@@ -62,7 +64,7 @@ pub(super) fn is_late(error: &DiskError) -> bool {
     matches!(error, DiskError::Io(e) if e.kind() == std::io::ErrorKind::TimedOut)
 }
 
-/// Disks that missed a deadline lately.
+/// The disks that missed a deadline recently.
 pub(super) struct Suspects {
     pub(super) env: Arc<dyn Env>,
     until: Mutex<HashMap<DiskId, Instant>>,
@@ -75,7 +77,7 @@ impl Suspects {
     }
 
     pub(super) fn add(&self, disk: DiskId) {
-        tracing::warn!(%disk, "disk is slow or failing, passed over for a while");
+        tracing::warn!(%disk, "disk missed a deadline, avoiding it for a while");
         let mut until = self.until.lock().unwrap_or_else(PoisonError::into_inner);
         until.insert(disk, self.env.after(SUSPECT_FOR));
     }

@@ -11,14 +11,14 @@ use drystone_store::error::{Error, Result};
 use drystone_store::shard_set::{ShardAt, ShardSet};
 use drystone_store::types::{DiskId, Epoch, WriteId};
 
-/// What became of the shards of a write that were to be removed.
+/// The result of removing the shards of a write, from best to worst.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum RemovalOutcome {
     /// No shard is left.
     All,
-    /// Shards are left on disks that are offline or down.
+    /// Only shards on disks that are offline or down are left.
     ButOffline,
-    /// A disk did not do it, and may the next time.
+    /// A disk failed to remove a shard. It may succeed next time.
     Failed,
 }
 
@@ -49,21 +49,23 @@ impl Shards {
         removed.unwrap_or(RemovalOutcome::All)
     }
 
-    /// Takes the shards of a committed write off the lists of unconfirmed ones, some time later.
+    /// Confirms the shards of a committed write: they leave the lists of unconfirmed shards some
+    /// time later.
     pub fn confirm(&self, write_id: WriteId, set: &ShardSet) {
         for (rank, place) in (0..).zip(&set.shards).filter(|(_, place)| !place.missing) {
             self.confirm_shard(write_id, rank, place.at());
         }
     }
 
-    /// The same for one shard.
+    /// Confirms one shard.
     pub fn confirm_shard(&self, write_id: WriteId, rank: u8, at: ShardAt) {
         if let Some(disk) = self.disk_set().disk(at.disk) {
             disk.confirm(&[shard_name(write_id, rank, at)]);
         }
     }
 
-    /// Up to `max` unconfirmed shards below the epoch, of all disks that are up.
+    /// Returns up to `max` unconfirmed shards with epochs below `below`, from all disks that are
+    /// up.
     pub async fn unconfirmed(&self, below: Epoch, max: usize) -> Result<Vec<UnconfirmedShard>> {
         let mut entries = Vec::new();
         for disk in self.disks() {
@@ -73,14 +75,16 @@ impl Shards {
             let room = max - entries.len();
             match within_deadline(self.env.as_ref(), disk.unconfirmed(below, room)).await {
                 Ok(more) => entries.extend(more),
-                Err(e) => tracing::warn!(disk = %disk.id(), error = %e, "no unconfirmed list"),
+                Err(e) => {
+                    tracing::warn!(disk = %disk.id(), error = %e, "unconfirmed shards not listed")
+                }
             }
         }
         Ok(entries)
     }
 
-    /// The shards in one of a disk's folders that are not on its list; none of a disk that is not
-    /// up.
+    /// Returns the shards in one of a disk's folders that are not on the disk's list, or nothing if
+    /// the disk is not up.
     pub async fn unlisted(&self, disk: DiskId, folder: u8) -> Result<Vec<ShardName>> {
         let disk_set = self.disk_set();
         let disk = disk_set.disk(disk);
@@ -91,7 +95,7 @@ impl Shards {
         found.map_err(|e| Error::Unavailable(format!("disk {}: {e}", disk.id())))
     }
 
-    /// Puts shards back on a disk's list of unconfirmed ones, as of `epoch`.
+    /// Puts shards back on a disk's list of unconfirmed shards, with `epoch` as theirs.
     pub async fn list_again(&self, on: DiskId, shards: Vec<ShardName>, epoch: Epoch) -> Result<()> {
         let disk_set = self.disk_set();
         let Some(disk) = disk_set.disk(on) else {
@@ -101,21 +105,21 @@ impl Shards {
         listed.map_err(|e| Error::Unavailable(format!("disk {on}: {e}")))
     }
 
-    /// Removes shards that nothing names, then their entries. A disk that does not do it keeps
-    /// nobody else from it.
+    /// Removes shards that no row names, then their entries in the lists. A disk that fails does
+    /// not stop the others.
     pub async fn drop_orphans(&self, orphans: Vec<UnconfirmedShard>) -> Result<()> {
         let mut kept = Ok(());
         for (disk, names) in self.by_disk(&orphans) {
             match within_deadline(self.env.as_ref(), disk.remove(names.clone())).await {
-                // Power goes here: the entries are met again, their files are gone.
+                // If power fails here, gc finds the entries again, without files.
                 Ok(()) => disk.confirm(&names),
-                Err(e) => kept = Err(Error::Unavailable(format!("orphans stay: {e}"))),
+                Err(e) => kept = Err(Error::Unavailable(format!("orphans not removed: {e}"))),
             }
         }
         kept
     }
 
-    /// Takes entries off their lists that turned out to be named.
+    /// Removes entries of shards that a row turned out to name.
     pub async fn confirm_entries(&self, entries: Vec<UnconfirmedShard>) -> Result<()> {
         for (disk, names) in self.by_disk(&entries) {
             disk.confirm(&names);

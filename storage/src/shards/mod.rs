@@ -1,8 +1,9 @@
-//! Shard sets: writing a body as one and reading ranges of one.
+//! Shard sets: a body is written as one, and ranges of it are read from one.
 //!
-//! [`Shards::write`] and [`Shards::read`] hold the rules of what must succeed; each says in its
-//! module what is promised. Here are the disks, the geometry of each storage class, and the
-//! upkeep of shards that gc asks for. What shards mean is the metadata's.
+//! [`Shards::write`] and [`Shards::read`] decide how many disks must succeed; the modules `write`
+//! and `read` say what they promise. `plane` has the disks, `classes` the geometry of each storage
+//! class, `lists` what gc asks for, `rebuild` and `reencode` what heal asks for. Only the metadata
+//! know which shards mean something.
 
 mod classes;
 mod disk_set;

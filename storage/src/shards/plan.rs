@@ -9,18 +9,19 @@ use crate::disk::Disk;
 use drystone_store::error::{Error, Result};
 use drystone_store::types::WriteId;
 
+/// The geometry and disks of one write.
 pub(super) struct Plan {
     pub geometry: Geometry,
-    /// The class's is a wider one.
+    /// The geometry has fewer shards than that of the class.
     pub undersized: bool,
-    /// As many as shards by rank, then those that can stand in.
+    /// One disk for each shard by rank, then the spare disks.
     pub disks: Vec<Arc<dyn Disk>>,
     pub size_hint: Option<u64>,
 }
 
 impl Shards {
-    /// Decides geometry and disks of a write by what is up now and has room. Disks that are full
-    /// are passed by as lost ones are: the write is as wide as the others allow.
+    /// Chooses the geometry and the disks of a write from the disks that are up and have room. Full
+    /// disks are left out like missing ones, so the write gets as many shards as the others allow.
     pub(super) async fn plan(
         &self,
         write_id: WriteId,
@@ -46,7 +47,7 @@ impl Shards {
             if candidates.len() >= geometry.total() {
                 break candidates;
             }
-            // Fewer shards are longer ones, for which fewer disks may have room.
+            // With fewer shards each one is longer, so fewer disks may have room for it.
             geometry = wanted.fit(candidates.len()).ok_or_else(|| {
                 let (room, of) = (candidates.len(), self.disks().len());
                 self.no_room(format!("{room} of {of} disks have room"))

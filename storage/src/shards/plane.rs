@@ -15,29 +15,30 @@ use drystone_store::error::{Error, Result};
 use drystone_store::shard_set::{ShardAt, ShardId};
 use drystone_store::types::{DiskId, WriteId};
 
-/// Places for reports that nobody has taken yet; past it they are dropped, as the next reader of
-/// the shard will report again.
+/// The most damage reports that wait for heal. Further ones are dropped: the next reader of the
+/// shard reports it again.
 pub const DAMAGE_QUEUE_LEN_MAX: usize = 1024;
-/// Shards made anew at once on one disk.
+/// The most shards that are rebuilt at once on one disk.
 const REBUILDS_PER_DISK_MAX: usize = 2;
 
-/// The disks of a node and what is written and read on them.
+/// The disks of a node, and the writes and reads of shards on them.
 pub struct Shards {
     pub(super) env: Arc<dyn Env>,
     pub(super) disk_set: RwLock<Arc<DiskSet>>,
     pub(super) classes: Classes,
     pub(super) codecs: Codecs,
     pub(super) suspects: Arc<Suspects>,
-    /// The damaged and missing shards that readers meet.
+    /// The damaged and missing shards that readers find.
     pub(super) damage: mpsc::Sender<ShardId>,
-    /// Places for rebuilds, by disk.
+    /// The slots for rebuilds on each disk.
     pub(super) rebuilds: Mutex<HashMap<DiskId, Arc<Semaphore>>>,
-    /// Something was refused for want of room.
+    /// Notified when a write is refused because disks are full.
     pub(super) starved: Notify,
 }
 
 impl Shards {
-    /// `damage` should have [`DAMAGE_QUEUE_LEN_MAX`] places.
+    /// Creates the data plane on `disks`. The channel `damage` should hold [`DAMAGE_QUEUE_LEN_MAX`]
+    /// reports.
     pub fn new(
         env: Arc<dyn Env>,
         disks: Vec<Arc<dyn Disk>>,
@@ -88,7 +89,8 @@ impl Shards {
         *disk_set = Arc::new(changed);
     }
 
-    /// From now on the disk takes shards, in the place of one of its id.
+    /// Adds a disk for reads and writes. It replaces the disk object of the same id, if there is
+    /// one.
     pub fn add_disk(&self, disk: Arc<dyn Disk>) {
         self.change_disk_set(|disk_set| {
             disk_set.disks.retain(|old| old.id() != disk.id());
@@ -124,26 +126,27 @@ impl Shards {
         self.classes.default
     }
 
-    /// Returns when something was refused for want of room since the last call.
+    /// Waits until a write is refused because disks are full. Returns at once if one was refused
+    /// since the last call.
     pub async fn starved(&self) {
         self.starved.notified().await;
     }
 
-    /// Whether the disk missed a deadline lately and is passed over.
+    /// Returns whether the disk missed a deadline recently and is avoided.
     pub fn is_suspect(&self, disk: DiskId) -> bool {
         self.suspects.contains(disk)
     }
 
-    /// Whether enough disks are up for a write of the default class.
+    /// Returns whether enough disks are up for a write of the default class.
     pub fn can_write(&self) -> bool {
         let disk_set = self.disk_set();
         let up = disk_set.disks.iter().filter(|d| d.state().borrow().is_up());
         self.classes.default.fit(up.count()).is_some()
     }
 
-    /// Fails when one of `disks`, which hold metadata, has no room left for more of it: every write
-    /// adds rows to each of them, and one that is full is lost to the metadata (F-08). Half of its
-    /// reserve is still there for what makes room: deletes and gc.
+    /// Fails if one of `disks`, which hold metadata, has no room for more metadata. Every write
+    /// adds rows on each of them, and a full disk would lose its replica (F-08). Half of the disk's
+    /// reserve is still free then, for deletes and gc, which make room.
     pub async fn room_for_metadata(&self, disks: &[DiskId]) -> Result<()> {
         let spaces = self.spaces().await;
         let full = spaces
@@ -155,7 +158,8 @@ impl Shards {
         }
     }
 
-    /// A disk's space, if it tells within the deadline; one that missed it lately is not asked.
+    /// Returns a disk's space, or `None` if the disk fails or misses the deadline. A suspect disk
+    /// is not asked.
     pub async fn space(&self, disk: &dyn Disk) -> Option<Space> {
         if self.suspects.contains(disk.id()) {
             return None;
@@ -167,7 +171,7 @@ impl Shards {
         space.ok()
     }
 
-    /// The disks that are up and not suspect, and their space.
+    /// Returns the disks that are up and not suspect, with their space.
     pub(super) async fn spaces(&self) -> Vec<(Arc<dyn Disk>, Space)> {
         let spaces = self.disks().into_iter().map(|disk| async move {
             let space = self.space(disk.as_ref()).await?;
@@ -176,7 +180,7 @@ impl Shards {
         join_all(spaces).await.into_iter().flatten().collect()
     }
 
-    /// What a full disk makes of a write; gc hears of it.
+    /// Makes the error of a write for which there is no room, and wakes gc.
     pub(super) fn no_room(&self, why: String) -> Error {
         self.starved.notify_one();
         Error::Full(why)

@@ -28,11 +28,11 @@ use drystone_store::store::{Body, BodyReader};
 use drystone_store::types::{BucketId, ByteRange, Digest, Epoch, WriteId};
 use drystone_store::workers::{Pace, Pause};
 
-/// It leaves one part in so many of each disk to what clients write: the old shards stay until the
-/// floor has passed.
+/// Re-encoding leaves this fraction of each disk free for clients: the old shards stay until the
+/// floor has passed them.
 const LEFT_FREE_PART: u64 = 64;
 
-/// A write and its shards.
+/// An undersized write and its shards.
 #[derive(Clone, Copy, Debug)]
 pub struct WriteToReencode<'a> {
     pub write_id: WriteId,
@@ -87,7 +87,7 @@ impl Shards {
         }
     }
 
-    /// A disk with room for each new shard, and one of its places for what is made anew.
+    /// Chooses a disk with room for each new shard and waits for one of its slots for rebuilds.
     async fn choose_disks(
         &self,
         write: WriteToReencode<'_>,
@@ -113,7 +113,7 @@ impl Shards {
         if chosen.len() < layout.geometry().total() {
             return Err(HealError::NoDisk);
         }
-        // All who wait for several places wait for them in one order, and so not for each other.
+        // All tasks acquire slots in the same order of disks, so they cannot deadlock.
         order.sort_unstable();
         let mut permits = Vec::with_capacity(order.len());
         for disk in order {
@@ -123,7 +123,7 @@ impl Shards {
         Ok((chosen, permits))
     }
 
-    /// The new shards, all of them durable.
+    /// Reads the bytes of the write and writes them as new shards. On success all are durable.
     async fn write_again(
         &self,
         write: WriteToReencode<'_>,
@@ -213,13 +213,13 @@ impl Shards {
         Ok(())
     }
 
-    /// Surely named by nothing. What stays all the same is on the disks' lists.
+    /// Removes shards that no row names. Those that stay all the same are in their disks' lists.
     async fn drop_unnamed(&self, write_id: WriteId, set: &ShardSet) {
         self.remove(write_id, (0..).zip(set.places())).await;
     }
 }
 
-/// What a read that failed says of the bytes.
+/// Translates the error of a failed read.
 fn lost(error: Error) -> HealError {
     match error {
         Error::Corrupt(what) => HealError::Lost(what),
@@ -227,7 +227,7 @@ fn lost(error: Error) -> HealError {
     }
 }
 
-/// What a write that failed says of the disks.
+/// Translates the error of a failed write.
 fn unwritten(error: Error) -> HealError {
     match error {
         Error::Full(_) => HealError::NoDisk,
@@ -235,14 +235,14 @@ fn unwritten(error: Error) -> HealError {
     }
 }
 
-/// What was read, as the body of a write.
+/// The bytes that are read, as the body of the new write, at the pace of background work.
 struct PacedBody<'a> {
     reader: Box<dyn BodyReader>,
-    /// The new one.
+    /// The geometry of the new write.
     geometry: Geometry,
     size: u64,
     pace: &'a Pace,
-    /// Why it ended before its end.
+    /// The reason why it ended early.
     failed: Option<HealError>,
 }
 

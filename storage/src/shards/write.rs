@@ -1,16 +1,18 @@
 //! Writing a body as a shard set.
 //!
-//! The body is read once, into stripes; each is coded and handed to one task per shard, so that
-//! network, coding and disks overlap. A few stripes are in flight, whatever the body's size.
+//! The body is read once, into stripes. Each stripe is coded, and each chunk of it is sent to the
+//! task of its shard, so that network, coding and disks overlap. A few stripes are in flight,
+//! whatever the body's size.
 //!
-//! `Ok` means: every shard is synced; or, where disks failed on the way and no other could stand
-//! in, so many are that any one more disk may be lost and the bytes are still there. The set marks
-//! the shards that are missing. After an error, and when the caller goes away, what was written is
-//! removed at once (F-28): no command can name it, as its set was never given. What a disk keeps
-//! all the same is in its list of unconfirmed shards, and gc removes it.
+//! `Ok` means every shard is synced, or, if disks failed and no spare disk was left, at least k + 1
+//! are: one more disk may fail without loss. The set marks the shards that are missing.
 //!
-//! A shard whose disk fails begins anew on another disk as long as all its bytes are at hand:
-//! while the body is no longer than what is in flight.
+//! After an error, and when the caller drops the write, its shards are removed at once (F-28): no
+//! command can name them, as the caller never got the set. A shard that a disk keeps all the same
+//! is in its list of unconfirmed shards, and gc removes it.
+//!
+//! A shard whose disk fails is written again on a spare disk as long as all bytes so far are in
+//! memory, that is, as long as the body is no longer than the stripes in flight.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -29,29 +31,29 @@ use drystone_store::shard_set::{ShardPlace, ShardSet};
 use drystone_store::store::Body;
 use drystone_store::types::{BucketId, Epoch, WriteId};
 
-/// Stripes of one write that wait for its disks, parity included, hold at most about this much,
-/// and as much again is being written.
+/// The most bytes of one write that wait for its disks, parity included. As many again are being
+/// written.
 const QUEUED_BYTES: usize = 2 << 20;
-/// Fewer would not let disks and network overlap.
+/// The least number of stripes to queue. With fewer, disks and network would not overlap.
 const QUEUED_STRIPES_MIN: usize = 1;
 
-/// Whose shards they are.
+/// The fields that the headers of all shards of a write share.
 #[derive(Clone, Copy)]
 pub(super) struct WriteLabel {
     pub write_id: WriteId,
     pub epoch: Epoch,
     pub bucket: BucketId,
-    /// Of all its shards.
+    /// The generation of all its shards.
     pub generation: u32,
 }
 
-/// What a shard's task is told.
+/// A message to the task of a shard.
 enum TaskMessage {
     Append(Bytes),
     Seal { object_size: u64 },
 }
 
-/// One shard on its way to one disk.
+/// The task that writes one shard to one disk.
 struct ShardTask {
     disk: Arc<dyn Disk>,
     messages: mpsc::Sender<TaskMessage>,
@@ -64,7 +66,7 @@ enum ShardProgress {
     Missing { disk: Arc<dyn Disk> },
 }
 
-/// A coded stripe: all its chunks, by rank, one after the other.
+/// A coded stripe: all its chunks by rank, one after the other.
 #[derive(Clone)]
 struct Stripe {
     bytes: Bytes,
@@ -78,7 +80,7 @@ impl Stripe {
     }
 }
 
-/// A write under way.
+/// A write in progress.
 pub(super) struct Write {
     label: WriteLabel,
     geometry: Geometry,
@@ -88,14 +90,14 @@ pub(super) struct Write {
     spares: VecDeque<Arc<dyn Disk>>,
     suspects: Arc<Suspects>,
     size_hint: Option<u64>,
-    /// Stripes a task queues at most.
+    /// The most stripes that a task queues.
     queue_len: usize,
-    /// All stripes so far, as long as they are few enough.
+    /// All stripes so far, while they are few enough to be kept.
     kept: Option<Vec<Stripe>>,
-    /// Buffers that come free when all disks have written them.
+    /// Buffers that can be reused once all disks have written them.
     used: VecDeque<Bytes>,
     full: bool,
-    /// Its set was handed_over: from now on the shards are the metadata's.
+    /// The caller has the set: the shards are no longer removed on drop.
     handed_over: bool,
 }
 
@@ -113,7 +115,7 @@ impl Drop for Write {
                         messages,
                         task,
                     }) => {
-                        // Without more messages it ends; until then it may still write.
+                        // The task ends when the channel is closed. Until then it may still write.
                         drop(messages);
                         task.await.ok();
                         disk
@@ -121,7 +123,7 @@ impl Drop for Write {
                     ShardProgress::Durable { disk, .. } | ShardProgress::Missing { disk } => disk,
                 };
                 if let Err(error) = within_deadline(env.as_ref(), disk.remove(vec![name])).await {
-                    tracing::debug!(%error, disk = %disk.id(), "an unnamed shard is left to gc");
+                    tracing::debug!(%error, disk = %disk.id(), "unnamed shard left to gc");
                 }
             });
         }
@@ -200,7 +202,7 @@ impl Write {
         }
     }
 
-    /// Cuts prefix and body into stripes and hands them to the disks; gives the size.
+    /// Cuts `prefix` and `body` into stripes and sends them to the disks. Returns the size.
     pub async fn stream(&mut self, prefix: Bytes, body: &mut dyn Body) -> Result<u64> {
         let mut rest = prefix;
         let mut size = 0;
@@ -222,7 +224,7 @@ impl Write {
         CHUNK_SIZE_BYTES as usize * self.geometry.data()
     }
 
-    /// A buffer that all disks are done with, or a new one.
+    /// Returns a buffer that all disks have written, or a new one.
     fn buffer(&mut self) -> BytesMut {
         let front = self.used.pop_front().map(Bytes::try_into_mut);
         match front {
@@ -264,14 +266,15 @@ impl Write {
                 self.finish_shard(rank).await;
             }
         }
-        // In all lanes together no more than what a task queues and what it writes.
+        // All tasks together hold no more stripes than one task queues and writes.
         if self.used.len() <= 2 * self.queue_len {
             self.used.push_back(stripe.bytes);
         }
         self.survives()
     }
 
-    /// Waits for a task's end. One that failed begins anew on another disk if it can.
+    /// Waits until the task of a shard ends. If it failed, the shard is written again on a spare
+    /// disk if that is possible.
     async fn finish_shard(&mut self, rank: usize) {
         loop {
             let ShardProgress::Writing(task) = &mut self.slots[rank] else {
@@ -289,7 +292,7 @@ impl Write {
             };
             tracing::warn!(
                 disk = %disk.id(), write_id = %self.label.write_id, rank, %error,
-                "shard was not written"
+                "shard not written"
             );
             self.full |= matches!(error, DiskError::Full);
             if is_late(&error) {
@@ -302,8 +305,9 @@ impl Write {
         }
     }
 
-    /// False when no other disk is left, or the shard's first bytes are not at hand any more.
-    /// True when the shard is under way again, or failed again at once.
+    /// Starts a shard again on a spare disk. Returns true if that disk failed as well, so that the
+    /// caller tries the next one. Returns false if the shard is being written again, no spare disk
+    /// is left, or its first bytes are no longer in memory.
     async fn restart_elsewhere(&mut self, rank: usize) -> bool {
         let Some(kept) = self.kept.clone() else {
             return false;
@@ -326,12 +330,12 @@ impl Write {
         false
     }
 
-    /// Fails once too few shards are left for the promise.
+    /// Fails if too few shards are left for the promise.
     fn survives(&self) -> Result<()> {
         let missing = |slot: &&ShardProgress| matches!(slot, ShardProgress::Missing { .. });
         let missing = self.slots.iter().filter(missing).count();
         let left = self.slots.len() - missing;
-        // One more disk may go, and as many as there are data shards must be left.
+        // If one more disk fails, as many shards as there are data shards must be left.
         if missing == 0 || left > self.geometry.data() {
             return Ok(());
         }
@@ -342,7 +346,7 @@ impl Write {
         }
     }
 
-    /// Seals all shards and waits until what is promised is durable.
+    /// Seals all shards and waits until they are durable, as far as the promise demands.
     pub async fn finish(mut self, object_size: u64, class: &str) -> Result<ShardSet> {
         let under_way = |slots: &[ShardProgress]| -> Vec<usize> {
             let writing = |rank: &usize| matches!(slots[*rank], ShardProgress::Writing(_));
@@ -355,7 +359,7 @@ impl Write {
             }
             for rank in &ranks {
                 if let ShardProgress::Writing(task) = &self.slots[*rank] {
-                    // A task that has ended says why when it is settled.
+                    // A task that has ended says why in `finish_shard`.
                     let _ = task.messages.send(TaskMessage::Seal { object_size }).await;
                 }
             }
@@ -391,8 +395,8 @@ impl Write {
 }
 
 impl Shards {
-    /// Reads `body` to its end and writes it, after the bytes of `prefix`, as shards. See
-    /// [`write`] for what is promised. Gives the size, too.
+    /// Reads `body` to its end and writes the bytes of `prefix` and of `body` as shards. Returns
+    /// the size and the set. The module says what is promised.
     pub async fn write(
         &self,
         write_id: WriteId,
@@ -426,7 +430,8 @@ impl Shards {
     }
 }
 
-/// Copies from `rest` and then the body until there is a stripe; false when the body has ended.
+/// Copies from `rest` and then from the body until a stripe is full. Returns false when the body
+/// has ended.
 async fn fill(
     buffer: &mut BytesMut,
     stripe_size: usize,
@@ -446,7 +451,8 @@ async fn fill(
     Ok(true)
 }
 
-/// Writes what is queued, as much of it at once as there is, and seals the shard when told so.
+/// Writes the queued chunks, all that are there in one call, and seals the shard when the message
+/// comes. Returns the shard's checksum.
 async fn write_shard(
     env: Arc<dyn Env>,
     disk: Arc<dyn Disk>,
