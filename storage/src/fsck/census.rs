@@ -36,22 +36,22 @@ impl Harm {
 }
 
 /// A shard that is to be read, of a row of this folder.
-struct Task {
+struct ShardCheck {
     row: usize,
     expected: Expected,
 }
 
 /// A data row with shards, and what was found of them.
-struct Set {
+struct CheckedWrite {
     write_id: WriteId,
     size: u64,
     shards: ShardSet,
     /// By rank.
-    found: Vec<Found>,
+    found: Vec<ShardFinding>,
 }
 
 #[derive(Clone, Debug)]
-enum Found {
+enum ShardFinding {
     Whole,
     Fault(Fault),
     /// The disk was not given, was removed, or its folder cannot be read.
@@ -160,7 +160,7 @@ impl Census<'_> {
             files.push(listed.ok().map(|(shards, _)| shards));
         }
         let mut sets = Vec::new();
-        let mut tasks: Vec<Vec<Task>> = self.disks.iter().map(|_| Vec::new()).collect();
+        let mut tasks: Vec<Vec<ShardCheck>> = self.disks.iter().map(|_| Vec::new()).collect();
         let (db, state) = (self.replica.db(), self.replica.state());
         let mut rows = Scan::of_table(db, state, table::DATA, &[first]);
         while let Some((row, value)) = rows.next()? {
@@ -168,10 +168,10 @@ impl Census<'_> {
             let data: DataRow = decode(&row, &value)?;
             self.row(write_id, &data)?;
             if let DataKind::Shards(shards) = data.kind {
-                let set = Set {
+                let set = CheckedWrite {
                     write_id,
                     size: data.size,
-                    found: vec![Found::Offline; shards.shards.len()],
+                    found: vec![ShardFinding::Offline; shards.shards.len()],
                     shards,
                 };
                 sets.push(self.plan(set, sets.len(), data.bucket.0, &mut files, &mut tasks)?);
@@ -229,12 +229,12 @@ impl Census<'_> {
     /// Says which disk is to read which shard; each file is taken off those that are there.
     fn plan(
         &mut self,
-        mut set: Set,
+        mut set: CheckedWrite,
         row: usize,
         bucket: u64,
         files: &mut [Option<HashSet<ShardName>>],
-        tasks: &mut [Vec<Task>],
-    ) -> Result<Set> {
+        tasks: &mut [Vec<ShardCheck>],
+    ) -> Result<CheckedWrite> {
         if set.shards.undersized {
             self.check_undersized(set.write_id)?;
         }
@@ -256,7 +256,7 @@ impl Census<'_> {
                     .add(|| format!("{}: rank {rank} has no place", set.write_id));
             }
             if place.missing {
-                set.found[rank] = Found::Unwritten;
+                set.found[rank] = ShardFinding::Unwritten;
                 self.check_unwritten(set.write_id, rank)?;
                 continue;
             }
@@ -270,7 +270,7 @@ impl Census<'_> {
             };
             listed.remove(&name);
             if expected.is_sound() {
-                tasks[at].push(Task { row, expected });
+                tasks[at].push(ShardCheck { row, expected });
             }
         }
         Ok(set)
@@ -297,16 +297,16 @@ impl Census<'_> {
         Ok(())
     }
 
-    fn verify(&self, sets: &mut [Set], tasks: Vec<Vec<Task>>) {
+    fn verify(&self, sets: &mut [CheckedWrite], tasks: Vec<Vec<ShardCheck>>) {
         let Some(Disk { env, .. }) = self.disks.first() else {
             return;
         };
-        let work = |(disk, tasks): (&'_ Disk, Vec<Task>)| -> Vec<(usize, u8, Found)> {
-            let verify = |task: Task| {
+        let work = |(disk, tasks): (&'_ Disk, Vec<ShardCheck>)| -> Vec<(usize, u8, ShardFinding)> {
+            let verify = |task: ShardCheck| {
                 let path = disk.shard_path(&task.expected.name);
                 let found = match verify(env.files(), &path, &task.expected) {
-                    Ok(()) => Found::Whole,
-                    Err(fault) => Found::Fault(fault),
+                    Ok(()) => ShardFinding::Whole,
+                    Err(fault) => ShardFinding::Fault(fault),
                 };
                 (task.row, task.expected.name.rank, found)
             };
@@ -324,7 +324,7 @@ impl Census<'_> {
         }
     }
 
-    fn judge(&mut self, set: Set) {
+    fn judge(&mut self, set: CheckedWrite) {
         let (data, parity) = (set.shards.data_shards, set.shards.parity_shards);
         *self
             .geometries
@@ -332,11 +332,11 @@ impl Census<'_> {
             .or_default() += 1;
         for found in &set.found {
             match found {
-                Found::Whole => self.shards.whole += 1,
-                Found::Fault(Fault::Missing) => self.shards.missing += 1,
-                Found::Fault(_) => self.shards.damaged += 1,
-                Found::Offline => self.shards.offline += 1,
-                Found::Unwritten => self.shards.unwritten += 1,
+                ShardFinding::Whole => self.shards.whole += 1,
+                ShardFinding::Fault(Fault::Missing) => self.shards.missing += 1,
+                ShardFinding::Fault(_) => self.shards.damaged += 1,
+                ShardFinding::Offline => self.shards.offline += 1,
+                ShardFinding::Unwritten => self.shards.unwritten += 1,
             }
         }
         let state = state_of(&set);
@@ -377,12 +377,12 @@ impl Census<'_> {
 }
 
 /// Bytes are readable where each row of blocks has as many good ones as there are data shards.
-fn state_of(set: &Set) -> State {
+fn state_of(set: &CheckedWrite) -> State {
     let needed = usize::from(set.shards.data_shards);
     let whole = set
         .found
         .iter()
-        .filter(|found| matches!(found, Found::Whole))
+        .filter(|found| matches!(found, ShardFinding::Whole))
         .count();
     if whole == set.found.len() && whole > 0 {
         return State::Whole;
@@ -394,16 +394,16 @@ fn state_of(set: &Set) -> State {
     let mut usable = 0;
     for found in &set.found {
         match found {
-            Found::Whole | Found::Fault(Fault::Frame(_)) => usable += 1,
-            Found::Fault(Fault::Blocks(blocks)) => {
+            ShardFinding::Whole | ShardFinding::Fault(Fault::Frame(_)) => usable += 1,
+            ShardFinding::Fault(Fault::Blocks(blocks)) => {
                 usable += 1;
                 blocks
                     .iter()
                     .for_each(|block| *bad.entry(*block).or_default() += 1);
             }
-            Found::Fault(Fault::Missing | Fault::Useless(_))
-            | Found::Offline
-            | Found::Unwritten => {}
+            ShardFinding::Fault(Fault::Missing | Fault::Useless(_))
+            | ShardFinding::Offline
+            | ShardFinding::Unwritten => {}
         }
     }
     let worst = bad.values().max().copied().unwrap_or(0);
@@ -413,14 +413,14 @@ fn state_of(set: &Set) -> State {
     }
 }
 
-fn reasons(set: &Set) -> Vec<String> {
+fn reasons(set: &CheckedWrite) -> Vec<String> {
     let places = set.shards.shards.iter().zip(&set.found).enumerate();
     let told = places.filter_map(|(rank, (place, found))| {
         let what = match found {
-            Found::Whole => return None,
-            Found::Fault(fault) => fault.to_string(),
-            Found::Offline => "its disk is offline".to_owned(),
-            Found::Unwritten => "never written".to_owned(),
+            ShardFinding::Whole => return None,
+            ShardFinding::Fault(fault) => fault.to_string(),
+            ShardFinding::Offline => "its disk is offline".to_owned(),
+            ShardFinding::Unwritten => "never written".to_owned(),
         };
         Some(format!(
             "{}, rank {rank} on disk {}: {what}",
