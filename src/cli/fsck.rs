@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use clap::Args;
 use drystone_storage::fsck::check;
-use drystone_storage::fsck::report::{Counts, Damaged, ReplicaState, Report, State, Verdict};
+use drystone_storage::fsck::report::{Counts, DamagedKey, ReplicaState, Report, State, Verdict};
 use drystone_store::env::SystemEnv;
 
 use super::say::say;
@@ -147,7 +147,7 @@ fn show_counts(what: &str, counts: Counts) {
     say!("{what}: {whole} whole, {degraded} degraded, {lost} lost");
 }
 
-fn show_damaged(damaged: &Damaged) {
+fn show_damaged(damaged: &DamagedKey) {
     let state = match damaged.state {
         State::Whole => "whole",
         State::Degraded => "degraded",

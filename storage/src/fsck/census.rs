@@ -21,14 +21,14 @@ use drystone_store::types::{DiskId, WriteId};
 
 /// Bytes that are not whole, and why.
 #[derive(Clone, Debug)]
-pub struct Harm {
+pub struct Damage {
     pub state: State,
     pub reasons: Vec<String>,
 }
 
-impl Harm {
-    fn lost(reason: &str) -> Harm {
-        Harm {
+impl Damage {
+    fn lost(reason: &str) -> Damage {
+        Damage {
             state: State::Lost,
             reasons: vec![reason.to_owned()],
         }
@@ -72,7 +72,7 @@ pub struct Census<'a> {
     shards: ShardCounts,
     files: FileCounts,
     geometries: std::collections::BTreeMap<String, u64>,
-    harmed: HashMap<WriteId, Harm>,
+    harmed: HashMap<WriteId, Damage>,
 }
 
 /// Takes the census into `report`; gives the bytes that are not whole.
@@ -82,7 +82,7 @@ pub fn take(
     rows: &mut Rows,
     problems: &mut Problems,
     report: &mut Report,
-) -> Result<HashMap<WriteId, Harm>> {
+) -> Result<HashMap<WriteId, Damage>> {
     let mut census = Census {
         garbage: garbage(replica)?,
         removed: get(
@@ -223,7 +223,7 @@ impl Census<'_> {
     fn lose(&mut self, write_id: WriteId, reason: &str) {
         self.problems.add(|| format!("{write_id}: {reason}"));
         self.writes.lost += 1;
-        self.harmed.insert(write_id, Harm::lost(reason));
+        self.harmed.insert(write_id, Damage::lost(reason));
     }
 
     /// Says which disk is to read which shard; each file is taken off those that are there.
@@ -343,7 +343,7 @@ impl Census<'_> {
         self.writes.add(state);
         if state != State::Whole {
             let reasons = reasons(&set);
-            self.harmed.insert(set.write_id, Harm { state, reasons });
+            self.harmed.insert(set.write_id, Damage { state, reasons });
         }
     }
 

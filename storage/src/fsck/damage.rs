@@ -2,9 +2,9 @@
 
 use std::collections::HashMap;
 
-use super::census::Harm;
+use super::census::Damage;
 use super::keys;
-use super::report::{Damaged, Report, State};
+use super::report::{DamagedKey, Report, State};
 use super::rules::Rows;
 use super::scan::{Scan, decode, get, key, table};
 use crate::meta::record::{PartRow, UploadAt, UploadPartRow, VersionRow};
@@ -19,7 +19,7 @@ const REASONS_LEN_MAX: usize = 16;
 pub fn name(
     replica: &Replica,
     rows: &Rows,
-    mut harmed: HashMap<WriteId, Harm>,
+    mut harmed: HashMap<WriteId, Damage>,
     limit: usize,
     report: &mut Report,
 ) -> Result<()> {
@@ -36,7 +36,7 @@ pub fn name(
 }
 
 /// A part list is as bad as its worst part.
-fn harm_lists(replica: &Replica, harmed: &mut HashMap<WriteId, Harm>) -> Result<()> {
+fn harm_lists(replica: &Replica, harmed: &mut HashMap<WriteId, Damage>) -> Result<()> {
     if harmed.is_empty() {
         return Ok(());
     }
@@ -47,7 +47,7 @@ fn harm_lists(replica: &Replica, harmed: &mut HashMap<WriteId, Harm>) -> Result<
         let Some(harm) = harmed.get(&part.write_id).cloned() else {
             continue;
         };
-        let whole = harmed.entry(list).or_insert(Harm {
+        let whole = harmed.entry(list).or_insert(Damage {
             state: State::Whole,
             reasons: Vec::new(),
         });
@@ -61,7 +61,7 @@ fn harm_lists(replica: &Replica, harmed: &mut HashMap<WriteId, Harm>) -> Result<
 struct Namer<'a> {
     replica: &'a Replica,
     rows: &'a Rows,
-    harmed: HashMap<WriteId, Harm>,
+    harmed: HashMap<WriteId, Damage>,
     limit: usize,
     report: &'a mut Report,
 }
@@ -134,7 +134,7 @@ impl Namer<'_> {
         write_id: WriteId,
         (bucket, object): &(u64, String),
         size: u64,
-        fill: impl FnOnce(&mut Damaged),
+        fill: impl FnOnce(&mut DamagedKey),
     ) {
         let Some(harm) = self.harmed.get(&write_id) else {
             return;
@@ -144,7 +144,7 @@ impl Namer<'_> {
             return;
         }
         let bucket = self.rows.buckets.get(bucket);
-        let mut damaged = Damaged {
+        let mut damaged = DamagedKey {
             state: harm.state,
             bucket: bucket.map_or_else(String::new, |bucket| bucket.name.clone()),
             key: object.clone(),

@@ -43,7 +43,7 @@ pub struct Report {
     /// Runs of bytes with fewer shards than their class, for want of disks when they were written.
     pub undersized: u64,
     /// Up to the limit, as `problems`; the counts are of all.
-    pub damaged: Vec<Damaged>,
+    pub damaged: Vec<DamagedKey>,
     pub damaged_count: u64,
     pub problems: Vec<String>,
     pub problem_count: u64,
@@ -175,7 +175,7 @@ pub struct FileCounts {
 
 /// A version or an uploaded part that is not whole.
 #[derive(Clone, Debug, Serialize)]
-pub struct Damaged {
+pub struct DamagedKey {
     pub state: State,
     pub bucket: String,
     pub key: String,
