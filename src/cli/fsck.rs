@@ -8,7 +8,9 @@ use std::sync::Arc;
 
 use clap::Args;
 use drystone_storage::fsck::check;
-use drystone_storage::fsck::report::{Counts, DamagedKey, ReplicaState, Report, State, Verdict};
+use drystone_storage::fsck::report::{
+    DamagedKey, DataState, ReplicaState, Report, StateCounts, Verdict,
+};
 use drystone_store::env::SystemEnv;
 
 use super::say::say;
@@ -138,8 +140,8 @@ fn show_groups(report: &Report) {
     }
 }
 
-fn show_counts(what: &str, counts: Counts) {
-    let Counts {
+fn show_counts(what: &str, counts: StateCounts) {
+    let StateCounts {
         whole,
         degraded,
         lost,
@@ -149,9 +151,9 @@ fn show_counts(what: &str, counts: Counts) {
 
 fn show_damaged(damaged: &DamagedKey) {
     let state = match damaged.state {
-        State::Whole => "whole",
-        State::Degraded => "degraded",
-        State::Lost => "LOST",
+        DataState::Whole => "whole",
+        DataState::Degraded => "degraded",
+        DataState::Lost => "LOST",
     };
     let (bucket, key) = (&damaged.bucket, damaged.key.escape_debug());
     let mut line = format!("{state}: {bucket}/{key}");

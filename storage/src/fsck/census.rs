@@ -7,7 +7,7 @@ use std::collections::{HashMap, HashSet};
 
 use super::disk::Disk;
 use super::keys;
-use super::report::{Counts, FileCounts, Report, ShardCounts, State};
+use super::report::{DataState, FileCounts, Report, ShardCounts, StateCounts};
 use super::rules::{Problems, Rows};
 use super::scan::{Scan, decode, get, key, table};
 use super::shard::{Expected, Fault, verify};
@@ -22,14 +22,14 @@ use drystone_store::types::{DiskId, WriteId};
 /// Bytes that are not whole, and why.
 #[derive(Clone, Debug)]
 pub struct Damage {
-    pub state: State,
+    pub state: DataState,
     pub reasons: Vec<String>,
 }
 
 impl Damage {
     fn lost(reason: &str) -> Damage {
         Damage {
-            state: State::Lost,
+            state: DataState::Lost,
             reasons: vec![reason.to_owned()],
         }
     }
@@ -68,7 +68,7 @@ pub struct Census<'a> {
     /// Disks that were removed from the store: heal rebuilds their shards.
     removed: RemovedDisksRow,
     rows: &'a mut Rows,
-    writes: Counts,
+    writes: StateCounts,
     shards: ShardCounts,
     files: FileCounts,
     geometries: std::collections::BTreeMap<String, u64>,
@@ -94,7 +94,7 @@ pub fn take(
         replica,
         problems,
         rows,
-        writes: Counts::default(),
+        writes: StateCounts::default(),
         shards: ShardCounts::default(),
         files: FileCounts::default(),
         geometries: Default::default(),
@@ -341,7 +341,7 @@ impl Census<'_> {
         }
         let state = state_of(&set);
         self.writes.add(state);
-        if state != State::Whole {
+        if state != DataState::Whole {
             let reasons = reasons(&set);
             self.harmed.insert(set.write_id, Damage { state, reasons });
         }
@@ -377,7 +377,7 @@ impl Census<'_> {
 }
 
 /// Bytes are readable where each row of blocks has as many good ones as there are data shards.
-fn state_of(set: &CheckedWrite) -> State {
+fn state_of(set: &CheckedWrite) -> DataState {
     let needed = usize::from(set.shards.data_shards);
     let whole = set
         .found
@@ -385,10 +385,10 @@ fn state_of(set: &CheckedWrite) -> State {
         .filter(|found| matches!(found, ShardFinding::Whole))
         .count();
     if whole == set.found.len() && whole > 0 {
-        return State::Whole;
+        return DataState::Whole;
     }
     if whole >= needed {
-        return State::Degraded;
+        return DataState::Degraded;
     }
     let mut bad: HashMap<u64, usize> = HashMap::new();
     let mut usable = 0;
@@ -408,8 +408,8 @@ fn state_of(set: &CheckedWrite) -> State {
     }
     let worst = bad.values().max().copied().unwrap_or(0);
     match usable >= needed + worst {
-        true => State::Degraded,
-        false => State::Lost,
+        true => DataState::Degraded,
+        false => DataState::Lost,
     }
 }
 

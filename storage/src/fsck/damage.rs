@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use super::census::Damage;
 use super::keys;
-use super::report::{DamagedKey, Report, State};
+use super::report::{DamagedKey, DataState, Report};
 use super::rules::Rows;
 use super::scan::{Scan, decode, get, key, table};
 use crate::meta::record::{PartRow, UploadAt, UploadPartRow, VersionRow};
@@ -48,7 +48,7 @@ fn harm_lists(replica: &Replica, harmed: &mut HashMap<WriteId, Damage>) -> Resul
             continue;
         };
         let whole = harmed.entry(list).or_insert(Damage {
-            state: State::Whole,
+            state: DataState::Whole,
             reasons: Vec::new(),
         });
         whole.state = whole.state.max(harm.state);
@@ -67,9 +67,9 @@ struct Namer<'a> {
 }
 
 impl Namer<'_> {
-    fn state(&self, write_id: WriteId) -> State {
+    fn state(&self, write_id: WriteId) -> DataState {
         let harm = self.harmed.get(&write_id);
-        harm.map_or(State::Whole, |harm| harm.state)
+        harm.map_or(DataState::Whole, |harm| harm.state)
     }
 
     fn versions(&mut self) -> Result<()> {

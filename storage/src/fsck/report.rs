@@ -25,15 +25,15 @@ pub struct Report {
     pub groups: Vec<GroupReport>,
     pub buckets: u64,
     /// Keys that have a current version.
-    pub objects: Counts,
+    pub objects: StateCounts,
     /// All versions that are objects, current ones included.
-    pub versions: Counts,
+    pub versions: StateCounts,
     pub delete_markers: u64,
     /// Uploads that are neither completed nor aborted, and the parts they have.
     pub uploads: u64,
-    pub parts: Counts,
+    pub parts: StateCounts,
     /// Runs of bytes that the metadata names: of an object, of a part.
-    pub writes: Counts,
+    pub writes: StateCounts,
     /// Those in shards, by geometry.
     pub geometries: BTreeMap<String, u64>,
     pub shards: ShardCounts,
@@ -118,26 +118,26 @@ pub enum ReplicaState {
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct Counts {
+pub struct StateCounts {
     pub whole: u64,
     /// Readable, with fewer whole shards than were promised.
     pub degraded: u64,
     pub lost: u64,
 }
 
-impl Counts {
-    pub(super) fn add(&mut self, state: State) {
+impl StateCounts {
+    pub(super) fn add(&mut self, state: DataState) {
         match state {
-            State::Whole => self.whole += 1,
-            State::Degraded => self.degraded += 1,
-            State::Lost => self.lost += 1,
+            DataState::Whole => self.whole += 1,
+            DataState::Degraded => self.degraded += 1,
+            DataState::Lost => self.lost += 1,
         }
     }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum State {
+pub enum DataState {
     Whole,
     Degraded,
     Lost,
@@ -176,7 +176,7 @@ pub struct FileCounts {
 /// A version or an uploaded part that is not whole.
 #[derive(Clone, Debug, Serialize)]
 pub struct DamagedKey {
-    pub state: State,
+    pub state: DataState,
     pub bucket: String,
     pub key: String,
     /// Of a version.
