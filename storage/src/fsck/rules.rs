@@ -15,7 +15,7 @@ use drystone_store::types::{UploadId, VersionId, WriteId};
 
 /// Rows that name the bytes of one write id.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Named {
+pub struct References {
     pub count: u64,
     /// As all of them say.
     pub size: u64,
@@ -32,7 +32,7 @@ pub struct PartList {
 #[derive(Default)]
 pub struct Rows {
     pub buckets: HashMap<u64, BucketRow>,
-    pub named: HashMap<WriteId, Named>,
+    pub named: HashMap<WriteId, References>,
     pub lists: HashMap<WriteId, PartList>,
 }
 
@@ -125,7 +125,7 @@ impl<'a> Rules<'a> {
             .rows
             .named
             .entry(write_id)
-            .or_insert(Named { count: 0, size });
+            .or_insert(References { count: 0, size });
         named.count += 1;
         if named.size != size {
             let other = named.size;
