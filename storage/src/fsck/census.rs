@@ -10,7 +10,7 @@ use super::keys;
 use super::report::{DataState, FileCounts, Report, ShardCounts, StateCounts};
 use super::rules::{Problems, Rows};
 use super::scan::{Scan, decode, get, key, table};
-use super::shard::{Expected, Fault, verify};
+use super::shard::{ExpectedShard, Fault, verify};
 use crate::db::Family;
 use crate::disk::ShardName;
 use crate::meta::record::{DataKind, DataRow, GarbageRow, HealRow, RemovedDisksRow, UndersizedRow};
@@ -38,7 +38,7 @@ impl Damage {
 /// A shard that is to be read, of a row of this folder.
 struct ShardCheck {
     row: usize,
-    expected: Expected,
+    expected: ExpectedShard,
 }
 
 /// A data row with shards, and what was found of them.
@@ -242,7 +242,7 @@ impl Census<'_> {
         let names: Vec<_> = names(set.write_id, &set.shards).collect();
         for (rank, (disk, name)) in names.into_iter().enumerate() {
             let place = &set.shards.shards[rank];
-            let expected = Expected {
+            let expected = ExpectedShard {
                 name,
                 bucket,
                 data_shards: set.shards.data_shards,

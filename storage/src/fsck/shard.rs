@@ -20,7 +20,7 @@ const WHOLE: u64 = u64::MAX;
 
 /// What a data row says of one of its shards.
 #[derive(Clone, Copy, Debug)]
-pub struct Expected {
+pub struct ExpectedShard {
     pub name: ShardName,
     pub bucket: u64,
     pub data_shards: u8,
@@ -30,7 +30,7 @@ pub struct Expected {
     pub checksum: u64,
 }
 
-impl Expected {
+impl ExpectedShard {
     /// Bytes of the shard's payload.
     fn payload(&self) -> u64 {
         let data = u64::from(self.data_shards);
@@ -72,7 +72,7 @@ impl std::fmt::Display for Fault {
 }
 
 /// Reads all of the file.
-pub fn verify(files: &dyn Files, path: &Path, expected: &Expected) -> Result<(), Fault> {
+pub fn verify(files: &dyn Files, path: &Path, expected: &ExpectedShard) -> Result<(), Fault> {
     let file = match files.open(path, OpenMode::Read) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(Fault::Missing),
         other => other.map_err(unreadable)?,
@@ -109,7 +109,7 @@ pub fn verify(files: &dyn Files, path: &Path, expected: &Expected) -> Result<(),
     check_footer(&footer, expected, whole.digest())
 }
 
-fn check_header(header: &[u8; 64], expected: &Expected) -> Result<(), Fault> {
+fn check_header(header: &[u8; 64], expected: &ExpectedShard) -> Result<(), Fault> {
     if header[..8] != *HEADER_MAGIC || number(&header[56..]) != xxh3_64(&header[..56]) {
         return Err(Fault::Useless("header does not verify".into()));
     }
@@ -132,7 +132,7 @@ fn check_header(header: &[u8; 64], expected: &Expected) -> Result<(), Fault> {
     }
 }
 
-fn check_footer(footer: &[u8; 40], expected: &Expected, whole: u64) -> Result<(), Fault> {
+fn check_footer(footer: &[u8; 40], expected: &ExpectedShard, whole: u64) -> Result<(), Fault> {
     let frame = |what: &str| Err(Fault::Frame(what.into()));
     if footer[24..32] != *FOOTER_MAGIC || number(&footer[32..]) != xxh3_64(&footer[..32]) {
         return frame("footer does not verify");
