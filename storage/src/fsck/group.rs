@@ -15,8 +15,8 @@ use drystone_store::error::{Error, Result};
 const TABLE_APPLIED: u8 = 0x01;
 
 /// A group, and the replica that speaks for it.
-pub struct Group {
-    pub speaker: Replica,
+pub struct CheckedGroup {
+    pub reference: Replica,
     pub report: GroupReport,
     /// Tables in which replicas differ that should not.
     pub differences: Vec<String>,
@@ -25,19 +25,19 @@ pub struct Group {
 /// A checksum of each table.
 type Digest = BTreeMap<(&'static str, u8), u64>;
 
-struct Candidate {
+struct ReplicaCheck {
     disk: String,
     replica: Replica,
-    read: Result<Option<Read>>,
+    read: Result<Option<ReplicaContents>>,
 }
 
-struct Read {
+struct ReplicaContents {
     applied: Position,
     digest: Digest,
 }
 
 /// Looks at the replicas of `group` on all disks. `None`: nothing of it can be read.
-pub fn look(disks: &[Disk], group: u64) -> Result<Option<Group>> {
+pub fn check(disks: &[Disk], group: u64) -> Result<Option<CheckedGroup>> {
     let mut found = Vec::new();
     for disk in disks {
         let replicas = disk.database.iter().flat_map(|database| &database.replicas);
@@ -60,18 +60,18 @@ pub fn look(disks: &[Disk], group: u64) -> Result<Option<Group>> {
     let Some(newest) = newest else {
         return Ok(None);
     };
-    let candidates: Vec<Candidate> = current
+    let checks: Vec<ReplicaCheck> = current
         .into_iter()
-        .map(|(disk, replica)| Candidate {
+        .map(|(disk, replica)| ReplicaCheck {
             disk,
             read: read(&replica, &newest),
             replica,
         })
         .collect();
-    let Some(speaker) = speaker(&candidates) else {
+    let Some(reference) = reference(&checks) else {
         return Ok(None);
     };
-    let mut group = report(group, speaker, &candidates)?;
+    let mut group = report(group, reference, &checks)?;
     group
         .report
         .replicas
@@ -85,19 +85,23 @@ pub fn look(disks: &[Disk], group: u64) -> Result<Option<Group>> {
 }
 
 /// The first that could be read to its end and has applied most.
-fn speaker(candidates: &[Candidate]) -> Option<(&Candidate, &Read)> {
-    let readable = candidates.iter().rev().filter_map(|candidate| {
-        let read = candidate.read.as_ref().ok()?.as_ref()?;
-        Some((candidate, read))
+fn reference(checks: &[ReplicaCheck]) -> Option<(&ReplicaCheck, &ReplicaContents)> {
+    let readable = checks.iter().rev().filter_map(|check| {
+        let read = check.read.as_ref().ok()?.as_ref()?;
+        Some((check, read))
     });
     readable.max_by_key(|(_, read)| read.applied)
 }
 
-fn report(group: u64, (speaker, told): (&Candidate, &Read), all: &[Candidate]) -> Result<Group> {
-    let voters = speaker.replica.voters()?;
+fn report(
+    group: u64,
+    (reference, expected): (&ReplicaCheck, &ReplicaContents),
+    all: &[ReplicaCheck],
+) -> Result<CheckedGroup> {
+    let voters = reference.replica.voters()?;
     let mut differences = Vec::new();
     let mut reports = Vec::new();
-    for Candidate {
+    for ReplicaCheck {
         disk,
         replica,
         read,
@@ -106,14 +110,14 @@ fn report(group: u64, (speaker, told): (&Candidate, &Read), all: &[Candidate]) -
         let votes = voters.iter().any(|(voter, _)| *voter == replica.id());
         let (state, applied, problem) = match read {
             _ if !votes => (ReplicaState::Stale, None, None),
-            Ok(Some(read)) if read.applied != told.applied => {
+            Ok(Some(read)) if read.applied != expected.applied => {
                 (ReplicaState::Behind, Some(read.applied.index), None)
             }
-            Ok(Some(read)) if read.digest == told.digest => {
+            Ok(Some(read)) if read.digest == expected.digest => {
                 (ReplicaState::Equal, Some(read.applied.index), None)
             }
             Ok(Some(read)) => {
-                let what = differing(&told.digest, &read.digest);
+                let what = differing(&expected.digest, &read.digest);
                 differences.push(format!("group {group} on {disk}: {what}"));
                 (ReplicaState::Differs, Some(read.applied.index), Some(what))
             }
@@ -127,12 +131,12 @@ fn report(group: u64, (speaker, told): (&Candidate, &Read), all: &[Candidate]) -
             problem,
         });
     }
-    Ok(Group {
-        speaker: speaker.replica.clone(),
+    Ok(CheckedGroup {
+        reference: reference.replica.clone(),
         report: GroupReport {
             group,
             voters: voters.len() as u64,
-            applied: told.applied.index,
+            applied: expected.applied.index,
             replicas: reports,
         },
         differences,
@@ -140,12 +144,12 @@ fn report(group: u64, (speaker, told): (&Candidate, &Read), all: &[Candidate]) -
 }
 
 /// `None`: it has applied nothing yet.
-fn read(replica: &Replica, newest: &Replica) -> Result<Option<Read>> {
+fn read(replica: &Replica, newest: &Replica) -> Result<Option<ReplicaContents>> {
     let Some(applied) = catch_up(replica, newest)? else {
         return Ok(None);
     };
     let digest = digest(replica)?;
-    Ok(Some(Read { applied, digest }))
+    Ok(Some(ReplicaContents { applied, digest }))
 }
 
 /// Reads every row of the state, and so checks it.

@@ -21,7 +21,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use self::disk::Disk;
-use self::group::Group;
+use self::group::CheckedGroup;
 use self::report::{DiskReport, Report, Verdict};
 use self::rules::Problems;
 use crate::db::{DbError, DbShared};
@@ -64,8 +64,8 @@ pub fn check(env: Arc<dyn Env>, directories: &[PathBuf], limit: usize) -> Result
         .collect::<io::Result<Vec<Disk>>>()?;
     let reports = disk_reports(&disks, unusable);
     let groups = (
-        group::look(&disks, SYSTEM_GROUP)?,
-        group::look(&disks, OBJECT_GROUP)?,
+        group::check(&disks, SYSTEM_GROUP)?,
+        group::check(&disks, OBJECT_GROUP)?,
     );
     let (Some(system), Some(objects)) = groups else {
         let problems = reports.iter().filter_map(|disk| disk.problem.clone());
@@ -91,17 +91,17 @@ fn disk_reports(disks: &[Disk], unusable: Vec<String>) -> Vec<DiskReport> {
 fn check_store(
     disks: &[Disk],
     reports: Vec<DiskReport>,
-    system: Group,
-    objects: Group,
+    system: CheckedGroup,
+    objects: CheckedGroup,
     limit: usize,
 ) -> error::Result<Report> {
     let mut problems = Problems::new(limit);
     for difference in system.differences.iter().chain(&objects.differences) {
         problems.add(|| difference.clone());
     }
-    let replica = &objects.speaker;
+    let replica = &objects.reference;
     let mut rows = rules::check(replica, &mut problems)?;
-    rules::check_names(&system.speaker, &rows, &mut problems)?;
+    rules::check_names(&system.reference, &rows, &mut problems)?;
     let mut report = Report {
         verdict: Verdict::Whole,
         disks: reports,
