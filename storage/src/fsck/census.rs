@@ -5,7 +5,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::disk::Disk;
+use super::disk::StoppedDisk;
 use super::keys;
 use super::report::{DataState, FileCounts, Report, ShardCounts, StateCounts};
 use super::rules::{Problems, Rows};
@@ -61,7 +61,7 @@ enum ShardFinding {
 }
 
 pub struct Census<'a> {
-    disks: &'a [Disk],
+    disks: &'a [StoppedDisk],
     replica: &'a Replica,
     problems: &'a mut Problems,
     garbage: HashSet<(DiskId, ShardName)>,
@@ -77,7 +77,7 @@ pub struct Census<'a> {
 
 /// Takes the census into `report`; gives the bytes that are not whole.
 pub fn take(
-    disks: &[Disk],
+    disks: &[StoppedDisk],
     replica: &Replica,
     rows: &mut Rows,
     problems: &mut Problems,
@@ -298,20 +298,21 @@ impl Census<'_> {
     }
 
     fn verify(&self, sets: &mut [CheckedWrite], tasks: Vec<Vec<ShardCheck>>) {
-        let Some(Disk { env, .. }) = self.disks.first() else {
+        let Some(StoppedDisk { env, .. }) = self.disks.first() else {
             return;
         };
-        let work = |(disk, tasks): (&'_ Disk, Vec<ShardCheck>)| -> Vec<(usize, u8, ShardFinding)> {
-            let verify = |task: ShardCheck| {
-                let path = disk.shard_path(&task.expected.name);
-                let found = match verify(env.files(), &path, &task.expected) {
-                    Ok(()) => ShardFinding::Whole,
-                    Err(fault) => ShardFinding::Fault(fault),
+        let work =
+            |(disk, tasks): (&'_ StoppedDisk, Vec<ShardCheck>)| -> Vec<(usize, u8, ShardFinding)> {
+                let verify = |task: ShardCheck| {
+                    let path = disk.shard_path(&task.expected.name);
+                    let found = match verify(env.files(), &path, &task.expected) {
+                        Ok(()) => ShardFinding::Whole,
+                        Err(fault) => ShardFinding::Fault(fault),
+                    };
+                    (task.row, task.expected.name.rank, found)
                 };
-                (task.row, task.expected.name.rank, found)
+                tasks.into_iter().map(verify).collect()
             };
-            tasks.into_iter().map(verify).collect()
-        };
         let busy = self
             .disks
             .iter()

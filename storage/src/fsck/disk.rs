@@ -17,14 +17,14 @@ use drystone_store::types::{DiskId, WriteId};
 const DATABASE: &str = "meta";
 
 /// A disk under the lock of this process.
-pub struct Disk {
+pub struct StoppedDisk {
     pub env: Arc<dyn Env>,
     settled: DiskDirectory,
-    pub database: Result<Database, DbError>,
+    pub database: Result<DatabaseCopy, DbError>,
 }
 
 /// A copy of the disk's database.
-pub struct Database {
+pub struct DatabaseCopy {
     _db: Arc<Db>,
     pub replicas: Vec<Replica>,
     /// The disk's list of unconfirmed shards.
@@ -33,20 +33,20 @@ pub struct Database {
     _scratch: ScratchDir,
 }
 
-impl Disk {
-    pub fn open(settled: DiskDirectory, shared: &DbShared) -> io::Result<Disk> {
+impl StoppedDisk {
+    pub fn open(settled: DiskDirectory, shared: &DbShared) -> io::Result<StoppedDisk> {
         let env = shared.env().clone();
         let scratch = ScratchDir::create(env.clone(), "fsck-")?;
         let opened = Db::open_copy(&settled.dir.join(DATABASE), scratch.path(), shared);
         let database = opened.and_then(|db| {
-            Ok(Database {
+            Ok(DatabaseCopy {
                 replicas: replicas(&db)?,
                 unconfirmed: unconfirmed(&db)?,
                 _db: db,
                 _scratch: scratch,
             })
         });
-        Ok(Disk {
+        Ok(StoppedDisk {
             env,
             settled,
             database,

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use xxhash_rust::xxh3::Xxh3;
 
-use super::disk::Disk;
+use super::disk::StoppedDisk;
 use super::report::{GroupReport, ReplicaReport, ReplicaState};
 use super::scan::Scan;
 use crate::db::{Family, StateId};
@@ -37,7 +37,7 @@ struct ReplicaContents {
 }
 
 /// Looks at the replicas of `group` on all disks. `None`: nothing of it can be read.
-pub fn check(disks: &[Disk], group: u64) -> Result<Option<CheckedGroup>> {
+pub fn check(disks: &[StoppedDisk], group: u64) -> Result<Option<CheckedGroup>> {
     let mut found = Vec::new();
     for disk in disks {
         let replicas = disk.database.iter().flat_map(|database| &database.replicas);

@@ -20,7 +20,7 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use self::disk::Disk;
+use self::disk::StoppedDisk;
 use self::group::CheckedGroup;
 use self::report::{DiskReport, Report, Verdict};
 use self::rules::Problems;
@@ -60,8 +60,8 @@ pub fn check(env: Arc<dyn Env>, directories: &[PathBuf], limit: usize) -> Result
     let shared = DbShared::new(env)?;
     let disks = settled
         .into_iter()
-        .map(|settled| Disk::open(settled, &shared))
-        .collect::<io::Result<Vec<Disk>>>()?;
+        .map(|settled| StoppedDisk::open(settled, &shared))
+        .collect::<io::Result<Vec<StoppedDisk>>>()?;
     let reports = disk_reports(&disks, unusable);
     let groups = (
         group::check(&disks, SYSTEM_GROUP)?,
@@ -74,7 +74,7 @@ pub fn check(env: Arc<dyn Env>, directories: &[PathBuf], limit: usize) -> Result
     Ok(check_store(&disks, reports, system, objects, limit)?)
 }
 
-fn disk_reports(disks: &[Disk], unusable: Vec<String>) -> Vec<DiskReport> {
+fn disk_reports(disks: &[StoppedDisk], unusable: Vec<String>) -> Vec<DiskReport> {
     let known = disks.iter().map(|disk| DiskReport {
         directory: disk.directory(),
         id: Some(disk.id().to_string()),
@@ -89,7 +89,7 @@ fn disk_reports(disks: &[Disk], unusable: Vec<String>) -> Vec<DiskReport> {
 }
 
 fn check_store(
-    disks: &[Disk],
+    disks: &[StoppedDisk],
     reports: Vec<DiskReport>,
     system: CheckedGroup,
     objects: CheckedGroup,
