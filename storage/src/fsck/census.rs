@@ -72,7 +72,7 @@ pub struct Census<'a> {
     shards: ShardCounts,
     files: FileCounts,
     geometries: std::collections::BTreeMap<String, u64>,
-    harmed: HashMap<WriteId, Damage>,
+    damaged: HashMap<WriteId, Damage>,
 }
 
 /// Takes the census into `report`; gives the bytes that are not whole.
@@ -98,7 +98,7 @@ pub fn take(
         shards: ShardCounts::default(),
         files: FileCounts::default(),
         geometries: Default::default(),
-        harmed: HashMap::new(),
+        damaged: HashMap::new(),
     };
     for first in 0..=u8::MAX {
         census.folder(first)?;
@@ -108,7 +108,7 @@ pub fn take(
     report.shards = census.shards;
     report.files = census.files;
     report.geometries = census.geometries;
-    Ok(census.harmed)
+    Ok(census.damaged)
 }
 
 fn names(write_id: WriteId, set: &ShardSet) -> impl Iterator<Item = (DiskId, ShardName)> {
@@ -223,7 +223,7 @@ impl Census<'_> {
     fn lose(&mut self, write_id: WriteId, reason: &str) {
         self.problems.add(|| format!("{write_id}: {reason}"));
         self.writes.lost += 1;
-        self.harmed.insert(write_id, Damage::lost(reason));
+        self.damaged.insert(write_id, Damage::lost(reason));
     }
 
     /// Says which disk is to read which shard; each file is taken off those that are there.
@@ -344,7 +344,7 @@ impl Census<'_> {
         self.writes.add(state);
         if state != DataState::Whole {
             let reasons = reasons(&set);
-            self.harmed.insert(set.write_id, Damage { state, reasons });
+            self.damaged.insert(set.write_id, Damage { state, reasons });
         }
     }
 

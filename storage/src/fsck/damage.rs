@@ -19,15 +19,15 @@ const REASONS_LEN_MAX: usize = 16;
 pub fn name(
     replica: &Replica,
     rows: &Rows,
-    mut harmed: HashMap<WriteId, Damage>,
+    mut damaged: HashMap<WriteId, Damage>,
     limit: usize,
     report: &mut Report,
 ) -> Result<()> {
-    harm_lists(replica, &mut harmed)?;
-    let mut namer = Namer {
+    mark_lists(replica, &mut damaged)?;
+    let mut namer = KeyNamer {
         replica,
         rows,
-        harmed,
+        damaged,
         limit,
         report,
     };
@@ -36,40 +36,40 @@ pub fn name(
 }
 
 /// A part list is as bad as its worst part.
-fn harm_lists(replica: &Replica, harmed: &mut HashMap<WriteId, Damage>) -> Result<()> {
-    if harmed.is_empty() {
+fn mark_lists(replica: &Replica, damaged: &mut HashMap<WriteId, Damage>) -> Result<()> {
+    if damaged.is_empty() {
         return Ok(());
     }
     let mut rows = Scan::of_table(replica.db(), replica.state(), table::PARTS, &[]);
     while let Some((row, value)) = rows.next()? {
         let (list, _) = keys::write_id(&row)?;
         let part: PartRow = decode(&row, &value)?;
-        let Some(harm) = harmed.get(&part.write_id).cloned() else {
+        let Some(damage) = damaged.get(&part.write_id).cloned() else {
             continue;
         };
-        let whole = harmed.entry(list).or_insert(Damage {
+        let whole = damaged.entry(list).or_insert(Damage {
             state: DataState::Whole,
             reasons: Vec::new(),
         });
-        whole.state = whole.state.max(harm.state);
+        whole.state = whole.state.max(damage.state);
         let room = REASONS_LEN_MAX.saturating_sub(whole.reasons.len());
-        whole.reasons.extend(harm.reasons.into_iter().take(room));
+        whole.reasons.extend(damage.reasons.into_iter().take(room));
     }
     Ok(())
 }
 
-struct Namer<'a> {
+struct KeyNamer<'a> {
     replica: &'a Replica,
     rows: &'a Rows,
-    harmed: HashMap<WriteId, Damage>,
+    damaged: HashMap<WriteId, Damage>,
     limit: usize,
     report: &'a mut Report,
 }
 
-impl Namer<'_> {
+impl KeyNamer<'_> {
     fn state(&self, write_id: WriteId) -> DataState {
-        let harm = self.harmed.get(&write_id);
-        harm.map_or(DataState::Whole, |harm| harm.state)
+        let damage = self.damaged.get(&write_id);
+        damage.map_or(DataState::Whole, |damage| damage.state)
     }
 
     fn versions(&mut self) -> Result<()> {
@@ -90,7 +90,7 @@ impl Namer<'_> {
                         self.report.objects.add(state);
                     }
                     let id = version.id.to_string();
-                    self.tell(object.write_id, &at, object.size, |damaged| {
+                    self.name_key(object.write_id, &at, object.size, |damaged| {
                         damaged.version = Some(id);
                     });
                 }
@@ -112,9 +112,9 @@ impl Namer<'_> {
             let number = keys::part_number(number)?;
             let part: UploadPartRow = decode(&row, &value)?;
             self.report.parts.add(self.state(part.write_id));
-            if self.harmed.contains_key(&part.write_id) {
+            if self.damaged.contains_key(&part.write_id) {
                 let at = self.upload_at(upload)?;
-                self.tell(part.write_id, &at, part.size, |damaged| {
+                self.name_key(part.write_id, &at, part.size, |damaged| {
                     damaged.upload = Some(upload.0.to_string());
                     damaged.part = Some(number);
                 });
@@ -129,14 +129,14 @@ impl Namer<'_> {
         Ok(at.map_or((0, String::new()), |at| (at.bucket.0, at.key)))
     }
 
-    fn tell(
+    fn name_key(
         &mut self,
         write_id: WriteId,
         (bucket, object): &(u64, String),
         size: u64,
         fill: impl FnOnce(&mut DamagedKey),
     ) {
-        let Some(harm) = self.harmed.get(&write_id) else {
+        let Some(damage) = self.damaged.get(&write_id) else {
             return;
         };
         self.report.damaged_count += 1;
@@ -145,14 +145,14 @@ impl Namer<'_> {
         }
         let bucket = self.rows.buckets.get(bucket);
         let mut damaged = DamagedKey {
-            state: harm.state,
+            state: damage.state,
             bucket: bucket.map_or_else(String::new, |bucket| bucket.name.clone()),
             key: object.clone(),
             version: None,
             upload: None,
             part: None,
             size,
-            reasons: harm.reasons.iter().take(REASONS_LEN_MAX).cloned().collect(),
+            reasons: damage.reasons.iter().take(REASONS_LEN_MAX).cloned().collect(),
         };
         fill(&mut damaged);
         self.report.damaged.push(damaged);

@@ -123,8 +123,8 @@ fn check_store(
         problems: Vec::new(),
         problem_count: 0,
     };
-    let harmed = census::take(disks, replica, &mut rows, &mut problems, &mut report)?;
-    damage::name(replica, &rows, harmed, limit, &mut report)?;
+    let damaged = census::take(disks, replica, &mut rows, &mut problems, &mut report)?;
+    damage::name(replica, &rows, damaged, limit, &mut report)?;
     problems.hand_over(&mut report);
     report.verdict = report.judge();
     Ok(report)
