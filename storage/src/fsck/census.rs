@@ -1,7 +1,7 @@
-//! Every shard that the metadata names against every file that is there.
+//! The census: compares every shard that the metadata name with every file that is there.
 //!
-//! Goes folder by folder, so that what is in memory is one of 256 parts; the disks work side by
-//! side.
+//! It goes folder by folder, so that only one of 256 parts is in memory at a time. The disks work
+//! side by side.
 
 use std::collections::{HashMap, HashSet};
 
@@ -19,7 +19,7 @@ use drystone_store::error::Result;
 use drystone_store::shard_set::ShardSet;
 use drystone_store::types::{DiskId, WriteId};
 
-/// Bytes that are not whole, and why.
+/// The state of a write that is not whole, and the reasons.
 #[derive(Clone, Debug)]
 pub struct Damage {
     pub state: DataState,
@@ -35,18 +35,18 @@ impl Damage {
     }
 }
 
-/// A shard that is to be read, of a row of this folder.
+/// A shard to be read, and its row in the current folder.
 struct ShardCheck {
     row: usize,
     expected: ExpectedShard,
 }
 
-/// A data row with shards, and what was found of them.
+/// A data row with shards, and what was found of each shard.
 struct CheckedWrite {
     write_id: WriteId,
     size: u64,
     shards: ShardSet,
-    /// By rank.
+    /// One for each shard, by rank.
     found: Vec<ShardFinding>,
 }
 
@@ -75,7 +75,7 @@ pub struct Census<'a> {
     damaged: HashMap<WriteId, Damage>,
 }
 
-/// Takes the census into `report`; gives the bytes that are not whole.
+/// Takes the census and writes it into `report`. Returns the writes that are not whole.
 pub fn take(
     disks: &[StoppedDisk],
     replica: &Replica,
@@ -183,7 +183,7 @@ impl Census<'_> {
         Ok(())
     }
 
-    /// What a data row owes its referrers, and what lies in the metadata itself.
+    /// Checks a data row against the rows that name it, and the bytes that lie in the metadata.
     fn row(&mut self, write_id: WriteId, data: &DataRow) -> Result<()> {
         let named = self.rows.named.remove(&write_id).unwrap_or_default();
         if named.count != data.refs {
@@ -193,7 +193,7 @@ impl Census<'_> {
         }
         if named.count > 0 && named.size != data.size {
             self.problems
-                .add(|| format!("{write_id}: its rows differ in its size"));
+                .add(|| format!("{write_id}: its rows give different sizes"));
         }
         match &data.kind {
             DataKind::Shards(_) => {}
@@ -207,13 +207,13 @@ impl Census<'_> {
                 let found = values.next()?.map(|(_, value)| value.len() as u64);
                 match found == Some(data.size) {
                     true => self.writes.whole += 1,
-                    false => self.lose(write_id, "its inline bytes are not there"),
+                    false => self.lose(write_id, "its inline bytes are missing"),
                 }
             }
             DataKind::Parts { count } => {
                 let list = self.rows.lists.remove(&write_id).unwrap_or_default();
                 if (list.count, list.size) != (u64::from(*count), data.size) {
-                    self.lose(write_id, "its part list is not whole");
+                    self.lose(write_id, "its part list is incomplete");
                 }
             }
         }
@@ -226,7 +226,8 @@ impl Census<'_> {
         self.damaged.insert(write_id, Damage::lost(reason));
     }
 
-    /// Says which disk is to read which shard; each file is taken off those that are there.
+    /// Plans which disk reads which shard, and removes each planned file from the files of its
+    /// disk, so that those that no row names remain.
     fn plan(
         &mut self,
         mut set: CheckedWrite,
@@ -253,7 +254,7 @@ impl Census<'_> {
             };
             if !used.insert(disk) || !expected.is_sound() {
                 self.problems
-                    .add(|| format!("{}: rank {rank} has no place", set.write_id));
+                    .add(|| format!("{}: rank {rank} has no valid place", set.write_id));
             }
             if place.missing {
                 set.found[rank] = ShardFinding::Unwritten;
@@ -262,7 +263,7 @@ impl Census<'_> {
             }
             if self.garbage.contains(&(disk, name)) {
                 self.problems
-                    .add(|| format!("{}: rank {rank} is garbage", set.write_id));
+                    .add(|| format!("{}: rank {rank} is also garbage", set.write_id));
             }
             let at = self.disks.iter().position(|other| other.id() == disk);
             let Some((at, listed)) = at.and_then(|at| Some((at, files[at].as_mut()?))) else {
@@ -363,12 +364,12 @@ impl Census<'_> {
         }
     }
 
-    /// What is named by rows and has none of its own.
+    /// Reports writes and part lists that rows name and that have no data row.
     fn without_data(&mut self) {
         let named: Vec<WriteId> = self.rows.named.drain().map(|(id, _)| id).collect();
         named
             .into_iter()
-            .for_each(|id| self.lose(id, "no row says where its bytes are"));
+            .for_each(|id| self.lose(id, "no data row says where its bytes are"));
         let lists: Vec<WriteId> = self.rows.lists.drain().map(|(id, _)| id).collect();
         for list in lists {
             self.problems
@@ -377,7 +378,8 @@ impl Census<'_> {
     }
 }
 
-/// Bytes are readable where each row of blocks has as many good ones as there are data shards.
+/// Returns the state of a write. It is readable if each row of blocks has at least as many good
+/// blocks as there are data shards.
 fn state_of(set: &CheckedWrite) -> DataState {
     let needed = usize::from(set.shards.data_shards);
     let whole = set
@@ -416,7 +418,7 @@ fn state_of(set: &CheckedWrite) -> DataState {
 
 fn reasons(set: &CheckedWrite) -> Vec<String> {
     let places = set.shards.shards.iter().zip(&set.found).enumerate();
-    let told = places.filter_map(|(rank, (place, found))| {
+    let sentences = places.filter_map(|(rank, (place, found))| {
         let what = match found {
             ShardFinding::Whole => return None,
             ShardFinding::Fault(fault) => fault.to_string(),
@@ -428,5 +430,5 @@ fn reasons(set: &CheckedWrite) -> Vec<String> {
             set.write_id, place.disk
         ))
     });
-    told.collect()
+    sentences.collect()
 }

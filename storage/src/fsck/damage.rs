@@ -1,4 +1,4 @@
-//! From bytes that are not whole to the versions and parts that they belong to.
+//! Names the versions and parts whose bytes are damaged.
 
 use std::collections::HashMap;
 
@@ -12,10 +12,10 @@ use crate::raft::inspect::Replica;
 use drystone_store::error::Result;
 use drystone_store::types::{UploadId, WriteId};
 
-/// Reasons given for one version.
+/// The most reasons that are given for one version.
 const REASONS_LEN_MAX: usize = 16;
 
-/// Counts versions and parts by their state and names those that are not whole, up to `limit`.
+/// Counts versions and parts by their state, and names at most `limit` of those that are not whole.
 pub fn name(
     replica: &Replica,
     rows: &Rows,
@@ -35,7 +35,7 @@ pub fn name(
     namer.upload_parts()
 }
 
-/// A part list is as bad as its worst part.
+/// Gives each part list the state of its worst part.
 fn mark_lists(replica: &Replica, damaged: &mut HashMap<WriteId, Damage>) -> Result<()> {
     if damaged.is_empty() {
         return Ok(());
@@ -152,7 +152,12 @@ impl KeyNamer<'_> {
             upload: None,
             part: None,
             size,
-            reasons: damage.reasons.iter().take(REASONS_LEN_MAX).cloned().collect(),
+            reasons: damage
+                .reasons
+                .iter()
+                .take(REASONS_LEN_MAX)
+                .cloned()
+                .collect(),
         };
         fill(&mut damaged);
         self.report.damaged.push(damaged);

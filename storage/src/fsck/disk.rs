@@ -1,4 +1,4 @@
-//! The disks of a stopped store: locked, their databases opened as copies.
+//! The disks of a stopped store. They are locked, and their databases are opened as copies.
 
 use std::collections::HashSet;
 use std::io;
@@ -13,10 +13,10 @@ use crate::raft::inspect::{Replica, replicas};
 use drystone_store::env::{Env, ScratchDir};
 use drystone_store::types::{DiskId, WriteId};
 
-/// The part of a disk's directory that holds its database.
+/// The folder of a disk's directory that holds its database.
 const DATABASE: &str = "meta";
 
-/// A disk under the lock of this process.
+/// A disk that this process has locked.
 pub struct StoppedDisk {
     pub env: Arc<dyn Env>,
     settled: DiskDirectory,
@@ -29,7 +29,7 @@ pub struct DatabaseCopy {
     pub replicas: Vec<Replica>,
     /// The disk's list of unconfirmed shards.
     pub unconfirmed: HashSet<ShardName>,
-    /// Where the copy is; after the database, which goes first.
+    /// The directory of the copy. It is the last field, so that it is dropped after the database.
     _scratch: ScratchDir,
 }
 
@@ -67,7 +67,8 @@ impl StoppedDisk {
         folder.join(format!("{}.{rank:02x}.{generation:x}", name.write_id))
     }
 
-    /// The shards in the folder of this first byte, and how many files are none.
+    /// Returns the shards in the folder of this first byte, and the number of files that are no
+    /// shards.
     pub fn folder(&self, first: u8) -> io::Result<(HashSet<ShardName>, u64)> {
         let (mut shards, mut others) = (HashSet::new(), 0);
         let folder = shard_folder(&self.settled.dir, first);
@@ -83,7 +84,7 @@ impl StoppedDisk {
     }
 }
 
-/// `<write id>.<rank>.<generation>`: 32, 2 and at least one lower-case hex digits.
+/// Parses `<write id>.<rank>.<generation>`: 32, 2 and at least one lower-case hex digits.
 fn parse_name(name: &str) -> Option<ShardName> {
     let mut parts = name.split('.');
     let (id, rank, generation) = (parts.next()?, parts.next()?, parts.next()?);

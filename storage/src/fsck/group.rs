@@ -1,4 +1,4 @@
-//! A group's replicas: the newest log is applied, and all are compared.
+//! The check of a group's replicas: the newest log is applied to each, and all are compared.
 
 use std::collections::BTreeMap;
 
@@ -11,18 +11,18 @@ use crate::db::{Family, StateId};
 use crate::raft::inspect::{Position, Replica, catch_up};
 use drystone_store::error::{Error, Result};
 
-/// What a state says of its place in the log; no two replicas need have the same bytes there.
+/// The table that says how far a replica has applied the log. It may differ between replicas.
 const TABLE_APPLIED: u8 = 0x01;
 
-/// A group, and the replica that speaks for it.
+/// A group, with the replica that all others are compared with.
 pub struct CheckedGroup {
     pub reference: Replica,
     pub report: GroupReport,
-    /// Tables in which replicas differ that should not.
+    /// The differences between replicas that should be equal.
     pub differences: Vec<String>,
 }
 
-/// A checksum of each table.
+/// The checksum of each table.
 type Digest = BTreeMap<(&'static str, u8), u64>;
 
 struct ReplicaCheck {
@@ -36,7 +36,7 @@ struct ReplicaContents {
     digest: Digest,
 }
 
-/// Looks at the replicas of `group` on all disks. `None`: nothing of it can be read.
+/// Checks the replicas of `group` on all disks. Returns `None` if no replica can be read.
 pub fn check(disks: &[StoppedDisk], group: u64) -> Result<Option<CheckedGroup>> {
     let mut found = Vec::new();
     for disk in disks {
@@ -49,7 +49,7 @@ pub fn check(disks: &[StoppedDisk], group: u64) -> Result<Option<CheckedGroup>> 
     let (mut current, stale): (Vec<_>, Vec<_>) = found
         .into_iter()
         .partition(|(_, replica)| Some(replica.incarnation()) == incarnation);
-    // What the newest log has is what the others will get.
+    // The other replicas will get what the newest log has.
     current.sort_by_key(|(_, replica)| std::cmp::Reverse(replica.log_end));
     let mut newest = None;
     for (_, replica) in &current {
@@ -84,7 +84,7 @@ pub fn check(disks: &[StoppedDisk], group: u64) -> Result<Option<CheckedGroup>> 
     Ok(Some(group))
 }
 
-/// The first that could be read to its end and has applied most.
+/// Returns the first of the replicas that could be read to the end and have applied most.
 fn reference(checks: &[ReplicaCheck]) -> Option<(&ReplicaCheck, &ReplicaContents)> {
     let readable = checks.iter().rev().filter_map(|check| {
         let read = check.read.as_ref().ok()?.as_ref()?;
@@ -143,7 +143,8 @@ fn report(
     })
 }
 
-/// `None`: it has applied nothing yet.
+/// Applies what the newest log has and reads the replica. Returns `None` if it has applied nothing
+/// yet.
 fn read(replica: &Replica, newest: &Replica) -> Result<Option<ReplicaContents>> {
     let Some(applied) = catch_up(replica, newest)? else {
         return Ok(None);
@@ -152,7 +153,7 @@ fn read(replica: &Replica, newest: &Replica) -> Result<Option<ReplicaContents>> 
     Ok(Some(ReplicaContents { applied, digest }))
 }
 
-/// Reads every row of the state, and so checks it.
+/// Reads every row of the state, which also verifies RocksDB's checksums.
 fn digest(replica: &Replica) -> Result<Digest> {
     let StateId(state) = replica.state();
     let mut sums: BTreeMap<(&'static str, u8), Xxh3> = BTreeMap::new();
@@ -188,5 +189,8 @@ fn differing(one: &Digest, other: &Digest) -> String {
         .filter(|table| one.get(table) != other.get(table))
         .map(|(family, table)| format!("{family} {table:02x}"))
         .collect();
-    format!("other rows than the others in {}", tables.join(", "))
+    format!(
+        "rows differ from the other replicas in {}",
+        tables.join(", ")
+    )
 }

@@ -1,10 +1,11 @@
-//! Checks a stopped store from outside, with a reader of its own: what `drystone fsck` shows.
+//! The check of a stopped store from outside, for `drystone fsck`.
 //!
-//! It holds the disks' locks and changes nothing on them. Databases are opened as copies, which
-//! share the files that never change; what the log has beyond the state is applied to the copy, as
-//! a start would. Then every row is read and every shard, block by block, against FORMAT.md. Shards
-//! are read and keys are taken apart by code of its own, so that a fault of the store's readers
-//! does not hide itself here; records are decoded by the store's.
+//! It holds the locks of the disks and changes nothing on them. It opens each database as a copy,
+//! which shares the files that never change. Entries that the log has beyond the state are applied
+//! to the copy, as a start would do. Then it reads every row, and every shard block by block, and
+//! compares them with FORMAT.md. Shards are read and keys are taken apart by code of its own, so
+//! that an error in the store's readers does not hide itself. Records are decoded by the store's
+//! code.
 
 mod census;
 mod damage;
@@ -33,7 +34,7 @@ use drystone_store::error;
 const SYSTEM_GROUP: u64 = 0;
 const OBJECT_GROUP: u64 = 1;
 
-/// Why a store could not be looked at.
+/// The reason why a store could not be checked.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     #[error(transparent)]
@@ -50,7 +51,8 @@ pub enum Error {
     Scratch(#[from] io::Error),
 }
 
-/// Checks the store on `directories`. Damaged keys and contradictions are named up to `limit`.
+/// Checks the store on `directories`. Names at most `limit` damaged keys and as many
+/// contradictions.
 pub fn check(env: Arc<dyn Env>, directories: &[PathBuf], limit: usize) -> Result<Report, Error> {
     let (settled, unusable) = identity::lock_only(directories, env.as_ref())?;
     let unusable: Vec<String> = unusable.iter().map(ToString::to_string).collect();

@@ -1,20 +1,20 @@
-//! What a check found.
+//! The report of a check.
 
 use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-/// The worst of what was found decides.
+/// The result of a check: the worst finding decides.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Verdict {
     /// Every promise is kept.
     Whole,
-    /// Nothing is lost, but something has to be made anew.
+    /// Nothing is lost, but something must be rebuilt.
     Degraded,
-    /// The metadata contradicts itself.
+    /// The metadata contradict themselves.
     Inconsistent,
-    /// Bytes that were acknowledged can't be read any more from these disks.
+    /// Acknowledged bytes can no longer be read from these disks.
     Lost,
 }
 
@@ -29,20 +29,21 @@ pub struct Report {
     /// All versions that are objects, current ones included.
     pub versions: StateCounts,
     pub delete_markers: u64,
-    /// Uploads that are neither completed nor aborted, and the parts they have.
+    /// Uploads that are neither completed nor aborted, and their parts.
     pub uploads: u64,
     pub parts: StateCounts,
-    /// Runs of bytes that the metadata names: of an object, of a part.
+    /// The writes that the metadata name: the bytes of one object or of one part.
     pub writes: StateCounts,
-    /// Those in shards, by geometry.
+    /// The writes that are stored in shards, by geometry.
     pub geometries: BTreeMap<String, u64>,
     pub shards: ShardCounts,
     pub files: FileCounts,
-    /// Rows that ask for a shard to be made anew.
+    /// The number of shards that are queued for heal.
     pub heal_queue: u64,
-    /// Runs of bytes with fewer shards than their class, for want of disks when they were written.
+    /// The number of writes that are queued for re-encoding, as disks were missing or full when
+    /// they were made.
     pub undersized: u64,
-    /// Up to the limit, as `problems`; the counts are of all.
+    /// The damaged keys, up to the limit. `damaged_count` counts all, as does `problem_count`.
     pub damaged: Vec<DamagedKey>,
     pub damaged_count: u64,
     pub problems: Vec<String>,
@@ -50,7 +51,7 @@ pub struct Report {
 }
 
 impl Report {
-    /// What it comes to.
+    /// Decides the verdict.
     pub(super) fn judge(&self) -> Verdict {
         let lost = self.versions.lost + self.parts.lost + self.writes.lost;
         let disks = self.disks.iter().any(|disk| disk.problem.is_some());
@@ -73,7 +74,7 @@ impl Report {
 pub struct DiskReport {
     pub directory: String,
     pub id: Option<String>,
-    /// Why it, or its database, can't be used.
+    /// The reason why the disk or its database cannot be used.
     pub problem: Option<String>,
 }
 
@@ -106,21 +107,21 @@ pub struct ReplicaReport {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ReplicaState {
-    /// Row by row the same as the one that was checked.
+    /// All its rows are equal to those of the replica that was checked.
     Equal,
-    /// Its log is shorter; the others bring it up to date at the next start.
+    /// Its log is shorter. The others bring it up to date at the next start.
     Behind,
-    /// It has applied the same entries and come to other rows.
+    /// It has applied the same entries and has other rows.
     Differs,
     Unreadable,
-    /// Of the group as it was before this one's voters were chosen; it counts no more.
+    /// It belongs to an earlier incarnation or does not vote, so it is not used.
     Stale,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct StateCounts {
     pub whole: u64,
-    /// Readable, with fewer whole shards than were promised.
+    /// Readable, with fewer whole shards than promised.
     pub degraded: u64,
     pub lost: u64,
 }
@@ -143,7 +144,7 @@ pub enum DataState {
     Lost,
 }
 
-/// Shards that data rows name.
+/// The shards that data rows name, by what was found.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct ShardCounts {
     pub whole: u64,
@@ -162,14 +163,14 @@ impl ShardCounts {
     }
 }
 
-/// Files in the folders of shards that no data row names.
+/// The files in the folders of shards that no data row names.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct FileCounts {
-    /// In their disk's list of unconfirmed shards: the next start removes them.
+    /// They are in their disk's list of unconfirmed shards. The next start removes them.
     pub unconfirmed: u64,
-    /// Named by garbage rows: removed once no reader can need them.
+    /// Garbage rows name them. They are removed once no reader can need them.
     pub garbage: u64,
-    /// Nothing will ever remove these.
+    /// Nothing names them. Scrub finds them.
     pub unknown: u64,
 }
 
@@ -179,9 +180,9 @@ pub struct DamagedKey {
     pub state: DataState,
     pub bucket: String,
     pub key: String,
-    /// Of a version.
+    /// The version's id, for a version.
     pub version: Option<String>,
-    /// Of an upload that is not finished.
+    /// The upload's id, for a part of an unfinished upload.
     pub upload: Option<String>,
     pub part: Option<u16>,
     pub size: u64,
