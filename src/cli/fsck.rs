@@ -1,14 +1,17 @@
 //! `fsck`: checks a stopped store from outside and says what to do.
 //!
-//! Exit codes: 0 all is whole; 1 nothing is lost, something has to be made anew; 2 bytes are lost
-//! or the metadata contradicts itself, or the command line is wrong; 3 it could not look.
+//! Exit codes: 0 everything is whole; 1 nothing is lost, but something must be repaired; 2 bytes
+//! are lost, the metadata contradict themselves, or the command line is wrong; 3 the store could
+//! not be checked.
 
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::Args;
 use drystone_storage::fsck::check;
-use drystone_storage::fsck::report::{Counts, Damaged, ReplicaState, Report, State, Verdict};
+use drystone_storage::fsck::report::{
+    DamagedKey, DataState, ReplicaState, Report, StateCounts, Verdict,
+};
 use drystone_store::env::SystemEnv;
 
 use super::say::say;
@@ -18,7 +21,7 @@ use crate::config;
 const EXIT_DEGRADED: u8 = 1;
 const EXIT_LOST: u8 = 2;
 const EXIT_NOT_CHECKED: u8 = 3;
-/// Keys and contradictions that are named without `--all`.
+/// The most damaged keys and contradictions that are named without `--all`.
 const NAMED_LEN_MAX: usize = 100;
 
 #[derive(Args)]
@@ -88,19 +91,19 @@ fn show(report: &Report) {
         shards.unwritten
     );
     for (geometry, count) in &report.geometries {
-        say!("  in {geometry}: {count} runs of bytes");
+        say!("  in {geometry}: {count} writes");
     }
     let files = report.files;
     say!(
-        "other files: {} unconfirmed and {} garbage, which go by themselves; {} unknown",
+        "other files: {} unconfirmed and {} garbage, which gc removes; {} unknown",
         files.unconfirmed,
         files.garbage,
         files.unknown
     );
-    say!("to be healed: {}", report.heal_queue);
+    say!("queued for heal: {} shards", report.heal_queue);
     if report.undersized > 0 {
         say!(
-            "with fewer shards than their class: {} runs of bytes",
+            "queued for re-encoding: {} undersized writes",
             report.undersized
         );
     }
@@ -130,7 +133,7 @@ fn show_groups(report: &Report) {
                 ReplicaState::Behind => "behind; the others bring it up to date",
                 ReplicaState::Differs => "differs from the others",
                 ReplicaState::Unreadable => "unreadable",
-                ReplicaState::Stale => "left over from before others took its place",
+                ReplicaState::Stale => "left over from an earlier membership",
             };
             let problem = replica.problem.as_deref().unwrap_or_default();
             say!("  {}: {what} {problem}", replica.disk);
@@ -138,8 +141,8 @@ fn show_groups(report: &Report) {
     }
 }
 
-fn show_counts(what: &str, counts: Counts) {
-    let Counts {
+fn show_counts(what: &str, counts: StateCounts) {
+    let StateCounts {
         whole,
         degraded,
         lost,
@@ -147,11 +150,11 @@ fn show_counts(what: &str, counts: Counts) {
     say!("{what}: {whole} whole, {degraded} degraded, {lost} lost");
 }
 
-fn show_damaged(damaged: &Damaged) {
+fn show_damaged(damaged: &DamagedKey) {
     let state = match damaged.state {
-        State::Whole => "whole",
-        State::Degraded => "degraded",
-        State::Lost => "LOST",
+        DataState::Whole => "whole",
+        DataState::Degraded => "degraded",
+        DataState::Lost => "LOST",
     };
     let (bucket, key) = (&damaged.bucket, damaged.key.escape_debug());
     let mut line = format!("{state}: {bucket}/{key}");
@@ -178,7 +181,7 @@ fn show_omitted(count: u64, shown: usize) {
     }
 }
 
-/// What it comes to, and what to do.
+/// Says what the result is and what to do.
 fn sentence(report: &Report) -> String {
     let incomplete = report.disks.iter().any(|disk| disk.problem.is_some());
     let what = match report.verdict {
@@ -192,7 +195,7 @@ fn sentence(report: &Report) -> String {
              and leave the disks in."
         }
         Verdict::Inconsistent => {
-            "The metadata contradicts itself: keep a copy of all disks, and report this output."
+            "The metadata contradict themselves: keep a copy of all disks, and report this output."
         }
         Verdict::Lost if incomplete => {
             "Too many shards are on disks that cannot be used: bring the missing disk back \

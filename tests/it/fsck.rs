@@ -222,7 +222,7 @@ fn r_31_damage_beyond_parity_is_lost_and_named() {
 }
 
 #[test]
-fn r_31_a_file_that_nothing_names_is_told() {
+fn r_31_a_file_that_nothing_names_is_reported() {
     let server = stopped();
     let file = server.disks.shard_files(2).remove(0);
     fs::copy(&file, file.with_extension("7")).unwrap();

@@ -1,16 +1,16 @@
-//! Every shard that the metadata names against every file that is there.
+//! The census: compares every shard that the metadata name with every file that is there.
 //!
-//! Goes folder by folder, so that what is in memory is one of 256 parts; the disks work side by
-//! side.
+//! It goes folder by folder, so that only one of 256 parts is in memory at a time. The disks work
+//! side by side.
 
 use std::collections::{HashMap, HashSet};
 
-use super::disk::Disk;
+use super::disk::StoppedDisk;
 use super::keys;
-use super::report::{Counts, FileCounts, Report, ShardCounts, State};
+use super::report::{DataState, FileCounts, Report, ShardCounts, StateCounts};
 use super::rules::{Problems, Rows};
 use super::scan::{Scan, decode, get, key, table};
-use super::shard::{Expected, Fault, verify};
+use super::shard::{ExpectedShard, Fault, verify};
 use crate::db::Family;
 use crate::disk::ShardName;
 use crate::meta::record::{DataKind, DataRow, GarbageRow, HealRow, RemovedDisksRow, UndersizedRow};
@@ -19,39 +19,39 @@ use drystone_store::error::Result;
 use drystone_store::shard_set::ShardSet;
 use drystone_store::types::{DiskId, WriteId};
 
-/// Bytes that are not whole, and why.
+/// The state of a write that is not whole, and the reasons.
 #[derive(Clone, Debug)]
-pub struct Harm {
-    pub state: State,
+pub struct Damage {
+    pub state: DataState,
     pub reasons: Vec<String>,
 }
 
-impl Harm {
-    fn lost(reason: &str) -> Harm {
-        Harm {
-            state: State::Lost,
+impl Damage {
+    fn lost(reason: &str) -> Damage {
+        Damage {
+            state: DataState::Lost,
             reasons: vec![reason.to_owned()],
         }
     }
 }
 
-/// A shard that is to be read, of a row of this folder.
-struct Task {
+/// A shard to be read, and its row in the current folder.
+struct ShardCheck {
     row: usize,
-    expected: Expected,
+    expected: ExpectedShard,
 }
 
-/// A data row with shards, and what was found of them.
-struct Set {
+/// A data row with shards, and what was found of each shard.
+struct CheckedWrite {
     write_id: WriteId,
     size: u64,
     shards: ShardSet,
-    /// By rank.
-    found: Vec<Found>,
+    /// One for each shard, by rank.
+    found: Vec<ShardFinding>,
 }
 
 #[derive(Clone, Debug)]
-enum Found {
+enum ShardFinding {
     Whole,
     Fault(Fault),
     /// The disk was not given, was removed, or its folder cannot be read.
@@ -61,28 +61,28 @@ enum Found {
 }
 
 pub struct Census<'a> {
-    disks: &'a [Disk],
+    disks: &'a [StoppedDisk],
     replica: &'a Replica,
     problems: &'a mut Problems,
     garbage: HashSet<(DiskId, ShardName)>,
     /// Disks that were removed from the store: heal rebuilds their shards.
     removed: RemovedDisksRow,
     rows: &'a mut Rows,
-    writes: Counts,
+    writes: StateCounts,
     shards: ShardCounts,
     files: FileCounts,
     geometries: std::collections::BTreeMap<String, u64>,
-    harmed: HashMap<WriteId, Harm>,
+    damaged: HashMap<WriteId, Damage>,
 }
 
-/// Takes the census into `report`; gives the bytes that are not whole.
+/// Takes the census and writes it into `report`. Returns the writes that are not whole.
 pub fn take(
-    disks: &[Disk],
+    disks: &[StoppedDisk],
     replica: &Replica,
     rows: &mut Rows,
     problems: &mut Problems,
     report: &mut Report,
-) -> Result<HashMap<WriteId, Harm>> {
+) -> Result<HashMap<WriteId, Damage>> {
     let mut census = Census {
         garbage: garbage(replica)?,
         removed: get(
@@ -94,11 +94,11 @@ pub fn take(
         replica,
         problems,
         rows,
-        writes: Counts::default(),
+        writes: StateCounts::default(),
         shards: ShardCounts::default(),
         files: FileCounts::default(),
         geometries: Default::default(),
-        harmed: HashMap::new(),
+        damaged: HashMap::new(),
     };
     for first in 0..=u8::MAX {
         census.folder(first)?;
@@ -108,7 +108,7 @@ pub fn take(
     report.shards = census.shards;
     report.files = census.files;
     report.geometries = census.geometries;
-    Ok(census.harmed)
+    Ok(census.damaged)
 }
 
 fn names(write_id: WriteId, set: &ShardSet) -> impl Iterator<Item = (DiskId, ShardName)> {
@@ -160,7 +160,7 @@ impl Census<'_> {
             files.push(listed.ok().map(|(shards, _)| shards));
         }
         let mut sets = Vec::new();
-        let mut tasks: Vec<Vec<Task>> = self.disks.iter().map(|_| Vec::new()).collect();
+        let mut tasks: Vec<Vec<ShardCheck>> = self.disks.iter().map(|_| Vec::new()).collect();
         let (db, state) = (self.replica.db(), self.replica.state());
         let mut rows = Scan::of_table(db, state, table::DATA, &[first]);
         while let Some((row, value)) = rows.next()? {
@@ -168,10 +168,10 @@ impl Census<'_> {
             let data: DataRow = decode(&row, &value)?;
             self.row(write_id, &data)?;
             if let DataKind::Shards(shards) = data.kind {
-                let set = Set {
+                let set = CheckedWrite {
                     write_id,
                     size: data.size,
-                    found: vec![Found::Offline; shards.shards.len()],
+                    found: vec![ShardFinding::Offline; shards.shards.len()],
                     shards,
                 };
                 sets.push(self.plan(set, sets.len(), data.bucket.0, &mut files, &mut tasks)?);
@@ -183,7 +183,7 @@ impl Census<'_> {
         Ok(())
     }
 
-    /// What a data row owes its referrers, and what lies in the metadata itself.
+    /// Checks a data row against the rows that name it, and the bytes that lie in the metadata.
     fn row(&mut self, write_id: WriteId, data: &DataRow) -> Result<()> {
         let named = self.rows.named.remove(&write_id).unwrap_or_default();
         if named.count != data.refs {
@@ -193,7 +193,7 @@ impl Census<'_> {
         }
         if named.count > 0 && named.size != data.size {
             self.problems
-                .add(|| format!("{write_id}: its rows differ in its size"));
+                .add(|| format!("{write_id}: its rows give different sizes"));
         }
         match &data.kind {
             DataKind::Shards(_) => {}
@@ -207,13 +207,13 @@ impl Census<'_> {
                 let found = values.next()?.map(|(_, value)| value.len() as u64);
                 match found == Some(data.size) {
                     true => self.writes.whole += 1,
-                    false => self.lose(write_id, "its inline bytes are not there"),
+                    false => self.lose(write_id, "its inline bytes are missing"),
                 }
             }
             DataKind::Parts { count } => {
                 let list = self.rows.lists.remove(&write_id).unwrap_or_default();
                 if (list.count, list.size) != (u64::from(*count), data.size) {
-                    self.lose(write_id, "its part list is not whole");
+                    self.lose(write_id, "its part list is incomplete");
                 }
             }
         }
@@ -223,18 +223,19 @@ impl Census<'_> {
     fn lose(&mut self, write_id: WriteId, reason: &str) {
         self.problems.add(|| format!("{write_id}: {reason}"));
         self.writes.lost += 1;
-        self.harmed.insert(write_id, Harm::lost(reason));
+        self.damaged.insert(write_id, Damage::lost(reason));
     }
 
-    /// Says which disk is to read which shard; each file is taken off those that are there.
+    /// Plans which disk reads which shard, and removes each planned file from the files of its
+    /// disk, so that those that no row names remain.
     fn plan(
         &mut self,
-        mut set: Set,
+        mut set: CheckedWrite,
         row: usize,
         bucket: u64,
         files: &mut [Option<HashSet<ShardName>>],
-        tasks: &mut [Vec<Task>],
-    ) -> Result<Set> {
+        tasks: &mut [Vec<ShardCheck>],
+    ) -> Result<CheckedWrite> {
         if set.shards.undersized {
             self.check_undersized(set.write_id)?;
         }
@@ -242,7 +243,7 @@ impl Census<'_> {
         let names: Vec<_> = names(set.write_id, &set.shards).collect();
         for (rank, (disk, name)) in names.into_iter().enumerate() {
             let place = &set.shards.shards[rank];
-            let expected = Expected {
+            let expected = ExpectedShard {
                 name,
                 bucket,
                 data_shards: set.shards.data_shards,
@@ -253,16 +254,16 @@ impl Census<'_> {
             };
             if !used.insert(disk) || !expected.is_sound() {
                 self.problems
-                    .add(|| format!("{}: rank {rank} has no place", set.write_id));
+                    .add(|| format!("{}: rank {rank} has no valid place", set.write_id));
             }
             if place.missing {
-                set.found[rank] = Found::Unwritten;
+                set.found[rank] = ShardFinding::Unwritten;
                 self.check_unwritten(set.write_id, rank)?;
                 continue;
             }
             if self.garbage.contains(&(disk, name)) {
                 self.problems
-                    .add(|| format!("{}: rank {rank} is garbage", set.write_id));
+                    .add(|| format!("{}: rank {rank} is also garbage", set.write_id));
             }
             let at = self.disks.iter().position(|other| other.id() == disk);
             let Some((at, listed)) = at.and_then(|at| Some((at, files[at].as_mut()?))) else {
@@ -270,7 +271,7 @@ impl Census<'_> {
             };
             listed.remove(&name);
             if expected.is_sound() {
-                tasks[at].push(Task { row, expected });
+                tasks[at].push(ShardCheck { row, expected });
             }
         }
         Ok(set)
@@ -297,21 +298,22 @@ impl Census<'_> {
         Ok(())
     }
 
-    fn verify(&self, sets: &mut [Set], tasks: Vec<Vec<Task>>) {
-        let Some(Disk { env, .. }) = self.disks.first() else {
+    fn verify(&self, sets: &mut [CheckedWrite], tasks: Vec<Vec<ShardCheck>>) {
+        let Some(StoppedDisk { env, .. }) = self.disks.first() else {
             return;
         };
-        let work = |(disk, tasks): (&'_ Disk, Vec<Task>)| -> Vec<(usize, u8, Found)> {
-            let verify = |task: Task| {
-                let path = disk.shard_path(&task.expected.name);
-                let found = match verify(env.files(), &path, &task.expected) {
-                    Ok(()) => Found::Whole,
-                    Err(fault) => Found::Fault(fault),
+        let work =
+            |(disk, tasks): (&'_ StoppedDisk, Vec<ShardCheck>)| -> Vec<(usize, u8, ShardFinding)> {
+                let verify = |task: ShardCheck| {
+                    let path = disk.shard_path(&task.expected.name);
+                    let found = match verify(env.files(), &path, &task.expected) {
+                        Ok(()) => ShardFinding::Whole,
+                        Err(fault) => ShardFinding::Fault(fault),
+                    };
+                    (task.row, task.expected.name.rank, found)
                 };
-                (task.row, task.expected.name.rank, found)
+                tasks.into_iter().map(verify).collect()
             };
-            tasks.into_iter().map(verify).collect()
-        };
         let busy = self
             .disks
             .iter()
@@ -324,7 +326,7 @@ impl Census<'_> {
         }
     }
 
-    fn judge(&mut self, set: Set) {
+    fn judge(&mut self, set: CheckedWrite) {
         let (data, parity) = (set.shards.data_shards, set.shards.parity_shards);
         *self
             .geometries
@@ -332,18 +334,18 @@ impl Census<'_> {
             .or_default() += 1;
         for found in &set.found {
             match found {
-                Found::Whole => self.shards.whole += 1,
-                Found::Fault(Fault::Missing) => self.shards.missing += 1,
-                Found::Fault(_) => self.shards.damaged += 1,
-                Found::Offline => self.shards.offline += 1,
-                Found::Unwritten => self.shards.unwritten += 1,
+                ShardFinding::Whole => self.shards.whole += 1,
+                ShardFinding::Fault(Fault::Missing) => self.shards.missing += 1,
+                ShardFinding::Fault(_) => self.shards.damaged += 1,
+                ShardFinding::Offline => self.shards.offline += 1,
+                ShardFinding::Unwritten => self.shards.unwritten += 1,
             }
         }
         let state = state_of(&set);
         self.writes.add(state);
-        if state != State::Whole {
+        if state != DataState::Whole {
             let reasons = reasons(&set);
-            self.harmed.insert(set.write_id, Harm { state, reasons });
+            self.damaged.insert(set.write_id, Damage { state, reasons });
         }
     }
 
@@ -362,12 +364,12 @@ impl Census<'_> {
         }
     }
 
-    /// What is named by rows and has none of its own.
+    /// Reports writes and part lists that rows name and that have no data row.
     fn without_data(&mut self) {
         let named: Vec<WriteId> = self.rows.named.drain().map(|(id, _)| id).collect();
         named
             .into_iter()
-            .for_each(|id| self.lose(id, "no row says where its bytes are"));
+            .for_each(|id| self.lose(id, "no data row says where its bytes are"));
         let lists: Vec<WriteId> = self.rows.lists.drain().map(|(id, _)| id).collect();
         for list in lists {
             self.problems
@@ -376,56 +378,57 @@ impl Census<'_> {
     }
 }
 
-/// Bytes are readable where each row of blocks has as many good ones as there are data shards.
-fn state_of(set: &Set) -> State {
+/// Returns the state of a write. It is readable if each row of blocks has at least as many good
+/// blocks as there are data shards.
+fn state_of(set: &CheckedWrite) -> DataState {
     let needed = usize::from(set.shards.data_shards);
     let whole = set
         .found
         .iter()
-        .filter(|found| matches!(found, Found::Whole))
+        .filter(|found| matches!(found, ShardFinding::Whole))
         .count();
     if whole == set.found.len() && whole > 0 {
-        return State::Whole;
+        return DataState::Whole;
     }
     if whole >= needed {
-        return State::Degraded;
+        return DataState::Degraded;
     }
     let mut bad: HashMap<u64, usize> = HashMap::new();
     let mut usable = 0;
     for found in &set.found {
         match found {
-            Found::Whole | Found::Fault(Fault::Frame(_)) => usable += 1,
-            Found::Fault(Fault::Blocks(blocks)) => {
+            ShardFinding::Whole | ShardFinding::Fault(Fault::Frame(_)) => usable += 1,
+            ShardFinding::Fault(Fault::Blocks(blocks)) => {
                 usable += 1;
                 blocks
                     .iter()
                     .for_each(|block| *bad.entry(*block).or_default() += 1);
             }
-            Found::Fault(Fault::Missing | Fault::Useless(_))
-            | Found::Offline
-            | Found::Unwritten => {}
+            ShardFinding::Fault(Fault::Missing | Fault::Useless(_))
+            | ShardFinding::Offline
+            | ShardFinding::Unwritten => {}
         }
     }
     let worst = bad.values().max().copied().unwrap_or(0);
     match usable >= needed + worst {
-        true => State::Degraded,
-        false => State::Lost,
+        true => DataState::Degraded,
+        false => DataState::Lost,
     }
 }
 
-fn reasons(set: &Set) -> Vec<String> {
+fn reasons(set: &CheckedWrite) -> Vec<String> {
     let places = set.shards.shards.iter().zip(&set.found).enumerate();
-    let told = places.filter_map(|(rank, (place, found))| {
+    let sentences = places.filter_map(|(rank, (place, found))| {
         let what = match found {
-            Found::Whole => return None,
-            Found::Fault(fault) => fault.to_string(),
-            Found::Offline => "its disk is offline".to_owned(),
-            Found::Unwritten => "never written".to_owned(),
+            ShardFinding::Whole => return None,
+            ShardFinding::Fault(fault) => fault.to_string(),
+            ShardFinding::Offline => "its disk is offline".to_owned(),
+            ShardFinding::Unwritten => "never written".to_owned(),
         };
         Some(format!(
             "{}, rank {rank} on disk {}: {what}",
             set.write_id, place.disk
         ))
     });
-    told.collect()
+    sentences.collect()
 }

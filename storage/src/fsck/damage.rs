@@ -1,10 +1,10 @@
-//! From bytes that are not whole to the versions and parts that they belong to.
+//! Names the versions and parts whose bytes are damaged.
 
 use std::collections::HashMap;
 
-use super::census::Harm;
+use super::census::Damage;
 use super::keys;
-use super::report::{Damaged, Report, State};
+use super::report::{DamagedKey, DataState, Report};
 use super::rules::Rows;
 use super::scan::{Scan, decode, get, key, table};
 use crate::meta::record::{PartRow, UploadAt, UploadPartRow, VersionRow};
@@ -12,22 +12,22 @@ use crate::raft::inspect::Replica;
 use drystone_store::error::Result;
 use drystone_store::types::{UploadId, WriteId};
 
-/// Reasons given for one version.
+/// The most reasons that are given for one version.
 const REASONS_LEN_MAX: usize = 16;
 
-/// Counts versions and parts by their state and names those that are not whole, up to `limit`.
+/// Counts versions and parts by their state, and names at most `limit` of those that are not whole.
 pub fn name(
     replica: &Replica,
     rows: &Rows,
-    mut harmed: HashMap<WriteId, Harm>,
+    mut damaged: HashMap<WriteId, Damage>,
     limit: usize,
     report: &mut Report,
 ) -> Result<()> {
-    harm_lists(replica, &mut harmed)?;
-    let mut namer = Namer {
+    mark_lists(replica, &mut damaged)?;
+    let mut namer = KeyNamer {
         replica,
         rows,
-        harmed,
+        damaged,
         limit,
         report,
     };
@@ -35,41 +35,41 @@ pub fn name(
     namer.upload_parts()
 }
 
-/// A part list is as bad as its worst part.
-fn harm_lists(replica: &Replica, harmed: &mut HashMap<WriteId, Harm>) -> Result<()> {
-    if harmed.is_empty() {
+/// Gives each part list the state of its worst part.
+fn mark_lists(replica: &Replica, damaged: &mut HashMap<WriteId, Damage>) -> Result<()> {
+    if damaged.is_empty() {
         return Ok(());
     }
     let mut rows = Scan::of_table(replica.db(), replica.state(), table::PARTS, &[]);
     while let Some((row, value)) = rows.next()? {
         let (list, _) = keys::write_id(&row)?;
         let part: PartRow = decode(&row, &value)?;
-        let Some(harm) = harmed.get(&part.write_id).cloned() else {
+        let Some(damage) = damaged.get(&part.write_id).cloned() else {
             continue;
         };
-        let whole = harmed.entry(list).or_insert(Harm {
-            state: State::Whole,
+        let whole = damaged.entry(list).or_insert(Damage {
+            state: DataState::Whole,
             reasons: Vec::new(),
         });
-        whole.state = whole.state.max(harm.state);
+        whole.state = whole.state.max(damage.state);
         let room = REASONS_LEN_MAX.saturating_sub(whole.reasons.len());
-        whole.reasons.extend(harm.reasons.into_iter().take(room));
+        whole.reasons.extend(damage.reasons.into_iter().take(room));
     }
     Ok(())
 }
 
-struct Namer<'a> {
+struct KeyNamer<'a> {
     replica: &'a Replica,
     rows: &'a Rows,
-    harmed: HashMap<WriteId, Harm>,
+    damaged: HashMap<WriteId, Damage>,
     limit: usize,
     report: &'a mut Report,
 }
 
-impl Namer<'_> {
-    fn state(&self, write_id: WriteId) -> State {
-        let harm = self.harmed.get(&write_id);
-        harm.map_or(State::Whole, |harm| harm.state)
+impl KeyNamer<'_> {
+    fn state(&self, write_id: WriteId) -> DataState {
+        let damage = self.damaged.get(&write_id);
+        damage.map_or(DataState::Whole, |damage| damage.state)
     }
 
     fn versions(&mut self) -> Result<()> {
@@ -90,7 +90,7 @@ impl Namer<'_> {
                         self.report.objects.add(state);
                     }
                     let id = version.id.to_string();
-                    self.tell(object.write_id, &at, object.size, |damaged| {
+                    self.name_key(object.write_id, &at, object.size, |damaged| {
                         damaged.version = Some(id);
                     });
                 }
@@ -112,9 +112,9 @@ impl Namer<'_> {
             let number = keys::part_number(number)?;
             let part: UploadPartRow = decode(&row, &value)?;
             self.report.parts.add(self.state(part.write_id));
-            if self.harmed.contains_key(&part.write_id) {
+            if self.damaged.contains_key(&part.write_id) {
                 let at = self.upload_at(upload)?;
-                self.tell(part.write_id, &at, part.size, |damaged| {
+                self.name_key(part.write_id, &at, part.size, |damaged| {
                     damaged.upload = Some(upload.0.to_string());
                     damaged.part = Some(number);
                 });
@@ -129,14 +129,14 @@ impl Namer<'_> {
         Ok(at.map_or((0, String::new()), |at| (at.bucket.0, at.key)))
     }
 
-    fn tell(
+    fn name_key(
         &mut self,
         write_id: WriteId,
         (bucket, object): &(u64, String),
         size: u64,
-        fill: impl FnOnce(&mut Damaged),
+        fill: impl FnOnce(&mut DamagedKey),
     ) {
-        let Some(harm) = self.harmed.get(&write_id) else {
+        let Some(damage) = self.damaged.get(&write_id) else {
             return;
         };
         self.report.damaged_count += 1;
@@ -144,15 +144,20 @@ impl Namer<'_> {
             return;
         }
         let bucket = self.rows.buckets.get(bucket);
-        let mut damaged = Damaged {
-            state: harm.state,
+        let mut damaged = DamagedKey {
+            state: damage.state,
             bucket: bucket.map_or_else(String::new, |bucket| bucket.name.clone()),
             key: object.clone(),
             version: None,
             upload: None,
             part: None,
             size,
-            reasons: harm.reasons.iter().take(REASONS_LEN_MAX).cloned().collect(),
+            reasons: damage
+                .reasons
+                .iter()
+                .take(REASONS_LEN_MAX)
+                .cloned()
+                .collect(),
         };
         fill(&mut damaged);
         self.report.damaged.push(damaged);

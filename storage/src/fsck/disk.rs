@@ -1,4 +1,4 @@
-//! The disks of a stopped store: locked, their databases opened as copies.
+//! The disks of a stopped store. They are locked, and their databases are opened as copies.
 
 use std::collections::HashSet;
 use std::io;
@@ -13,40 +13,40 @@ use crate::raft::inspect::{Replica, replicas};
 use drystone_store::env::{Env, ScratchDir};
 use drystone_store::types::{DiskId, WriteId};
 
-/// The part of a disk's directory that holds its database.
+/// The folder of a disk's directory that holds its database.
 const DATABASE: &str = "meta";
 
-/// A disk under the lock of this process.
-pub struct Disk {
+/// A disk that this process has locked.
+pub struct StoppedDisk {
     pub env: Arc<dyn Env>,
     settled: DiskDirectory,
-    pub database: Result<Database, DbError>,
+    pub database: Result<DatabaseCopy, DbError>,
 }
 
 /// A copy of the disk's database.
-pub struct Database {
+pub struct DatabaseCopy {
     _db: Arc<Db>,
     pub replicas: Vec<Replica>,
     /// The disk's list of unconfirmed shards.
     pub unconfirmed: HashSet<ShardName>,
-    /// Where the copy is; after the database, which goes first.
+    /// The directory of the copy. It is the last field, so that it is dropped after the database.
     _scratch: ScratchDir,
 }
 
-impl Disk {
-    pub fn open(settled: DiskDirectory, shared: &DbShared) -> io::Result<Disk> {
+impl StoppedDisk {
+    pub fn open(settled: DiskDirectory, shared: &DbShared) -> io::Result<StoppedDisk> {
         let env = shared.env().clone();
         let scratch = ScratchDir::create(env.clone(), "fsck-")?;
         let opened = Db::open_copy(&settled.dir.join(DATABASE), scratch.path(), shared);
         let database = opened.and_then(|db| {
-            Ok(Database {
+            Ok(DatabaseCopy {
                 replicas: replicas(&db)?,
                 unconfirmed: unconfirmed(&db)?,
                 _db: db,
                 _scratch: scratch,
             })
         });
-        Ok(Disk {
+        Ok(StoppedDisk {
             env,
             settled,
             database,
@@ -67,7 +67,8 @@ impl Disk {
         folder.join(format!("{}.{rank:02x}.{generation:x}", name.write_id))
     }
 
-    /// The shards in the folder of this first byte, and how many files are none.
+    /// Returns the shards in the folder of this first byte, and the number of files that are no
+    /// shards.
     pub fn folder(&self, first: u8) -> io::Result<(HashSet<ShardName>, u64)> {
         let (mut shards, mut others) = (HashSet::new(), 0);
         let folder = shard_folder(&self.settled.dir, first);
@@ -83,7 +84,7 @@ impl Disk {
     }
 }
 
-/// `<write id>.<rank>.<generation>`: 32, 2 and at least one lower-case hex digits.
+/// Parses `<write id>.<rank>.<generation>`: 32, 2 and at least one lower-case hex digits.
 fn parse_name(name: &str) -> Option<ShardName> {
     let mut parts = name.split('.');
     let (id, rank, generation) = (parts.next()?, parts.next()?, parts.next()?);

@@ -1,43 +1,43 @@
-//! A group's replicas: the newest log is applied, and all are compared.
+//! The check of a group's replicas: the newest log is applied to each, and all are compared.
 
 use std::collections::BTreeMap;
 
 use xxhash_rust::xxh3::Xxh3;
 
-use super::disk::Disk;
+use super::disk::StoppedDisk;
 use super::report::{GroupReport, ReplicaReport, ReplicaState};
 use super::scan::Scan;
 use crate::db::{Family, StateId};
 use crate::raft::inspect::{Position, Replica, catch_up};
 use drystone_store::error::{Error, Result};
 
-/// What a state says of its place in the log; no two replicas need have the same bytes there.
+/// The table that says how far a replica has applied the log. It may differ between replicas.
 const TABLE_APPLIED: u8 = 0x01;
 
-/// A group, and the replica that speaks for it.
-pub struct Group {
-    pub speaker: Replica,
+/// A group, with the replica that all others are compared with.
+pub struct CheckedGroup {
+    pub reference: Replica,
     pub report: GroupReport,
-    /// Tables in which replicas differ that should not.
+    /// The differences between replicas that should be equal.
     pub differences: Vec<String>,
 }
 
-/// A checksum of each table.
+/// The checksum of each table.
 type Digest = BTreeMap<(&'static str, u8), u64>;
 
-struct Candidate {
+struct ReplicaCheck {
     disk: String,
     replica: Replica,
-    read: Result<Option<Read>>,
+    read: Result<Option<ReplicaContents>>,
 }
 
-struct Read {
+struct ReplicaContents {
     applied: Position,
     digest: Digest,
 }
 
-/// Looks at the replicas of `group` on all disks. `None`: nothing of it can be read.
-pub fn look(disks: &[Disk], group: u64) -> Result<Option<Group>> {
+/// Checks the replicas of `group` on all disks. Returns `None` if no replica can be read.
+pub fn check(disks: &[StoppedDisk], group: u64) -> Result<Option<CheckedGroup>> {
     let mut found = Vec::new();
     for disk in disks {
         let replicas = disk.database.iter().flat_map(|database| &database.replicas);
@@ -49,7 +49,7 @@ pub fn look(disks: &[Disk], group: u64) -> Result<Option<Group>> {
     let (mut current, stale): (Vec<_>, Vec<_>) = found
         .into_iter()
         .partition(|(_, replica)| Some(replica.incarnation()) == incarnation);
-    // What the newest log has is what the others will get.
+    // The other replicas will get what the newest log has.
     current.sort_by_key(|(_, replica)| std::cmp::Reverse(replica.log_end));
     let mut newest = None;
     for (_, replica) in &current {
@@ -60,18 +60,18 @@ pub fn look(disks: &[Disk], group: u64) -> Result<Option<Group>> {
     let Some(newest) = newest else {
         return Ok(None);
     };
-    let candidates: Vec<Candidate> = current
+    let checks: Vec<ReplicaCheck> = current
         .into_iter()
-        .map(|(disk, replica)| Candidate {
+        .map(|(disk, replica)| ReplicaCheck {
             disk,
             read: read(&replica, &newest),
             replica,
         })
         .collect();
-    let Some(speaker) = speaker(&candidates) else {
+    let Some(reference) = reference(&checks) else {
         return Ok(None);
     };
-    let mut group = report(group, speaker, &candidates)?;
+    let mut group = report(group, reference, &checks)?;
     group
         .report
         .replicas
@@ -84,20 +84,24 @@ pub fn look(disks: &[Disk], group: u64) -> Result<Option<Group>> {
     Ok(Some(group))
 }
 
-/// The first that could be read to its end and has applied most.
-fn speaker(candidates: &[Candidate]) -> Option<(&Candidate, &Read)> {
-    let readable = candidates.iter().rev().filter_map(|candidate| {
-        let read = candidate.read.as_ref().ok()?.as_ref()?;
-        Some((candidate, read))
+/// Returns the first of the replicas that could be read to the end and have applied most.
+fn reference(checks: &[ReplicaCheck]) -> Option<(&ReplicaCheck, &ReplicaContents)> {
+    let readable = checks.iter().rev().filter_map(|check| {
+        let read = check.read.as_ref().ok()?.as_ref()?;
+        Some((check, read))
     });
     readable.max_by_key(|(_, read)| read.applied)
 }
 
-fn report(group: u64, (speaker, told): (&Candidate, &Read), all: &[Candidate]) -> Result<Group> {
-    let voters = speaker.replica.voters()?;
+fn report(
+    group: u64,
+    (reference, expected): (&ReplicaCheck, &ReplicaContents),
+    all: &[ReplicaCheck],
+) -> Result<CheckedGroup> {
+    let voters = reference.replica.voters()?;
     let mut differences = Vec::new();
     let mut reports = Vec::new();
-    for Candidate {
+    for ReplicaCheck {
         disk,
         replica,
         read,
@@ -106,14 +110,14 @@ fn report(group: u64, (speaker, told): (&Candidate, &Read), all: &[Candidate]) -
         let votes = voters.iter().any(|(voter, _)| *voter == replica.id());
         let (state, applied, problem) = match read {
             _ if !votes => (ReplicaState::Stale, None, None),
-            Ok(Some(read)) if read.applied != told.applied => {
+            Ok(Some(read)) if read.applied != expected.applied => {
                 (ReplicaState::Behind, Some(read.applied.index), None)
             }
-            Ok(Some(read)) if read.digest == told.digest => {
+            Ok(Some(read)) if read.digest == expected.digest => {
                 (ReplicaState::Equal, Some(read.applied.index), None)
             }
             Ok(Some(read)) => {
-                let what = differing(&told.digest, &read.digest);
+                let what = differing(&expected.digest, &read.digest);
                 differences.push(format!("group {group} on {disk}: {what}"));
                 (ReplicaState::Differs, Some(read.applied.index), Some(what))
             }
@@ -127,28 +131,29 @@ fn report(group: u64, (speaker, told): (&Candidate, &Read), all: &[Candidate]) -
             problem,
         });
     }
-    Ok(Group {
-        speaker: speaker.replica.clone(),
+    Ok(CheckedGroup {
+        reference: reference.replica.clone(),
         report: GroupReport {
             group,
             voters: voters.len() as u64,
-            applied: told.applied.index,
+            applied: expected.applied.index,
             replicas: reports,
         },
         differences,
     })
 }
 
-/// `None`: it has applied nothing yet.
-fn read(replica: &Replica, newest: &Replica) -> Result<Option<Read>> {
+/// Applies what the newest log has and reads the replica. Returns `None` if it has applied nothing
+/// yet.
+fn read(replica: &Replica, newest: &Replica) -> Result<Option<ReplicaContents>> {
     let Some(applied) = catch_up(replica, newest)? else {
         return Ok(None);
     };
     let digest = digest(replica)?;
-    Ok(Some(Read { applied, digest }))
+    Ok(Some(ReplicaContents { applied, digest }))
 }
 
-/// Reads every row of the state, and so checks it.
+/// Reads every row of the state, which also verifies RocksDB's checksums.
 fn digest(replica: &Replica) -> Result<Digest> {
     let StateId(state) = replica.state();
     let mut sums: BTreeMap<(&'static str, u8), Xxh3> = BTreeMap::new();
@@ -184,5 +189,8 @@ fn differing(one: &Digest, other: &Digest) -> String {
         .filter(|table| one.get(table) != other.get(table))
         .map(|(family, table)| format!("{family} {table:02x}"))
         .collect();
-    format!("other rows than the others in {}", tables.join(", "))
+    format!(
+        "rows differ from the other replicas in {}",
+        tables.join(", ")
+    )
 }

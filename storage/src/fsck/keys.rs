@@ -1,4 +1,4 @@
-//! Takes keys of rows apart, by FORMAT.md alone.
+//! Takes the keys of rows apart, from FORMAT.md alone.
 
 use drystone_store::error::{Error, Result};
 use drystone_store::types::{UploadId, WriteId};
@@ -7,7 +7,7 @@ fn malformed(key: &[u8]) -> Error {
     Error::Corrupt(format!("malformed key {key:02x?}"))
 }
 
-/// The first bytes as a number, and what follows.
+/// Splits a key into its first eight bytes as a number, and the rest.
 pub fn number(key: &[u8]) -> Result<(u64, &[u8])> {
     let (first, rest) = key.split_first_chunk().ok_or_else(|| malformed(key))?;
     Ok((u64::from_be_bytes(*first), rest))
@@ -23,19 +23,20 @@ pub fn upload_id(key: &[u8]) -> Result<(UploadId, &[u8])> {
     Ok((UploadId(id), rest))
 }
 
-/// The end of a key: two bytes.
+/// Reads the two bytes at the end of a key as a part number.
 pub fn part_number(key: &[u8]) -> Result<u16> {
     let number = key.try_into().map_err(|_| malformed(key))?;
     Ok(u16::from_be_bytes(number))
 }
 
-/// A bucket and a bare key.
+/// Splits a key into a bucket and an object's key without an end mark.
 pub fn bare(key: &[u8]) -> Result<(u64, String)> {
     let (bucket, rest) = number(key)?;
     Ok((bucket, text(rest)?))
 }
 
-/// A bucket, a key in which `00 FF` stands for a zero and `00 00` for its end, and what follows.
+/// Splits a key into a bucket, an object's key in which `00 FF` stands for a zero and `00 00` for
+/// its end, and the rest.
 pub fn ended(key: &[u8]) -> Result<(u64, String, &[u8])> {
     let (bucket, rest) = number(key)?;
     let mut object = Vec::new();

@@ -1,10 +1,11 @@
-//! Checks a stopped store from outside, with a reader of its own: what `drystone fsck` shows.
+//! The check of a stopped store from outside, for `drystone fsck`.
 //!
-//! It holds the disks' locks and changes nothing on them. Databases are opened as copies, which
-//! share the files that never change; what the log has beyond the state is applied to the copy, as
-//! a start would. Then every row is read and every shard, block by block, against FORMAT.md. Shards
-//! are read and keys are taken apart by code of its own, so that a fault of the store's readers
-//! does not hide itself here; records are decoded by the store's.
+//! It holds the locks of the disks and changes nothing on them. It opens each database as a copy,
+//! which shares the files that never change. Entries that the log has beyond the state are applied
+//! to the copy, as a start would do. Then it reads every row, and every shard block by block, and
+//! compares them with FORMAT.md. Shards are read and keys are taken apart by code of its own, so
+//! that an error in the store's readers does not hide itself. Records are decoded by the store's
+//! code.
 
 mod census;
 mod damage;
@@ -20,8 +21,8 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use self::disk::Disk;
-use self::group::Group;
+use self::disk::StoppedDisk;
+use self::group::CheckedGroup;
 use self::report::{DiskReport, Report, Verdict};
 use self::rules::Problems;
 use crate::db::{DbError, DbShared};
@@ -33,7 +34,7 @@ use drystone_store::error;
 const SYSTEM_GROUP: u64 = 0;
 const OBJECT_GROUP: u64 = 1;
 
-/// Why a store could not be looked at.
+/// The reason why a store could not be checked.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     #[error(transparent)]
@@ -50,7 +51,8 @@ pub enum Error {
     Scratch(#[from] io::Error),
 }
 
-/// Checks the store on `directories`. Damaged keys and contradictions are named up to `limit`.
+/// Checks the store on `directories`. Names at most `limit` damaged keys and as many
+/// contradictions.
 pub fn check(env: Arc<dyn Env>, directories: &[PathBuf], limit: usize) -> Result<Report, Error> {
     let (settled, unusable) = identity::lock_only(directories, env.as_ref())?;
     let unusable: Vec<String> = unusable.iter().map(ToString::to_string).collect();
@@ -60,12 +62,12 @@ pub fn check(env: Arc<dyn Env>, directories: &[PathBuf], limit: usize) -> Result
     let shared = DbShared::new(env)?;
     let disks = settled
         .into_iter()
-        .map(|settled| Disk::open(settled, &shared))
-        .collect::<io::Result<Vec<Disk>>>()?;
+        .map(|settled| StoppedDisk::open(settled, &shared))
+        .collect::<io::Result<Vec<StoppedDisk>>>()?;
     let reports = disk_reports(&disks, unusable);
     let groups = (
-        group::look(&disks, SYSTEM_GROUP)?,
-        group::look(&disks, OBJECT_GROUP)?,
+        group::check(&disks, SYSTEM_GROUP)?,
+        group::check(&disks, OBJECT_GROUP)?,
     );
     let (Some(system), Some(objects)) = groups else {
         let problems = reports.iter().filter_map(|disk| disk.problem.clone());
@@ -74,7 +76,7 @@ pub fn check(env: Arc<dyn Env>, directories: &[PathBuf], limit: usize) -> Result
     Ok(check_store(&disks, reports, system, objects, limit)?)
 }
 
-fn disk_reports(disks: &[Disk], unusable: Vec<String>) -> Vec<DiskReport> {
+fn disk_reports(disks: &[StoppedDisk], unusable: Vec<String>) -> Vec<DiskReport> {
     let known = disks.iter().map(|disk| DiskReport {
         directory: disk.directory(),
         id: Some(disk.id().to_string()),
@@ -89,19 +91,19 @@ fn disk_reports(disks: &[Disk], unusable: Vec<String>) -> Vec<DiskReport> {
 }
 
 fn check_store(
-    disks: &[Disk],
+    disks: &[StoppedDisk],
     reports: Vec<DiskReport>,
-    system: Group,
-    objects: Group,
+    system: CheckedGroup,
+    objects: CheckedGroup,
     limit: usize,
 ) -> error::Result<Report> {
     let mut problems = Problems::new(limit);
     for difference in system.differences.iter().chain(&objects.differences) {
         problems.add(|| difference.clone());
     }
-    let replica = &objects.speaker;
+    let replica = &objects.reference;
     let mut rows = rules::check(replica, &mut problems)?;
-    rules::check_names(&system.speaker, &rows, &mut problems)?;
+    rules::check_names(&system.reference, &rows, &mut problems)?;
     let mut report = Report {
         verdict: Verdict::Whole,
         disks: reports,
@@ -123,8 +125,8 @@ fn check_store(
         problems: Vec::new(),
         problem_count: 0,
     };
-    let harmed = census::take(disks, replica, &mut rows, &mut problems, &mut report)?;
-    damage::name(replica, &rows, harmed, limit, &mut report)?;
+    let damaged = census::take(disks, replica, &mut rows, &mut problems, &mut report)?;
+    damage::name(replica, &rows, damaged, limit, &mut report)?;
     problems.hand_over(&mut report);
     report.verdict = report.judge();
     Ok(report)

@@ -1,20 +1,20 @@
-//! What a check found.
+//! The report of a check.
 
 use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-/// The worst of what was found decides.
+/// The result of a check: the worst finding decides.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Verdict {
     /// Every promise is kept.
     Whole,
-    /// Nothing is lost, but something has to be made anew.
+    /// Nothing is lost, but something must be rebuilt.
     Degraded,
-    /// The metadata contradicts itself.
+    /// The metadata contradict themselves.
     Inconsistent,
-    /// Bytes that were acknowledged can't be read any more from these disks.
+    /// Acknowledged bytes can no longer be read from these disks.
     Lost,
 }
 
@@ -25,32 +25,33 @@ pub struct Report {
     pub groups: Vec<GroupReport>,
     pub buckets: u64,
     /// Keys that have a current version.
-    pub objects: Counts,
+    pub objects: StateCounts,
     /// All versions that are objects, current ones included.
-    pub versions: Counts,
+    pub versions: StateCounts,
     pub delete_markers: u64,
-    /// Uploads that are neither completed nor aborted, and the parts they have.
+    /// Uploads that are neither completed nor aborted, and their parts.
     pub uploads: u64,
-    pub parts: Counts,
-    /// Runs of bytes that the metadata names: of an object, of a part.
-    pub writes: Counts,
-    /// Those in shards, by geometry.
+    pub parts: StateCounts,
+    /// The writes that the metadata name: the bytes of one object or of one part.
+    pub writes: StateCounts,
+    /// The writes that are stored in shards, by geometry.
     pub geometries: BTreeMap<String, u64>,
     pub shards: ShardCounts,
     pub files: FileCounts,
-    /// Rows that ask for a shard to be made anew.
+    /// The number of shards that are queued for heal.
     pub heal_queue: u64,
-    /// Runs of bytes with fewer shards than their class, for want of disks when they were written.
+    /// The number of writes that are queued for re-encoding, as disks were missing or full when
+    /// they were made.
     pub undersized: u64,
-    /// Up to the limit, as `problems`; the counts are of all.
-    pub damaged: Vec<Damaged>,
+    /// The damaged keys, up to the limit. `damaged_count` counts all, as does `problem_count`.
+    pub damaged: Vec<DamagedKey>,
     pub damaged_count: u64,
     pub problems: Vec<String>,
     pub problem_count: u64,
 }
 
 impl Report {
-    /// What it comes to.
+    /// Decides the verdict.
     pub(super) fn judge(&self) -> Verdict {
         let lost = self.versions.lost + self.parts.lost + self.writes.lost;
         let disks = self.disks.iter().any(|disk| disk.problem.is_some());
@@ -73,7 +74,7 @@ impl Report {
 pub struct DiskReport {
     pub directory: String,
     pub id: Option<String>,
-    /// Why it, or its database, can't be used.
+    /// The reason why the disk or its database cannot be used.
     pub problem: Option<String>,
 }
 
@@ -106,44 +107,44 @@ pub struct ReplicaReport {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ReplicaState {
-    /// Row by row the same as the one that was checked.
+    /// All its rows are equal to those of the replica that was checked.
     Equal,
-    /// Its log is shorter; the others bring it up to date at the next start.
+    /// Its log is shorter. The others bring it up to date at the next start.
     Behind,
-    /// It has applied the same entries and come to other rows.
+    /// It has applied the same entries and has other rows.
     Differs,
     Unreadable,
-    /// Of the group as it was before this one's voters were chosen; it counts no more.
+    /// It belongs to an earlier incarnation or does not vote, so it is not used.
     Stale,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct Counts {
+pub struct StateCounts {
     pub whole: u64,
-    /// Readable, with fewer whole shards than were promised.
+    /// Readable, with fewer whole shards than promised.
     pub degraded: u64,
     pub lost: u64,
 }
 
-impl Counts {
-    pub(super) fn add(&mut self, state: State) {
+impl StateCounts {
+    pub(super) fn add(&mut self, state: DataState) {
         match state {
-            State::Whole => self.whole += 1,
-            State::Degraded => self.degraded += 1,
-            State::Lost => self.lost += 1,
+            DataState::Whole => self.whole += 1,
+            DataState::Degraded => self.degraded += 1,
+            DataState::Lost => self.lost += 1,
         }
     }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum State {
+pub enum DataState {
     Whole,
     Degraded,
     Lost,
 }
 
-/// Shards that data rows name.
+/// The shards that data rows name, by what was found.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct ShardCounts {
     pub whole: u64,
@@ -162,26 +163,26 @@ impl ShardCounts {
     }
 }
 
-/// Files in the folders of shards that no data row names.
+/// The files in the folders of shards that no data row names.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct FileCounts {
-    /// In their disk's list of unconfirmed shards: the next start removes them.
+    /// They are in their disk's list of unconfirmed shards. The next start removes them.
     pub unconfirmed: u64,
-    /// Named by garbage rows: removed once no reader can need them.
+    /// Garbage rows name them. They are removed once no reader can need them.
     pub garbage: u64,
-    /// Nothing will ever remove these.
+    /// Nothing names them. Scrub finds them.
     pub unknown: u64,
 }
 
 /// A version or an uploaded part that is not whole.
 #[derive(Clone, Debug, Serialize)]
-pub struct Damaged {
-    pub state: State,
+pub struct DamagedKey {
+    pub state: DataState,
     pub bucket: String,
     pub key: String,
-    /// Of a version.
+    /// The version's id, for a version.
     pub version: Option<String>,
-    /// Of an upload that is not finished.
+    /// The upload's id, for a part of an unfinished upload.
     pub upload: Option<String>,
     pub part: Option<u16>,
     pub size: u64,

@@ -1,4 +1,5 @@
-//! What the metadata's rows owe each other, and who names which bytes.
+//! The rules that the rows of the metadata must keep between each other, and which rows name which
+//! writes.
 
 use std::collections::{HashMap, HashSet};
 
@@ -13,11 +14,11 @@ use crate::raft::inspect::Replica;
 use drystone_store::error::Result;
 use drystone_store::types::{UploadId, VersionId, WriteId};
 
-/// Rows that name the bytes of one write id.
+/// The rows that name the bytes of one write id.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Named {
+pub struct References {
     pub count: u64,
-    /// As all of them say.
+    /// The size that all of them give.
     pub size: u64,
 }
 
@@ -28,11 +29,11 @@ pub struct PartList {
     pub size: u64,
 }
 
-/// What the rest of a check needs to know of the rows.
+/// The facts about rows that the rest of a check needs.
 #[derive(Default)]
 pub struct Rows {
     pub buckets: HashMap<u64, BucketRow>,
-    pub named: HashMap<WriteId, Named>,
+    pub named: HashMap<WriteId, References>,
     pub lists: HashMap<WriteId, PartList>,
 }
 
@@ -54,7 +55,7 @@ pub fn check<'a>(replica: &'a Replica, problems: &'a mut Problems) -> Result<Row
     Ok(rules.rows)
 }
 
-/// Whether each bucket's name in the system's group leads to it.
+/// Checks that the system's group leads from each bucket's name to the bucket.
 pub fn check_names(system: &Replica, rows: &Rows, problems: &mut Problems) -> Result<()> {
     for (id, bucket) in rows.buckets.iter().filter(|(_, bucket)| !bucket.sealed) {
         let name = key(system.state(), table::NAMES, bucket.name.as_bytes());
@@ -66,7 +67,7 @@ pub fn check_names(system: &Replica, rows: &Rows, problems: &mut Problems) -> Re
     Ok(())
 }
 
-/// Sentences about rows that contradict each other; past the limit they are only counted.
+/// Sentences about rows that contradict each other. Beyond the limit they are only counted.
 pub struct Problems {
     pub limit: usize,
     pub sentences: Vec<String>,
@@ -125,7 +126,7 @@ impl<'a> Rules<'a> {
             .rows
             .named
             .entry(write_id)
-            .or_insert(Named { count: 0, size });
+            .or_insert(References { count: 0, size });
         named.count += 1;
         if named.size != size {
             let other = named.size;
@@ -134,8 +135,8 @@ impl<'a> Rules<'a> {
         }
     }
 
-    /// `current` has a row for a key exactly when the first of its versions is an object, and
-    /// shows that one. Both tables are in the order of their keys.
+    /// Checks that `current` has a row for a key exactly if the newest version is an object, and
+    /// that the row shows that version. Both tables are sorted by key.
     fn versions(&mut self) -> Result<()> {
         let mut rows = self.table(table::VERSIONS);
         let mut currents = self.table(table::CURRENT);
@@ -175,14 +176,14 @@ impl<'a> Rules<'a> {
 
     fn excess_current(&mut self, key: Option<(u64, String)>) {
         self.problems
-            .add(|| format!("{key:?}: current, without any version"));
+            .add(|| format!("{key:?}: is in current and has no version"));
     }
 
     fn version(&mut self, at: &(u64, String), order: u64, version: VersionRow) -> Result<()> {
         let (bucket, object) = at;
         if !self.rows.buckets.contains_key(bucket) {
             self.problems
-                .add(|| format!("{at:?}: its bucket is not there"));
+                .add(|| format!("{at:?}: its bucket does not exist"));
         }
         let usage = self.usage.entry(*bucket).or_default();
         match &version.object {
@@ -211,7 +212,7 @@ impl<'a> Rules<'a> {
         Ok(())
     }
 
-    /// `ids` has no row but for null versions.
+    /// Checks that `ids` has rows for null versions only.
     fn nulls(&mut self) -> Result<()> {
         let mut rows = self.table(table::IDS);
         while let Some((row, value)) = rows.next()? {
@@ -229,7 +230,7 @@ impl<'a> Rules<'a> {
         Ok(())
     }
 
-    /// The uploads and their buckets.
+    /// Checks the uploads and returns their buckets.
     fn uploads(&mut self) -> Result<HashMap<UploadId, u64>> {
         let replica = self.replica;
         let mut uploads = HashMap::new();
@@ -269,7 +270,7 @@ impl<'a> Rules<'a> {
                 Some(bucket) => self.usage.entry(*bucket).or_default().part_bytes += part.size,
                 None => self
                     .problems
-                    .add(|| format!("a part of upload {}, which is not there", id.0)),
+                    .add(|| format!("a part belongs to upload {}, which does not exist", id.0)),
             }
             self.name(part.write_id, part.size);
         }
@@ -306,7 +307,7 @@ impl<'a> Rules<'a> {
         let parts: u64 = self.rows.lists.values().map(|list| list.count).sum();
         if numbers != parts {
             self.problems
-                .add(|| format!("{numbers} numbers of {parts} parts"));
+                .add(|| format!("{parts} parts have {numbers} numbers"));
         }
         Ok(())
     }
@@ -332,13 +333,13 @@ impl<'a> Rules<'a> {
         self.over_quota()
     }
 
-    /// A bucket stands among those over their soft quotas exactly when it is.
+    /// Checks that a bucket is in `over-quota` exactly if it exceeds its soft quota.
     fn over_quota(&mut self) -> Result<()> {
-        let mut told = HashSet::new();
+        let mut listed = HashSet::new();
         let mut rows = self.table(table::OVER_QUOTA);
         while let Some((row, value)) = rows.next()? {
             let _: OverQuotaRow = decode(&row, &value)?;
-            told.insert(keys::number(&row)?.0);
+            listed.insert(keys::number(&row)?.0);
         }
         for (id, bucket) in &self.rows.buckets {
             let usage = self.key(table::USAGE, &[&id.to_be_bytes()]);
@@ -346,14 +347,15 @@ impl<'a> Rules<'a> {
             let is_over = bucket
                 .quota
                 .is_passed_softly(&usage.unwrap_or_default().into());
-            if is_over != told.remove(id) {
-                self.problems
-                    .add(|| format!("bucket {id}: over its soft quota or not, and told otherwise"));
+            if is_over != listed.remove(id) {
+                self.problems.add(|| {
+                    format!("bucket {id}: its soft quota and the table over-quota disagree")
+                });
             }
         }
-        for id in told {
+        for id in listed {
             self.problems
-                .add(|| format!("bucket {id} is told as over its quota, and is not there"));
+                .add(|| format!("bucket {id} is in the table over-quota and does not exist"));
         }
         Ok(())
     }
@@ -408,7 +410,7 @@ pub fn check_undersized(replica: &Replica, problems: &mut Problems) -> Result<u6
     Ok(queue)
 }
 
-/// The heal queue's length; each of its rows asks for a shard of bytes that are there.
+/// Counts the heal queue and checks that each of its rows names a write that exists.
 pub fn check_heals(replica: &Replica, problems: &mut Problems) -> Result<u64> {
     let mut queue = 0;
     let mut rows = Scan::of_table(replica.db(), replica.state(), table::HEAL, &[]);
@@ -417,7 +419,7 @@ pub fn check_heals(replica: &Replica, problems: &mut Problems) -> Result<u64> {
         let _: HealRow = decode(&row, &value)?;
         let data = key(replica.state(), table::DATA, &write_id.0);
         if get::<DataRow>(replica.db(), &data)?.is_none() {
-            problems.add(|| format!("{write_id} is to be healed and is not there"));
+            problems.add(|| format!("{write_id} is queued for heal and does not exist"));
         }
         queue += 1;
     }

@@ -1,4 +1,4 @@
-//! Rows of a database, as they lie there.
+//! The rows of a database, in the order of their keys.
 
 use rocksdb::{DBRawIterator, ReadOptions};
 
@@ -6,7 +6,7 @@ use crate::db::{Db, DbError, Family, StateId};
 use crate::meta::record::Record;
 use drystone_store::error::{Error, Result};
 
-/// Numbers of tables, as in FORMAT.md.
+/// The numbers of the tables, as in FORMAT.md.
 pub mod table {
     pub const NAMES: u8 = 0x09;
     pub const BUCKETS: u8 = 0x10;
@@ -27,12 +27,12 @@ pub mod table {
     pub const UNDERSIZED: u8 = 0x34;
 }
 
-/// A row's key in the family `state`.
+/// Makes a row's key in the family `state`.
 pub fn key(state: StateId, table: u8, rest: &[u8]) -> Vec<u8> {
     [&state.0.to_be_bytes(), &[table][..], rest].concat()
 }
 
-/// The record of one row, if it is there.
+/// Reads the record of one row, if the row exists.
 pub fn get<R: Record>(db: &Db, key: &[u8]) -> Result<Option<R>> {
     let row = db.rocks().get_cf(db.family(Family::State), key);
     let row = row.map_err(|e| Error::from(db.failed(e)))?;
@@ -43,20 +43,20 @@ pub fn decode<R: Record>(key: &[u8], value: &[u8]) -> Result<R> {
     R::decode(value).map_err(|error| Error::Corrupt(format!("row {key:02x?}: {error}")))
 }
 
-/// The rows whose keys begin with a prefix, ascending.
+/// Iterates over the rows whose keys begin with a prefix, in ascending order.
 pub struct Scan<'a> {
     db: &'a Db,
     rows: DBRawIterator<'a>,
     prefix: Vec<u8>,
-    /// Bytes that keys are given without.
+    /// The bytes that are cut off from each key.
     stripped: usize,
 }
 
-/// A key without what its scan strips, and its value.
+/// A key without the part that its scan cuts off, and its value.
 pub type Row = (Vec<u8>, Vec<u8>);
 
 impl<'a> Scan<'a> {
-    /// Keys come without the prefix.
+    /// Scans the rows with this prefix. Keys are returned without it.
     pub fn new(db: &'a Db, family: Family, prefix: &[u8]) -> Scan<'a> {
         let mut options = ReadOptions::default();
         options.fill_cache(false);
@@ -70,7 +70,8 @@ impl<'a> Scan<'a> {
         }
     }
 
-    /// A table's rows that begin with `within`; keys come without state and table.
+    /// Scans the rows of a table that begin with `within`. Keys are returned without state and
+    /// table.
     pub fn of_table(db: &'a Db, state: StateId, table: u8, within: &[u8]) -> Scan<'a> {
         let scan = Scan::new(db, Family::State, &key(state, table, within));
         let stripped = scan.stripped - within.len();

@@ -1,4 +1,5 @@
-//! Reads a shard's file from FORMAT.md alone: header, every block, footer, and what the row says.
+//! Reads a shard's file from FORMAT.md alone: header, every block and footer, and compares them
+//! with the row.
 
 use std::io::{self, BufReader, Read};
 use std::path::Path;
@@ -15,12 +16,12 @@ const HEADER_BYTES: u64 = 64;
 const FOOTER_BYTES: u64 = 40;
 const BLOCK_BYTES: u64 = 32 << 10;
 const READ_BYTES: usize = 1 << 20;
-/// The block number that seeds the checksum of the whole.
+/// The block number that seeds the checksum over the whole shard.
 const WHOLE: u64 = u64::MAX;
 
-/// What a data row says of one of its shards.
+/// The contents that a shard should have, as its data row says.
 #[derive(Clone, Copy, Debug)]
-pub struct Expected {
+pub struct ExpectedShard {
     pub name: ShardName,
     pub bucket: u64,
     pub data_shards: u8,
@@ -30,8 +31,8 @@ pub struct Expected {
     pub checksum: u64,
 }
 
-impl Expected {
-    /// Bytes of the shard's payload.
+impl ExpectedShard {
+    /// The bytes of the shard's payload.
     fn payload(&self) -> u64 {
         let data = u64::from(self.data_shards);
         let chunk = u64::from(self.chunk_size);
@@ -43,13 +44,13 @@ impl Expected {
         self.payload().div_ceil(BLOCK_BYTES)
     }
 
-    /// So that the lengths above can be computed.
+    /// Returns whether the lengths above can be computed.
     pub fn is_sound(&self) -> bool {
         self.data_shards > 0 && self.chunk_size > 0
     }
 }
 
-/// Why a shard is not whole.
+/// The reason why a shard is not whole.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Fault {
     Missing,
@@ -57,7 +58,7 @@ pub enum Fault {
     Useless(String),
     /// All but these blocks are good.
     Blocks(Vec<u64>),
-    /// Every block is good, something around them is not.
+    /// Every block is good, but the footer or the checksum over the whole is not.
     Frame(String),
 }
 
@@ -71,8 +72,8 @@ impl std::fmt::Display for Fault {
     }
 }
 
-/// Reads all of the file.
-pub fn verify(files: &dyn Files, path: &Path, expected: &Expected) -> Result<(), Fault> {
+/// Reads the whole file and verifies it.
+pub fn verify(files: &dyn Files, path: &Path, expected: &ExpectedShard) -> Result<(), Fault> {
     let file = match files.open(path, OpenMode::Read) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(Fault::Missing),
         other => other.map_err(unreadable)?,
@@ -109,7 +110,7 @@ pub fn verify(files: &dyn Files, path: &Path, expected: &Expected) -> Result<(),
     check_footer(&footer, expected, whole.digest())
 }
 
-fn check_header(header: &[u8; 64], expected: &Expected) -> Result<(), Fault> {
+fn check_header(header: &[u8; 64], expected: &ExpectedShard) -> Result<(), Fault> {
     if header[..8] != *HEADER_MAGIC || number(&header[56..]) != xxh3_64(&header[..56]) {
         return Err(Fault::Useless("header does not verify".into()));
     }
@@ -132,7 +133,7 @@ fn check_header(header: &[u8; 64], expected: &Expected) -> Result<(), Fault> {
     }
 }
 
-fn check_footer(footer: &[u8; 40], expected: &Expected, whole: u64) -> Result<(), Fault> {
+fn check_footer(footer: &[u8; 40], expected: &ExpectedShard, whole: u64) -> Result<(), Fault> {
     let frame = |what: &str| Err(Fault::Frame(what.into()));
     if footer[24..32] != *FOOTER_MAGIC || number(&footer[32..]) != xxh3_64(&footer[..32]) {
         return frame("footer does not verify");
@@ -157,7 +158,7 @@ fn seed(name: &ShardName, block: u64) -> u64 {
     xxh3_64(&bytes)
 }
 
-/// The first eight bytes.
+/// Reads the first eight bytes as a little-endian number.
 fn number(bytes: &[u8]) -> u64 {
     bytes
         .iter()

@@ -53,7 +53,7 @@ impl Stopped {
         }
     }
 
-    /// As soon as the last user of the disks has let go of them.
+    /// Checks the store as soon as the last user has released the disks.
     async fn check(&self) -> Report {
         loop {
             match check(Arc::new(SystemEnv), &self.directories, 10) {
@@ -65,7 +65,8 @@ impl Stopped {
         }
     }
 
-    /// Writes what `change` gives into the states of the objects' group on the first `disks`.
+    /// Applies the batch of `change` to the states of the objects' group on the first `disks`
+    /// disks.
     async fn write(&self, disks: usize, change: Change) {
         for directory in &self.directories[..disks] {
             let db = database(directory).await;
@@ -80,7 +81,7 @@ impl Stopped {
     }
 }
 
-/// As soon as the last user of the disk has let go of it.
+/// Opens the database as soon as the last user of the disk has released it.
 async fn database(directory: &Path) -> Arc<Db> {
     let shared = DbShared::system();
     loop {
@@ -95,7 +96,7 @@ async fn database(directory: &Path) -> Arc<Db> {
 
 type Change = fn(&Db, StateId) -> WriteBatch;
 
-/// The keys and records of a table.
+/// Returns the keys and records of a table.
 fn rows<R: Record>(db: &Db, state: StateId, table: u8) -> Vec<(Vec<u8>, R)> {
     let mut rows = Scan::of_table(db, state, table, &[]);
     let mut found = Vec::new();
@@ -105,7 +106,7 @@ fn rows<R: Record>(db: &Db, state: StateId, table: u8) -> Vec<(Vec<u8>, R)> {
     found
 }
 
-/// Changes each record of a table, or takes it away.
+/// Changes or removes each record of a table.
 fn each<R: Record>(
     db: &Db,
     state: StateId,
@@ -123,7 +124,7 @@ fn each<R: Record>(
     batch
 }
 
-/// What a state must not be, and a word of what is said of it.
+/// Changes that break a rule, each with a part of the sentence that reports it.
 const CONTRADICTIONS: &[(&str, Change)] = &[
     ("current is not the newest", |db, state| {
         each::<CurrentRow>(db, state, table::CURRENT, |_| None)
@@ -136,7 +137,7 @@ const CONTRADICTIONS: &[(&str, Change)] = &[
             })
         })
     }),
-    ("without any version", |db, state| {
+    ("has no version", |db, state| {
         let (mut row, record) = rows::<CurrentRow>(db, state, table::CURRENT).remove(0);
         row.push(b'x');
         let mut batch = WriteBatch::default();
@@ -155,7 +156,7 @@ const CONTRADICTIONS: &[(&str, Change)] = &[
         batch.put_cf(db.family(Family::State), row, record.encode());
         batch
     }),
-    ("differ in its size", |db, state| {
+    ("give different sizes", |db, state| {
         each::<VersionRow>(db, state, table::VERSIONS, |mut row| {
             row.object.as_mut().unwrap().size += 1;
             Some(row)
@@ -174,13 +175,13 @@ const CONTRADICTIONS: &[(&str, Change)] = &[
             })
         })
     }),
-    ("over its soft quota or not", |db, state| {
+    ("its soft quota and the table", |db, state| {
         each::<BucketRow>(db, state, table::BUCKETS, |mut row| {
             row.quota.soft_objects = Some(0);
             Some(row)
         })
     }),
-    ("is told as over its quota", |db, state| {
+    ("is in the table over-quota", |db, state| {
         let mut batch = WriteBatch::default();
         let row = key(state, table::OVER_QUOTA, &77u64.to_be_bytes());
         let since = drystone_store::types::Timestamp(0);
@@ -197,7 +198,7 @@ const CONTRADICTIONS: &[(&str, Change)] = &[
     ("is not found by its id", |db, state| {
         each::<crate::meta::record::UploadAt>(db, state, table::UPLOAD_IDS, |_| None)
     }),
-    ("which is not there", |db, state| {
+    ("which does not exist", |db, state| {
         each::<crate::meta::record::UploadRow>(db, state, table::UPLOADS, |_| None)
     }),
     ("part list 0505", |db, state| {
@@ -217,7 +218,7 @@ const CONTRADICTIONS: &[(&str, Change)] = &[
         batch.put_cf(db.family(Family::State), row, part.encode());
         batch
     }),
-    ("is garbage", |db, state| {
+    ("is also garbage", |db, state| {
         let mut batch = WriteBatch::default();
         for (row, record) in rows::<DataRow>(db, state, table::DATA) {
             if let DataKind::Shards(shards) = record.kind {
@@ -238,7 +239,7 @@ const CONTRADICTIONS: &[(&str, Change)] = &[
             Some(row)
         })
     }),
-    ("has no place", |db, state| {
+    ("has no valid place", |db, state| {
         each::<DataRow>(db, state, table::DATA, |mut row| {
             if let DataKind::Shards(shards) = &mut row.kind {
                 shards.shards[0].disk = shards.shards[1].disk;
@@ -246,7 +247,7 @@ const CONTRADICTIONS: &[(&str, Change)] = &[
             Some(row)
         })
     }),
-    ("its bucket is not there", |db, state| {
+    ("its bucket does not exist", |db, state| {
         each::<crate::meta::record::BucketRow>(db, state, table::BUCKETS, |_| None)
     }),
     ("leads elsewhere", |db, state| {
@@ -257,7 +258,7 @@ const CONTRADICTIONS: &[(&str, Change)] = &[
     }),
 ];
 
-/// All rows of a state, to put them back.
+/// Makes a batch that restores all rows of a state.
 fn copy(db: &Db, state: StateId) -> WriteBatch {
     let mut batch = WriteBatch::default();
     for family in [Family::State, Family::Values] {
@@ -282,7 +283,7 @@ async fn saved(directory: &Path) -> WriteBatch {
 }
 
 #[tokio::test]
-async fn r_31_rows_that_contradict_each_other_are_told() {
+async fn r_31_rows_that_contradict_each_other_are_reported() {
     let store = Stopped::new().await;
     let report = store.check().await;
     assert_eq!(report.verdict, Verdict::Whole, "{report:#?}");
@@ -293,8 +294,8 @@ async fn r_31_rows_that_contradict_each_other_are_told() {
     for (word, change) in CONTRADICTIONS {
         store.write(2, *change).await;
         let report = store.check().await;
-        let told = report.problems.iter().any(|problem| problem.contains(word));
-        assert!(told, "{word}: {report:#?}");
+        let reported = report.problems.iter().any(|problem| problem.contains(word));
+        assert!(reported, "{word}: {report:#?}");
         assert!(report.verdict >= Verdict::Inconsistent, "{word}");
         for (directory, saved) in &all {
             let db = database(directory).await;
@@ -306,7 +307,7 @@ async fn r_31_rows_that_contradict_each_other_are_told() {
 }
 
 #[tokio::test]
-async fn r_31_replicas_that_differ_are_told() {
+async fn r_31_replicas_that_differ_are_reported() {
     let store = Stopped::new().await;
     let change: Change = |db, state| {
         each::<UsageRow>(db, state, table::USAGE, |row| {
@@ -315,21 +316,21 @@ async fn r_31_replicas_that_differ_are_told() {
     };
     store.write(1, change).await;
     let report = store.check().await;
-    let differ = "other rows than the others in state 12";
-    let told = report
+    let differ = "rows differ from the other replicas in state 12";
+    let reported = report
         .problems
         .iter()
         .any(|problem| problem.contains(differ));
     assert!(
-        told && report.verdict == Verdict::Inconsistent,
+        reported && report.verdict == Verdict::Inconsistent,
         "{report:#?}"
     );
 }
 
 #[tokio::test]
-async fn r_31_bytes_that_are_gone_from_the_metadata_are_lost() {
+async fn r_31_bytes_missing_from_the_metadata_are_lost() {
     let changes: [(&str, Change); 2] = [
-        ("its inline bytes are not there", |db, state| {
+        ("its inline bytes are missing", |db, state| {
             let mut batch = WriteBatch::default();
             let mut rows = Scan::new(db, Family::Values, &state.0.to_be_bytes());
             while let Some((row, _)) = rows.next().unwrap() {
@@ -338,7 +339,7 @@ async fn r_31_bytes_that_are_gone_from_the_metadata_are_lost() {
             }
             batch
         }),
-        ("no row says where its bytes are", |db, state| {
+        ("no data row says where its bytes are", |db, state| {
             each::<DataRow>(db, state, table::DATA, |_| None)
         }),
     ];
@@ -357,7 +358,7 @@ async fn r_31_bytes_that_are_gone_from_the_metadata_are_lost() {
 }
 
 #[tokio::test]
-async fn r_31_what_is_on_a_disk_that_was_given_up_is_not_there() {
+async fn r_31_shards_on_a_removed_disk_count_as_offline() {
     let store = Stopped::new().await;
     let change: Change = |db, state| {
         let shards = rows::<DataRow>(db, state, table::DATA).into_iter();

@@ -1,13 +1,13 @@
 //! Stripes, chunks and shards as arithmetic: pure, without async, I/O or clock.
 //!
 //! An object's bytes are cut into stripes of `k × chunk size` bytes. A stripe is k data chunks, one
-//! after the other, and m parity chunks of the same length; any k of them give the rest. The last
-//! stripe shrinks: for `rest` bytes a chunk has `ceil(rest / k)`, and the data chunks are filled
-//! up with zeros to that length. All chunks of one rank, one after the other, are a shard, so all
-//! shards of a write have one length.
+//! after the other, and m parity chunks of the same length. Any k of them give the others. The last
+//! stripe shrinks: for `rest` bytes a chunk has `ceil(rest / k)` bytes, and the data chunks are
+//! filled up with zeros to that length. All chunks of one rank, one after the other, are a shard,
+//! so all shards of a write have the same length.
 //!
-//! The code works byte by byte, so any span of all shards (a block of each: a *row*) can be rebuilt
-//! from any k of them alone.
+//! The code works byte by byte, so the same span of all shards (one block of each is a *row*) can
+//! be rebuilt from that span of any k of them.
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -17,14 +17,14 @@ use reed_solomon_erasure::galois_8::ReedSolomon;
 
 use drystone_store::types::ByteRange;
 
-/// Bytes of a chunk in every stripe but the last, for new writes.
+/// The bytes of a chunk in every stripe but the last, for new writes.
 pub const CHUNK_SIZE_BYTES: u32 = 128 << 10;
-/// No row with a larger one is believed.
+/// The largest chunk size that a row may have.
 const CHUNK_SIZE_MAX_BYTES: u32 = 4 << 20;
-/// Data and parity shards together; the code's field would allow 256.
+/// The most data and parity shards together. The code's field would allow 256.
 pub const SHARDS_MAX: usize = 32;
 
-/// Default geometry from this many disks on: (disks, data shards, parity shards).
+/// The default geometries: (least number of disks, data shards, parity shards).
 const DEFAULT_GEOMETRIES: [(usize, u8, u8); 9] = [
     (1, 1, 0),
     (2, 1, 1),
@@ -37,7 +37,7 @@ const DEFAULT_GEOMETRIES: [(usize, u8, u8); 9] = [
     (16, 12, 4),
 ];
 
-/// How many data and parity shards a write has: k + m.
+/// The number of data and parity shards of a write: k + m.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Geometry {
     data: u8,
@@ -45,21 +45,21 @@ pub struct Geometry {
 }
 
 impl Geometry {
-    /// `None` unless there is a data shard and there are no more shards than [`SHARDS_MAX`].
+    /// Returns `None` unless there is a data shard and there are at most [`SHARDS_MAX`] shards.
     pub fn new(data: u8, parity: u8) -> Option<Geometry> {
         let total = usize::from(data) + usize::from(parity);
         (data > 0 && total <= SHARDS_MAX).then_some(Geometry { data, parity })
     }
 
-    /// The geometry for that many disks where the configuration names none.
+    /// Returns the geometry for this number of disks if the configuration names none.
     pub fn default_for(disks: usize) -> Geometry {
         let row = DEFAULT_GEOMETRIES.iter().rev().find(|row| row.0 <= disks);
         let (_, data, parity) = *row.unwrap_or(&DEFAULT_GEOMETRIES[0]);
         Geometry { data, parity }
     }
 
-    /// This geometry, or the widest that the `up` disks can hold: parity is kept as far as half of
-    /// them allow. `None` where a single disk would be left to a class that has parity.
+    /// Returns this geometry, or the one with the most shards that `up` disks can hold. Parity is
+    /// kept up to half of the disks. Returns `None` if a class with parity would get a single disk.
     pub fn fit(self, up: usize) -> Option<Geometry> {
         if up >= self.total() {
             return Some(self);
@@ -84,7 +84,7 @@ impl Geometry {
     }
 }
 
-/// Where the bytes of one write lie in its shards.
+/// The places of the bytes of one write in its shards.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Layout {
     geometry: Geometry,
@@ -101,7 +101,7 @@ pub struct Piece {
 }
 
 impl Layout {
-    /// `None` for a chunk size that no writer uses: zero or too large.
+    /// Returns `None` for a chunk size that no writer uses: zero or too large.
     pub fn new(geometry: Geometry, chunk_size: u32, size: u64) -> Option<Layout> {
         let valid = (1..=CHUNK_SIZE_MAX_BYTES).contains(&chunk_size);
         valid.then_some(Layout {
@@ -119,31 +119,29 @@ impl Layout {
         self.size
     }
 
-    /// Object bytes in every stripe but the last.
+    /// The object's bytes in every stripe but the last.
     pub fn stripe_size(&self) -> u64 {
         u64::from(self.chunk_size) * self.geometry.data() as u64
     }
 
-    /// Bytes of each chunk of this stripe.
+    /// The bytes of each chunk of this stripe.
     fn chunk_len(&self, stripe: u64) -> u64 {
         let rest = self.size - (stripe * self.stripe_size()).min(self.size);
         rest.div_ceil(self.geometry.data() as u64)
             .min(u64::from(self.chunk_size))
     }
 
-    /// Payload bytes of each shard.
+    /// The payload bytes of each shard.
     pub fn shard_len(&self) -> u64 {
         let full = self.size / self.stripe_size();
         full * u64::from(self.chunk_size) + self.chunk_len(full)
     }
 
-    /// The pieces of a range, in the order of the object's bytes. Those of one rank are adjacent in
-    /// its shard: only the first can begin and only the last can end within a chunk.
+    /// Returns the pieces of a range, in the order of the object's bytes. The pieces of one rank
+    /// are adjacent in its shard: only the first can begin and only the last can end within a
+    /// chunk.
     pub fn pieces(&self, range: ByteRange) -> Vec<Piece> {
-        assert!(
-            range.end <= self.size,
-            "a range ends where its object does, at most"
-        );
+        assert!(range.end <= self.size, "a range ends within its object");
         let mut pieces = Vec::new();
         let mut at = range.start;
         while at < range.end {
@@ -162,8 +160,8 @@ impl Layout {
         pieces
     }
 
-    /// Splits the next read off a range: about `target` bytes, ending at a stripe where that is
-    /// less than the target, else at a chunk, so that no block is read twice.
+    /// Splits the next read off a range. It has about `target` bytes and ends at a stripe if
+    /// stripes are smaller than the target, else at a chunk, so that no block is read twice.
     pub fn window(&self, range: ByteRange, target: u64) -> ByteRange {
         let stripe = self.stripe_size();
         let unit = if stripe <= target {
@@ -180,7 +178,7 @@ impl Layout {
     }
 }
 
-/// Fewer chunks are left than the code needs.
+/// The error of a code that has fewer chunks than it needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("fewer chunks are left than data shards")]
 pub struct TooFewChunks;
@@ -188,7 +186,7 @@ pub struct TooFewChunks;
 /// The Reed-Solomon code of one geometry.
 pub struct Codec {
     geometry: Geometry,
-    /// `None` without parity: there is nothing to compute.
+    /// `None` without parity, when there is nothing to compute.
     code: Option<ReedSolomon>,
 }
 
@@ -201,7 +199,8 @@ impl Codec {
         Codec { geometry, code }
     }
 
-    /// Fills in the parity of a stripe: `k + m` chunks of `chunk_len` bytes, one after the other.
+    /// Fills in the parity of a stripe, which is `k + m` chunks of `chunk_len` bytes, one after the
+    /// other.
     pub fn encode(&self, stripe: &mut [u8], chunk_len: usize) {
         assert_eq!(stripe.len(), chunk_len * self.geometry.total());
         let Some(code) = &self.code else { return };
@@ -215,8 +214,8 @@ impl Codec {
             .expect("all chunks of a stripe have one length");
     }
 
-    /// Rebuilds the data chunks (or blocks) that are `None`, by rank, from any k that are there.
-    /// All must have one length, which is not zero.
+    /// Rebuilds the data chunks (or blocks) that are `None`, by rank, from any k others. All must
+    /// have the same length, which must not be zero.
     pub fn reconstruct_data(&self, row: &mut [Option<Vec<u8>>]) -> Result<(), TooFewChunks> {
         assert_eq!(row.len(), self.geometry.total());
         let data = self.geometry.data();
@@ -231,7 +230,7 @@ impl Codec {
 }
 
 impl Codec {
-    /// Rebuilds the chunk (or block) of one rank, data or parity, from any k that are there.
+    /// Rebuilds the chunk (or block) of one rank, data or parity, from any k others.
     pub fn reconstruct_rank(
         &self,
         mut row: Vec<Option<Vec<u8>>>,
@@ -250,7 +249,7 @@ impl Codec {
     }
 }
 
-/// A code for each geometry in use, made once.
+/// The codes of the geometries in use. Each is made once.
 #[derive(Default)]
 pub struct Codecs {
     by_geometry: Mutex<HashMap<Geometry, Arc<Codec>>>,
@@ -275,14 +274,14 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// What disks verify at once: an edge of its own.
+    /// The unit that disks verify, which has edge cases of its own.
     const BLOCK_SIZE_BYTES: u32 = 32 << 10;
 
     fn geometry(k: u8, m: u8) -> Geometry {
         Geometry::new(k, m).unwrap()
     }
 
-    /// All shards' payloads of an object, as a writer makes them.
+    /// Returns the payloads of all shards of an object, as a writer makes them.
     fn shards(layout: &Layout, object: &[u8]) -> Vec<Vec<u8>> {
         let (codec, total) = (Codec::new(layout.geometry), layout.geometry.total());
         let mut shards = vec![Vec::new(); total];
@@ -302,7 +301,7 @@ mod tests {
         (0..len).map(|i| (i * 31 + i / 251) as u8).collect()
     }
 
-    /// Sizes at which layouts went wrong elsewhere.
+    /// Sizes at which layouts were wrong in other stores.
     fn edge_sizes(layout: impl Fn(u64) -> Layout) -> Vec<u64> {
         let (block, stripe) = (u64::from(BLOCK_SIZE_BYTES), layout(0).stripe_size());
         let k = stripe / u64::from(layout(0).chunk_size);
@@ -417,7 +416,7 @@ mod tests {
             for rank in 0..usize::from(k) {
                 prop_assert_eq!(row[rank].as_ref(), Some(&shards[rank]));
             }
-            // One more lost is too many, if a data shard is among the lost.
+            // One more lost chunk is too many, if a data chunk is among them.
             for rank in &ranks[..=usize::from(m).min(ranks.len() - 1)] {
                 row[*rank] = None;
             }

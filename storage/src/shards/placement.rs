@@ -1,23 +1,23 @@
-//! Which disks take the shards of a write: pure.
+//! Placement: the choice of disks for the shards of a write. Pure functions.
 //!
-//! Rendezvous hashing, keyed by the write id and weighted by the free space above the reserve, so
-//! disks of any size fill up alike. The `data` row names the disks, so this need not be stable: a
-//! read never asks it.
+//! It is rendezvous hashing, keyed by the write id and weighted by the free space above the
+//! reserve, so disks of any size fill up alike. The `data` row names the disks, so reads never
+//! compute the placement, and it may change between versions.
 
 use xxhash_rust::xxh3::xxh3_64;
 
 use drystone_store::types::{DiskId, WriteId};
 
-/// A disk that can take a shard.
+/// A disk that has room for a shard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Candidate {
     pub disk: DiskId,
-    /// Free bytes above the reserve; none is taken as one.
+    /// Free bytes above the reserve. 0 counts as 1.
     pub weight: u64,
 }
 
-/// All candidates, each once, in the order in which this write prefers them: the first take its
-/// shards by rank, the rest stand in for one that fails.
+/// Returns all candidates, each once, in the order in which this write prefers them. The first ones
+/// get its shards by rank, the rest are spare disks.
 pub fn order(write_id: WriteId, candidates: &[Candidate]) -> Vec<DiskId> {
     let mut scored: Vec<(f64, DiskId)> = candidates
         .iter()
@@ -28,13 +28,13 @@ pub fn order(write_id: WriteId, candidates: &[Candidate]) -> Vec<DiskId> {
     scored.into_iter().map(|(_, disk)| disk).collect()
 }
 
-/// Exponentially distributed with the weight as its rate: the least of several is a disk's with a
-/// probability in proportion to its weight.
+/// Returns a number that is exponentially distributed with the weight as its rate. The probability
+/// that a disk has the least score is in proportion to its weight.
 fn score(write_id: WriteId, candidate: &Candidate) -> f64 {
     let mut name = [0; 32];
     name[..16].copy_from_slice(&write_id.0);
     name[16..].copy_from_slice(&candidate.disk.0);
-    // 53 bits, and never zero, whose logarithm is not finite.
+    // 53 bits, and never zero, as the logarithm of zero is not finite.
     let uniform = ((xxh3_64(&name) >> 11) + 1) as f64 / (1u64 << 53) as f64;
     -uniform.ln() / candidate.weight.max(1) as f64
 }
@@ -67,13 +67,13 @@ mod tests {
         }
 
         #[test]
-        fn the_others_keep_their_order_when_one_disk_leaves(
+        fn the_others_keep_their_order_without_one_disk(
             id in any::<[u8; 16]>(), weights in prop::collection::vec(1u64..1000, 2..12)
         ) {
             let all = candidates(&weights);
-            let gone = all[0].disk;
+            let missing = all[0].disk;
             let mut before = order(WriteId(id), &all);
-            before.retain(|disk| *disk != gone);
+            before.retain(|disk| *disk != missing);
             prop_assert_eq!(before, order(WriteId(id), &all[1..]));
         }
     }

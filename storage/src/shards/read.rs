@@ -1,10 +1,11 @@
 //! Reading a range of a shard set.
 //!
-//! Data shards are read, about 1 MiB at a time, with the next such window on its way while one is
-//! given out; parity only where a block is damaged, missing or late. Every block is verified; a
-//! row of blocks is rebuilt from any k of it. The range comes whole, or the read ends in an error,
-//! never short: `Error::Corrupt` when damage leaves too little, `Error::Unavailable` when more
-//! would be there but for disks that do not answer.
+//! Data shards are read in windows of about 1 MiB, and the next window is read while the caller
+//! gets the current one. Parity is read only where a block is damaged, missing or late. Every block
+//! is verified, and a row of blocks is rebuilt from any k blocks of it.
+//!
+//! The whole range is returned, or the read ends in an error, never early: `Error::Corrupt` if
+//! damage leaves too few blocks, `Error::Unavailable` if disks that do not answer may have more.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::ops::Range;
@@ -15,21 +16,23 @@ use bytes::Bytes;
 use futures_util::future::join_all;
 use tokio::sync::mpsc;
 
-use super::erasure::{Codec, Layout, Piece};
+use super::disk_set::{Holder, Suspects, is_late, within_deadline};
+use super::erasure::{Codec, Geometry, Layout, Piece};
+use super::plane::Shards;
 use crate::disk::{
-    Blocks, Disk, DiskError, ShardName, ShardReader, ShardShape, block_span, blocks_of,
+    BLOCK_SIZE_BYTES, Blocks, Disk, DiskError, ShardName, ShardReader, ShardShape, block_span,
+    blocks_of,
 };
-use crate::shards::{Holder, Suspects, is_late, within_deadline};
 use drystone_store::env::{Env, Task};
 use drystone_store::error::{Error, Result};
-use drystone_store::shard_set::{ShardId, ShardPlace};
+use drystone_store::shard_set::{ShardId, ShardPlace, ShardSet};
 use drystone_store::store::BodyReader;
 use drystone_store::types::{BucketId, ByteRange, WriteId};
 
-/// Bytes that are read at once.
+/// The bytes of an object that are read at once.
 const WINDOW_BYTES: u64 = 1 << 20;
 
-/// Whose bytes they are.
+/// The ids and the layout of a write, as a reader needs them.
 #[derive(Clone, Copy)]
 pub(super) struct WriteShape {
     pub write_id: WriteId,
@@ -49,24 +52,24 @@ impl WriteShape {
     }
 }
 
-/// The shards of one write.
+/// The shards of one write, as a source of its bytes.
 pub(super) struct ShardSource {
     wanted: WriteShape,
     ranks: Vec<SourceShard>,
     codec: Arc<Codec>,
     suspects: Arc<Suspects>,
     damage: mpsc::Sender<ShardId>,
-    /// A shard could not be read though it may be whole.
+    /// A shard could not be read and may be whole.
     unanswered: bool,
 }
 
-/// One shard as far as this read knows it.
+/// One shard, and what this read knows of it.
 struct SourceShard {
     name: ShardName,
-    /// `None` once nothing can be read from it.
+    /// `None` once the shard cannot be read.
     disk: Option<Arc<dyn Disk>>,
     reader: Option<Arc<dyn ShardReader>>,
-    /// Its disk missed a deadline lately: asked only when the others have too little.
+    /// Its disk missed a deadline recently, so it is read only if the others have too few blocks.
     late: bool,
     reported: bool,
 }
@@ -111,7 +114,7 @@ impl ShardSource {
         }
     }
 
-    /// The bytes of a window, in order.
+    /// Returns the bytes of a window, in order.
     async fn fetch(&mut self, window: ByteRange) -> Result<VecDeque<Bytes>> {
         let pieces = self.wanted.layout.pieces(window);
         let mut spans: Vec<Option<Range<u64>>> = vec![None; self.ranks.len()];
@@ -137,7 +140,7 @@ impl ShardSource {
         Ok(bytes)
     }
 
-    /// Gives a piece block by block, from what was read and what was rebuilt.
+    /// Appends a piece to `bytes` block by block, from the blocks that were read and rebuilt.
     fn assemble(
         &self,
         piece: &Piece,
@@ -203,7 +206,7 @@ impl ShardSource {
         Ok(rebuilt)
     }
 
-    /// These rows of blocks, each with as many as the code takes.
+    /// Returns these rows of blocks, each with at least as many as the code needs.
     pub async fn rows(&mut self, range: Range<u64>) -> Result<Vec<Vec<Option<Vec<u8>>>>> {
         let nothing = vec![None; self.ranks.len()];
         let mut rows: HashMap<u64, Vec<Option<Bytes>>> =
@@ -219,7 +222,7 @@ impl ShardSource {
             .collect())
     }
 
-    /// Reads rows of blocks from further shards until each of `rows` has as many as it takes.
+    /// Reads rows of blocks from further shards until each of `rows` has as many as the code needs.
     async fn read_more(
         &mut self,
         range: Range<u64>,
@@ -227,7 +230,7 @@ impl ShardSource {
     ) -> Result<()> {
         let shard_len = self.wanted.layout.shard_len();
         let needed = self.wanted.layout.geometry().data();
-        // Shards that miss something of these rows and have not been asked for all of them.
+        // The shards that lack a block of these rows and were not read for all of them.
         let lacks = |rank: usize| rows.values().any(|row| row[rank].is_none());
         let mut others: Vec<usize> = (0..self.ranks.len()).filter(|r| lacks(*r)).collect();
         others.sort_by_key(|rank| self.ranks[*rank].late);
@@ -262,7 +265,7 @@ impl ShardSource {
         }
     }
 
-    /// Reads blocks of several shards side by side and takes note of what is damaged.
+    /// Reads blocks of several shards side by side and notes damage.
     async fn read_ranks(
         &mut self,
         wanted: Vec<(usize, Range<u64>)>,
@@ -289,7 +292,7 @@ impl ShardSource {
             .collect()
     }
 
-    /// Remembers what an answer tells of its shard.
+    /// Records what an answer says about its shard.
     fn note(
         &mut self,
         rank: usize,
@@ -321,18 +324,69 @@ impl ShardSource {
         }
     }
 
-    /// Once for each shard and read.
+    /// Reports damage, once for each shard and read.
     fn report(&mut self, rank: usize, what: &str) {
         let shard = &mut self.ranks[rank];
         if std::mem::replace(&mut shard.reported, true) {
             return;
         }
         let (write_id, rank) = (shard.name.write_id, shard.name.rank);
-        tracing::warn!(%write_id, rank, what, "shard is damaged");
+        tracing::warn!(%write_id, rank, what, "damaged shard found");
         if self.damage.try_send(ShardId { write_id, rank }).is_err() {
             tracing::debug!(%write_id, rank, "damage report dropped");
         }
     }
+}
+
+impl Shards {
+    /// Opens a range of a write's bytes. The module says what is promised.
+    pub async fn read(
+        &self,
+        write_id: WriteId,
+        bucket: BucketId,
+        size: u64,
+        set: &ShardSet,
+        range: ByteRange,
+    ) -> Result<Box<dyn BodyReader>> {
+        let wanted = WriteShape {
+            write_id,
+            bucket,
+            layout: layout_of(write_id, size, set)?,
+        };
+        let source = self.source(wanted, set, None);
+        Ok(Box::new(RangeReader::open(source, range).await?))
+    }
+
+    /// Makes a source from the shards of a set, leaving out the one of rank `without`.
+    pub(super) fn source(
+        &self,
+        wanted: WriteShape,
+        set: &ShardSet,
+        without: Option<u8>,
+    ) -> ShardSource {
+        let disk_set = self.disk_set();
+        let holder = |(place, rank): (&ShardPlace, u8)| match without == Some(rank) {
+            true => Holder::Removed,
+            false => disk_set.holder(place.disk),
+        };
+        let holders = set.shards.iter().zip(0..).map(holder);
+        ShardSource::new(
+            wanted,
+            set.shards.iter().zip(holders),
+            self.codecs.get(wanted.layout.geometry()),
+            Arc::clone(&self.suspects),
+            self.damage.clone(),
+        )
+    }
+}
+
+pub(super) fn layout_of(write_id: WriteId, size: u64, set: &ShardSet) -> Result<Layout> {
+    let geometry = Geometry::new(set.data_shards, set.parity_shards)
+        .filter(|geometry| geometry.total() == set.shards.len())
+        .filter(|_| set.chunk_size.is_multiple_of(BLOCK_SIZE_BYTES));
+    let layout = geometry.and_then(|g| Layout::new(g, set.chunk_size, size));
+    layout
+        .ok_or_else(|| Error::Corrupt(format!("the data row of {write_id} has no valid geometry")))
 }
 
 async fn read_shard(
@@ -353,10 +407,10 @@ async fn read_shard(
 
 type Fetch = Task<(ShardSource, Result<VecDeque<Bytes>>)>;
 
-/// Gives out one window while the next is read.
+/// Returns one window while the next is read.
 pub(super) struct RangeReader {
     layout: Layout,
-    /// What no fetch has been started for.
+    /// The part of the range for which no fetch has started.
     rest: ByteRange,
     fetch: Option<Fetch>,
     ready: VecDeque<Bytes>,
@@ -364,7 +418,7 @@ pub(super) struct RangeReader {
 }
 
 impl RangeReader {
-    /// Reads the first window, so that what can't be read at all fails before anything is given.
+    /// Reads the first window, so that an unreadable range fails before any byte is returned.
     pub async fn open(mut source: ShardSource, range: ByteRange) -> Result<RangeReader> {
         let layout = source.wanted.layout;
         assert!(range.end <= layout.size(), "a range lies within its object");
@@ -405,7 +459,7 @@ impl BodyReader for RangeReader {
                 return Ok(Some(piece));
             }
             if self.failed {
-                return Err(Error::Unavailable("the read has failed before".into()));
+                return Err(Error::Unavailable("the read failed before".into()));
             }
             let Some(fetch) = &mut self.fetch else {
                 return Ok(None);

@@ -1,10 +1,10 @@
-//! Looking at one shard of a write, and making it anew.
+//! Examining one shard of a write, and rebuilding it.
 //!
-//! A shard is rebuilt from any k others, block by block, each verified, onto a disk that has none
-//! of this write's shards (or, where there is no such disk, onto its own under a new name). It is
-//! synced, read back and compared before it is given; what it then means is the caller's to commit.
-//! Power goes in between: the new shard is in its disk's list of unconfirmed ones, and gc asks the
-//! metadata whether it was named.
+//! A shard is rebuilt from any k others, block by block, with every block verified. It goes to a
+//! disk that has no other shard of this write; if there is no such disk, it goes to its own disk
+//! under a new name. It is synced, read back and compared before the caller gets its place and
+//! commits it. If power fails before that commit, the new shard is in its disk's list of
+//! unconfirmed shards, and gc asks the metadata whether a row names it.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -12,9 +12,10 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tokio::sync::OwnedSemaphorePermit;
 
+use super::disk_set::{Holder, within_deadline};
 use super::placement::{self, Candidate};
-use super::read::WriteShape;
-use super::{Holder, Shards, layout_of, shard_name, within_deadline};
+use super::plane::{Shards, shard_name};
+use super::read::{WriteShape, layout_of};
 use crate::disk::{
     BLOCK_SIZE_BYTES, Disk, DiskError, ShardHeader, ShardName, ShardReader, ShardShape,
     ShardWriter, blocks_of,
@@ -25,12 +26,10 @@ use drystone_store::shard_set::{ShardAt, ShardSet};
 use drystone_store::types::{BucketId, DiskId, Epoch, WriteId};
 use drystone_store::workers::{Pace, Pause};
 
-/// Blocks of each shard that are rebuilt or verified at once.
+/// The blocks of each shard that are rebuilt or verified at once.
 const STEP_BLOCKS: u64 = 32;
-/// Shards made anew at once on one disk.
-pub const REBUILDS_PER_DISK_MAX: usize = 2;
 
-/// A shard to be looked at or made anew.
+/// One shard of a write, with what its row says of the write.
 #[derive(Clone, Copy, Debug)]
 pub struct ShardRef<'a> {
     pub write_id: WriteId,
@@ -40,16 +39,16 @@ pub struct ShardRef<'a> {
     pub rank: u8,
 }
 
-/// What was found of a shard.
+/// The condition in which a shard was found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ShardCondition {
-    /// Every block, header and footer are what was written.
+    /// Every block, the header and the footer are as they were written.
     Whole,
-    /// It surely is not there as it was written.
+    /// It is certainly not there as it was written.
     Damaged(String),
     /// Its disk is offline and may come back with it.
     Offline,
-    /// The disk is here and did not tell.
+    /// Its disk is present and did not answer.
     Unknown(String),
 }
 
@@ -65,7 +64,7 @@ impl From<DiskError> for ShardCondition {
     }
 }
 
-/// Where a shard should be.
+/// The place where a shard should be.
 struct ShardLocation {
     disk: Arc<dyn Disk>,
     name: ShardName,
@@ -79,7 +78,7 @@ pub struct RebuiltShard {
     pub checksum: u64,
 }
 
-/// Why a shard was not made anew. Nothing is left of the try.
+/// The reason why a shard was not rebuilt. Nothing is left of the attempt.
 #[derive(Debug, thiserror::Error)]
 pub enum HealError {
     #[error(transparent)]
@@ -90,7 +89,7 @@ pub enum HealError {
     /// Too few disks answer now.
     #[error("{0}")]
     Unavailable(String),
-    #[error("no disk has room for it that has no other shard of the same write")]
+    #[error("no disk without another shard of the write has room")]
     NoDisk,
     #[error("disk {disk}: {error}")]
     Disk { disk: DiskId, error: DiskError },
@@ -111,7 +110,7 @@ impl ShardRef<'_> {
 }
 
 impl Shards {
-    /// Reads all of a shard where its row says it is.
+    /// Reads a whole shard where its row says it is.
     pub async fn examine(&self, shard: ShardRef<'_>, pace: &Pace) -> Result<ShardCondition, Pause> {
         let ShardLocation {
             disk,
@@ -138,8 +137,8 @@ impl Shards {
         }
     }
 
-    /// Sees that a shard has its file where its row says, as long as it was and with the header and
-    /// footer that it was committed with. Whether its blocks are good, only a reader of them knows.
+    /// Checks that a shard's file is where its row says, with the right length and with the header
+    /// and footer that were committed. It reads no blocks, so they may be damaged.
     pub async fn find(&self, shard: ShardRef<'_>) -> ShardCondition {
         let ShardLocation {
             disk,
@@ -159,7 +158,7 @@ impl Shards {
             .map_or_else(ShardCondition::from, |()| ShardCondition::Whole)
     }
 
-    /// Where a shard should be, or what is known of it without a look.
+    /// Returns where a shard should be, or its condition if that is known without reading it.
     fn location(&self, shard: ShardRef<'_>) -> Result<ShardLocation, ShardCondition> {
         let place = &shard.set.shards[usize::from(shard.rank)];
         if place.missing {
@@ -180,7 +179,8 @@ impl Shards {
         })
     }
 
-    /// Makes a shard anew on another disk. The caller holds `epoch` until it has named it.
+    /// Rebuilds a shard on another disk. The caller must hold `epoch` until the command that names
+    /// the shard is applied.
     pub async fn rebuild(
         &self,
         shard: ShardRef<'_>,
@@ -189,7 +189,7 @@ impl Shards {
     ) -> Result<RebuiltShard, HealError> {
         let wanted = shard.shape().map_err(|e| HealError::Lost(e.to_string()))?;
         let len = wanted.layout.shard_len();
-        let (disk, _permit) = self.target(shard, len).await?;
+        let (disk, _permit) = self.choose_disk(shard, len).await?;
         let header = ShardHeader {
             name: shard_name(shard.write_id, shard.rank, shard.at()),
             epoch,
@@ -231,19 +231,19 @@ impl Shards {
                 checksum,
             }),
             Err(error) => {
-                // Surely named by nothing. What stays all the same is on the disk's list.
+                // No row names it. If it stays on the disk all the same, it is in the disk's list.
                 if let Err(error) =
                     within_deadline(self.env.as_ref(), disk.remove(vec![name])).await
                 {
-                    tracing::debug!(%error, disk = %disk.id(), "an unnamed shard is left to gc");
+                    tracing::debug!(%error, disk = %disk.id(), "unnamed shard left to gc");
                 }
                 Err(error)
             }
         }
     }
 
-    /// The disk for a new shard, and one of its places for those.
-    async fn target(
+    /// Chooses the disk for a new shard and waits for one of its slots for rebuilds.
+    async fn choose_disk(
         &self,
         shard: ShardRef<'_>,
         len: u64,
@@ -264,18 +264,18 @@ impl Shards {
             })
             .collect();
         let mut order = placement::order(shard.write_id, &candidates);
-        // Its own disk only where there is no other.
+        // The shard's own disk comes last.
         order.sort_by_key(|disk| *disk == shard.at().disk);
         let first = order.first().ok_or(HealError::NoDisk)?;
         let disk = spaces.into_iter().find(|(disk, _)| disk.id() == *first);
         let (disk, _) = disk.ok_or(HealError::NoDisk)?;
-        let places = self.rebuild_places(disk.id());
+        let places = self.rebuild_slots(disk.id());
         let permit = places.acquire_owned().await;
         let permit = permit.map_err(|e| HealError::Unavailable(e.to_string()))?;
         Ok((disk, permit))
     }
 
-    /// Rebuilds the shard's blocks and writes them; gives its checksum.
+    /// Rebuilds the shard's blocks and writes them. Returns the shard's checksum.
     async fn fill(
         &self,
         shard: ShardRef<'_>,
@@ -310,15 +310,15 @@ impl Shards {
     }
 }
 
-/// All blocks of a shard, in steps.
+/// Returns all blocks of a shard, in steps.
 fn steps(shard_len: u64) -> impl Iterator<Item = Range<u64>> {
     let end = blocks_of(&(0..shard_len)).end;
     let starts = (0..end).step_by(STEP_BLOCKS as usize);
     starts.map(move |start| start..(start + STEP_BLOCKS).min(end))
 }
 
-/// Begins the shard under a name that no try before this one can have had: gc, who takes what such
-/// a try has left on the disk's list, goes by names.
+/// Creates the shard under a name that no earlier attempt can have had. gc removes by name what an
+/// earlier attempt left on the disk's list, and must not remove this one.
 async fn create(
     env: &dyn Env,
     disk: &dyn Disk,
@@ -329,7 +329,7 @@ async fn create(
     Ok((header.name, writer))
 }
 
-/// One that no shard has had: by chance, but for those that are known.
+/// Draws a generation that no shard of the write has had: none of `known`, and by chance no other.
 pub(super) fn fresh_generation(env: &dyn Env, known: &[u32]) -> u32 {
     loop {
         let drawn = 1 + (env.nonce() % u64::from(u32::MAX)) as u32;
@@ -344,7 +344,7 @@ pub(super) enum VerifyError {
     Disk(DiskError),
 }
 
-/// Reads a shard from end to end.
+/// Reads a shard from end to end and verifies it.
 pub(super) async fn verify(
     env: &dyn Env,
     disk: &dyn Disk,
@@ -371,8 +371,6 @@ pub(super) async fn verify(
 async fn see_seal(env: &dyn Env, shard: &dyn ShardReader, checksum: u64) -> Result<(), DiskError> {
     match within_deadline(env, shard.seal()).await? == checksum {
         true => Ok(()),
-        false => Err(DiskError::Corrupt(
-            "it is not the one that was committed".into(),
-        )),
+        false => Err(DiskError::Corrupt("footer is not the committed one".into())),
     }
 }

@@ -16,9 +16,11 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use super::erasure::{CHUNK_SIZE_BYTES, Geometry, Layout};
 use super::placement::{self, Candidate};
-use super::rebuild::{VerifyError, fresh_generation, verify};
-use super::write::{Plan, Write, WriteLabel};
-use super::{HealError, Shards, layout_of, read, shard_name};
+use super::plan::Plan;
+use super::plane::{Shards, shard_name};
+use super::read::{WriteShape, layout_of};
+use super::rebuild::{HealError, VerifyError, fresh_generation, verify};
+use super::write::{Write, WriteLabel};
 use crate::disk::Disk;
 use drystone_store::error::{Error, Result};
 use drystone_store::shard_set::ShardSet;
@@ -26,11 +28,11 @@ use drystone_store::store::{Body, BodyReader};
 use drystone_store::types::{BucketId, ByteRange, Digest, Epoch, WriteId};
 use drystone_store::workers::{Pace, Pause};
 
-/// It leaves one part in so many of each disk to what clients write: the old shards stay until the
-/// floor has passed.
+/// Re-encoding leaves this fraction of each disk free for clients: the old shards stay until the
+/// floor has passed them.
 const LEFT_FREE_PART: u64 = 64;
 
-/// A write and its shards.
+/// An undersized write and its shards.
 #[derive(Clone, Copy, Debug)]
 pub struct WriteToReencode<'a> {
     pub write_id: WriteId,
@@ -67,7 +69,7 @@ impl Shards {
         layout.map_err(lost)?;
         let layout = Layout::new(wanted, CHUNK_SIZE_BYTES, write.size);
         let layout = layout.ok_or_else(|| HealError::Lost("no layout".into()))?;
-        let (disks, _permits) = self.places_for(write, layout).await?;
+        let (disks, _permits) = self.choose_disks(write, layout).await?;
         let known: Vec<u32> = write.set.places().map(|at| at.generation).collect();
         let label = WriteLabel {
             write_id: write.write_id,
@@ -85,8 +87,8 @@ impl Shards {
         }
     }
 
-    /// A disk with room for each new shard, and one of its places for what is made anew.
-    async fn places_for(
+    /// Chooses a disk with room for each new shard and waits for one of its slots for rebuilds.
+    async fn choose_disks(
         &self,
         write: WriteToReencode<'_>,
         layout: Layout,
@@ -111,17 +113,17 @@ impl Shards {
         if chosen.len() < layout.geometry().total() {
             return Err(HealError::NoDisk);
         }
-        // All who wait for several places wait for them in one order, and so not for each other.
+        // All tasks acquire slots in the same order of disks, so they cannot deadlock.
         order.sort_unstable();
         let mut permits = Vec::with_capacity(order.len());
         for disk in order {
-            let permit = self.rebuild_places(disk).acquire_owned().await;
+            let permit = self.rebuild_slots(disk).acquire_owned().await;
             permits.push(permit.map_err(|e| HealError::Unavailable(e.to_string()))?);
         }
         Ok((chosen, permits))
     }
 
-    /// The new shards, all of them durable.
+    /// Reads the bytes of the write and writes them as new shards. On success all are durable.
     async fn write_again(
         &self,
         write: WriteToReencode<'_>,
@@ -181,7 +183,7 @@ impl Shards {
         set: &ShardSet,
         pace: &Pace,
     ) -> Result<(), HealError> {
-        let shape = read::WriteShape {
+        let shape = WriteShape {
             write_id: write.write_id,
             bucket: write.bucket,
             layout,
@@ -211,13 +213,13 @@ impl Shards {
         Ok(())
     }
 
-    /// Surely named by nothing. What stays all the same is on the disks' lists.
+    /// Removes shards that no row names. Those that stay all the same are in their disks' lists.
     async fn drop_unnamed(&self, write_id: WriteId, set: &ShardSet) {
         self.remove(write_id, (0..).zip(set.places())).await;
     }
 }
 
-/// What a read that failed says of the bytes.
+/// Translates the error of a failed read.
 fn lost(error: Error) -> HealError {
     match error {
         Error::Corrupt(what) => HealError::Lost(what),
@@ -225,7 +227,7 @@ fn lost(error: Error) -> HealError {
     }
 }
 
-/// What a write that failed says of the disks.
+/// Translates the error of a failed write.
 fn unwritten(error: Error) -> HealError {
     match error {
         Error::Full(_) => HealError::NoDisk,
@@ -233,14 +235,14 @@ fn unwritten(error: Error) -> HealError {
     }
 }
 
-/// What was read, as the body of a write.
+/// The bytes that are read, as the body of the new write, at the pace of background work.
 struct PacedBody<'a> {
     reader: Box<dyn BodyReader>,
-    /// The new one.
+    /// The geometry of the new write.
     geometry: Geometry,
     size: u64,
     pace: &'a Pace,
-    /// Why it ended before its end.
+    /// The reason why it ended early.
     failed: Option<HealError>,
 }
 

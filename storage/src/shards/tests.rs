@@ -1,25 +1,34 @@
 #![allow(clippy::unwrap_used)]
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
+use bytes::Bytes;
+use tokio::sync::mpsc;
 
-use super::erasure::CHUNK_SIZE_BYTES;
-use super::*;
+use super::disk_set::DEADLINE;
+use super::erasure::{CHUNK_SIZE_BYTES, Geometry};
+use super::{Classes, DAMAGE_QUEUE_LEN_MAX, RemovalOutcome, Shards};
 use crate::db::{Db, DbShared};
 use crate::disk::identity::{claim_all, mark_born, shard_folder};
 use crate::disk::local::{LocalDisk, Reserve};
+use crate::disk::{BLOCK_SIZE_BYTES, Disk};
 use drystone_store::crash::Crash;
 use drystone_store::env::{Env, SystemEnv};
-use drystone_store::types::Digest;
+use drystone_store::error::{Error, Result};
+use drystone_store::shard_set::{ShardId, ShardPlace, ShardSet};
+use drystone_store::store::Body;
+use drystone_store::types::{BucketId, ByteRange, Digest, DiskId, Epoch, WriteId};
 
 const BUCKET: BucketId = BucketId(3);
 const BLOCK: u64 = BLOCK_SIZE_BYTES as u64;
 const CHUNK: u64 = CHUNK_SIZE_BYTES as u64;
 
-/// Some disks in one temporary folder.
+/// Shards on some disks in a temporary folder.
 struct Bench {
     root: tempfile::TempDir,
     shards: Shards,
@@ -62,9 +71,13 @@ impl Bench {
         self.root.path().join(format!("d{disk}"))
     }
 
-    /// Empties a disk's directory behind its back.
+    /// Empties a disk's directory without telling the disk object.
     fn empty(&self, disk: usize) {
-        fs::rename(self.dir(disk), self.root.path().join(format!("gone{disk}"))).unwrap();
+        fs::rename(
+            self.dir(disk),
+            self.root.path().join(format!("emptied{disk}")),
+        )
+        .unwrap();
         fs::create_dir(self.dir(disk)).unwrap();
     }
 
@@ -84,10 +97,10 @@ impl Bench {
         (write_id, set)
     }
 
-    /// The body fails when half of it is given.
+    /// Writes a body that fails after half of its bytes.
     async fn write_half(&self, bytes: &Bytes) {
         let mut body = TestBody::watched(bytes, |given| match given > bytes.len() / 2 {
-            true => Err(Error::Body("cut off".into())),
+            true => Err(Error::Body("interrupted".into())),
             false => Ok(()),
         });
         let failed = self.write_body(&mut body).await;
@@ -113,7 +126,7 @@ impl Bench {
         assert!(read == bytes[..], "{} of {end} bytes", read.len());
     }
 
-    /// The file of a write's shard.
+    /// Returns the path of a shard's file.
     fn file(&self, of: &(WriteId, ShardSet), rank: usize) -> PathBuf {
         let id = of.1.shards[rank].disk;
         let disk = self
@@ -125,7 +138,7 @@ impl Bench {
         shard_folder(&self.dir(disk), of.0.0[0]).join(format!("{}.{rank:02x}.0", of.0))
     }
 
-    /// How many files of shards there are, on all disks.
+    /// Counts the files of shards on all disks.
     fn files(&self) -> usize {
         let dirs = (0..self.shards.disks().len()).map(|disk| self.dir(disk));
         let folders =
@@ -144,7 +157,7 @@ impl Bench {
     }
 }
 
-/// Gives bytes in pieces of odd sizes; `before` is called before each.
+/// A body in pieces of odd sizes. `before` is called before each piece.
 struct TestBody<'a> {
     rest: Bytes,
     before: Box<dyn FnMut(usize) -> Result<()> + Send + 'a>,
@@ -156,7 +169,7 @@ impl<'a> TestBody<'a> {
         TestBody::watched(bytes, |_| Ok(()))
     }
 
-    /// `before` learns how many bytes were given.
+    /// Makes a body whose `before` gets the number of bytes returned so far.
     fn watched(bytes: &Bytes, before: impl FnMut(usize) -> Result<()> + Send + 'a) -> TestBody<'a> {
         TestBody {
             rest: bytes.clone(),
@@ -406,7 +419,7 @@ async fn a_spare_disk_stands_in_while_the_bytes_are_at_hand() {
             Ok(())
         });
         let (write_id, _, set) = bench.write_body(&mut body).await.unwrap();
-        // The first has a fifth disk to go to, or was not on it at all.
+        // In the first round the shard moves to the fifth disk, or the failed disk had none.
         let missing = set.shards.iter().filter(|place| place.missing).count();
         assert!(missing <= disk, "{set:?}");
         let disks: HashSet<DiskId> = set.shards.iter().map(|place| place.disk).collect();
@@ -416,7 +429,7 @@ async fn a_spare_disk_stands_in_while_the_bytes_are_at_hand() {
 }
 
 #[tokio::test]
-async fn one_disk_left_of_several_takes_no_writes() {
+async fn one_disk_left_of_several_accepts_no_writes() {
     let bench = Bench::new(2);
     bench.shards.disks()[0].fail("as a test");
     let failed = bench.write_body(&mut TestBody::new(&bytes(9000))).await;
@@ -455,7 +468,7 @@ async fn f_08_below_the_reserve_a_write_is_refused_as_full() {
 }
 
 #[tokio::test]
-async fn what_a_failed_body_left_is_found_and_dropped_as_orphans() {
+async fn shards_of_a_failed_body_are_found_and_dropped_as_orphans() {
     let bench = Bench::new(4);
     let object = bytes(10 * CHUNK);
     bench.write_half(&object).await;
@@ -501,14 +514,14 @@ async fn what_a_failed_body_left_is_found_and_dropped_as_orphans() {
 }
 
 #[tokio::test]
-async fn f_28_what_a_failed_body_left_is_gone_at_once() {
+async fn f_28_shards_of_a_failed_body_are_removed_at_once() {
     let bench = Bench::new(4);
     let object = bytes(10 * CHUNK);
     bench.write_half(&object).await;
-    let gone = async {
+    let removed = async {
         while bench.files() > 0 {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };
-    tokio::time::timeout(DEADLINE, gone).await.unwrap();
+    tokio::time::timeout(DEADLINE, removed).await.unwrap();
 }

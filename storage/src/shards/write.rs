@@ -1,16 +1,18 @@
 //! Writing a body as a shard set.
 //!
-//! The body is read once, into stripes; each is coded and handed to one task per shard, so that
-//! network, coding and disks overlap. A few stripes are in flight, whatever the body's size.
+//! The body is read once, into stripes. Each stripe is coded, and each chunk of it is sent to the
+//! task of its shard, so that network, coding and disks overlap. A few stripes are in flight,
+//! whatever the body's size.
 //!
-//! `Ok` means: every shard is synced; or, where disks failed on the way and no other could stand
-//! in, so many are that any one more disk may be lost and the bytes are still there. The set marks
-//! the shards that are missing. After an error, and when the caller goes away, what was written is
-//! removed at once (F-28): no command can name it, as its set was never given. What a disk keeps
-//! all the same is in its list of unconfirmed shards, and gc removes it.
+//! `Ok` means every shard is synced, or, if disks failed and no spare disk was left, at least k + 1
+//! are: one more disk may fail without loss. The set marks the shards that are missing.
 //!
-//! A shard whose disk fails begins anew on another disk as long as all its bytes are at hand:
-//! while the body is no longer than what is in flight.
+//! After an error, and when the caller drops the write, its shards are removed at once (F-28): no
+//! command can name them, as the caller never got the set. A shard that a disk keeps all the same
+//! is in its list of unconfirmed shards, and gc removes it.
+//!
+//! A shard whose disk fails is written again on a spare disk as long as all bytes so far are in
+//! memory, that is, as long as the body is no longer than the stripes in flight.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -18,50 +20,43 @@ use std::sync::Arc;
 use bytes::{Bytes, BytesMut};
 use tokio::sync::mpsc;
 
+use super::disk_set::{Suspects, is_late, within_deadline};
 use super::erasure::{CHUNK_SIZE_BYTES, Codec, Geometry};
+use super::plan::Plan;
+use super::plane::Shards;
 use crate::disk::{Disk, DiskError, ShardHeader, ShardName};
-use crate::shards::{Suspects, is_late, within_deadline};
 use drystone_store::env::{Env, Task};
 use drystone_store::error::{Error, Result};
 use drystone_store::shard_set::{ShardPlace, ShardSet};
 use drystone_store::store::Body;
 use drystone_store::types::{BucketId, Epoch, WriteId};
 
-/// Stripes of one write that wait for its disks, parity included, hold at most about this much,
-/// and as much again is being written.
+/// The most bytes of one write that wait for its disks, parity included. As many again are being
+/// written.
 const QUEUED_BYTES: usize = 2 << 20;
-/// Fewer would not let disks and network overlap.
+/// The least number of stripes to queue. With fewer, disks and network would not overlap.
 const QUEUED_STRIPES_MIN: usize = 1;
 
-/// Whose shards they are.
+/// The fields that the headers of all shards of a write share.
 #[derive(Clone, Copy)]
 pub(super) struct WriteLabel {
     pub write_id: WriteId,
     pub epoch: Epoch,
     pub bucket: BucketId,
-    /// Of all its shards.
+    /// The generation of all its shards.
     pub generation: u32,
 }
 
-pub(super) struct Plan {
-    pub geometry: Geometry,
-    /// The class's is a wider one.
-    pub undersized: bool,
-    /// As many as shards by rank, then those that can stand in.
-    pub disks: Vec<Arc<dyn Disk>>,
-    pub size_hint: Option<u64>,
-}
-
-/// What a shard's task is told.
+/// A message to the task of a shard.
 enum TaskMessage {
     Append(Bytes),
     Seal { object_size: u64 },
 }
 
-/// One shard on its way to one disk.
+/// The task that writes one shard to one disk.
 struct ShardTask {
     disk: Arc<dyn Disk>,
-    steps: mpsc::Sender<TaskMessage>,
+    messages: mpsc::Sender<TaskMessage>,
     task: Task<Result<u64, DiskError>>,
 }
 
@@ -71,7 +66,7 @@ enum ShardProgress {
     Missing { disk: Arc<dyn Disk> },
 }
 
-/// A coded stripe: all its chunks, by rank, one after the other.
+/// A coded stripe: all its chunks by rank, one after the other.
 #[derive(Clone)]
 struct Stripe {
     bytes: Bytes,
@@ -85,7 +80,7 @@ impl Stripe {
     }
 }
 
-/// A write under way.
+/// A write in progress.
 pub(super) struct Write {
     label: WriteLabel,
     geometry: Geometry,
@@ -95,36 +90,40 @@ pub(super) struct Write {
     spares: VecDeque<Arc<dyn Disk>>,
     suspects: Arc<Suspects>,
     size_hint: Option<u64>,
-    /// Stripes a lane queues at most.
+    /// The most stripes that a task queues.
     queue_len: usize,
-    /// All stripes so far, as long as they are few enough.
+    /// All stripes so far, while they are few enough to be kept.
     kept: Option<Vec<Stripe>>,
-    /// Buffers that come free when all disks have written them.
+    /// Buffers that can be reused once all disks have written them.
     used: VecDeque<Bytes>,
     full: bool,
-    /// Its set was given: from now on the shards are the metadata's.
-    given: bool,
+    /// The caller has the set: the shards are no longer removed on drop.
+    handed_over: bool,
 }
 
 impl Drop for Write {
     fn drop(&mut self) {
-        if self.given {
+        if self.handed_over {
             return;
         }
         for (rank, slot) in self.slots.drain(..).enumerate() {
             let (name, env) = (self.label.shard_name(rank), self.suspects.env.clone());
             self.suspects.env.spawn(async move {
                 let disk = match slot {
-                    ShardProgress::Writing(ShardTask { disk, steps, task }) => {
-                        // Without more steps it ends; until then it may still write.
-                        drop(steps);
+                    ShardProgress::Writing(ShardTask {
+                        disk,
+                        messages,
+                        task,
+                    }) => {
+                        // The task ends when the channel is closed. Until then it may still write.
+                        drop(messages);
                         task.await.ok();
                         disk
                     }
                     ShardProgress::Durable { disk, .. } | ShardProgress::Missing { disk } => disk,
                 };
                 if let Err(error) = within_deadline(env.as_ref(), disk.remove(vec![name])).await {
-                    tracing::debug!(%error, disk = %disk.id(), "an unnamed shard is left to gc");
+                    tracing::debug!(%error, disk = %disk.id(), "unnamed shard left to gc");
                 }
             });
         }
@@ -168,17 +167,17 @@ impl Write {
             kept: Some(Vec::new()),
             used: VecDeque::new(),
             full: false,
-            given: false,
+            handed_over: false,
         };
         for (rank, disk) in disks.drain(..geometry.total()).enumerate() {
-            let lane = write.start_lane(rank, disk);
-            write.slots.push(ShardProgress::Writing(lane));
+            let task = write.start_task(rank, disk);
+            write.slots.push(ShardProgress::Writing(task));
         }
         write.spares = disks;
         write
     }
 
-    fn start_lane(&self, rank: usize, disk: Arc<dyn Disk>) -> ShardTask {
+    fn start_task(&self, rank: usize, disk: Arc<dyn Disk>) -> ShardTask {
         let header = ShardHeader {
             name: self.label.shard_name(rank),
             epoch: self.label.epoch,
@@ -187,7 +186,7 @@ impl Write {
             parity_shards: self.geometry.parity() as u8,
             chunk_size: CHUNK_SIZE_BYTES,
         };
-        let (steps, queue) = mpsc::channel(self.queue_len);
+        let (messages, queue) = mpsc::channel(self.queue_len);
         let env = &self.suspects.env;
         let task = write_shard(
             env.clone(),
@@ -198,12 +197,12 @@ impl Write {
         );
         ShardTask {
             disk,
-            steps,
+            messages,
             task: env.spawn(task),
         }
     }
 
-    /// Cuts prefix and body into stripes and hands them to the disks; gives the size.
+    /// Cuts `prefix` and `body` into stripes and sends them to the disks. Returns the size.
     pub async fn stream(&mut self, prefix: Bytes, body: &mut dyn Body) -> Result<u64> {
         let mut rest = prefix;
         let mut size = 0;
@@ -225,7 +224,7 @@ impl Write {
         CHUNK_SIZE_BYTES as usize * self.geometry.data()
     }
 
-    /// A buffer that all disks are done with, or a new one.
+    /// Returns a buffer that all disks have written, or a new one.
     fn buffer(&mut self) -> BytesMut {
         let front = self.used.pop_front().map(Bytes::try_into_mut);
         match front {
@@ -259,29 +258,30 @@ impl Write {
             kept => *kept = None,
         }
         for rank in 0..self.slots.len() {
-            let ShardProgress::Writing(lane) = &self.slots[rank] else {
+            let ShardProgress::Writing(task) = &self.slots[rank] else {
                 continue;
             };
-            let step = TaskMessage::Append(stripe.chunk(rank));
-            if lane.steps.send(step).await.is_err() {
-                self.settle(rank).await;
+            let message = TaskMessage::Append(stripe.chunk(rank));
+            if task.messages.send(message).await.is_err() {
+                self.finish_shard(rank).await;
             }
         }
-        // In all lanes together no more than what a lane queues and what it writes.
+        // All tasks together hold no more stripes than one task queues and writes.
         if self.used.len() <= 2 * self.queue_len {
             self.used.push_back(stripe.bytes);
         }
         self.survives()
     }
 
-    /// Waits for a lane's end. One that failed begins anew on another disk if it can.
-    async fn settle(&mut self, rank: usize) {
+    /// Waits until the task of a shard ends. If it failed, the shard is written again on a spare
+    /// disk if that is possible.
+    async fn finish_shard(&mut self, rank: usize) {
         loop {
-            let ShardProgress::Writing(lane) = &mut self.slots[rank] else {
+            let ShardProgress::Writing(task) = &mut self.slots[rank] else {
                 return;
             };
-            let ended = (&mut lane.task).await;
-            let disk = Arc::clone(&lane.disk);
+            let ended = (&mut task.task).await;
+            let disk = Arc::clone(&task.disk);
             let error = match ended {
                 Ok(Ok(checksum)) => {
                     self.slots[rank] = ShardProgress::Durable { disk, checksum };
@@ -292,33 +292,34 @@ impl Write {
             };
             tracing::warn!(
                 disk = %disk.id(), write_id = %self.label.write_id, rank, %error,
-                "shard was not written"
+                "shard not written"
             );
             self.full |= matches!(error, DiskError::Full);
             if is_late(&error) {
                 self.suspects.add(disk.id());
             }
             self.slots[rank] = ShardProgress::Missing { disk };
-            if !self.begin_anew(rank).await {
+            if !self.restart_elsewhere(rank).await {
                 return;
             }
         }
     }
 
-    /// False when no other disk is left, or the shard's first bytes are not at hand any more.
-    /// True when the shard is under way again, or failed again at once.
-    async fn begin_anew(&mut self, rank: usize) -> bool {
+    /// Starts a shard again on a spare disk. Returns true if that disk failed as well, so that the
+    /// caller tries the next one. Returns false if the shard is being written again, no spare disk
+    /// is left, or its first bytes are no longer in memory.
+    async fn restart_elsewhere(&mut self, rank: usize) -> bool {
         let Some(kept) = self.kept.clone() else {
             return false;
         };
         let Some(disk) = self.spares.pop_front() else {
             return false;
         };
-        let lane = self.start_lane(rank, disk);
-        let steps = lane.steps.clone();
-        self.slots[rank] = ShardProgress::Writing(lane);
+        let task = self.start_task(rank, disk);
+        let messages = task.messages.clone();
+        self.slots[rank] = ShardProgress::Writing(task);
         for stripe in kept {
-            if steps
+            if messages
                 .send(TaskMessage::Append(stripe.chunk(rank)))
                 .await
                 .is_err()
@@ -329,12 +330,12 @@ impl Write {
         false
     }
 
-    /// Fails once too few shards are left for the promise.
+    /// Fails if too few shards are left for the promise.
     fn survives(&self) -> Result<()> {
         let missing = |slot: &&ShardProgress| matches!(slot, ShardProgress::Missing { .. });
         let missing = self.slots.iter().filter(missing).count();
         let left = self.slots.len() - missing;
-        // One more disk may go, and as many as there are data shards must be left.
+        // If one more disk fails, as many shards as there are data shards must be left.
         if missing == 0 || left > self.geometry.data() {
             return Ok(());
         }
@@ -345,7 +346,7 @@ impl Write {
         }
     }
 
-    /// Seals all shards and waits until what is promised is durable.
+    /// Seals all shards and waits until they are durable, as far as the promise demands.
     pub async fn finish(mut self, object_size: u64, class: &str) -> Result<ShardSet> {
         let under_way = |slots: &[ShardProgress]| -> Vec<usize> {
             let writing = |rank: &usize| matches!(slots[*rank], ShardProgress::Writing(_));
@@ -357,18 +358,18 @@ impl Write {
                 break;
             }
             for rank in &ranks {
-                if let ShardProgress::Writing(lane) = &self.slots[*rank] {
-                    // A lane that has ended says why when it is settled.
-                    let _ = lane.steps.send(TaskMessage::Seal { object_size }).await;
+                if let ShardProgress::Writing(task) = &self.slots[*rank] {
+                    // A task that has ended says why in `finish_shard`.
+                    let _ = task.messages.send(TaskMessage::Seal { object_size }).await;
                 }
             }
             for rank in ranks {
-                self.settle(rank).await;
+                self.finish_shard(rank).await;
             }
             self.survives()?;
         }
         self.survives()?;
-        self.given = true;
+        self.handed_over = true;
         let place = |slot: &ShardProgress| {
             let (disk, checksum, missing) = match slot {
                 ShardProgress::Durable { disk, checksum } => (disk, *checksum, false),
@@ -393,7 +394,44 @@ impl Write {
     }
 }
 
-/// Copies from `rest` and then the body until there is a stripe; false when the body has ended.
+impl Shards {
+    /// Reads `body` to its end and writes the bytes of `prefix` and of `body` as shards. Returns
+    /// the size and the set. The module says what is promised.
+    pub async fn write(
+        &self,
+        write_id: WriteId,
+        epoch: Epoch,
+        bucket: BucketId,
+        class: &str,
+        prefix: Bytes,
+        body: &mut dyn Body,
+    ) -> Result<(u64, ShardSet)> {
+        let plan = self.plan(write_id, class, body.size_hint()).await?;
+        let codec = self.codecs.get(plan.geometry);
+        let mut write = Write::begin(
+            WriteLabel {
+                write_id,
+                epoch,
+                bucket,
+                generation: 0,
+            },
+            plan,
+            codec,
+            Arc::clone(&self.suspects),
+        );
+        let written = async {
+            let size = write.stream(prefix, body).await?;
+            Ok((size, write.finish(size, class).await?))
+        };
+        written.await.map_err(|error| match error {
+            Error::Full(why) => self.no_room(why),
+            other => other,
+        })
+    }
+}
+
+/// Copies from `rest` and then from the body until a stripe is full. Returns false when the body
+/// has ended.
 async fn fill(
     buffer: &mut BytesMut,
     stripe_size: usize,
@@ -413,7 +451,8 @@ async fn fill(
     Ok(true)
 }
 
-/// Writes what is queued, as much of it at once as there is, and seals the shard when told so.
+/// Writes the queued chunks, all that are there in one call, and seals the shard when the message
+/// comes. Returns the shard's checksum.
 async fn write_shard(
     env: Arc<dyn Env>,
     disk: Arc<dyn Disk>,
@@ -422,15 +461,15 @@ async fn write_shard(
     batch_len: usize,
 ) -> Result<u64, DiskError> {
     let mut writer = within_deadline(env.as_ref(), disk.create(header)).await?;
-    let mut steps = Vec::with_capacity(batch_len);
+    let mut messages = Vec::with_capacity(batch_len);
     loop {
-        if queue.recv_many(&mut steps, batch_len).await == 0 {
+        if queue.recv_many(&mut messages, batch_len).await == 0 {
             let given_up = std::io::Error::other("the write was given up");
             return Err(DiskError::Io(given_up));
         }
-        let (mut chunks, mut sealed) = (Vec::with_capacity(steps.len()), None);
-        for step in steps.drain(..) {
-            match step {
+        let (mut chunks, mut sealed) = (Vec::with_capacity(messages.len()), None);
+        for message in messages.drain(..) {
+            match message {
                 TaskMessage::Append(chunk) => chunks.push(chunk),
                 TaskMessage::Seal { object_size } => sealed = Some(object_size),
             }

@@ -1,7 +1,7 @@
-//! The checksums that objects carry: streaming, combined from parts, and the ETag of parts.
+//! The checksums of objects: streaming, combined from parts, and the ETag of parts.
 //!
-//! Pure arithmetic over bytes in memory. Values are big-endian, as they are sent. What a client
-//! may ask for, and in which header, is the front end's.
+//! Pure arithmetic over bytes in memory. Values are big-endian, as they are sent. The front end
+//! decides which checksums a client may ask for, and in which header.
 
 use std::fmt;
 use std::str::FromStr;
@@ -29,7 +29,7 @@ impl ChecksumAlgorithm {
         ChecksumAlgorithm::XxHash128,
     ];
 
-    /// As S3 writes it in documents and headers.
+    /// Returns the name that S3 uses in documents and headers.
     pub fn name(self) -> &'static str {
         match self {
             ChecksumAlgorithm::Crc32 => "CRC32",
@@ -45,7 +45,7 @@ impl ChecksumAlgorithm {
         }
     }
 
-    /// How many bytes a value has.
+    /// Returns the number of bytes of a value.
     pub fn value_len(self) -> usize {
         match self {
             ChecksumAlgorithm::Crc32 | ChecksumAlgorithm::Crc32c => 4,
@@ -59,7 +59,8 @@ impl ChecksumAlgorithm {
         }
     }
 
-    /// Of what a multipart object's checksum is taken when its creator doesn't say.
+    /// Returns the type of a multipart object's checksum if the client that creates the upload
+    /// names none.
     pub fn default_type(self) -> ChecksumType {
         match self {
             ChecksumAlgorithm::Crc64Nvme => ChecksumType::FullObject,
@@ -67,8 +68,8 @@ impl ChecksumAlgorithm {
         }
     }
 
-    /// Whether a multipart object can have such a checksum: a hash's value can't be had from its
-    /// parts' values, and S3 has no composite CRC64NVME.
+    /// Returns whether a multipart object can have a checksum of this type. A full-object hash
+    /// cannot be computed from the values of its parts, and S3 has no composite CRC64NVME.
     pub fn supports(self, kind: ChecksumType) -> bool {
         match kind {
             ChecksumType::FullObject => self.crc().is_some(),
@@ -95,7 +96,7 @@ impl fmt::Display for ChecksumAlgorithm {
 impl FromStr for ChecksumAlgorithm {
     type Err = UnknownAlgorithm;
 
-    /// Letter case doesn't matter, as it doesn't to S3.
+    /// Parses a name without regard to letter case, as S3 does.
     fn from_str(s: &str) -> Result<ChecksumAlgorithm, UnknownAlgorithm> {
         ChecksumAlgorithm::ALL
             .into_iter()
@@ -109,7 +110,7 @@ impl FromStr for ChecksumAlgorithm {
 pub struct UnknownAlgorithm;
 
 impl ChecksumType {
-    /// As S3 writes it in documents and headers.
+    /// Returns the name that S3 uses in documents and headers.
     pub fn name(self) -> &'static str {
         match self {
             ChecksumType::FullObject => "FULL_OBJECT",
@@ -118,11 +119,11 @@ impl ChecksumType {
     }
 }
 
-/// What an object gets whose client asked for none.
+/// The checksum of an object whose client asked for none.
 pub const DEFAULT: (ChecksumAlgorithm, ChecksumType) =
     (ChecksumAlgorithm::Crc64Nvme, ChecksumType::FullObject);
 
-/// A checksum being taken.
+/// Computes a checksum piece by piece.
 pub struct Hasher {
     algorithm: ChecksumAlgorithm,
     state: State,
@@ -134,7 +135,7 @@ enum State {
     Sha256(Sha256),
     Md5(Md5),
     Sha512(Sha512),
-    /// Both lengths of XXH3 come of one state.
+    /// One state gives both lengths of XXH3.
     XxHash3(Box<Xxh3Default>),
     XxHash64(Xxh64),
 }
@@ -172,7 +173,7 @@ impl Hasher {
         }
     }
 
-    /// The checksum of all bytes given.
+    /// Returns the checksum of all bytes so far.
     pub fn finish(self) -> Checksum {
         let value = match self.state {
             State::Crc(crc) => crc_value(self.algorithm, crc.finalize()),
@@ -194,23 +195,23 @@ impl Hasher {
     }
 }
 
-/// The checksum of `bytes`.
+/// Returns the checksum of `bytes`.
 pub fn checksum(algorithm: ChecksumAlgorithm, bytes: &[u8]) -> Checksum {
     let mut hasher = Hasher::new(algorithm);
     hasher.update(bytes);
     hasher.finish()
 }
 
-/// A part as its object's checksum sees it: the part's value and how many bytes it has.
+/// A part in the computation of its object's checksum: the part's value and its size in bytes.
 #[derive(Clone, Copy, Debug)]
 pub struct PartValue<'a> {
     pub value: &'a [u8],
     pub size: u64,
 }
 
-/// The checksum of an object from those of its parts, in their order, without a byte read.
+/// Combines the checksums of parts, in their order, to that of the object. No bytes are read.
 ///
-/// `None` when the algorithm has no checksum of this kind, or a value has the wrong length.
+/// Returns `None` if the algorithm has no checksum of this kind, or a value has the wrong length.
 pub fn combine(
     algorithm: ChecksumAlgorithm,
     kind: ChecksumType,
@@ -245,8 +246,9 @@ pub fn combine(
     })
 }
 
-/// The checksum of an object made of these parts: of the algorithm and type that its upload was
-/// begun with, and the default one without. `None` unless each part has a value for it.
+/// Returns the checksum of an object made of these parts, with the algorithm and type that were
+/// chosen when its upload was created, or the default ones. Returns `None` unless each part has a
+/// value for it.
 pub fn of_parts<'a>(
     wanted: Option<(ChecksumAlgorithm, ChecksumType)>,
     parts: impl IntoIterator<Item = &'a UploadedPart>,
@@ -264,7 +266,8 @@ pub fn of_parts<'a>(
     combine(algorithm, kind, &values)
 }
 
-/// A part's checksum as the finished object has it: of the algorithm that the object's own is of.
+/// Returns a part's checksum for the finished object, by the algorithm of the object's own
+/// checksum.
 pub fn in_object(
     wanted: Option<(ChecksumAlgorithm, ChecksumType)>,
     checksum: Option<&Checksum>,
@@ -280,7 +283,7 @@ pub fn in_object(
     }
 }
 
-/// The ETag of an object made of parts with these MD5s.
+/// Returns the ETag of an object made of parts with these MD5s.
 pub fn multipart_etag(parts: impl IntoIterator<Item = [u8; 16]>) -> ETag {
     let mut hasher = Md5::new();
     let mut count = 0;

@@ -1,19 +1,19 @@
-//! Named places in every commit sequence where a test cuts the process off.
+//! Crash points: named places in every commit sequence where a test ends the process.
 //!
-//! The points are compiled in and do nothing unless one is armed; the process then ends there at
-//! once, as by `kill -9`: nothing is unwound, flushed or answered. ARCHITECTURE.md says what is on
-//! which disk at each of them.
+//! The points are compiled in and do nothing unless one is armed. The process then ends there at
+//! once, as by `kill -9`: nothing is unwound, flushed or answered. `docs/internals/commits.md` says
+//! what is on which disk at each of them.
 //!
-//! There are two kinds. Every command of a metadata group passes the same four [`Step`]s, so a
-//! new kind of command has its points as soon as it has a name here; the [`DiskPoint`]s are steps
-//! of one disk, whatever they are done for.
+//! There are two kinds. Every command of a metadata group passes the same four [`CommandPoint`]s,
+//! so a new kind of command has its points as soon as it has a name here. The [`DiskPoint`]s are
+//! steps on one disk, whatever they are done for.
 
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-/// An enum whose variants have names for people, and all of them in a row.
+/// Defines an enum whose variants have printable names, with a list of all variants.
 macro_rules! named {
     ($(#[$outer:meta])* $name:ident { $($(#[$inner:meta])* $variant:ident = $text:literal,)* }) => {
         $(#[$outer])*
@@ -35,7 +35,7 @@ macro_rules! named {
 }
 
 named! {
-    /// What a command is for.
+    /// The kind of a command.
     CommandKind {
         PutAccount = "put-account",
         ReserveBucket = "reserve-bucket",
@@ -73,76 +73,77 @@ named! {
 }
 
 named! {
-    /// How far a command has come.
+    /// The progress of a command.
     CommandPoint {
-        /// The command is made and in no log. What it names is durable.
+        /// The command exists and is in no log. The shards that it names are durable.
         Proposing = "proposing",
-        /// Its entry is synced in one more disk's log, and nobody was told of that yet.
+        /// Its entry is synced in the log of one more disk, and nobody has been notified yet.
         Logged = "logged",
-        /// One more replica has carried it out.
+        /// One more replica has applied it.
         Applied = "applied",
-        /// It is committed and answered within the process; the client was not told yet.
+        /// It is committed and answered within the process, but the client has no answer yet.
         Answered = "answered",
     }
 }
 
 named! {
-    /// How far one disk has come.
+    /// The progress of an operation on one disk.
     DiskPoint {
-        /// The shard is in the disk's list of unconfirmed ones; it has no file.
+        /// The shard is in the disk's list of unconfirmed shards and has no file.
         ShardListed = "shard.listed",
-        /// Its file has a name and a header, neither of them synced.
+        /// Its file has a name and a header, neither synced.
         ShardCreated = "shard.created",
-        /// All its blocks are written, not synced and without a footer.
+        /// All its blocks are written, but not synced, and there is no footer.
         ShardWritten = "shard.written",
-        /// The file is whole and synced; its name in the folder is not.
+        /// The file is complete and synced, its name in the folder is not.
         ShardSealed = "shard.sealed",
-        /// Nothing can take the shard away any more.
+        /// File and name are synced: the shard survives a power failure.
         ShardDurable = "shard.durable",
         /// Shards are about to be removed.
         ShardsLeaving = "shards.leaving",
-        /// Their files are unlinked; the folders are not synced.
+        /// Their files are unlinked, the folders are not synced.
         ShardsUnlinked = "shards.unlinked",
-        /// The folders are synced, too.
+        /// The folders are synced as well.
         ShardsRemoved = "shards.removed",
-        /// Confirmed shards, or removed orphans, are about to leave the list.
+        /// Confirmed shards or removed orphans are about to leave the list.
         ListShrinking = "list.shrinking",
         /// A batch is in the database's log, not synced.
         LogWritten = "log.written",
-        /// It is synced, and nobody was told of that yet.
+        /// It is synced, and nobody has been notified yet.
         LogSynced = "log.synced",
-        /// A disk's identity, or the copy of it, is synced beside the one that it is to replace.
+        /// A disk's new identity, or the copy of it, is synced beside the file that it replaces.
         IdentityWritten = "identity.written",
-        /// It has its name; the folder is not synced.
+        /// It has its name, the folder is not synced.
         IdentityRenamed = "identity.renamed",
-        /// Both are there for good.
+        /// Identity and copy are synced with their names.
         IdentityDurable = "identity.durable",
-        /// A disk has its folders of shards, and no database.
+        /// A disk has its folders of shards and no database.
         FoldersMade = "folders.made",
-        /// A new database is there, empty.
+        /// A new, empty database exists.
         DatabaseCreated = "database.created",
-        /// One that is to take another's place has all that it must have, under a name aside.
+        /// A rebuilt database has its list of shards and lies beside the old one under another
+        /// name.
         DatabaseListed = "database.listed",
-        /// The one that it replaces has left its name.
+        /// The old database has been renamed.
         DatabaseAside = "database.aside",
-        /// The new one has the name; the folder is not synced, and the old one is there still.
+        /// The new one has the name, the folder is not synced, and the old one still exists.
         DatabaseRenamed = "database.renamed",
-        /// The old one is gone.
+        /// The old one is removed.
         DatabaseRemoved = "database.removed",
-        /// One more disk says of itself that it takes part in this start; no other knows of it.
+        /// One more disk has noted that it takes part in this start. No other disk knows it yet.
         StartStamped = "start.stamped",
-        /// One more disk knows of all others that they take part.
+        /// One more disk has noted that all others take part.
         StartKnown = "start.known",
         /// A replica has its row and nothing else.
         ReplicaMade = "replica.made",
         /// A change of learners or voters is committed.
         SeatsChanged = "seats.changed",
-        /// A replica that is no member, or of the past, has no row and no log any more; its state
-        /// is there still.
+        /// The row and the log of a replica that is no member, or of a lower incarnation, are
+        /// removed. Its state still exists.
         ReplicaDropped = "replica.dropped",
-        /// A state was received whole beside the one in use, if there is one.
+        /// A snapshot is complete, beside the state in use if there is one.
         SnapshotReceived = "snapshot.received",
-        /// It is the one in use; what was before it is there still.
+        /// The snapshot is the state in use, and the old state still exists.
         SnapshotSwitched = "snapshot.switched",
         /// One more disk has noted a recovery and who takes part.
         RecoveryPrepared = "recovery.prepared",
@@ -153,7 +154,7 @@ named! {
     }
 }
 
-/// A place where the process can be cut off.
+/// A place where the process can crash.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Point {
     Command(CommandKind, CommandPoint),
@@ -161,7 +162,7 @@ pub enum Point {
 }
 
 impl Point {
-    /// Every point there is: what a test has to reach.
+    /// Returns every point. A test has to reach each of them.
     pub fn all() -> impl Iterator<Item = Point> {
         let steps = |kind| {
             CommandPoint::ALL
@@ -182,7 +183,7 @@ impl fmt::Display for Point {
     }
 }
 
-/// Where to cut, and at the how-manieth time that it is passed: `put-object.logged` or
+/// The point where to crash, and at which passing of it: `put-object.logged` or
 /// `put-object.logged:3`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CrashAt {
@@ -217,7 +218,8 @@ impl fmt::Display for CrashAt {
     }
 }
 
-/// Told of every point that is passed. Cheap to clone; does nothing when none is armed.
+/// The receiver of every point that is passed. It is cheap to clone and does nothing unless a point
+/// is armed.
 #[derive(Clone, Debug, Default)]
 pub struct Crash(Option<Arc<Armed>>);
 
@@ -233,12 +235,13 @@ impl Crash {
         Crash(Some(Arc::new(Armed { at, passed })))
     }
 
-    /// Whether it is worth while to find out which points are passed.
+    /// Returns whether a point is armed, so that the caller need not find out which points it
+    /// passes.
     pub fn is_armed(&self) -> bool {
         self.0.is_some()
     }
 
-    /// Does not return where the process is to end.
+    /// Reports that a point is passed. It does not return if the process has to end there.
     pub fn pass(&self, point: Point) {
         let Some(armed) = &self.0 else {
             return;

@@ -1,34 +1,35 @@
-//! What can go wrong, in kinds that a caller can act on.
+//! Errors of the store, by kinds that a caller can act on.
 
 use crate::types::{AccountId, Timestamp, VersionId};
 
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// Kinds, not texts: the front end maps each to one S3 error by an exhaustive `match`.
+/// An error of the store. The front end maps each kind to one S3 error by an exhaustive `match`.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The state machine said no; nothing was changed.
+    /// The state machine refused the command. Nothing was changed.
     #[error(transparent)]
     Refused(#[from] Refusal),
 
-    /// The body's source failed or did not verify; what was written of it is gc's.
-    /// The front end's own error travels inside.
+    /// The source of the body failed or did not verify. What was written of it is removed. The
+    /// front end's own error is inside.
     #[error("body: {0}")]
     Body(#[source] Box<dyn std::error::Error + Send + Sync>),
 
-    /// Fewer disks or metadata replicas answer than the promise needs. Retry later.
+    /// Fewer disks or metadata replicas answer than the promise needs. The caller may retry later.
     #[error("unavailable: {0}")]
     Unavailable(String),
 
-    /// No room above the reserve.
+    /// The disks have no room above the reserve.
     #[error("disks are full: {0}")]
     Full(String),
 
-    /// The write began so long ago that its bytes may be gone. Retry with a new write.
+    /// The write began so long ago that gc may have removed its bytes. The caller may retry with a
+    /// new write.
     #[error("write took longer than its epoch")]
     Expired,
 
-    /// More chunks are damaged or missing than parity can make up for.
+    /// More chunks are damaged or missing than the parity can replace.
     #[error("data is damaged beyond repair: {0}")]
     Corrupt(String),
 
@@ -40,9 +41,10 @@ pub enum Error {
     Io(#[from] std::io::Error),
 }
 
-/// Why the state machine refused a command or a read found nothing.
+/// The reason why the state machine refused a command or a read found nothing.
 ///
-/// Deterministic: every replica refuses alike, and a retried command is refused again alike.
+/// It is deterministic: every replica refuses in the same way, and so is a retried command refused
+/// again.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error, serde::Serialize, serde::Deserialize)]
 pub enum Refusal {
     #[error("no such bucket")]
@@ -55,7 +57,7 @@ pub enum Refusal {
     NoSuchKey,
     #[error("no such version")]
     NoSuchVersion,
-    /// The version asked for is a delete marker. `latest`: found by asking for no version.
+    /// The version asked for is a delete marker. `latest` is set if no version was asked for.
     #[error("version {id} is a delete marker")]
     DeleteMarker {
         id: VersionId,
@@ -74,25 +76,25 @@ pub enum Refusal {
         minimum: u64,
         etag: crate::types::ETag,
     },
-    /// A checksum named at completion, or the object's, is not what the parts have.
+    /// A checksum named at completion, or that of the object, differs from those of the parts.
     #[error("checksum of part or object does not match")]
     ChecksumMismatch,
-    /// The size named at completion is not what the parts add up to.
+    /// The size named at completion differs from the sum of the parts.
     #[error("the parts hold {total} bytes, not {expected}")]
     SizeMismatch { expected: u64, total: u64 },
     #[error("precondition {0:?} failed")]
     PreconditionFailed(Precondition),
-    /// Another change came between this command's reading and its commit. The store retries it
-    /// itself where it can.
+    /// Another change came between this command's read and its commit. The store itself retries
+    /// where it can.
     #[error("conflicting change")]
     Conflict,
     /// The command's epoch lies below the floor.
     #[error("epoch below the floor")]
     EpochBelowFloor,
-    /// The object's size would pass the most an object may have.
+    /// The object would be larger than the maximum.
     #[error("object too large")]
     TooLarge,
-    /// The bucket's hard quota does not allow what this would add.
+    /// The change would exceed the bucket's hard quota.
     #[error("{used} {counted:?} of a quota of {limit} are used, and {wanted} would be")]
     QuotaExceeded {
         counted: QuotaUnit,
@@ -102,14 +104,14 @@ pub enum Refusal {
     },
 }
 
-/// What a quota counts.
+/// The unit of a quota.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum QuotaUnit {
     Bytes,
     Objects,
 }
 
-/// Which condition of a request did not hold.
+/// The condition of a request that did not hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum Precondition {
     IfMatch,

@@ -1,14 +1,13 @@
-//! What a process counts and measures of itself, for whoever shows it.
+//! Measures: what a process counts and measures about itself.
 //!
-//! A [`Measure`] is one value with its name; names here bear no prefix, and a counter's or a
-//! histogram's value only ever grows within a process. [`Histogram`] collects durations without a
-//! lock.
+//! A [`Measure`] is one value with its name. Names have no prefix here, and the value of a counter
+//! or a histogram only grows within a process. [`Histogram`] collects durations without a lock.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-/// Upper bounds, in seconds, of the buckets that durations are counted in. Past the last is one
-/// more.
+/// The upper bounds, in seconds, of the buckets in which durations are counted. One more bucket
+/// follows the last bound.
 pub const BOUNDS_SECONDS: [f64; 14] = [
     0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
 ];
@@ -20,11 +19,11 @@ pub enum Value {
     Durations(Durations),
 }
 
-/// One value of a family. All measures of a name have the same help, kind and label names.
+/// One value of a family. All measures of one name have the same help, kind and label names.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Measure {
     pub name: &'static str,
-    /// One sentence for people.
+    /// One sentence that explains the measure.
     pub help: &'static str,
     pub labels: Vec<(&'static str, String)>,
     pub value: Value,
@@ -59,11 +58,11 @@ impl Measure {
     }
 }
 
-/// How long things took, as counted so far.
+/// The durations counted so far.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Durations {
-    /// For each of [`BOUNDS_SECONDS`], and for what lies past them, how many were no longer than
-    /// that and longer than the one before.
+    /// The number of durations in each bucket: longer than the bound before and at most as long as
+    /// the bound of [`BOUNDS_SECONDS`]. The last bucket has those beyond all bounds.
     pub counts: [u64; BOUNDS_SECONDS.len() + 1],
     pub seconds: f64,
 }
@@ -74,7 +73,7 @@ impl Durations {
     }
 }
 
-/// Collects durations. Any number of threads may add to it.
+/// A collector of durations. Any number of threads may add to it.
 #[derive(Debug, Default)]
 pub struct Histogram {
     counts: [AtomicU64; BOUNDS_SECONDS.len() + 1],

@@ -1,10 +1,11 @@
-//! Quotas: whether a change is allowed.
+//! Quotas: the decision whether a change is allowed.
 
 use crate::error::{QuotaUnit, Refusal};
 use crate::types::{Quota, Usage};
 
 impl Quota {
-    /// Refuses what grows beyond its limit; the rest goes on, even where it is beyond it already.
+    /// Refuses a change that grows beyond a hard limit. A change that shrinks is allowed, even if
+    /// the bucket stays beyond the limit.
     pub fn allows(&self, used: &Usage, wanted: &Usage) -> Result<(), Refusal> {
         let bytes = (self.hard_bytes, used.bytes(), wanted.bytes());
         let objects = (self.hard_objects, used.objects, wanted.objects);

@@ -1,4 +1,5 @@
-//! Which shards hold the bytes of a write, and on which disks: what metadata keep of data.
+//! Shard sets: which shards hold the bytes of a write, and on which disks. The metadata keep one
+//! for each write.
 
 use serde::{Deserialize, Serialize};
 
@@ -9,19 +10,19 @@ use crate::types::{DiskId, WriteId};
 pub struct ShardSet {
     pub data_shards: u8,
     pub parity_shards: u8,
-    /// Bytes of a chunk in every stripe but the last.
+    /// The bytes of a chunk in every stripe but the last.
     pub chunk_size: u32,
-    /// The storage class it was written for, so that heal knows what it should be.
+    /// The storage class of the write, so that heal knows which geometry it should have.
     pub class: String,
     /// It has fewer shards than its class, as disks were missing or full. The command that names
     /// it also queues it for re-encoding.
     pub undersized: bool,
-    /// By rank: data shards first. As many as data and parity shards together.
+    /// The shards by rank, data shards first: as many as data and parity shards together.
     pub shards: Vec<ShardPlace>,
 }
 
 impl ShardSet {
-    /// Where its shards are, by rank.
+    /// Returns the places of its shards, by rank.
     pub fn places(&self) -> impl Iterator<Item = ShardAt> {
         self.shards.iter().map(ShardPlace::at)
     }
@@ -30,11 +31,12 @@ impl ShardSet {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ShardPlace {
     pub disk: DiskId,
-    /// Counts the shard's moves: heal swaps it by compare-and-set.
+    /// 0 for the first shard of a rank. Each rebuilt or re-encoded one gets a new random number, so
+    /// that heal can swap shards by compare-and-set.
     pub generation: u32,
-    /// Over the whole shard file, seeded as its blocks are.
+    /// The checksum over the whole shard file, seeded like those of its blocks.
     pub checksum: u64,
-    /// Not synced when the row was committed: owed to the heal queue.
+    /// The shard was not synced when the row was committed. It is in the heal queue.
     pub missing: bool,
 }
 
@@ -54,7 +56,7 @@ pub struct ShardId {
     pub rank: u8,
 }
 
-/// Where a shard is, by which heal swaps it.
+/// The place of a shard. Heal swaps a shard only if it is at the expected place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ShardAt {
     pub disk: DiskId,

@@ -1,28 +1,29 @@
-//! The words of the store: ids, versions, parts and what they carry.
+//! The types of the store: ids, versions, parts and their attributes.
 //!
-//! Everything here is plain data. What is kept on disk derives from these types through the
-//! versioned records of `meta::record`, so a change here never changes a format by itself.
+//! Everything here is plain data. Records on disk are made from these types through the versioned
+//! records of `meta::record`, so a change here never changes a format by itself.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// Milliseconds since 1970 in UTC, as the proposer of a change saw them.
+/// Milliseconds since 1970 in UTC, by the clock of the proposer of a change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Timestamp(pub i64);
 
 impl Timestamp {
-    /// Whole seconds, rounded down: the precision of HTTP dates.
+    /// Returns whole seconds, rounded down: the precision of HTTP dates.
     pub fn seconds(self) -> i64 {
         self.0.div_euclid(1000)
     }
 }
 
-/// A bucket's id. Never reused, so a write that comes late can't land in a namesake.
+/// A bucket's id. It is never reused, so a late write cannot end up in a new bucket of the same
+/// name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct BucketId(pub u64);
 
-/// Names the bytes of one PUT or of one part attempt: 128 random bits, used once.
+/// The name of the bytes of one PUT or of one attempt of a part: 128 random bits, used once.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct WriteId(pub [u8; 16]);
 
@@ -38,7 +39,7 @@ impl fmt::Display for WriteId {
     }
 }
 
-/// A disk's random id, the one in its identity file.
+/// A disk's random id, from its identity file.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct DiskId(pub [u8; 16]);
 
@@ -54,18 +55,18 @@ impl fmt::Display for DiskId {
     }
 }
 
-/// The period a write or read began in. Raised by a command every ten minutes; gc removes only
-/// what lies below every epoch still in use.
+/// The period in which a write or read began. A command raises it every ten minutes. gc removes
+/// only what lies below every epoch that is still in use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Epoch(pub u64);
 
-/// Where a version stands in the order of its key: derived from the index of the log entry that
-/// made it, never from a clock. The low 12 bits number the versions made by one entry.
+/// The position of a version in the order of its key. It comes from the index of the log entry that
+/// made the version, never from a clock. The low 12 bits number the versions made by one entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Order(pub u64);
 
 impl Order {
-    /// One log entry makes at most this many versions.
+    /// The most versions that one log entry makes.
     pub const VERSIONS_PER_ENTRY: u16 = 4096;
 
     pub fn new(log_index: u64, sub: u16) -> Order {
@@ -74,12 +75,14 @@ impl Order {
     }
 }
 
-/// A version's id as clients see it.
+/// A version's id, as clients see it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum VersionId {
-    /// Written while the bucket was unversioned or suspended; at most one for each key.
+    /// The version was written while the bucket was unversioned or suspended. A key has at most
+    /// one.
     Null,
-    /// Names its place in the key's order, and 64 random bits so that it can't be guessed.
+    /// The version's position in the key's order, and 64 random bits so that the id cannot be
+    /// guessed.
     Ordered { order: Order, nonce: u64 },
 }
 
@@ -111,21 +114,21 @@ impl std::str::FromStr for VersionId {
     }
 }
 
-/// The text is no version id that this store can have given out.
+/// The error of a text that is no version id of this store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("not a version id")]
 pub struct InvalidVersionId;
 
-/// Which version of a key is meant.
+/// The version of a key that a request means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum VersionSelector {
-    /// The newest one, be it an object or a delete marker.
+    /// The newest one, which is an object or a delete marker.
     Latest,
     /// The one with this id.
     Id(VersionId),
 }
 
-/// An upload's id as clients see it: the write id that names its list of parts, in hex.
+/// An upload's id, as clients see it: the write id of its part list, in hex.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct UploadId(pub WriteId);
 
@@ -152,12 +155,12 @@ impl std::str::FromStr for UploadId {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct ETag {
     pub md5: [u8; 16],
-    /// Number of parts; 0 for an object written in one request.
+    /// The number of parts, or 0 for an object written in one request.
     pub parts: u32,
 }
 
 impl fmt::Display for ETag {
-    /// Without quotes: `md5` or `md5-parts`.
+    /// Writes `md5` or `md5-parts`, without quotes.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.md5.iter().try_for_each(|b| write!(f, "{b:02x}"))?;
         if self.parts > 0 {
@@ -183,16 +186,16 @@ pub enum ChecksumAlgorithm {
     XxHash128,
 }
 
-/// Of what a multipart object's checksum is taken.
+/// The input of a multipart object's checksum.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum ChecksumType {
-    /// Of all bytes.
+    /// All bytes of the object.
     FullObject,
-    /// Of the parts' checksums.
+    /// The checksums of the parts.
     Composite,
 }
 
-/// A checksum's value, big-endian as it is sent.
+/// A checksum. Its value is big-endian, as it is sent.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Checksum {
     pub algorithm: ChecksumAlgorithm,
@@ -200,31 +203,32 @@ pub struct Checksum {
     pub value: Vec<u8>,
 }
 
-/// What the front end found out about a body while it streamed by.
+/// The digests that the front end computed while a body streamed by.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Digest {
     pub md5: [u8; 16],
     pub checksum: Option<Checksum>,
-    /// Taken beside a `checksum` of another algorithm, where the bytes are a part of what gets the
-    /// default checksum as a whole.
+    /// Computed besides a `checksum` of another algorithm, if the bytes are a part of an object
+    /// that gets the default checksum.
     pub crc64nvme: Option<u64>,
 }
 
-/// Headers kept with an object and returned as they came, by lower-case header name
-/// (`content-type`, `cache-control`, `expires`, `x-amz-website-redirect-location`, …).
+/// Headers that are kept with an object and returned unchanged, by lower-case name (`content-type`,
+/// `cache-control`, `expires`, `x-amz-website-redirect-location`, …).
 pub type SystemMetadata = Vec<(String, String)>;
-/// `x-amz-meta-*` without the prefix; names in lower case, values as raw bytes in order of arrival.
+/// `x-amz-meta-*` headers without the prefix: names in lower case, values as raw bytes, in order of
+/// arrival.
 pub type UserMetadata = Vec<(String, Vec<u8>)>;
-/// Keys and values of a tag set, in the order given.
+/// The keys and values of a tag set, in the order given.
 pub type Tags = Vec<(String, String)>;
 
-/// What a writer says about an object besides its bytes.
+/// Everything that a writer says about an object besides its bytes.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Attributes {
     pub system: SystemMetadata,
     pub user: UserMetadata,
     pub tags: Tags,
-    /// Empty means STANDARD.
+    /// The storage class. Empty means STANDARD.
     pub storage_class: String,
     /// The account that wrote it.
     pub owner: AccountId,
@@ -250,20 +254,21 @@ pub enum Versioning {
     Suspended,
 }
 
-/// A document that belongs to a bucket and is kept as the front end wrote it.
+/// The kind of a document that belongs to a bucket. The store keeps the document as the front end
+/// wrote it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum BucketSetting {
     Tagging,
 }
 
-/// How much a bucket may hold. Objects are all versions that are no delete markers; bytes are
-/// their sizes, each counted in full, and those of the parts of uploads that have not ended.
+/// The limits of a bucket. Objects are all versions that are no delete markers. Bytes are the sizes
+/// of these objects, each counted in full, and of the parts of unfinished uploads.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Quota {
-    /// What would grow beyond is refused; what shrinks goes on.
+    /// Writes that would exceed it are refused. Changes that shrink the bucket are allowed.
     pub hard_bytes: Option<u64>,
     pub hard_objects: Option<u64>,
-    /// Beyond these the operator is told.
+    /// Beyond it, `admin status` warns the operator.
     pub soft_bytes: Option<u64>,
     pub soft_objects: Option<u64>,
 }
@@ -278,14 +283,14 @@ impl Quota {
         }
     }
 
-    /// Whether the operator is to be told of a bucket that holds so much.
+    /// Returns whether this usage exceeds a soft limit.
     pub fn is_passed_softly(self, usage: &Usage) -> bool {
         self.soft_bytes.is_some_and(|max| usage.bytes() > max)
             || self.soft_objects.is_some_and(|max| usage.objects > max)
     }
 }
 
-/// What of a quota is changed: what is `None` stays, `Some(None)` takes the limit away.
+/// A change of a quota. `None` keeps a limit, `Some(None)` removes it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct QuotaChange {
     pub hard_bytes: Option<Option<u64>>,
@@ -294,22 +299,22 @@ pub struct QuotaChange {
     pub soft_objects: Option<Option<u64>>,
 }
 
-/// What a bucket holds.
+/// The contents of a bucket, as counted for quotas.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Usage {
-    /// Versions that are objects.
+    /// The number of versions that are objects.
     pub objects: u64,
     pub markers: u64,
-    /// Uploads that have not ended.
+    /// The number of unfinished uploads.
     pub uploads: u64,
-    /// Sizes of all objects; bytes that versions share count for each.
+    /// The sizes of all objects. Bytes that versions share count for each.
     pub object_bytes: u64,
-    /// Sizes of the parts of uploads that have not ended.
+    /// The sizes of the parts of unfinished uploads.
     pub part_bytes: u64,
 }
 
 impl Usage {
-    /// The bytes that quotas count.
+    /// Returns the bytes that quotas count.
     pub fn bytes(&self) -> u64 {
         self.object_bytes.saturating_add(self.part_bytes)
     }
@@ -321,7 +326,7 @@ pub struct Bucket {
     pub name: String,
     pub owner: AccountId,
     pub created: Timestamp,
-    /// The location constraint given at creation, as given; empty for none.
+    /// The location constraint as it was given at creation, or empty.
     pub location: String,
     pub versioning: Versioning,
     pub quota: Quota,
@@ -349,18 +354,18 @@ pub struct Version {
     pub owner: AccountId,
 }
 
-/// What a version that is no delete marker has.
+/// The attributes of a version that is an object.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ObjectVersion {
     pub size: u64,
     pub etag: ETag,
     pub checksum: Option<Checksum>,
     pub attributes: Attributes,
-    /// Names the bytes: equal for versions that share them.
+    /// The name of the bytes. Versions that share bytes have the same.
     pub write_id: WriteId,
 }
 
-/// A part of a finished multipart object.
+/// A part of a completed multipart object.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ObjectPart {
     pub number: u16,
@@ -369,14 +374,14 @@ pub struct ObjectPart {
     pub checksum: Option<Checksum>,
 }
 
-/// A part of an upload that is not finished.
+/// A part of an unfinished upload.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UploadedPart {
     pub number: u16,
     pub size: u64,
     pub etag: ETag,
     pub modified: Timestamp,
-    /// As the client asked for it.
+    /// The checksum that the client asked for.
     pub checksum: Option<Checksum>,
     /// See [`Digest`].
     pub crc64nvme: Option<u64>,
@@ -387,16 +392,16 @@ pub struct Upload {
     pub id: UploadId,
     pub key: String,
     pub initiated: Timestamp,
-    /// Who writes the object, its metadata, tags and class: what holds at completion.
+    /// The object's owner, metadata, tags and class. They take effect at completion.
     pub attributes: Attributes,
     pub checksum: Option<(ChecksumAlgorithm, ChecksumType)>,
 }
 
-/// A range of an object's bytes; never empty unless the object is.
+/// A range of an object's bytes. It is empty only if the object is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ByteRange {
     pub start: u64,
-    /// Exclusive.
+    /// The end of the range, exclusive.
     pub end: u64,
 }
 

@@ -1,0 +1,196 @@
+//! The data plane of a node: its disks and what all reads and writes of shards share.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+
+use futures_util::future::join_all;
+use tokio::sync::{Notify, Semaphore, mpsc};
+
+use super::classes::Classes;
+use super::disk_set::{DiskSet, Suspects, is_late, within_deadline};
+use super::erasure::{Codecs, Geometry};
+use crate::disk::{Disk, ShardName, Space};
+use drystone_store::env::Env;
+use drystone_store::error::{Error, Result};
+use drystone_store::shard_set::{ShardAt, ShardId};
+use drystone_store::types::{DiskId, WriteId};
+
+/// The most damage reports that wait for heal. Further ones are dropped: the next reader of the
+/// shard reports it again.
+pub const DAMAGE_QUEUE_LEN_MAX: usize = 1024;
+/// The most shards that are rebuilt at once on one disk.
+const REBUILDS_PER_DISK_MAX: usize = 2;
+
+/// The disks of a node, and the writes and reads of shards on them.
+pub struct Shards {
+    pub(super) env: Arc<dyn Env>,
+    pub(super) disk_set: RwLock<Arc<DiskSet>>,
+    pub(super) classes: Classes,
+    pub(super) codecs: Codecs,
+    pub(super) suspects: Arc<Suspects>,
+    /// The damaged and missing shards that readers find.
+    pub(super) damage: mpsc::Sender<ShardId>,
+    /// The slots for rebuilds on each disk.
+    pub(super) rebuilds: Mutex<HashMap<DiskId, Arc<Semaphore>>>,
+    /// Notified when a write is refused because disks are full.
+    pub(super) starved: Notify,
+}
+
+impl Shards {
+    /// Creates the data plane on `disks`. The channel `damage` should hold [`DAMAGE_QUEUE_LEN_MAX`]
+    /// reports.
+    pub fn new(
+        env: Arc<dyn Env>,
+        disks: Vec<Arc<dyn Disk>>,
+        classes: Classes,
+        damage: mpsc::Sender<ShardId>,
+    ) -> Shards {
+        let disk_set = DiskSet {
+            disks,
+            ..DiskSet::default()
+        };
+        Shards {
+            disk_set: RwLock::new(Arc::new(disk_set)),
+            classes,
+            codecs: Codecs::default(),
+            suspects: Arc::new(Suspects::new(env.clone())),
+            env,
+            damage,
+            rebuilds: Mutex::default(),
+            starved: Notify::new(),
+        }
+    }
+
+    pub(super) fn rebuild_slots(&self, disk: DiskId) -> Arc<Semaphore> {
+        let mut places = self.rebuilds.lock().unwrap_or_else(PoisonError::into_inner);
+        let places = places.entry(disk);
+        places
+            .or_insert_with(|| Arc::new(Semaphore::new(REBUILDS_PER_DISK_MAX)))
+            .clone()
+    }
+
+    pub fn disks(&self) -> Vec<Arc<dyn Disk>> {
+        self.disk_set().disks.clone()
+    }
+
+    pub(super) fn disk_set(&self) -> Arc<DiskSet> {
+        let disk_set = self.disk_set.read().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(&disk_set)
+    }
+
+    pub(super) fn change_disk_set(&self, change: impl FnOnce(&mut DiskSet)) {
+        let mut disk_set = self
+            .disk_set
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
+        let mut changed = DiskSet::clone(&disk_set);
+        change(&mut changed);
+        changed.changes += 1;
+        *disk_set = Arc::new(changed);
+    }
+
+    /// Adds a disk for reads and writes. It replaces the disk object of the same id, if there is
+    /// one.
+    pub fn add_disk(&self, disk: Arc<dyn Disk>) {
+        self.change_disk_set(|disk_set| {
+            disk_set.disks.retain(|old| old.id() != disk.id());
+            disk_set.disks.push(disk);
+        });
+    }
+
+    /// Drops the disk object: from now on the disk counts as offline.
+    pub fn take_offline(&self, id: DiskId) {
+        self.change_disk_set(|disk_set| disk_set.disks.retain(|disk| disk.id() != id));
+    }
+
+    /// Removes the disk for good: nothing is read from it any more. Returns false if it was removed
+    /// before.
+    pub fn remove_disk(&self, id: DiskId) -> bool {
+        if self.disk_set().removed.contains(&id) {
+            return false;
+        }
+        self.change_disk_set(|disk_set| {
+            disk_set.disks.retain(|disk| disk.id() != id);
+            disk_set.removed.insert(id);
+        });
+        true
+    }
+
+    /// The number of times that a disk was added, taken offline or removed. When it changes, gc
+    /// tries again what it left because a disk was offline.
+    pub fn changes(&self) -> u64 {
+        self.disk_set().changes
+    }
+
+    pub fn default_geometry(&self) -> Geometry {
+        self.classes.default
+    }
+
+    /// Waits until a write is refused because disks are full. Returns at once if one was refused
+    /// since the last call.
+    pub async fn starved(&self) {
+        self.starved.notified().await;
+    }
+
+    /// Returns whether the disk missed a deadline recently and is avoided.
+    pub fn is_suspect(&self, disk: DiskId) -> bool {
+        self.suspects.contains(disk)
+    }
+
+    /// Returns whether enough disks are up for a write of the default class.
+    pub fn can_write(&self) -> bool {
+        let disk_set = self.disk_set();
+        let up = disk_set.disks.iter().filter(|d| d.state().borrow().is_up());
+        self.classes.default.fit(up.count()).is_some()
+    }
+
+    /// Fails if one of `disks`, which hold metadata, has no room for more metadata. Every write
+    /// adds rows on each of them, and a full disk would lose its replica (F-08). Half of the disk's
+    /// reserve is still free then, for deletes and gc, which make room.
+    pub async fn room_for_metadata(&self, disks: &[DiskId]) -> Result<()> {
+        let spaces = self.spaces().await;
+        let full = spaces
+            .iter()
+            .find(|(disk, space)| disks.contains(&disk.id()) && space.for_metadata == 0);
+        match full {
+            Some((disk, _)) => Err(self.no_room(format!("disk {} with metadata", disk.id()))),
+            None => Ok(()),
+        }
+    }
+
+    /// Returns a disk's space, or `None` if the disk fails or misses the deadline. A suspect disk
+    /// is not asked.
+    pub async fn space(&self, disk: &dyn Disk) -> Option<Space> {
+        if self.suspects.contains(disk.id()) {
+            return None;
+        }
+        let space = within_deadline(self.env.as_ref(), disk.space()).await;
+        if space.as_ref().is_err_and(is_late) {
+            self.suspects.add(disk.id());
+        }
+        space.ok()
+    }
+
+    /// Returns the disks that are up and not suspect, with their space.
+    pub(super) async fn spaces(&self) -> Vec<(Arc<dyn Disk>, Space)> {
+        let spaces = self.disks().into_iter().map(|disk| async move {
+            let space = self.space(disk.as_ref()).await?;
+            Some((disk, space))
+        });
+        join_all(spaces).await.into_iter().flatten().collect()
+    }
+
+    /// Makes the error of a write for which there is no room, and wakes gc.
+    pub(super) fn no_room(&self, why: String) -> Error {
+        self.starved.notify_one();
+        Error::Full(why)
+    }
+}
+
+pub(super) fn shard_name(write_id: WriteId, rank: u8, at: ShardAt) -> ShardName {
+    ShardName {
+        write_id,
+        rank,
+        generation: at.generation,
+    }
+}
