@@ -15,7 +15,7 @@ const KNOWN_CIRCLES: &[&[&str]] = &[];
 
 /// The number of arrows from a file to the one that declares it, or further up, from where another
 /// way leads back.
-const ARROWS_TO_PARENTS: usize = 5;
+const ARROWS_TO_PARENTS: usize = 2;
 
 type Arrows<'a> = BTreeMap<&'a str, BTreeSet<&'a str>>;
 
