@@ -249,7 +249,7 @@ fn a_failed_shard(fault: &str, what: &str) {
     // The server tries the disk again with files of another name.
     let failed = failed.filter(|call| !call.contains("probe")).count();
     // Once each time that the disk was up: on a slow machine it was taken back meanwhile.
-    let downs = server.log().matches("disk::local: disk is down").count();
+    let downs = server.log().matches("disk is down disk=").count();
     assert!(failed > 0 && failed <= downs, "{downs} times: {calls:#?}");
     eventually("the disk is taken back", || {
         let log = server.log();
