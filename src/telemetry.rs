@@ -7,7 +7,7 @@ use std::io::IsTerminal as _;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::ParseError;
 
-/// What is logged unless the environment says otherwise; openraft tells much at `info`.
+/// The default filter of the log. openraft logs much at `info`.
 const DEFAULT_FILTER: &str = "info,openraft=warn";
 
 #[derive(Debug, thiserror::Error)]

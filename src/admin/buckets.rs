@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::admin::document::Refused;
 use drystone_protocol::query::Query;
 
-/// What of a bucket's quota is changed: a number, `null` for no limit; what is left out stays.
+/// A change of a bucket's quota: a number, or `null` for no limit. A field that is left out stays.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SetQuota {

@@ -24,7 +24,7 @@ use drystone_protocol::response::Response;
 const BUCKET: &str = "_admin";
 const VERSION: &str = "v1/";
 
-/// What is asked for.
+/// The operation that is asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Ask {
     Status,

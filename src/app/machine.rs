@@ -1,4 +1,4 @@
-//! What this machine gives the process: memory and descriptors.
+//! The memory and the descriptors that this machine gives the process.
 
 use std::fs;
 use std::path::Path;

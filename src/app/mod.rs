@@ -145,7 +145,7 @@ impl App {
         self.plain_address
     }
 
-    /// What TLS is spoken with, if it is.
+    /// The certificate, if TLS is spoken.
     pub fn certificate(&self) -> Option<Arc<tls::Live>> {
         self.certificate.clone()
     }
@@ -196,7 +196,7 @@ fn limits(config: &Settings) -> Limits {
     limits
 }
 
-/// What the services share beside the transport.
+/// The parts that the services share beside the transport.
 struct Parts {
     verifier: Arc<Verifier>,
     admission: Arc<Admission>,

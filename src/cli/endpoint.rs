@@ -11,7 +11,7 @@ use drystone_http::tls::client::{Client, Trust};
 pub(super) struct Endpoint {
     host: String,
     port: u16,
-    /// What a proxy serves it below; empty, or such as `/s3`.
+    /// The prefix that a proxy serves it below: empty, or such as `/s3`.
     pub prefix: String,
     tls: Option<Client>,
 }
@@ -22,8 +22,8 @@ pub(super) trait Connection: Read + Write {}
 impl<T: Read + Write> Connection for T {}
 
 impl Endpoint {
-    /// Of a URL. A server that is asked over TLS is believed by its name, certified by an authority
-    /// that the system knows or the file has.
+    /// Reads a URL. Over TLS, a server is trusted if its name is certified by an authority that the
+    /// system or the file has.
     pub fn parse(url: &str, ca_file: Option<PathBuf>) -> Result<Endpoint, String> {
         let wrong = || format!("{url:?} is no endpoint; for example http://localhost:9000");
         let uri: http::Uri = url.parse().map_err(|_| wrong())?;
@@ -40,8 +40,8 @@ impl Endpoint {
         })
     }
 
-    /// Of the server with this configuration: `trust` says whom to believe, by its certificate's
-    /// file, if it speaks TLS. One on all interfaces is asked on loopback.
+    /// Returns the endpoint of the server with this configuration. If it speaks TLS, `trust` makes
+    /// the trust of its certificate's file. A server on all interfaces is asked on loopback.
     pub fn of(
         server: &config::Server,
         trust: impl FnOnce(PathBuf) -> Trust,

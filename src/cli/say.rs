@@ -1,4 +1,4 @@
-//! What a verb tells on the standard output.
+//! The standard output of a verb.
 //!
 //! The standard library's `println!` panics when nobody reads any more, as in `fsck … | head`.
 

@@ -177,7 +177,7 @@ async fn announce(config: &Config, node: &App) -> Result<(), Error> {
         .map_err(|source| io_error("standard output", source))
 }
 
-/// Whoever waits for the file never reads half of it. It tells about a running process, so it
+/// Writes a file so that its readers never see half of it. It describes a running process, so it
 /// need not survive a power cut and is not synced.
 fn write_whole(path: &Path, content: &str) -> io::Result<()> {
     let mut temporary = path.as_os_str().to_owned();
@@ -193,7 +193,7 @@ fn io_error(what: &str, source: io::Error) -> Error {
     }
 }
 
-/// What asks for an end.
+/// The signals that ask the server to end.
 struct Signals {
     terminate: Signal,
     interrupt: Signal,

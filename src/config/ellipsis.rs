@@ -31,7 +31,7 @@ pub(super) fn expand(argument: &str, len_max: usize) -> Result<Vec<String>, Erro
     Ok(expanded)
 }
 
-/// What stands before, within and after the first range.
+/// Returns the texts before, within and after the first range.
 fn split<'a>(rest: &'a str, argument: &str) -> Result<Option<(&'a str, &'a str, &'a str)>, Error> {
     let Some(dots) = rest.find("...") else {
         return Ok(None);

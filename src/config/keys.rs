@@ -35,7 +35,7 @@ const WELL_KNOWN: [&str; 6] = [
 const ACCESS_KEY_NAME: &str = "AWS_ACCESS_KEY_ID";
 const SECRET_KEY_NAME: &str = "AWS_SECRET_ACCESS_KEY";
 
-/// What a principal signs with.
+/// The keys that a principal signs with.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Keys {
     pub access_key: String,

@@ -1,4 +1,4 @@
-//! What one source of the configuration says: a file, the environment, or the flags.
+//! The settings from one source of the configuration: a file, the environment, or the flags.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -8,7 +8,7 @@ use drystone_store::crash::CrashAt;
 use super::keys::Secret;
 use super::users::{RootLayer, UserLayer};
 
-/// What one source says; `None` where it says nothing.
+/// The settings from one source; `None` where it says nothing.
 #[derive(Debug, Default, serde::Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Layer {

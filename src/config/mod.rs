@@ -45,10 +45,10 @@ const REQUESTS_MAX: usize = 65_536;
 /// Less would not do for a few large uploads.
 const MEMORY_BYTES_MIN: u64 = 16 << 20;
 const PREFIX_LEN_MAX: usize = 256;
-/// What paths begin with that are no bucket's.
+/// The first parts of paths that are not a bucket's.
 const OWN_PATHS: [&str; 4] = ["_admin", "health", "metrics", "minio"];
 const METRICS_TOKEN_LEN_MIN: usize = 16;
-/// What the token for the metrics is made from, beside root's secret.
+/// The label that the token for the metrics is made from, with root's secret.
 const METRICS_TOKEN_LABEL: &[u8] = b"metrics token";
 
 /// Everything that decides how a node runs, checked.
@@ -62,21 +62,21 @@ pub struct Config {
     /// Everyone else.
     pub users: Vec<User>,
     pub storage: Storage,
-    /// What was found and is not acted upon; to be logged.
+    /// Findings that change nothing, for the log.
     pub warnings: Vec<String>,
 }
 
 #[derive(Clone, Debug)]
 pub struct Server {
     pub address: Address,
-    /// What TLS is spoken with at `address`; without it HTTP is plain there.
+    /// The certificate and key for TLS at `address`. Without them HTTP is plain there.
     pub tls: Option<tls::Files>,
     /// Where plain HTTP is served beside TLS.
     pub plain_address: Option<Address>,
     pub region: String,
     /// Host names under which a bucket may stand as the first label.
     pub domains: Vec<String>,
-    /// What a proxy puts in front of all paths: empty, or such as `/s3`.
+    /// The prefix that a proxy puts in front of all paths: empty, or such as `/s3`.
     pub path_prefix: String,
     /// Whether Signature Version 2 is taken too: old clients send nothing else.
     pub signature_v2: bool,
@@ -84,7 +84,7 @@ pub struct Server {
     pub portless_host: bool,
     /// Requests in work at once; otherwise by the machine.
     pub requests: Option<usize>,
-    /// What they may hold together; otherwise a part of the machine's memory.
+    /// The memory that requests may hold together; by default a part of the machine's.
     pub memory_bytes: Option<u64>,
     pub metrics: Metrics,
     /// The bearer token for the metrics; otherwise made from root's secret.
@@ -104,10 +104,10 @@ pub struct Storage {
     pub crash_at: Option<CrashAt>,
 }
 
-/// Who may read the metrics.
+/// The access that reading the metrics needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Metrics {
-    /// Whoever sends the token.
+    /// The token must be sent.
     Token,
     Public,
     /// There are none.

@@ -1,4 +1,4 @@
-//! Who exists from the start: the operator's root, and `[[users]]`.
+//! The users that exist from the start: the operator's root, and `[[users]]`.
 
 use drystone_store::types::{Account, AccountId};
 use sha2::{Digest as _, Sha256};
@@ -15,7 +15,7 @@ const CANONICAL_ID_LEN: usize = 64;
 #[derive(Clone, Debug)]
 pub struct User {
     pub name: String,
-    /// Of root they are empty until its keys are known.
+    /// The user's keys. Those of root are empty until they are known.
     pub keys: Keys,
     pub account: Account,
 }

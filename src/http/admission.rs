@@ -1,9 +1,9 @@
-//! Who may begin: a bounded number of requests, a bounded memory for what they hold, and a short
-//! queue before both.
+//! Admission: a bounded number of requests, a bounded memory for what they hold, and a short queue
+//! before both.
 //!
-//! Whoever finds the queue full, or waits in it for too long, is told at once to come back later,
-//! before any of its body was read: a client that is told so slows down, one that waits in silence
-//! gives up and comes again.
+//! A request that finds the queue full, or waits in it for too long, is refused at once, before any
+//! of its body was read. A client that gets this answer slows down; one that waits in silence gives
+//! up and comes again.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -44,16 +44,16 @@ use crate::transport::Transport;
 use drystone_protocol::error::{Code, S3Error};
 use drystone_protocol::response::Response;
 
-/// What a connection may buffer: a whole head, as hyper sees none in pieces.
+/// The bytes that a connection may buffer: a whole head, as hyper sees none in pieces.
 const BUFFER_BYTES_MAX: usize = 2 * gate::HEAD_BYTES_MAX;
-/// What is still read from a client that was refused before it had sent all, so that it sees the
-/// answer and no reset: this much, for so long.
+/// A client that was refused before it had sent all is still read from, so that it sees the answer
+/// and no reset: at most this many bytes, for at most this long.
 const LINGER_BYTES_MAX: usize = 4 << 20;
 const LINGER_MAX: Duration = Duration::from_secs(2);
 /// After the system had no descriptor or memory for a connection.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// What every TLS connection begins with, and no HTTP request does: the type of a record.
+/// The first byte of every TLS connection and of no HTTP request: the type of a record.
 const TLS_HANDSHAKE: u8 = 22;
 
 /// Where connections come in.
@@ -73,7 +73,7 @@ struct Accepted {
     services: Services,
 }
 
-/// What a connection is good for.
+/// The kind of answers that a connection gets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Lane {
     Open,
@@ -100,7 +100,7 @@ impl Wire for TlsStream<Paced<TcpStream>> {
     }
 }
 
-/// What a connection's requests are answered with.
+/// The parts that answer a connection's requests.
 struct Conversation {
     transport: Arc<Transport>,
     services: Services,

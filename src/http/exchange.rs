@@ -29,7 +29,7 @@ pub struct Exchange {
     findings: Mutex<Findings>,
 }
 
-/// What services find out on the way.
+/// The facts that services find out on the way.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Findings {
     pub operation: Option<&'static str>,

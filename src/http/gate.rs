@@ -1,10 +1,10 @@
 //! A connection as hyper sees it: heads come whole, judged, and in time.
 //!
-//! Whatever hyper reads went through here before, so one judgement of heads and framing
+//! All bytes that hyper reads went through here before, so one judgement of heads and framing
 //! ([`head`]) holds for all that follows. A head that is refused is replaced by one that says
-//! nothing, and the connection gives nothing after it; [`Refusals`] tells the service what to
-//! answer then. So an answer to nonsense is an S3 error like any other, in its turn behind those
-//! to requests before it, and the connection ends with it.
+//! nothing, and the connection gives nothing after it; [`Refusals`] has the answer for the service.
+//! The answer to nonsense is therefore an S3 error like any other: it comes in its turn, behind the
+//! answers to earlier requests, and the connection ends with it.
 
 use std::future::Future as _;
 use std::io;
@@ -33,7 +33,7 @@ const NOTHING: &[u8] = b"GET / HTTP/1.1\r\nhost: refused\r\n\r\n";
 pub struct Refusals(Arc<Mutex<Option<(u64, Code)>>>);
 
 impl Refusals {
-    /// What to answer to the connection's `number`-th head, counted from 1, if it was refused.
+    /// Returns the error for the connection's `number`-th head, counted from 1, if it was refused.
     pub fn of(&self, number: u64) -> Option<Code> {
         let refused = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
         refused.and_then(|(refused, code)| (refused == number).then_some(code))
@@ -54,7 +54,7 @@ enum State {
     },
     Length(u64),
     Chunked(Chunks),
-    /// What takes the place of a head that was refused is given, so many bytes of it are left.
+    /// The replacement of a refused head is given out. This many bytes of it are left.
     Refused {
         left: usize,
     },
@@ -65,7 +65,7 @@ pub struct Gate<S> {
     state: State,
     /// Read and not given yet.
     held: BytesMut,
-    /// Of a head in `held`, what was looked at.
+    /// The number of bytes in `held` that were examined.
     seen: usize,
     heads: u64,
     refusals: Refusals,

@@ -127,7 +127,7 @@ fn digits(text: &[u8]) -> Result<u64, Code> {
 #[derive(Debug, Default)]
 pub struct Chunks {
     at: At,
-    /// Of the chunk that is going by.
+    /// The bytes of the current chunk that are still to come.
     left: u64,
     /// The line that is going by; of a trailer all of it.
     line: Vec<u8>,

@@ -1,7 +1,7 @@
-//! What a server takes on at once, and how slow a client may be.
+//! The bounds on the work of a server at one time, and on how slow a client may be.
 //!
-//! Everything that clients can make more of has its bound here. Those that go by the machine are
-//! made from its memory and its descriptors, once, by [`Limits::of`].
+//! Everything that clients can make more of has its bound here. [`Limits::of`] derives the bounds
+//! that depend on the machine from its memory and its descriptors, once.
 
 use std::time::Duration;
 
@@ -26,7 +26,8 @@ pub struct Limits {
     /// Requests that wait for their turn, and for how long; past either they get 503.
     pub queue: usize,
     pub queue_wait: Duration,
-    /// What the requests in work may hold of bodies and answers, by what each may hold at most.
+    /// The bytes of bodies and answers that the requests in work may hold together. Each counts
+    /// with the most that it may hold.
     pub memory_bytes: u64,
     /// From a connection's begin to the end of its TLS handshake.
     pub handshake: Duration,

@@ -145,7 +145,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Paced<S> {
 /// A watch's arithmetic.
 struct Tally {
     pace: Pace,
-    /// Of this window: bytes that moved, and time spent waiting before `since`.
+    /// The bytes that moved in this window, and the time spent waiting before `since`.
     moved: u64,
     waited: Duration,
     /// Waiting since then.

@@ -5,8 +5,8 @@
 //! request remembers which paths its client may have signed. One that bears the prefix was signed
 //! with it. One that doesn't may have come straight, or lost it on the way.
 //!
-//! So a path that begins with the prefix always means what follows it, and a signature over it is
-//! never good for anything else.
+//! A path that begins with the prefix therefore always means what follows it, and a signature over
+//! it is never good for anything else.
 
 use http::Uri;
 

@@ -1,4 +1,4 @@
-//! What is served on a port: a list of services, asked in their order.
+//! The services of a port: a list, asked in its order.
 
 use std::sync::Arc;
 

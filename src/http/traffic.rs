@@ -1,4 +1,4 @@
-//! What a server counts of its connections and requests.
+//! The counts of connections and requests.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -108,7 +108,7 @@ impl Traffic {
         self.rejections[at.expect("all are in the list")].fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Of operations only those that were asked for.
+    /// Returns all counts. Operations that were never asked for are left out.
     pub fn measures(&self) -> Vec<Measure> {
         let mut measures = Vec::new();
         for name in &self.names {

@@ -1,4 +1,4 @@
-//! What all connections share: limits, counts, and how a request enters.
+//! The parts that all connections share: limits, counts, and the entrance of requests.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -21,7 +21,7 @@ pub struct Transport {
     pub ids: Arc<Ids>,
     /// Names whose sub-domains are buckets, in lower case.
     domains: Vec<String>,
-    /// What all paths may begin with; empty, or `/` and what follows.
+    /// The prefix that all paths may begin with: empty, or such as `/s3`.
     path_prefix: String,
 }
 

@@ -18,7 +18,7 @@ const STATUS: HeaderName = HeaderName::from_static("x-minio-server-status");
 const WRITE_QUORUM: HeaderName = HeaderName::from_static("x-minio-write-quorum");
 const READ_QUORUM: HeaderName = HeaderName::from_static("x-minio-read-quorum");
 
-/// What a probe asks.
+/// The question of a probe.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Probe {
     /// The process answers.

@@ -30,7 +30,7 @@ const STORE_MAX: Duration = Duration::from_secs(5);
 /// Tells what the server and the store count.
 pub struct Metrics {
     pub access: Access,
-    /// What the names begin with.
+    /// The beginning of all names.
     pub prefix: &'static str,
     pub version: &'static str,
     pub store: Arc<dyn ObjectStore>,
@@ -42,7 +42,7 @@ pub struct Metrics {
 
 #[derive(Clone, Debug)]
 pub enum Access {
-    /// Whoever sends it as a bearer token.
+    /// The request must have this as its bearer token.
     Token(Secret),
     Public,
     Off,

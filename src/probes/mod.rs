@@ -1,4 +1,4 @@
-//! What operators' tools ask of a running server: is it well, and what does it count.
+//! Probes: the answers to operators' tools about a running server's health and its counts.
 
 pub mod health;
 pub mod metrics;

@@ -9,7 +9,7 @@ use crate::error::{Code, S3Error};
 use crate::names;
 use crate::percent::decode_once;
 
-/// What a request is about.
+/// The bucket and the key that a request is about.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Target {
     pub bucket: String,

@@ -9,7 +9,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, header};
 
 use crate::response::{X_AMZ_ID_2, X_AMZ_REQUEST_ID};
 
-/// What answers. The product's name does not go over the wire.
+/// The `Server` header. The product's name does not go over the wire.
 const SERVER: &str = "S3";
 
 /// Gives out the ids of requests, under the id of this process.

@@ -13,8 +13,8 @@ const RESERVED: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'_')
     .remove(b'~');
 
-/// What AWS escapes in a listing: the form encoding, with the slash kept. The space is replaced
-/// after.
+/// The characters that AWS escapes in a listing: as in a form, with the slash kept. The space is
+/// replaced afterwards.
 const LISTED: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'-')
     .remove(b'.')

@@ -92,7 +92,7 @@ pub fn parse_http_date(text: &str) -> Option<Timestamp> {
     Some(Timestamp(parsed.unix_timestamp() * 1000))
 }
 
-/// What `iso_date` writes, with or without the part of a second.
+/// Reads a date that `iso_date` wrote, with or without the fraction of a second.
 pub fn parse_iso_date(text: &str) -> Option<Timestamp> {
     let parsed = OffsetDateTime::parse(text.trim(), &Rfc3339).ok()?;
     i64::try_from(parsed.unix_timestamp_nanos() / 1_000_000)

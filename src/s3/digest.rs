@@ -20,10 +20,10 @@ use drystone_protocol::error::{Code, S3Error};
 const BATCH_BYTES: usize = 256 << 10;
 /// The end of a body is hashed in place if it is no longer than this: 0.1 ms.
 const INLINE_BYTES: usize = 64 << 10;
-/// What an item is counted as beyond its bytes, so that a batch of empty ones has an end.
+/// The cost of an item beyond its bytes, so that a batch of empty ones has an end.
 const ITEM_COST_BYTES: usize = 128;
 
-/// What to take of a body.
+/// The digests to compute of a body.
 #[derive(Debug, Default)]
 pub struct Wanted {
     pub sha256: bool,
@@ -32,7 +32,7 @@ pub struct Wanted {
     pub chain: Option<SignatureChain>,
 }
 
-/// What was found.
+/// The digests of a body.
 #[derive(Debug)]
 pub struct Digests {
     pub md5: [u8; 16],
@@ -44,7 +44,7 @@ pub struct Digests {
 }
 
 impl Digests {
-    /// What storage keeps of them.
+    /// Returns the digests that storage keeps.
     pub fn kept(&self) -> Digest {
         Digest {
             md5: self.md5,

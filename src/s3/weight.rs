@@ -6,12 +6,12 @@ use crate::row::BodyKind;
 const REQUEST_BYTES: u64 = 256 << 10;
 /// A body on its way to the disks, with its parity: what waits for them is bounded there.
 const STREAM_BYTES_MAX: u64 = 6 << 20;
-/// What is parsed of a document takes so many times its length.
+/// A parsed document takes this many times its length.
 const DOCUMENT_FACTOR: u64 = 4;
 /// An answer on its way to the client: what is read ahead of it is bounded where it is read.
 const ANSWER_BYTES_MAX: u64 = 3 << 20;
 
-/// What a request with such a body may hold while it is received.
+/// Returns the bytes that a request with such a body may hold while it is received.
 pub fn body_bytes(kind: BodyKind, length: Option<u64>) -> u64 {
     let held = match kind {
         BodyKind::Nothing => 0,
@@ -25,7 +25,7 @@ pub fn body_bytes(kind: BodyKind, length: Option<u64>) -> u64 {
     REQUEST_BYTES + held
 }
 
-/// What an answer of that length may hold while it is sent.
+/// Returns the bytes that an answer of that length may hold while it is sent.
 pub fn answer_bytes(length: u64) -> u64 {
     length.min(ANSWER_BYTES_MAX)
 }

@@ -30,7 +30,7 @@ impl Authority {
         Authority(CertifiedIssuer::self_signed(params, key).unwrap())
     }
 
-    /// What clients are told to believe.
+    /// The authority's certificate, which clients are to trust.
     pub fn pem(&self) -> String {
         self.0.pem()
     }

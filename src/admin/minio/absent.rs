@@ -17,7 +17,7 @@ use drystone_protocol::ids::Ids;
 use drystone_protocol::response::{self, Response};
 
 const BUCKET: &str = "minio";
-/// What a path begins with, and what it asks for.
+/// The beginning of each path, and the feature that it asks for.
 const FEATURES: [(&str, &str); 6] = [
     ("/minio/admin/", "MinIO's admin API"),
     ("/minio/kms/", "MinIO's key service"),

@@ -1,4 +1,4 @@
-//! What is in the buckets, and how much may be.
+//! The content of buckets, and their quotas.
 
 use std::process::ExitCode;
 
@@ -30,7 +30,7 @@ pub enum BucketVerb {
 
 #[derive(Subcommand)]
 pub enum QuotaVerb {
-    /// What a bucket holds and how much it may
+    /// Show what a bucket holds and its quota
     Get {
         bucket: String,
         #[command(flatten)]
@@ -56,7 +56,7 @@ pub enum QuotaVerb {
 #[derive(Args)]
 #[group(required = true, multiple = true)]
 pub struct Limits {
-    /// What would take the bucket beyond is refused: all versions and uploaded parts count
+    /// Refuse writes that would take the bucket beyond: all versions and uploaded parts count
     #[arg(long, value_name = "BYTES")]
     hard_bytes: Option<String>,
 

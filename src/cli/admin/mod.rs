@@ -29,7 +29,7 @@ pub(super) enum Verb {
     Scrub(operate::ScrubVerb),
     /// List the work beside requests: its state, failures and when it is due
     Workers(operate::Reach),
-    /// What is in the buckets
+    /// Show what buckets hold, and set their quotas
     #[command(subcommand)]
     Bucket(buckets::BucketVerb),
     /// How much a bucket may hold

@@ -1,4 +1,4 @@
-//! What an operator asks a running server about its disks, and tells it to do.
+//! The questions and orders of an operator to a running server about its disks.
 //!
 //! Endpoint and keys are the server's own: from flags, from the configuration it reads as well, or
 //! from the names that S3 clients read. Exit codes: 0 done, 1 refused or not reached.

@@ -23,10 +23,10 @@ pub type Stream = StreamOwned<ClientConnection, TcpStream>;
 /// Which servers are believed.
 #[derive(Clone, Debug)]
 pub enum Trust {
-    /// Whose name was certified by an authority that the system knows, or that is in this file; or
-    /// whose own certificate is.
+    /// A server whose name is certified by an authority that the system or this file has, or whose
+    /// own certificate is in the file.
     Authorities(Option<PathBuf>),
-    /// Who has the first certificate in this file, whatever its name and its end.
+    /// The server with the first certificate in this file, whatever its name and its end.
     Pinned(PathBuf),
     /// Anybody: for what holds no secret and is told to nobody.
     Anybody,
@@ -82,7 +82,7 @@ impl Client {
         Ok(StreamOwned::new(connection, stream))
     }
 
-    /// What to do about a handshake that failed.
+    /// Adds to the error of a failed handshake what to do about it.
     fn explain(&self, error: io::Error) -> io::Error {
         let inner = error.get_ref().and_then(|inner| inner.downcast_ref());
         let advice = match inner {
@@ -255,7 +255,7 @@ mod tests {
     use super::*;
     use drystone_authority::Authority;
 
-    /// Of one who was told of this PEM, about the first certificate of another.
+    /// Whether a client that was given the PEM `told` trusts the first certificate of `shown`.
     fn believes(told: &str, shown: &str, name: &str, days: u64) -> bool {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("ca.pem");

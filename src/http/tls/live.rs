@@ -1,8 +1,9 @@
 //! The certificate that is shown now.
 //!
-//! Whoever renews a certificate replaces its files and knows nothing of this process, so they are
-//! read again every [`PERIOD`] and compared by their bytes; on SIGHUP at once. Watching files for
-//! events would miss what matters: certbot and Kubernetes swap symbolic links on the way to them.
+//! A program that renews a certificate replaces its files and knows nothing of this process. The
+//! files are therefore read again every [`PERIOD`] and compared by their bytes; on SIGHUP at once.
+//! Watching files for events would miss what matters: certbot and Kubernetes swap symbolic links on
+//! the way to them.
 //!
 //! Files that can't be used change nothing: the pair before stays, and log, metrics and status
 //! tell of it. New connections are shown the new certificate, those that stand go on.
@@ -38,11 +39,11 @@ pub struct Live {
 
 struct State {
     pair: Pair,
-    /// What the files held when they were read last.
+    /// The content of the files when they were read last.
     seen: Seen,
     /// Why that can't be used.
     failure: Option<String>,
-    /// What the log was told of the pair.
+    /// The state of the pair that was logged last.
     told: Standing,
 }
 
@@ -99,7 +100,7 @@ impl Live {
         Ok(Arc::new(live))
     }
 
-    /// What makes a TLS connection of a TCP one, by the certificate of the moment.
+    /// Returns the acceptor that makes TLS connections with the current certificate.
     pub fn acceptor(self: &Arc<Live>) -> TlsAcceptor {
         let config = ServerConfig::builder_with_provider(self.provider.clone())
             .with_safe_default_protocol_versions()
@@ -181,7 +182,7 @@ impl Live {
         }
     }
 
-    /// What an operator is to do, in sentences.
+    /// Returns what an operator should do, in sentences.
     pub fn advice(&self) -> Vec<String> {
         self.advice_at(SystemTime::now())
     }

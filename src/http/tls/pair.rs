@@ -46,7 +46,7 @@ pub enum Error {
     Mismatch { certificate: PathBuf, key: PathBuf },
 }
 
-/// What the two files hold.
+/// The content of the two files.
 pub(super) struct Content {
     certificate: Vec<u8>,
     key: Vec<u8>,

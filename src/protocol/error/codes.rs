@@ -34,7 +34,7 @@ macro_rules! codes {
                 }
             }
 
-            /// What AWS says where it says always the same.
+            /// Returns AWS's message, where it is always the same.
             pub fn message(self) -> &'static str {
                 match self {
                     $(Code::$code => $message,)+

@@ -119,9 +119,10 @@ impl From<Code> for S3Error {
     }
 }
 
-/// What the client sees of a storage error. A new kind doesn't compile until someone decides.
+/// The message of a write that is refused for want of room.
 const DISKS_FULL: &str = "The disks are full. Delete objects or add disks, then try again.";
 
+/// The client's view of a storage error. A new kind does not compile until someone decides.
 impl From<Error> for S3Error {
     fn from(error: Error) -> S3Error {
         match error {

@@ -49,7 +49,7 @@ impl S3Error {
         response
     }
 
-    /// What AWS names in the XML when it says that something isn't there.
+    /// Returns the elements by which AWS names the thing that is not there.
     fn subject<'a>(&self, at: &ErrorContext<'a>) -> Vec<(&'static str, &'a str)> {
         use Code as C;
         let mut subject = match self.code {

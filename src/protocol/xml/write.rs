@@ -10,7 +10,7 @@ const NAMESPACE: &str = "http://s3.amazonaws.com/doc/2006-03-01/";
 /// The namespace of `xsi:type` in grants.
 pub const XSI: &str = "http://www.w3.org/2001/XMLSchema-instance";
 
-/// What every document begins with.
+/// The beginning of every document.
 pub const DECLARATION: &str = "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n";
 
 /// Builds a document, element by element.

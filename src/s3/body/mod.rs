@@ -73,7 +73,7 @@ pub async fn next_data(source: &mut Source) -> Result<Option<Bytes>, S3Error> {
     }
 }
 
-/// What the digests are compared with.
+/// The values that the digests are compared with.
 struct Expected {
     md5: Option<[u8; 16]>,
     sha256: Option<[u8; 32]>,
@@ -407,7 +407,7 @@ pub async fn collect_small(
 pub struct HashingBody {
     reader: Box<dyn BodyReader>,
     size: u64,
-    /// Of it, what has not come yet.
+    /// The bytes that have not come yet.
     left: u64,
     digester: Option<Digester>,
     digest: Option<Digest>,

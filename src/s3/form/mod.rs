@@ -25,7 +25,7 @@ use drystone_protocol::form_fields::Fields;
 
 /// Everything before the file's first byte, as AWS bounds it. It bounds the number of fields too.
 const FIELDS_BYTES_MAX: u64 = 20 << 10;
-/// What may stand behind the file; nobody looks at it.
+/// The most bytes behind the file; nobody looks at them.
 const REST_BYTES_MAX: u64 = 1 << 20;
 
 /// A form whose fields are read and whose file is still to come.

@@ -13,7 +13,7 @@ use drystone_protocol::percent::Decoded;
 /// A boundary's length, by RFC 2046.
 const BOUNDARY_LEN_MAX: usize = 70;
 
-/// What a part's headers say.
+/// The content of a part's headers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Part {
     pub name: String,

@@ -50,7 +50,7 @@ enum Test {
         prefix: String,
     },
     Length(RangeInclusive<u64>),
-    /// What makes no sense and is still no error of the document: it fails.
+    /// A condition that makes no sense and is still no error of the document: it fails.
     Never,
 }
 

@@ -1,4 +1,4 @@
-//! What goes over a real socket: framing, pipelining, slow clients, and too many of them.
+//! Requests over a real socket: framing, pipelining, slow clients, and too many of them.
 
 use std::time::Duration;
 
@@ -365,7 +365,7 @@ async fn an_answer_without_a_body_has_none() {
     assert!(read_answer(&mut stream).await.0.starts_with("http/1.1 404"));
 }
 
-/// Whatever a bit more or less does to a request, it is refused as what it then is.
+/// A request with a bit more or less is refused as what it then is.
 #[tokio::test]
 async fn a_64_a_broken_request_is_never_a_500() {
     let listening = Listening::new(hurried()).await;

@@ -1,4 +1,4 @@
-//! Whatever comes is answered: no panic, no 500, no body longer than it said.
+//! Every input is answered: no panic, no 500, no body longer than it said.
 //!
 //! Each target edits well-formed inputs at random, as bytes from nowhere rarely get past the first
 //! check. Here a target runs a few hundred times; `tests/fuzz.sh` gives each a minute.

@@ -6,7 +6,7 @@ use percent_encoding::{NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode
 use drystone_protocol::xml::write::Writer;
 use drystone_world::World;
 
-/// What others have taken for paths, escapes or the ends of strings.
+/// Keys that other stores took for paths, escapes or the ends of strings.
 const TRICKY: [&str; 20] = [
     "../x",
     "a/../../b/x",

@@ -1,4 +1,4 @@
-//! What is kept beside an object's bytes.
+//! The metadata that is kept beside an object's bytes.
 
 use drystone_world::World;
 

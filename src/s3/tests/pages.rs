@@ -14,12 +14,12 @@ use drystone_world::World;
 const CASES: u32 = 48;
 /// No walk takes more pages; one that never ends fails its comparison.
 const PAGES_MAX: usize = 300;
-/// What keys, prefixes and delimiters are made of.
+/// The pieces that keys, prefixes and delimiters are made of.
 const PIECES: [&str; 12] = [
     "a", "b", "/", "//", "+", " ", "%2F", "é", "\u{1}", "\u{ffff}", "😀", "&<",
 ];
 
-/// What is asked for on every page.
+/// The parameters of every page.
 #[derive(Clone, Debug)]
 struct Asked {
     prefix: String,
@@ -136,7 +136,8 @@ impl Asked {
         }
     }
 
-    /// What a page shows, sorted as the store does: entries of one name keep their order.
+    /// Returns the entries of a page, sorted as the store does: entries of one name keep their
+    /// order.
     fn lines(&self, page: &Element, listing: &Listing) -> Vec<Line> {
         let mut lines: Vec<Line> = Vec::new();
         for child in &page.children {

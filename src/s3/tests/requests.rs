@@ -1,4 +1,4 @@
-//! What every request goes through, whatever it asks for.
+//! The checks that every request goes through, whatever it asks for.
 
 use drystone_s3::operation::rows;
 use drystone_s3::row::{Mark, Row, Scope};

@@ -1,4 +1,4 @@
-//! What goes over TLS, and what comes where TLS is expected.
+//! Requests over TLS, and plain ones where TLS is expected.
 
 use std::sync::Arc;
 use std::time::Duration;

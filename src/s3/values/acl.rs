@@ -88,7 +88,7 @@ pub fn document(owner: &Account) -> Writer {
     xml
 }
 
-/// What stands in an `Owner`, an `Initiator` or a `Grantee`.
+/// Writes the content of an `Owner`, an `Initiator` or a `Grantee`.
 pub fn write_account(xml: &mut Writer, account: &Account) {
     xml.text("ID", &account.canonical_id);
     xml.text("DisplayName", &account.display_name);

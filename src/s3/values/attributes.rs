@@ -1,5 +1,4 @@
-//! What a writer says about an object in headers: read for PUT, copy and upload, and shown by GET
-//! and HEAD.
+//! An object's attributes in headers: read for PUT, copy and upload, and shown by GET and HEAD.
 
 use drystone_store::types::{
     Attributes, ObjectVersion, SystemMetadata, Tags, UserMetadata, Version, Versioning,
@@ -230,7 +229,7 @@ fn joined(headers: &HeaderMap, name: &HeaderName) -> Option<Vec<u8>> {
     Some(all)
 }
 
-/// What HEAD and GET say of a version, whatever part of it is sent.
+/// Writes the headers by which HEAD and GET describe a version, whatever part of it is sent.
 pub fn show(
     headers: &mut HeaderMap,
     version: &Version,
@@ -277,7 +276,7 @@ pub fn show(
     show_validators(headers, version, object, versioning);
 }
 
-/// What a 304 says: how to tell the version from others, and how long it may be kept.
+/// Writes the headers of a 304: what identifies the version, and how long it may be kept.
 pub fn show_unmodified(
     headers: &mut HeaderMap,
     version: &Version,

@@ -54,7 +54,7 @@ pub fn header_name(algorithm: ChecksumAlgorithm) -> HeaderName {
     })
 }
 
-/// What the headers declare for the body: at most one checksum, by value or by trailer.
+/// Returns the checksum that the headers declare for the body: at most one, by value or trailer.
 pub fn declared(headers: &HeaderMap) -> Result<Option<Declared>, S3Error> {
     let value = declared_value(headers)?;
     let trailer = declared_trailer(headers)?;
@@ -181,7 +181,7 @@ pub fn requested_type(headers: &HeaderMap) -> Result<Option<ChecksumType>, S3Err
         .ok_or_else(|| invalid("Value for x-amz-checksum-type header is invalid."))
 }
 
-/// What an upload's creator asks its parts, and the object made of them, to carry.
+/// Returns the checksum that an upload's creator asks for its parts and the object made of them.
 pub fn for_upload(
     headers: &HeaderMap,
 ) -> Result<Option<(ChecksumAlgorithm, ChecksumType)>, S3Error> {

@@ -1,4 +1,4 @@
-//! What headers, parameters and documents of S3 say, each in its own module.
+//! The values in headers, parameters and documents of S3, each in its own module.
 
 pub mod acl;
 pub mod attributes;

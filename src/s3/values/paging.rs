@@ -109,7 +109,7 @@ impl Encoding {
     }
 }
 
-/// What a continuation token belongs to. It is refused anywhere else.
+/// The listing that a continuation token belongs to. It is refused anywhere else.
 #[derive(Clone, Copy, Debug)]
 pub enum TokenScope<'a> {
     /// A bucket's id: a namesake made later doesn't take it either.

@@ -36,7 +36,7 @@ pub const COPY_SOURCE: Names = Names {
     if_unmodified_since: "x-amz-copy-source-If-Unmodified-Since",
 };
 
-/// What the conditions say about a version.
+/// The verdict of the conditions about a version.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
     Holds,

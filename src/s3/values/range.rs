@@ -2,7 +2,7 @@
 
 use drystone_store::types::ByteRange;
 
-/// What a Range header means for an object of a given size.
+/// The meaning of a Range header for an object of a given size.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Wanted {
     /// No range, several ranges, or nothing that is a range: all of it, with 200.

@@ -37,7 +37,7 @@ pub fn read_set(set: &Element, max: usize) -> Result<Tags, S3Error> {
     Ok(tags)
 }
 
-/// What a tag set must keep to.
+/// Checks the rules for a tag set.
 pub fn check(tags: &Tags, max: usize) -> Result<(), S3Error> {
     if tags.len() > max {
         let what = match max {

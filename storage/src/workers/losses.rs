@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use async_trait::async_trait;
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 use super::disks::Disks;
 use super::items::Items;
@@ -20,13 +20,79 @@ pub struct Losses {
     disks: Arc<Disks>,
     /// Wakes the worker that takes failed disks back into use.
     renewal: Arc<Wakeup>,
-    watched: Mutex<Vec<WatchedDisk>>,
+    watched: WatchList,
     lost: Items<LostDisk>,
+}
+
+/// The disks that are watched, each until it is lost or dropped.
+#[derive(Default)]
+struct WatchList {
+    disks: Mutex<Vec<WatchedDisk>>,
+    /// Rung when a disk is added.
+    added: Notify,
 }
 
 struct WatchedDisk {
     disk: DiskId,
     state: watch::Receiver<DiskState>,
+}
+
+impl WatchList {
+    fn add(&self, disk: DiskId, state: watch::Receiver<DiskState>) {
+        self.disks().push(WatchedDisk { disk, state });
+        self.added.notify_one();
+    }
+
+    /// Takes the lost disks off the list, and returns them with the reasons. Waits until there are
+    /// some, among those that are added meanwhile as well.
+    async fn next_lost(&self) -> Vec<LostDisk> {
+        loop {
+            let lost = self.take_lost();
+            if !lost.is_empty() {
+                return lost;
+            }
+            tokio::select! {
+                () = self.any_change() => {}
+                () = self.added.notified() => {}
+            }
+        }
+    }
+
+    fn take_lost(&self) -> Vec<LostDisk> {
+        let mut lost = Vec::new();
+        self.disks().retain(|WatchedDisk { disk, state }| {
+            let now = state.borrow().clone();
+            if is_lost(&now) {
+                lost.push(LostDisk {
+                    disk: *disk,
+                    why: now,
+                });
+                return false;
+            }
+            // An error means that the disk was dropped.
+            state.has_changed().is_ok()
+        });
+        lost
+    }
+
+    /// Waits until one of the disks that are listed now is lost or dropped.
+    async fn any_change(&self) {
+        let states: Vec<_> = {
+            let disks = self.disks();
+            disks.iter().map(|disk| disk.state.clone()).collect()
+        };
+        let mut changes: FuturesUnordered<_> = states
+            .into_iter()
+            .map(|mut state| async move { state.wait_for(is_lost).await.is_ok() })
+            .collect();
+        if changes.next().await.is_none() {
+            std::future::pending().await
+        }
+    }
+
+    fn disks(&self) -> MutexGuard<'_, Vec<WatchedDisk>> {
+        self.disks.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 struct LostDisk {
@@ -45,54 +111,21 @@ impl Losses {
             groups,
             disks,
             renewal,
-            watched: Mutex::default(),
+            watched: WatchList::default(),
             lost: Items::new(env),
         }
     }
 
     /// Watches a disk until it is lost.
     pub fn watch(&self, disk: &dyn Disk) {
-        self.watched().push(WatchedDisk {
-            disk: disk.id(),
-            state: disk.state(),
-        });
-        self.lost.wakeup.wake();
+        self.watched.add(disk.id(), disk.state());
     }
 
-    /// Waits until some of the watched disks are lost.
-    async fn any_lost(&self) {
-        let states: Vec<_> = {
-            let watched = self.watched();
-            watched
-                .iter()
-                .map(|watched| watched.state.clone())
-                .collect()
-        };
-        let mut losses: FuturesUnordered<_> = states
-            .into_iter()
-            // An error means that the disk was dropped.
-            .map(|mut state| async move { state.wait_for(is_lost).await.is_ok() })
-            .collect();
-        if losses.next().await.is_none() {
-            std::future::pending().await
+    /// Waits until some of the watched disks are lost, and queues them.
+    async fn queue_lost(&self) {
+        for lost in self.watched.next_lost().await {
+            self.lost.add(lost);
         }
-    }
-
-    /// Moves the disks that are lost from those that are watched.
-    fn collect_lost(&self) {
-        let mut watched = self.watched();
-        watched.retain(|WatchedDisk { disk, state }| {
-            let now = state.borrow().clone();
-            if is_lost(&now) {
-                let lost = LostDisk {
-                    disk: *disk,
-                    why: now,
-                };
-                self.lost.add(lost);
-                return false;
-            }
-            state.has_changed().is_ok()
-        });
     }
 
     /// Lost disks are handled side by side: what one waits for may be what another brings about.
@@ -113,10 +146,6 @@ impl Losses {
         self.renewal.wake();
         None
     }
-
-    fn watched(&self) -> MutexGuard<'_, Vec<WatchedDisk>> {
-        self.watched.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 #[async_trait]
@@ -126,16 +155,14 @@ impl Worker for Losses {
     }
 
     async fn step(&self) -> Result<Next, StepError> {
-        self.collect_lost();
-        let collecting = async {
+        let queueing = async {
             loop {
-                self.any_lost().await;
-                self.collect_lost();
+                self.queue_lost().await;
             }
         };
         let next = tokio::select! {
             next = self.lost.handle(|lost| self.handle(lost)) => next,
-            () = collecting => None,
+            () = queueing => None,
         };
         Ok(next.into())
     }
@@ -147,11 +174,39 @@ impl Worker for Losses {
     async fn woken(&self) {
         tokio::select! {
             () = self.lost.wakeup.rung() => {}
-            () = self.any_lost() => {}
+            () = self.queue_lost() => {}
         }
     }
 }
 
 fn is_lost(state: &DiskState) -> bool {
     matches!(state, DiskState::Lost(_) | DiskState::Failed(_))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use futures_util::FutureExt as _;
+
+    use super::*;
+
+    /// Found by reading: a disk that was added while the loss of another one was handled was not
+    /// watched until that had ended, which a disk that hangs can put off for ever.
+    #[tokio::test]
+    async fn a_disk_that_is_added_while_others_are_waited_for_is_watched_as_well() {
+        let list = WatchList::default();
+        let (_whole, state) = watch::channel(DiskState::Up);
+        list.add(DiskId([1; 16]), state);
+        let waiting = list.next_lost();
+        tokio::pin!(waiting);
+        assert!(waiting.as_mut().now_or_never().is_none());
+        let (added, state) = watch::channel(DiskState::Up);
+        list.add(DiskId([2; 16]), state);
+        assert!(waiting.as_mut().now_or_never().is_none());
+        added.send_replace(DiskState::Lost("its directory is gone".into()));
+        let lost: Vec<DiskId> = waiting.await.iter().map(|lost| lost.disk).collect();
+        assert_eq!(lost, [DiskId([2; 16])]);
+        drop(added);
+        assert_eq!(list.disks().len(), 1);
+    }
 }
