@@ -1,6 +1,6 @@
 //! One of the two stores that are driven side by side.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
 use std::sync::Arc;
 
@@ -28,6 +28,8 @@ pub struct Side<S> {
     /// By the upload's place: where it is and how it was completed.
     pub keys: BTreeMap<usize, String>,
     completions: BTreeMap<usize, CompleteUpload>,
+    /// The places of completions that a restart followed.
+    restarted_after: BTreeSet<usize>,
 }
 
 impl<S: Subject> Side<S> {
@@ -40,6 +42,7 @@ impl<S: Subject> Side<S> {
             etags: Vec::new(),
             keys: BTreeMap::new(),
             completions: BTreeMap::new(),
+            restarted_after: BTreeSet::new(),
         }
     }
 
@@ -220,6 +223,11 @@ impl<S: Subject> Side<S> {
                     return "never completed".to_owned();
                 };
                 let answer = store.complete_upload(bucket, request).await;
+                // The round of gc that a start begins with may drop an answer from before it.
+                let forgotten = matches!(answer, Err(Error::Refused(Refusal::NoSuchUpload)));
+                if self.restarted_after.contains(&place) && (forgotten || answer.is_ok()) {
+                    return "completed before a restart".to_owned();
+                }
                 self.tell_written(answer)
             }
             Op::Abort(n) => {
@@ -230,6 +238,7 @@ impl<S: Subject> Side<S> {
             Op::Restart => {
                 drop(store);
                 self.subject.restart().await;
+                self.restarted_after.extend(self.completions.keys());
                 String::new()
             }
         }
