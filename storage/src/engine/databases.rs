@@ -242,7 +242,8 @@ mod tests {
     use std::time::Duration;
 
     use crate::engine::{Engine, Held, Options};
-    use drystone_store::store::ObjectStore as _;
+    use drystone_store::accounts::Accounts as _;
+    use drystone_store::instance::Instance as _;
     use drystone_store::types::{Account, AccountId};
 
     fn account(name: &str) -> Account {

@@ -6,7 +6,7 @@ use futures_util::future::join_all;
 
 use super::Engine;
 use drystone_store::error::Error;
-use drystone_store::store::Health;
+use drystone_store::instance::Health;
 
 /// How long the end of the store waits for the disks' last note.
 const LAST_NOTE_MAX: Duration = Duration::from_secs(5);

@@ -29,18 +29,22 @@ use crate::meta::view::View;
 use crate::raft::epochs::{EpochGuard, Epochs};
 use crate::raft::group::Group;
 use crate::shards::Shards;
+use drystone_store::ObjectStore;
+use drystone_store::body::Body;
+use drystone_store::buckets::{Addition, CreateBucket, ListBuckets};
 use drystone_store::env::Env;
 use drystone_store::error::Result;
-use drystone_store::measure::Measure;
-use drystone_store::store::{
-    Addition, Body, CompleteUpload, CreateBucket, CreateUpload, DeleteObject, Deleted, Health,
-    ListBuckets, ListObjects, ListUploads, ListVersions, ObjectHandle, ObjectPage, ObjectStore,
-    PutObject, UploadPage, VersionPage, Written,
+use drystone_store::instance::Health;
+use drystone_store::listings::{
+    ListObjects, ListUploads, ListVersions, ObjectPage, UploadPage, VersionPage,
 };
+use drystone_store::measure::Measure;
+use drystone_store::objects::{DeleteObject, Deleted, ObjectHandle, PutObject, Written};
 use drystone_store::types::{
     Account, AccountId, Bucket, BucketId, BucketSetting, DiskId, QuotaChange, Tags, Upload,
     UploadId, UploadedPart, Usage, VersionId, VersionSelector, Versioning,
 };
+use drystone_store::uploads::{CompleteUpload, CreateUpload};
 
 /// One process's store: its disks, the metadata groups on them, and the workers of both.
 pub struct Engine {

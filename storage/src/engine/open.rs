@@ -470,7 +470,7 @@ mod tests {
     use std::fs;
 
     use super::*;
-    use drystone_store::store::ObjectStore as _;
+    use drystone_store::instance::Instance as _;
 
     #[tokio::test]
     async fn f_14_a_birth_cut_between_two_marks_is_finished_by_the_next_start() {

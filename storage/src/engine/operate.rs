@@ -233,7 +233,7 @@ mod tests {
     use super::*;
     use crate::engine::Options;
     use crate::engine::testing::{Whole, create_bucket, put};
-    use drystone_store::store::ObjectStore as _;
+    use drystone_store::instance::Instance as _;
 
     /// Found by reading: a status between the command that removes a disk and the first step of
     /// queueing its shards said that all is well.

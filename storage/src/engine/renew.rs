@@ -292,8 +292,10 @@ mod tests {
     use crate::engine::Options;
     use crate::engine::testing::{Whole, create_bucket, put, rest};
     use crate::raft::group::Group;
+    use drystone_store::accounts::Accounts as _;
+    use drystone_store::instance::Instance as _;
+    use drystone_store::objects::Objects as _;
     use drystone_store::operator::ReplaceError;
-    use drystone_store::store::ObjectStore as _;
     use drystone_store::types::{Account, AccountId, BucketId, ByteRange, VersionSelector};
 
     const PATIENCE: Duration = Duration::from_secs(240);

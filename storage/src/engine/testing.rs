@@ -6,9 +6,13 @@ use async_trait::async_trait;
 use bytes::Bytes;
 
 use super::Engine;
+use drystone_store::ObjectStore;
+use drystone_store::body::{Body, BodyReader};
+use drystone_store::buckets::CreateBucket;
 use drystone_store::error::Result;
-use drystone_store::store::{Body, BodyReader, CreateBucket, CreateUpload, ObjectStore, PutObject};
+use drystone_store::objects::PutObject;
 use drystone_store::types::{AccountId, BucketId, Digest, UploadId};
+use drystone_store::uploads::CreateUpload;
 
 /// A body in one piece, with a digest of its own making.
 pub struct Whole(Option<Bytes>);

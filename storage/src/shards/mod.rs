@@ -24,10 +24,10 @@ use tokio::sync::{Notify, Semaphore, mpsc};
 use crate::disk::{BLOCK_SIZE_BYTES, Disk, DiskError, Space};
 use crate::shards::erasure::{Codecs, Geometry, Layout};
 use crate::shards::placement::Candidate;
+use drystone_store::body::{Body, BodyReader};
 use drystone_store::env::{Env, Instant};
 use drystone_store::error::{Error, Result};
 use drystone_store::shard_set::{ShardAt, ShardId, ShardPlace, ShardSet};
-use drystone_store::store::{Body, BodyReader};
 use drystone_store::types::{BucketId, ByteRange, DiskId, Epoch, WriteId};
 
 pub use self::rebuild::{HealError, ShardCondition, ShardRef};

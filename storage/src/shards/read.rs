@@ -20,10 +20,10 @@ use crate::disk::{
     Blocks, Disk, DiskError, ShardName, ShardReader, ShardShape, block_span, blocks_of,
 };
 use crate::shards::{Holder, Suspects, is_late, within_deadline};
+use drystone_store::body::BodyReader;
 use drystone_store::env::{Env, Task};
 use drystone_store::error::{Error, Result};
 use drystone_store::shard_set::{ShardId, ShardPlace};
-use drystone_store::store::BodyReader;
 use drystone_store::types::{BucketId, ByteRange, WriteId};
 
 /// Bytes that are read at once.

@@ -20,9 +20,9 @@ use super::rebuild::{VerifyError, fresh_generation, verify};
 use super::write::{Plan, Write, WriteLabel};
 use super::{HealError, Shards, layout_of, read, shard_name};
 use crate::disk::Disk;
+use drystone_store::body::{Body, BodyReader};
 use drystone_store::error::{Error, Result};
 use drystone_store::shard_set::ShardSet;
-use drystone_store::store::{Body, BodyReader};
 use drystone_store::types::{BucketId, ByteRange, Digest, Epoch, WriteId};
 use drystone_store::workers::{Pace, Pause};
 

@@ -21,10 +21,10 @@ use tokio::sync::mpsc;
 use super::erasure::{CHUNK_SIZE_BYTES, Codec, Geometry};
 use crate::disk::{Disk, DiskError, ShardHeader, ShardName};
 use crate::shards::{Suspects, is_late, within_deadline};
+use drystone_store::body::Body;
 use drystone_store::env::{Env, Task};
 use drystone_store::error::{Error, Result};
 use drystone_store::shard_set::{ShardPlace, ShardSet};
-use drystone_store::store::Body;
 use drystone_store::types::{BucketId, Epoch, WriteId};
 
 /// Stripes of one write that wait for its disks, parity included, hold at most about this much,

@@ -12,8 +12,10 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use drystone_storage::engine::{Engine, OpenError, Options};
+use drystone_store::ObjectStore;
+use drystone_store::body::Body;
 use drystone_store::error::{Error, Result};
-use drystone_store::store::{Body, ListObjects, ObjectStore};
+use drystone_store::listings::ListObjects;
 use drystone_store::types::{BucketId, Digest, VersionSelector};
 use tokio::runtime::Runtime;
 

@@ -8,10 +8,12 @@ use std::time::Duration;
 
 use drystone_storage::engine::{Engine, Options};
 use drystone_storage::fsck::report::{Report, Verdict};
+use drystone_store::buckets::Buckets as _;
 use drystone_store::env::SystemEnv;
 use drystone_store::error::Error;
+use drystone_store::instance::Instance as _;
+use drystone_store::objects::Objects as _;
 use drystone_store::operator::{DiskState, Operator as _, ReplaceError, Status, UpkeepChange};
-use drystone_store::store::ObjectStore as _;
 
 use crate::body::{TestBody, get, pattern, put, request};
 use crate::buckets::create;

@@ -12,8 +12,8 @@
 
 use crate::engine::Engine;
 use crate::meta::command::{Change, Reply};
+use drystone_store::buckets::{CreateBucket, ListBuckets};
 use drystone_store::error::{Error, Refusal, Result};
-use drystone_store::store::{CreateBucket, ListBuckets};
 use drystone_store::types::{
     Account, AccountId, Bucket, BucketId, BucketSetting, QuotaChange, Usage, Versioning,
 };

@@ -4,7 +4,7 @@ use crate::engine::Engine;
 use crate::meta::command::{Change, DeleteKey, Reply};
 use crate::meta::view::View;
 use drystone_store::error::Result;
-use drystone_store::store::{DeleteObject, Deleted};
+use drystone_store::objects::{DeleteObject, Deleted};
 use drystone_store::types::{BucketId, Tags, VersionId, VersionSelector};
 
 /// Parts whose names go in one command, but for those of a single key: each is a few rows in the

@@ -15,12 +15,14 @@ use crate::engine::Engine;
 use crate::meta::view::{DataKind, PartEntry, View};
 use crate::raft::epochs::EpochGuard;
 use crate::shards::Shards;
+use drystone_store::body::BodyReader;
 use drystone_store::error::{Error, Refusal, Result};
+use drystone_store::objects::ObjectHandle;
 use drystone_store::shard_set::ShardSet;
-use drystone_store::store::{BodyReader, ObjectHandle, PART_NUMBER_MAX};
 use drystone_store::types::{
     BucketId, ByteRange, ObjectPart, ObjectVersion, Version, VersionSelector, WriteId,
 };
+use drystone_store::uploads::PART_NUMBER_MAX;
 
 impl Engine {
     pub(crate) async fn open_version(
@@ -263,8 +265,8 @@ impl BodyReader for Reader {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-    use drystone_store::store::PART_SIZE_MAX_BYTES;
     use drystone_store::types::ETag;
+    use drystone_store::uploads::PART_SIZE_MAX_BYTES;
 
     fn set() -> ShardSet {
         ShardSet {

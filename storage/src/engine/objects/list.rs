@@ -2,7 +2,7 @@
 
 use crate::engine::Engine;
 use drystone_store::error::Result;
-use drystone_store::store::{
+use drystone_store::listings::{
     ListObjects, ListUploads, ListVersions, ObjectPage, PAGE_LEN_MAX, UploadPage, VersionPage,
 };
 use drystone_store::types::BucketId;

@@ -8,12 +8,12 @@ use super::put::written;
 use crate::engine::Engine;
 use crate::meta::command::{Change, ChosenPart};
 use crate::meta::view::StoredPart;
+use drystone_store::body::Body;
 use drystone_store::checksum;
 use drystone_store::error::{Error, Refusal, Result};
-use drystone_store::store::{
-    Body, CompleteUpload, CompletedPart, CreateUpload, PART_SIZE_MIN_BYTES, Written,
-};
+use drystone_store::objects::Written;
 use drystone_store::types::{BucketId, Checksum, ETag, Upload, UploadId, UploadedPart, WriteId};
+use drystone_store::uploads::{CompleteUpload, CompletedPart, CreateUpload, PART_SIZE_MIN_BYTES};
 
 /// A part replaced while its upload is being completed makes the completion look again; past so
 /// many times the client is told to retry.

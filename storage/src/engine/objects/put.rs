@@ -14,9 +14,10 @@ use bytes::{Bytes, BytesMut};
 use crate::engine::Engine;
 use crate::meta::command::{Change, Location, NewData, Reply};
 use crate::raft::epochs::EpochGuard;
+use drystone_store::body::Body;
 use drystone_store::error::{Error, Refusal, Result};
+use drystone_store::objects::{ObjectHandle, PutObject, Written};
 use drystone_store::shard_set::ShardPlace;
-use drystone_store::store::{Body, ObjectHandle, PutObject, Written};
 use drystone_store::types::{BucketId, Digest};
 
 /// Objects up to this size lie in the metadata, larger ones are shards.
@@ -198,7 +199,8 @@ mod tests {
     use super::*;
     use crate::engine::Options;
     use crate::engine::testing::{self, Whole};
-    use drystone_store::store::ObjectStore as _;
+    use drystone_store::instance::Instance as _;
+    use drystone_store::objects::Objects as _;
     use drystone_store::types::{ByteRange, VersionSelector};
 
     #[tokio::test]

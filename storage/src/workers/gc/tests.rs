@@ -8,11 +8,12 @@ use super::*;
 use crate::engine::testing::{self, Whole};
 use crate::engine::{Engine, Options};
 use crate::raft::epochs::Epochs;
+use drystone_store::body::BodyReader;
 use drystone_store::error::{Error, Refusal};
-use drystone_store::store::{
-    BodyReader, CompleteUpload, CompletedPart, DeleteObject, ObjectStore as _,
-};
+use drystone_store::instance::Instance as _;
+use drystone_store::objects::{DeleteObject, Objects as _};
 use drystone_store::types::{BucketId, ByteRange, UploadedPart, VersionSelector, WriteId};
+use drystone_store::uploads::{CompleteUpload, CompletedPart, Uploads as _};
 
 /// Enough for several blocks, so that a reader has not all of it at once.
 const LEN: usize = 9_000_000;

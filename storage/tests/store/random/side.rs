@@ -4,15 +4,15 @@ use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::sync::Arc;
 
+use drystone_store::ObjectStore;
+use drystone_store::buckets::CreateBucket;
 use drystone_store::error::{Error, Refusal, Result};
-use drystone_store::store::{
-    CompleteUpload, CompletedPart, CreateBucket, CreateUpload, DeleteObject, ETagCondition,
-    ObjectStore, PutObject, WriteCondition, Written,
-};
+use drystone_store::objects::{DeleteObject, ETagCondition, PutObject, WriteCondition, Written};
 use drystone_store::types::{
     AccountId, Attributes, BucketId, ByteRange, ETag, QuotaChange, UploadId, VersionId,
     VersionSelector, Versioning, WriteId,
 };
+use drystone_store::uploads::{CompleteUpload, CompletedPart, CreateUpload};
 
 use super::names::{Common, Names};
 use super::ops::{Condition, Listing, Op, Pick};

@@ -14,10 +14,12 @@ use crate::disk::identity::shard_folder;
 use crate::engine::testing;
 use crate::engine::{Engine, Options};
 use crate::meta::view::DataKind;
+use drystone_store::body::Body;
 use drystone_store::env::{Env as _, SystemEnv};
+use drystone_store::instance::Instance as _;
+use drystone_store::objects::Objects as _;
 use drystone_store::operator::{HealStatus, Operator as _};
 use drystone_store::shard_set::ShardSet;
-use drystone_store::store::{Body, ObjectStore as _};
 use drystone_store::types::{BucketId, ByteRange, Digest, VersionSelector};
 
 const PAUSE: Duration = Duration::from_millis(20);
@@ -141,7 +143,7 @@ impl Store {
         (write_id, self.set(write_id).await.unwrap())
     }
 
-    async fn open_object(&self, key: &str) -> Box<dyn drystone_store::store::ObjectHandle> {
+    async fn open_object(&self, key: &str) -> Box<dyn drystone_store::objects::ObjectHandle> {
         let latest = VersionSelector::Latest;
         let handle = self.engine.open_object(self.bucket, key, latest).await;
         handle.unwrap()
@@ -444,7 +446,7 @@ async fn f_24_heal_beside_overwrites_and_deletes_leaves_nothing_behind() {
         // Somewhere within the heal the bytes lose their name.
         tokio::time::sleep(Duration::from_millis(round)).await;
         if round % 3 == 0 {
-            let key = drystone_store::store::DeleteObject {
+            let key = drystone_store::objects::DeleteObject {
                 key: "k".into(),
                 version: VersionSelector::Latest,
                 condition: Default::default(),
@@ -513,7 +515,7 @@ async fn what_failed_and_left_the_queue_is_forgotten() {
     }
     store.queue(vec![ShardId { write_id, rank: 0 }]).await;
     store.until(|heal| heal.lost_shards > 0).await;
-    let key = drystone_store::store::DeleteObject {
+    let key = drystone_store::objects::DeleteObject {
         key: "k".into(),
         version: VersionSelector::Latest,
         condition: Default::default(),
