@@ -1,6 +1,8 @@
 //! Buckets as the operator sees them: what they hold, and how much they may.
 
-use drystone_store::store::{ListBuckets, ObjectStore, PAGE_LEN_MAX};
+use drystone_store::ObjectStore;
+use drystone_store::buckets::ListBuckets;
+use drystone_store::listings::PAGE_LEN_MAX;
 use drystone_store::types::{Bucket, QuotaChange, Usage, Versioning};
 use http::StatusCode;
 use serde::{Deserialize, Deserializer};

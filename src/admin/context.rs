@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
+use drystone_store::ObjectStore;
 use drystone_store::env::Env;
 use drystone_store::operator::Operator;
-use drystone_store::store::ObjectStore;
 use http::header;
 
 use crate::admin::document::Refused;

@@ -13,10 +13,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use drystone_storage::engine::{self as storage, OpenError, Options};
+use drystone_store::ObjectStore;
 use drystone_store::crash::Crash;
 use drystone_store::env::{Env, SystemEnv};
 use drystone_store::error::Error as StorageError;
-use drystone_store::store::{Health, ObjectStore};
+use drystone_store::instance::{Health, Instance as _};
 use tokio::sync::oneshot;
 use tokio::time::sleep;
 

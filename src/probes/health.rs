@@ -7,7 +7,8 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use drystone_store::store::{Health, ObjectStore};
+use drystone_store::ObjectStore;
+use drystone_store::instance::Health;
 use http::{HeaderName, HeaderValue, Method, StatusCode, header};
 
 use drystone_http::request::{Head, Request};

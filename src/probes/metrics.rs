@@ -8,8 +8,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use drystone_store::ObjectStore;
 use drystone_store::measure::{BOUNDS_SECONDS, Durations, Measure, Value};
-use drystone_store::store::ObjectStore;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use subtle::ConstantTimeEq as _;
 use tokio::time::timeout;

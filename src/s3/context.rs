@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
+use drystone_store::ObjectStore;
+use drystone_store::buckets::{Addition, AdditionOf};
 use drystone_store::env::Env;
-use drystone_store::store::{Addition, AdditionOf, ObjectStore};
 use drystone_store::types::Bucket;
 
 use crate::keep_alive_interval::KeepAliveInterval;

@@ -7,9 +7,11 @@ use std::time::Duration;
 
 use axum::body::{Body, to_bytes};
 use bytes::Bytes;
+use drystone_store::ObjectStore;
+use drystone_store::accounts::Accounts as _;
+use drystone_store::buckets::CreateBucket;
 use drystone_store::env::{Env, SystemEnv};
 use drystone_store::model::MemoryStore;
-use drystone_store::store::{CreateBucket, ObjectStore};
 use drystone_store::types::{Account, AccountId};
 use http::{HeaderMap, HeaderName, HeaderValue, Request, StatusCode};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};

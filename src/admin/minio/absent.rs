@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use axum::body::Body;
-use drystone_store::store::ObjectStore;
+use drystone_store::ObjectStore;
 use http::{HeaderValue, StatusCode, header};
 
 use drystone_http::request::Request;

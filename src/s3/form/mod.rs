@@ -14,7 +14,7 @@ use std::task::{Context, Poll, ready};
 
 use axum::BoxError;
 use axum::body::{Body as Source, Bytes};
-use drystone_store::store::PART_SIZE_MAX_BYTES;
+use drystone_store::uploads::PART_SIZE_MAX_BYTES;
 use http::{HeaderMap, header};
 use http_body::Frame;
 

@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use drystone_store::checksum::DEFAULT;
 use drystone_store::error::{Error, Refusal};
-use drystone_store::store::{CompleteUpload, CompletedPart, PART_NUMBER_MAX, Written};
+use drystone_store::objects::Written;
 use drystone_store::types::{Checksum, ChecksumAlgorithm, ChecksumType, ETag, Upload, UploadId};
+use drystone_store::uploads::{CompleteUpload, CompletedPart, PART_NUMBER_MAX};
 use http::{HeaderMap, HeaderValue};
 
 use crate::context::Context;

@@ -5,9 +5,11 @@
 
 use std::sync::Arc;
 
+use drystone_store::buckets::AdditionOf;
 use drystone_store::error::{Error, Refusal};
-use drystone_store::store::{AdditionOf, PART_SIZE_MAX_BYTES, PutObject, Written};
+use drystone_store::objects::{PutObject, Written};
 use drystone_store::types::{Attributes, ByteRange, ChecksumAlgorithm, ChecksumType};
+use drystone_store::uploads::PART_SIZE_MAX_BYTES;
 
 use crate::body::HashingBody;
 use crate::context::Context;

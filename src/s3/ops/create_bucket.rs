@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
+use drystone_store::buckets::CreateBucket;
 use drystone_store::error::{Error, Refusal};
-use drystone_store::store::CreateBucket;
 use drystone_store::types::BucketSetting;
 use http::{StatusCode, header};
 

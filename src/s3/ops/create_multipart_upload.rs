@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use drystone_store::store::{AdditionOf, CreateUpload};
+use drystone_store::buckets::AdditionOf;
+use drystone_store::uploads::CreateUpload;
 use http::HeaderName;
 
 use crate::context::Context;

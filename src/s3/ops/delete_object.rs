@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use drystone_store::store::DeleteObject;
+use drystone_store::objects::DeleteObject;
 use http::StatusCode;
 
 use crate::context::Context;

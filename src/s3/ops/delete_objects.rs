@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use drystone_store::store::{DELETE_LEN_MAX, DeleteObject, Deleted, WriteCondition};
+use drystone_store::objects::{DELETE_LEN_MAX, DeleteObject, Deleted, WriteCondition};
 use drystone_store::types::{Timestamp, VersionSelector};
 
 use crate::context::Context;

@@ -3,9 +3,11 @@
 
 use std::sync::Arc;
 
+use drystone_store::body::BodyReader;
 use drystone_store::error::Error;
-use drystone_store::store::{BodyReader, ObjectHandle, PART_NUMBER_MAX};
+use drystone_store::objects::ObjectHandle;
 use drystone_store::types::{ByteRange, Checksum, Timestamp};
+use drystone_store::uploads::PART_NUMBER_MAX;
 use futures_util::stream;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use drystone_store::store::ObjectHandle;
+use drystone_store::objects::ObjectHandle;
 use drystone_store::types::Versioning;
 use http::header;
 

@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use drystone_store::store::{ListBuckets, PAGE_LEN_MAX};
+use drystone_store::buckets::ListBuckets;
+use drystone_store::listings::PAGE_LEN_MAX;
 use drystone_store::types::{AccountId, Bucket};
 
 use crate::context::Context;

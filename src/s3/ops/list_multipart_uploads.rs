@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use drystone_store::store::{ListUploads, UploadPage};
+use drystone_store::listings::{ListUploads, UploadPage};
 use drystone_store::types::{Upload, UploadId};
 
 use crate::context::Context;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use drystone_store::store::ListVersions;
+use drystone_store::listings::ListVersions;
 use drystone_store::types::{Version, VersionId};
 
 use crate::context::Context;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use drystone_store::store::ListObjects;
+use drystone_store::listings::ListObjects;
 
 use crate::context::Context;
 use crate::ops::listing::{self, Asked, Owners};

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use drystone_store::store::{ListedObject, ObjectStore};
+use drystone_store::ObjectStore;
+use drystone_store::listings::ListedObject;
 use drystone_store::types::{Account, AccountId, ChecksumAlgorithm, ChecksumType};
 
 use crate::request::Request;

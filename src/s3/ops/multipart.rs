@@ -1,7 +1,7 @@
 //! Parameters that all multipart operations read.
 
-use drystone_store::store::PART_NUMBER_MAX;
 use drystone_store::types::UploadId;
+use drystone_store::uploads::PART_NUMBER_MAX;
 
 use crate::request::Request;
 use drystone_protocol::error::{Code, S3Error};

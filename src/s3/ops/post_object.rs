@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use drystone_store::store::{AdditionOf, Body as _, PutObject, Written};
+use drystone_store::body::Body as _;
+use drystone_store::buckets::AdditionOf;
+use drystone_store::objects::{PutObject, Written};
 use http::{HeaderMap, StatusCode, header};
 
 use crate::context::Context;

@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use drystone_store::store::{AdditionOf, Body as _};
+use drystone_store::body::Body as _;
+use drystone_store::buckets::AdditionOf;
 use drystone_store::types::UploadedPart;
 use http::{StatusCode, header};
 

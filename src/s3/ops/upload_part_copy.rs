@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
-use drystone_store::store::{AdditionOf, PART_SIZE_MAX_BYTES};
+use drystone_store::buckets::AdditionOf;
 use drystone_store::types::ByteRange;
+use drystone_store::uploads::PART_SIZE_MAX_BYTES;
 
 use crate::body::HashingBody;
 use crate::context::Context;

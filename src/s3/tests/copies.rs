@@ -1,6 +1,6 @@
 //! CopyObject and GetObjectAttributes.
 
-use drystone_store::store::CreateBucket;
+use drystone_store::buckets::CreateBucket;
 use drystone_store::types::AccountId;
 
 use drystone_world::{Answer, World};

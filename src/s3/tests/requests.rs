@@ -245,7 +245,7 @@ async fn s_10_a_body_beyond_five_gibibytes_is_refused_before_it_is_asked_for() {
     use std::sync::Arc;
     use std::sync::atomic::{AtomicBool, Ordering};
 
-    use drystone_store::store::PART_SIZE_MAX_BYTES;
+    use drystone_store::uploads::PART_SIZE_MAX_BYTES;
 
     let world = World::with_bucket().await;
     let create = world.call("POST /bkt/k?uploads").ok().await;

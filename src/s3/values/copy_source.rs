@@ -1,7 +1,7 @@
 //! `x-amz-copy-source`: the version that CopyObject and UploadPartCopy read from.
 
 use drystone_store::error::{Error, Refusal};
-use drystone_store::store::ObjectHandle;
+use drystone_store::objects::ObjectHandle;
 use drystone_store::types::{Bucket, VersionId, VersionSelector};
 use http::{HeaderMap, HeaderName};
 

@@ -8,7 +8,7 @@ use std::borrow::Cow;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use drystone_store::store::PAGE_LEN_MAX;
+use drystone_store::listings::PAGE_LEN_MAX;
 use sha2::{Digest as _, Sha256};
 
 use drystone_protocol::error::S3Error;

@@ -3,7 +3,7 @@
 //! Conditions on a read (or on the source of a copy) are decided here, against the version that
 //! was opened. Those on a write are only read here: they are decided where the order is.
 
-use drystone_store::store::{ETagCondition, WriteCondition};
+use drystone_store::objects::{ETagCondition, WriteCondition};
 use drystone_store::types::{ETag, Timestamp};
 use http::HeaderMap;
 

@@ -57,7 +57,7 @@ pub(super) struct Databases {
 }
 
 impl Databases {
-    /// What is wanting to all of the process, or to too many disks, ends the start.
+    /// Ends the start if the whole process lacks something, or too many disks do.
     pub fn refuse(&mut self, rest_will_do: bool) -> Result<(), OpenError> {
         let mut hindered = self.hindered.iter();
         let ends = |hindered: &Hindered| !rest_will_do || hindered.hindrance.is_of_process();
@@ -148,7 +148,8 @@ pub(super) async fn open_all(
     })
 }
 
-/// What a cut left of [`replace`]. A new database takes its name only once it is complete.
+/// Completes or removes what a crash left of [`replace`]. A new database gets its name only once
+/// it is complete.
 fn finish_replacing(files: &dyn Files, dir: &Path) -> io::Result<()> {
     if let Err(error) = probe::clean(files, dir) {
         tracing::warn!(%error, dir = %dir.display(), "what a probe left stays");
@@ -241,8 +242,10 @@ pub(super) async fn list_again(disk: &Ready, epoch: Epoch) -> Result<(), Error> 
 mod tests {
     use std::time::Duration;
 
-    use crate::engine::{Engine, Held, Options};
-    use drystone_store::store::ObjectStore as _;
+    use crate::engine::disk_set::DiskHandle;
+    use crate::engine::{Engine, Options};
+    use drystone_store::accounts::Accounts as _;
+    use drystone_store::instance::Instance as _;
     use drystone_store::types::{Account, AccountId};
 
     fn account(name: &str) -> Account {
@@ -263,9 +266,9 @@ mod tests {
         let engine = Engine::open(options.clone()).await.unwrap();
         engine.put_account(account("a")).await.unwrap();
         let failing = {
-            let databases = engine.databases.lock().unwrap();
-            let in_dir = |held: &&Held| held.settled.dir == directories[2];
-            let held = databases.iter().find(in_dir).unwrap();
+            let handles = engine.disks.handles();
+            let in_dir = |held: &&DiskHandle| held.settled.dir == directories[2];
+            let held = handles.iter().find(in_dir).unwrap();
             held.db.as_ref().unwrap().break_disk();
             held.id()
         };
@@ -279,6 +282,7 @@ mod tests {
             disk.state().wait_for(|state| !state.is_up()).await.unwrap();
             while engine
                 .system
+                .group
                 .status()
                 .voters
                 .iter()
@@ -305,6 +309,7 @@ mod tests {
         let whole = async {
             while engine
                 .system
+                .group
                 .status()
                 .voters
                 .iter()
@@ -316,9 +321,9 @@ mod tests {
         tokio::time::timeout(Duration::from_secs(120), whole)
             .await
             .unwrap();
-        assert_eq!(engine.system.status().voters.len(), 4);
+        assert_eq!(engine.system.group.status().voters.len(), 4);
         // One replica of each group was made: on the disk whose database is another.
-        assert_eq!(engine.system.replica_changes().1, 1);
+        assert_eq!(engine.system.group.replica_changes().1, 1);
         for n in 0..20 {
             let id = AccountId(n.to_string());
             assert!(engine.account(&id).await.unwrap().is_some());

@@ -14,8 +14,9 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::Engine;
 use super::databases::DATABASE;
-use super::{Engine, Held};
+use super::disk_set::directory_of;
 use crate::db::Db;
 use crate::disk::Disk;
 use crate::disk::identity::{self, DiskDirectory};
@@ -39,7 +40,7 @@ impl Engine {
         old: &str,
         new: Option<&Path>,
     ) -> Result<DiskId, ReplaceError> {
-        let _one = self.replacing.lock().await;
+        let _one = self.disks.replacing.lock().await;
         let known = self.workers.disks.known().await?;
         let (old, row) = find(&known, old)?;
         let here = self.shards.disks();
@@ -64,7 +65,7 @@ impl Engine {
         // Among them may be the one whose last hold is waited for.
         drop(here);
         self.let_go(old).await?;
-        self.databases().retain(|held| held.id() != old);
+        self.disks.handles().retain(|handle| handle.id() != old);
         let (settled, db) = match elsewhere {
             Some(made) => made,
             None => self.adopt(own).await?,
@@ -85,7 +86,7 @@ impl Engine {
             Err(error) => return Err(error.into()),
         }
         tracing::info!(%old, new = %disk, dir = %settled.dir.display(), "a disk is replaced");
-        self.refused().remove(&directory_of(&settled));
+        self.disks.refused().remove(&directory_of(&settled));
         self.join(settled, db).await?;
         self.shards.remove_disk(old);
         self.workers.disks.wake();
@@ -94,8 +95,8 @@ impl Engine {
 
     /// A disk in `directory` that is not born, and its database.
     async fn adopt(&self, directory: &Path) -> Result<(DiskDirectory, Arc<Db>), ReplaceError> {
-        let (directory, template) = (directory.to_owned(), self.template);
-        let shared = self.db_shared.clone();
+        let (directory, template) = (directory.to_owned(), self.disks.template);
+        let shared = self.disks.db_shared.clone();
         let made = self.env.spawn_blocking(move || {
             let env = shared.env().as_ref();
             let settled = identity::adopt(&directory, &template, env, shared.crash());
@@ -110,15 +111,15 @@ impl Engine {
     /// When this returns, nothing of this process has the disk's database, which may lie where the
     /// new one's will, and which would remove the files there that it does not know.
     pub(super) async fn let_go(&self, disk: DiskId) -> Result<()> {
-        for group in [&self.system, &self.objects] {
-            group.remove_disk(disk);
+        for proposer in [&self.system, &self.objects] {
+            proposer.group.remove_disk(disk);
         }
         let (db, mut failure) = {
-            let mut databases = self.databases();
-            let Some(held) = databases.iter_mut().find(|held| held.id() == disk) else {
+            let mut handles = self.disks.handles();
+            let Some(handle) = handles.iter_mut().find(|handle| handle.id() == disk) else {
                 return Ok(());
             };
-            (held.db.take(), held.failure.clone())
+            (handle.db.take(), handle.failure.clone())
         };
         // The last handle waits for its log thread.
         self.env.spawn_blocking(move || drop(db));
@@ -131,8 +132,8 @@ impl Engine {
 
     pub(super) fn groups(&self) -> Groups {
         Groups {
-            system: self.system.clone(),
-            objects: self.objects.clone(),
+            system: self.system.group.clone(),
+            objects: self.objects.group.clone(),
         }
     }
 
@@ -151,11 +152,7 @@ impl Engine {
             settled
         });
         let settled = born.await.map_err(|_| Error::Closing)?;
-        {
-            let mut databases = self.databases();
-            databases.retain(|held| held.id() != id);
-            databases.push(Held::new(settled.clone(), db.clone()));
-        }
+        self.disks.add(settled.clone(), db.clone());
         let joining = OpenDisk { id, db: db.clone() };
         self.groups().join_running(&joining).await?;
         let disk = LocalDisk::open(settled, db.clone(), Reserve::default())?;
@@ -170,17 +167,7 @@ impl Engine {
     }
 }
 
-/// How a disk's directory is written down.
-pub(super) fn directory_of(settled: &DiskDirectory) -> String {
-    directory_named(&settled.dir)
-}
-
-pub(super) fn directory_named(dir: &Path) -> String {
-    let absolute = std::path::absolute(dir);
-    absolute.as_deref().unwrap_or(dir).display().to_string()
-}
-
-/// Whatever links lead there.
+/// Reports whether two paths lead to one directory, by links as well.
 fn is_one_place(files: &dyn Files, a: &Path, b: &Path) -> bool {
     let found = |path: &Path| {
         files

@@ -1,45 +1,52 @@
-//! The engine as a running store: its health and its end.
+//! The engine as a running store: its health, its measures and its end.
 
 use std::time::Duration;
 
+use async_trait::async_trait;
 use futures_util::future::join_all;
 
 use super::Engine;
+use super::measures::measure_group;
 use drystone_store::error::Error;
-use drystone_store::store::Health;
+use drystone_store::instance::{Health, Instance};
+use drystone_store::measure::Measure;
 
 /// How long the end of the store waits for the disks' last note.
 const LAST_NOTE_MAX: Duration = Duration::from_secs(5);
 
-impl Engine {
-    /// The number of disks that the store should have. If the metadata does not answer, it is the
-    /// number of those that are here.
-    pub(super) async fn expected_disks(&self) -> usize {
-        let here = self.shards.disks().len() + self.refused().len();
-        self.workers.disks.expected(here).await
-    }
-
-    pub(super) async fn look(&self) -> Health {
+#[async_trait]
+impl Instance for Engine {
+    async fn health(&self) -> Health {
         let disks = self.shards.disks();
         let online = disks
             .iter()
             .filter(|disk| disk.state().borrow().is_up())
             .count();
-        let can_read = futures_util::try_join!(self.system.ready(), self.objects.ready()).is_ok();
+        let (system, objects) = (&self.system.group, &self.objects.group);
+        let can_read = futures_util::try_join!(system.ready(), objects.ready()).is_ok();
         let geometry = self.shards.default_geometry();
         Health {
             disks_online: online,
             disks_offline: self.expected_disks().await.saturating_sub(online),
             can_read,
             can_write: can_read && self.shards.can_write(),
-            metadata_quorum: self.objects.status().quorum,
+            metadata_quorum: objects.status().quorum,
             data_shards: geometry.data(),
             parity_shards: geometry.parity(),
         }
     }
 
-    /// Requests are over: the workers end, then the groups, then the databases are flushed.
-    pub(super) async fn stop(&self) {
+    async fn measures(&self) -> Vec<Measure> {
+        let mut measures = self.measure_disks().await;
+        for (name, proposer) in [("system", &self.system), ("objects", &self.objects)] {
+            measure_group(name, &proposer.group, &mut measures).await;
+        }
+        measures.extend(self.workers.runner.measures().await);
+        measures
+    }
+
+    /// Ends the workers, then the groups; then the databases are flushed.
+    async fn close(&self) {
         self.workers.runner.stop().await;
         // A disk that hangs must not keep the store from ending.
         let noted = self
@@ -49,15 +56,24 @@ impl Engine {
         if !matches!(noted, Ok(Ok(()))) {
             tracing::warn!(?noted, "the disks do not note that they were here");
         }
-        self.system.shutdown().await;
-        self.objects.shutdown().await;
-        let databases: Vec<_> = self.databases().drain(..).collect();
-        let closed = join_all(databases.into_iter().map(|held| {
+        self.system.group.shutdown().await;
+        self.objects.group.shutdown().await;
+        let handles: Vec<_> = self.disks.handles().drain(..).collect();
+        let closed = join_all(handles.into_iter().map(|handle| {
             self.env
-                .spawn_blocking(move || held.db.iter().for_each(|db| db.close()))
+                .spawn_blocking(move || handle.db.iter().for_each(|db| db.close()))
         }));
         if closed.await.iter().any(Result::<_, _>::is_err) {
             tracing::error!(error = %Error::Closing, "a database did not close");
         }
+    }
+}
+
+impl Engine {
+    /// The number of disks that the store should have. If the metadata does not answer, it is the
+    /// number of those that are here.
+    pub(super) async fn expected_disks(&self) -> usize {
+        let here = self.shards.disks().len() + self.disks.refused().len();
+        self.workers.disks.expected(here).await
     }
 }

@@ -14,16 +14,7 @@ use drystone_store::measure::Measure;
 const SPACE_MAX: Duration = Duration::from_secs(1);
 
 impl Engine {
-    pub(super) async fn measure(&self) -> Vec<Measure> {
-        let mut measures = self.measure_disks().await;
-        for (name, group) in [("system", &self.system), ("objects", &self.objects)] {
-            measure_group(name, group, &mut measures).await;
-        }
-        measures.extend(self.workers.runner.measures().await);
-        measures
-    }
-
-    async fn measure_disks(&self) -> Vec<Measure> {
+    pub(super) async fn measure_disks(&self) -> Vec<Measure> {
         let disks = self.shards.disks();
         let state = |wanted: fn(&DiskState) -> bool| {
             let found = disks.iter().filter(|disk| wanted(&disk.state().borrow()));
@@ -92,7 +83,7 @@ async fn measure_disk(env: &dyn Env, disk: &dyn Disk, is_suspect: bool) -> Vec<M
     labelled.collect()
 }
 
-async fn measure_group(name: &'static str, group: &Group, measures: &mut Vec<Measure>) {
+pub(super) async fn measure_group(name: &'static str, group: &Group, measures: &mut Vec<Measure>) {
     let status = group.status();
     let (lost, made) = group.replica_changes();
     let alive = match group.voters().await {

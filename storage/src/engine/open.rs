@@ -7,17 +7,16 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::sync::Arc;
 
 use tokio::sync::mpsc;
 
 use super::databases::{self, Broken, Databases, Ready};
-use super::disks::{directory_named, directory_of};
+use super::disk_set::{DiskSet, directory_of};
+use super::names::Names;
 use super::open_error::{Hindered, OpenError};
-use super::renew::RENEW_AFTER;
 use super::workers::Workers;
-use super::{Engine, Held, Names};
+use super::{Engine, Options};
 use crate::db::DbShared;
 use crate::disk::Disk;
 use crate::disk::identity::{self, Identity, IdentityError, StoreDirectories};
@@ -25,61 +24,19 @@ use crate::disk::local::{LocalDisk, Reserve};
 use crate::meta::command::Change;
 use crate::meta::view::{Availability, DiskRow};
 use crate::raft::disk::OpenDisk;
-use crate::raft::epochs::Epochs;
-use crate::raft::group::Group;
 use crate::raft::proposer::Proposer;
 use crate::raft::recovery::decision::StartError;
 use crate::raft::recovery::recover::Standstill;
 use crate::raft::recovery::start::{GroupStart, Groups, StartOutcome, start_groups};
-use crate::shards::erasure::Geometry;
-use crate::shards::{Classes, DAMAGE_QUEUE_LEN_MAX, Shards};
-use drystone_store::crash::Crash;
-use drystone_store::env::{Env, SystemEnv};
+use crate::shards::{DAMAGE_QUEUE_LEN_MAX, Shards};
+use drystone_store::env::Env;
 use drystone_store::error::Error;
 use drystone_store::types::DiskId;
-
-const DEFAULT_CLASS: &str = "STANDARD";
-/// Epochs are raised and garbage is removed this often.
-const GC_EVERY: Duration = Duration::from_secs(600);
-/// A machine's disks may come one after the other as it starts.
-const RECOVER_AFTER: Duration = Duration::from_secs(10);
-
-/// How a store is opened.
-#[derive(Clone)]
-pub struct Options {
-    pub directories: Vec<PathBuf>,
-    /// Data and parity shards by storage class. A class that is not here goes as STANDARD does,
-    /// and STANDARD, if it is not here, by the number of disks.
-    pub classes: BTreeMap<String, (u8, u8)>,
-    pub env: Arc<dyn Env>,
-    pub gc_every: Duration,
-    /// Disks that are not here are waited for so long before the metadata is recovered without
-    /// them.
-    pub recover_after: Duration,
-    /// A disk that failed is looked at again after this.
-    pub renew_after: Duration,
-    /// Where a test cuts this engine off.
-    pub crash: Crash,
-}
-
-impl Options {
-    pub fn new(directories: Vec<PathBuf>) -> Options {
-        Options {
-            directories,
-            classes: BTreeMap::new(),
-            env: Arc::new(SystemEnv),
-            gc_every: GC_EVERY,
-            recover_after: RECOVER_AFTER,
-            renew_after: RENEW_AFTER,
-            crash: Crash::default(),
-        }
-    }
-}
 
 impl Engine {
     /// Returns once the store answers reads and writes.
     pub async fn open(options: Options) -> Result<Arc<Engine>, OpenError> {
-        let classes = geometries(&options)?;
+        let classes = options.geometries()?;
         let shared = DbShared::new(options.env.clone()).map_err(Error::from)?;
         let shared = shared.with_crash(options.crash.clone());
         let opened = open_metadata(&options, &shared, classes.losses()).await?;
@@ -89,79 +46,32 @@ impl Engine {
             birth,
             lost,
         } = opened;
-        let epochs = epochs_of(&groups.objects).await?;
-        let system_epochs = epochs_of(&groups.system).await?;
-        let proposer = |group: &Group, epochs: &Arc<Epochs>| Proposer {
-            env: options.env.clone(),
-            group: group.clone(),
-            epochs: epochs.clone(),
-        };
-        let system = proposer(&groups.system, &system_epochs);
-        let objects = proposer(&groups.objects, &epochs);
+        let system = Proposer::new(options.env.clone(), groups.system.clone()).await?;
+        let objects = Proposer::new(options.env.clone(), groups.objects.clone()).await?;
         let mut refused = BTreeMap::new();
         ready = roll_call(ready, &groups, &system, &mut refused).await?;
-        let template = match ready.first() {
-            Some(first) => first.settled.identity,
-            None => return Err(Error::Unavailable("no disk is the store's".into()).into()),
-        };
+        let disk_set = DiskSet::new(&ready, shared, refused, lost)?;
         ready = mark_born(options.env.as_ref(), ready, birth).await?;
-        let databases = ready
-            .iter()
-            .map(|disk| Held::new(disk.settled.clone(), disk.db.clone()));
-        let databases = Mutex::new(databases.collect());
+        for disk in &ready {
+            disk_set.add(disk.settled.clone(), disk.db.clone());
+        }
         let disks = open_disks(ready)?;
         let (damage, damaged) = mpsc::channel(DAMAGE_QUEUE_LEN_MAX);
         let shards = Arc::new(Shards::new(options.env.clone(), disks, classes, damage));
         let workers = Workers::new(&system, &objects, &shards, options.renew_after).await?;
         let engine = Arc::new(Engine {
             env: options.env,
-            system: groups.system,
-            system_epochs,
-            objects: groups.objects,
-            epochs,
+            system,
+            objects,
             shards,
             names: Names::default(),
-            databases,
-            db_shared: shared,
-            template: Identity {
-                born: false,
-                ..template
-            },
-            replacing: Default::default(),
-            refused: Mutex::new(refused),
-            lost: lost
-                .iter()
-                .map(|(dir, why)| (directory_named(dir), why.clone()))
-                .collect(),
+            disks: disk_set,
             workers,
         });
         engine.finish_deletions().await?;
-        let proposers = (system, objects);
-        let workers = &engine.workers;
-        workers.start(&engine, proposers, options.gc_every, damaged);
+        engine.workers.start(&engine, options.gc_every, damaged);
         Ok(engine)
     }
-}
-
-/// The geometry of each class, checked against the number of disks.
-fn geometries(options: &Options) -> Result<Classes, OpenError> {
-    let disks = options.directories.len();
-    let mut by_name = HashMap::new();
-    for (class, &(data, parity)) in &options.classes {
-        let geometry = Geometry::new(data, parity).filter(|g| g.total() <= disks);
-        let geometry = geometry.ok_or_else(|| OpenError::Geometry {
-            class: class.clone(),
-            data,
-            parity,
-            disks,
-        })?;
-        by_name.insert(class.clone(), geometry);
-    }
-    let default = by_name.get(DEFAULT_CLASS).copied();
-    Ok(Classes {
-        default: default.unwrap_or_else(|| Geometry::default_for(disks)),
-        by_name,
-    })
 }
 
 async fn settle(options: &Options) -> Result<StoreDirectories, OpenError> {
@@ -459,18 +369,16 @@ fn open_disks(ready: Vec<Ready>) -> Result<Vec<Arc<dyn Disk>>, OpenError> {
     Ok(disks)
 }
 
-async fn epochs_of(group: &Group) -> Result<Arc<Epochs>, Error> {
-    let now = group.read(|view| view.epochs()).await?;
-    Ok(Arc::new(Epochs::new(now.epoch)))
-}
-
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
     use std::fs;
+    use std::time::Duration;
 
     use super::*;
-    use drystone_store::store::ObjectStore as _;
+    use drystone_store::crash::Crash;
+    use drystone_store::env::SystemEnv;
+    use drystone_store::instance::Instance as _;
 
     #[tokio::test]
     async fn f_14_a_birth_cut_between_two_marks_is_finished_by_the_next_start() {

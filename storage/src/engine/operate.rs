@@ -26,7 +26,10 @@ impl Operator for Engine {
         let mut advice = self.advice(&disks, &heal);
         advice.extend(quotas::advice(&over_quota));
         // The group that tolerates fewer losses.
-        let (system, objects) = (self.system.voters().await?, self.objects.voters().await?);
+        let (system, objects) = (
+            self.system.group.voters().await?,
+            self.objects.group.voters().await?,
+        );
         let voters = std::cmp::min_by_key(system, objects, |voters| voters.alive);
         Ok(Status {
             advice,
@@ -52,7 +55,7 @@ impl Operator for Engine {
     }
 
     async fn change_upkeep(&self, change: UpkeepChange) -> Result<()> {
-        let _one = self.replacing.lock().await;
+        let _one = self.disks.replacing.lock().await;
         let mut settings = self.workers.disks.settings().await?;
         let UpkeepChange {
             heal_paused,
@@ -98,7 +101,7 @@ impl Engine {
         };
         let mut statuses = Vec::new();
         for (id, row) in self.workers.disks.known().await? {
-            let lost = self.lost.get(&row.directory).cloned();
+            let lost = self.disks.lost_at_start(&row.directory);
             let disk = here.get(&id);
             let space = match disk {
                 Some(disk) => self.shards.space(disk.as_ref()).await,
@@ -171,7 +174,7 @@ impl Engine {
             ));
         }
         advice.extend(advice_on_undersized(heal));
-        let refused = self.refused();
+        let refused = self.disks.refused();
         advice.extend(refused.iter().map(|(dir, why)| format!("{dir}: {why}")));
         advice
     }
@@ -233,7 +236,7 @@ mod tests {
     use super::*;
     use crate::engine::Options;
     use crate::engine::testing::{Whole, create_bucket, put};
-    use drystone_store::store::ObjectStore as _;
+    use drystone_store::instance::Instance as _;
 
     /// Found by reading: a status between the command that removes a disk and the first step of
     /// queueing its shards said that all is well.

@@ -40,8 +40,6 @@ use drystone_store::measure::Measure;
 use drystone_store::types::DiskId;
 use drystone_store::workers::{Next, StepError, Wakeup, Worker};
 
-/// A disk that failed is first tried after this, then after four times as long, and so on.
-pub(super) const RENEW_AFTER: Duration = Duration::from_secs(5);
 const PAUSE_FACTOR: u32 = 4;
 /// The most tries of one disk, successful or not. With the pauses they take about two hours.
 const TRIES_MAX: u32 = 6;
@@ -229,16 +227,16 @@ impl Engine {
 
     async fn renew(&self, disk: DiskId) -> Result<(), RenewalError> {
         let settled = {
-            let held = self.databases();
-            let held = held.iter().find(|held| held.id() == disk);
-            held.map(|held| held.settled.clone())
+            let handles = self.disks.handles();
+            let handle = handles.iter().find(|handle| handle.id() == disk);
+            handle.map(|handle| handle.settled.clone())
         };
         let Some(settled) = settled else {
             return Err(RenewalError::Failed("it is not this process's".into()));
         };
         // While the groups do not answer without the disk, it is not touched.
-        self.system.ready().await.map_err(too_early)?;
-        self.objects.ready().await.map_err(too_early)?;
+        self.system.group.ready().await.map_err(too_early)?;
+        self.objects.group.ready().await.map_err(too_early)?;
         let (probed, env) = (settled.clone(), self.env.clone());
         let probed = self
             .env
@@ -247,7 +245,7 @@ impl Engine {
         let probed = probed.map_err(|_| RenewalError::Failed("it does not answer".into()))?;
         probed.map_err(|_| Error::Closing)??;
 
-        let _one = self.replacing.lock().await;
+        let _one = self.disks.replacing.lock().await;
         // It may have been replaced meanwhile.
         let known = self.workers.disks.known().await.map_err(too_early)?;
         let is_removed = |(id, row): &(DiskId, DiskRow)| {
@@ -256,16 +254,16 @@ impl Engine {
         if known.iter().any(is_removed) {
             return Err(RenewalError::Failed("it was removed or replaced".into()));
         }
-        self.system.ready().await.map_err(too_early)?;
-        let epochs = self.objects.read(|view| view.epochs());
+        self.system.group.ready().await.map_err(too_early)?;
+        let epochs = self.objects.group.read(|view| view.epochs());
         let epoch = epochs.await.map_err(too_early)?.epoch;
-        let (here, shared) = (settled.clone(), self.db_shared.clone());
+        let (here, shared) = (settled.clone(), self.disks.db_shared.clone());
         let made = self
             .env
             .spawn_blocking(move || databases::make(&here, &shared, epoch));
         made.await.map_err(|_| Error::Closing)??;
         self.let_go(disk).await?;
-        let (here, shared) = (settled.clone(), self.db_shared.clone());
+        let (here, shared) = (settled.clone(), self.disks.db_shared.clone());
         let placed = self
             .env
             .spawn_blocking(move || databases::put_in_place(&here, &shared));
@@ -294,8 +292,10 @@ mod tests {
     use crate::engine::Options;
     use crate::engine::testing::{Whole, create_bucket, put, rest};
     use crate::raft::group::Group;
+    use drystone_store::accounts::Accounts as _;
+    use drystone_store::instance::Instance as _;
+    use drystone_store::objects::Objects as _;
     use drystone_store::operator::ReplaceError;
-    use drystone_store::store::ObjectStore as _;
     use drystone_store::types::{Account, AccountId, BucketId, ByteRange, VersionSelector};
 
     const PATIENCE: Duration = Duration::from_secs(240);
@@ -359,8 +359,8 @@ mod tests {
     }
 
     fn break_database(engine: &Engine, directory: &Path) -> DiskId {
-        let databases = engine.databases();
-        let held = databases.iter().find(|held| held.settled.dir == directory);
+        let handles = engine.disks.handles();
+        let held = handles.iter().find(|held| held.settled.dir == directory);
         let held = held.unwrap();
         held.db.as_ref().unwrap().break_disk();
         held.id()
@@ -378,8 +378,8 @@ mod tests {
             voters.is_ok_and(|voters| (voters.alive, voters.all) == (4, 4))
         };
         engine.health().await.disks_online == 4
-            && whole(&engine.system).await
-            && whole(&engine.objects).await
+            && whole(&engine.system.group).await
+            && whole(&engine.objects.group).await
             && engine
                 .heal_status()
                 .await
@@ -416,7 +416,7 @@ mod tests {
             rows.iter()
                 .all(|(_, row)| row.availability == Availability::Up)
         );
-        for held in engine.databases().iter() {
+        for held in engine.disks.handles().iter() {
             assert!(!needs_inventory(held.db.as_ref().unwrap()).unwrap());
         }
         engine.close().await;

@@ -1,4 +1,4 @@
-//! What tests of the engine's parts put into a node, and read of it.
+//! Fixtures of the engine's tests: they write into an engine and read from it.
 
 #![allow(clippy::unwrap_used)]
 
@@ -6,11 +6,14 @@ use async_trait::async_trait;
 use bytes::Bytes;
 
 use super::Engine;
+use drystone_store::body::{Body, BodyReader};
+use drystone_store::buckets::{Buckets as _, CreateBucket};
 use drystone_store::error::Result;
-use drystone_store::store::{Body, BodyReader, CreateBucket, CreateUpload, ObjectStore, PutObject};
+use drystone_store::objects::{Objects as _, PutObject};
 use drystone_store::types::{AccountId, BucketId, Digest, UploadId};
+use drystone_store::uploads::{CreateUpload, Uploads as _};
 
-/// A body in one piece, with a digest of its own making.
+/// A body in one piece, with a made-up digest.
 pub struct Whole(Option<Bytes>);
 
 impl Whole {
@@ -70,7 +73,7 @@ pub async fn create_upload(engine: &Engine, bucket: BucketId, key: &str) -> Uplo
     engine.create_upload(bucket, request).await.unwrap().id
 }
 
-/// All that a reader still gives.
+/// Reads the rest of a body.
 pub async fn rest(mut reader: Box<dyn BodyReader>) -> Vec<u8> {
     let mut bytes = Vec::new();
     while let Some(piece) = reader.next().await.unwrap() {

@@ -83,10 +83,10 @@ impl Workers {
     pub fn start(
         &self,
         engine: &Arc<Engine>,
-        (system, objects): (Proposer, Proposer),
         gc_every: Duration,
         damaged: mpsc::Receiver<ShardId>,
     ) {
+        let (system, objects) = (engine.system.clone(), engine.objects.clone());
         let (shards, healer) = (engine.shards.clone(), self.healer.clone());
         let run = |worker| self.runner.add(worker);
         run(Arc::new(Collector::new(
@@ -114,10 +114,10 @@ impl Workers {
         for disk in engine.shards.disks() {
             self.losses.watch(disk.as_ref());
         }
-        for held in engine.databases().iter() {
-            if let Some(db) = &held.db {
+        for handle in engine.disks.handles().iter() {
+            if let Some(db) = &handle.db {
                 let announced = self.inventory.announce();
-                self.inventory.begin(announced, held.id(), db);
+                self.inventory.begin(announced, handle.id(), db);
             }
         }
     }

@@ -17,8 +17,9 @@ use crate::meta::record::{
 };
 use crate::raft::inspect::replicas;
 use drystone_store::env::SystemEnv;
-use drystone_store::store::ObjectStore as _;
+use drystone_store::instance::Instance as _;
 use drystone_store::types::Order;
+use drystone_store::uploads::Uploads as _;
 
 fn body(len: usize) -> Whole {
     Whole::new(vec![7; len])

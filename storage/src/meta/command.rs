@@ -10,8 +10,8 @@ use serde::{Deserialize, Serialize};
 
 use drystone_store::crash::CommandKind;
 use drystone_store::error::Refusal;
+use drystone_store::objects::{Deleted, WriteCondition};
 use drystone_store::shard_set::{ShardAt, ShardId, ShardSet};
-use drystone_store::store::{Deleted, WriteCondition};
 use drystone_store::types::{
     Account, AccountId, Attributes, BucketId, BucketSetting, Checksum, ChecksumAlgorithm,
     ChecksumType, Digest, DiskId, ETag, Epoch, QuotaChange, Tags, Timestamp, UploadId, VersionId,

@@ -7,6 +7,7 @@ use super::group::Group;
 use crate::meta::command::{Change, Command, Reply};
 use drystone_store::env::Env;
 use drystone_store::error::Result;
+use drystone_store::types::Timestamp;
 
 #[derive(Clone)]
 pub struct Proposer {
@@ -16,17 +17,36 @@ pub struct Proposer {
 }
 
 impl Proposer {
+    /// Returns a proposer for a group that answers. Commands begin in the group's present epoch.
+    pub async fn new(env: Arc<dyn Env>, group: Group) -> Result<Proposer> {
+        let now = group.read(|view| view.epochs()).await?;
+        let epochs = Arc::new(Epochs::new(now.epoch));
+        Ok(Proposer { env, group, epochs })
+    }
+
+    /// Proposes a change that begins now.
     pub async fn propose(&self, change: Change) -> Result<Reply> {
         let epoch = self.epochs.begin();
         self.propose_in(&epoch, change).await
     }
 
-    /// Proposes a change that has begun in `epoch` already.
+    /// Proposes a change that began before, in `epoch`.
     pub async fn propose_in(&self, epoch: &EpochGuard, change: Change) -> Result<Reply> {
+        let time = self.env.now();
+        self.propose_at(time, epoch, change).await
+    }
+
+    /// Proposes a change whose time the caller puts into its answer.
+    pub async fn propose_at(
+        &self,
+        time: Timestamp,
+        epoch: &EpochGuard,
+        change: Change,
+    ) -> Result<Reply> {
         let command = Command {
             request: self.env.write_id(),
             epoch: epoch.epoch(),
-            time: self.env.now(),
+            time,
             change,
         };
         self.group.propose(command).await

@@ -23,10 +23,10 @@ use crate::disk::{
     BLOCK_SIZE_BYTES, Blocks, Disk, DiskError, ShardName, ShardReader, ShardShape, block_span,
     blocks_of,
 };
+use drystone_store::body::BodyReader;
 use drystone_store::env::{Env, Task};
 use drystone_store::error::{Error, Result};
 use drystone_store::shard_set::{ShardId, ShardPlace, ShardSet};
-use drystone_store::store::BodyReader;
 use drystone_store::types::{BucketId, ByteRange, WriteId};
 
 /// The bytes of an object that are read at once.

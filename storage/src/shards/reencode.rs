@@ -22,9 +22,9 @@ use super::read::{WriteShape, layout_of};
 use super::rebuild::{HealError, VerifyError, fresh_generation, verify};
 use super::write::{Write, WriteLabel};
 use crate::disk::Disk;
+use drystone_store::body::{Body, BodyReader};
 use drystone_store::error::{Error, Result};
 use drystone_store::shard_set::ShardSet;
-use drystone_store::store::{Body, BodyReader};
 use drystone_store::types::{BucketId, ByteRange, Digest, Epoch, WriteId};
 use drystone_store::workers::{Pace, Pause};
 

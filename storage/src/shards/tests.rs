@@ -17,11 +17,11 @@ use crate::db::{Db, DbShared};
 use crate::disk::identity::{claim_all, mark_born, shard_folder};
 use crate::disk::local::{LocalDisk, Reserve};
 use crate::disk::{BLOCK_SIZE_BYTES, Disk};
+use drystone_store::body::Body;
 use drystone_store::crash::Crash;
 use drystone_store::env::{Env, SystemEnv};
 use drystone_store::error::{Error, Result};
 use drystone_store::shard_set::{ShardId, ShardPlace, ShardSet};
-use drystone_store::store::Body;
 use drystone_store::types::{BucketId, ByteRange, Digest, DiskId, Epoch, WriteId};
 
 const BUCKET: BucketId = BucketId(3);

@@ -25,10 +25,10 @@ use super::erasure::{CHUNK_SIZE_BYTES, Codec, Geometry};
 use super::plan::Plan;
 use super::plane::Shards;
 use crate::disk::{Disk, DiskError, ShardHeader, ShardName};
+use drystone_store::body::Body;
 use drystone_store::env::{Env, Task};
 use drystone_store::error::{Error, Result};
 use drystone_store::shard_set::{ShardPlace, ShardSet};
-use drystone_store::store::Body;
 use drystone_store::types::{BucketId, Epoch, WriteId};
 
 /// The most bytes of one write that wait for its disks, parity included. As many again are being

@@ -150,7 +150,7 @@ pub enum ReplaceError {
 }
 
 /// The actions of an operator. Implemented by the store, beside
-/// [`ObjectStore`](crate::store::ObjectStore).
+/// [`ObjectStore`](crate::ObjectStore).
 #[async_trait]
 pub trait Operator: Send + Sync + 'static {
     async fn status(&self) -> Result<Status>;

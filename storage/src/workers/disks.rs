@@ -276,7 +276,7 @@ mod tests {
     use super::*;
     use crate::engine::{Engine, Options};
     use drystone_store::env::{Env as _, SystemEnv};
-    use drystone_store::store::ObjectStore as _;
+    use drystone_store::instance::Instance as _;
 
     /// Found by reading: a disk that joined after its command's answer was lost counted as offline,
     /// and would have been removed while it worked.

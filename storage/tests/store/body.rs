@@ -2,9 +2,11 @@
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use drystone_store::ObjectStore;
+use drystone_store::body::Body;
 use drystone_store::checksum::checksum;
 use drystone_store::error::{Error, Result};
-use drystone_store::store::{Body, ObjectHandle, ObjectStore, PutObject, Written};
+use drystone_store::objects::{ObjectHandle, PutObject, Written};
 use drystone_store::types::{
     BucketId, ByteRange, ChecksumAlgorithm, Digest, ETag, VersionSelector,
 };

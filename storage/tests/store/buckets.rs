@@ -2,11 +2,14 @@
 
 use std::sync::Arc;
 
+use drystone_store::ObjectStore;
+use drystone_store::buckets::{CreateBucket, ListBuckets};
 use drystone_store::error::{Error, Refusal};
-use drystone_store::store::{CreateBucket, CreateUpload, DeleteObject, ListBuckets, ObjectStore};
+use drystone_store::objects::DeleteObject;
 use drystone_store::types::{
     Account, AccountId, Bucket, BucketId, BucketSetting, VersionSelector, Versioning,
 };
+use drystone_store::uploads::CreateUpload;
 
 use crate::body::put;
 use crate::objects::missing;

@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use drystone_store::ObjectStore;
 use drystone_store::checksum::{DEFAULT, PartValue, checksum, combine};
 use drystone_store::error::{Precondition, Refusal};
-use drystone_store::store::{
-    CompleteUpload, CompletedPart, ETagCondition, ObjectStore, PART_SIZE_MIN_BYTES, PutObject,
-};
+use drystone_store::objects::{ETagCondition, PutObject};
 use drystone_store::types::{BucketId, ByteRange, ChecksumAlgorithm, ChecksumType};
+use drystone_store::uploads::{CompleteUpload, CompletedPart, PART_SIZE_MIN_BYTES};
 use futures_util::FutureExt as _;
 
 use crate::body::{TestBody, etag, get, pattern, put, read, read_all, request};
@@ -63,7 +63,7 @@ pub async fn s_20_completion_is_refused_for_the_first_reason(store: Arc<dyn Obje
     let whole = CompleteUpload {
         size: Some(PART_SIZE_MIN_BYTES),
         checksum: Some(checksum(ChecksumAlgorithm::Crc32, b"other")),
-        condition: drystone_store::store::WriteCondition {
+        condition: drystone_store::objects::WriteCondition {
             if_match: Some(ETagCondition::Any),
             ..Default::default()
         },

@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
+use drystone_store::ObjectStore;
 use drystone_store::error::{Error, Precondition, Refusal, Result};
-use drystone_store::store::{
-    DeleteObject, ETagCondition, ListObjects, ListVersions, ObjectStore, PutObject, WriteCondition,
-};
+use drystone_store::listings::{ListObjects, ListVersions};
+use drystone_store::objects::{DeleteObject, ETagCondition, PutObject, WriteCondition};
 use drystone_store::types::{BucketId, ETag, Timestamp, VersionId, VersionSelector, Versioning};
 
 use crate::body::{TestBody, etag, get, pattern, put, request};
@@ -201,7 +201,7 @@ async fn race(
     bucket: BucketId,
     key: &str,
     len: usize,
-) -> Vec<(Vec<u8>, Result<drystone_store::store::Written>)> {
+) -> Vec<(Vec<u8>, Result<drystone_store::objects::Written>)> {
     let tasks: Vec<_> = (0..RACERS)
         .map(|racer| {
             let (store, bytes) = (store.clone(), pattern(racer, len));

@@ -5,12 +5,11 @@
 
 use std::sync::Arc;
 
+use drystone_store::ObjectStore;
 use drystone_store::error::{Error, Precondition, Refusal, Result};
-use drystone_store::store::{
-    CompleteUpload, CompletedPart, CreateUpload, DeleteObject, ETagCondition, ObjectStore,
-    PutObject, WriteCondition, Written,
-};
+use drystone_store::objects::{DeleteObject, ETagCondition, PutObject, WriteCondition, Written};
 use drystone_store::types::{BucketId, ETag, VersionId, VersionSelector};
+use drystone_store::uploads::{CompleteUpload, CompletedPart, CreateUpload};
 use tokio::sync::Barrier;
 use tokio::task::JoinSet;
 

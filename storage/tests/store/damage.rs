@@ -6,12 +6,15 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use drystone_store::buckets::Buckets as _;
 use drystone_store::error::Error;
-use drystone_store::store::ObjectStore as _;
+use drystone_store::instance::Instance as _;
+use drystone_store::objects::Objects as _;
 use drystone_store::types::VersionSelector;
 
 use crate::body::{pattern, put, read_all};
-use crate::losses::{BUCKET, Ledger, Life, Writers, check, empty, newborn, until, until_online};
+use crate::losses::{BUCKET, Ledger, Life, Writers, check, empty, newborn, until_online};
+use crate::patience::until;
 
 const REPAIRS_MAX: usize = 4;
 

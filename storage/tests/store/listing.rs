@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use drystone_store::store::{
-    CreateUpload, ListObjects, ListUploads, ListVersions, ObjectPage, ObjectStore,
-};
+use drystone_store::ObjectStore;
+use drystone_store::listings::{ListObjects, ListUploads, ListVersions, ObjectPage};
 use drystone_store::types::{BucketId, UploadId, VersionId, VersionSelector};
+use drystone_store::uploads::CreateUpload;
 
 use crate::body::{etag, put};
 use crate::buckets::{create, enable_versioning};

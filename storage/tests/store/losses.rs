@@ -12,14 +12,20 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use drystone_storage::engine::{Engine, OpenError, Options};
+use drystone_store::ObjectStore;
+use drystone_store::body::Body;
+use drystone_store::buckets::Buckets as _;
 use drystone_store::error::{Error, Result};
-use drystone_store::store::{Body, ListObjects, ObjectStore};
+use drystone_store::instance::Instance as _;
+use drystone_store::listings::ListObjects;
+use drystone_store::objects::Objects as _;
 use drystone_store::types::{BucketId, Digest, VersionSelector};
 use tokio::runtime::Runtime;
 
 use crate::body::{TestBody, get, pattern, put, read_all, request};
 use crate::buckets::create;
 use crate::objects::delete;
+use crate::patience::{PATIENCE, until};
 use crate::versions::all_objects;
 
 const LATEST: VersionSelector = VersionSelector::Latest;
@@ -27,8 +33,6 @@ pub const BUCKET: &str = "stones";
 const DISKS: usize = 4;
 const WRITERS: usize = 16;
 const BEGIN_TRIES: usize = 200;
-/// What is waited for comes within this, or never.
-const PATIENCE: Duration = Duration::from_secs(240);
 const LISTINGS: usize = 40;
 const RECOVER_AFTER: Duration = Duration::from_millis(200);
 /// Every so many writes one is too large to lie in the metadata.
@@ -585,13 +589,4 @@ fn b_17_the_garbage_of_a_disk_that_was_away_goes_when_it_is_back() {
     let read = life.runtime.block_on(get(&*life.engine, bucket, "kept"));
     assert!(read == bytes);
     life.close();
-}
-
-#[track_caller]
-pub fn until(mut so: impl FnMut() -> bool) {
-    let begun = Instant::now();
-    while !so() {
-        assert!(begun.elapsed() < PATIENCE, "it never came to be so");
-        std::thread::sleep(GC_EVERY);
-    }
 }

@@ -22,6 +22,7 @@ mod moving;
 mod multipart;
 mod narrow;
 mod objects;
+mod patience;
 mod quotas;
 mod races;
 mod random;

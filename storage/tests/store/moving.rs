@@ -3,10 +3,10 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use drystone_store::store::{
-    CreateUpload, ListObjects, ListUploads, ListVersions, ObjectStore, UploadPage,
-};
+use drystone_store::ObjectStore;
+use drystone_store::listings::{ListObjects, ListUploads, ListVersions, UploadPage};
 use drystone_store::types::{BucketId, VersionId, VersionSelector};
+use drystone_store::uploads::CreateUpload;
 use tokio::task::JoinSet;
 
 use crate::body::put;

@@ -3,15 +3,15 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use drystone_store::ObjectStore;
 use drystone_store::checksum::multipart_etag;
 use drystone_store::error::{Error, Refusal, Result};
-use drystone_store::store::{
-    CompleteUpload, CompletedPart, CreateUpload, ObjectStore, PART_SIZE_MIN_BYTES, Written,
-};
+use drystone_store::objects::Written;
 use drystone_store::types::{
     BucketId, ChecksumAlgorithm, ChecksumType, Upload, UploadId, UploadedPart, VersionId,
     VersionSelector, WriteId,
 };
+use drystone_store::uploads::{CompleteUpload, CompletedPart, CreateUpload, PART_SIZE_MIN_BYTES};
 
 use crate::body::{TestBody, etag, get, pattern, read, read_all, request};
 use crate::buckets::{create, enable_versioning};

@@ -9,15 +9,16 @@ use std::time::Duration;
 use bytes::Bytes;
 use drystone_storage::engine::{Engine, Options};
 use drystone_storage::fsck::report::Verdict;
+use drystone_store::objects::Objects as _;
 use drystone_store::operator::{HealStatus, Operator as _, Status, UpkeepChange};
-use drystone_store::store::ObjectStore as _;
 use drystone_store::types::{BucketId, VersionSelector};
 
 use crate::body::{get, pattern, put, read_all, request};
 use crate::buckets::create;
-use crate::losses::{Life, runtime, until};
+use crate::losses::{Life, runtime};
 use crate::multipart::{MIN, complete, part, start};
 use crate::objects::delete;
+use crate::patience::until;
 use crate::replaced::{census, healed, status};
 
 const BUCKET: &str = "stones";

@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
+use drystone_store::ObjectStore;
 use drystone_store::error::{Error, Refusal};
-use drystone_store::store::{DeleteObject, ObjectStore, PutObject};
+use drystone_store::objects::{DeleteObject, PutObject};
 use drystone_store::types::{
     Attributes, BucketId, ChecksumAlgorithm, Order, VersionId, VersionSelector,
 };
@@ -219,7 +220,7 @@ pub async fn s_13_delete_objects_decides_each_key_alone(store: Arc<dyn ObjectSto
     let first = put(&*store, bucket, "a", "1").await.version_id.unwrap();
     put(&*store, bucket, "b", "2").await;
     let mut if_match = delete("b", VersionSelector::Latest);
-    if_match.condition.if_match = Some(drystone_store::store::ETagCondition::OneOf(vec![]));
+    if_match.condition.if_match = Some(drystone_store::objects::ETagCondition::OneOf(vec![]));
     let asked = vec![
         delete("a", VersionSelector::Latest),
         if_match,

@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
+use drystone_store::ObjectStore;
+use drystone_store::buckets::{Addition, AdditionOf};
 use drystone_store::error::{Error, QuotaUnit, Refusal, Result};
-use drystone_store::store::{
-    Addition, AdditionOf, CompleteUpload, CompletedPart, CreateUpload, DeleteObject, ObjectStore,
-    PutObject, Written,
-};
+use drystone_store::objects::{DeleteObject, PutObject, Written};
 use drystone_store::types::{BucketId, Quota, QuotaChange, Usage, VersionSelector, Versioning};
+use drystone_store::uploads::{CompleteUpload, CompletedPart, CreateUpload};
 
 use crate::body::{TestBody, pattern};
 use crate::buckets::create;

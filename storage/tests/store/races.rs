@@ -5,9 +5,11 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use drystone_store::ObjectStore;
 use drystone_store::error::{Error, Refusal, Result};
-use drystone_store::store::{CompletedPart, ObjectStore, Written};
+use drystone_store::objects::Written;
 use drystone_store::types::{BucketId, Upload};
+use drystone_store::uploads::CompletedPart;
 use tokio::sync::Barrier;
 
 use crate::body::{get, pattern};

@@ -10,12 +10,14 @@ use drystone_storage::engine::{Engine, Options};
 use drystone_storage::fsck::report::{Report, Verdict};
 use drystone_store::env::SystemEnv;
 use drystone_store::error::Error;
+use drystone_store::instance::Instance as _;
+use drystone_store::objects::Objects as _;
 use drystone_store::operator::{DiskState, Operator as _, ReplaceError, Status, UpkeepChange};
-use drystone_store::store::ObjectStore as _;
 
 use crate::body::{TestBody, get, pattern, put, request};
 use crate::buckets::create;
-use crate::losses::{Ledger, Life, Writers, check, empty, newborn, runtime, shard_files, until};
+use crate::losses::{Ledger, Life, Writers, check, empty, newborn, runtime, shard_files};
+use crate::patience::until;
 
 /// While a leader is lost, it may have to be asked again.
 fn asked<T>(mut ask: impl FnMut() -> Result<T, ReplaceError>) -> Result<T, ReplaceError> {

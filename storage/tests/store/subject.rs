@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use drystone_storage::engine::{Engine, Options};
+use drystone_store::ObjectStore;
 use drystone_store::env::SystemEnv;
+use drystone_store::instance::Instance as _;
 use drystone_store::model::MemoryStore;
 use drystone_store::operator::Operator as _;
-use drystone_store::store::ObjectStore;
 
 /// For four minutes: what takes longer hangs.
 const RESTART_TRIES: usize = 12_000;

@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
+use drystone_store::ObjectStore;
 use drystone_store::error::{Error, Refusal};
-use drystone_store::store::{ListObjects, ListVersions, ObjectStore};
+use drystone_store::listings::{ListObjects, ListVersions};
 use drystone_store::types::{BucketId, Version, VersionId, VersionSelector, Versioning};
 
 use crate::body::{get, get_version, put};

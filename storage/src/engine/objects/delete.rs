@@ -1,35 +1,20 @@
-//! Deletes, and changes of a version's tags: one command each.
+//! Deletes: one command for many keys.
 
 use crate::engine::Engine;
 use crate::meta::command::{Change, DeleteKey, Reply};
 use crate::meta::view::View;
 use drystone_store::error::Result;
-use drystone_store::store::{DeleteObject, Deleted};
-use drystone_store::types::{BucketId, Tags, VersionId, VersionSelector};
+use drystone_store::objects::{DeleteObject, Deleted};
+use drystone_store::types::{BucketId, VersionId, VersionSelector};
 
-/// Parts whose names go in one command, but for those of a single key: each is a few rows in the
-/// batch of every replica.
+/// The number of parts whose names one command removes, unless a single key has more: each is a few
+/// rows in the batch of every replica.
 const DELETED_PARTS_MAX: u32 = 10_000;
 
 impl Engine {
-    /// Each key is decided alone, and all of them in one command, unless so many parts may go with
-    /// them that several are due. The bytes that lose their last name become garbage in the same
-    /// batch; gc removes them when no reader can be left.
-    pub(crate) async fn delete(
-        &self,
-        bucket: BucketId,
-        requests: Vec<DeleteObject>,
-    ) -> Result<Vec<Result<Deleted>>> {
-        let mut answers = Vec::with_capacity(requests.len());
-        for requests in self.by_parts(bucket, requests).await? {
-            answers.extend(self.delete_at_once(bucket, requests).await?);
-        }
-        Ok(answers)
-    }
-
-    /// Parts the deletes of many keys, in their order, by what goes with each as far as can be
-    /// told.
-    async fn by_parts(
+    /// Divides the deletes of many keys, in their order, by the number of parts that each removes,
+    /// as far as it is known.
+    pub(super) async fn delete_batches(
         &self,
         bucket: BucketId,
         requests: Vec<DeleteObject>,
@@ -37,38 +22,39 @@ impl Engine {
         if requests.len() <= 1 {
             return Ok(vec![requests]);
         }
-        let asked: Vec<_> = requests
+        let versions: Vec<_> = requests
             .iter()
             .map(|request| (request.key.clone(), request.version))
             .collect();
-        let look = move |view: &View<'_>| {
-            let parts = asked.iter().map(|(key, version)| {
-                // What is not there, or not as it should be, is for the command to say.
+        let read = move |view: &View<'_>| {
+            let counts = versions.iter().map(|(key, version)| {
+                // The command answers for a version that does not exist or cannot be read.
                 view.part_count(bucket, key, *version).unwrap_or(0)
             });
-            Ok(parts.collect::<Vec<_>>())
+            Ok(counts.collect::<Vec<_>>())
         };
-        let counts = self.objects.read(look).await?;
+        let counts = self.objects.group.read(read).await?;
         Ok(divide(requests.into_iter().zip(counts), DELETED_PARTS_MAX))
     }
 
-    async fn delete_at_once(
+    /// Deletes the keys in one command. The bytes that lose their last name become garbage in the
+    /// same batch; gc removes them when no reader can be left.
+    pub(super) async fn delete_batch(
         &self,
         bucket: BucketId,
         requests: Vec<DeleteObject>,
     ) -> Result<Vec<Result<Deleted>>> {
-        let epoch = self.epochs.begin();
         let keys = requests
             .into_iter()
             .map(|request| DeleteKey {
                 key: request.key,
-                version: chosen(request.version),
+                version: named_version(request.version),
                 condition: request.condition,
                 nonce: self.env.nonce(),
             })
             .collect();
-        let command = self.command(&epoch, Change::DeleteObjects { bucket, keys });
-        match self.objects.propose(command).await? {
+        let change = Change::DeleteObjects { bucket, keys };
+        match self.objects.propose(change).await? {
             Reply::Deleted(answers) => Ok(answers
                 .into_iter()
                 .map(|answer| answer.map_err(Into::into))
@@ -76,32 +62,10 @@ impl Engine {
             other => unreachable!("a delete is answered key by key, not {other:?}"),
         }
     }
-
-    pub(crate) async fn put_tags(
-        &self,
-        bucket: BucketId,
-        key: &str,
-        version: VersionSelector,
-        tags: Tags,
-    ) -> Result<Option<VersionId>> {
-        if !tags.is_empty() {
-            self.room_for_metadata().await?;
-        }
-        let epoch = self.epochs.begin();
-        let change = Change::PutTags {
-            bucket,
-            key: key.to_owned(),
-            version: chosen(version),
-            tags,
-        };
-        match self.objects.propose(self.command(&epoch, change)).await? {
-            Reply::Tagged { version_id } => Ok(version_id),
-            other => unreachable!("tagging is answered by the version met, not {other:?}"),
-        }
-    }
 }
 
-/// Cuts a list where the counts of what lies between would pass `max`.
+/// Divides a list so that the counts of each piece add up to `max` at most, unless a piece has one
+/// element.
 fn divide<T>(counted: impl Iterator<Item = (T, u32)>, max: u32) -> Vec<Vec<T>> {
     let (mut all, mut last, mut sum) = (Vec::new(), Vec::new(), 0u32);
     for (one, count) in counted {
@@ -116,7 +80,8 @@ fn divide<T>(counted: impl Iterator<Item = (T, u32)>, max: u32) -> Vec<Vec<T>> {
     all
 }
 
-fn chosen(version: VersionSelector) -> Option<VersionId> {
+/// Returns the version that a request names; `None`: the latest.
+pub(super) fn named_version(version: VersionSelector) -> Option<VersionId> {
     match version {
         VersionSelector::Latest => None,
         VersionSelector::Id(id) => Some(id),
@@ -127,7 +92,7 @@ fn chosen(version: VersionSelector) -> Option<VersionId> {
 mod tests {
     use super::*;
 
-    /// Found by reading: a thousand keys of ten thousand parts each went in one batch.
+    /// Found by reading: a thousand keys of ten thousand parts each were deleted in one batch.
     #[test]
     fn f_31_deletes_of_many_parts_go_in_several_commands_in_their_order() {
         let cut = |counts: &[u32]| divide((0..).zip(counts.iter().copied()), 10);

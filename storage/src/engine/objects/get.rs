@@ -1,8 +1,8 @@
-//! Opening a version and reading ranges of it.
+//! An open version, and reading ranges of it.
 //!
 //! A handle holds an epoch from before its version was read: whatever is deleted or overwritten
-//! meanwhile, gc leaves the shards alone until the handle is dropped. Which shards hold the bytes
-//! is read together with the version, so that what was opened stays what it is.
+//! meanwhile, gc leaves the shards alone until the handle is dropped. The list of shards that hold
+//! the bytes is read together with the version, so that an open version never changes.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -11,64 +11,35 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 
-use crate::engine::Engine;
 use crate::meta::view::{DataKind, PartEntry, View};
 use crate::raft::epochs::EpochGuard;
 use crate::shards::Shards;
-use drystone_store::error::{Error, Refusal, Result};
+use drystone_store::body::BodyReader;
+use drystone_store::error::{Error, Result};
+use drystone_store::objects::ObjectHandle;
 use drystone_store::shard_set::ShardSet;
-use drystone_store::store::{BodyReader, ObjectHandle, PART_NUMBER_MAX};
-use drystone_store::types::{
-    BucketId, ByteRange, ObjectPart, ObjectVersion, Version, VersionSelector, WriteId,
-};
+use drystone_store::types::{BucketId, ByteRange, ObjectPart, ObjectVersion, Version, WriteId};
+use drystone_store::uploads::PART_NUMBER_MAX;
 
-impl Engine {
-    pub(crate) async fn open_version(
-        &self,
-        bucket: BucketId,
-        key: &str,
-        selector: VersionSelector,
-    ) -> Result<Handle> {
-        let epoch = self.epochs.begin();
-        let key = key.to_owned();
-        let (version, content) = self
-            .objects
-            .read(move |view| {
-                let version = view.version(bucket, &key, selector)?;
-                let object = version.object.as_ref();
-                let write_id = object.map(|o| o.write_id).ok_or(Refusal::NoSuchKey)?;
-                let content = Content::of(view, write_id)?;
-                Ok((version, content))
-            })
-            .await?;
-        Ok(Handle {
-            version,
-            content,
-            bucket,
-            shards: self.shards.clone(),
-            epoch: Arc::new(epoch),
-        })
-    }
-}
-
-/// A part list is never longer.
+/// The largest length of a part list.
 const PARTS_MAX: usize = PART_NUMBER_MAX as usize;
 
-/// Where a version's bytes are.
-enum Content {
+/// The place of a version's bytes.
+pub(super) enum Content {
     Inline(Bytes),
     Shards(ShardSet),
-    /// Pinned as a whole, as the rows of a list go with its last version.
+    /// The whole list is read at once, as the rows of a list are removed with its last version.
     Parts(Vec<PartContent>),
 }
 
-struct PartContent {
+pub(super) struct PartContent {
     part: PartEntry,
     content: Content,
 }
 
 impl Content {
-    fn of(view: &View<'_>, write_id: WriteId) -> Result<Content> {
+    /// Reads the place of the bytes that `write_id` names.
+    pub fn read(view: &View<'_>, write_id: WriteId) -> Result<Content> {
         let row = view.data(write_id)?.ok_or_else(|| {
             Error::Corrupt(format!(
                 "a version or part names {write_id}, which has no data row"
@@ -79,7 +50,7 @@ impl Content {
             DataKind::Shards(set) => Content::Shards(set),
             DataKind::Parts { .. } => {
                 let parts = view.parts(write_id, 0, PARTS_MAX)?.into_iter().map(|part| {
-                    let content = Content::of(view, part.write_id)?;
+                    let content = Content::read(view, part.write_id)?;
                     Ok(PartContent { part, content })
                 });
                 Content::Parts(parts.collect::<Result<_>>()?)
@@ -87,7 +58,7 @@ impl Content {
         })
     }
 
-    /// What `range` of these bytes is made of; `size` is how many there are.
+    /// Appends the segments that `range` of these bytes consists of; `size` is the number of bytes.
     fn segments(&self, write_id: WriteId, size: u64, range: ByteRange, into: &mut Segments) {
         match self {
             Content::Inline(bytes) => {
@@ -117,13 +88,13 @@ impl Content {
     }
 }
 
-/// An opened version. See [`ObjectHandle`].
-pub(crate) struct Handle {
-    version: Version,
-    content: Content,
-    bucket: BucketId,
-    shards: Arc<Shards>,
-    epoch: Arc<EpochGuard>,
+/// An open version. See [`ObjectHandle`].
+pub(super) struct Handle {
+    pub version: Version,
+    pub content: Content,
+    pub bucket: BucketId,
+    pub shards: Arc<Shards>,
+    pub epoch: Arc<EpochGuard>,
 }
 
 impl Handle {
@@ -201,8 +172,8 @@ enum Segment {
 
 type Opening = BoxFuture<'static, Result<Box<dyn BodyReader>>>;
 
-/// Gives the segments one after the other. A caller that gave up waiting for a piece gets it when
-/// it asks again: what was begun is kept, so that nothing is ever left out.
+/// Reads the segments one after the other. A caller that stopped waiting for a piece gets it at
+/// its next call: an opening that is under way is kept, so that no byte is ever left out.
 struct Reader {
     segments: Segments,
     opening: Option<Opening>,
@@ -263,8 +234,8 @@ impl BodyReader for Reader {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-    use drystone_store::store::PART_SIZE_MAX_BYTES;
     use drystone_store::types::ETag;
+    use drystone_store::uploads::PART_SIZE_MAX_BYTES;
 
     fn set() -> ShardSet {
         ShardSet {
@@ -296,7 +267,7 @@ mod tests {
         Content::Parts(parts.collect())
     }
 
-    /// Part number and range within it, of all that a range is read from.
+    /// Returns the number of each part that a range is read from, and the range within it.
     fn segments(content: &Content, start: u64, end: u64) -> Vec<(u128, u64, u64)> {
         let mut found = Segments::new();
         let size = u64::from(PART_NUMBER_MAX) * PART_SIZE_MAX_BYTES;

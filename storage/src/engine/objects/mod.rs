@@ -1,8 +1,134 @@
-//! The operations on buckets, objects and uploads. Each joins metadata and shards.
+//! Objects: each operation joins metadata and shards.
+//!
+//! `put` writes the bytes of objects and parts, `get` reads those of an open version, and `delete`
+//! divides large deletes.
 
-mod bucket;
 mod delete;
 mod get;
-mod list;
-mod multipart;
-mod put;
+pub(super) mod put;
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+
+use self::delete::named_version;
+use self::get::{Content, Handle};
+use self::put::written;
+use super::Engine;
+use crate::meta::command::{Change, Reply};
+use crate::meta::view::View;
+use drystone_store::body::Body;
+use drystone_store::error::{Refusal, Result};
+use drystone_store::objects::{DeleteObject, Deleted, ObjectHandle, Objects, PutObject, Written};
+use drystone_store::types::{BucketId, Tags, VersionId, VersionSelector};
+
+#[async_trait]
+impl Objects for Engine {
+    async fn put_object(
+        &self,
+        bucket: BucketId,
+        request: PutObject,
+        body: &mut dyn Body,
+    ) -> Result<Written> {
+        let epoch = self.objects.epochs.begin();
+        let class = request.attributes.storage_class.clone();
+        let (data, digest) = self.write_body(&epoch, bucket, &class, body).await?;
+        let change = Change::PutObject {
+            bucket,
+            key: request.key,
+            attributes: request.attributes,
+            condition: request.condition,
+            data: data.clone(),
+            digest,
+            nonce: self.env.nonce(),
+        };
+        written(self.commit_data(epoch, data, change).await?)
+    }
+
+    async fn open_object(
+        &self,
+        bucket: BucketId,
+        key: &str,
+        version: VersionSelector,
+    ) -> Result<Box<dyn ObjectHandle>> {
+        let epoch = Arc::new(self.objects.epochs.begin());
+        let key = key.to_owned();
+        let read = move |view: &View<'_>| {
+            let version = view.version(bucket, &key, version)?;
+            let object = version.object.as_ref();
+            let write_id = object.map(|o| o.write_id).ok_or(Refusal::NoSuchKey)?;
+            let content = Content::read(view, write_id)?;
+            Ok((version, content))
+        };
+        let (version, content) = self.objects.group.read(read).await?;
+        Ok(Box::new(Handle {
+            version,
+            content,
+            bucket,
+            shards: self.shards.clone(),
+            epoch,
+        }))
+    }
+
+    async fn delete_object(&self, bucket: BucketId, request: DeleteObject) -> Result<Deleted> {
+        let mut answers = self.delete_batch(bucket, vec![request]).await?;
+        answers.pop().expect("one answer for one key")
+    }
+
+    /// Deletes all keys in one command, or in several if many parts may be removed with them.
+    async fn delete_objects(
+        &self,
+        bucket: BucketId,
+        requests: Vec<DeleteObject>,
+    ) -> Result<Vec<Result<Deleted>>> {
+        let mut answers = Vec::with_capacity(requests.len());
+        for batch in self.delete_batches(bucket, requests).await? {
+            answers.extend(self.delete_batch(bucket, batch).await?);
+        }
+        Ok(answers)
+    }
+
+    async fn link_object(
+        &self,
+        bucket: BucketId,
+        source: &dyn ObjectHandle,
+        request: PutObject,
+    ) -> Result<Written> {
+        self.check_metadata_space().await?;
+        let object = source.object();
+        let change = Change::LinkObject {
+            bucket,
+            key: request.key,
+            attributes: request.attributes,
+            condition: request.condition,
+            source: object.write_id,
+            size: object.size,
+            etag: object.etag,
+            checksum: object.checksum.clone(),
+            nonce: self.env.nonce(),
+        };
+        written(self.objects.propose(change).await?)
+    }
+
+    async fn put_object_tags(
+        &self,
+        bucket: BucketId,
+        key: &str,
+        version: VersionSelector,
+        tags: Tags,
+    ) -> Result<Option<VersionId>> {
+        if !tags.is_empty() {
+            self.check_metadata_space().await?;
+        }
+        let change = Change::PutTags {
+            bucket,
+            key: key.to_owned(),
+            version: named_version(version),
+            tags,
+        };
+        match self.objects.propose(change).await? {
+            Reply::Tagged { version_id } => Ok(version_id),
+            other => unreachable!("tagging is answered by the version met, not {other:?}"),
+        }
+    }
+}

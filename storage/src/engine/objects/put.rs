@@ -1,12 +1,12 @@
-//! PUT: bytes first, then the one command that makes them an object.
+//! Writing bytes: the body first, then the one command that names it.
 //!
-//! 1. The write takes its epoch, so that gc leaves its shards alone while it runs.
+//! 1. The write begins in an epoch, so that gc leaves its shards alone while it runs.
 //! 2. The body is read. Small ones stay in memory and travel in the command; larger ones become
-//!    shards, each in its disk's list of unconfirmed shards before its file can exist. Power goes
-//!    here: unnamed shards are on the disks; gc finds them in those lists below the floor.
-//! 3. One command through the log: the commit point. Power goes here: the entry is on a majority
-//!    and the object exists, or it is not and the shards are as in 2.
-//! 4. The shards are confirmed: their disks' lists forget them. Power goes here: gc asks the
+//!    shards, each on its disk's list of unconfirmed shards before its file can exist. Power fails
+//!    here: unnamed shards are on the disks; gc finds them on those lists below the floor.
+//! 3. One command through the log: the commit point. Power fails here: either the entry is on a
+//!    majority and the object exists, or it is not and the shards are as in 2.
+//! 4. The shards are confirmed: their disks' lists forget them. Power fails here: gc asks the
 //!    metadata, finds them named and forgets them then.
 
 use bytes::{Bytes, BytesMut};
@@ -14,67 +14,25 @@ use bytes::{Bytes, BytesMut};
 use crate::engine::Engine;
 use crate::meta::command::{Change, Location, NewData, Reply};
 use crate::raft::epochs::EpochGuard;
+use drystone_store::body::Body;
 use drystone_store::error::{Error, Refusal, Result};
+use drystone_store::objects::Written;
 use drystone_store::shard_set::ShardPlace;
-use drystone_store::store::{Body, ObjectHandle, PutObject, Written};
 use drystone_store::types::{BucketId, Digest};
 
-/// Objects up to this size lie in the metadata, larger ones are shards.
+/// The largest object that lies in the metadata; larger ones are shards.
 pub const INLINE_SIZE_MAX_BYTES: usize = 8 << 10;
 
 impl Engine {
-    pub(crate) async fn put(
-        &self,
-        bucket: BucketId,
-        request: PutObject,
-        body: &mut dyn Body,
-    ) -> Result<Written> {
-        let epoch = self.epochs.begin();
-        let class = request.attributes.storage_class.clone();
-        let (data, digest) = self.write_body(&epoch, bucket, &class, body).await?;
-        let change = Change::PutObject {
-            bucket,
-            key: request.key,
-            attributes: request.attributes,
-            condition: request.condition,
-            data: data.clone(),
-            digest,
-            nonce: self.env.nonce(),
-        };
-        written(self.commit_data(epoch, data, change).await?)
-    }
-
-    pub(crate) async fn link(
-        &self,
-        bucket: BucketId,
-        source: &dyn ObjectHandle,
-        request: PutObject,
-    ) -> Result<Written> {
-        self.room_for_metadata().await?;
-        let epoch = self.epochs.begin();
-        let object = source.object();
-        let change = Change::LinkObject {
-            bucket,
-            key: request.key,
-            attributes: request.attributes,
-            condition: request.condition,
-            source: object.write_id,
-            size: object.size,
-            etag: object.etag,
-            checksum: object.checksum.clone(),
-            nonce: self.env.nonce(),
-        };
-        written(self.objects.propose(self.command(&epoch, change)).await?)
-    }
-
-    /// What adds rows asks this first; what takes rows away, or ends what was begun, does not.
-    pub(crate) async fn room_for_metadata(&self) -> Result<()> {
-        let voters = self.objects.status().voters;
+    /// Refuses a write if the voters' disks have no space for more metadata. Every operation that
+    /// adds rows calls this first; those that remove rows, or complete what was begun, do not.
+    pub(crate) async fn check_metadata_space(&self) -> Result<()> {
+        let voters = self.objects.group.status().voters;
         let disks: Vec<_> = voters.iter().map(|voter| voter.disk).collect();
         self.shards.room_for_metadata(&disks).await
     }
 
-    /// Reads a body to its end and puts it where its size says: into memory or onto the disks.
+    /// Reads a body to its end. Its size decides where it goes: into memory or onto the disks.
     pub(crate) async fn write_body(
         &self,
         epoch: &EpochGuard,
@@ -82,7 +40,7 @@ impl Engine {
         class: &str,
         body: &mut dyn Body,
     ) -> Result<(NewData, Digest)> {
-        self.room_for_metadata().await?;
+        self.check_metadata_space().await?;
         let write_id = self.env.write_id();
         let start = read_start(body).await?;
         let (size, location) = match start {
@@ -105,19 +63,18 @@ impl Engine {
         ))
     }
 
-    /// Proposes the command that names `data` and settles its shards by the answer. Runs to its
-    /// end in a task of its own, whatever becomes of the caller.
+    /// Proposes the command that names `data`. The answer decides what becomes of its shards. Runs
+    /// to its end in a task of its own, whatever becomes of the caller.
     pub(crate) async fn commit_data(
         &self,
         epoch: EpochGuard,
         data: NewData,
         change: Change,
     ) -> Result<Reply> {
-        let command = self.command(&epoch, change);
         let (objects, shards) = (self.objects.clone(), self.shards.clone());
         let (healer, reencoder) = (self.workers.healer.clone(), self.workers.reencoder.clone());
         let commit = self.env.spawn(async move {
-            let answer = objects.propose(command).await;
+            let answer = objects.propose_in(&epoch, change).await;
             if let Location::Shards(set) = &data.location {
                 match &answer {
                     Ok(_) => {
@@ -129,16 +86,16 @@ impl Engine {
                             reencoder.queued();
                         }
                     }
-                    // Refused so, a command may still have been carried out before: the same
-                    // one under another leader, or another one with these bytes.
+                    // A command that is refused like this may still have been carried out before:
+                    // the same one under another leader, or another one with these bytes.
                     Err(Error::Refused(Refusal::EpochBelowFloor | Refusal::Conflict)) => {}
-                    // Surely not named and never will be: no need to wait for gc.
-                    // What a disk keeps all the same is on its list.
+                    // Certainly not named, and never will be: no need to wait for gc. Shards that
+                    // a disk keeps nevertheless are on its list.
                     Err(Error::Refused(_)) => {
                         let all = (0..).zip(set.shards.iter().map(ShardPlace::at));
                         shards.remove(data.write_id, all).await;
                     }
-                    // Unknown: the disks' lists keep them until gc can ask.
+                    // Unknown: the disks' lists keep the shards until gc can ask.
                     Err(_) => {}
                 }
             }
@@ -149,12 +106,15 @@ impl Engine {
     }
 }
 
+/// The beginning of a body.
 enum Start {
+    /// The body ended.
     Whole(Bytes),
+    /// More bytes follow.
     More(Bytes),
 }
 
-/// Reads until the body ends or is too large to lie in the metadata.
+/// Reads until the body ends or is too large for the metadata.
 async fn read_start(body: &mut dyn Body) -> Result<Start> {
     let Some(first) = body.next().await? else {
         return Ok(Start::Whole(Bytes::new()));
@@ -172,7 +132,7 @@ async fn read_start(body: &mut dyn Body) -> Result<Start> {
     Ok(Start::Whole(start.freeze()))
 }
 
-/// The answer to a command that makes a version.
+/// Returns the answer to a command that makes a version.
 pub(crate) fn written(reply: Reply) -> Result<Written> {
     match reply {
         Reply::Written {
@@ -198,7 +158,8 @@ mod tests {
     use super::*;
     use crate::engine::Options;
     use crate::engine::testing::{self, Whole};
-    use drystone_store::store::ObjectStore as _;
+    use drystone_store::instance::Instance as _;
+    use drystone_store::objects::Objects as _;
     use drystone_store::types::{ByteRange, VersionSelector};
 
     #[tokio::test]
@@ -209,7 +170,7 @@ mod tests {
         let bucket = testing::create_bucket(&engine).await;
         let bytes = Bytes::from(vec![7; 100_000]);
         let mut body = Whole::new(bytes.clone());
-        let epoch = engine.epochs.begin();
+        let epoch = engine.objects.epochs.begin();
         let (data, digest) = engine
             .write_body(&epoch, bucket, "", &mut body)
             .await
@@ -227,7 +188,7 @@ mod tests {
             .commit_data(epoch, data.clone(), change())
             .await
             .unwrap();
-        let again = engine.commit_data(engine.epochs.begin(), data.clone(), change());
+        let again = engine.commit_data(engine.objects.epochs.begin(), data.clone(), change());
         assert!(matches!(
             again.await,
             Err(Error::Refused(Refusal::Conflict))

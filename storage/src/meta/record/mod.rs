@@ -9,8 +9,8 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::command::{Outcome, Reply, ScrubState, UpkeepSettings};
+use drystone_store::listings::ListedObject;
 use drystone_store::shard_set::{ShardAt, ShardSet};
-use drystone_store::store::ListedObject;
 use drystone_store::types::{
     AccountId, Attributes, BucketId, Checksum, ChecksumAlgorithm, ChecksumType, DiskId, ETag,
     Epoch, ObjectVersion, Order, Quota, Timestamp, Upload, UploadId, Usage, Version, VersionId,

@@ -7,7 +7,7 @@ use super::{Execution, Reply, Rows};
 use crate::meta::command::{Change, DeleteKey};
 use crate::meta::record::{BucketRow, CurrentRow, ObjectRow, OrderRow, VersionRow};
 use drystone_store::error::{Error, Precondition, Refusal, Result};
-use drystone_store::store::{Deleted, ETagCondition, WriteCondition};
+use drystone_store::objects::{Deleted, ETagCondition, WriteCondition};
 use drystone_store::types::{
     AccountId, BucketId, Checksum, ETag, Order, Tags, VersionId, Versioning,
 };

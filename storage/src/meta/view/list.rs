@@ -9,7 +9,7 @@ use crate::meta::keys::{self, KeyRange};
 use crate::meta::record::{CurrentRow, Record, UploadAt, UploadRow, VersionRow};
 use crate::meta::txn::Rows;
 use drystone_store::error::Result;
-use drystone_store::store::{
+use drystone_store::listings::{
     ListObjects, ListUploads, ListVersions, ObjectPage, UploadPage, VersionPage,
 };
 use drystone_store::types::{BucketId, Order};

@@ -18,8 +18,8 @@ pub use super::record::{Availability, DataKind, DataRow, DiskRow, EpochsRow};
 pub use super::txn::Rows;
 use super::txn::{Row, bounded, decode, failed};
 use crate::db::{Db, Family};
+use drystone_store::buckets::{Addition, AdditionOf};
 use drystone_store::error::{Error, Refusal, Result};
-use drystone_store::store::{Addition, AdditionOf};
 use drystone_store::types::{
     Account, AccountId, Bucket, BucketId, Checksum, ETag, ObjectPart, Order, Timestamp, Upload,
     UploadId, UploadedPart, Usage, Version, VersionId, VersionSelector, Versioning, WriteId,

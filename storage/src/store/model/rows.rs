@@ -1,17 +1,17 @@
-//! What the model keeps: buckets, versions, uploads and parts, and the stamp of each change.
+//! The rows of the model: buckets, versions, uploads and parts, and the stamp of each change.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::store::{WriteCondition, Written};
+use crate::objects::{WriteCondition, Written};
 use crate::types::{
     AccountId, Attributes, Bucket, Checksum, ETag, ObjectPart, Order, Timestamp, Upload, UploadId,
     UploadedPart, VersionId, WriteId,
 };
 
-/// What a change gets from outside, as a command of the engine carries it.
+/// The inputs of a change from outside, as a command of the engine carries them.
 #[derive(Clone, Copy)]
 pub(super) struct Stamp {
     pub order: Order,
@@ -25,8 +25,8 @@ pub(super) struct BucketState {
     pub versions: BTreeMap<String, Vec<Row>>,
     /// By key and the order they were started in.
     pub uploads: BTreeMap<(String, Order), UploadState>,
-    /// What finished uploads were answered, for those who ask again.
-    pub completed: BTreeMap<UploadId, Completed>,
+    /// The answers to completed uploads, for clients that repeat the completion.
+    pub completed: BTreeMap<UploadId, Completion>,
 }
 
 /// A version or a delete marker.
@@ -42,11 +42,11 @@ pub(super) struct Row {
 #[derive(Clone)]
 pub(super) struct Object {
     pub attributes: Attributes,
-    pub stored: Arc<Stored>,
+    pub content: Arc<Content>,
 }
 
-/// What versions that were linked to each other share.
-pub(super) struct Stored {
+/// The content that versions linked to each other share.
+pub(super) struct Content {
     pub write_id: WriteId,
     pub size: u64,
     pub etag: ETag,
@@ -60,7 +60,7 @@ pub(super) struct NewVersion {
     pub key: String,
     pub attributes: Attributes,
     pub condition: WriteCondition,
-    pub stored: Arc<Stored>,
+    pub content: Arc<Content>,
 }
 
 pub(super) struct UploadState {
@@ -74,7 +74,7 @@ pub(super) struct Part {
 }
 
 /// An upload that became an object.
-pub(super) struct Completed {
+pub(super) struct Completion {
     pub key: String,
     /// The parts it was completed with, by number and ETag.
     pub parts: Vec<(u16, ETag)>,

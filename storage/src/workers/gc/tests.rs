@@ -8,11 +8,12 @@ use super::*;
 use crate::engine::testing::{self, Whole};
 use crate::engine::{Engine, Options};
 use crate::raft::epochs::Epochs;
+use drystone_store::body::BodyReader;
 use drystone_store::error::{Error, Refusal};
-use drystone_store::store::{
-    BodyReader, CompleteUpload, CompletedPart, DeleteObject, ObjectStore as _,
-};
+use drystone_store::instance::Instance as _;
+use drystone_store::objects::{DeleteObject, Objects as _};
 use drystone_store::types::{BucketId, ByteRange, UploadedPart, VersionSelector, WriteId};
+use drystone_store::uploads::{CompleteUpload, CompletedPart, Uploads as _};
 
 /// Enough for several blocks, so that a reader has not all of it at once.
 const LEN: usize = 9_000_000;
@@ -26,7 +27,7 @@ fn collector(engine: &Engine, epochs: Arc<Epochs>) -> Collector {
     let objects = Proposer {
         epochs,
         env: engine.env.clone(),
-        group: engine.objects.clone(),
+        group: engine.objects.group.clone(),
     };
     let shards = Some(engine.shards.clone());
     Collector::new("test", objects, shards, Duration::from_secs(600))
@@ -49,7 +50,7 @@ impl Bench {
             .await
             .unwrap();
         let bucket = testing::create_bucket(&engine).await;
-        let collector = collector(&engine, engine.epochs.clone());
+        let collector = collector(&engine, engine.objects.epochs.clone());
         Bench {
             _root: root,
             directories,
@@ -131,7 +132,7 @@ async fn b_19_a_slow_reader_keeps_what_it_reads_and_no_longer() {
 async fn b_19_r_02_a_writer_slower_than_the_floor_is_refused_and_names_nothing() {
     let bench = Bench::new().await;
     let engine = &bench.engine;
-    let epoch = engine.epochs.begin();
+    let epoch = engine.objects.epochs.begin();
     let mut body = Whole::new(bytes(1));
     let written = engine.write_body(&epoch, bench.bucket, "", &mut body).await;
     let (data, digest) = written.unwrap();
@@ -235,6 +236,7 @@ async fn b_05_a_garbage_row_stays_until_its_files_are_surely_gone() {
     let rows = bench
         .engine
         .objects
+        .group
         .read(move |view| view.garbage(None, most, 10));
     let rows = rows.await.unwrap();
     assert_eq!(rows.len(), 1);

@@ -4,7 +4,7 @@ use tokio::time::timeout;
 
 use super::*;
 use crate::engine::{Engine, Options};
-use drystone_store::store::ObjectStore as _;
+use drystone_store::instance::Instance as _;
 use drystone_store::types::Timestamp;
 
 /// Found by reading: a pass that began under a clock that was ahead was the last one until the

@@ -1,7 +1,7 @@
 //! What a store holds in the end, held against itself.
 
 use drystone_store::error::{Error, Refusal};
-use drystone_store::store::ObjectHandle;
+use drystone_store::objects::ObjectHandle;
 use drystone_store::types::{Version, VersionId, VersionSelector};
 
 use super::side::Side;

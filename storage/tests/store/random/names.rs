@@ -1,6 +1,7 @@
 //! Answers without what is a store's own.
 
-use drystone_store::store::{Deleted, ObjectPage, UploadPage, VersionPage, Written};
+use drystone_store::listings::{ObjectPage, UploadPage, VersionPage};
+use drystone_store::objects::{Deleted, Written};
 use drystone_store::types::{
     Order, Timestamp, Upload, UploadId, UploadedPart, Version, VersionId, WriteId,
 };

@@ -1,6 +1,6 @@
 //! Listings, whole and in pages.
 
-use drystone_store::store::{
+use drystone_store::listings::{
     ListObjects, ListUploads, ListVersions, ObjectPage, PAGE_LEN_MAX, UploadPage, VersionPage,
 };
 use drystone_store::types::VersionSelector;

@@ -4,15 +4,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
 use std::sync::Arc;
 
+use drystone_store::ObjectStore;
+use drystone_store::buckets::CreateBucket;
 use drystone_store::error::{Error, Refusal, Result};
-use drystone_store::store::{
-    CompleteUpload, CompletedPart, CreateBucket, CreateUpload, DeleteObject, ETagCondition,
-    ObjectStore, PutObject, WriteCondition, Written,
-};
+use drystone_store::objects::{DeleteObject, ETagCondition, PutObject, WriteCondition, Written};
 use drystone_store::types::{
     AccountId, Attributes, BucketId, ByteRange, ETag, QuotaChange, UploadId, VersionId,
     VersionSelector, Versioning, WriteId,
 };
+use drystone_store::uploads::{CompleteUpload, CompletedPart, CreateUpload};
 
 use super::names::{Common, Names};
 use super::ops::{Condition, Listing, Op, Pick};
@@ -219,16 +219,7 @@ impl<S: Subject> Side<S> {
             Op::Complete { .. } => self.complete(op).await,
             Op::CompleteAgain(n) => {
                 let place = self.upload(*n).0;
-                let Some(request) = self.completions.get(&place).cloned() else {
-                    return "never completed".to_owned();
-                };
-                let answer = store.complete_upload(bucket, request).await;
-                // The round of gc that a start begins with may drop an answer from before it.
-                let forgotten = matches!(answer, Err(Error::Refused(Refusal::NoSuchUpload)));
-                if self.restarted_after.contains(&place) && (forgotten || answer.is_ok()) {
-                    return "completed before a restart".to_owned();
-                }
-                self.tell_written(answer)
+                self.complete_again(place).await
             }
             Op::Abort(n) => {
                 let (_, key, id) = self.upload(*n);
@@ -242,6 +233,19 @@ impl<S: Subject> Side<S> {
                 String::new()
             }
         }
+    }
+
+    async fn complete_again(&mut self, place: usize) -> String {
+        let Some(request) = self.completions.get(&place).cloned() else {
+            return "never completed".to_owned();
+        };
+        let answer = self.store().complete_upload(self.bucket, request).await;
+        // The round of gc that a start begins with may drop an answer from before it.
+        let forgotten = matches!(answer, Err(Error::Refused(Refusal::NoSuchUpload)));
+        if self.restarted_after.contains(&place) && (forgotten || answer.is_ok()) {
+            return "completed before a restart".to_owned();
+        }
+        self.tell_written(answer)
     }
 
     async fn get(&mut self, key: &str, version: Pick, (a, b): (u8, u8)) -> String {

@@ -7,8 +7,8 @@ use crate::meta::state_machine::State;
 use crate::meta::states::delete_state;
 use crate::meta::txn::Rows;
 use drystone_store::error::{Error, Refusal};
+use drystone_store::objects::WriteCondition;
 use drystone_store::shard_set::{ShardAt, ShardId};
-use drystone_store::store::WriteCondition;
 use drystone_store::types::{
     Account, AccountId, BucketId, DiskId, Epoch, VersionSelector, Versioning,
 };
@@ -30,7 +30,7 @@ fn put(replica: &mut Replica, condition: WriteCondition) -> Command {
 fn f_29_a_repeated_command_gets_the_same_answer_and_makes_one_version() {
     let mut replica = Replica::with(Versioning::Enabled);
     let only_new = WriteCondition {
-        if_none_match: Some(drystone_store::store::ETagCondition::Any),
+        if_none_match: Some(drystone_store::objects::ETagCondition::Any),
         ..WriteCondition::default()
     };
     let command = put(&mut replica, only_new.clone());

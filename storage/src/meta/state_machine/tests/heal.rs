@@ -7,8 +7,8 @@ use crate::meta::record::GarbageShard;
 use crate::meta::txn::Rows as _;
 use crate::meta::view::DataKind;
 use drystone_store::error::Refusal;
+use drystone_store::objects::WriteCondition;
 use drystone_store::shard_set::{ShardAt, ShardId};
-use drystone_store::store::WriteCondition;
 use drystone_store::types::{DiskId, Epoch, Timestamp, WriteId};
 
 const FRESH: DiskId = DiskId([9; 16]);

@@ -2,7 +2,7 @@
 
 use super::{B, Replica};
 use crate::db::Family;
-use drystone_store::store::{ListObjects, ListUploads, ListVersions};
+use drystone_store::listings::{ListObjects, ListUploads, ListVersions};
 use drystone_store::types::{VersionId, Versioning};
 
 /// An object's key or a common prefix.

@@ -19,8 +19,8 @@ use super::State;
 use crate::db::{Db, DbShared, StateId};
 use crate::meta::command::{Change, Command, DeleteKey, Location, NewData, Outcome, Reply};
 use drystone_store::error::{Error, Refusal};
+use drystone_store::objects::{Deleted, WriteCondition};
 use drystone_store::shard_set::{ShardPlace, ShardSet};
-use drystone_store::store::{Deleted, WriteCondition};
 use drystone_store::types::{
     AccountId, Attributes, BucketId, Digest, DiskId, ETag, Epoch, Timestamp, VersionId,
     VersionSelector, Versioning, WriteId,
@@ -216,7 +216,7 @@ impl Replica {
 
     /// Returns the ids of a key's versions, newest first, with `true` for markers.
     fn versions(&self, key: &str) -> Vec<(VersionId, bool)> {
-        let request = drystone_store::store::ListVersions {
+        let request = drystone_store::listings::ListVersions {
             prefix: key.into(),
             delimiter: String::new(),
             key_after: String::new(),

@@ -10,7 +10,7 @@ use super::{B, Replica};
 use crate::db::{Db, DbShared, StateId};
 use crate::meta::command::{Change, ChosenPart, Command, Outcome, Reply};
 use drystone_store::error::Refusal;
-use drystone_store::store::WriteCondition;
+use drystone_store::objects::WriteCondition;
 use drystone_store::types::{
     Epoch, Quota, QuotaChange, UploadId, Usage, VersionId, Versioning, WriteId,
 };

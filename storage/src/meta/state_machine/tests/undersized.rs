@@ -5,8 +5,8 @@ use crate::meta::command::{Change, NewData, Reencoding, Reply, ShardSwap};
 use crate::meta::record::GarbageShard;
 use crate::meta::view::DataKind;
 use drystone_store::error::Refusal;
+use drystone_store::objects::WriteCondition;
 use drystone_store::shard_set::{ShardAt, ShardId, ShardPlace, ShardSet};
-use drystone_store::store::WriteCondition;
 use drystone_store::types::{DiskId, Epoch, WriteId};
 
 impl Replica {

@@ -3,7 +3,8 @@
 use super::{B, Replica, Reply, id};
 use crate::meta::command::{Change, ChosenPart, NewData, Outcome};
 use drystone_store::error::Refusal;
-use drystone_store::store::{ETagCondition, ListUploads, WriteCondition};
+use drystone_store::listings::ListUploads;
+use drystone_store::objects::{ETagCondition, WriteCondition};
 use drystone_store::types::{
     Attributes, ETag, Epoch, UploadId, VersionSelector, Versioning, WriteId,
 };
@@ -250,7 +251,7 @@ fn parts_of_an_upload_are_listed_by_number() {
 /// No byte is copied, so the largest possible object is completed at once.
 #[test]
 fn s_20_ten_thousand_parts_of_five_gibibytes() {
-    use drystone_store::store::{PART_NUMBER_MAX, PART_SIZE_MAX_BYTES};
+    use drystone_store::uploads::{PART_NUMBER_MAX, PART_SIZE_MAX_BYTES};
     let mut replica = Replica::with(Versioning::Off);
     let upload = replica.create_upload("k");
     let parts: Vec<_> = (1..=PART_NUMBER_MAX)

@@ -3,7 +3,8 @@
 use super::{B, Replica, Reply, etag};
 use crate::meta::command::{Change, DeleteKey};
 use drystone_store::error::{Precondition, Refusal};
-use drystone_store::store::{Deleted, ETagCondition, ListObjects, WriteCondition};
+use drystone_store::listings::ListObjects;
+use drystone_store::objects::{Deleted, ETagCondition, WriteCondition};
 use drystone_store::types::VersionId::Null;
 use drystone_store::types::{Timestamp, VersionId, VersionSelector, Versioning};
 

@@ -14,10 +14,12 @@ use crate::disk::identity::shard_folder;
 use crate::engine::testing;
 use crate::engine::{Engine, Options};
 use crate::meta::view::DataKind;
+use drystone_store::body::Body;
 use drystone_store::env::{Env as _, SystemEnv};
+use drystone_store::instance::Instance as _;
+use drystone_store::objects::Objects as _;
 use drystone_store::operator::{HealStatus, Operator as _};
 use drystone_store::shard_set::ShardSet;
-use drystone_store::store::{Body, ObjectStore as _};
 use drystone_store::types::{BucketId, ByteRange, Digest, VersionSelector};
 
 const PAUSE: Duration = Duration::from_millis(20);
@@ -141,7 +143,7 @@ impl Store {
         (write_id, self.set(write_id).await.unwrap())
     }
 
-    async fn open_object(&self, key: &str) -> Box<dyn drystone_store::store::ObjectHandle> {
+    async fn open_object(&self, key: &str) -> Box<dyn drystone_store::objects::ObjectHandle> {
         let latest = VersionSelector::Latest;
         let handle = self.engine.open_object(self.bucket, key, latest).await;
         handle.unwrap()
@@ -155,7 +157,11 @@ impl Store {
     }
 
     async fn set(&self, write_id: WriteId) -> Option<ShardSet> {
-        let data = self.engine.objects.read(move |view| view.data(write_id));
+        let data = self
+            .engine
+            .objects
+            .group
+            .read(move |view| view.data(write_id));
         match data.await.unwrap()?.kind {
             DataKind::Shards(set) => Some(set),
             other => panic!("{other:?}"),
@@ -182,9 +188,8 @@ impl Store {
     }
 
     async fn queue(&self, entries: Vec<ShardId>) {
-        let epoch = self.engine.epochs.begin();
-        let command = self.engine.command(&epoch, Change::QueueHeal { entries });
-        self.engine.objects.propose(command).await.unwrap();
+        let change = Change::QueueHeal { entries };
+        self.engine.objects.propose(change).await.unwrap();
         self.engine.workers.healer.wake_all();
     }
 
@@ -386,11 +391,9 @@ async fn b_16_b_17_what_is_on_a_disk_that_is_away_waits_and_nothing_is_touched()
     );
     assert_eq!(store.set(write_id).await.unwrap(), set);
     // Its end by another's word, and not before: now it is missing.
-    let epoch = store.engine.epochs.begin();
     store.engine.shards.remove_disk(disk);
-    let command = store.engine.command(&epoch, Change::RemoveDisk { disk });
-    store.engine.objects.propose(command).await.unwrap();
-    drop(epoch);
+    let change = Change::RemoveDisk { disk };
+    store.engine.objects.propose(change).await.unwrap();
     store.engine.workers.healer.wake_all();
     store
         .until(|heal| heal.healed_shards == 1 && heal.queued_shards == 0)
@@ -444,7 +447,7 @@ async fn f_24_heal_beside_overwrites_and_deletes_leaves_nothing_behind() {
         // Somewhere within the heal the bytes lose their name.
         tokio::time::sleep(Duration::from_millis(round)).await;
         if round % 3 == 0 {
-            let key = drystone_store::store::DeleteObject {
+            let key = drystone_store::objects::DeleteObject {
                 key: "k".into(),
                 version: VersionSelector::Latest,
                 condition: Default::default(),
@@ -488,7 +491,7 @@ async fn b_19_a_try_after_one_that_failed_makes_its_shard_under_another_name() {
         set: &set,
         rank: 2,
     };
-    let (shards, epoch) = (&store.engine.shards, store.engine.epochs.begin());
+    let (shards, epoch) = (&store.engine.shards, store.engine.objects.epochs.begin());
     let pace = Pace::new(Arc::new(SystemEnv), 0, false);
     let first = shards.rebuild(shard, epoch.epoch(), &pace).await.unwrap();
     shards.remove(write_id, [(2, first.at)]).await;
@@ -513,7 +516,7 @@ async fn what_failed_and_left_the_queue_is_forgotten() {
     }
     store.queue(vec![ShardId { write_id, rank: 0 }]).await;
     store.until(|heal| heal.lost_shards > 0).await;
-    let key = drystone_store::store::DeleteObject {
+    let key = drystone_store::objects::DeleteObject {
         key: "k".into(),
         version: VersionSelector::Latest,
         condition: Default::default(),

@@ -1,21 +1,151 @@
-//! One bucket of the model: its versions, and what writes and deletes do to them.
+//! The model's objects: a bucket's versions, and how writes and deletes change them.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use async_trait::async_trait;
 use bytes::Bytes;
 
-use super::rows::{BucketState, NewVersion, Object, Row, Stamp, Stored, UploadState, total_len};
-use crate::error::{Precondition, Refusal};
-use crate::store::{
-    Addition, AdditionOf, DeleteObject, Deleted, ETagCondition, PutObject, WriteCondition, Written,
+use super::rows::{BucketState, Content, NewVersion, Object, Row, Stamp, total_len};
+use super::state::{MemoryStore, read_body};
+use crate::body::{Body, BodyReader};
+use crate::buckets::{Addition, AdditionOf};
+use crate::error::{Precondition, Refusal, Result};
+use crate::objects::{
+    DeleteObject, Deleted, ETagCondition, ObjectHandle, Objects, PutObject, WriteCondition, Written,
 };
 use crate::types::{
-    AccountId, Bucket, Digest, ETag, ObjectVersion, Tags, Usage, Version, VersionId,
-    VersionSelector, Versioning, WriteId,
+    AccountId, BucketId, ByteRange, Digest, ETag, ObjectPart, ObjectVersion, Tags, Version,
+    VersionId, VersionSelector, Versioning, WriteId,
 };
 
-type Result<T> = std::result::Result<T, Refusal>;
+#[async_trait]
+impl Objects for MemoryStore {
+    async fn put_object(
+        &self,
+        bucket: BucketId,
+        request: PutObject,
+        body: &mut dyn Body,
+    ) -> Result<Written> {
+        let (data, digest) = read_body(body).await?;
+        let write_id = self.env.write_id();
+        let mut state = self.state();
+        let stamp = self.stamp(&mut state);
+        let new = NewVersion::written(request, data, digest, write_id);
+        Ok(state.bucket(bucket)?.put(new, stamp)?)
+    }
+
+    async fn open_object(
+        &self,
+        bucket: BucketId,
+        key: &str,
+        version: VersionSelector,
+    ) -> Result<Box<dyn ObjectHandle>> {
+        let mut state = self.state();
+        let (version, content) = state.bucket(bucket)?.open(key, version)?;
+        Ok(Box::new(MemoryHandle { version, content }))
+    }
+
+    async fn delete_object(&self, bucket: BucketId, request: DeleteObject) -> Result<Deleted> {
+        let mut state = self.state();
+        let stamp = self.stamp(&mut state);
+        Ok(state.bucket(bucket)?.delete(request, stamp)?)
+    }
+
+    async fn delete_objects(
+        &self,
+        bucket: BucketId,
+        requests: Vec<DeleteObject>,
+    ) -> Result<Vec<Result<Deleted>>> {
+        let mut state = self.state();
+        state.bucket(bucket)?;
+        let mut answers = Vec::new();
+        for request in requests {
+            let stamp = self.stamp(&mut state);
+            let answer = state.bucket(bucket)?.delete(request, stamp);
+            answers.push(answer.map_err(Into::into));
+        }
+        Ok(answers)
+    }
+
+    async fn link_object(
+        &self,
+        bucket: BucketId,
+        source: &dyn ObjectHandle,
+        request: PutObject,
+    ) -> Result<Written> {
+        let mut state = self.state();
+        let stamp = self.stamp(&mut state);
+        let write_id = source.object().write_id;
+        Ok(state.bucket(bucket)?.link(write_id, request, stamp)?)
+    }
+
+    async fn put_object_tags(
+        &self,
+        bucket: BucketId,
+        key: &str,
+        version: VersionSelector,
+        tags: Tags,
+    ) -> Result<Option<VersionId>> {
+        Ok(self.state().bucket(bucket)?.put_tags(key, version, tags)?)
+    }
+}
+
+/// A version opened for reading: it holds the bytes, so they stay when the version goes.
+struct MemoryHandle {
+    version: Version,
+    content: Arc<Content>,
+}
+
+#[async_trait]
+impl ObjectHandle for MemoryHandle {
+    fn version(&self) -> &Version {
+        &self.version
+    }
+
+    fn object(&self) -> &ObjectVersion {
+        let object = self.version.object.as_ref();
+        object.expect("only a version with bytes is opened")
+    }
+
+    async fn part(&self, number: u16) -> Result<Option<ObjectPart>> {
+        let parts = &self.content.parts;
+        Ok(parts.iter().find(|part| part.number == number).cloned())
+    }
+
+    async fn parts(&self, after: u16, max: usize) -> Result<Vec<ObjectPart>> {
+        let parts = self.content.parts.iter();
+        Ok(parts
+            .filter(|part| part.number > after)
+            .take(max)
+            .cloned()
+            .collect())
+    }
+
+    async fn read(&self, range: ByteRange) -> Result<Box<dyn BodyReader>> {
+        assert!(range.start <= range.end && range.end <= self.object().size);
+        let mut offset = 0;
+        let mut pieces = Vec::new();
+        for piece in &self.content.data {
+            let len = piece.len() as u64;
+            let start = range.start.clamp(offset, offset + len) - offset;
+            let end = range.end.clamp(offset, offset + len) - offset;
+            if start < end {
+                pieces.push(piece.slice(start as usize..end as usize));
+            }
+            offset += len;
+        }
+        Ok(Box::new(MemoryReader(pieces.into_iter())))
+    }
+}
+
+struct MemoryReader(std::vec::IntoIter<Bytes>);
+
+#[async_trait]
+impl BodyReader for MemoryReader {
+    async fn next(&mut self) -> Result<Option<Bytes>> {
+        Ok(self.0.next())
+    }
+}
 
 impl NewVersion {
     /// An object written in one request.
@@ -29,7 +159,7 @@ impl NewVersion {
             key: request.key,
             attributes: request.attributes,
             condition: request.condition,
-            stored: Arc::new(Stored {
+            content: Arc::new(Content {
                 write_id,
                 size: total_len(&data),
                 etag: ETag {
@@ -56,7 +186,7 @@ impl Row {
         }
     }
 
-    fn object(&self, latest: bool) -> Result<&Object> {
+    fn object(&self, latest: bool) -> Result<&Object, Refusal> {
         self.object.as_ref().ok_or(Refusal::DeleteMarker {
             id: self.id,
             modified: self.modified,
@@ -68,36 +198,22 @@ impl Row {
 impl Object {
     fn version(&self) -> ObjectVersion {
         ObjectVersion {
-            size: self.stored.size,
-            etag: self.stored.etag,
-            checksum: self.stored.checksum.clone(),
+            size: self.content.size,
+            etag: self.content.etag,
+            checksum: self.content.checksum.clone(),
             attributes: self.attributes.clone(),
-            write_id: self.stored.write_id,
+            write_id: self.content.write_id,
         }
     }
 }
 
 impl BucketState {
-    pub fn new(info: Bucket) -> BucketState {
-        BucketState {
-            info,
-            versions: BTreeMap::new(),
-            uploads: BTreeMap::new(),
-            completed: BTreeMap::new(),
-        }
-    }
-
-    /// No version, no marker, no upload.
-    pub fn is_empty(&self) -> bool {
-        self.versions.is_empty() && self.uploads.is_empty()
-    }
-
-    pub fn put(&mut self, new: NewVersion, stamp: Stamp) -> Result<Written> {
+    pub fn put(&mut self, new: NewVersion, stamp: Stamp) -> Result<Written, Refusal> {
         self.check(&new.key, &new.condition)?;
         let of = AdditionOf::Object {
             key: new.key.clone(),
         };
-        let bytes = new.stored.size;
+        let bytes = new.content.size;
         self.check_quota(&Addition { of, bytes })?;
         Ok(self.add(new, stamp))
     }
@@ -109,29 +225,16 @@ impl BucketState {
             new.attributes.owner.clone(),
             Some(Object {
                 attributes: new.attributes,
-                stored: new.stored.clone(),
+                content: new.content.clone(),
             }),
             stamp,
         );
         Written {
             version_id: self.shown(id),
-            etag: new.stored.etag,
-            size: new.stored.size,
-            checksum: new.stored.checksum.clone(),
+            etag: new.content.etag,
+            size: new.content.size,
+            checksum: new.content.checksum.clone(),
             modified: stamp.now,
-        }
-    }
-
-    /// Counted anew each time, so that no count can be wrong.
-    pub fn usage(&self) -> Usage {
-        let rows = || self.versions.values().flatten();
-        let objects = || rows().filter_map(|row| row.object.as_ref());
-        Usage {
-            objects: objects().count() as u64,
-            markers: rows().filter(|row| row.object.is_none()).count() as u64,
-            uploads: self.uploads.len() as u64,
-            object_bytes: objects().map(|object| object.stored.size).sum(),
-            part_bytes: self.uploads.values().map(UploadState::part_bytes).sum(),
         }
     }
 
@@ -143,48 +246,38 @@ impl BucketState {
         null.object.as_ref()
     }
 
-    pub fn check_quota(&self, addition: &Addition) -> Result<()> {
-        let used = self.usage();
-        let mut wanted = used;
-        match &addition.of {
-            AdditionOf::Object { key } => {
-                let replaced = self.replaced(key);
-                wanted.objects += u64::from(replaced.is_none());
-                wanted.object_bytes -= replaced.map_or(0, |object| object.stored.size);
-                wanted.object_bytes += addition.bytes;
-            }
-            AdditionOf::Part { upload, number } => {
-                let upload = self.uploads.values().find(|state| state.info.id == *upload);
-                let replaced = upload.map_or(0, |upload| upload.part_len(*number));
-                wanted.part_bytes = wanted.part_bytes - replaced + addition.bytes;
-            }
-        }
-        self.info.quota.allows(&used, &wanted)
-    }
-
-    pub fn link(&mut self, source: WriteId, request: PutObject, stamp: Stamp) -> Result<Written> {
-        let stored = self
+    pub fn link(
+        &mut self,
+        source: WriteId,
+        request: PutObject,
+        stamp: Stamp,
+    ) -> Result<Written, Refusal> {
+        let content = self
             .versions
             .values()
             .flatten()
             .filter_map(|row| row.object.as_ref())
-            .find(|object| object.stored.write_id == source)
-            .map(|object| object.stored.clone())
+            .find(|object| object.content.write_id == source)
+            .map(|object| object.content.clone())
             .ok_or(Refusal::Conflict)?;
         let new = NewVersion {
             key: request.key,
             attributes: request.attributes,
             condition: request.condition,
-            stored,
+            content,
         };
         self.put(new, stamp)
     }
 
-    pub fn open(&self, key: &str, version: VersionSelector) -> Result<(Version, Arc<Stored>)> {
+    pub fn open(
+        &self,
+        key: &str,
+        version: VersionSelector,
+    ) -> Result<(Version, Arc<Content>), Refusal> {
         let place = self.find(key, version)?;
         let row = &self.versions[key][place];
         let object = row.object(version == VersionSelector::Latest)?;
-        Ok((row.version(key, place == 0), object.stored.clone()))
+        Ok((row.version(key, place == 0), object.content.clone()))
     }
 
     pub fn put_tags(
@@ -192,7 +285,7 @@ impl BucketState {
         key: &str,
         version: VersionSelector,
         tags: Tags,
-    ) -> Result<Option<VersionId>> {
+    ) -> Result<Option<VersionId>, Refusal> {
         let place = self.find(key, version)?;
         let rows = self.versions.get_mut(key).expect("just found");
         rows[place].object(version == VersionSelector::Latest)?;
@@ -203,7 +296,7 @@ impl BucketState {
         Ok(self.shown(id))
     }
 
-    pub fn delete(&mut self, request: DeleteObject, stamp: Stamp) -> Result<Deleted> {
+    pub fn delete(&mut self, request: DeleteObject, stamp: Stamp) -> Result<Deleted, Refusal> {
         self.check(&request.key, &request.condition)?;
         let (id, told) = match (request.version, self.info.versioning) {
             (VersionSelector::Id(id), _) => (id, Some(id)),
@@ -225,10 +318,10 @@ impl BucketState {
     }
 
     /// Conditions are on the newest version, whichever version the request names.
-    pub fn check(&self, key: &str, condition: &WriteCondition) -> Result<()> {
+    pub fn check(&self, key: &str, condition: &WriteCondition) -> Result<(), Refusal> {
         let newest = self.versions.get(key).and_then(|rows| rows.first());
         let current = newest.and_then(|row| Some((row, row.object.as_ref()?)));
-        let etag = current.map(|(_, object)| object.stored.etag);
+        let etag = current.map(|(_, object)| object.content.etag);
         let failed = |which| Err(Refusal::PreconditionFailed(which));
         let named = |wanted: &ETagCondition, etag: ETag| match wanted {
             ETagCondition::Any => true,
@@ -248,7 +341,7 @@ impl BucketState {
         }
         // These two hold where there is no object: a delete that comes twice succeeds twice.
         if let (Some(size), Some((_, object))) = (condition.if_match_size, current)
-            && size != object.stored.size
+            && size != object.content.size
         {
             return failed(Precondition::IfMatchSize);
         }
@@ -261,7 +354,7 @@ impl BucketState {
     }
 
     /// Where the version stands in its key's list.
-    fn find(&self, key: &str, version: VersionSelector) -> Result<usize> {
+    fn find(&self, key: &str, version: VersionSelector) -> Result<usize, Refusal> {
         let rows = self.versions.get(key).map(Vec::as_slice).unwrap_or(&[]);
         match version {
             VersionSelector::Latest if rows.is_empty() => Err(Refusal::NoSuchKey),

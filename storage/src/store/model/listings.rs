@@ -1,12 +1,32 @@
-//! A bucket's listings: one walk for objects, versions and uploads alike.
+//! The model's listings: one walk for objects, versions and uploads alike.
+
+use async_trait::async_trait;
 
 use super::rows::{BucketState, Row};
-use crate::store::{
-    ListObjects, ListUploads, ListVersions, ListedObject, ObjectPage, UploadPage, VersionPage,
+use super::state::MemoryStore;
+use crate::error::Result;
+use crate::listings::{
+    ListObjects, ListUploads, ListVersions, ListedObject, Listings, ObjectPage, UploadPage,
+    VersionPage,
 };
-use crate::types::{Order, Upload, Version, VersionId};
+use crate::types::{BucketId, Order, Upload, Version, VersionId};
 
-/// What a listing asks for, whatever it lists.
+#[async_trait]
+impl Listings for MemoryStore {
+    async fn list_objects(&self, bucket: BucketId, request: ListObjects) -> Result<ObjectPage> {
+        Ok(self.state().bucket(bucket)?.list_objects(&request))
+    }
+
+    async fn list_versions(&self, bucket: BucketId, request: ListVersions) -> Result<VersionPage> {
+        Ok(self.state().bucket(bucket)?.list_versions(&request))
+    }
+
+    async fn list_uploads(&self, bucket: BucketId, request: ListUploads) -> Result<UploadPage> {
+        Ok(self.state().bucket(bucket)?.list_uploads(&request))
+    }
+}
+
+/// The parameters that every listing has.
 struct Filter<'a> {
     prefix: &'a str,
     delimiter: &'a str,
@@ -76,11 +96,11 @@ fn split<T, N>(
 fn listed(key: &str, rows: &[Row]) -> Option<ListedObject> {
     let newest = rows.first()?;
     let object = newest.object.as_ref()?;
-    let checksum = object.stored.checksum.as_ref();
+    let checksum = object.content.checksum.as_ref();
     Some(ListedObject {
         key: key.to_owned(),
-        size: object.stored.size,
-        etag: object.stored.etag,
+        size: object.content.size,
+        etag: object.content.etag,
         modified: newest.modified,
         storage_class: object.attributes.storage_class.clone(),
         owner: newest.owner.clone(),

@@ -1,19 +1,85 @@
-//! A bucket's uploads: their parts, and how they become an object.
+//! The model's uploads: their parts, and how they become objects.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use async_trait::async_trait;
 use bytes::Bytes;
 
 use super::rows::{
-    BucketState, Completed, NewVersion, Part, Stamp, Stored, UploadState, total_len,
+    BucketState, Completion, Content, NewVersion, Part, Stamp, UploadState, total_len,
 };
+use super::state::{MemoryStore, read_body};
+use crate::body::Body;
+use crate::buckets::{Addition, AdditionOf};
 use crate::checksum::{self, multipart_etag};
-use crate::error::Refusal;
-use crate::store::{CompleteUpload, CompletedPart, CreateUpload, PART_SIZE_MIN_BYTES, Written};
-use crate::types::{Checksum, Digest, ETag, ObjectPart, Order, Upload, UploadId, UploadedPart};
+use crate::error::{Refusal, Result};
+use crate::objects::Written;
+use crate::types::{
+    BucketId, Checksum, Digest, ETag, ObjectPart, Order, Upload, UploadId, UploadedPart,
+};
+use crate::uploads::{CompleteUpload, CompletedPart, CreateUpload, PART_SIZE_MIN_BYTES, Uploads};
 
-type Result<T> = std::result::Result<T, Refusal>;
+#[async_trait]
+impl Uploads for MemoryStore {
+    async fn create_upload(&self, bucket: BucketId, request: CreateUpload) -> Result<Upload> {
+        let id = UploadId(self.env.write_id());
+        let mut state = self.state();
+        let stamp = self.stamp(&mut state);
+        Ok(state.bucket(bucket)?.create_upload(id, request, stamp))
+    }
+
+    async fn upload(&self, bucket: BucketId, key: &str, upload: UploadId) -> Result<Upload> {
+        let mut state = self.state();
+        Ok(state.bucket(bucket)?.upload(key, upload)?.info.clone())
+    }
+
+    async fn upload_part(
+        &self,
+        bucket: BucketId,
+        key: &str,
+        upload: UploadId,
+        number: u16,
+        body: &mut dyn Body,
+    ) -> Result<UploadedPart> {
+        let (data, digest) = read_body(body).await?;
+        let mut state = self.state();
+        let stamp = self.stamp(&mut state);
+        let bucket = state.bucket(bucket)?;
+        bucket.upload(key, upload)?;
+        bucket.check_quota(&Addition {
+            of: AdditionOf::Part { upload, number },
+            bytes: total_len(&data),
+        })?;
+        let upload = bucket.upload(key, upload)?;
+        Ok(upload.put_part(number, data, digest, stamp))
+    }
+
+    async fn complete_upload(&self, bucket: BucketId, request: CompleteUpload) -> Result<Written> {
+        let mut state = self.state();
+        let stamp = self.stamp(&mut state);
+        Ok(state.bucket(bucket)?.complete_upload(request, stamp)?)
+    }
+
+    async fn abort_upload(&self, bucket: BucketId, key: &str, upload: UploadId) -> Result<()> {
+        Ok(self.state().bucket(bucket)?.abort_upload(key, upload)?)
+    }
+
+    async fn list_parts(
+        &self,
+        bucket: BucketId,
+        key: &str,
+        upload: UploadId,
+        after: u16,
+        max: usize,
+    ) -> Result<(Vec<UploadedPart>, bool)> {
+        let mut state = self.state();
+        Ok(state
+            .bucket(bucket)?
+            .upload(key, upload)?
+            .list_parts(after, max))
+    }
+}
 
 impl UploadState {
     pub fn put_part(
@@ -42,7 +108,7 @@ impl UploadState {
         info
     }
 
-    /// Of the part with this number; 0 where there is none.
+    /// Returns the size of the part with this number, in bytes; 0 where there is none.
     pub fn part_len(&self, number: u16) -> u64 {
         self.parts.get(&number).map_or(0, |part| part.info.size)
     }
@@ -59,7 +125,7 @@ impl UploadState {
     }
 
     /// The parts that the client names, each found to be what it says.
-    fn choose(&self, named: &[CompletedPart]) -> Result<Vec<&Part>> {
+    fn choose(&self, named: &[CompletedPart]) -> Result<Vec<&Part>, Refusal> {
         let mut chosen = Vec::new();
         for (place, part) in named.iter().enumerate() {
             let number = part.number;
@@ -90,7 +156,7 @@ fn is_or_unnamed(named: &Option<Checksum>, found: &Option<Checksum>) -> bool {
     named.is_none() || named.as_ref().map(value) == found.as_ref().map(value)
 }
 
-fn assemble(upload: &UploadState, parts: &[&Part]) -> Stored {
+fn assemble(upload: &UploadState, parts: &[&Part]) -> Content {
     let mut offset = 0;
     let mut listed = Vec::new();
     for part in parts {
@@ -106,7 +172,7 @@ fn assemble(upload: &UploadState, parts: &[&Part]) -> Stored {
         });
         offset += part.info.size;
     }
-    Stored {
+    Content {
         write_id: upload.info.id.0,
         size: offset,
         etag: multipart_etag(parts.iter().map(|part| part.info.etag.md5)),
@@ -134,7 +200,7 @@ impl BucketState {
     }
 
     /// An upload is there only under its own key.
-    fn place_of(&self, key: &str, upload: UploadId) -> Result<(String, Order)> {
+    fn place_of(&self, key: &str, upload: UploadId) -> Result<(String, Order), Refusal> {
         self.uploads
             .iter()
             .find(|((of_key, _), state)| of_key == key && state.info.id == upload)
@@ -142,18 +208,22 @@ impl BucketState {
             .ok_or(Refusal::NoSuchUpload)
     }
 
-    pub fn upload(&mut self, key: &str, upload: UploadId) -> Result<&mut UploadState> {
+    pub fn upload(&mut self, key: &str, upload: UploadId) -> Result<&mut UploadState, Refusal> {
         let place = self.place_of(key, upload)?;
         self.uploads.get_mut(&place).ok_or(Refusal::NoSuchUpload)
     }
 
-    pub fn abort_upload(&mut self, key: &str, upload: UploadId) -> Result<()> {
+    pub fn abort_upload(&mut self, key: &str, upload: UploadId) -> Result<(), Refusal> {
         let place = self.place_of(key, upload)?;
         self.uploads.remove(&place);
         Ok(())
     }
 
-    pub fn complete_upload(&mut self, request: CompleteUpload, stamp: Stamp) -> Result<Written> {
+    pub fn complete_upload(
+        &mut self,
+        request: CompleteUpload,
+        stamp: Stamp,
+    ) -> Result<Written, Refusal> {
         let named: Vec<_> = request.parts.iter().map(|p| (p.number, p.etag)).collect();
         let Ok(place) = self.place_of(&request.key, request.upload) else {
             return self
@@ -165,35 +235,35 @@ impl BucketState {
         };
         let upload = &self.uploads[&place];
         let chosen = upload.choose(&request.parts)?;
-        let stored = assemble(upload, &chosen);
+        let content = assemble(upload, &chosen);
         if let Some(expected) = request.size
-            && expected != stored.size
+            && expected != content.size
         {
-            let total = stored.size;
+            let total = content.size;
             return Err(Refusal::SizeMismatch { expected, total });
         }
-        if !is_or_unnamed(&request.checksum, &stored.checksum) {
+        if !is_or_unnamed(&request.checksum, &content.checksum) {
             return Err(Refusal::ChecksumMismatch);
         }
         let new = NewVersion {
             key: request.key.clone(),
             attributes: upload.info.attributes.clone(),
             condition: request.condition,
-            stored: Arc::new(stored),
+            content: Arc::new(content),
         };
         self.check(&new.key, &new.condition)?;
         let used = self.usage();
         let mut wanted = used;
         let replaced = self.replaced(&new.key);
         wanted.objects += u64::from(replaced.is_none());
-        wanted.object_bytes -= replaced.map_or(0, |object| object.stored.size);
-        wanted.object_bytes += new.stored.size;
+        wanted.object_bytes -= replaced.map_or(0, |object| object.content.size);
+        wanted.object_bytes += new.content.size;
         // The bytes of its parts become the object's, and those left out go.
         wanted.part_bytes -= upload.part_bytes();
         self.info.quota.allows(&used, &wanted)?;
         let answer = self.add(new, stamp);
         self.uploads.remove(&place);
-        let completed = Completed {
+        let completed = Completion {
             key: request.key,
             parts: named,
             answer: answer.clone(),

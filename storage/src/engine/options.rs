@@ -1,0 +1,74 @@
+//! The options of a store, and the storage classes that they give.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::open_error::OpenError;
+use crate::shards::Classes;
+use crate::shards::erasure::Geometry;
+use drystone_store::crash::Crash;
+use drystone_store::env::{Env, SystemEnv};
+
+const DEFAULT_CLASS: &str = "STANDARD";
+/// Epochs are raised and garbage is removed this often.
+const GC_EVERY: Duration = Duration::from_secs(600);
+/// As a machine starts, its disks may come online one after the other.
+const RECOVER_AFTER: Duration = Duration::from_secs(10);
+/// The time before the first attempt to renew a disk that failed.
+const RENEW_AFTER: Duration = Duration::from_secs(5);
+
+/// The options of a store.
+#[derive(Clone)]
+pub struct Options {
+    pub directories: Vec<PathBuf>,
+    /// Data and parity shards by storage class. A class that is missing here is stored as STANDARD
+    /// is, and STANDARD, if it is missing, by the number of disks.
+    pub classes: BTreeMap<String, (u8, u8)>,
+    pub env: Arc<dyn Env>,
+    pub gc_every: Duration,
+    /// How long a start waits for disks that are missing before it recovers the metadata without
+    /// them.
+    pub recover_after: Duration,
+    /// The time before the first attempt to renew a disk that failed; each further attempt waits
+    /// four times as long.
+    pub renew_after: Duration,
+    /// The points at which a test stops this engine.
+    pub crash: Crash,
+}
+
+impl Options {
+    pub fn new(directories: Vec<PathBuf>) -> Options {
+        Options {
+            directories,
+            classes: BTreeMap::new(),
+            env: Arc::new(SystemEnv),
+            gc_every: GC_EVERY,
+            recover_after: RECOVER_AFTER,
+            renew_after: RENEW_AFTER,
+            crash: Crash::default(),
+        }
+    }
+
+    /// Returns the geometry of each class, checked against the number of disks.
+    pub(super) fn geometries(&self) -> Result<Classes, OpenError> {
+        let disks = self.directories.len();
+        let mut by_name = HashMap::new();
+        for (class, &(data, parity)) in &self.classes {
+            let geometry = Geometry::new(data, parity).filter(|g| g.total() <= disks);
+            let geometry = geometry.ok_or_else(|| OpenError::Geometry {
+                class: class.clone(),
+                data,
+                parity,
+                disks,
+            })?;
+            by_name.insert(class.clone(), geometry);
+        }
+        let default = by_name.get(DEFAULT_CLASS).copied();
+        Ok(Classes {
+            default: default.unwrap_or_else(|| Geometry::default_for(disks)),
+            by_name,
+        })
+    }
+}
