@@ -321,15 +321,28 @@ mod tests {
         }
     }
 
-    async fn until(mut so: impl AsyncFnMut() -> bool) {
+    /// Waits for a state of the store, and says what the store is doing if it never comes.
+    async fn until(engine: &Engine, mut reached: impl AsyncFnMut() -> bool) {
         let waiting = async {
-            while !so().await {
+            while !reached().await {
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }
         };
-        timeout(PATIENCE, waiting)
-            .await
-            .expect("it never came to be so");
+        if timeout(PATIENCE, waiting).await.is_err() {
+            let disks = engine.shards.disks();
+            let disks: Vec<_> = disks
+                .iter()
+                .map(|disk| (disk.id(), disk.state().borrow().clone()))
+                .collect();
+            panic!(
+                "the state is never reached: {disks:#?} {:#?} {:#?} {:#?} {:#?} {:#?}",
+                engine.workers.runner.statuses(),
+                engine.system.group.status(),
+                engine.objects.group.status(),
+                engine.heal_status().await,
+                engine.health().await,
+            );
+        }
     }
 
     fn content(n: usize) -> Vec<u8> {
@@ -397,13 +410,13 @@ mod tests {
         // At once, only two of them could be lost.
         for directory in &options.directories[..3] {
             let id = break_database(&engine, directory);
-            until(async || {
+            until(&engine, async || {
                 write(&engine, bucket, written..written + 3).await;
                 written += 3;
                 is_failed(&engine, id).await
             })
             .await;
-            until(async || {
+            until(&engine, async || {
                 write(&engine, bucket, written..written + 1).await;
                 written += 1;
                 is_whole(&engine).await
@@ -427,7 +440,7 @@ mod tests {
             }
         }
         let engine = reopened(&options).await;
-        until(async || is_whole(&engine).await).await;
+        until(&engine, async || is_whole(&engine).await).await;
         check(&engine, bucket, 0..written).await;
         engine.close().await;
     }
@@ -442,7 +455,7 @@ mod tests {
         let folder = options.directories[1].join("shards/5a");
         fs::rename(&folder, root.path().join("5a")).unwrap();
         let id = break_database(&engine, &options.directories[1]);
-        until(async || {
+        until(&engine, async || {
             engine.account(&AccountId("nobody".into())).await.unwrap();
             put(&engine, bucket, "more", &mut Whole::new("x")).await;
             engine.workers.renewals.failed.load(Ordering::Relaxed) == u64::from(TRIES_MAX)
@@ -460,7 +473,7 @@ mod tests {
         engine.close().await;
         drop(engine);
         let engine = reopened(&options).await;
-        until(async || is_whole(&engine).await).await;
+        until(&engine, async || is_whole(&engine).await).await;
         check(&engine, bucket, 0..20).await;
         engine.close().await;
     }
@@ -506,7 +519,7 @@ mod tests {
             unreachable!("there are four")
         };
         let id = break_database(&engine, failed);
-        until(async || {
+        until(&engine, async || {
             put(&engine, bucket, "more", &mut Whole::new("x")).await;
             is_failed(&engine, id).await
         })
