@@ -1,7 +1,7 @@
 //! The writes of one command, which it can read before they are written.
 //!
 //! A [`Txn`] reads the state's tables with its own changes on top, and ends in one batch. The trait
-//! [`Rows`] has the lookups that the state machine shares with readers, whose side of it is a
+//! [`RowReads`] has the lookups that the state machine shares with readers, whose side of it is a
 //! [`View`](super::view::View).
 
 use std::collections::BTreeMap;
@@ -23,7 +23,7 @@ pub type Row = (Vec<u8>, Vec<u8>);
 const FINISHED_EPOCHS_MAX: usize = 1008;
 
 /// Reads of one state's rows, and the lookups built on them.
-pub trait Rows {
+pub trait RowReads {
     fn keys(&self) -> Keys;
     fn raw(&self, key: &[u8]) -> Result<Option<Vec<u8>>>;
     /// Returns at most `max` rows, ascending.
@@ -225,7 +225,7 @@ impl<'a> Txn<'a> {
     }
 }
 
-impl Rows for Txn<'_> {
+impl RowReads for Txn<'_> {
     fn keys(&self) -> Keys {
         self.keys
     }

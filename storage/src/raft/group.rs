@@ -47,9 +47,9 @@ type Waiter = oneshot::Sender<Option<Arc<Member>>>;
 /// A handle on one group of this node. Cheap to clone. The group ends with its last handle, or in
 /// an orderly way by [`Group::shutdown`].
 #[derive(Clone)]
-pub struct Group(Arc<Inner>);
+pub struct Group(Arc<GroupInner>);
 
-struct Inner {
+struct GroupInner {
     members: Arc<Members>,
     rounds: mpsc::Sender<Waiter>,
     proposals: Arc<Semaphore>,
@@ -85,7 +85,7 @@ impl Group {
         let (rounds, waiting) = mpsc::channel(READERS_WAITING_MAX);
         members.spawn_tasks();
         members.env.spawn(run_rounds(members.clone(), waiting));
-        Group(Arc::new(Inner {
+        Group(Arc::new(GroupInner {
             members,
             rounds,
             proposals: Arc::new(Semaphore::new(PROPOSALS_MAX)),
@@ -281,7 +281,7 @@ impl Group {
     }
 }
 
-impl Inner {
+impl GroupInner {
     fn unavailable(&self, what: &str) -> Error {
         Error::Unavailable(format!("group {} {what}", self.members.group.0))
     }

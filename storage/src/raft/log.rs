@@ -107,9 +107,9 @@ pub fn put_beginning(
 
 /// Cheap to clone: the log and its readers share all state.
 #[derive(Clone)]
-pub struct RaftLog(Arc<Inner>);
+pub struct RaftLog(Arc<LogInner>);
 
-struct Inner {
+struct LogInner {
     db: Arc<Db>,
     replica: ReplicaId,
     meter: Arc<LogMeter>,
@@ -209,7 +209,7 @@ impl RaftLog {
             tail_bytes: 0,
             written,
         };
-        Ok(RaftLog(Arc::new(Inner {
+        Ok(RaftLog(Arc::new(LogInner {
             db,
             replica,
             meter,
@@ -293,7 +293,7 @@ fn decode(db: &Db, replica: ReplicaId, key: &[u8], value: &[u8]) -> Result<Entry
         .ok_or_else(|| db.corrupt(format!("log entry {key:02x?} of replica {replica}")))
 }
 
-impl Inner {
+impl LogInner {
     fn memory(&self) -> MutexGuard<'_, Memory> {
         self.memory.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -1,6 +1,6 @@
 //! Accounts, bucket names, and buckets from their creation to their deletion.
 
-use super::{Execution, Reply, Rows};
+use super::{Execution, Reply, RowReads};
 use crate::meta::keys;
 use crate::meta::record::{
     AccountRow, BucketRow, CountersRow, NameRow, NameState, SettingRow, UploadRow, UsageRow,

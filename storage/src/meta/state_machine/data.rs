@@ -3,7 +3,7 @@
 //! A write id's row is written with its first reference and deleted with its last, in the batch
 //! that changes the row with the reference.
 
-use super::{Execution, Rows};
+use super::{Execution, RowReads};
 use crate::meta::command::{Location, NewData};
 use crate::meta::keys;
 use crate::meta::record::{

@@ -3,7 +3,7 @@
 //! A disk is up, offline or removed. A removed disk stays removed: its shards are rebuilt
 //! elsewhere, and if it came back under its old id it would bring back deleted shards.
 
-use super::{Execution, Reply, Rows};
+use super::{Execution, Reply, RowReads};
 use crate::meta::command::UpkeepSettings;
 use crate::meta::record::{Availability, DiskRow, UpkeepRow};
 use drystone_store::error::{Refusal, Result};

@@ -9,7 +9,7 @@
 
 use std::collections::HashSet;
 
-use super::{Execution, Reply, Rows};
+use super::{Execution, Reply, RowReads};
 use crate::meta::command::{Reencoding, ScrubState, ShardSwap};
 use crate::meta::keys;
 use crate::meta::record::{

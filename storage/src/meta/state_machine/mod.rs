@@ -25,7 +25,7 @@ use std::sync::Arc;
 use super::command::{Change, Command, Outcome, Reply};
 use super::keys::Keys;
 use super::record::{AnswerRow, EpochsRow};
-use super::txn::{Rows, Txn};
+use super::txn::{RowReads, Txn};
 use super::view::View;
 use crate::db::{Db, StateId};
 use drystone_store::error::{Error, Refusal, Result};

@@ -4,7 +4,7 @@
 //! with the quota. So nothing is counted twice or predicted wrongly, whatever the change replaces
 //! or removes. A refused change leaves nothing behind, like any refused command.
 
-use super::{Execution, Reply, Rows};
+use super::{Execution, Reply, RowReads};
 use crate::meta::command::Change;
 use crate::meta::record::{BucketRow, OverQuotaRow};
 use drystone_store::error::Result;

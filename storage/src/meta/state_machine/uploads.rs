@@ -1,6 +1,6 @@
 //! Multipart uploads, from their creation to their completion or abort.
 
-use super::{Execution, Reply, Rows};
+use super::{Execution, Reply, RowReads};
 use crate::meta::command::{Change, ChosenPart};
 use crate::meta::keys;
 use crate::meta::record::{

@@ -3,7 +3,7 @@
 //! A new version is always its key's newest, because its order comes from the log. Only removing a
 //! version can make an older one the newest; it becomes current in the same batch.
 
-use super::{Execution, Reply, Rows};
+use super::{Execution, Reply, RowReads};
 use crate::meta::command::{Change, DeleteKey};
 use crate::meta::record::{BucketRow, CurrentRow, ObjectRow, OrderRow, VersionRow};
 use drystone_store::error::{Error, Precondition, Refusal, Result};

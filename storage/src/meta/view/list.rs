@@ -7,7 +7,7 @@
 use super::{View, decode};
 use crate::meta::keys::{self, KeyRange};
 use crate::meta::record::{CurrentRow, Record, UploadAt, UploadRow, VersionRow};
-use crate::meta::txn::Rows;
+use crate::meta::txn::RowReads;
 use drystone_store::error::Result;
 use drystone_store::listings::{
     ListObjects, ListUploads, ListVersions, ObjectPage, UploadPage, VersionPage,

@@ -15,7 +15,7 @@ use super::record::{
     UploadPartRow, UploadRow, UsageRow, VersionRow,
 };
 pub use super::record::{Availability, DataKind, DataRow, DiskRow, EpochsRow};
-pub use super::txn::Rows;
+pub use super::txn::RowReads;
 use super::txn::{Row, bounded, decode, failed};
 use crate::db::{Db, Family};
 use drystone_store::buckets::{Addition, AdditionOf};
@@ -72,7 +72,7 @@ pub struct StoredPart {
     pub write_id: WriteId,
 }
 
-impl Rows for View<'_> {
+impl RowReads for View<'_> {
     fn keys(&self) -> Keys {
         self.keys
     }

@@ -7,7 +7,7 @@ use crate::meta::record::{
     DataKind, DataRow, DiskRow, EpochsRow, GarbageRow, GarbageShard, HealRow, QueueProgress,
     Record as _, RemovedDisksRow, ScrubRow, UpkeepRow,
 };
-use crate::meta::txn::{Rows as _, decode};
+use crate::meta::txn::{RowReads as _, decode};
 use drystone_store::error::Result;
 use drystone_store::shard_set::{ShardAt, ShardId, ShardSet};
 use drystone_store::types::{BucketId, DiskId, Epoch, Timestamp, WriteId};

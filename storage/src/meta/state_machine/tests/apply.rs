@@ -1,11 +1,11 @@
 //! Kept answers, epochs, restarts, and agreement between replicas.
 
-use super::{B, Replica, Reply, id, owner};
+use super::{B, Reply, TestReplica, id, owner};
 use crate::db::{Db, DbShared, Family, StateId};
 use crate::meta::command::{Change, Command};
 use crate::meta::state_machine::State;
 use crate::meta::states::delete_state;
-use crate::meta::txn::Rows;
+use crate::meta::txn::RowReads;
 use drystone_store::error::{Error, Refusal};
 use drystone_store::objects::WriteCondition;
 use drystone_store::shard_set::{ShardAt, ShardId};
@@ -13,7 +13,7 @@ use drystone_store::types::{
     Account, AccountId, BucketId, DiskId, Epoch, VersionSelector, Versioning,
 };
 
-fn put(replica: &mut Replica, condition: WriteCondition) -> Command {
+fn put(replica: &mut TestReplica, condition: WriteCondition) -> Command {
     let data = replica.inline("x");
     replica.command(Change::PutObject {
         bucket: B,
@@ -28,7 +28,7 @@ fn put(replica: &mut Replica, condition: WriteCondition) -> Command {
 
 #[test]
 fn f_29_a_repeated_command_gets_the_same_answer_and_makes_one_version() {
-    let mut replica = Replica::with(Versioning::Enabled);
+    let mut replica = TestReplica::with(Versioning::Enabled);
     let only_new = WriteCondition {
         if_none_match: Some(drystone_store::objects::ETagCondition::Any),
         ..WriteCondition::default()
@@ -50,7 +50,7 @@ fn f_29_a_repeated_command_gets_the_same_answer_and_makes_one_version() {
 
 #[test]
 fn bytes_are_committed_once() {
-    let mut replica = Replica::with(Versioning::Enabled);
+    let mut replica = TestReplica::with(Versioning::Enabled);
     let command = put(&mut replica, WriteCondition::default());
     assert!(replica.apply(&command).is_ok());
     let other = replica.command(command.change);
@@ -61,7 +61,7 @@ fn bytes_are_committed_once() {
 #[test]
 fn replicas_come_to_the_same_rows() {
     let rows = || {
-        let mut replica = Replica::with(Versioning::Enabled);
+        let mut replica = TestReplica::with(Versioning::Enabled);
         for key in ["a", "b", "a"] {
             replica.put(key);
             replica.delete(key, None);
@@ -74,7 +74,7 @@ fn replicas_come_to_the_same_rows() {
 
 #[test]
 fn commands_below_the_floor_are_refused_and_their_answers_forgotten() {
-    let mut replica = Replica::new();
+    let mut replica = TestReplica::new();
     let command = put(&mut replica, WriteCondition::default());
     assert!(replica.apply(&command).is_ok());
     let raised = replica.propose(Change::RaiseEpoch { to: Epoch(3) });
@@ -114,7 +114,7 @@ fn at(disk: u8) -> ShardAt {
 
 #[test]
 fn last_references_go_into_garbage_of_the_epoch_that_is() {
-    let mut replica = Replica::new();
+    let mut replica = TestReplica::new();
     let data = replica.sharded(70);
     let write_id = data.write_id;
     assert!(
@@ -140,7 +140,7 @@ fn last_references_go_into_garbage_of_the_epoch_that_is() {
     drop(view);
     assert!(replica.propose(Change::RaiseEpoch { to: Epoch(6) }).is_ok());
     assert!(replica.propose(Change::RaiseFloor { to: Epoch(6) }).is_ok());
-    let refers = |replica: &Replica| {
+    let refers = |replica: &TestReplica| {
         let view = replica.state.view();
         view.refers_to(write_id, 1, at(1)).unwrap()
     };
@@ -154,7 +154,7 @@ fn last_references_go_into_garbage_of_the_epoch_that_is() {
 
 #[test]
 fn only_shards_that_are_named_are_queued_for_healing() {
-    let mut replica = Replica::new();
+    let mut replica = TestReplica::new();
     let data = replica.sharded(70);
     let entry = |write_id, rank| ShardId { write_id, rank };
     let named = entry(data.write_id, 0);
@@ -171,7 +171,7 @@ fn only_shards_that_are_named_are_queued_for_healing() {
 
 #[test]
 fn names_are_reserved_made_active_and_released() {
-    let mut replica = Replica::new();
+    let mut replica = TestReplica::new();
     let reserve = |name: &str, owner: AccountId| Change::ReserveBucket {
         name: name.into(),
         owner,
@@ -222,7 +222,7 @@ fn names_are_reserved_made_active_and_released() {
 
 #[test]
 fn accounts_and_settings_are_kept() {
-    let mut replica = Replica::new();
+    let mut replica = TestReplica::new();
     let account = Account {
         id: owner(),
         canonical_id: "ab".into(),
@@ -249,7 +249,7 @@ fn accounts_and_settings_are_kept() {
 
 #[test]
 fn versioning_never_goes_back_to_off() {
-    let mut replica = Replica::with(Versioning::Enabled);
+    let mut replica = TestReplica::with(Versioning::Enabled);
     let off = replica.propose(Change::SetVersioning {
         bucket: B,
         versioning: Versioning::Off,
@@ -259,7 +259,7 @@ fn versioning_never_goes_back_to_off() {
 
 #[test]
 fn a_restart_finds_what_was_applied_and_goes_on() {
-    let mut replica = Replica::with(Versioning::Enabled);
+    let mut replica = TestReplica::with(Versioning::Enabled);
     let version = replica.put("k");
     let dir = replica.dir.take().unwrap();
     let (index, serial) = (replica.index, replica.serial);
@@ -270,7 +270,7 @@ fn a_restart_finds_what_was_applied_and_goes_on() {
     let keys = crate::meta::keys::Keys(StateId(1));
     let applied = state.view().raw(&keys.applied()).unwrap();
     assert_eq!(applied, Some(index.to_be_bytes().to_vec()));
-    let mut replica = Replica {
+    let mut replica = TestReplica {
         db,
         state,
         index,
@@ -291,9 +291,9 @@ fn a_restart_finds_what_was_applied_and_goes_on() {
 
 #[test]
 fn a_destroyed_state_takes_nothing_of_its_neighbours() {
-    let mut replica = Replica::new();
+    let mut replica = TestReplica::new();
     replica.put("k");
-    let mut other = Replica::on(&replica.db, StateId(2));
+    let mut other = TestReplica::on(&replica.db, StateId(2));
     other.put("k");
     delete_state(&replica.db, StateId(1)).unwrap();
     for family in [Family::State, Family::Values] {
@@ -311,7 +311,7 @@ fn a_destroyed_state_takes_nothing_of_its_neighbours() {
 
 #[test]
 fn a_row_that_does_not_decode_is_an_error_for_what_needs_it_alone() {
-    let mut replica = Replica::new();
+    let mut replica = TestReplica::new();
     replica.put("bad");
     replica.put("good");
     let keys = crate::meta::keys::Keys(StateId(1));

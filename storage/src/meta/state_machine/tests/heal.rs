@@ -1,10 +1,10 @@
 //! Replacements of shards and their refusals, the heal queue, and removed disks.
 
-use super::{B, Replica, id};
+use super::{B, TestReplica, id};
 use crate::db::Family;
 use crate::meta::command::{Change, NewData, Reply, ScrubState, ShardSwap};
 use crate::meta::record::GarbageShard;
-use crate::meta::txn::Rows as _;
+use crate::meta::txn::RowReads as _;
 use crate::meta::view::DataKind;
 use drystone_store::error::Refusal;
 use drystone_store::objects::WriteCondition;
@@ -17,7 +17,7 @@ fn at(disk: DiskId, generation: u32) -> ShardAt {
     ShardAt { disk, generation }
 }
 
-impl Replica {
+impl TestReplica {
     fn sharded_object(&mut self, key: &str) -> NewData {
         let data = self.sharded(70);
         let put = self.put_data(key, data.clone(), WriteCondition::default());
@@ -58,7 +58,7 @@ impl Replica {
 
 #[test]
 fn r_12_a_swap_names_the_new_shard_and_gives_the_old_one_to_gc_in_one_step() {
-    let mut replica = Replica::new();
+    let mut replica = TestReplica::new();
     let data = replica.sharded_object("k");
     let entry = ShardId {
         write_id: data.write_id,
@@ -98,7 +98,7 @@ fn r_12_a_swap_names_the_new_shard_and_gives_the_old_one_to_gc_in_one_step() {
 
 #[test]
 fn f_24_a_swap_that_comes_too_late_changes_nothing() {
-    let mut replica = Replica::new();
+    let mut replica = TestReplica::new();
     let data = replica.sharded_object("k");
     let refused = Err(Refusal::Conflict);
     let late = replica.swap(data.write_id, 2, at(FRESH, 1));
@@ -134,7 +134,7 @@ fn f_24_a_swap_that_comes_too_late_changes_nothing() {
 
 #[test]
 fn b_12_an_entry_is_settled_only_while_its_shard_is_the_one_that_was_seen() {
-    let mut replica = Replica::new();
+    let mut replica = TestReplica::new();
     let data = replica.sharded_object("k");
     let entry = |rank| ShardId {
         write_id: data.write_id,
@@ -142,7 +142,8 @@ fn b_12_an_entry_is_settled_only_while_its_shard_is_the_one_that_was_seen() {
     };
     let entries = (0..3).map(entry).collect();
     replica.done(Change::QueueHeal { entries });
-    let seen = |replica: &Replica, rank| (entry(rank), replica.place(data.write_id, rank.into()).0);
+    let seen =
+        |replica: &TestReplica, rank| (entry(rank), replica.place(data.write_id, rank.into()).0);
     let all: Vec<_> = (0..3).map(|rank| seen(&replica, rank)).collect();
     // Rank 0 was replaced since, and rank 2 was never written.
     let swap = replica.swap(data.write_id, 0, at(FRESH, 1));
@@ -159,7 +160,7 @@ fn b_12_an_entry_is_settled_only_while_its_shard_is_the_one_that_was_seen() {
 
 #[test]
 fn b_16_all_shards_of_a_removed_disk_are_queued_in_steps_that_a_crash_does_not_undo() {
-    let mut replica = Replica::new();
+    let mut replica = TestReplica::new();
     for n in 0..5 {
         replica.sharded_object(&format!("k{n}"));
     }
@@ -214,7 +215,7 @@ fn b_16_all_shards_of_a_removed_disk_are_queued_in_steps_that_a_crash_does_not_u
 
 #[test]
 fn f_40_a_poisoned_cursor_of_scrub_is_as_good_as_none() {
-    let mut replica = Replica::new();
+    let mut replica = TestReplica::new();
     assert_eq!(replica.state.view().scrub(), None);
     let data = replica.sharded_object("k");
     let state = ScrubState {
@@ -248,7 +249,7 @@ fn f_40_a_poisoned_cursor_of_scrub_is_as_good_as_none() {
 
 #[test]
 fn r_23_the_queue_tells_how_much_waits_and_since_when() {
-    let mut replica = Replica::new();
+    let mut replica = TestReplica::new();
     let data = replica.sharded_object("a");
     let entry = ShardId {
         write_id: data.write_id,

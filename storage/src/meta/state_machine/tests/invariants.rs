@@ -2,14 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{B, Replica};
+use super::{B, TestReplica};
 use crate::db::Family;
 use crate::meta::keys::{self, KeyRange};
 use crate::meta::record::{
     CurrentRow, DataKind, DataRow, GarbageShard, OffsetRow, OrderRow, PartRow, Record, UploadAt,
     UploadPartRow, UploadRow, UsageRow, VersionRow,
 };
-use crate::meta::txn::{Row, Rows};
+use crate::meta::txn::{Row, RowReads};
 use crate::meta::view::View;
 use drystone_store::types::{Epoch, Order, UploadId, VersionId, WriteId};
 
@@ -28,7 +28,7 @@ fn decode<R: Record>(value: &[u8]) -> R {
 const LEAST: WriteId = WriteId([0; 16]);
 const MOST: WriteId = WriteId([0xff; 16]);
 
-impl Replica {
+impl TestReplica {
     pub fn check(&self) {
         let view = self.state.view();
         self.check_versions(&view);

@@ -1,19 +1,19 @@
 //! Pages of objects and versions, compared with a filtered list of everything.
 
-use super::{B, Replica};
+use super::{B, TestReplica};
 use crate::db::Family;
 use drystone_store::listings::{ListObjects, ListUploads, ListVersions};
 use drystone_store::types::{VersionId, Versioning};
 
 /// An object's key or a common prefix.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Entry {
+pub enum ListEntry {
     Key(String),
     Prefix(String),
 }
 
 /// Returns the entries of a listing of `keys`, which must be sorted.
-pub fn entries(keys: &[String], prefix: &str, delimiter: &str, after: &str) -> Vec<Entry> {
+pub fn entries(keys: &[String], prefix: &str, delimiter: &str, after: &str) -> Vec<ListEntry> {
     let mut found = Vec::new();
     for key in keys.iter().filter(|key| key.as_str() > after) {
         let Some(rest) = key.strip_prefix(prefix) else {
@@ -25,13 +25,13 @@ pub fn entries(keys: &[String], prefix: &str, delimiter: &str, after: &str) -> V
             rest.find(delimiter)
         };
         let entry = match delimited {
-            None => Entry::Key(key.clone()),
+            None => ListEntry::Key(key.clone()),
             Some(at) => {
                 let common = &key[..prefix.len() + at + delimiter.len()];
                 if after.starts_with(common) {
                     continue;
                 }
-                Entry::Prefix(common.to_owned())
+                ListEntry::Prefix(common.to_owned())
             }
         };
         if found.last() != Some(&entry) {
@@ -41,9 +41,9 @@ pub fn entries(keys: &[String], prefix: &str, delimiter: &str, after: &str) -> V
     found
 }
 
-impl Replica {
+impl TestReplica {
     /// Returns all pages of `max` together, and checks that each but the last is full.
-    pub fn list(&self, prefix: &str, delimiter: &str, after: &str, max: usize) -> Vec<Entry> {
+    pub fn list(&self, prefix: &str, delimiter: &str, after: &str, max: usize) -> Vec<ListEntry> {
         let mut request = ListObjects {
             prefix: prefix.into(),
             delimiter: delimiter.into(),
@@ -53,11 +53,11 @@ impl Replica {
         let mut found = Vec::new();
         loop {
             let page = self.state.view().list_objects(B, &request).unwrap();
-            let mut these: Vec<_> = page.prefixes.into_iter().map(Entry::Prefix).collect();
+            let mut these: Vec<_> = page.prefixes.into_iter().map(ListEntry::Prefix).collect();
             these.extend(
                 page.objects
                     .into_iter()
-                    .map(|object| Entry::Key(object.key)),
+                    .map(|object| ListEntry::Key(object.key)),
             );
             these.sort_by(|a, b| text(a).cmp(text(b)));
             let Some(next) = page.next else {
@@ -95,15 +95,15 @@ impl Replica {
     }
 }
 
-fn text(entry: &Entry) -> &str {
+fn text(entry: &ListEntry) -> &str {
     match entry {
-        Entry::Key(text) | Entry::Prefix(text) => text,
+        ListEntry::Key(text) | ListEntry::Prefix(text) => text,
     }
 }
 
 #[test]
 fn b_11_r_15_a_row_that_does_not_decode_costs_its_own_entry_alone() {
-    let mut replica = Replica::with(Versioning::Enabled);
+    let mut replica = TestReplica::with(Versioning::Enabled);
     for key in ["a", "spoilt", "z"] {
         replica.put(key);
         replica.create_upload(key);
@@ -118,7 +118,7 @@ fn b_11_r_15_a_row_that_does_not_decode_costs_its_own_entry_alone() {
     let left = ["a", "z"];
     for max in [1, 2, 10] {
         let keys: Vec<_> = replica.list("", "", "", max);
-        assert_eq!(keys, left.map(|key| Entry::Key(key.into())));
+        assert_eq!(keys, left.map(|key| ListEntry::Key(key.into())));
         let versions = replica.list_versions("", max);
         let keys: Vec<_> = versions.iter().map(|(key, ..)| key).collect();
         assert_eq!(keys, left);
@@ -137,7 +137,7 @@ fn b_11_r_15_a_row_that_does_not_decode_costs_its_own_entry_alone() {
 
 #[test]
 fn b_34_markers_between_objects_never_shorten_or_end_a_listing() {
-    let mut replica = Replica::with(Versioning::Enabled);
+    let mut replica = TestReplica::with(Versioning::Enabled);
     let mut kept = Vec::new();
     for n in 0..200 {
         let key = format!("d{}/{n:04}", n % 3);
@@ -163,7 +163,7 @@ fn b_34_markers_between_objects_never_shorten_or_end_a_listing() {
 
 #[test]
 fn s_14_listing_sorts_by_bytes_and_counts_a_common_prefix_once() {
-    let mut replica = Replica::new();
+    let mut replica = TestReplica::new();
     let mut keys = [
         "a",
         "a\0b",
@@ -215,7 +215,7 @@ fn s_14_listing_sorts_by_bytes_and_counts_a_common_prefix_once() {
 
 #[test]
 fn s_30_a_page_of_versions_begins_in_the_middle_of_a_key() {
-    let mut replica = Replica::with(Versioning::Enabled);
+    let mut replica = TestReplica::with(Versioning::Enabled);
     let ids: Vec<_> = (0..4).map(|_| replica.put("k")).collect();
     replica.put("k/x");
     replica.put("l");

@@ -37,7 +37,7 @@ fn id(n: u64) -> WriteId {
 }
 
 /// A state with a log of its own.
-struct Replica {
+struct TestReplica {
     db: Arc<Db>,
     state: State,
     /// The index of the last applied entry.
@@ -48,18 +48,18 @@ struct Replica {
     dir: Option<TempDir>,
 }
 
-impl Replica {
-    fn new() -> Replica {
+impl TestReplica {
+    fn new() -> TestReplica {
         let dir = tempfile::tempdir().unwrap();
         let db = Db::create(dir.path(), &DbShared::system()).unwrap();
-        let mut replica = Replica::on(&db, StateId(1));
+        let mut replica = TestReplica::on(&db, StateId(1));
         replica.dir = Some(dir);
         replica
     }
 
     /// Makes a replica with one bucket, `B`.
-    fn on(db: &Arc<Db>, id: StateId) -> Replica {
-        let mut replica = Replica {
+    fn on(db: &Arc<Db>, id: StateId) -> TestReplica {
+        let mut replica = TestReplica {
             db: db.clone(),
             state: State::new(db.clone(), id),
             index: 0,
@@ -78,8 +78,8 @@ impl Replica {
         replica
     }
 
-    fn with(versioning: Versioning) -> Replica {
-        let mut replica = Replica::new();
+    fn with(versioning: Versioning) -> TestReplica {
+        let mut replica = TestReplica::new();
         replica.set_versioning(versioning);
         replica
     }

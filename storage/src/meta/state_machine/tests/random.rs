@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use proptest::prelude::{BoxedStrategy, Just, Strategy, any, prop_oneof};
 use proptest::test_runner::{Config, TestRunner};
 
-use super::listing::{Entry, entries};
-use super::{B, Replica};
+use super::listing::{ListEntry, entries};
+use super::{B, TestReplica};
 use crate::db::{Db, DbShared, StateId};
 use crate::meta::command::{Change, ChosenPart, Command, Outcome, Reply};
 use drystone_store::error::Refusal;
@@ -113,18 +113,18 @@ fn op() -> BoxedStrategy<Op> {
 }
 
 #[derive(Clone, Debug)]
-struct Stored {
+struct ModelVersion {
     id: VersionId,
     bytes: Option<WriteId>,
     size: u64,
 }
 
 struct Model {
-    replica: Replica,
+    replica: TestReplica,
     versioning: Versioning,
     quota: Quota,
     /// Newest first.
-    keys: BTreeMap<String, Vec<Stored>>,
+    keys: BTreeMap<String, Vec<ModelVersion>>,
     uploads: Vec<(String, UploadId)>,
     parts: BTreeMap<(UploadId, u16), ChosenPart>,
     last: Option<(Command, Outcome)>,
@@ -151,7 +151,8 @@ impl Model {
         let mut wanted = used;
         wanted.objects += 1;
         wanted.object_bytes += size;
-        let null = |version: &&Stored| version.id == VersionId::Null && version.bytes.is_some();
+        let null =
+            |version: &&ModelVersion| version.id == VersionId::Null && version.bytes.is_some();
         if self.versioning != Versioning::Enabled
             && let Some(old) = self
                 .keys
@@ -175,10 +176,10 @@ impl Model {
         );
         versions.retain(|version| id != VersionId::Null || version.id != VersionId::Null);
         let (bytes, size) = (bytes.map(|(id, _)| id), bytes.map_or(0, |(_, size)| size));
-        versions.insert(0, Stored { id, bytes, size });
+        versions.insert(0, ModelVersion { id, bytes, size });
     }
 
-    fn nth(&self, n: usize) -> Option<(String, Stored)> {
+    fn nth(&self, n: usize) -> Option<(String, ModelVersion)> {
         let all = || {
             self.keys
                 .iter()
@@ -400,7 +401,7 @@ impl Model {
             .filter(|(_, versions)| versions[0].bytes.is_some())
             .map(|(key, _)| key.clone())
             .collect();
-        let expected: Vec<Entry> = entries(&objects, prefix, delimiter, after);
+        let expected: Vec<ListEntry> = entries(&objects, prefix, delimiter, after);
         assert_eq!(self.replica.list(prefix, delimiter, after, max), expected);
         let mut versions = Vec::new();
         for (key, of_key) in self.keys.iter().filter(|(key, _)| key.starts_with(prefix)) {
@@ -432,7 +433,7 @@ fn random_commands_keep_every_invariant_and_agree_with_the_model() {
         // Each case runs beside the rows of earlier cases.
         states.set(states.get() + 1);
         let mut model = Model {
-            replica: Replica::on(&db, StateId(states.get())),
+            replica: TestReplica::on(&db, StateId(states.get())),
             versioning: Versioning::Off,
             quota: Quota::default(),
             keys: BTreeMap::new(),

@@ -1,6 +1,6 @@
 //! Undersized writes: their queue, and the command that re-encodes them.
 
-use super::{B, Replica};
+use super::{B, TestReplica};
 use crate::meta::command::{Change, NewData, Reencoding, Reply, ShardSwap};
 use crate::meta::record::GarbageShard;
 use crate::meta::view::DataKind;
@@ -9,7 +9,7 @@ use drystone_store::objects::WriteCondition;
 use drystone_store::shard_set::{ShardAt, ShardId, ShardPlace, ShardSet};
 use drystone_store::types::{DiskId, Epoch, WriteId};
 
-impl Replica {
+impl TestReplica {
     fn undersized_object(&mut self, key: &str) -> NewData {
         let data = self.undersized(70);
         let put = self.put_data(key, data.clone(), WriteCondition::default());
@@ -64,7 +64,7 @@ fn of(reencoding: &Reencoding) -> ShardSet {
 
 #[test]
 fn b_25_r_23_an_undersized_write_is_queued_by_the_command_that_names_it() {
-    let mut replica = Replica::new();
+    let mut replica = TestReplica::new();
     let first = replica.undersized_object("k");
     replica.put("inline");
     assert_eq!(replica.waiting(), [first.write_id]);
@@ -89,7 +89,7 @@ fn b_25_r_23_an_undersized_write_is_queued_by_the_command_that_names_it() {
 
 #[test]
 fn r_23_a_reencoded_write_has_the_new_shards_and_gives_all_old_ones_to_gc() {
-    let mut replica = Replica::new();
+    let mut replica = TestReplica::new();
     let data = replica.undersized_object("k");
     let id = data.write_id;
     let link = Change::LinkObject {
@@ -142,7 +142,7 @@ fn r_23_a_reencoded_write_has_the_new_shards_and_gives_all_old_ones_to_gc() {
 
 #[test]
 fn f_24_a_set_that_comes_too_late_is_not_named() {
-    let mut replica = Replica::new();
+    let mut replica = TestReplica::new();
     let refused = Err(Refusal::Conflict);
     let id = replica.undersized_object("k").write_id;
     let late = replica.reencoding(id);
@@ -159,7 +159,7 @@ fn f_24_a_set_that_comes_too_late_is_not_named() {
     }));
     let old = replica.set(id);
     assert!(old.undersized);
-    let propose = |replica: &mut Replica, reencoding: &Reencoding| {
+    let propose = |replica: &mut TestReplica, reencoding: &Reencoding| {
         replica.propose(Change::ReencodeData(reencoding.clone()))
     };
     assert_eq!(propose(&mut replica, &late), refused);
@@ -206,7 +206,7 @@ fn f_24_a_set_that_comes_too_late_is_not_named() {
 
 #[test]
 fn r_12_no_set_is_named_that_would_be_worse() {
-    let mut replica = Replica::new();
+    let mut replica = TestReplica::new();
     let id = replica.undersized_object("k").write_id;
     let old = replica.set(id);
     let good = replica.reencoding(id);
@@ -238,7 +238,7 @@ fn r_12_no_set_is_named_that_would_be_worse() {
 
 #[test]
 fn r_23_a_write_with_all_shards_of_its_class_leaves_the_queue_and_keeps_its_shards() {
-    let mut replica = Replica::new();
+    let mut replica = TestReplica::new();
     let id = replica.undersized_object("k").write_id;
     let entry = ShardId {
         write_id: id,

@@ -1,6 +1,6 @@
 //! Multipart uploads.
 
-use super::{B, Replica, Reply, id};
+use super::{B, Reply, TestReplica, id};
 use crate::meta::command::{Change, ChosenPart, NewData, Outcome};
 use drystone_store::error::Refusal;
 use drystone_store::listings::ListUploads;
@@ -9,7 +9,7 @@ use drystone_store::types::{
     Attributes, ETag, Epoch, UploadId, VersionSelector, Versioning, WriteId,
 };
 
-impl Replica {
+impl TestReplica {
     pub fn create_upload(&mut self, key: &str) -> UploadId {
         let upload = UploadId(id(1 << 50 | self.next()));
         self.done(Change::CreateUpload {
@@ -73,7 +73,7 @@ impl Replica {
     }
 }
 
-fn garbage(replica: &Replica) -> Vec<WriteId> {
+fn garbage(replica: &TestReplica) -> Vec<WriteId> {
     let garbage = replica
         .state
         .view()
@@ -84,7 +84,7 @@ fn garbage(replica: &Replica) -> Vec<WriteId> {
 
 #[test]
 fn s_20_completion_takes_the_chosen_parts_and_frees_the_others() {
-    let mut replica = Replica::with(Versioning::Enabled);
+    let mut replica = TestReplica::with(Versioning::Enabled);
     let upload = replica.create_upload("k");
     let replaced = replica.part("k", upload, 2, 50);
     let two = replica.part("k", upload, 2, 60);
@@ -128,7 +128,7 @@ fn s_20_completion_takes_the_chosen_parts_and_frees_the_others() {
 
 #[test]
 fn part_lists_are_read_by_offset_and_by_number() {
-    let mut replica = Replica::new();
+    let mut replica = TestReplica::new();
     let upload = replica.create_upload("k");
     let sizes = [(1, 10), (4, 20), (9, 5), (10, 0)];
     let parts = sizes.map(|(number, size)| replica.part("k", upload, number, size));
@@ -165,7 +165,7 @@ fn part_lists_are_read_by_offset_and_by_number() {
 
 #[test]
 fn s_20_an_abort_frees_every_part_and_ends_the_upload() {
-    let mut replica = Replica::new();
+    let mut replica = TestReplica::new();
     let upload = replica.create_upload("k");
     let parts = [1, 2].map(|number| replica.part("k", upload, number, 9));
     let seal = Change::SealBucket { id: B };
@@ -188,7 +188,7 @@ fn s_20_an_abort_frees_every_part_and_ends_the_upload() {
 
 #[test]
 fn uploads_are_listed_by_key_and_start_and_pages_meet() {
-    let mut replica = Replica::new();
+    let mut replica = TestReplica::new();
     let keys = ["b/1", "a", "b/2", "a", "c", "a"];
     let ids = keys.map(|key| (key, replica.create_upload(key)));
     let mut sorted = ids.to_vec();
@@ -231,7 +231,7 @@ fn uploads_are_listed_by_key_and_start_and_pages_meet() {
 
 #[test]
 fn parts_of_an_upload_are_listed_by_number() {
-    let mut replica = Replica::new();
+    let mut replica = TestReplica::new();
     let upload = replica.create_upload("k");
     for number in [300, 2, 10] {
         replica.part("k", upload, number, u64::from(number));
@@ -252,7 +252,7 @@ fn parts_of_an_upload_are_listed_by_number() {
 #[test]
 fn s_20_ten_thousand_parts_of_five_gibibytes() {
     use drystone_store::uploads::{PART_NUMBER_MAX, PART_SIZE_MAX_BYTES};
-    let mut replica = Replica::with(Versioning::Off);
+    let mut replica = TestReplica::with(Versioning::Off);
     let upload = replica.create_upload("k");
     let parts: Vec<_> = (1..=PART_NUMBER_MAX)
         .map(|number| replica.part("k", upload, number, PART_SIZE_MAX_BYTES))

@@ -1,6 +1,6 @@
 //! Versions, markers, null versions and conditions.
 
-use super::{B, Replica, Reply, etag};
+use super::{B, Reply, TestReplica, etag};
 use crate::meta::command::{Change, DeleteKey};
 use drystone_store::error::{Precondition, Refusal};
 use drystone_store::listings::ListObjects;
@@ -24,7 +24,7 @@ fn removed(id: VersionId) -> Deleted {
 
 #[test]
 fn s_13_off_removes_the_object_and_a_missing_key_with_success() {
-    let mut replica = Replica::new();
+    let mut replica = TestReplica::new();
     replica.put("k");
     assert_eq!(replica.delete("k", None), Deleted::default());
     assert_eq!(replica.latest("k"), Err(Refusal::NoSuchKey));
@@ -36,7 +36,7 @@ fn s_13_off_removes_the_object_and_a_missing_key_with_success() {
 
 #[test]
 fn s_30_enabled_keeps_versions_and_deletes_by_a_marker() {
-    let mut replica = Replica::with(Versioning::Enabled);
+    let mut replica = TestReplica::with(Versioning::Enabled);
     let (one, two) = (replica.put("k"), replica.put("k"));
     let deleted = replica.delete("k", None);
     let id = deleted.version_id.unwrap();
@@ -62,7 +62,7 @@ fn s_30_enabled_keeps_versions_and_deletes_by_a_marker() {
 
 #[test]
 fn b_32_removing_the_newest_version_makes_the_next_one_current_in_one_step() {
-    let mut replica = Replica::with(Versioning::Enabled);
+    let mut replica = TestReplica::with(Versioning::Enabled);
     let ids = [replica.put("k"), replica.put("k"), replica.put("k")];
     assert_eq!(replica.delete("k", Some(ids[2])), removed(ids[2]));
     assert_eq!(replica.latest("k"), Ok(ids[1]));
@@ -82,7 +82,7 @@ fn b_32_removing_the_newest_version_makes_the_next_one_current_in_one_step() {
 
 #[test]
 fn b_31_the_latest_version_is_the_log_s_last_whatever_the_clock_says() {
-    let mut replica = Replica::with(Versioning::Enabled);
+    let mut replica = TestReplica::with(Versioning::Enabled);
     let early = replica.put("k");
     let data = replica.inline("late");
     let mut command = replica.command(Change::PutObject {
@@ -103,7 +103,7 @@ fn b_31_the_latest_version_is_the_log_s_last_whatever_the_clock_says() {
 
 #[test]
 fn s_30_an_unversioned_object_stays_as_null_below_later_versions() {
-    let mut replica = Replica::new();
+    let mut replica = TestReplica::new();
     replica.put("k");
     replica.set_versioning(Versioning::Enabled);
     let new = replica.put("k");
@@ -118,7 +118,7 @@ fn s_30_an_unversioned_object_stays_as_null_below_later_versions() {
 
 #[test]
 fn s_30_suspended_deletes_replace_the_null_version_by_a_null_marker() {
-    let mut replica = Replica::with(Versioning::Enabled);
+    let mut replica = TestReplica::with(Versioning::Enabled);
     let kept = replica.put("k");
     replica.set_versioning(Versioning::Suspended);
     replica.put("k");
@@ -136,7 +136,7 @@ fn s_30_suspended_deletes_replace_the_null_version_by_a_null_marker() {
 
 #[test]
 fn b_33_repeated_deletes_leave_no_index_entry_and_one_null_version() {
-    let mut replica = Replica::new();
+    let mut replica = TestReplica::new();
     replica.put("k");
     replica.set_versioning(Versioning::Suspended);
     for _ in 0..3 {
@@ -166,7 +166,7 @@ fn b_33_repeated_deletes_leave_no_index_entry_and_one_null_version() {
 
 #[test]
 fn markers_of_one_command_have_their_own_orders() {
-    let mut replica = Replica::with(Versioning::Enabled);
+    let mut replica = TestReplica::with(Versioning::Enabled);
     let keys = (0..3)
         .map(|nonce| DeleteKey {
             key: "k".into(),
@@ -237,21 +237,21 @@ fn s_17_conditions_are_held_against_the_current_version() {
         ),
     ];
     for (condition, without, with) in cases {
-        let mut absent = Replica::with(Versioning::Enabled);
+        let mut absent = TestReplica::with(Versioning::Enabled);
         assert_eq!(absent.put_if("k", condition.clone()).err(), without);
-        let mut present = Replica::new();
+        let mut present = TestReplica::new();
         present.put("k");
         assert_eq!(present.put_if("k", condition.clone()).err(), with);
-        let mut present = Replica::new();
+        let mut present = TestReplica::new();
         present.put("k");
         let deleted = present.delete_if("k", None, condition.clone());
         assert_eq!(deleted.err(), with, "delete {condition:?}");
         // A marker counts as no version.
-        let mut marked = Replica::with(Versioning::Enabled);
+        let mut marked = TestReplica::with(Versioning::Enabled);
         marked.put("k");
         marked.delete("k", None);
         assert_eq!(marked.put_if("k", condition.clone()).err(), without);
-        let mut absent = Replica::new();
+        let mut absent = TestReplica::new();
         assert_eq!(absent.delete_if("k", None, condition).err(), without);
         for replica in [absent, present, marked] {
             replica.check();
@@ -261,7 +261,7 @@ fn s_17_conditions_are_held_against_the_current_version() {
 
 #[test]
 fn a_delete_of_many_keys_decides_each_alone() {
-    let mut replica = Replica::new();
+    let mut replica = TestReplica::new();
     replica.put("a");
     replica.put("b");
     let delete = |key: &str, condition| DeleteKey {
@@ -284,7 +284,7 @@ fn a_delete_of_many_keys_decides_each_alone() {
 
 #[test]
 fn s_16_tags_are_replaced_on_the_version_meant_and_nothing_else_changes() {
-    let mut replica = Replica::with(Versioning::Enabled);
+    let mut replica = TestReplica::with(Versioning::Enabled);
     let one = replica.put("k");
     let two = replica.put("k");
     let mut tag = |version, value: &str| {
@@ -321,7 +321,7 @@ fn s_16_tags_are_replaced_on_the_version_meant_and_nothing_else_changes() {
 
 #[test]
 fn a_link_shares_bytes_and_its_end_frees_them_once() {
-    let mut replica = Replica::new();
+    let mut replica = TestReplica::new();
     let data = replica.sharded(5);
     let source = data.write_id;
     assert!(
@@ -368,7 +368,7 @@ fn a_link_shares_bytes_and_its_end_frees_them_once() {
 
 #[test]
 fn a_sealed_bucket_is_gone_and_only_an_empty_one_can_be_sealed() {
-    let mut replica = Replica::with(Versioning::Enabled);
+    let mut replica = TestReplica::with(Versioning::Enabled);
     let seal = Change::SealBucket { id: B };
     let id = replica.put("k");
     assert_eq!(replica.propose(seal.clone()), Err(Refusal::BucketNotEmpty));
