@@ -1,5 +1,5 @@
-//! What the server costs: time of listings in large buckets, throughput and memory of large
-//! objects, time and memory of a start. Run by hand on a quiet machine, as they take minutes:
+//! Measures the server: time of listings in large buckets, throughput and memory of large objects,
+//! time and memory of a start. Run by hand on a quiet machine, as the measurements take minutes:
 //!
 //! `cargo test --test it -- --ignored --nocapture --test-threads=1 bench_`
 //!
@@ -45,7 +45,7 @@ fn bench_listing_does_not_grow_with_the_bucket() {
         assert_eq!(found, entries);
         took
     };
-    // Where in the bucket the page begins, in percent of its keys.
+    // The percentage of the bucket's keys that come before the page.
     let after = |percent: usize, keys: usize| format!("start-after={}", key(percent * keys / 100));
     let pages = [
         (
@@ -192,7 +192,7 @@ fn put_in_parts(server: &Server, block: &[u8]) {
     assert!(String::from_utf8(done.body).unwrap().contains("<ETag>"));
 }
 
-/// A connection that is kept, whatever the number of requests.
+/// A connection that stays open over any number of requests.
 struct Connection {
     stream: BufReader<TcpStream>,
     host: String,
@@ -213,7 +213,7 @@ impl Connection {
         }
     }
 
-    /// A body of `len` bytes: the block, over and over.
+    /// Puts a body of `len` bytes: the block, repeated.
     fn put(&mut self, target: &str, block: &[u8], len: usize) -> Answer {
         self.ask("PUT", target, block, len)
     }
@@ -235,7 +235,7 @@ impl Connection {
         Answer { etag, body }
     }
 
-    /// Sends a request and reads the head of a 200; gives the length of its body and the ETag.
+    /// Sends a request and reads the head of a 200; returns the length of its body and the ETag.
     fn begin(&mut self, method: &str, target: &str, block: &[u8], len: usize) -> (usize, String) {
         let mut request = self.head(method, target, len);
         if len == block.len() {
@@ -270,7 +270,7 @@ impl Connection {
         }
     }
 
-    /// The signed head. The body is not signed: hashing it would be the client's work.
+    /// Returns the signed head. The body is not signed: hashing it would measure the client.
     fn head(&self, method: &str, target: &str, len: usize) -> Vec<u8> {
         let request = Request::builder().method(method).uri(target);
         let request = request.header("host", &self.host).body(()).unwrap();
@@ -291,7 +291,7 @@ fn signer() -> Signer {
     Signer::new(ACCESS_KEY, &Secret::from(SECRET_KEY), "us-east-1", now).unwrap()
 }
 
-/// Of the server's process, as the system tells it.
+/// Memory of the server's process, as `/proc` shows it.
 struct Memory {
     now_kib: usize,
     peak_kib: usize,
@@ -319,7 +319,7 @@ impl std::fmt::Display for Memory {
     }
 }
 
-/// Bytes that no compression makes smaller.
+/// Returns bytes that do not compress.
 fn noise(len: usize) -> Vec<u8> {
     let mut state = 0x9e37_79b9_7f4a_7c15_u64;
     let words = std::iter::repeat_with(|| {

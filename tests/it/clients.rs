@@ -1,4 +1,4 @@
-//! What people use, against a real server: each client's usual round.
+//! Runs the clients that people use against a real server: each client's usual round.
 //!
 //! A round is a script in `tests/clients`, run by the interpreter of the virtual environment that
 //! has the pinned clients.
@@ -8,7 +8,7 @@ use std::process::Command;
 
 use crate::server::{ACCESS_KEY, SECRET_KEY, Server, skipped};
 
-/// Where clients look for the authorities that they believe.
+/// Variables in which clients look for the CAs that they trust.
 const CA_VARIABLES: [&str; 5] = [
     "CA_FILE",
     "AWS_CA_BUNDLE",
@@ -17,10 +17,10 @@ const CA_VARIABLES: [&str; 5] = [
     "CURL_CA_BUNDLE",
 ];
 
-/// Names the virtual environment; `tests/run.sh` makes it.
+/// Names the virtual environment, which `tests/run.sh` creates.
 const CLIENTS_VARIABLE: &str = "DRYSTONE_TEST_CLIENTS";
 
-/// The virtual environment, if this client is in it.
+/// Returns the virtual environment, if it has this client.
 pub fn environment_with(client: &str) -> Option<PathBuf> {
     let folder = PathBuf::from(std::env::var_os(CLIENTS_VARIABLE)?);
     let program = folder.join("bin").join(client);
@@ -46,7 +46,7 @@ fn round(round: &str, client: &str, disks: usize) {
     run(script, &environment, &server, &server.endpoint(), None);
 }
 
-/// What runs a round's script.
+/// Returns the command that runs a round's script.
 pub fn script(environment: &Path, round: &str) -> Command {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/clients/{round}.py"));
     let mut command = Command::new(environment.join("bin/python"));
@@ -54,8 +54,8 @@ pub fn script(environment: &Path, round: &str) -> Command {
     command
 }
 
-/// Runs a client with what it needs to know of the server, and nothing else: for TLS the file of
-/// the authority that it is to believe. Gives what it printed.
+/// Runs a client with the server's address and keys and, for TLS, the file of the CA to trust, and
+/// with nothing else. Returns what it printed.
 pub fn run(
     mut command: Command,
     environment: &Path,

@@ -1,4 +1,4 @@
-//! What the command line and the configuration refuse, and with which words and exit codes.
+//! Checks which command lines and configurations are refused, with which texts and exit codes.
 
 use std::fs;
 use std::net::{TcpListener, TcpStream};
@@ -113,7 +113,7 @@ fn config_check_shows_everything_but_secrets() {
 
 #[test]
 fn healthcheck_fails_where_nothing_listens() {
-    // The client's end of a connection: a port that nobody listens on, and nobody else is given.
+    // The client's end of a connection: nobody listens on this port, and nobody else gets it.
     let other = TcpListener::bind("127.0.0.1:0").unwrap();
     let taken = TcpStream::connect(other.local_addr().unwrap()).unwrap();
     let address = taken.local_addr().unwrap().to_string();
@@ -135,7 +135,7 @@ fn an_unknown_crash_point_is_told_before_anything_is_touched() {
     assert!(!disks.path(1).exists());
 }
 
-/// As in `fsck … | head`.
+/// The same happens in `fsck … | head`.
 #[test]
 fn a_verb_whose_words_nobody_reads_ends_without_a_word() {
     let disks = Disks::fresh(1);

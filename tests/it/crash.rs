@@ -1,5 +1,5 @@
-//! kill -9 during parallel uploads: what was acknowledged is there, and nothing else but whole
-//! objects.
+//! Kills the server with SIGKILL during parallel uploads: everything acknowledged is there, and
+//! nothing else but whole objects.
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
@@ -13,19 +13,20 @@ use crate::s3::Client;
 use crate::server::{Server, eventually};
 
 const WRITERS: usize = 6;
-/// Names how often the server is killed; `tests/run.sh` leaves it at the short form.
+/// Names how often the server is killed; `tests/run.sh` keeps the default, which is few.
 const ROUNDS_VARIABLE: &str = "DRYSTONE_TEST_KILLS";
 const ROUNDS: usize = 3;
-/// More are run until one kill has left something that only gc takes away.
+/// More rounds are run until one kill has left shards that only gc removes.
 const ROUNDS_MAX: usize = 40;
-/// The server's word of that.
+/// The log line by which the server reports such shards.
 const ORPHANS: &str = "removing orphaned shards count=";
 const SIZES: [usize; 6] = [10, 3_000, 20_000, 300_000, 1_500_000, 6_000_000];
 
-/// No file system's or stripe's size, so that a repeated piece stands in another place each time.
+/// No multiple of a file system block or a stripe, so repeated pieces never align with either.
 const PIECE_LEN: usize = 4093;
 
-/// A body that tells by itself whether it is whole: its seed, then pieces that the seed makes.
+/// Returns a body that proves by itself whether it is whole: its seed, then pieces made from the
+/// seed.
 fn body(seed: u64) -> Vec<u8> {
     let mut generator = StdRng::seed_from_u64(seed);
     let size = SIZES[generator.random_range(0..SIZES.len())];
@@ -36,7 +37,8 @@ fn body(seed: u64) -> Vec<u8> {
     body
 }
 
-/// What writers were told; a key that was being written when the server died is in neither.
+/// The answers that writers got. An answer to a write that was under way when the server died is in
+/// neither map.
 #[derive(Default)]
 struct Told {
     /// Keys and the seed of their last acknowledged body.
@@ -45,8 +47,8 @@ struct Told {
     unanswered: BTreeMap<String, Vec<u64>>,
 }
 
-/// Writes until the server is gone. Each writer has keys of its own, so the order of its writes
-/// is known; every third write goes over an earlier key.
+/// Writes until the server has died. Each writer has keys of its own, so the order of its writes is
+/// known; every third write overwrites an earlier key.
 fn write_until_killed(
     client: &Client,
     writer: usize,
@@ -66,7 +68,7 @@ fn write_until_killed(
             Ok(answer) if answer.status == 200 => {
                 told.unanswered.remove(&key);
                 told.acknowledged.insert(key, seed);
-                // Nobody counts any more once the server is killed.
+                // Once the server is killed, nobody counts any more.
                 let _ = acks.send(());
             }
             _ => {
@@ -77,7 +79,8 @@ fn write_until_killed(
     }
 }
 
-/// All that was acknowledged is listed, and the keys that `which` chooses have a whole body.
+/// Checks that every acknowledged key is listed, and that the keys that `which` chooses have a
+/// whole body.
 fn check(client: &Client, told: &Told, which: impl Fn(&str) -> bool) {
     let listed = client.list("kept");
     for key in told.acknowledged.keys() {
@@ -120,7 +123,7 @@ fn f_01_kill_during_parallel_uploads_loses_nothing_acknowledged() {
                 scope.spawn(move || write_until_killed(client, writer, round, told, sender));
             }
             drop(sender);
-            // Killed in the midst of it: after so many answers, another number in each round.
+            // Kills during the uploads: after a number of answers that differs in each round.
             let answers = acks.iter().take(20 + 7 * round).count();
             assert_eq!(
                 answers,
@@ -138,8 +141,8 @@ fn f_01_kill_during_parallel_uploads_loses_nothing_acknowledged() {
     nothing_is_left(&mut server);
 }
 
-/// With every object deleted, a start collects their shards and those of all the uploads that the
-/// kills cut off: what is left would be left for ever.
+/// Deletes every object and starts the server, which then removes their shards and those of all
+/// interrupted uploads. A shard that is left after this would be left forever.
 fn nothing_is_left(server: &mut Server) {
     let client = server.client();
     for key in client.list("kept") {

@@ -1,10 +1,10 @@
-//! Every crash point that changes of objects pass (those of upkeep: `upkeep_points`), one after the
-//! other: the server cuts itself off there, starts again, and is
-//! asked whether what it acknowledged is whole and what it did not is old or new.
+//! Passes every crash point of object changes (those of upkeep: `upkeep_points`), one after the
+//! other: the server ends itself there and starts again; then everything acknowledged must be
+//! whole, and everything else must be old or new.
 //!
 //! A lane is a store on disks of its own. Each round starts it with the next point armed, checks
-//! what the last cut left, and goes on a tour through every kind of change until the server is
-//! gone. At the end everything is deleted, and nothing may be left on the disks.
+//! what the last crash left, and tours through every kind of change until the server has crashed.
+//! At the end everything is deleted, and nothing may be left on the disks.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -22,13 +22,14 @@ use crate::server::{self, Disks, eventually};
 use crate::upkeep_points;
 
 const LANES: usize = 4;
-/// Names up to which passing of a point that is passed several times it is cut at.
+/// For points that are passed several times: the highest passing to crash at.
 const NTH_VARIABLE: &str = "DRYSTONE_TEST_CRASH_NTH";
-/// Upkeep that no request waits for passes its points within this, or is given another start.
+/// How long to wait for upkeep, which no request waits for, to pass its points; after that the
+/// server is started again.
 const PATIENCE: Duration = Duration::from_secs(15);
 const SIGABRT: i32 = 6;
 
-/// Where the operator asks for quotas and sets them.
+/// Path under which the operator reads and sets quotas.
 const QUOTA: &str = "/_admin/v1/quota";
 
 const INLINE: usize = 3_000;
@@ -58,7 +59,7 @@ impl Object {
     }
 }
 
-/// What may be there: one state, or the old and the new one of a change without an answer.
+/// States that are allowed: one, or the old and the new one of a change without an answer.
 #[derive(Clone, Debug)]
 struct Allowed<T>(Vec<T>);
 
@@ -69,7 +70,7 @@ impl<T: Clone + PartialEq + std::fmt::Debug + Default> Default for Allowed<T> {
 }
 
 impl<T: Clone + PartialEq + std::fmt::Debug> Allowed<T> {
-    /// What was found is what holds from now on.
+    /// Checks what was found and makes it the only allowed state.
     #[track_caller]
     fn settle(&mut self, what: &str, found: T) {
         assert!(
@@ -81,7 +82,7 @@ impl<T: Clone + PartialEq + std::fmt::Debug> Allowed<T> {
     }
 }
 
-/// What the lane was told.
+/// The state that the lane's answers imply.
 #[derive(Default)]
 struct Told {
     /// By path.
@@ -98,7 +99,7 @@ struct Told {
 struct Passing {
     versioned: bool,
     tag: Option<u64>,
-    /// So many objects it may hold.
+    /// The maximum number of objects, if there is a quota.
     quota: Option<u64>,
 }
 
@@ -110,7 +111,7 @@ struct Lane {
     seeds: u64,
 }
 
-/// `Err`: the server is gone.
+/// `Err`: the server has crashed.
 type Alive = io::Result<()>;
 
 fn put(
@@ -137,7 +138,7 @@ impl Lane {
         self.seeds
     }
 
-    /// Whether it got ready.
+    /// Starts the server and returns whether it became ready.
     fn start(&mut self, at: Option<CrashAt>) -> bool {
         let at = at.map(|at| at.to_string());
         let variables: Vec<_> = at
@@ -155,7 +156,7 @@ impl Lane {
         true
     }
 
-    /// The process has cut itself off, and nothing else has ended it.
+    /// Checks that the process ended itself and that nothing else ended it.
     fn ended(&self, child: &mut Child) {
         let status = server::wait(child);
         assert_eq!(status.signal(), Some(SIGABRT), "{status}\n{}", self.log());
@@ -167,10 +168,10 @@ impl Lane {
         lines[lines.len().saturating_sub(30)..].join("\n")
     }
 
-    /// Cuts at `at`, wherever in its life the server passes it.
+    /// Crashes at `at`, whenever in its life the server passes it.
     fn cut(&mut self, at: CrashAt) {
         if matches!(at.point, Point::Command(CommandKind::PutAccount, _)) {
-            // Only a store's birth does it.
+            // Only the birth of a store passes this point.
             (self.disks, self.told) = (Disks::fresh(4), Told::default());
         }
         let reencodes = matches!(at.point, Point::Command(CommandKind::ReencodeData, _));
@@ -182,12 +183,12 @@ impl Lane {
         }
         let lived = self.audit().and_then(|()| self.tour());
         if lived.is_ok() {
-            // What is undersized would not bear it.
+            // An undersized object would not survive it.
             if !reencodes {
                 self.damage();
             }
             if !self.ends_by_itself(PATIENCE) {
-                // Requests of this process may have held back what gc does at a start.
+                // Requests of this process may have delayed gc's work at the start.
                 self.kill();
                 if !self.start(Some(at)) {
                     return;
@@ -205,14 +206,14 @@ impl Lane {
     fn kill(&mut self) {
         if let Some(mut child) = self.child.take() {
             let _ = child.kill();
-            // Until then it holds the disks.
+            // Until the process has ended, it holds the disks.
             let _ = child.wait();
         }
     }
 
-    /// Makes a store whose objects were written without one disk and that has the disk back: the
-    /// next start re-encodes them. The store is a fresh one, as all other shards must be there and
-    /// earlier points may have removed some.
+    /// Writes objects while one disk is missing and brings the disk back: the next start re-encodes
+    /// them. The store is a fresh one, as all other shards must be there and earlier points may
+    /// have removed some.
     fn write_undersized(&mut self) {
         (self.disks, self.told) = (Disks::fresh(4), Told::default());
         let (here, aside) = (self.disks.path(4), self.disks.folder().join("aside"));
@@ -225,11 +226,11 @@ impl Lane {
         std::fs::rename(&aside, &here).unwrap();
     }
 
-    /// What no request passes, upkeep does: this gives it work.
+    /// Gives upkeep work, so that it passes the points that no request passes.
     fn damage(&self) {
         for disk in [1, 2] {
             for file in self.disks.shard_files(disk) {
-                // Heal or gc may be faster.
+                // Heal or gc may have removed it before.
                 let _ = std::fs::remove_file(file);
             }
         }
@@ -263,7 +264,7 @@ impl Lane {
                 .client
                 .send("GET", &format!("/{bucket}"), &query, b"")?;
             if page.status == 404 {
-                // Its creation was cut off.
+                // Its creation was interrupted.
                 assert!(
                     found.values().all(Option::is_none),
                     "bucket {bucket} is gone"
@@ -310,7 +311,7 @@ impl Lane {
         Ok(())
     }
 
-    /// An upload that was acknowledged and not ended is there, with its part.
+    /// Checks that an upload that was acknowledged and not ended is there, with its part.
     fn audit_upload(&self, found: &BTreeMap<String, Option<Object>>) -> Alive {
         let Some((id, path, has_part)) = &self.told.upload else {
             return Ok(());
@@ -325,7 +326,7 @@ impl Lane {
         Ok(())
     }
 
-    /// Asks for a change of an object; fails the test if it is refused.
+    /// Requests a change of an object; fails the test if it is refused.
     fn change(
         &mut self,
         path: &str,
@@ -340,7 +341,7 @@ impl Lane {
         Ok(answer)
     }
 
-    /// Every kind of change a client can ask for.
+    /// Makes every kind of change a client can request.
     fn tour(&mut self) -> Alive {
         self.client.put("/tour", b"")?;
         self.client.put("/kept", b"")?;
@@ -370,7 +371,7 @@ impl Lane {
         Ok(())
     }
 
-    /// By a link within the bucket, by bytes into the other; and a tag.
+    /// Copies by a link within the bucket and by bytes into the other, and sets a tag.
     fn copies(&mut self) -> Alive {
         let source = self.told.objects["/tour/a"].0[0].unwrap();
         let from = [("x-amz-copy-source", "/tour/a")];
@@ -401,7 +402,7 @@ impl Lane {
         Ok(())
     }
 
-    /// One upload that is completed and one that is aborted.
+    /// Completes one upload and aborts another.
     fn uploads(&mut self) -> Alive {
         for (path, completes) in [("/tour/parts", true), ("/tour/dropped", false)] {
             if completes {
@@ -413,7 +414,7 @@ impl Lane {
             self.told.upload = Some((id.clone(), path.to_owned(), false));
             let object = Object::new(self.seed(), SHARDED);
             let query = [("partNumber", "1".to_owned()), ("uploadId", id.clone())];
-            // The second takes the place of the first.
+            // The second part replaces the first.
             for body in [Object::new(self.seed(), SHARDED).body(), object.body()] {
                 let part = self.client.send("PUT", path, &query, &body)?.expect(200);
                 self.told.upload = Some((id.clone(), path.to_owned(), true));
@@ -439,7 +440,7 @@ impl Lane {
         Ok(())
     }
 
-    /// A bucket that is made, set up and deleted.
+    /// Creates a bucket, configures it and deletes it.
     fn a_passing_bucket(&mut self) -> Alive {
         let tag = self.seed();
         let (versioning, tagging) = (versioning_document(), tag_document(tag));
@@ -470,7 +471,7 @@ impl Lane {
             ("POST", QUOTA, "", quota.as_bytes(), Some(limited)),
             ("DELETE", "/passing", "", b"", None),
         ];
-        // One that an earlier cut has left.
+        // An earlier crash left one.
         if self.told.passing.0[0].is_some() {
             self.told.passing.0.push(None);
             self.client
@@ -489,7 +490,7 @@ impl Lane {
         Ok(())
     }
 
-    /// With everything deleted, what a start leaves would be left for ever.
+    /// Deletes everything. What the next start leaves would be left forever.
     fn nothing_is_left(&mut self) {
         assert!(self.start(None), "{}", self.log());
         self.audit().unwrap();
@@ -537,7 +538,7 @@ impl Drop for Lane {
     }
 }
 
-/// What is at the path; one of the objects allowed, byte by byte.
+/// Returns what is at the path; it must be one of the objects allowed, byte by byte.
 fn look(client: &Client, path: &str, allowed: &[Option<Object>]) -> io::Result<Option<Object>> {
     let answer = client.get(path)?;
     if answer.status == 404 {
@@ -564,7 +565,7 @@ fn tag_document(value: u64) -> Vec<u8> {
         .into_bytes()
 }
 
-/// Each point once. Those that each disk passes are cut at more than one of them.
+/// Lists each point once. Points that each disk passes are crashed at on more than one disk.
 fn places() -> Vec<CrashAt> {
     let most = std::env::var(NTH_VARIABLE).ok();
     Point::all()

@@ -1,5 +1,5 @@
-//! Shards damaged in every way on as many disks as parity makes up for, under a running server:
-//! byte-exact reads, then healed to a full census, then the same on other disks. Damage beyond
+//! Damages shards in every way on as many disks as parity allows, under a running server: reads are
+//! byte-exact, heal restores every shard, then the same happens on other disks. Damage beyond
 //! parity gives errors and never other bytes.
 
 use std::collections::BTreeMap;
@@ -15,9 +15,9 @@ use crate::replaced_disks::{admin, told};
 use crate::s3::Client;
 use crate::server::{Server, command, eventually};
 
-/// `all`: every way on every combination of disks, in both geometries.
+/// `all` runs every way on every combination of disks, in both geometries.
 const FORM_VARIABLE: &str = "DRYSTONE_TEST_DAMAGE";
-/// Two of each, so that files of one size can be swapped; from one stripe to many.
+/// Two objects of each size, so that files of one size can be swapped; from one stripe to many.
 const SIZES: [usize; 8] = [
     9_000,
     9_000,
@@ -29,10 +29,10 @@ const SIZES: [usize; 8] = [
     2_500_000,
 ];
 const SEED: u64 = 41;
-/// Stores that the whole form is shared out to.
+/// The number of stores over which the whole form is spread.
 const LANES: usize = 4;
 
-/// The files of a disk's shards, in an order that the next call has, too.
+/// Returns the files of a disk's shards, in the same order at each call.
 fn shards(server: &Server, disk: usize) -> Vec<PathBuf> {
     let mut files = server.disks.shard_files(disk);
     files.sort();
@@ -57,7 +57,7 @@ fn remove(files: &[PathBuf]) {
     }
 }
 
-/// Pairs of files of one size, which their contents trade.
+/// Swaps the contents of pairs of files of one size.
 fn trade(files: &[PathBuf], one_way: bool) {
     let mut by_size: BTreeMap<u64, Vec<&PathBuf>> = BTreeMap::new();
     for file in files {
@@ -100,7 +100,7 @@ const WAYS: &[(&str, Way)] = &[
             let from = random.random_range(0..bytes.len()) / 512 * 512;
             let to = (from + 512).min(bytes.len());
             bytes[from..to].fill(0);
-            // A sector that was zero before is no damage.
+            // Zeroing a sector that was zero already is no damage.
             bytes[from] ^= 1;
         });
     }),
@@ -135,7 +135,7 @@ impl Store {
                 .expect(200);
             written.insert(at.to_string(), body);
         }
-        // Pass after pass: parity that no read meets is found by nothing else.
+        // Scrub runs pass after pass: parity that no read touches is found by nothing else.
         let scrub = admin(&server, &["scrub", "period", "1"]);
         assert!(scrub.status.success(), "{scrub:?}");
         Store { server, written }
@@ -161,11 +161,11 @@ impl Store {
         }
     }
 
-    /// Until a check from outside finds every shard where and as it should be.
+    /// Waits until a check from outside finds every shard where and as it should be.
     #[track_caller]
     fn heal(&mut self, what: &str) {
         eventually(&format!("healed: {what}"), || {
-            // The server heals while it answers; how far it is, only a stop shows.
+            // The server heals while it runs; only a check of the stopped store shows the progress.
             std::thread::sleep(std::time::Duration::from_millis(500));
             self.server.stop();
             let mut fsck = command();
@@ -182,7 +182,7 @@ pub fn pairs(disks: usize) -> Vec<[usize; 2]> {
     all.collect()
 }
 
-/// Any two disks, then any other two, in each way.
+/// Damages and heals any two disks, then any other two, in each way.
 fn damaged_and_healed(disks: usize, ways: &[(&str, Way)], all_pairs: bool) {
     let pairs = pairs(disks);
     let mut cases = Vec::new();
@@ -264,8 +264,8 @@ fn f_07_an_older_generation_in_the_place_of_a_healed_shard_is_not_served() {
     store.check("healed again");
 }
 
-/// All of it, or an error, or an answer that is visibly cut: never other bytes, never fewer with a
-/// clean end.
+/// Checks that the answer is complete, an error, or visibly interrupted: never other bytes, never
+/// fewer with a clean end.
 fn refused_or_exact(client: &Client, key: &str, body: &[u8]) -> bool {
     match client.get(&format!("/kept/{key}")) {
         Err(_) => true,
@@ -283,12 +283,12 @@ fn refused_or_exact(client: &Client, key: &str, body: &[u8]) -> bool {
 #[test]
 fn b_42_f_04_damage_beyond_parity_is_an_error_and_never_other_bytes() {
     let store = Store::new(4);
-    // Else scrub has the first one made anew while the third is still to be damaged.
+    // Otherwise scrub has the first one rebuilt before the third is damaged.
     told(&admin(&store.server, &["heal", "pause"]));
     let mut random = StdRng::seed_from_u64(SEED);
     for disk in [1, 2, 3] {
         let files = store.server.disks.shard_files(disk);
-        // In the last block of each, so that long answers have begun before it is met.
+        // Damages the last block of each, so that long answers have begun before they reach it.
         let way: Way = |files, _| {
             each(files, |bytes| {
                 let at = bytes.len() - 50;
@@ -300,7 +300,7 @@ fn b_42_f_04_damage_beyond_parity_is_an_error_and_never_other_bytes() {
     let client = store.client();
     let refused = |(key, body): (&String, &Vec<u8>)| refused_or_exact(&client, key, body);
     assert!(store.written.iter().all(refused));
-    // The server is none the worse.
+    // The server keeps working.
     client
         .put("/kept/after", &[7; 100_000])
         .unwrap()

@@ -1,6 +1,6 @@
-//! The files of the metadata's databases damaged in every way on as many disks as parity makes up
-//! for: nothing that was acknowledged is missing or has other bytes, what is damaged is made anew
-//! until a check from outside finds the store whole, and then the same happens to other disks.
+//! Damages the files of the metadata's databases in every way on as many disks as parity allows:
+//! nothing acknowledged is missing or has other bytes, damaged databases are rebuilt until a check
+//! from outside finds the store whole, and then the same happens on other disks.
 
 use std::collections::BTreeMap;
 use std::fs::{self, OpenOptions};
@@ -18,19 +18,19 @@ use crate::s3::Answer;
 use crate::server::{PATIENCE, Server, command};
 
 const LANES: usize = 4;
-/// In short form one of so many cases is tried: each kind and each change is among them.
+/// The short form tries one of this many cases: each kind and each change is among them.
 const SOME: usize = 5;
 const SEED: u64 = 43;
-/// In rows, in blob files, in shards.
+/// Sizes of objects that lie in rows, in blob files and in shards.
 const SIZES: [usize; 4] = [200, 3_000, 7_000, 60_000];
-/// A database is damaged, or what was damaged is found, only as it is read; each life reads all.
+/// A database fails, or its damage is found, only when it is read; each life reads all.
 const LIVES_MAX: usize = 20;
-/// Of the metadata, where two disks may be lost.
+/// The number of replicas of the metadata, two of which may be lost.
 const VOTERS_MAX: usize = 5;
-/// A pass of scrub over a few objects, whatever the machine does beside.
+/// How long a pass of scrub over a few objects may take on a busy machine.
 const PASS_MAX: Duration = Duration::from_secs(10);
 
-/// Files of a kind in a disk's `meta`.
+/// A name and a predicate for files of a kind in a disk's `meta`.
 type Kind = (&'static str, fn(&str) -> bool);
 
 const KINDS: [Kind; 6] = [
@@ -53,7 +53,7 @@ fn files(disk: &Path, kind: Kind) -> Vec<PathBuf> {
     files
 }
 
-/// Preallocated space at the end of a log is no part of what was written.
+/// Returns the length without the preallocated space at the end of a log.
 fn used(bytes: &[u8]) -> usize {
     bytes
         .iter()
@@ -61,7 +61,7 @@ fn used(bytes: &[u8]) -> usize {
         .map_or(0, |last| last + 1)
 }
 
-/// `None` where a running server has taken the file away since it was found.
+/// Returns `None` if a running server has removed the file since it was found.
 pub fn unless_gone<T>(done: io::Result<T>) -> Option<T> {
     match done {
         Err(error) if error.kind() == io::ErrorKind::NotFound => None,
@@ -69,7 +69,7 @@ pub fn unless_gone<T>(done: io::Result<T>) -> Option<T> {
     }
 }
 
-/// Makes no file that is not there.
+/// Overwrites a file and creates none.
 pub fn overwrite(file: &Path, bytes: &[u8]) {
     let opened = OpenOptions::new().write(true).truncate(true).open(file);
     if let Some(mut file) = unless_gone(opened) {
@@ -145,7 +145,7 @@ fn body(seed: u64) -> Vec<u8> {
 }
 
 impl Store {
-    /// Stopped, with something in every kind of file.
+    /// Creates a store, fills every kind of file, and stops it.
     fn new(disks: usize) -> Store {
         let mut store = Store {
             server: Server::fresh(disks),
@@ -154,7 +154,7 @@ impl Store {
         store.server.client().put("/kept", b"").unwrap().expect(200);
         for _ in 0..4 {
             store.write();
-            // A start writes what the log holds into tables.
+            // A start writes the contents of the log into tables.
             store.server.kill();
             store.server.start_again();
         }
@@ -190,8 +190,8 @@ impl Store {
         self.ask(what, path, &[]).body
     }
 
-    /// Damage that a read meets may end the majority: the read is refused until the metadata is
-    /// recovered, and repeated.
+    /// Sends a request. Damage that it meets may end the majority: it is then refused until the
+    /// metadata is recovered, and is repeated.
     #[track_caller]
     fn ask(&self, what: &str, path: &str, query: &[(&str, String)]) -> Answer {
         let begun = Instant::now();
@@ -211,7 +211,7 @@ impl Store {
         Some(serde_json::from_slice(&told).unwrap())
     }
 
-    /// Reads all that lies on the disks; what is found is healed as far as it can be.
+    /// Reads everything on the disks; what is found is healed as far as possible.
     fn scrub(&self) {
         let empty = json!({}).to_string();
         let client = self.server.client();
@@ -224,13 +224,14 @@ impl Store {
                 && status["heal"]["queueing"] == false
                 && status["metadata_voters_alive"] == voters
         };
-        // A database that fails meanwhile may only come back at the next start.
+        // A database that fails meanwhile may only return to service at the next start.
         while !self.status().is_some_and(is_done) && begun.elapsed() < PASS_MAX {
             thread::sleep(Duration::from_millis(50));
         }
     }
 
-    /// A disk without a replica, or with one that was just made, may lack tables and blob files.
+    /// Damages the files. A disk without a replica, or with one that was just created, may lack
+    /// tables and blob files.
     fn damage(&self, disks: &[usize], kind: Kind, change: Change, random: &mut StdRng) {
         let path = |disk: &usize| files(&self.server.disks.path(*disk), kind);
         let files: Vec<_> = disks.iter().map(path).collect();
@@ -245,7 +246,7 @@ impl Store {
         serde_json::from_slice(&told).unwrap_or_default()
     }
 
-    /// Lives until the store is whole; it is stopped then, with something in its logs.
+    /// Runs the server until the store is whole and stops it, with entries left in its logs.
     #[track_caller]
     fn heal(&mut self, what: &str) {
         for _ in 0..LIVES_MAX {
@@ -267,11 +268,11 @@ struct Case {
     disks: [usize; 2],
     kind: Kind,
     change: (&'static str, Change),
-    /// Under the server, or before it starts.
+    /// Whether the damage is done under the running server or before it starts.
     running: bool,
 }
 
-/// Each change of each kind, on all pairs of disks or each on another.
+/// Lists each change of each kind, on all pairs of disks or each on another pair.
 fn cases(disks: usize, whole: bool) -> Vec<Case> {
     let pairs = pairs(disks);
     let mut cases = Vec::new();
@@ -283,7 +284,7 @@ fn cases(disks: usize, whole: bool) -> Vec<Case> {
                     disks: *disks,
                     kind,
                     change,
-                    // The others are open, or read at a start alone.
+                    // Files of the other kinds are open, or are read at a start only.
                     running: (kind.0 == "tables" || kind.0 == "blob files") && cases.len() % 2 == 1,
                 });
             }

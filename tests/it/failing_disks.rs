@@ -1,6 +1,6 @@
-//! Disks whose writes, syncs and reads fail under the server. System calls are made to fail by
-//! strace, whole disks by shutting down their file systems; where neither can be done, the tests
-//! are skipped by name.
+//! Makes writes, syncs and reads of disks fail under the server. strace makes system calls fail; a
+//! shutdown of its file system makes a whole disk fail. Where neither is possible, the tests are
+//! skipped by name.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -14,7 +14,7 @@ use crate::s3::Client;
 use crate::server::{Server, command, eventually, signal, skipped};
 use crate::small_disks::{LARGE, Small, run};
 
-/// What a server that heals does not come to within this is left to the next start.
+/// How long a server may take to heal everything; what is left then waits for the next start.
 const LIFE_MAX: Duration = Duration::from_secs(20);
 
 /// Makes system calls of a running server fail.
@@ -24,8 +24,8 @@ struct Strace {
 }
 
 impl Strace {
-    /// `fault`: what to inject, if anything, into calls on `paths`, or on any if there are none.
-    /// `None` where processes can't be traced.
+    /// Injects `fault`, if it is not empty, into calls on `paths`, or on any path if there are
+    /// none. Returns `None` where processes can't be traced.
     fn attach(server: &Server, fault: &str, paths: &[PathBuf], what: &str) -> Option<Strace> {
         let log = server.disks.folder().join("strace");
         let mut strace = Command::new("strace");
@@ -42,7 +42,7 @@ impl Strace {
         let attached = child.ok().and_then(|mut child| {
             let mut told = BufReader::new(child.stderr.take()?).lines();
             let attached = told.any(|line| line.is_ok_and(|line| line.contains(" attached")));
-            // Else it would stop at what it says next.
+            // Without a reader strace would stop at its next line.
             std::thread::spawn(move || told.for_each(drop));
             attached.then_some(child)
         });
@@ -55,7 +55,7 @@ impl Strace {
         }
     }
 
-    /// Lets go of the server, and gives the calls that were traced, in the order of their ends.
+    /// Detaches from the server and returns the traced calls, in the order of their ends.
     fn detach(mut self) -> Vec<String> {
         signal(self.child.id(), "INT");
         self.child.wait().unwrap();
@@ -88,7 +88,7 @@ fn check(client: &Client, numbers: std::ops::Range<usize>, len: usize) {
     }
 }
 
-/// Starts and stops until a check from outside finds nothing left to do.
+/// Starts and stops the server until a check from outside finds nothing left to do.
 fn healed(server: &mut Server) {
     eventually("everything is whole", || {
         server.start_again();
@@ -113,7 +113,8 @@ fn newest_wal(disk: &Path) -> PathBuf {
     wals.max().unwrap()
 }
 
-/// B-01 acknowledged before anything was synced, B-02 forgot the folders, B-06 all disks but one.
+/// B-01 acknowledged before anything was synced, B-02 did not sync the folders, B-06 synced all
+/// disks but one.
 #[test]
 fn b_01_b_02_b_06_an_answer_follows_the_syncs_of_every_shard_its_folder_and_the_log() {
     let server = Server::fresh(4);
@@ -145,7 +146,7 @@ fn b_01_b_02_b_06_an_answer_follows_the_syncs_of_every_shard_its_folder_and_the_
             "the folder of {file:?} is not synced after it: {calls:#?}"
         );
     }
-    // The command follows the shards, to the logs of a majority at least.
+    // The command is logged after the shards, by a majority at least.
     let last = before
         .iter()
         .rposition(|call| call.contains("/shards/"))
@@ -175,7 +176,7 @@ fn b_66_f_11_a_failed_sync_of_the_log_is_not_repeated_and_costs_no_write() {
     (10..20).for_each(|n| put(&client, n, 100_000));
     let calls = strace.detach();
     let syncs = calls.iter().filter(|call| call.contains("sync(")).count();
-    // The log of a database that was made anew meanwhile, by a machine so slow, has the same name.
+    // On a slow machine a database may have been rebuilt meanwhile; its log has the same name.
     let anew = server.log().contains("a disk's new database is made");
     assert!(syncs == 1 || anew, "{calls:#?}");
     assert!(
@@ -189,7 +190,7 @@ fn b_66_f_11_a_failed_sync_of_the_log_is_not_repeated_and_costs_no_write() {
     check(&server.client(), 10..20, 100_000);
 }
 
-/// Kill -9 while the database is made anew in the running server, at any time of it.
+/// Kills the server with SIGKILL while it rebuilds the database, at any time during it.
 #[test]
 fn f_11_r_03_a_server_killed_while_it_makes_a_database_anew_keeps_all() {
     let mut server = Server::fresh(4);
@@ -197,7 +198,7 @@ fn f_11_r_03_a_server_killed_while_it_makes_a_database_anew_keeps_all() {
     let mut written = 0;
     for pause in [0, 20, 60, 150] {
         let client = server.client();
-        // A replica that is still being made has its database take another log.
+        // While a replica is still being built, its database switches to another log.
         eventually("its databases are at rest", || is_healed(&server));
         let wal = newest_wal(&server.disks.path(2));
         let fault = "fdatasync:error=EIO:when=1";
@@ -227,8 +228,8 @@ fn f_11_r_03_a_server_killed_while_it_makes_a_database_anew_keeps_all() {
     check(&server.client(), 0..written, 50_000);
 }
 
-/// The first failure of this kind on a shard's file or folder ends writing to that disk, and heal
-/// makes its shard anew once the disk is back.
+/// Makes the first call of this kind on a shard's file or folder fail. That ends writing to the
+/// disk, and heal rebuilds the shard once the disk is back.
 fn a_failed_shard(fault: &str, what: &str) {
     let mut server = Server::fresh(4);
     let client = server.client();
@@ -246,9 +247,10 @@ fn a_failed_shard(fault: &str, what: &str) {
     eventually("the disk is down", || server.log().contains("disk is down"));
     let calls = strace.detach();
     let failed = calls.iter().filter(|call| call.contains("(INJECTED)"));
-    // The server tries the disk again with files of another name.
+    // The server probes the disk with files of another name.
     let failed = failed.filter(|call| !call.contains("probe")).count();
-    // Once each time that the disk was up: on a slow machine it was taken back meanwhile.
+    // One failure for each time that the disk was up: on a slow machine it returned to service
+    // meanwhile.
     let downs = server.log().matches("disk is down disk=").count();
     assert!(failed > 0 && failed <= downs, "{downs} times: {calls:#?}");
     eventually("the disk is taken back", || {
@@ -293,7 +295,7 @@ fn f_10_f_11_a_disk_whose_every_call_fails_costs_nothing_acknowledged() {
     eventually("the disk is down", || {
         small.server().log().contains("disk is down")
     });
-    // Without the disk, and then with it.
+    // First without the disk, then with it.
     small.server().kill();
     small.server().start_again();
     small.check();
@@ -311,7 +313,7 @@ fn f_09_a_folder_that_may_not_be_written_ends_writing_to_its_disk_alone() {
         return;
     };
     let folders = small.server().disks.path(4).join("shards");
-    // Root may do everything, but not this.
+    // Root may write anywhere but not into an immutable folder.
     if !run("chattr", &["-R", "+i", folders.to_str().unwrap()]) {
         return skipped("forbidden folders: files can't be made immutable here");
     }

@@ -1,4 +1,4 @@
-//! `drystone fsck` on stores that were killed, damaged and emptied.
+//! Runs `drystone fsck` on stores that were killed, damaged and emptied.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -17,7 +17,7 @@ fn fsck(disks: &Disks, arguments: &[&str]) -> Output {
     command.output().unwrap()
 }
 
-/// The exit code and the report.
+/// Returns the exit code and the report.
 #[track_caller]
 fn report(disks: &Disks) -> (i32, Value) {
     let output = fsck(disks, &["--json"]);
@@ -26,8 +26,8 @@ fn report(disks: &Disks) -> (i32, Value) {
     (output.status.code().unwrap(), report.expect(&told))
 }
 
-/// Objects of all kinds: inline and in shards, versions, a marker, a copy, an upload under way and
-/// a completed one.
+/// Writes objects of all kinds: inline and in shards, versions, a marker, a copy, an upload under
+/// way and a completed one.
 fn fill(client: &Client) {
     client.put("/plain", b"").unwrap().expect(200);
     client.put("/kept", b"").unwrap().expect(200);
@@ -59,7 +59,7 @@ fn fill(client: &Client) {
     send("POST", "/plain/done", &upload, body.as_bytes()).expect(200);
 }
 
-/// An upload of two parts, and its id.
+/// Begins an upload of two parts and returns its id.
 fn begin_upload(client: &Client, path: &str) -> String {
     let begun = client.send("POST", path, &[("uploads", String::new())], b"");
     let upload = begun.unwrap().expect(200).all("UploadId").remove(0);
@@ -83,7 +83,7 @@ fn stopped() -> Server {
     server
 }
 
-/// Every file with its length and time.
+/// Returns every file with its length and time.
 fn files(disks: &Disks) -> BTreeMap<PathBuf, (u64, SystemTime)> {
     let mut files = BTreeMap::new();
     let mut folders = vec![disks.folder().to_owned()];
@@ -110,7 +110,7 @@ fn r_31_a_killed_store_is_whole_and_left_as_it_is() {
         (0, &"whole".into()),
         "{report:#}"
     );
-    // Three in `plain` and the copy and the completed; `kept` has two left.
+    // Three in `plain`, the copy and the completed one; `kept` has two left.
     assert_eq!(report["objects"]["whole"], 7, "{report:#}");
     assert_eq!(report["versions"]["whole"], 5 + 6, "{report:#}");
     assert_eq!(report["delete_markers"], 1);
@@ -121,7 +121,8 @@ fn r_31_a_killed_store_is_whole_and_left_as_it_is() {
     assert_eq!(report["buckets"], 2);
     assert_eq!(report["shards"]["missing"], 0);
     assert_eq!(report["files"]["unknown"], 0, "{report:#}");
-    // One large overwritten in `plain` lies in garbage, unless the first round of gc came so late.
+    // The large object in `plain` that was overwritten is garbage, unless the first round of gc ran
+    // late.
     let garbage = report["files"]["garbage"].as_u64();
     assert!(garbage.is_some_and(|files| files <= 4), "{report:#}");
     assert!(before == files(&server.disks), "something was written");
@@ -149,7 +150,7 @@ fn r_31_what_is_no_store_is_refused_and_left_alone() {
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
 }
 
-/// Damages all shards on so many disks and gives the report's verdict.
+/// Damages all shards on this number of disks and returns the report's verdict.
 #[track_caller]
 fn after_damage(server: &Server, disks: usize, damage: fn(&Path)) -> (i32, Value) {
     for disk in 1..=disks {
@@ -202,7 +203,7 @@ fn r_31_damage_beyond_parity_is_lost_and_named() {
         (2, &"lost".into()),
         "{report:#}"
     );
-    // What is inline is in the metadata.
+    // Inline objects are in the metadata.
     assert_eq!(report["objects"]["whole"], 3, "{report:#}");
     assert_eq!(report["objects"]["lost"], 4, "{report:#}");
     let damaged = report["damaged"].as_array().unwrap();

@@ -1,4 +1,4 @@
-//! Disks that are full, out of inodes or read-only.
+//! Fills disks, exhausts their inodes or makes them read-only.
 
 use std::fs::{self, File};
 use std::process::{Command, Stdio};
@@ -23,7 +23,7 @@ fn b_57_f_08_full_disks_refuse_what_adds_and_serve_the_rest() {
     small.put("small", 4_000).expect(200);
     small.fill(LARGE);
     small.check();
-    // The reserve is for metadata: what lies in it goes on.
+    // The reserve is for metadata: inline objects are still accepted.
     small.put("inline", 4_000).expect(200);
     refused(&small.put("large", LARGE));
     for disk in 1..=4 {
@@ -43,7 +43,7 @@ fn b_57_f_08_full_disks_refuse_what_adds_and_serve_the_rest() {
             .unwrap(),
     );
     small.check();
-    // What takes away goes on, and makes room without a restart.
+    // Deletes are still accepted, and free space without a restart.
     small.delete("small");
     for n in 0..4 {
         small.delete(&format!("fill{LARGE}/{n}"));
@@ -62,7 +62,7 @@ fn b_57_f_08_full_disks_refuse_what_adds_and_serve_the_rest() {
     assert_eq!(census(&mut small)["versions"]["lost"], 0);
 }
 
-/// What `fsck` says of the store, which is stopped for it and started again.
+/// Stops the store, runs `fsck` on it and starts it again; returns the report.
 fn census(small: &mut Small) -> serde_json::Value {
     let server = small.server();
     server.stop();
@@ -73,7 +73,8 @@ fn census(small: &mut Small) -> serde_json::Value {
     report
 }
 
-/// Of objects that lie in shards and take next to no room: many go before a server looks again.
+/// A number of sharded objects that take next to no room: many are written before a server measures
+/// free space again.
 const TRY: usize = 100_000;
 
 #[test]
@@ -82,7 +83,7 @@ fn f_08_a_full_disk_among_others_is_passed_by() {
         return;
     };
     small.put("before", LARGE).expect(200);
-    // Into the reserve, but not into the half of it that is for what makes room.
+    // Fills the disk into the reserve, but not into the half of it that is kept for deletes and gc.
     small.ballast(2, 70 << 20);
     let (client, mut tries) = (small.client(), 0);
     eventually("the look at the disk is fresh", || {
@@ -97,7 +98,8 @@ fn f_08_a_full_disk_among_others_is_passed_by() {
     small.put("after", LARGE).expect(200);
     small.check();
     let census = census(&mut small);
-    // What began before the disk was seen to be full may owe it a shard; nothing later does.
+    // An object whose write began before the disk was seen to be full may miss a shard on it; no
+    // later one does.
     assert_eq!(census["objects"]["lost"], 0, "{census:#}");
     let owing = census["damaged"].as_array().into_iter().flatten();
     let tried = |entry: &serde_json::Value| entry["key"].as_str().unwrap().starts_with("try");
@@ -136,14 +138,14 @@ fn b_22_b_58_disks_filled_to_the_last_byte_under_the_metadata_come_back() {
         small.put(&format!("kept{n}"), 4_000).expect(200);
     }
     (1..=4).for_each(|disk| small.ballast(disk, 0));
-    // Deletes are let in until the databases themselves have nowhere to write.
+    // Deletes are accepted until the databases themselves cannot write any more.
     let failed = (0..100).any(|n| delete_many(&small.client(), n).status != 200);
     assert!(failed, "the databases wrote on");
     eventually("a database has failed", || {
         small.server().log().contains("disk's database failed")
     });
     small.server().kill();
-    // With no room to open in, a start says so and changes nothing.
+    // Without room to open its databases, a start says so and changes nothing.
     start_and_kill(&small.server().disks);
     (1..=4).for_each(|disk| small.drop_ballast(disk));
     small.server().start_again();
@@ -152,7 +154,7 @@ fn b_22_b_58_disks_filled_to_the_last_byte_under_the_metadata_come_back() {
     small.check();
 }
 
-/// Deletes a thousand long keys that are not there: a megabyte of log.
+/// Deletes a thousand long keys that do not exist: a megabyte of log.
 fn delete_many(client: &Client, round: usize) -> Answer {
     let key = |n: usize| {
         format!(
@@ -171,7 +173,7 @@ fn delete_many(client: &Client, round: usize) -> Answer {
     answer.unwrap()
 }
 
-/// Whatever comes of it.
+/// Starts the server and kills it, whatever it does.
 fn start_and_kill(disks: &Disks) {
     let mut start = command();
     start.args(arguments(disks));

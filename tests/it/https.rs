@@ -1,4 +1,4 @@
-//! HTTPS of a real server: what clients send over it, and its certificate's life.
+//! Tests HTTPS of a real server: the requests of clients, and changes of its certificate.
 
 use std::fs;
 use std::io::{Read as _, Write as _};
@@ -23,12 +23,12 @@ use drystone_authority::Authority;
 const TIMEOUT: Duration = Duration::from_secs(60);
 const NAMES: [&str; 3] = ["localhost", "*.s3.localhost", "127.0.0.1"];
 
-/// A server with a certificate, and the authority that gave it.
+/// A server with a certificate, and the CA that issued it.
 struct Secure {
     server: Server,
     authority: Authority,
     files: Files,
-    /// The authority's certificate.
+    /// The CA's certificate.
     ca_file: PathBuf,
 }
 
@@ -59,7 +59,7 @@ impl Secure {
         self.connect_to("localhost")
     }
 
-    /// As if the name led to the server.
+    /// Connects as if the name resolved to the server.
     fn connect_to(&self, name: &str) -> Stream {
         let trust = Trust::Authorities(Some(self.ca_file.clone()));
         let stream = TcpStream::connect(("127.0.0.1", self.server.port)).unwrap();
@@ -67,7 +67,7 @@ impl Secure {
         Client::new(trust).unwrap().over(stream, name).unwrap()
     }
 
-    /// Sends bytes and reads to the connection's end, which TLS has to tell.
+    /// Sends bytes and reads to the connection's end, which TLS has to announce.
     fn exchange(&self, bytes: &[u8]) -> String {
         until_end(self.connect(), bytes)
     }
@@ -76,7 +76,7 @@ impl Secure {
         self.exchange(&request("GET", path, "localhost", b""))
     }
 
-    /// `drystone` with this server's configuration.
+    /// Runs `drystone` with this server's configuration.
     fn ask(&self, words: &[&str]) -> Output {
         let address = format!("127.0.0.1:{}", self.server.port);
         let mut command = command();
@@ -137,7 +137,7 @@ fn head(parts: &Parts) -> String {
     head + "connection: close\r\n\r\n"
 }
 
-/// Signed, and the last of its connection.
+/// Returns a signed request, the last of its connection.
 fn request(method: &str, path: &str, host: &str, body: &[u8]) -> Vec<u8> {
     let mut parts = parts(method, path, host);
     set(&mut parts, "content-length", &body.len().to_string());
@@ -155,7 +155,7 @@ fn told(output: &Output) -> String {
     format!("{out}{told}")
 }
 
-/// A client's usual round, with verification as it is by default.
+/// Runs a client's usual round, with verification on, which is its default.
 fn round(round: &str, client: &str) {
     let Some(environment) = clients::environment_with(client) else {
         return skipped(&format!("{round} over HTTPS ({client} is not installed)"));
@@ -191,7 +191,8 @@ fn s_05_w_05_minio_py_over_https() {
     round("minio_py", "minio");
 }
 
-/// Over HTTPS it sends another body than over HTTP, as its own record of what it sent shows.
+/// Over HTTPS the client sends another body than over HTTP; its own record of the request shows
+/// this.
 #[test]
 fn w_01_awscli_sends_chunks_without_a_length_over_https() {
     let Some(environment) = clients::environment_with("aws") else {
@@ -269,7 +270,7 @@ fn s_59_a_client_that_is_gone_within_a_body_leaves_nothing() {
     let mut stream = secure.connect();
     stream.write_all(&put[..2 << 20]).unwrap();
     drop(stream);
-    // Its connection is at its end when nobody else is connected.
+    // The connection ended when no connection is open.
     eventually("the connection ended", || {
         let token = secure.ask(&["admin", "metrics-token"]);
         let token = String::from_utf8(token.stdout).unwrap();
@@ -307,7 +308,7 @@ fn s_59_plain_http_is_told_so_and_served_where_it_is_configured() {
     );
     let plain = secure.server.ready["plain_port"].as_u64().unwrap();
     assert_ok(&ask(plain.try_into().unwrap()));
-    // The operator's verbs say what is meant.
+    // The operator's commands say what is wrong.
     let endpoint = format!("http://localhost:{}", secure.server.port);
     let told = told(&secure.ask(&["admin", "status", "--endpoint", &endpoint]));
     assert!(told.contains("ask with https://"), "{told}");
@@ -339,7 +340,7 @@ fn s_59_a_pair_that_does_not_fit_is_refused_with_a_sentence() {
         assert!(told.contains(files.key.to_str().unwrap()), "{told}");
         assert!(!disks.path(1).exists(), "nothing was touched");
     }
-    // One that fits is fine, and the key's file is to be private.
+    // With a matching pair the command succeeds, and the key's file must be private.
     let (certificate, key) = authority.issue_into(disks.folder(), &NAMES, 90);
     let files = Files { certificate, key };
     let check = || {
@@ -368,7 +369,7 @@ fn s_59_sighup_reads_the_pair_again_and_connections_go_on() {
     assert!(status.status.success(), "{}", told(&status));
     assert!(told(&status).contains("the TLS certificate ends on"));
 
-    // A bad key keeps what is shown, and is told of.
+    // The server keeps its certificate when the new key is bad, and reports the bad key.
     let second = secure.shown();
     fs::write(&secure.files.key, "no key").unwrap();
     secure.server.signal("HUP");
@@ -381,7 +382,7 @@ fn s_59_sighup_reads_the_pair_again_and_connections_go_on() {
     assert!(secure.ask(&["healthcheck"]).status.success());
 }
 
-/// Nobody tells the server of it.
+/// The certificate changes without a signal to the server.
 #[test]
 fn s_59_a_changed_pair_is_found_without_a_signal() {
     let secure = Secure::fresh(1, &[]);
@@ -427,7 +428,7 @@ fn s_59_the_operator_asks_over_https_and_believes_nobody_else() {
     let status = secure.ask(&["admin", "status", "--endpoint", &endpoint]);
     assert_eq!(status.status.code(), Some(1));
     assert!(told(&status).contains("--ca-file"), "{}", told(&status));
-    // Another one by the same authority is not the configured one.
+    // Another certificate by the same CA is not the configured one.
     let (other, _) = secure.authority.issue(&NAMES, 90);
     fs::write(&secure.files.certificate, other).unwrap();
     let status = secure.ask(&["admin", "status"]);

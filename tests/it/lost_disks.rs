@@ -1,5 +1,4 @@
-//! Disks that are lost and shards that are damaged: everything acknowledged reads back, byte by
-//! byte.
+//! Loses disks and damages shards: everything acknowledged reads back, byte by byte.
 
 use std::collections::BTreeMap;
 use std::fs::{self, OpenOptions};
@@ -12,10 +11,10 @@ use rand::{RngExt as _, SeedableRng as _};
 use crate::s3::Client;
 use crate::server::Server;
 
-/// From inline values to several stripes.
+/// Sizes from inline values to several stripes.
 const SIZES: [usize; 7] = [0, 1, 5_000, 100_000, 1 << 20, (1 << 20) + 1, 5_000_000];
 
-/// What was acknowledged.
+/// Acknowledged bodies by key.
 #[derive(Default)]
 struct Written(BTreeMap<String, Vec<u8>>);
 
@@ -154,7 +153,7 @@ fn s_90_shards_of_any_two_disks_flipped() {
             .open(file)
             .unwrap();
         let length = file.metadata().unwrap().len();
-        // One bit in each part of the file: in its header, in its middle and at its end.
+        // Flips one bit in each part of the file: in its header, in its middle and at its end.
         for at in [0, 40, length / 2, length - 1] {
             let mut byte = [0];
             file.seek(SeekFrom::Start(at.min(length - 1))).unwrap();

@@ -1,4 +1,4 @@
-//! Real processes: the server as it is shipped, and the clients that people use.
+//! Runs real processes: the server as it is shipped, and the clients that people use.
 //!
 //! `tests/run.sh` builds the binary, installs the clients and runs this.
 #![allow(clippy::unwrap_used)]

@@ -1,4 +1,4 @@
-//! The metrics of a real server, read as Prometheus reads them.
+//! Reads the metrics of a real server as Prometheus reads them.
 
 use std::collections::BTreeMap;
 use std::io::{Read as _, Write as _};
@@ -15,7 +15,7 @@ struct Scrape {
 }
 
 impl Scrape {
-    /// Takes nothing that promtool would not.
+    /// Accepts nothing that promtool would reject.
     fn parse(text: &str) -> Scrape {
         let mut scrape = Scrape {
             types: BTreeMap::new(),
@@ -100,7 +100,7 @@ fn token() -> String {
     String::from_utf8(output.stdout).unwrap().trim().to_owned()
 }
 
-/// The least of a measure's samples as they are now.
+/// Returns the smallest of a metric's samples.
 pub fn least(server: &Server, name: &str) -> Option<f64> {
     let answer = scrape(server.port, &token());
     let (_, text) = answer.split_once("\r\n\r\n")?;
@@ -145,8 +145,8 @@ fn r_38_a_scrape_tells_of_requests_disks_and_metadata() {
     assert!(!text.contains(SECRET_KEY), "A-56");
 }
 
-/// More uploads at once than there is memory for: they wait or are told to come later, none hangs,
-/// all are there in the end, and the server stays within its budget.
+/// Sends more uploads at once than there is memory for: they wait or are asked to come later, none
+/// hangs, all are there in the end, and the server stays within its budget.
 #[test]
 fn b_55_more_uploads_than_memory_wait_their_turn_and_all_are_served() {
     const UPLOADS: usize = 48;
@@ -182,8 +182,8 @@ fn b_55_more_uploads_than_memory_wait_their_turn_and_all_are_served() {
     assert!(peak < 400 << 10, "{peak} KiB");
 }
 
-/// With few descriptors most are left to the disks: connections past the bound wait or get 503,
-/// and all is well once they are gone.
+/// With few descriptors, most are reserved for the disks: connections beyond the bound wait or get
+/// 503, and the server works normally once they have closed.
 #[test]
 fn f_26_few_descriptors_throttle_connections_and_the_server_recovers() {
     let server = Server::with_descriptors(256, 4);

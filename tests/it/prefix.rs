@@ -1,4 +1,4 @@
-//! A server that a proxy serves below a path.
+//! Tests a server that a proxy serves below a path.
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;

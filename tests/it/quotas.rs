@@ -1,4 +1,4 @@
-//! Quotas on a real server: set by its operator, met by clients, whole after a kill.
+//! Tests quotas on a real server: set by its operator, enforced on clients, correct after a kill.
 
 use std::thread;
 
@@ -10,7 +10,7 @@ use crate::server::{Disks, Server, command};
 const WRITERS: usize = 6;
 const PUTS: usize = 8;
 const LEN: usize = 20_000;
-/// So many of all those objects.
+/// The quota: how many of all those objects fit.
 const ROOM: usize = 20;
 
 fn bucket(server: &Server) -> Value {
@@ -69,7 +69,7 @@ fn s_06_racing_clients_stop_at_the_quota_and_a_kill_forgets_nothing() {
     let answer = server.client().put("/stones/more", &[7; LEN]).unwrap();
     assert_eq!(answer.expect(403).all("Code"), ["QuotaExceeded"]);
 
-    // The soft one refuses nothing, and the operator hears of it.
+    // A soft quota refuses nothing; the operator sees that it is exceeded.
     let status = told(&admin(&server, &["status"]));
     assert!(
         status.contains("bucket stones holds 20 objects, its soft quota is 3"),

@@ -1,4 +1,4 @@
-//! A disk that is replaced while clients write: no request fails, and the census is full.
+//! Replaces a disk while clients write: no request fails, and afterwards every shard is there.
 
 use std::process::Output;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -18,7 +18,7 @@ const WRITERS: usize = 4;
 /// How many objects are there before the disk is lost.
 const OBJECTS_VARIABLE: &str = "DRYSTONE_TEST_OBJECTS";
 const OBJECTS: usize = 300;
-/// All of them are made anew within this, whatever the machine does beside.
+/// How long healing all of them may take on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(600);
 
 fn body(key: usize) -> Vec<u8> {
@@ -47,7 +47,7 @@ pub fn told(output: &Output) -> String {
 
 fn status(server: &Server) -> Option<Value> {
     let output = admin(server, &["status", "--json"]);
-    // While the metadata has no leader it is 503.
+    // Without a leader of the metadata, the answer is 503.
     let told = output.status.success().then_some(output.stdout)?;
     Some(serde_json::from_slice(&told).unwrap())
 }
@@ -102,11 +102,11 @@ fn away_and_replaced(server: &Server, disk: usize) {
                 .is_some_and(|s| s.contains(&directory))
         })
     });
-    // At the first word: once this process itself held what it waited for.
+    // The first request must succeed: once, this process itself held what it waited for.
     told(&admin(server, &["disk", "replace", &directory]));
 }
 
-/// By its own word.
+/// Returns whether the server reports itself healed.
 pub fn is_healed(server: &Server) -> bool {
     status(server).is_some_and(|status| {
         let heal = &status["heal"];

@@ -16,20 +16,20 @@ const BINARY: &str = env!("CARGO_BIN_EXE_drystone");
 pub const ACCESS_KEY: &str = "TESTROOT";
 pub const SECRET_KEY: &str = "a secret that only tests know";
 
-/// How long anything may take on a machine that does much else: what takes longer hangs.
+/// How long anything may take on a busy machine: an action that takes longer hangs.
 pub const PATIENCE: Duration = Duration::from_secs(240);
 
-/// Below a disk's directory: where its shards lie.
+/// The folder of shards below a disk's directory.
 const SHARDS: &str = "shards";
 
-/// A folder that holds a server's disks; gone with its owner.
+/// A folder that holds a server's disks; removed with its owner.
 pub struct Disks {
     folder: tempfile::TempDir,
     count: usize,
 }
 
 impl Disks {
-    /// On the file system of the build, not in memory, so that syncing is real.
+    /// Creates the folder on the build's file system, not in memory, so that syncs are real.
     pub fn fresh(count: usize) -> Disks {
         let folder = tempfile::Builder::new()
             .prefix("disks-")
@@ -47,7 +47,7 @@ impl Disks {
         self.count
     }
 
-    /// As on the command line.
+    /// Returns the disks as the command line names them.
     pub fn argument(&self) -> String {
         let folder = self.folder.path().display();
         match self.count {
@@ -79,11 +79,11 @@ impl Disks {
         self.folder.path()
     }
 
-    /// Everything in the disk's directory is gone; the directory stays, as an empty mount would.
+    /// Removes everything in the disk's directory; the directory stays, like a missing mount.
     pub fn empty(&self, number: usize) {
         for entry in fs::read_dir(self.path(number)).unwrap() {
             let path = entry.unwrap().path();
-            // The server may be writing: what it makes anew meanwhile is taken in the next round.
+            // The server may be writing: the next round removes what it creates meanwhile.
             eventually("it is empty", || {
                 let removed = match path.is_dir() {
                     true => fs::remove_dir_all(&path),
@@ -95,7 +95,7 @@ impl Disks {
     }
 }
 
-/// `drystone` with nothing of the caller's environment that could configure it.
+/// Returns `drystone` without any of the caller's environment that could configure it.
 pub fn command() -> Command {
     let mut command = Command::new(BINARY);
     without_settings(&mut command);
@@ -120,7 +120,7 @@ pub struct Server {
 }
 
 impl Server {
-    /// On so many fresh disks.
+    /// Starts on this number of fresh disks.
     pub fn fresh(disks: usize) -> Server {
         Server::on(Disks::fresh(disks))
     }
@@ -129,7 +129,7 @@ impl Server {
         Server::configured(disks, &[])
     }
 
-    /// With variables that its first start takes.
+    /// Starts with variables that its first start reads.
     pub fn configured(disks: Disks, variables: &[(&str, &str)]) -> Server {
         let (child, ready) = start(&disks, variables);
         Server {
@@ -140,12 +140,12 @@ impl Server {
         }
     }
 
-    /// On fresh disks, with these variables.
+    /// Starts on fresh disks, with these variables.
     pub fn with(variables: &[(&str, &str)], disks: usize) -> Server {
         Server::configured(Disks::fresh(disks), variables)
     }
 
-    /// The most memory that the process has had.
+    /// Returns the peak memory of the process.
     pub fn peak_memory_kib(&self) -> u64 {
         let status = fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
         let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
@@ -153,12 +153,12 @@ impl Server {
         kib.parse().unwrap()
     }
 
-    /// On fresh disks, with no more than so many open files.
+    /// Starts on fresh disks, with at most `count` open files.
     pub fn with_descriptors(count: usize, disks: usize) -> Server {
         Server::by_shell(&format!("ulimit -n {count}; exec \"$0\" \"$@\""), disks)
     }
 
-    /// On fresh disks, where nothing of its log can be written.
+    /// Starts on fresh disks, with a log that nothing can be written to.
     pub fn without_log(disks: usize) -> Server {
         Server::by_shell("exec \"$0\" \"$@\" 2>/dev/full", disks)
     }
@@ -194,7 +194,7 @@ impl Server {
         self.child.id()
     }
 
-    /// kill -9, and the process is gone.
+    /// Kills the process with SIGKILL and waits for its end.
     pub fn kill(&mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
@@ -212,7 +212,7 @@ impl Server {
         signal(self.child.id(), name);
     }
 
-    /// SIGTERM, and waits for the end.
+    /// Sends SIGTERM and waits for the end.
     pub fn stop(&mut self) -> ExitStatus {
         self.signal("TERM");
         self.wait()
@@ -247,8 +247,7 @@ pub fn signal(pid: u32, name: &str) {
     );
 }
 
-/// Waits until something that no event tells has come to be; one that takes too long fails the
-/// test.
+/// Waits for a condition that no event announces; fails the test if it takes too long.
 #[track_caller]
 pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
     let start = Instant::now();
@@ -258,7 +257,7 @@ pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
     }
 }
 
-/// Waits for the end of a process; one that takes too long fails the test.
+/// Waits for the end of a process; fails the test if it takes too long.
 pub fn wait(child: &mut Child) -> ExitStatus {
     let start = Instant::now();
     loop {
@@ -273,7 +272,7 @@ pub fn wait(child: &mut Child) -> ExitStatus {
     }
 }
 
-/// The arguments of a server on these disks and any free port.
+/// Returns the arguments of a server on these disks and any free port.
 pub fn arguments(disks: &Disks) -> Vec<String> {
     let address = "127.0.0.1:0".to_owned();
     vec![
@@ -284,7 +283,7 @@ pub fn arguments(disks: &Disks) -> Vec<String> {
     ]
 }
 
-/// Of the server that said so of itself.
+/// Returns a client of the server that printed this ready line.
 pub fn client(ready: &Value) -> Client {
     Client::new(port(ready), ACCESS_KEY, SECRET_KEY)
 }
@@ -328,7 +327,7 @@ pub fn ready_line(child: &mut Child) -> Option<Value> {
     ready_line_within(child, PATIENCE)
 }
 
-/// `None` when the process ends or the time is over before it is ready.
+/// Returns `None` when the process ends or the limit passes before it is ready.
 pub fn ready_line_within(child: &mut Child, limit: Duration) -> Option<Value> {
     let out = child.stdout.take().unwrap();
     let (sender, receiver) = mpsc::channel();
@@ -349,7 +348,7 @@ fn port(ready: &Value) -> u16 {
     ready["port"].as_u64().unwrap().try_into().unwrap()
 }
 
-/// Says, past the test runner's capture, that something could not be tried here. With CI=true
+/// Reports, past the test runner's capture, that something could not be tried here. With CI=true
 /// that is a failure.
 pub fn skipped(what: &str) {
     assert!(

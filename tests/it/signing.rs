@@ -1,4 +1,4 @@
-//! Signatures as clients make them, and as no client library would, over a plain socket.
+//! Sends signatures as clients make them, and as no client library would, over a plain socket.
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
@@ -35,7 +35,7 @@ fn set(parts: &mut Parts, name: &'static str, value: &str) {
     parts.headers.insert(name, value);
 }
 
-/// The request as it goes over the wire, up to its body.
+/// Returns the request as it is sent, up to its body.
 fn head(parts: &Parts, len: usize) -> String {
     let lines = |headers: &HeaderMap| -> String {
         let line = |(name, value): (&http::HeaderName, &HeaderValue)| {
@@ -51,13 +51,13 @@ fn head(parts: &Parts, len: usize) -> String {
     )
 }
 
-/// Sends a request and gives all that comes back. With less body than it declares the client goes
-/// away instead.
+/// Sends a request and returns everything that comes back. If the body is shorter than declared,
+/// the client disconnects after it.
 fn exchange(server: &Server, parts: &Parts, len: usize, body: &[u8]) -> String {
     let mut stream = TcpStream::connect(("127.0.0.1", server.port)).unwrap();
     stream.set_read_timeout(Some(TIMEOUT)).unwrap();
     stream.write_all(head(parts, len).as_bytes()).unwrap();
-    // Whoever refuses may close before it has taken all.
+    // A server that refuses may close before it has read everything.
     let _ = stream.write_all(body);
     let mut answer = Vec::new();
     if body.len() == len {
@@ -126,7 +126,7 @@ fn w_15_a_bucket_made_again_is_ones_own_already() {
     assert_eq!(again.all("BucketName"), ["bkt"]);
 }
 
-/// A link that is made for the name that users know works behind whatever passes that name on.
+/// A link made for the public name works through any proxy that passes that name on.
 #[test]
 fn w_19_a_link_for_the_public_name_works_under_it() {
     let server = Server::fresh(1);
@@ -162,7 +162,7 @@ fn w_20_a_bucket_in_front_of_the_domain() {
     assert_eq!(ask("GET", "/bkt/a/b", "bkt.s3.example.org"), 404);
 }
 
-/// Routed by one host and signed for another a request must not be.
+/// A request routed by one host and signed for another must be rejected.
 #[test]
 fn a_19_an_absolute_target_and_the_host_header_agree() {
     let variables = [("DRYSTONE_DOMAIN", "s3.example.org")];
@@ -181,7 +181,8 @@ fn a_19_an_absolute_target_and_the_host_header_agree() {
     assert_eq!(ask(bucket, bucket, service), 403);
 }
 
-/// Whatever ends an upload in signed chunks, of it nothing is left: no object and no shard.
+/// An upload in signed chunks that ends in any other way than it should leaves nothing: no object
+/// and no shard.
 #[test]
 fn a_05_a_broken_upload_in_chunks_leaves_nothing() {
     let server = Server::fresh(1);
@@ -199,7 +200,7 @@ fn a_05_a_broken_upload_in_chunks_leaves_nothing() {
         let (_, rest) = answer.split_once("<Code>").unwrap_or_default();
         rest.split('<').next().unwrap_or_default().to_owned()
     };
-    // A byte of the last chunks' data, signatures in another order, and an end too early.
+    // One changed byte in the last chunk's data, signatures in another order, and an early end.
     let (parts, mut flipped) = sign();
     let at = flipped.len() - 5000;
     flipped[at] ^= 1;
@@ -217,7 +218,7 @@ fn a_05_a_broken_upload_in_chunks_leaves_nothing() {
     let (parts, body) = sign();
     let cut = &body[..body.len() / 2];
     assert_eq!(code(&parts, cut.len(), cut), "IncompleteBody");
-    // The client goes away in the midst.
+    // The client disconnects in the middle.
     exchange(&server, &parts, body.len(), cut);
     assert_eq!(server.client().list("bkt"), [""; 0]);
     eventually("no shard is left", || {

@@ -1,4 +1,4 @@
-//! Servers on small file systems of their own. To mount them takes root; elsewhere their tests are
+//! Servers on small file systems of their own. Mounting them needs root; elsewhere their tests are
 //! skipped by name.
 
 use std::collections::BTreeMap;
@@ -10,7 +10,7 @@ use std::process::Command;
 use crate::s3::{Answer, Client};
 use crate::server::{Disks, Server, skipped};
 
-/// Of each disk; half of it is reserve.
+/// The size of each disk; half of it is reserve.
 const DISK_BYTES: u64 = 192 << 20;
 pub const LARGE: usize = 8 << 20;
 
@@ -21,13 +21,13 @@ pub fn run(program: &str, arguments: &[&str]) -> bool {
 
 /// A server on ext4 file systems of its own, unmounted with it.
 pub struct Small {
-    /// `None` only while it is dropped.
+    /// `None` only during `drop`.
     server: Option<Server>,
     pub acknowledged: BTreeMap<String, Vec<u8>>,
 }
 
 impl Small {
-    /// `None`, and a line that says so, where file systems can't be mounted.
+    /// Returns `None`, and prints a line about it, where file systems can't be mounted.
     pub fn new(disks: usize, mkfs: &[&str], what: &str) -> Option<Small> {
         let disks = Disks::fresh(disks);
         for number in 1..=disks.count() {
@@ -76,7 +76,7 @@ impl Small {
         self.acknowledged.remove(key);
     }
 
-    /// Puts objects until one is refused for want of room.
+    /// Puts objects until one is refused because the disk is full.
     pub fn fill(&mut self, len: usize) {
         for n in 0.. {
             let answer = self.put(&format!("fill{len}/{n}"), len);
@@ -86,7 +86,7 @@ impl Small {
         }
     }
 
-    /// What was acknowledged, and nothing else, is listed and read.
+    /// Checks that exactly the acknowledged objects are listed and readable.
     pub fn check(&mut self) {
         let client = self.client();
         let keys: Vec<String> = self.acknowledged.keys().cloned().collect();
@@ -97,7 +97,7 @@ impl Small {
         }
     }
 
-    /// Leaves so many bytes free on a disk, by a file beside the store's.
+    /// Fills a disk with a file beside the store's until `leave` bytes are free.
     pub fn ballast(&mut self, disk: usize, leave: u64) {
         let path = self.server().disks.path(disk);
         let mut file = File::create(path.join("ballast")).unwrap();
@@ -105,11 +105,11 @@ impl Small {
         while free(&path) > leave && file.write_all(&block).is_ok() {
             file.sync_all().unwrap();
         }
-        // To the last byte.
+        // Writes to the last byte.
         while leave == 0 && file.write_all(&[7; 4096]).is_ok() {}
     }
 
-    /// A fresh mount of a disk, for a server that is stopped.
+    /// Mounts a disk afresh, for a server that is stopped.
     pub fn mount_again(&mut self, disk: usize) {
         let disks = &self.server().disks;
         let (path, image) = (disks.path(disk), disks.folder().join(format!("{disk}.img")));

@@ -1,4 +1,4 @@
-//! What a start tells and keeps, what it refuses, and how it ends.
+//! Tests what a start logs and keeps, what it refuses, and how it ends.
 
 use std::fs;
 use std::net::TcpStream;
@@ -125,7 +125,7 @@ fn sigterm_ends_it_and_nothing_is_lost() {
     );
 }
 
-/// A server that was told to end while it takes an object, and takes no more connections.
+/// Asks a server to end while it receives an object; it accepts no more connections then.
 fn told_to_end_in_a_put(server: &Server) -> Begun {
     server.client().put("/kept", b"").unwrap().expect(200);
     let are_under_way = |count| least(server, "drystone_s3_requests_in_flight") == Some(count);
@@ -161,7 +161,8 @@ fn a_second_signal_stops_at_once() {
     }
 }
 
-/// As by a window that is closed; to all others SIGHUP says to look at the certificate again.
+/// A closed terminal window sends SIGHUP to its process; other servers read the certificate again
+/// on SIGHUP.
 #[test]
 fn a_closed_terminal_ends_it() {
     let disks = Disks::fresh(1);
@@ -207,7 +208,7 @@ fn f_08_a_log_that_cannot_be_written_stops_nothing() {
     let client = server.client();
     assert_eq!(client.put("/bucket", b"").unwrap().status, 200);
     assert_eq!(client.put("/bucket/key", b"x").unwrap().status, 200);
-    // What is logged of a lost disk is much, and none of it by a request.
+    // Much is logged about a lost disk, and none of it by a request.
     server.disks.empty(2);
     eventually("the loss was noticed", || {
         assert_eq!(client.put("/bucket/key", b"y").unwrap().status, 200);
@@ -248,7 +249,7 @@ fn databases(disks: &Disks) -> Vec<u64> {
     (1..=disks.count()).map(database).collect()
 }
 
-/// Found by reading: a limit that a database met at its opening was taken for damage.
+/// Found by reading: a limit that a database met when it opened was reported as damage.
 #[test]
 fn f_05_a_start_with_too_few_open_files_says_so_and_throws_no_database_away() {
     let mut server = Server::fresh(4);
@@ -305,7 +306,7 @@ fn f_05_a_database_that_may_not_be_written_is_left_out_and_kept() {
     server.stop();
     let before = databases(&server.disks);
     let folder = server.disks.path(2).join("meta/rocksdb");
-    // Root may do everything, but not this.
+    // Root may write anywhere but not into an immutable folder.
     if !run("chattr", &["+i", folder.to_str().unwrap()]) {
         return skipped("a database that may not be written: files can't be made immutable here");
     }
@@ -345,7 +346,7 @@ fn all_disks_lost_at_once_are_not_formatted_anew_beside_one_that_is_left() {
         .stderr(Stdio::null())
         .spawn()
         .unwrap();
-    // It refuses or it waits for the others; it never serves an empty store.
+    // The server refuses or waits for the others; it never serves an empty store.
     let ready = ready_line_within(&mut child, Duration::from_secs(3));
     let _ = child.kill();
     child.wait().unwrap();

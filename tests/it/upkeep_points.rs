@@ -1,9 +1,9 @@
-//! The crash points of upkeep: a store's birth, disks that come, go and are replaced, databases
-//! that are rebuilt, metadata that is recovered, scrub and heal. The server cuts itself off at
-//! each, starts again, and all that was acknowledged is there; what was under way comes to its end
-//! by itself, or by the same request again; and a check from outside finds the store whole.
+//! The crash points of upkeep: a store's birth, disks that are added, removed and replaced,
+//! databases that are rebuilt, metadata that is recovered, scrub and heal. The server ends itself
+//! at each point and starts again: everything acknowledged is there; interrupted work completes by
+//! itself, or by the same request again; and a check from outside finds the store whole.
 //!
-//! [`works`] says which work passes a point, and has to be told where a new one is passed.
+//! [`works`] says which work passes a point; a new point needs a row there.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -25,37 +25,37 @@ use crate::server::{self, Disks, command};
 const LANES: usize = 4;
 const DISKS: usize = 4;
 const SIGABRT: i32 = 6;
-/// A work that may have no more batches is waited for no longer.
+/// How long to wait for the next batch of a work that may have no more.
 const BATCH_PATIENCE: Duration = Duration::from_secs(30);
-/// In the whole form: up to which batch of a log each work is cut.
+/// In the whole form: the last batch of a log at which each work is crashed.
 const BATCHES_VARIABLE: &str = "DRYSTONE_TEST_CRASH_BATCHES";
-/// Names the only point that is cut at, to look at one.
+/// Names the only point to crash at, for looking at one.
 const ONLY_VARIABLE: &str = "DRYSTONE_TEST_CRASH_ONLY";
 
-/// In values, and in shards.
+/// Sizes of an object in a value and of one in shards.
 const SIZES: [usize; 2] = [3_000, 60_000];
 
-/// What a server does until it is cut.
+/// The work a server does until it crashes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Work {
-    /// A store is made.
+    /// A store is created.
     Birth,
     /// A start without one disk, and one with it again.
     Offline,
     /// Settings, a pass of scrub, and shards that are suspected and found whole.
     Settings,
-    /// A disk is emptied under the server, and replaced.
+    /// A disk is emptied under the server and replaced.
     Replace,
     /// Most databases are damaged: the metadata is recovered, and then they are rebuilt.
     Damage,
-    /// A disk is an older copy of itself.
+    /// A disk is replaced by an older copy of itself.
     Older,
     /// Two disks are emptied under the server, which recovers its metadata, and are replaced.
     Half,
 }
 
-/// By what work a point is passed, and at which passings it is cut. None: objects' changes pass it
-/// ([`crate::crash_points`]).
+/// Returns the works that pass a point and the passings at which to crash. An empty list: only
+/// changes of objects pass it ([`crate::crash_points`]).
 fn works(point: Point) -> &'static [(Work, &'static [u32])] {
     use Work::{Birth, Damage, Half, Offline, Older, Replace, Settings};
     match point {
@@ -65,7 +65,7 @@ fn works(point: Point) -> &'static [(Work, &'static [u32])] {
             CommandKind::SetUpkeep | CommandKind::NoteScrub | CommandKind::SettleHeals => {
                 &[(Settings, &[1])]
             }
-            // The disk that is on a minority of logs, and on a majority.
+            // Replacing a disk that has a replica on a minority of logs, and on a majority.
             CommandKind::ReplaceDisk if step == CommandPoint::Logged => &[(Replace, &[1, 3])],
             CommandKind::ReplaceDisk | CommandKind::RemoveDisk | CommandKind::QueueDisk => {
                 &[(Replace, &[1])]
@@ -73,7 +73,8 @@ fn works(point: Point) -> &'static [(Work, &'static [u32])] {
             _ => &[],
         },
         Point::Disk(point) => match point {
-            // Each of two files of each disk; after those of a birth those that mark it born.
+            // Each of two files of each disk; after the files of a birth come those that mark it
+            // complete.
             DiskPoint::IdentityWritten | DiskPoint::IdentityRenamed => {
                 &[(Birth, &[1, 9]), (Replace, &[1, 3])]
             }
@@ -98,7 +99,7 @@ fn works(point: Point) -> &'static [(Work, &'static [u32])] {
     }
 }
 
-/// Whether upkeep alone passes it.
+/// Returns whether only upkeep passes the point.
 pub fn is_of_upkeep(point: Point) -> bool {
     !works(point).is_empty()
 }
@@ -119,7 +120,7 @@ fn places() -> Vec<Place> {
     places
 }
 
-/// Each work is cut after each batch that it syncs, whatever for.
+/// Crashes each work after each batch that it syncs, for any purpose.
 fn batches(most: u32) -> Vec<Place> {
     use Work::{Birth, Damage, Half, Older, Replace};
     let cut = |work, nth| {
@@ -132,19 +133,19 @@ fn batches(most: u32) -> Vec<Place> {
         .collect()
 }
 
-/// `Err`: the server is gone.
+/// `Err`: the server has crashed.
 type Alive = io::Result<()>;
 
 struct Lane {
     disks: Disks,
-    /// What was acknowledged: seeds and sizes by path.
+    /// Seeds and sizes of acknowledged objects, by path.
     kept: BTreeMap<String, (u64, usize)>,
     child: Option<Child>,
     client: Client,
     round: u64,
-    /// What no request waits for passes its points within this.
+    /// How long to wait for work that no request waits for.
     patience: Duration,
-    /// Since when disk 3 is what it is.
+    /// Since when disk 3 has its present state, as the server reports it.
     since: Value,
 }
 
@@ -169,7 +170,7 @@ impl Lane {
         lane
     }
 
-    /// Whether it got ready.
+    /// Starts the server and returns whether it became ready.
     fn start(&mut self, at: Option<CrashAt>) -> bool {
         let at = at.map(|at| at.to_string());
         let variables = at.iter().map(|at| ("DRYSTONE_CRASH_AT", at.as_str()));
@@ -186,7 +187,7 @@ impl Lane {
     fn kill(&mut self) {
         if let Some(mut child) = self.child.take() {
             let _ = child.kill();
-            // Until then it holds the disks.
+            // Until the process has ended, it holds the disks.
             let _ = child.wait();
         }
     }
@@ -197,7 +198,8 @@ impl Lane {
         lines[lines.len().saturating_sub(60)..].join("\n")
     }
 
-    /// Cuts the work at `at`, and goes on from there. False: the work was done without passing it.
+    /// Crashes the work at `at` and continues from there. Returns false if the work completed
+    /// without passing it.
     fn cut(&mut self, work: Work, at: CrashAt) -> bool {
         self.round += 1;
         self.prepare(work);
@@ -238,9 +240,9 @@ impl Lane {
         self.disks.folder().join(name)
     }
 
-    /// What the server is to find at its start.
+    /// Prepares what the server is to find at its start.
     fn prepare(&mut self, work: Work) {
-        // Not always the same two.
+        // The two disks differ from round to round.
         let (one, other) = self.two();
         match work {
             Work::Birth => {
@@ -267,7 +269,7 @@ impl Lane {
         }
     }
 
-    /// Two disks, others in each round.
+    /// Returns two disks, others in each round.
     fn two(&self) -> (usize, usize) {
         let n = self.round as usize;
         let one = n % DISKS;
@@ -289,7 +291,7 @@ impl Lane {
     fn hide(&self, hidden: &Path) {
         fs::create_dir(hidden).unwrap();
         for file in self.disks.shard_files(1) {
-            // Unless gc was faster.
+            // gc may have removed the file.
             let _ = fs::rename(&file, hidden.join(file.file_name().unwrap()));
         }
     }
@@ -305,7 +307,7 @@ impl Lane {
         fs::remove_dir(hidden).unwrap();
     }
 
-    /// Done without a cut if this comes back with `Ok`.
+    /// Does the work; `Ok` means that it completed without a crash.
     fn go_through(&mut self, work: Work) -> Alive {
         if work == Work::Birth {
             self.client.put("/kept", b"")?.expect(200);
@@ -341,7 +343,7 @@ impl Lane {
         let hidden = self.aside("hidden");
         self.post("settings", &json!({ "heal_paused": true }))?;
         self.hide(&hidden);
-        // Readers may not need what is missed.
+        // Reads may not need the missing shards.
         self.post("scrub/start", &json!({}))?;
         self.until("what is missed is queued", |status, _| {
             status["heal"]["queued_shards"] != 0
@@ -355,7 +357,7 @@ impl Lane {
         self.until_well()
     }
 
-    /// What is not acknowledged may be there or not.
+    /// Writes objects; one that is not acknowledged may be there or not.
     fn write(&mut self, what: &str) -> Alive {
         for size in SIZES {
             let seed = self.round << 8 | self.kept.len() as u64;
@@ -375,8 +377,8 @@ impl Lane {
         Ok(())
     }
 
-    /// What was written while disks were missing bears the loss of fewer: the next round may take
-    /// two of those that it has.
+    /// Waits until objects that were written while disks were missing are re-encoded: they tolerate
+    /// fewer losses, and the next round may remove two of their disks.
     fn widen(&self) {
         let prefix = format!("/kept/{}-", self.round);
         let of_round = self
@@ -391,7 +393,7 @@ impl Lane {
 
     fn status(&self) -> io::Result<Option<Value>> {
         let answer = self.client.get("/_admin/v1/status")?;
-        // While the metadata has no leader it is 503.
+        // Without a leader of the metadata, the answer is 503.
         let told = (answer.status == 200).then_some(answer.body);
         Ok(told.map(|told| serde_json::from_slice(&told).unwrap()))
     }
@@ -421,14 +423,14 @@ impl Lane {
         }
     }
 
-    /// Says again what was said before the cut, as far as it is still to be done.
+    /// Repeats the requests of before the crash, as far as they are still needed.
     #[track_caller]
     fn until_well(&self) -> Alive {
         self.until("all is well", |status, lane| {
             for n in 1..=DISKS {
                 let directory = lane.disks.path(n);
                 if status_of(status, &directory)["state"] != "up" {
-                    // Refused while the loss is not taken in yet.
+                    // Refused until the loss is recorded.
                     let _ = lane.post("disks/replace", &json!({ "old": directory }));
                 }
             }
@@ -439,7 +441,7 @@ impl Lane {
         })
     }
 
-    /// After a cut: everything is there and comes to be whole.
+    /// After a crash: checks that everything is there and becomes whole.
     fn recover(&mut self, what: &str) {
         assert!(self.start(None), "{what}\n{}", self.log());
         if self.kept.is_empty() {
@@ -471,7 +473,7 @@ impl Drop for Lane {
     }
 }
 
-/// Of the disk in this directory, or the last one there that is gone.
+/// Returns the status of the disk in this directory, or of the last one removed from it.
 fn status_of<'a>(status: &'a Value, directory: &Path) -> &'a Value {
     let disks = status["disks"].as_array().unwrap();
     let of = disks
@@ -492,7 +494,8 @@ fn is_well(status: &Value) -> bool {
         && status["metadata_voters_alive"] == DISKS
 }
 
-/// In lanes, each on disks of its own. Gives those that were not reached.
+/// Crashes at each place, in lanes with disks of their own. Returns the places that were not
+/// reached.
 fn cut_at_each(places: &[Place], patience: Duration) -> Vec<Place> {
     thread::scope(|scope| {
         let lanes = (0..LANES).map(|number| {
@@ -519,7 +522,7 @@ fn cut_at_each(places: &[Place], patience: Duration) -> Vec<Place> {
 fn f_01_every_crash_point_of_upkeep_is_reached_and_upkeep_comes_to_its_end() {
     assert_eq!(cut_at_each(&places(), server::PATIENCE), []);
     if let Ok(most) = std::env::var(BATCHES_VARIABLE) {
-        // A work has as many as it has.
+        // The number of batches differs from work to work.
         let missed = cut_at_each(&batches(most.parse().unwrap()), BATCH_PATIENCE);
         println!("without so many batches: {missed:?}");
     }
