@@ -1,5 +1,5 @@
-//! A bounded pool of threads for one disk's I/O, so that no system call on a disk ever runs on an
-//! async worker and a disk that hangs holds up nobody but those who want that disk.
+//! A bounded pool of threads for one disk's I/O: no system call on a disk ever runs on an async
+//! worker, and a disk that hangs delays only those who need that disk.
 
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -9,9 +9,9 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 use drystone_store::env::Env;
 
-/// Threads of one disk: as many system calls are under way on it at once.
+/// The number of threads of one disk, and so of its concurrent system calls.
 const THREADS: usize = 8;
-/// Jobs of one disk that wait or run; past it callers wait for a place.
+/// Jobs of one disk that wait or run; beyond it callers wait for a place.
 const QUEUE_LEN_MAX: usize = 256;
 
 type Job = Box<dyn FnOnce() + Send>;
@@ -47,7 +47,7 @@ impl Pool {
         Ok(pool)
     }
 
-    /// Runs a job on one of the disk's threads. It runs to its end even if the caller is gone.
+    /// Runs a job on one of the disk's threads. It runs to its end even if the caller is dropped.
     pub async fn run<T: Send + 'static>(
         &self,
         job: impl FnOnce() -> T + Send + 'static,
@@ -63,7 +63,7 @@ impl Pool {
             .map_err(|_| std::io::Error::other("disk job did not end"))
     }
 
-    /// Starts a job nobody waits for; false when the queue is full.
+    /// Starts a job nobody waits for; returns false when the queue is full.
     pub fn try_start(&self, job: impl FnOnce() + Send + 'static) -> bool {
         match Arc::clone(&self.places).try_acquire_owned() {
             Ok(permit) => {
@@ -82,7 +82,7 @@ impl Pool {
 
 impl Drop for Pool {
     fn drop(&mut self) {
-        // The threads do what waits and end; nobody waits for one that hangs.
+        // The threads finish the queued jobs and end; nobody waits for a thread that hangs.
         self.shared.lock().closed = true;
         self.shared.ready.notify_all();
     }

@@ -1,8 +1,8 @@
-//! Disks: where shards lie.
+//! Disks: the places where shards lie.
 //!
-//! A disk takes shards under their names, gives back their blocks and keeps a list of those that
-//! no commit has confirmed. What a shard means, and which disks belong together, is for others.
-//! [`local`] is a directory of this machine.
+//! A disk stores shards under their names, returns their blocks and keeps a list of those that no
+//! commit has confirmed. The meaning of a shard, and which disks belong together, are the business
+//! of others. [`local`] is a directory of this machine.
 
 pub mod identity;
 mod io;
@@ -20,16 +20,16 @@ use tokio::sync::watch;
 use drystone_store::measure::Measure;
 use drystone_store::types::{BucketId, DiskId, Epoch, WriteId};
 
-/// What one checksum covers. Part of the format: chunk sizes are multiples of it.
+/// The bytes that one checksum covers. Part of the format: chunk sizes are multiples of it.
 pub const BLOCK_SIZE_BYTES: u32 = 32 << 10;
 
-/// The blocks that hold a span of a shard's payload.
+/// Returns the blocks that hold a span of a shard's payload.
 pub fn blocks_of(span: &Range<u64>) -> Range<u64> {
     let block = u64::from(BLOCK_SIZE_BYTES);
     span.start / block..span.end.div_ceil(block)
 }
 
-/// A block's span in a payload of that length; empty past its end.
+/// Returns a block's span in a payload of that length; empty past its end.
 pub fn block_span(block: u64, shard_len: u64) -> Range<u64> {
     let size = u64::from(BLOCK_SIZE_BYTES);
     (block * size).min(shard_len)..((block + 1) * size).min(shard_len)
@@ -44,7 +44,7 @@ pub struct ShardName {
     pub generation: u32,
 }
 
-/// What a shard says about itself.
+/// The header of a shard: its own description.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ShardHeader {
     pub name: ShardName,
@@ -55,7 +55,7 @@ pub struct ShardHeader {
     pub chunk_size: u32,
 }
 
-/// What a reader knows of a shard beforehand; one that is not so is corrupt.
+/// A reader's knowledge of a shard before it opens it; a shard that differs is corrupt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ShardShape {
     pub bucket: BucketId,
@@ -65,7 +65,7 @@ pub struct ShardShape {
     pub len: u64,
 }
 
-/// A shard that this disk took and no commit has confirmed yet.
+/// A shard on this disk that no commit has confirmed yet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct UnconfirmedShard {
     pub disk: DiskId,
@@ -89,9 +89,9 @@ impl UnconfirmedShard {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum DiskState {
     Up,
-    /// A write or sync failed once: nothing is written to it any more, reads are still tried.
+    /// A write or sync failed once: nothing is written to the disk any more, reads are still tried.
     Failed(Arc<str>),
-    /// It is not there any more.
+    /// The disk is not there any more.
     Lost(Arc<str>),
 }
 
@@ -105,10 +105,10 @@ impl DiskState {
 pub struct Space {
     pub total: u64,
     pub free: u64,
-    /// What of it may still be taken by shards.
+    /// Free bytes that shards may use.
     pub above_reserve: u64,
-    /// What new metadata may still take: half of the reserve too. The rest is for deletes, gc and
-    /// what the database needs to tidy up.
+    /// Free bytes that new metadata may use: this includes half of the reserve. The rest is for
+    /// deletes, gc and the database's own compactions.
     pub for_metadata: u64,
 }
 
@@ -120,7 +120,7 @@ pub enum DiskError {
     Corrupt(String),
     #[error("disk is full")]
     Full,
-    /// The disk's state says so from now on.
+    /// The disk is down, and its state says so.
     #[error("disk is down: {0}")]
     Down(Arc<str>),
     /// This one operation failed; the disk stays in use.
@@ -144,16 +144,16 @@ pub trait Disk: Send + Sync + 'static {
     /// Leaves `Up` at most once, and never comes back to it.
     fn state(&self) -> watch::Receiver<DiskState>;
 
-    /// As if a write had failed.
+    /// Takes the disk down, as a failed write would.
     #[cfg(test)]
     fn fail(&self, why: &str);
 
-    /// What was counted and measured of this disk alone.
+    /// Returns the measures of this disk alone.
     fn measures(&self) -> Vec<Measure> {
         Vec::new()
     }
 
-    /// As of at most a second ago.
+    /// Returns the free space as of at most a second ago.
     async fn space(&self) -> Result<Space, DiskError>;
 
     async fn create(&self, header: ShardHeader) -> Result<Box<dyn ShardWriter>, DiskError>;
@@ -164,24 +164,24 @@ pub trait Disk: Send + Sync + 'static {
         shape: ShardShape,
     ) -> Result<Box<dyn ShardReader>, DiskError>;
 
-    /// Durable when it returns. A shard that isn't there counts as removed.
+    /// Removes shards durably. A shard that isn't there counts as removed.
     async fn remove(&self, shards: Vec<ShardName>) -> Result<(), DiskError>;
 
-    /// Up to `max` shards whose epoch lies below `below`, without those confirmed so far.
+    /// Returns up to `max` shards whose epoch lies below `below`, without those confirmed so far.
     async fn unconfirmed(
         &self,
         below: Epoch,
         max: usize,
     ) -> Result<Vec<UnconfirmedShard>, DiskError>;
 
-    /// The shards that have a file in one of the disk's folders and are not on the list: confirmed
-    /// ones, and strays.
+    /// Returns the shards that have a file in one of the disk's folders and are not on the list:
+    /// confirmed ones, and strays.
     async fn unlisted(&self, folder: u8) -> Result<Vec<ShardName>, DiskError>;
 
-    /// Puts shards that `unlisted` gave on the list, as of `epoch`, which began later.
+    /// Adds shards that `unlisted` returned to the list, as of `epoch`, which began later.
     async fn list_again(&self, shards: Vec<ShardName>, epoch: Epoch) -> Result<(), DiskError>;
 
-    /// Takes shards off the list, some time later: one that stays on it is met by gc again.
+    /// Removes shards from the list, some time later: gc meets one that stays on it again.
     fn confirm(&self, shards: &[ShardName]);
 }
 
@@ -191,17 +191,17 @@ pub trait ShardWriter: Send {
     /// Appends chunks. All but the shard's last are whole blocks.
     async fn write(&mut self, chunks: Vec<Bytes>) -> Result<(), DiskError>;
 
-    /// Seals the shard and makes it durable; gives the checksum over all of it.
+    /// Seals the shard and makes it durable; returns the checksum over all of it.
     async fn finish(self: Box<Self>, object_size: u64) -> Result<u64, DiskError>;
 }
 
 /// A shard opened for reading.
 #[async_trait]
 pub trait ShardReader: Send + Sync {
-    /// Blocks that do not verify are marked; an error means that none could be read.
+    /// Reads blocks and marks those that do not verify; an error means that none could be read.
     async fn read(&self, blocks: Range<u64>) -> Result<Blocks, DiskError>;
 
-    /// The checksum over the whole shard as its footer has it, which must verify.
+    /// Returns the checksum over the whole shard from its footer, which must verify.
     async fn seal(&self) -> Result<u64, DiskError>;
 }
 
@@ -210,7 +210,7 @@ pub trait ShardReader: Send + Sync {
 pub struct Blocks {
     first: u64,
     payload: Bytes,
-    /// Those that do not verify, ascending.
+    /// The blocks that do not verify, ascending.
     bad: Vec<u64>,
 }
 
@@ -227,7 +227,8 @@ impl Blocks {
         self.bad.is_empty()
     }
 
-    /// The bytes of a span of the shard's payload, if all blocks that hold it are here and good.
+    /// Returns the bytes of a span of the shard's payload, if all blocks that hold it are here and
+    /// good.
     pub fn span(&self, span: &Range<u64>) -> Option<Bytes> {
         let blocks = blocks_of(span);
         if self.bad.iter().any(|bad| blocks.contains(bad)) {

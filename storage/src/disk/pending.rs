@@ -22,7 +22,7 @@ const VALUE_LEN: usize = 16;
 const INVENTORY_KEY: [u8; 1] = [log_tag::INVENTORY];
 
 pub struct PendingList {
-    /// None once it was let go of.
+    /// `None` once it was closed.
     db: RwLock<Option<Arc<Db>>>,
     disk: DiskId,
 }
@@ -38,7 +38,7 @@ impl PendingList {
         db.clone().ok_or(DbError::Closed)
     }
 
-    /// The list is not asked for any more, and nothing here keeps its database open.
+    /// Releases the database; the list is not used any more.
     pub fn close(&self) {
         let mut db = self.db.write().unwrap_or_else(PoisonError::into_inner);
         let last = db.take();
@@ -46,7 +46,7 @@ impl PendingList {
         drop(last);
     }
 
-    /// Durable when it returns. Power goes before: nothing of the shard is on the disk. After: gc
+    /// Adds a shard durably. Power goes before: nothing of the shard is on the disk. After: gc
     /// finds the entry, whatever of the shard is there.
     pub async fn add(&self, shard: &ShardHeader) -> Result<(), DbError> {
         let (key, value) = (encode_key(&shard.name), encode_value(shard));
@@ -55,7 +55,7 @@ impl PendingList {
             .await
     }
 
-    /// Those of `shards` that are not on the list. Blocks.
+    /// Returns those of `shards` that are not on the list. Blocks.
     pub fn without_listed(&self, mut shards: Vec<ShardName>) -> Result<Vec<ShardName>, DbError> {
         let db = self.db()?;
         let family = db.family(Family::Log);
@@ -73,8 +73,8 @@ impl PendingList {
         failed.map_or(Ok(shards), |e| Err(db.failed(e)))
     }
 
-    /// Puts shards that have files on the list, as of `epoch`; see [`relist`]. Without a sync: one
-    /// that is lost is found again by the next walk. Blocks.
+    /// Adds shards that have files to the list, as of `epoch`; see [`relist`]. It does not sync:
+    /// the next walk finds a lost entry again. Blocks.
     pub fn add_again(&self, shards: &[ShardName], epoch: Epoch) -> Result<(), DbError> {
         let (db, mut batch) = (self.db()?, WriteBatch::default());
         for shard in shards {
@@ -84,7 +84,8 @@ impl PendingList {
         db.write_unsynced(batch)
     }
 
-    /// Without a sync: an entry that comes back after a power cut is confirmed once more.
+    /// Removes shards without a sync: an entry that is back after a power cut is confirmed once
+    /// more.
     pub fn remove(&self, shards: &[ShardName]) -> Result<(), DbError> {
         if shards.is_empty() {
             return Ok(());
@@ -115,17 +116,18 @@ impl PendingList {
     }
 }
 
-/// Puts all shards that a disk has files of on the list, as of `epoch`, for a database that lost
-/// the list, or has an older one. gc then takes off what is named, and removes what is not. Gives
-/// how many. Blocks.
+/// Adds all shards that have files on a disk to the list, as of `epoch`, for a database that lost
+/// the list or has an older one. gc then confirms those that metadata name and removes the others.
+/// Returns their number. Blocks.
 ///
-/// `epoch` is the current one: no write that is still on its way began later, so that the floor
-/// guards it as it does with the true one. Nothing reads the bucket of an entry but for people.
+/// `epoch` is the current one: no write that is under way began later, so the floor guards it as
+/// well as the true one would. The bucket of an entry is only read by people.
 ///
-/// All else that the lost database knew of the shards is lost with it, so the note that the disk
-/// needs an inventory ([`needs_inventory`]) is written, too.
+/// Everything else that the lost database knew of the shards is lost with it, so `relist` also
+/// writes the note that the disk needs an inventory ([`needs_inventory`]).
 ///
-/// Durable when it returns. Power goes before: a part of the list, and the caller's next try.
+/// The entries are durable when it returns. Power goes before: a part of the list is there, and the
+/// caller tries again.
 pub fn relist(dir: &Path, db: &Db, epoch: Epoch) -> io::Result<u64> {
     let mut count = 0;
     let mut owed = WriteBatch::default();
@@ -135,7 +137,7 @@ pub fn relist(dir: &Path, db: &Db, epoch: Epoch) -> io::Result<u64> {
         let mut batch = WriteBatch::default();
         for name in db.env().files().list(&shard_folder(dir, first))? {
             let name = name?;
-            // What else may lie there is not the store's.
+            // Other files there are not the store's.
             if let Some(name) = name.to_str().and_then(parse_name) {
                 batch.put_cf(
                     db.family(Family::Log),
@@ -160,7 +162,7 @@ pub fn needs_inventory(db: &Db) -> Result<bool, DbError> {
     Ok(row.map_err(|e| db.failed(e))?.is_some())
 }
 
-/// Removes the note, once all shards that the disk lacks are queued for heal. It is not synced: a
+/// Removes the note, once all shards that the disk lacks are queued for heal. It does not sync: a
 /// second inventory does no harm. Blocks.
 pub fn inventory_taken(db: &Db) -> Result<(), DbError> {
     let mut batch = WriteBatch::default();
@@ -168,7 +170,7 @@ pub fn inventory_taken(db: &Db) -> Result<(), DbError> {
     db.write_unsynced(batch)
 }
 
-/// The shard that a file of this name holds.
+/// Parses the name of a shard's file.
 pub fn parse_name(file: &str) -> Option<ShardName> {
     let mut parts = file.split('.');
     let (id, rank, generation) = (parts.next()?, parts.next()?, parts.next()?);
@@ -192,7 +194,7 @@ fn encode_key(shard: &ShardName) -> [u8; KEY_LEN] {
     key
 }
 
-/// Nobody knows the bucket any more.
+/// Returns an entry without a bucket: nobody knows it any more.
 fn value_again(epoch: Epoch) -> [u8; VALUE_LEN] {
     let mut value = [0; VALUE_LEN];
     value[..8].copy_from_slice(&epoch.0.to_le_bytes());

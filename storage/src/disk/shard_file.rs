@@ -1,9 +1,9 @@
 //! A shard as a file: header, then blocks that each follow their checksum, then a footer.
 //!
-//! The header is written first and says whose shard this is; the footer is written last and says
-//! how long it is, so nothing is ever rewritten. A block's checksum is seeded with the shard's name
-//! (write id, rank and generation) and the block's position: a file or block that lies in another's
-//! place, is left over or damaged does not verify. Everything here blocks and runs on a disk's own
+//! The header is written first and says whose shard this is; the footer is written last and has the
+//! length, so nothing is ever rewritten. A block's checksum is seeded with the shard's name (write
+//! id, rank and generation) and the block's position: a file or block that lies in another's place,
+//! is left over or is damaged does not verify. Everything here blocks and runs on a disk's own
 //! threads.
 
 use std::io::{self, IoSlice, IoSliceMut};
@@ -27,7 +27,7 @@ const HEADER_LEN: usize = 64;
 const FOOTER_LEN: usize = 40;
 const CHECKSUM_LEN: usize = 8;
 const BLOCK_LEN: usize = BLOCK_SIZE_BYTES as usize;
-/// Blocks of one read: two buffers each, and the system takes 1024 at once.
+/// The maximum number of blocks of one read: two buffers each, and the system accepts 1024 at once.
 const READ_BLOCKS_MAX: u64 = 256;
 
 /// The position that seeds the checksum over a whole shard.
@@ -50,7 +50,7 @@ pub fn encode_header(header: &ShardHeader) -> [u8; HEADER_LEN] {
     bytes
 }
 
-/// `None` if these bytes are no header of this version.
+/// Returns `None` if these bytes are no header of this version.
 pub fn decode_header(bytes: &[u8; HEADER_LEN]) -> Option<ShardHeader> {
     let whole = bytes[..8] == MAGIC
         && bytes[8..10] == VERSION.to_le_bytes()
@@ -83,7 +83,7 @@ fn seed(name: &ShardName, position: u64) -> u64 {
     xxh3_64(&bytes)
 }
 
-/// The name of a shard's file, in the folder of its write id's first byte.
+/// Returns the name of a shard's file, in the folder of its write id's first byte.
 pub fn file_name(name: &ShardName) -> String {
     format!("{}.{:02x}.{:x}", name.write_id, name.rank, name.generation)
 }
@@ -92,17 +92,17 @@ pub fn file_name(name: &ShardName) -> String {
 pub struct Writer {
     file: Arc<dyn File>,
     name: ShardName,
-    /// Where the file ends so far.
+    /// The end of the file so far.
     end: u64,
-    /// Payload bytes so far.
+    /// The number of payload bytes so far.
     len: u64,
-    /// Over the header and all blocks' checksums.
+    /// The hash over the header and all blocks' checksums.
     whole: Xxh3,
 }
 
 impl Writer {
-    /// Makes the file. Power goes here: it is not there, or is, of any length; in both cases the
-    /// list of unconfirmed shards has its name.
+    /// Creates the file. Power goes here: it is not there, or is, with any length; in both cases
+    /// the list of unconfirmed shards has its name.
     pub fn create(files: &dyn Files, path: &Path, header: &ShardHeader) -> io::Result<Writer> {
         let file = files.open(path, OpenMode::CreateNew)?;
         let bytes = encode_header(header);
@@ -119,7 +119,7 @@ impl Writer {
         })
     }
 
-    /// For a sync beside the writing.
+    /// Returns the file, for a sync in the background.
     pub fn file(&self) -> Arc<dyn File> {
         Arc::clone(&self.file)
     }
@@ -149,8 +149,8 @@ impl Writer {
         Ok(())
     }
 
-    /// Writes the footer and syncs the file; its folder is the caller's. Power goes before the
-    /// sync: the file is of any length. After: it is whole, and its name may be missing still.
+    /// Writes the footer and syncs the file; the caller syncs its folder. Power goes before the
+    /// sync: the file has any length. After: it is complete, and its name may still be missing.
     pub fn seal(mut self, object_size: u64) -> io::Result<u64> {
         let mut footer = [0; FOOTER_LEN];
         footer[..8].copy_from_slice(&object_size.to_le_bytes());
@@ -167,7 +167,7 @@ impl Writer {
     }
 }
 
-/// How long the file of a shard with this much payload is.
+/// Returns the length of the file of a shard with this much payload.
 fn file_len(shard_len: u64) -> u64 {
     let overhead = (HEADER_LEN + FOOTER_LEN) as u64;
     overhead + shard_len + blocks_of(&(0..shard_len)).end * CHECKSUM_LEN as u64
@@ -181,7 +181,7 @@ pub struct Reader {
 }
 
 impl Reader {
-    /// Opens the file and sees that it is the shard asked for and whole in length.
+    /// Opens the file and checks that it is the requested shard and has its full length.
     pub fn open(
         files: &dyn Files,
         path: &Path,
@@ -212,7 +212,7 @@ impl Reader {
         Ok(Reader { file, name, len })
     }
 
-    /// The shard's checksum, from a footer that verifies.
+    /// Returns the shard's checksum, from a footer that verifies.
     pub fn footer(&self) -> Result<u64, DiskError> {
         let mut footer = [0; FOOTER_LEN];
         let at = file_len(self.len) - FOOTER_LEN as u64;
@@ -395,14 +395,14 @@ mod tests {
         for other in [name(2, 0), name(1, 1)] {
             assert!(matches!(read(&path, other), Err(DiskError::Corrupt(_))));
         }
-        // Even with the header of the one in place, the blocks of the other don't verify.
+        // With the header of this shard in place, the blocks of the other still don't verify.
         let foreign = dir.path().join("foreign");
         write(&foreign, name(2, 0));
         let mut bytes = std::fs::read(&foreign).unwrap();
         bytes[..HEADER_LEN].copy_from_slice(&encode_header(&header(name(1, 0))));
         std::fs::write(&path, &bytes).unwrap();
         assert!(read(&path, name(1, 0)).unwrap().is_none());
-        // Nor do those of this very shard as it was in another generation.
+        // The blocks of this shard in another generation don't either.
         let older = ShardName {
             generation: 7,
             ..name(1, 0)
@@ -417,7 +417,7 @@ mod tests {
         bytes[..HEADER_LEN].copy_from_slice(&encode_header(&header(name(1, 0))));
         std::fs::write(&path, &bytes).unwrap();
         assert!(read(&path, name(1, 0)).unwrap().is_none());
-        // Nor do a shard's own blocks in another place.
+        // A shard's own blocks in another place don't either.
         let moved = dir.path().join("moved");
         write(&moved, name(1, 0));
         let mut bytes = std::fs::read(&moved).unwrap();

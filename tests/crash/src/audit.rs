@@ -1,7 +1,7 @@
-//! The audit after every fault: what was acknowledged is there, what was not is old or new, and
-//! nothing changes by itself any more.
+//! The audit after every fault: acknowledged writes are there, others are old or new, and nothing
+//! changes by itself any more.
 //!
-//! It only reads and records. What it saw goes into the history like everything else, so that one
+//! The audit only reads and records. Its reads go into the history like everything else, so one
 //! judgement covers both.
 
 use rand::SeedableRng as _;
@@ -12,10 +12,11 @@ use crate::history::Phase;
 use crate::subject::{Ask, Subject};
 use crate::workload::{PLAIN, Run, SOURCE, VERSIONED, Worker};
 
-/// Versions that are read by their ids.
+/// The maximum number of versions that are read by their ids.
 const VERSIONS_READ: usize = 60;
 
-/// `older`: keys of earlier rounds that are read whole; of all, lists and versions are read.
+/// Reads whole the keys of the round and `older`, keys of earlier rounds; lists and versions are
+/// read of all keys.
 pub fn audit(
     run: &Run<'_>,
     subject: &dyn Subject,
@@ -55,7 +56,7 @@ pub fn audit(
     for entry in whole.sample(&mut StdRng::seed_from_u64(round), VERSIONS_READ) {
         heard(auditor.get(VERSIONED, &entry.key, entry.version.clone(), None))?;
     }
-    // Last, so that a window ends with a look at everything.
+    // The full listings come last, so that a window ends with a look at everything.
     heard(auditor.list(PLAIN, "", 1000))?;
     auditor.all_versions().map(drop).ok_or_else(no_answer)
 }

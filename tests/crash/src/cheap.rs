@@ -1,5 +1,5 @@
-//! Checks that take one look: they find most faults at once and say plainly what is wrong. What
-//! they pass is not proved; that is for the search.
+//! Checks of one pass: they find most faults at once and say plainly what is wrong. A history that
+//! passes them is not proved correct; the search does that.
 
 use std::collections::BTreeSet;
 
@@ -8,7 +8,7 @@ use crate::linear::Op;
 use crate::model::{Act, Condition, Name, Version};
 use crate::whole::{Whole, show};
 
-/// Values that nobody ever asked to write.
+/// Finds values that nobody ever asked to write.
 pub fn phantoms(wholes: &[Whole<'_>], written: &BTreeSet<String>) -> Vec<String> {
     let mut found = Vec::new();
     for whole in wholes.iter().filter(|whole| whole.phase == Phase::Ok) {
@@ -23,7 +23,8 @@ pub fn phantoms(wholes: &[Whole<'_>], written: &BTreeSet<String>) -> Vec<String>
     found
 }
 
-/// Listings give each key once, in order, and each write is answered by the tag of its bytes.
+/// Finds listings that repeat a key or are out of order, and writes that were answered with another
+/// tag than that of their bytes.
 pub fn disorder(wholes: &[Whole<'_>]) -> Vec<String> {
     let mut found = Vec::new();
     for whole in wholes.iter().filter(|whole| whole.phase == Phase::Ok) {
@@ -44,7 +45,7 @@ pub fn disorder(wholes: &[Whole<'_>]) -> Vec<String> {
     found
 }
 
-/// Operations that began before another one of the key had ended.
+/// Counts operations that began before another one of the key had ended.
 pub fn overlaps(ops: &[Op]) -> usize {
     let mut spans: Vec<(u64, u64)> = ops.iter().map(|op| (op.call, op.end)).collect();
     spans.sort_unstable();
@@ -57,7 +58,7 @@ pub fn overlaps(ops: &[Op]) -> usize {
     count
 }
 
-/// What cannot be, of a key that began absent.
+/// Finds contradictions in the operations on a key that began absent.
 pub fn impossible(ops: &[Op], versioned: bool) -> impl Iterator<Item = String> {
     let mut found = winners(ops, versioned);
     for read in ops {
@@ -81,14 +82,14 @@ fn takes_away(op: &Op) -> bool {
     matches!(op.act, Act::Delete(..) | Act::DeleteVersion(_))
 }
 
-/// A read of what was overwritten or deleted before it began, after what it saw was written.
+/// Finds a read of a version that was overwritten or deleted before the read began.
 fn stale(ops: &[Op], read: &Op, seen: &Version) -> Option<String> {
     let mut own = writes(ops).filter(|(_, version, _)| version.etag == seen.etag);
     let (first, None) = (own.next()?.0, own.next()) else {
         // Equal bytes, written twice.
         return None;
     };
-    // A version that is taken away uncovers an older one.
+    // Deleting a version uncovers an older one.
     if ops.iter().any(|op| matches!(op.act, Act::DeleteVersion(_))) {
         return None;
     }
@@ -105,7 +106,7 @@ fn stale(ops: &[Op], read: &Op, seen: &Version) -> Option<String> {
     ))
 }
 
-/// Nothing there, though a write was acknowledged and nobody tried to delete it.
+/// Finds a read that saw nothing, though a write was acknowledged and nobody tried to delete it.
 fn lost(ops: &[Op], read: &Op) -> Option<String> {
     let (write, version, _) = writes(ops).find(|(write, ..)| {
         let deleted = |op: &&Op| takes_away(op) && op.end > write.call && op.call < read.end;
@@ -119,7 +120,8 @@ fn lost(ops: &[Op], read: &Op) -> Option<String> {
     ))
 }
 
-/// Two that each were told that they were the first, or to have replaced the same version.
+/// Finds two writers that were each answered as the first, or as the one that replaced the same
+/// version.
 fn winners(ops: &[Op], versioned: bool) -> Vec<String> {
     let sure: Vec<(&Op, &Version, Condition)> = writes(ops)
         .filter(|(op, _, condition)| !op.optional && *condition != Condition::None)

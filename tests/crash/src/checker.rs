@@ -1,7 +1,7 @@
-//! From a history to a judgement: the cheap checks on everything, then each key by itself.
+//! Judges a history: the cheap checks on everything, then each key by itself.
 //!
-//! A history is judged in windows. What a key was at a window's end, when nothing is under way
-//! and everything was read, is where its next window starts.
+//! A history is judged in windows. A key's next window starts from its state at the window's end,
+//! if nothing is under way then and everything was read.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
@@ -12,21 +12,21 @@ use crate::linear::{self, NEVER, Op, Verdict};
 use crate::model::{Act, Condition, Name, State, Version};
 use crate::whole::{Whole, show};
 
-/// One key's window may take this long; more is a failed run.
+/// How long one key's window may take; a longer check fails the run.
 const KEY_LIMIT: Duration = Duration::from_secs(120);
-/// Of a key that failed, so many operations are shown.
+/// At most this many operations of a failed key are shown.
 const SHOWN_LEN_MAX: usize = 60;
 
 type Key = (String, String);
 
-/// What a run did, and what is wrong with it.
+/// The numbers of a run, and its violations.
 #[derive(Debug, Default)]
 pub struct Report {
     pub ops: usize,
     pub ok: usize,
     pub info: usize,
     pub fail: usize,
-    /// Operations on one key that were under way at once with another one.
+    /// The number of operations that were under way at the same time as another one on their key.
     pub overlaps: usize,
     pub reads: usize,
     pub faults: usize,
@@ -45,7 +45,7 @@ impl Report {
         self.violations.extend(other.violations);
     }
 
-    /// A run that tried nothing has shown nothing.
+    /// Fails a run that tried too little to show anything.
     pub fn demand(&mut self, ops: usize, reads: usize, overlaps: usize, faults: usize) {
         let seen = [self.ops, self.reads, self.overlaps, self.faults];
         let names = ["operations", "reads", "overlaps", "faults"];
@@ -65,7 +65,7 @@ impl Report {
 #[derive(Default)]
 pub struct Checker {
     names: HashMap<String, Name>,
-    /// Entity tags that somebody asked to write, in all windows.
+    /// Entity tags of all writes that were requested, in all windows.
     written: BTreeSet<String>,
     versioned: BTreeSet<String>,
     pub states: BTreeMap<Key, State>,
@@ -104,7 +104,7 @@ impl Checker {
         report
     }
 
-    /// Judges what was recorded since the last window.
+    /// Judges the events since the last window.
     pub fn window(&mut self, events: &[Event]) -> Report {
         let wholes = pair(events);
         let mut report = count(events, &wholes);
@@ -137,7 +137,7 @@ impl Checker {
         report
     }
 
-    /// Gives an operation to the keys that it tells of.
+    /// Adds an operation to each key that it concerns.
     fn distribute(
         &mut self,
         at: usize,
@@ -199,7 +199,7 @@ impl Checker {
         }
     }
 
-    /// What an operation did to its key or saw of it; `None` if it tells nothing.
+    /// Returns what an operation did to its key or saw of it; `None` if it shows nothing.
     fn act(&mut self, whole: &Whole<'_>) -> Option<Act> {
         let Whole { asked, answer, .. } = whole;
         let condition = match (&asked.if_match, asked.if_none_match) {
@@ -221,7 +221,7 @@ impl Checker {
                 _ => return None,
             };
             return Some(match refused {
-                // There was no current version at all.
+                // There was no current version.
                 Condition::Match(NEVER_WRITTEN) => Act::Read(None),
                 refused => Act::Refused(refused),
             });
@@ -283,14 +283,14 @@ impl Checker {
     }
 }
 
-/// Stands for a tag in a condition that found no version at all.
+/// Stands for a tag in a condition that met no version at all.
 const NEVER_WRITTEN: Name = 0;
 
 fn is_list(kind: Kind) -> bool {
     matches!(kind, Kind::List | Kind::ListVersions)
 }
 
-/// What the newest full look saw, if nothing was under way after it began.
+/// Returns the state that the newest full read saw, if nothing was under way after it began.
 fn last_look(ops: &[Op], versioned: bool) -> Option<State> {
     let look = ops.iter().rfind(|op| match op.act {
         Act::ReadAll(_) => versioned,
@@ -313,7 +313,7 @@ fn last_look(ops: &[Op], versioned: bool) -> Option<State> {
     })
 }
 
-/// Both ends of each operation. One without an end is one without an answer.
+/// Pairs the two ends of each operation. An operation without an end had no answer.
 fn pair(events: &[Event]) -> Vec<Whole<'_>> {
     let mut open: BTreeMap<u64, &Event> = BTreeMap::new();
     let mut wholes = Vec::new();

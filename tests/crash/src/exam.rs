@@ -1,4 +1,5 @@
-//! The examination: load, a fault, a restart, the audit, the judgement; as many rounds as asked.
+//! The examination: load, a fault, a restart, the audit, the judgement; as many rounds as
+//! requested.
 
 use std::fs;
 use std::path::PathBuf;
@@ -19,16 +20,18 @@ use crate::subject::Remote;
 use crate::workload::{Known, PLAIN, Run, VERSIONED, Worker};
 
 pub const CLIENTS: u64 = 8;
-/// Keys of earlier rounds that a round's audit reads whole; lists and versions are read of all.
+/// The number of keys of earlier rounds that a round's audit reads whole; lists and versions are
+/// read of all.
 const OLDER_READ: usize = 30;
-/// However slow the machine is, so many operations go before a fault, or all that this time brings.
+/// The number of operations before a fault. A slow machine does fewer: those that fit into the
+/// limit of time.
 const LOAD_OPS_MIN: u64 = 120;
 const SLOW_MAX: Duration = Duration::from_secs(120);
 const PAUSE: Duration = Duration::from_millis(20);
-/// Operations of the one client before a calm cut.
+/// The number of operations of the one client before a calm power cut.
 const CALM_OPS: u32 = 12;
 
-/// What to do, as the command line says it.
+/// The plan of a run, as the command line gives it.
 #[derive(Clone, Debug)]
 pub struct Plan {
     pub binary: PathBuf,
@@ -65,7 +68,7 @@ impl Exam {
         }
     }
 
-    /// All rounds; what is wrong is in the report.
+    /// Runs all rounds; the report has the violations.
     pub fn run(mut self) -> Report {
         self.prepare();
         let mut total = Report::default();
@@ -102,7 +105,7 @@ impl Exam {
     fn calm_rounds(&self) -> usize {
         match self.plan.nemesis {
             Nemesis::Power => self.plan.rounds as usize / 2,
-            // They end at their point, be it the first request's.
+            // These rounds end at their point, even if the first request passes it.
             Nemesis::Point => self.plan.rounds as usize,
             _ => 0,
         }
@@ -154,7 +157,7 @@ impl Exam {
         self.judge(violations)
     }
 
-    /// What has been recorded since the last judgement, and what went wrong besides.
+    /// Judges the events since the last judgement, and adds the other violations.
     fn judge(&mut self, violations: Vec<String>) -> Report {
         self.history.nemesis(Phase::WindowEnds, "");
         let events = self.history.take();
@@ -163,7 +166,7 @@ impl Exam {
         report
     }
 
-    /// After an end and a start as an operator makes them, every key of all rounds.
+    /// Stops and starts the server as an operator does, and reads every key of all rounds.
     fn read_everything(&mut self) -> Report {
         self.rig.stop();
         let started = self.rig.start().map_err(|error| error.to_string());
@@ -179,7 +182,7 @@ impl Exam {
         self.history.nemesis(Phase::Installed, &note);
     }
 
-    /// Many clients, and the fault in their midst.
+    /// Runs many clients, with the fault in the middle.
     fn work(&mut self, round: u64) {
         let stop = AtomicBool::new(false);
         let remote = Remote(self.rig.client());
@@ -192,7 +195,7 @@ impl Exam {
             known,
         };
         let before = plan.load.mul_f64(self.rng.random_range(0.6..1.0));
-        // At a point the server may end with the first of them.
+        // The server may end at its point with the first operation.
         let least = match plan.nemesis {
             Nemesis::Point => 0,
             _ => LOAD_OPS_MIN,
@@ -204,7 +207,7 @@ impl Exam {
                 let (run, remote, stop) = (&run, &remote, &stop);
                 scope.spawn(move || Worker::new(run, remote, round, number).work(stop));
             }
-            // What is to be in the midst of the load has no event to wait for.
+            // A fault in the middle of the load has no event to wait for.
             thread::sleep(before);
             let begun = Instant::now();
             while history.ops() < enough && begun.elapsed() < SLOW_MAX {
@@ -219,7 +222,7 @@ impl Exam {
         });
     }
 
-    /// One client; the fault comes as soon as its last answer is there.
+    /// Runs one client; the fault comes as soon as its last answer has arrived.
     fn work_calmly(&mut self, round: u64) {
         let remote = Remote(self.rig.client());
         let ops = self.rng.random_range(3..=CALM_OPS);
@@ -228,7 +231,7 @@ impl Exam {
         for _ in 0..ops {
             worker.step();
         }
-        // The last is a write: what is cut off is what it promised.
+        // The last operation is a write: power fails right after its promise.
         let bucket = [PLAIN, VERSIONED][usize::from(ops % 2 == 0)];
         worker.put(bucket, &format!("r{round}/last"), None, false);
     }
@@ -240,7 +243,7 @@ impl Exam {
         audit(&self.run_of(), &remote, older, round)
     }
 
-    /// The server stopped, what a reader of its own finds on the disks.
+    /// Stops the server and runs `fsck` on its disks.
     fn census(&mut self) -> Option<String> {
         self.rig.stop();
         let (status, text) = self.rig.fsck();
@@ -250,7 +253,7 @@ impl Exam {
     }
 }
 
-/// A rig for the plan, or why there can be none here.
+/// Creates a rig for the plan, or says why none can exist here.
 pub fn rig(plan: &Plan) -> Result<Rig, String> {
     fs::create_dir_all(&plan.root).map_err(|e| e.to_string())?;
     let kind = match plan.nemesis.needs_file_systems() {

@@ -1,9 +1,9 @@
-//! What was asked, when, and what came of it: one JSON line for each event, appended to a file
-//! and kept in memory for the checker.
+//! The requests of a run, their times and outcomes: one JSON line for each event, appended to a
+//! file and kept in memory for the checker.
 //!
 //! An operation is `invoke` and then one of `ok` (answered with success, read to its end), `fail`
-//! (surely without effect) and `info` (may have taken effect, may still do so). A server's error,
-//! a cut connection and a timeout are `info`, never `fail`.
+//! (surely without effect) and `info` (may have taken effect, or may still do so). A server's
+//! error, a lost connection and a timeout are `info`, never `fail`.
 
 use std::fs::File;
 use std::io::{self, Write as _};
@@ -20,13 +20,14 @@ pub enum Phase {
     Ok,
     Fail,
     Info,
-    /// A fault that was put into place.
+    /// A fault was put in place.
     Installed,
-    /// A fault that could not be had here.
+    /// A fault is not possible here.
     Skipped,
-    /// From here on nothing that was asked before can take effect any more.
+    /// From here on no earlier request can take effect any more.
     Settled,
-    /// What follows is judged by itself, from where this has ended.
+    /// A window ends: the events that follow are judged by themselves, from the state at this
+    /// point.
     WindowEnds,
 }
 
@@ -35,7 +36,7 @@ pub enum Phase {
 pub enum Kind {
     /// PUT, copy or completion: a new current version.
     Write,
-    /// A completion once more, after it was answered: changes nothing.
+    /// A completion repeated after it was answered: changes nothing.
     Again,
     Get,
     Head,
@@ -43,7 +44,7 @@ pub enum Kind {
     DeleteVersion,
     List,
     ListVersions,
-    /// What happens to the server.
+    /// A fault of the server.
     Nemesis,
 }
 
@@ -64,9 +65,9 @@ pub struct Event {
     pub time_ns: u64,
     pub kind: Kind,
     pub bucket: String,
-    /// Of a listing: the prefix.
+    /// The key, or the prefix of a listing.
     pub key: String,
-    /// What a write is about to make.
+    /// The entity tag of the bytes that a write brings.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub writes: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none", default)]
@@ -83,7 +84,7 @@ pub struct Event {
     pub version: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub entries: Option<Vec<Entry>>,
-    /// What is wrong with the answer whatever else happened: bytes that nobody wrote so.
+    /// The reason why the answer is wrong whatever else happened: its bytes were never written.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub wrong: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none", default)]
@@ -174,16 +175,16 @@ impl History {
         self.add(event);
     }
 
-    /// How many operations were begun so far.
+    /// Returns the number of operations begun so far.
     pub fn ops(&self) -> u64 {
         let inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
         inner.ops
     }
 
-    /// What was recorded since this was asked last.
+    /// Returns the events since the last call.
     pub fn take(&self) -> Vec<Event> {
         let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
-        // The recorder's own machine keeps running; this is for whoever reads the file later.
+        // The recorder's own machine keeps running; the sync serves those who read the file later.
         let _ = inner.file.sync_data();
         std::mem::take(&mut inner.events)
     }

@@ -1,15 +1,15 @@
-//! Whether one key's operations can have happened one after the other: the search of Wing and
-//! Gong with Lowe's memory of what was tried.
+//! Decides whether one key's operations can have happened one after the other: the search of Wing
+//! and Gong with Lowe's memory of the states tried.
 //!
-//! An operation takes effect at one moment between its call and its end. One without an answer
-//! may also never take effect, and has no end unless something settled it.
+//! An operation takes effect at one moment between its call and its end. One without an answer may
+//! also never take effect, and has no end unless a later event settled it.
 
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
 use crate::model::{Act, Condition, State};
 
-/// The end of what has none.
+/// The end of an operation that has none.
 pub const NEVER: u64 = u64::MAX;
 
 #[derive(Clone, Debug)]
@@ -23,21 +23,21 @@ pub struct Op {
 
 #[derive(Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// In some order; this is where that one ends.
+    /// An order exists; this is the state at its end.
     Linearizable(State),
-    /// In none. How many operations the longest attempt had explained.
+    /// No order exists. Also the number of operations that the longest attempt explained.
     Violation { explained: usize },
-    /// The time was over: this counts as failed.
+    /// The time limit passed: this counts as failed.
     Unknown,
 }
 
-// What is tried first: what is sure, then what explains something that was seen.
+// The order of attempts: first certain operations, then those that explain something seen.
 const SURE: u8 = 0;
 const SEEN: u8 = 1;
 const GIVEN_UP: u8 = 2;
 const UNSEEN: u8 = 3;
 
-/// The writes without an answer whose value somebody saw.
+/// Returns the writes without an answer whose value somebody saw.
 fn observed(ops: &[Op]) -> HashSet<usize> {
     let mut tags = HashSet::new();
     for op in ops {
@@ -56,8 +56,9 @@ fn observed(ops: &[Op]) -> HashSet<usize> {
     (0..ops.len()).filter(|op| written(&ops[*op])).collect()
 }
 
-/// Versions that were written stay until they are deleted by their ids, and nobody was told the
-/// id of one without an answer: if no later look at all versions shows it, it never was.
+/// Removes writes without an answer that never took effect. Versions stay until they are deleted by
+/// their ids, and nobody knows the id of one without an answer: if no later read of all versions
+/// shows it, it was never written.
 fn drop_unseen(ops: &mut Vec<Op>) {
     let seen = observed(ops);
     let looks = ops.iter().filter(|op| matches!(op.act, Act::ReadAll(_)));
@@ -70,8 +71,8 @@ fn drop_unseen(ops: &mut Vec<Op>) {
     });
 }
 
-/// Numbers that operations without an answer share which nobody can tell apart: the same act, or
-/// writes whose values nobody saw, with the same end.
+/// Numbers the classes of operations without an answer that cannot be distinguished: the same act,
+/// or writes whose values nobody saw, with the same end.
 fn classes(ops: &[Op], seen: &HashSet<usize>) -> Vec<usize> {
     let alike = |one: usize, other: usize| {
         let unseen = |op: usize| {
@@ -108,7 +109,7 @@ impl Node {
     }
 }
 
-/// `ops` in any order.
+/// Searches for an order of `ops`, which may come in any.
 pub fn check(ops: &[Op], start: &State, versioned: bool, limit: Duration) -> Verdict {
     let mut ops = ops.to_vec();
     ops.sort_by_key(|op| op.call);
@@ -135,7 +136,7 @@ pub fn check(ops: &[Op], start: &State, versioned: bool, limit: Duration) -> Ver
         if left.iter().all(|op| ops[*op].optional) {
             return Verdict::Linearizable(node.state);
         }
-        // Nothing may come before what ended before it began.
+        // No operation may come before one that ended before it began.
         let first_end = left.iter().map(|op| ops[*op].end).min().unwrap_or(NEVER);
         let mut next = Vec::new();
         let mut discarded = false;
@@ -157,21 +158,21 @@ pub fn check(ops: &[Op], start: &State, versioned: bool, limit: Duration) -> Ver
             } else {
                 UNSEEN
             };
-            // Of those that are alike, the one that began first can do all that the others can.
+            // Among equal operations, the one that began first can do all that the others can.
             if *optional && !offered.insert(classes[op]) {
                 continue;
             }
             if let Some(state) = node.state.after(act, versioned) {
                 next.push((likely, *end, node.with(op, state)));
             }
-            // In which order they are given up makes no difference: one at a time.
+            // The order in which they are discarded makes no difference: one at a time.
             if *optional && *end == first_end && !discarded {
                 discarded = true;
                 next.push((GIVEN_UP, *end, node.with(op, node.state.clone())));
             }
         }
         next.sort_by_key(|(likely, end, _)| (*likely, *end));
-        // The last one put there is tried first.
+        // The last one pushed is tried first.
         for (_, _, node) in next.into_iter().rev() {
             if tried.insert((node.done.clone(), node.state.clone())) {
                 stack.push(node);

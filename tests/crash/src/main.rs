@@ -1,7 +1,7 @@
 //! The command line of the examiner.
 //!
 //! Exit codes: 0 the server kept its promises; 1 it did not, or the run has shown nothing; 2 the
-//! command line is wrong; 77 it cannot be tried here, with the reason.
+//! command line is wrong; 77 the examination is impossible here, and the reason is printed.
 #![allow(clippy::unwrap_used)]
 
 use std::path::PathBuf;
@@ -19,7 +19,7 @@ const USAGE: &str = "usage: examiner NEMESIS [--rounds N] [--seed N] [--load MIL
   NEMESIS: kill, power, point, emptied, rot, swap, full or clock
        examiner check HISTORY: judges what an earlier run recorded";
 const EXIT_SKIPPED: u8 = 77;
-/// Of violations, so many are shown.
+/// At most this many violations are shown.
 const SHOWN_LEN_MAX: usize = 10;
 
 fn plan() -> Result<Plan, String> {
@@ -61,7 +61,7 @@ fn skipped(what: &str) -> ExitCode {
     ExitCode::from(EXIT_SKIPPED)
 }
 
-/// Judges a recorded history; it must be a whole one, from its run's beginning.
+/// Judges a recorded history, which must be complete from its run's beginning.
 fn check(path: &str) -> ExitCode {
     let text = std::fs::read_to_string(path).unwrap();
     let events: Vec<Event> = text
@@ -71,7 +71,7 @@ fn check(path: &str) -> ExitCode {
     show(&Checker::new(&[VERSIONED]).windows(&events))
 }
 
-/// What is wrong, and the exit code that says so.
+/// Prints the violations and returns the exit code.
 fn show(report: &Report) -> ExitCode {
     for violation in report.violations.iter().take(SHOWN_LEN_MAX) {
         println!("WRONG: {violation}");

@@ -1,9 +1,9 @@
-//! What one key may be, and what each operation makes of it.
+//! The states that one key can have, and the effect of each operation on them.
 //!
 //! A key is a stack of versions, the current one on top; in a bucket without versions it has at
-//! most one. Values are told apart by their entity tags: bytes are compared where they are read.
+//! most one. Values are distinguished by their entity tags: bytes are compared where they are read.
 
-/// An entity tag, or a version's id, as a number of the checker's.
+/// The checker's number for an entity tag or for the id of a version.
 pub type Name = u32;
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -37,7 +37,7 @@ pub enum Condition {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Act {
     Write(Version, Condition),
-    /// Of the current version; the marker's id where the bucket keeps versions.
+    /// A delete of the current version; the marker's id where the bucket keeps versions.
     Delete(Option<Name>, Condition),
     DeleteVersion(Name),
     Read(Option<Version>),
@@ -62,7 +62,7 @@ impl State {
         }
     }
 
-    /// The state after `act`, if it can have had this outcome here.
+    /// Returns the state after `act`, if `act` can have had its outcome here.
     pub fn after(&self, act: &Act, versioned: bool) -> Option<State> {
         let mut next = self.clone();
         let holds = match act {
@@ -97,7 +97,7 @@ impl State {
                 match (found, seen) {
                     (Some(found), Some(seen)) => found.is(seen),
                     (None, None) => true,
-                    // Its id was never told: the version may be any of those.
+                    // The server never gave its id: the version may be any of those.
                     (None, Some(seen)) => self.0.iter().any(|version| version.is(seen)),
                     (Some(_), None) => false,
                 }

@@ -1,4 +1,4 @@
-//! What is done to the server: one kind of fault each.
+//! The kinds of faults that are inflicted on the server.
 
 use std::fmt;
 use std::fs::{self, OpenOptions};
@@ -13,12 +13,12 @@ use rand::seq::{IndexedRandom as _, SliceRandom as _};
 
 use crate::rig::Rig;
 
-/// As many disks are damaged at most: the parity of four.
+/// The maximum number of disks that are damaged: the parity of four.
 const DAMAGED_MAX: usize = 2;
-/// A point that is not reached by then is passed over.
+/// How long to wait for a point; one that is not reached by then is skipped.
 const POINT_PATIENCE: Duration = Duration::from_secs(4);
 const POINT_NTH_MAX: u32 = 24;
-/// Those that requests pass.
+/// The points that requests pass.
 const POINTS: [&str; 15] = [
     "put-object.proposing",
     "put-object.logged",
@@ -42,19 +42,19 @@ const SKEW_MAX_S: i64 = 10 * 365 * 24 * 3600;
 pub enum Nemesis {
     /// SIGKILL.
     Kill,
-    /// Power of all disks and the server.
+    /// Power of all disks and the server fails.
     Power,
-    /// The server cuts itself off at a step of a commit, and power goes right then.
+    /// The server ends itself at a step of a commit, and power fails right then.
     Point,
-    /// One disk emptied, with the server running or stopped.
+    /// One disk is emptied, with the server running or stopped.
     Emptied,
-    /// A bit flipped in every shard of two disks.
+    /// A bit is flipped in every shard of two disks.
     Rot,
-    /// Shards of two disks in each other's place.
+    /// Shards of two disks are swapped.
     Swap,
-    /// Disks without space, for a while.
+    /// Disks have no space, for a while.
     Full,
-    /// The clock set back and forth.
+    /// The clock is set back and forth.
     Clock,
 }
 
@@ -87,12 +87,12 @@ impl Nemesis {
         matches!(self, Nemesis::Power | Nemesis::Point | Nemesis::Full)
     }
 
-    /// The server lives on under the fault, and so does the load.
+    /// Returns whether the server keeps running under the fault, and so does the load.
     pub fn goes_on(self) -> bool {
         !matches!(self, Nemesis::Kill | Nemesis::Power | Nemesis::Point)
     }
 
-    /// Redundancy may be lost for good where nothing has made it anew yet.
+    /// Returns whether redundancy may be lost for good if heal has not restored it yet.
     pub fn degrades(self) -> bool {
         matches!(
             self,
@@ -100,7 +100,7 @@ impl Nemesis {
         )
     }
 
-    /// Before the load of a round.
+    /// Prepares the rig, before the load of a round.
     pub fn prepare(self, rig: &mut Rig, rng: &mut StdRng) {
         if self == Nemesis::Point {
             rig.kill();
@@ -109,12 +109,12 @@ impl Nemesis {
                 "{point}:{}",
                 rng.random_range(1..=POINT_NTH_MAX)
             )));
-            // Upkeep passes points, too: it may be cut before it is ready.
+            // Upkeep passes points as well: the server may end before it is ready.
             let _ = rig.start();
         }
     }
 
-    /// Gives what was done, in words.
+    /// Inflicts the fault and returns a description of it.
     pub fn strike(self, rig: &mut Rig, round: u64, rng: &mut StdRng) -> String {
         match self {
             Nemesis::Kill => {
@@ -132,7 +132,7 @@ impl Nemesis {
                 format!("power cut at {at}, reached: {died}")
             }
             Nemesis::Emptied => {
-                // Always the same: the others are all that is left.
+                // The damaged disks are always the same: the others hold all that is left.
                 if round.is_multiple_of(2) {
                     rig.kill();
                 }
@@ -167,7 +167,7 @@ impl Nemesis {
         }
     }
 
-    /// The fault is over; the server runs, started anew if it was one that ended it.
+    /// Ends the fault; the server runs afterwards, started again if the fault ended it.
     pub fn recover(self, rig: &mut Rig) -> Result<(), String> {
         match self {
             Nemesis::Full => {
@@ -211,7 +211,7 @@ fn damage(rig: &Rig, mut how: impl FnMut(&mut Vec<std::path::PathBuf>)) -> usize
     count
 }
 
-/// gc may have removed the file meanwhile.
+/// Flips a bit in the file, which gc may have removed meanwhile.
 fn flip(file: &Path, rng: &mut StdRng) {
     let Ok(file) = OpenOptions::new().read(true).write(true).open(file) else {
         return;

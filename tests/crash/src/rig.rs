@@ -1,9 +1,9 @@
-//! A server on disks of its own, and the means to hurt both.
+//! A server on disks of its own, and the means to damage both.
 //!
-//! Disks are directories, or XFS on loop files, which can lose power: what was not synced is gone
-//! at the next mount. The mounts live in this process's own mount namespace and the server dies
-//! with this process, so that nothing is left behind however it ends; the folder of one that was
-//! killed is removed by the next.
+//! Disks are directories, or XFS on loop files, which can lose power: bytes that were not synced
+//! are gone at the next mount. The mounts live in this process's own mount namespace and the server
+//! dies with this process, so nothing is left behind however it ends; the next run removes the
+//! folder of one that was killed.
 
 use std::fs::{self, File};
 use std::io::{self, BufRead as _, BufReader};
@@ -20,17 +20,18 @@ use crate::s3::Client;
 
 const ACCESS_KEY: &str = "EXAMINER";
 const SECRET_KEY: &str = "a secret that only the examiner knows";
-/// A start on a machine that does much else.
+/// How long a start may take on a busy machine.
 const START_LIMIT: Duration = Duration::from_secs(240);
 const FOLDER_PREFIX: &str = "examiner-";
-/// Room for what two hundred rounds leave behind: on full disks a round tries little. The images
-/// are sparse.
+/// Room for the bytes that two hundred rounds leave behind: on full disks a round tries little. The
+/// images are sparse.
 const IMAGE_BYTES: u64 = 4 << 30;
-/// What fills such a disk, whatever is on it: each about half of what may still be free.
+/// Sizes of the files that fill such a disk, whatever is on it: each about half of the space that
+/// may still be free.
 const BALLASTS: [&str; 11] = [
     "2g", "1g", "500m", "250m", "120m", "60m", "30m", "15m", "7m", "3m", "1m",
 ];
-/// Tells the process that it is within a namespace of its own.
+/// Marks a process that is within a namespace of its own.
 const INSIDE: &str = "EXAMINER_INSIDE";
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,16 +45,16 @@ pub struct Rig {
     pub folder: PathBuf,
     pub count: usize,
     disks: Disks,
-    /// What the server's clock is told by.
+    /// The file that sets the server's clock.
     clock: Option<PathBuf>,
     skew: Arc<AtomicI64>,
-    /// Where the server is to cut itself off.
+    /// The point at which the server is to end itself.
     armed: Option<String>,
     child: Option<Child>,
     port: u16,
 }
 
-/// Runs this program again within a mount namespace of its own, or says why that can't be.
+/// Runs this program again within a mount namespace of its own, or says why that is impossible.
 pub fn enter_namespace() -> Result<(), String> {
     if std::env::var_os(INSIDE).is_some() {
         return Ok(());
@@ -107,7 +108,7 @@ fn run(program: &str, arguments: &[&str]) {
     assert!(output.status.success(), "{program} {arguments:?}: {text}");
 }
 
-/// The folder in which runs make theirs; those of processes that are gone are removed.
+/// Removes the folders of runs whose processes have ended.
 fn sweep(root: &Path) {
     fs::create_dir_all(root).unwrap();
     for entry in fs::read_dir(root).unwrap().flatten() {
@@ -116,7 +117,7 @@ fn sweep(root: &Path) {
         if let Some(pid) = owner
             && !Path::new("/proc").join(pid).exists()
         {
-            // Another run may be sweeping, too.
+            // Another run may be sweeping as well.
             let _ = fs::remove_dir_all(entry.path());
         }
     }
@@ -126,7 +127,7 @@ impl Rig {
     pub fn new(binary: &Path, root: &Path, disks: Disks, count: usize) -> Rig {
         sweep(root);
         let folder = root.join(format!("{FOLDER_PREFIX}{}", std::process::id()));
-        // Of an earlier run of this process.
+        // An earlier run of this process may have left it.
         let _ = fs::remove_dir_all(&folder);
         fs::create_dir_all(&folder).unwrap();
         let rig = Rig {
@@ -160,7 +161,8 @@ impl Rig {
         self.folder.join(format!("disk{number}"))
     }
 
-    /// What the server is given: below the mount point, so that a mount that is missing is none.
+    /// Returns the directory that the server gets: below the mount point, so a missing mount is no
+    /// disk.
     pub fn disk(&self, number: usize) -> PathBuf {
         self.mount_point(number).join("store")
     }
@@ -176,7 +178,7 @@ impl Rig {
         run("mount", &[arguments.as_slice(), &paths].concat());
     }
 
-    /// The server's clock can be set from now on, where libfaketime is installed.
+    /// Makes the server's clock adjustable, where libfaketime is installed.
     pub fn with_clock(mut self) -> Option<Rig> {
         let library = fake_time_library()?;
         let clock = self.folder.join("clock");
@@ -185,7 +187,7 @@ impl Rig {
         Some(self)
     }
 
-    /// Sets the server's clock so many seconds off.
+    /// Sets the server's clock off by `skew` seconds.
     pub fn set_clock(&mut self, skew: i64) {
         fs::write(self.folder.join("clock"), format!("{skew:+}")).unwrap();
         self.skew.store(skew, Ordering::Relaxed);
@@ -245,7 +247,7 @@ impl Rig {
         format!("the server's log ends:\n{tail}")
     }
 
-    /// From the next start on.
+    /// Arms the point from the next start on.
     pub fn arm(&mut self, point: Option<String>) {
         self.armed = point;
     }
@@ -254,7 +256,7 @@ impl Rig {
         self.armed.as_deref()
     }
 
-    /// Whether the server ends by itself.
+    /// Returns whether the server ends by itself within `patience`.
     pub fn dies_within(&mut self, patience: Duration) -> bool {
         let began = Instant::now();
         while began.elapsed() < patience {
@@ -274,7 +276,7 @@ impl Rig {
         }
     }
 
-    /// As an operator does.
+    /// Stops the server as an operator does.
     pub fn stop(&mut self) {
         if let Some(mut child) = self.child.take() {
             run("kill", &["-TERM", &child.id().to_string()]);
@@ -282,7 +284,8 @@ impl Rig {
         }
     }
 
-    /// All disks and the server at once. Power is back, and the disks are mounted, on return.
+    /// Cuts the power of all disks and the server at once. On return power is back and the disks
+    /// are mounted.
     pub fn cut_power(&mut self) {
         if let Some(child) = &mut self.child {
             let _ = child.kill();
@@ -310,13 +313,13 @@ impl Rig {
         run("umount", &[self.mount_point(number).to_str().unwrap()]);
     }
 
-    /// Everything in a disk's directory goes; the directory stays, as an empty mount would.
+    /// Removes everything in a disk's directory; the directory stays, like a missing mount.
     pub fn empty(&self, number: usize) {
         for _ in 0..10 {
             let Ok(entries) = fs::read_dir(self.disk(number)) else {
                 return;
             };
-            // A server that runs makes some of it anew.
+            // A running server creates some of it again.
             for entry in entries.flatten() {
                 let path = entry.path();
                 let _ = match path.is_dir() {
@@ -342,7 +345,7 @@ impl Rig {
         files
     }
 
-    /// Takes the space of a disk, or gives it back.
+    /// Fills a disk, or frees its space again.
     pub fn fill(&self, number: usize, full: bool) {
         for size in BALLASTS {
             let ballast = self.mount_point(number).join(format!("ballast-{size}"));
@@ -352,13 +355,13 @@ impl Rig {
                     .stderr(Stdio::null())
                     .status()
                     .map(drop),
-                // There may have been no room for it.
+                // There may have been no room for the file.
                 false => fs::remove_file(ballast),
             };
         }
     }
 
-    /// What `fsck` says of the stopped store, and its sentence.
+    /// Runs `fsck` on the stopped store and returns its status and its summary.
     pub fn fsck(&self) -> (ExitStatus, String) {
         let output = Command::new(&self.binary)
             .args(["fsck", &self.argument()])

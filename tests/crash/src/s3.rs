@@ -1,5 +1,5 @@
-//! A small S3 client for tests that need to count what was acknowledged: HTTP/1.1 on a plain
-//! socket, and a SigV4 of its own, so that a mistake in the server's can't hide in its mirror.
+//! A small S3 client for tests that need to count acknowledged requests: HTTP/1.1 on a plain
+//! socket, and a SigV4 of its own, so that a mistake of the server is not repeated in the client.
 
 use std::collections::BTreeMap;
 use std::io::{self, BufReader, Read as _, Write as _};
@@ -31,7 +31,7 @@ pub struct Client {
     port: u16,
     access_key: String,
     secret_key: String,
-    /// So many seconds is the server's clock off this machine's.
+    /// The difference between the server's clock and this machine's, in seconds.
     skew: Arc<AtomicI64>,
 }
 
@@ -43,7 +43,7 @@ pub struct Answer {
     pub body: Vec<u8>,
 }
 
-/// A request in full; [`Client::send`] takes the usual parts of one.
+/// A complete request; [`Client::send`] needs only the usual parts.
 #[derive(Clone, Debug, Default)]
 pub struct Request<'a> {
     pub method: &'a str,
@@ -60,7 +60,7 @@ impl Answer {
         self.headers.get(name).map(String::as_str)
     }
 
-    /// Without its quotes.
+    /// Returns the ETag without its quotes.
     pub fn etag(&self) -> Option<String> {
         self.header("etag").map(|etag| etag.replace('"', ""))
     }
@@ -76,7 +76,7 @@ impl Answer {
         self
     }
 
-    /// The texts of all elements of this name.
+    /// Returns the texts of all elements of this name.
     pub fn all(&self, element: &str) -> Vec<String> {
         let (open, close) = (format!("<{element}>"), format!("</{element}>"));
         let text = self.text();
@@ -98,7 +98,7 @@ impl Client {
         }
     }
 
-    /// Signs as of the time that a clock so many seconds off shows.
+    /// Signs with the time of a clock that is off by `skew` seconds.
     pub fn with_skew(self, skew: Arc<AtomicI64>) -> Client {
         Client { skew, ..self }
     }
@@ -111,7 +111,7 @@ impl Client {
         self.send("GET", path, &[], b"")
     }
 
-    /// Every key of a bucket, by pages.
+    /// Returns every key of a bucket, page by page.
     pub fn list(&self, bucket: &str) -> Vec<String> {
         let mut keys = Vec::new();
         let mut token = None;
@@ -140,7 +140,7 @@ impl Client {
         self.send_with(method, path, query, &[], body)
     }
 
-    /// With headers beyond those that every request has.
+    /// Sends a request with more headers than those that every request has.
     pub fn send_with(
         &self,
         method: &str,
@@ -161,12 +161,12 @@ impl Client {
     pub fn call(&self, request: &Request) -> io::Result<Answer> {
         let mut stream = connect(self.port)?;
         stream.write_all(self.head(request).as_bytes())?;
-        // A server that refuses may answer and close before it has taken the body.
+        // A server that refuses may answer and close before it has read the body.
         let written = stream.write_all(request.body);
         read_answer(stream, request.method).map_err(|error| written.err().unwrap_or(error))
     }
 
-    /// Sends a PUT but for the last byte of its body.
+    /// Sends a PUT except for the last byte of its body.
     pub fn begin_put(&self, path: &str, body: &[u8]) -> Begun {
         let mut stream = connect(self.port).unwrap();
         let head = self.head(&Request {
@@ -184,7 +184,7 @@ impl Client {
         }
     }
 
-    /// Request line and headers, signed by SigV4.
+    /// Returns request line and headers, signed by SigV4.
     fn head(&self, request: &Request) -> String {
         let path = utf8_percent_encode(request.path, PATH).to_string();
         let query = canonical_query(request.query);
@@ -261,7 +261,7 @@ impl Begun {
     }
 }
 
-/// A request without credentials.
+/// Sends a request without credentials.
 pub fn anonymous(port: u16, method: &str, target: &str) -> io::Result<Answer> {
     let mut stream = connect(port)?;
     let head = format!("{method} {target} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
@@ -286,7 +286,7 @@ fn canonical_query(query: &[(&str, String)]) -> String {
     pairs.join("&")
 }
 
-/// The header's value, for requests that must have it.
+/// Returns the value of Content-MD5, for requests that must have it.
 pub fn content_md5(body: &[u8]) -> String {
     BASE64_STANDARD.encode(Md5::digest(body))
 }
@@ -297,7 +297,7 @@ fn hmac(key: &[u8], text: &str) -> Vec<u8> {
     mac.finalize().into_bytes().to_vec()
 }
 
-/// The whole answer; one that is cut short is an error.
+/// Reads the whole answer; an incomplete one is an error.
 fn read_answer(stream: TcpStream, method: &str) -> io::Result<Answer> {
     let mut reader = BufReader::new(stream);
     let (status, headers) = read_head(&mut reader)?;

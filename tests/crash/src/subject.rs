@@ -1,5 +1,5 @@
-//! What is examined: something that answers S3's questions. A server over HTTP, or a toy with a
-//! fault planted in it.
+//! The store under examination: it answers requests of S3. Either a server over HTTP, or a toy with
+//! a fault planted in it.
 
 use std::io;
 
@@ -46,7 +46,7 @@ pub enum Ask {
     DeleteMany {
         keys: Vec<String>,
     },
-    /// All pages; the key is the prefix.
+    /// A listing of all pages; the key is the prefix.
     List {
         page: usize,
     },
@@ -67,11 +67,11 @@ pub struct Reply {
 }
 
 pub trait Subject: Sync {
-    /// An error when nobody can tell what came of it.
+    /// Sends a request. An error means that its outcome is unknown.
     fn ask(&self, bucket: &str, key: &str, ask: &Ask) -> io::Result<Reply>;
 }
 
-/// A server, by HTTP.
+/// A server over HTTP.
 pub struct Remote(pub Client);
 
 impl Subject for Remote {
@@ -178,7 +178,7 @@ impl Remote {
         };
         let query = [("uploadId", upload.to_owned())];
         let mut reply = self.call("POST", path, &query, headers, document.as_bytes())?;
-        // A completion that fails late says so in the body of a 200.
+        // A completion that fails late reports that in the body of a 200.
         if reply.status == 200
             && let Some(code) = element(&reply.body, "Code").pop()
         {
@@ -255,7 +255,7 @@ impl Remote {
                 return Ok(reply);
             }
             let text = String::from_utf8_lossy(&reply.body).into_owned();
-            // Versions and markers stand among each other, in order.
+            // Versions and markers are mixed, in order.
             let text = text
                 .replace("<DeleteMarker>", "<Version>")
                 .replace("</DeleteMarker>", "</Version>");
@@ -291,7 +291,7 @@ fn element(body: &[u8], name: &str) -> Vec<String> {
     inner(&text, name).into_iter().collect()
 }
 
-/// The text of each element of this name.
+/// Returns the text of each element of this name.
 fn blocks<'a>(text: &'a str, name: &str) -> impl Iterator<Item = &'a str> {
     let (open, close) = (format!("<{name}>"), format!("</{name}>"));
     let blocks: Vec<&str> = text

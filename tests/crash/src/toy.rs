@@ -1,6 +1,6 @@
-//! A toy store with at most one fault planted in it: what the examiner has to find.
+//! A toy store with at most one fault planted in it, which the examiner has to find.
 //!
-//! Without a fault it keeps every promise. Each fault strikes now and then, as real ones do.
+//! Without a fault it keeps every promise. Each fault occurs only now and then, like real ones.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -47,9 +47,9 @@ impl Fault {
     ];
 }
 
-/// A fault strikes each so-many-th time that it could.
+/// A fault occurs at every `EVERY`th opportunity.
 const EVERY: u64 = 7;
-/// An operation takes this long before and after its moment, so that operations overlap.
+/// How long an operation waits before and after its effect, so that operations overlap.
 const PAUSE: Duration = Duration::from_micros(300);
 
 type Place = (String, String);
@@ -74,7 +74,7 @@ struct State {
     uploads: BTreeMap<String, Upload>,
     counter: u64,
     chances: u64,
-    /// What a follower has that lags.
+    /// The state of a follower that lags.
     old: BTreeMap<Place, Vec<Version>>,
     /// Writes that are carried out later.
     late: Vec<(Place, Bytes, String)>,
@@ -149,7 +149,7 @@ impl Toy {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether `fault` strikes now.
+    /// Returns whether `fault` occurs now.
     fn strikes(&self, state: &mut State, fault: Fault) -> bool {
         if self.fault != Some(fault) {
             return false;
@@ -158,7 +158,7 @@ impl Toy {
         state.chances.is_multiple_of(EVERY)
     }
 
-    /// Carries out what was put off.
+    /// Carries out the postponed writes.
     pub fn carry_out_late(&self) {
         let mut state = self.lock();
         for (place, bytes, tag) in std::mem::take(&mut state.late) {
@@ -454,7 +454,7 @@ impl Subject for Toy {
                 state.old = state.keys.clone();
             }
         }
-        // What is put off comes some time later; a write that timed out much later.
+        // A postponed write is carried out some time later; one that timed out, much later.
         let comes_soon = matches!(
             self.fault,
             Some(Fault::AckBeforeCommit | Fault::ResurrectedDelete)

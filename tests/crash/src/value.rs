@@ -1,8 +1,8 @@
-//! Bytes that tell by themselves who wrote them.
+//! Bytes that show by themselves who wrote them.
 //!
 //! A value is a name and a length. Its bytes are blocks of 64, each with the name, its place and
-//! what a generator makes of both, so that any run of two blocks says whose it is and where it
-//! belongs: torn, shifted or mixed bytes are seen at once.
+//! the output of a generator for both, so any two adjacent blocks identify their value and their
+//! place: torn, shifted or mixed bytes are seen at once.
 
 use md5::{Digest as _, Md5};
 use serde::{Deserialize, Serialize};
@@ -33,12 +33,12 @@ impl Value {
         bytes
     }
 
-    /// As of an object written in one request.
+    /// Returns the entity tag of an object written in one request.
     pub fn etag(self) -> String {
         hex::encode(Md5::digest(self.bytes()))
     }
 
-    /// Says whose bytes these are, as far as they tell.
+    /// Describes whose bytes these are, as far as they show it.
     pub fn describe(bytes: &[u8]) -> String {
         let owner = |block: &[u8]| {
             let word = |at: usize| {
@@ -60,7 +60,7 @@ impl Value {
     }
 }
 
-/// The entity tag of an object made of these parts.
+/// Returns the entity tag of an object made of these parts.
 pub fn etag_of_parts(parts: &[Value]) -> String {
     let sums: Vec<u8> = parts
         .iter()

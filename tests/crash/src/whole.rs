@@ -1,9 +1,9 @@
-//! An operation with both its ends: what was asked, and what came of it.
+//! An operation with both its ends: the request and its outcome.
 
 use crate::history::{Event, Phase};
 use crate::linear::NEVER;
 
-/// One operation as it was recorded, both ends.
+/// One operation as it was recorded, with both ends.
 pub struct Whole<'a> {
     pub asked: &'a Event,
     pub phase: Phase,

@@ -15,9 +15,9 @@ use crate::value::{Value, etag_of_parts};
 
 pub const PLAIN: &str = "plain";
 pub const VERSIONED: &str = "versioned";
-/// What copies are made of; written once and never changed.
+/// The object that copies are made of; written once and never changed.
 pub const SOURCE: &str = "source";
-/// Where `SOURCE` lies, as it is named by a copy.
+/// The path of `SOURCE`, as a copy names it.
 pub const SOURCE_PATH: &str = "/plain/source";
 const SOURCE_LEN: usize = 20_000;
 
@@ -25,18 +25,18 @@ const HOT_KEYS: u32 = 8;
 const COLD_KEYS: u32 = 80;
 const HOT_PERCENT: u32 = 60;
 const COLD_PERCENT: u32 = 20;
-/// Inline values' limit and a MiB, and their neighbours.
+/// The limit of inline values and a MiB, and their neighbours.
 const SIZES: [usize; 9] = [
     1000, 8191, 8192, 8193, 30_000, 100_000, 1_048_575, 1_048_576, 1_048_577,
 ];
 const PART_MIN: usize = 5 << 20;
-/// Between two tries at a server that is gone.
+/// How long a client waits before it tries a server again that does not answer.
 const PAUSE: Duration = Duration::from_millis(20);
-/// After so many questions without an answer the server is taken for gone.
+/// The number of unanswered requests after which the server counts as stopped.
 const SILENT_MAX: u32 = 3;
 const AUDITOR: u64 = 1 << 40;
 
-/// What a run's values are, by their entity tags.
+/// The values of a run, by their entity tags.
 #[derive(Default)]
 pub struct Known(Mutex<HashMap<String, Vec<Value>>>);
 
@@ -46,7 +46,7 @@ impl Known {
         known.insert(etag.to_owned(), parts);
     }
 
-    /// What is wrong with bytes that came under this tag.
+    /// Returns why bytes that came under this tag are wrong, if they are.
     fn wrong(&self, etag: &str, range: Option<(usize, usize)>, body: &[u8]) -> Option<String> {
         let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let parts = known.get(etag)?;
@@ -62,11 +62,11 @@ impl Known {
     }
 }
 
-/// What all clients of a run share.
+/// The state that all clients of a run share.
 pub struct Run<'a> {
     pub id: u64,
     pub seed: u64,
-    /// No value or part is larger.
+    /// The maximum size of a value or part.
     pub size_max: usize,
     pub history: &'a History,
     pub known: &'a Known,
@@ -78,7 +78,7 @@ pub struct Worker<'a> {
     subject: &'a dyn Subject,
     round: u64,
     number: u64,
-    /// Changes with every answer that did not come: what was asked may still be under way.
+    /// Changes with every missing answer: that request may still be under way.
     process: u64,
     values: u64,
     rng: StdRng,
@@ -102,7 +102,7 @@ impl<'a> Worker<'a> {
         }
     }
 
-    /// Reads what is there; its choices don't matter.
+    /// Creates a worker that only reads; its random choices don't matter.
     pub fn auditor(run: &'a Run<'a>, subject: &'a dyn Subject, round: u64) -> Worker<'a> {
         Worker::new(run, subject, round, AUDITOR)
     }
@@ -140,7 +140,7 @@ impl<'a> Worker<'a> {
         (bucket.to_owned(), key)
     }
 
-    /// Works until told to stop, or until nobody answers any more.
+    /// Works until it is stopped, or until nobody answers any more.
     pub fn work(&mut self, stop: &AtomicBool) {
         let mut silent = 0;
         while !stop.load(Ordering::Relaxed) && silent < SILENT_MAX {
@@ -154,7 +154,7 @@ impl<'a> Worker<'a> {
         }
     }
 
-    /// One operation; false if nobody answered.
+    /// Does one operation; returns false if nobody answered.
     pub fn step(&mut self) -> bool {
         let (bucket, key) = self.place();
         let last = self.seen.get(&(bucket.clone(), key.clone())).cloned();
@@ -180,13 +180,13 @@ impl<'a> Worker<'a> {
         }
     }
 
-    /// Asks, records both ends, and gives the answer if there was one.
+    /// Sends a request, records both ends, and returns the answer if there was one.
     fn ask(&mut self, event: &Event, ask: &Ask) -> Option<Reply> {
         let event = self.run.history.invoke(self.number + self.process, event);
         let answer = self.subject.ask(&event.bucket, &event.key, ask);
         let (mut event, reply) = self.finish(event, ask, answer);
         if event.phase == Phase::Info && self.number == AUDITOR {
-            // Nothing is broken any more: what was acknowledged has to be there.
+            // No fault is active any more: every acknowledged object has to be readable.
             event.wrong = Some(format!("unreadable: {:?} {:?}", event.status, event.note));
         }
         if event.phase == Phase::Info {
@@ -205,7 +205,7 @@ impl<'a> Worker<'a> {
         let reply = match answer {
             Ok(reply) => reply,
             Err(error) => {
-                // Nobody was there to be asked: surely without effect.
+                // No server listened: surely without effect.
                 let refused = error.kind() == io::ErrorKind::ConnectionRefused;
                 event.phase = [Phase::Info, Phase::Fail][usize::from(refused)];
                 event.note = Some(error.to_string());
@@ -263,7 +263,7 @@ impl<'a> Worker<'a> {
         reply.is_some()
     }
 
-    /// Written once for all copies; false if it was not acknowledged.
+    /// Writes the source of all copies; returns false if it was not acknowledged.
     pub fn put_source(&mut self) -> bool {
         let value = Value {
             run: self.run.id,
@@ -346,14 +346,14 @@ impl<'a> Worker<'a> {
         self.ask(&event, &Ask::ListVersions { page }).is_some()
     }
 
-    /// All versions there are.
+    /// Reads the list of all versions.
     pub fn all_versions(&mut self) -> Option<Vec<Entry>> {
         let event = Event::new(Kind::ListVersions, VERSIONED, "");
         let reply = self.ask(&event, &Ask::ListVersions { page: 1000 })?;
         (reply.status == 200).then_some(reply.entries)
     }
 
-    /// One request, and for each of its keys an operation.
+    /// Sends one request and records an operation for each of its keys.
     fn delete_many(&mut self, bucket: &str) -> bool {
         let mut keys: Vec<String> = (0..3).map(|_| self.place().1).collect();
         keys.sort();
@@ -387,7 +387,8 @@ impl<'a> Worker<'a> {
         alive
     }
 
-    /// Parts are nobody's until the completion, which is the write.
+    /// Uploads parts and completes. Parts belong to no key until the completion, which is the
+    /// write.
     fn multipart(&mut self, bucket: &str, key: &str) -> bool {
         let subject = self.subject;
         let answer = subject.ask(bucket, key, &Ask::CreateUpload);
@@ -430,7 +431,7 @@ impl<'a> Worker<'a> {
             }
         );
         let done = self.ask(&event, &ask);
-        // As a client does that did not hear the answer.
+        // A client that missed the answer repeats its request.
         if done.as_ref().is_some_and(|reply| reply.status == 200)
             && self.rng.random_range(0..2) == 0
         {

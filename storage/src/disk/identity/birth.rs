@@ -3,8 +3,8 @@
 //! Empty directories become disks only together, at a store's first start. Each gets an identity
 //! that is not yet *born*; when the metadata groups have committed, all are marked born, and only
 //! then the first request is answered. Power goes before that: nothing was acknowledged, and the
-//! next start makes disks of the directories that are still empty. Power goes between two marks:
-//! one born disk is enough to know that the birth was complete.
+//! next start turns the directories that are still empty into disks. Power goes between two marks:
+//! one born disk proves that the birth was complete.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -16,8 +16,8 @@ use drystone_store::crash::{Crash, DiskPoint};
 use drystone_store::env::{Env, Files};
 use drystone_store::types::DiskId;
 
-/// Makes disks of the directories that are none yet. `begun`: one that an earlier start, cut
-/// before its end, has made.
+/// Turns the directories that are not disks yet into disks. `begun` is one that an earlier start
+/// created before it crashed.
 pub(super) fn create_disks(
     dirs: &[PathBuf],
     states: &mut [DirectoryState],
@@ -62,7 +62,8 @@ pub(super) fn create_disks(
             let files = env.files();
             create_dir(files, dir)?;
             let _lock = lock(files, dir)?;
-            // Another start may have made it a disk, and even used it, since the look above.
+            // Another start may have turned it into a disk, and even used it, since the inspection
+            // above.
             if !matches!(inspect(files, dir), Ok(DirectoryState::Empty)) {
                 return Err(IdentityError::Locked { dir: dir.clone() });
             }
@@ -73,8 +74,8 @@ pub(super) fn create_disks(
     make_folders(dirs, env, crash)
 }
 
-/// Makes the folders of shards, also those that a cut birth left out. They come after the
-/// identity, so that a cut leaves no folder that nobody owns.
+/// Creates the folders of shards, also those that an interrupted birth left out. They come after
+/// the identity, so a crash leaves no folder without an owner.
 pub(super) fn make_folders(
     dirs: &[PathBuf],
     env: &dyn Env,
@@ -91,7 +92,7 @@ pub(super) fn make_folders(
         crash.pass_disk(DiskPoint::FoldersMade);
         Ok(())
     };
-    // Side by side: each disk costs a few syncs, and a first start is waited for.
+    // In parallel: each disk costs a few syncs, and the operator waits for a first start.
     let jobs = dirs.iter().map(|dir| {
         let make = &make;
         move || make(dir).map_err(|source| IdentityError::io(dir, source))
@@ -111,14 +112,14 @@ fn create_dir(files: &dyn Files, dir: &Path) -> Result<(), IdentityError> {
     files
         .create_dir_all(dir)
         .map_err(|source| IdentityError::io(dir, source))?;
-    // The folders above may be new as well; each is durable once its parent is synced.
+    // Parent folders may be new as well; each is durable once its own parent is synced.
     let absolute = files
         .canonicalize(dir)
         .map_err(|source| IdentityError::io(dir, source))?;
     for parent in absolute.ancestors().skip(1) {
         match files.sync_dir(parent) {
             Ok(()) => {}
-            // What we may not even open, we have not changed.
+            // A folder that we may not open was not changed by us.
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied => break,
             Err(source) => return Err(IdentityError::io(dir, source)),
         }

@@ -1,4 +1,4 @@
-//! Directories: what lies in one, and the lock on it.
+//! Directories: their content, and the lock on them.
 
 use std::collections::HashSet;
 use std::io;
@@ -12,7 +12,8 @@ use drystone_store::types::DiskId;
 
 pub(super) const LOCK_FILE: &str = "lock";
 pub(super) const SHARDS: &str = "shards";
-/// What an empty directory may hold: the file system's own, and what a cut birth leaves.
+/// Names that may lie in an empty directory: the file system's own, and leftovers of an interrupted
+/// birth.
 const IN_EMPTY: [&str; 4] = ["lost+found", file::NEW_FILE, file::COPY_FILE, LOCK_FILE];
 
 /// A directory whose identity is known, locked by this process while this or a clone of it lives.
@@ -23,7 +24,8 @@ pub struct DiskDirectory {
     pub(super) _lock: Arc<dyn File>,
 }
 
-/// Whether the directory still is the disk that it was. An error: it could not be asked.
+/// Returns whether the directory still is the disk that it was. An error means that nobody can
+/// know.
 pub fn is_still(files: &dyn Files, dir: &Path, disk: DiskId) -> io::Result<bool> {
     use io::ErrorKind::{NotADirectory, NotFound};
     match file::read(files, dir) {
@@ -33,7 +35,7 @@ pub fn is_still(files: &dyn Files, dir: &Path, disk: DiskId) -> io::Result<bool>
     }
 }
 
-/// The folder of the shards whose write id begins with this byte.
+/// Returns the folder of the shards whose write id begins with this byte.
 pub fn shard_folder(dir: &Path, first: u8) -> PathBuf {
     dir.join(SHARDS).join(format!("{first:02x}"))
 }
@@ -55,7 +57,7 @@ impl DirectoryState {
         }
     }
 
-    /// Why the directory is no disk to use; `None` if it is one.
+    /// Returns why the directory cannot be used as a disk; `None` if it can.
     pub(super) fn unusable(self, dir: &Path) -> Option<IdentityError> {
         let dir = dir.to_owned();
         Some(match self {
@@ -73,7 +75,7 @@ pub(super) fn inspect(files: &dyn Files, dir: &Path) -> io::Result<DirectoryStat
     match file::read(files, dir) {
         Ok(identity) => return Ok(identity.map_or(DirectoryState::Damaged, DirectoryState::Disk)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-        // The path goes through a file, or the disk does not answer.
+        // A component of the path is a file, or the disk does not answer.
         Err(error) => return Err(error),
     }
     let names = match files.list(dir) {
@@ -92,7 +94,7 @@ pub(super) fn inspect(files: &dyn Files, dir: &Path) -> io::Result<DirectoryStat
     Ok(DirectoryState::Empty)
 }
 
-/// Looks at directories that can be those of one store.
+/// Inspects directories that may be those of one store.
 pub(super) fn inspect_all(
     files: &dyn Files,
     dirs: &[PathBuf],
@@ -113,7 +115,7 @@ fn refuse_twice(files: &dyn Files, dirs: &[PathBuf]) -> Result<(), IdentityError
     let mut seen = HashSet::new();
     let mut paths = HashSet::new();
     for dir in dirs {
-        // A directory that is not there yet can only be compared by its path.
+        // A directory that does not exist yet can only be compared by its path.
         let is_new = match files.identify(dir) {
             Ok(id) => seen.insert(id),
             Err(_) => paths.insert(dir),

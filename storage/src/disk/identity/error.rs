@@ -68,7 +68,7 @@ impl IdentityError {
         }
     }
 
-    /// The directory that is to blame, or one of them.
+    /// Returns the directory that caused the error, or one of them.
     pub fn dir(&self) -> &Path {
         match self {
             IdentityError::Io { dir, .. }

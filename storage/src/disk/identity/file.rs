@@ -11,7 +11,7 @@ use drystone_store::env::{Files, OpenMode};
 use drystone_store::types::DiskId;
 
 pub(super) const FILE: &str = "identity";
-/// The same again, for when a bit of the first has flipped.
+/// The same content again, for when a bit of the first has flipped.
 pub(super) const COPY_FILE: &str = "identity.copy";
 pub(super) const NEW_FILE: &str = "identity.new";
 
@@ -26,19 +26,19 @@ pub struct Identity {
     pub cluster: [u8; 16],
     pub node: [u8; 16],
     pub disk: DiskId,
-    /// Names the first start that made this disk, and how many it was to make; none, if the disk
-    /// came later.
+    /// Names the first start that created this disk, and the number of disks that it was to create;
+    /// zero if the disk was added later.
     pub birth: [u8; 16],
     pub birth_disks: u32,
-    /// Counts how often the disk was made anew under its id.
+    /// Counts how often the disk was rebuilt under its id.
     pub generation: u64,
-    /// Counts the store's recoveries: a disk of a lower one comes back as an empty one.
+    /// Counts the store's recoveries: a disk with a lower count returns as an empty one.
     pub incarnation: u64,
     pub born: bool,
 }
 
-/// `None`: it is damaged, and its copy as well. The copy is of no use where the first is not even
-/// there: what was taken away is not to be found again in a corner.
+/// Reads the identity. Returns `None` if it and its copy are damaged. The copy counts only if the
+/// first file exists: an operator who removed that file meant to remove the disk.
 pub(super) fn read(files: &dyn Files, dir: &Path) -> io::Result<Option<Identity>> {
     match decode(&files.read(&dir.join(FILE))?) {
         Some(identity) => Ok(Some(identity)),
@@ -50,7 +50,7 @@ fn read_copy(files: &dyn Files, dir: &Path) -> Option<Identity> {
     decode(&files.read(&dir.join(COPY_FILE)).ok()?)
 }
 
-/// Writes a disk's identity again if it or its copy is not as it was read.
+/// Writes a disk's identity again if it or its copy differs from the identity that was read.
 pub(super) fn repair(files: &dyn Files, dir: &Path, identity: &Identity, crash: &Crash) {
     let first = files.read(&dir.join(FILE)).ok();
     let whole = first.and_then(|bytes| decode(&bytes)) == Some(*identity);
@@ -64,8 +64,8 @@ pub(super) fn repair(files: &dyn Files, dir: &Path, identity: &Identity, crash: 
 }
 
 /// Power goes before the first rename: the old identity, or none, and `identity.new`, which the
-/// next writing replaces. After it: the new one, or the old one until the folder is synced; an
-/// older copy, which counts only where the first is damaged, is written again at the next start.
+/// next write replaces. After it: the new one, or the old one until the folder is synced; an older
+/// copy, which counts only if the first file is damaged, is written again at the next start.
 pub(super) fn write(
     files: &dyn Files,
     dir: &Path,

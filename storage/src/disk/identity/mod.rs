@@ -1,8 +1,8 @@
-//! Who a disk is, and the lock against two processes.
+//! The identity of a disk, and the lock against two processes.
 //!
 //! A directory is a disk of this store when its file `identity` says so. Nothing is ever written
-//! into a directory whose identity was not read first, so a mount that is missing, a disk of
-//! another store or somebody's photographs are left alone and told in a sentence.
+//! into a directory whose identity was not read first. A mount that is missing, a disk of another
+//! store or somebody's photographs are left alone and reported.
 
 mod birth;
 mod directory;
@@ -21,18 +21,18 @@ pub use self::directory::{DiskDirectory, is_still, shard_folder};
 pub use self::error::IdentityError;
 pub use self::file::Identity;
 
-/// What the given directories are.
+/// The state of the given directories.
 #[derive(Debug)]
 pub struct StoreDirectories {
     /// In the order given.
     pub disks: Vec<DiskDirectory>,
     /// Directories that should be disks of this store and are not usable, and why.
     pub lost: Vec<IdentityError>,
-    /// No disk is born yet: the metadata is to be made.
+    /// No disk is born yet: the metadata has to be created.
     pub birth: bool,
 }
 
-/// Reads the identities in `dirs`, makes the disks of a birth, and locks them all.
+/// Reads the identities in `dirs`, creates the disks of a birth, and locks them all.
 pub fn claim_all(
     dirs: &[PathBuf],
     env: &dyn Env,
@@ -54,8 +54,8 @@ pub fn claim_all(
         match look {
             DirectoryState::Disk(identity) => match claim_disk(env.files(), dir, identity, crash) {
                 Ok(disk) => found.disks.push(disk),
-                // It can be read and not be written (F-09): the others go on without it. A birth
-                // takes all.
+                // The disk can be read but not written (F-09): the others work without it. A birth
+                // needs all.
                 Err(error @ IdentityError::Io { .. }) if !birth => found.lost.push(error),
                 Err(error) => return Err(error),
             },
@@ -73,7 +73,7 @@ fn claim_disk(
 ) -> Result<DiskDirectory, IdentityError> {
     let dir = dir.to_owned();
     let _lock = lock(files, &dir)?;
-    // Another start may have come in between the look and the lock.
+    // Another start may have run between the inspection and the lock.
     let now = inspect(files, &dir).map_err(|source| IdentityError::io(&dir, source))?;
     if now.identity() != Some(identity) {
         return Err(IdentityError::Locked { dir });
@@ -86,8 +86,8 @@ fn claim_disk(
     })
 }
 
-/// Reads the identities in `dirs` and locks the disks, without a change to anything: for a look at
-/// a store that is stopped. Directories that are no disk of it are given with the reason.
+/// Reads the identities in `dirs` and locks the disks without changing anything, for an examination
+/// of a stopped store. Directories that are no disk of it are returned with the reason.
 pub fn lock_only(
     dirs: &[PathBuf],
     env: &dyn Env,
@@ -112,9 +112,9 @@ pub fn lock_only(
     Ok((disks, lost))
 }
 
-/// Makes a disk of an empty directory for the store that `of` is a disk of. It is not born, and
-/// of no use, until the store has written down that it is its own; asked again before that, it
-/// gives the same disk.
+/// Turns an empty directory into a disk of the store that `of` is a disk of. The disk is not born,
+/// and unusable, until the store has recorded it as its own; a repeated call before that returns
+/// the same disk.
 ///
 /// Power goes here: an identity that the store does not know, which no start uses.
 pub fn adopt(
@@ -142,7 +142,7 @@ pub fn adopt(
         DirectoryState::Unreadable(source) => return Err(IdentityError::io(&dir, source)),
     };
     let _lock = lock(files, &dir)?;
-    // Another process may have come in between the look and the lock.
+    // Another process may have come between the inspection and the lock.
     let now = inspect(files, &dir).map_err(|source| IdentityError::io(&dir, source))?;
     if now.identity() != begun {
         return Err(IdentityError::Locked { dir });

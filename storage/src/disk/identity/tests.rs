@@ -63,13 +63,13 @@ fn f_14_an_emptied_or_missing_directory_is_lost_and_never_made_anew() {
     assert!(!dirs[1].exists());
 }
 
-/// Found by reading: the one disk that was read-only kept the whole store from starting.
+/// Found by reading: one read-only disk kept the whole store from starting.
 #[test]
 fn f_09_a_disk_that_cannot_be_locked_is_lost_and_the_others_go_on() {
     let root = tempfile::tempdir().unwrap();
     let dirs = dirs(root.path(), 4);
     born(&dirs);
-    // What opens it for writing fails, as on a file system that is read-only.
+    // Opening it for writing fails, as on a read-only file system.
     fs::remove_file(dirs[1].join(LOCK_FILE)).unwrap();
     fs::create_dir(dirs[1].join(LOCK_FILE)).unwrap();
     let found = claim_all(&dirs, &SystemEnv, &Crash::default()).unwrap();
@@ -77,8 +77,8 @@ fn f_09_a_disk_that_cannot_be_locked_is_lost_and_the_others_go_on() {
     assert!(matches!(&found.lost[0], IdentityError::Io { dir, .. } if *dir == dirs[1]));
 }
 
-/// Found by reading: a disk whose joining was cut, alone while the others are not mounted, made a
-/// new store of their mount points.
+/// Found by reading: a disk whose addition was interrupted, alone while the others are not mounted,
+/// created a new store in their mount points.
 #[test]
 fn f_14_a_disk_that_was_to_replace_another_begins_no_birth() {
     let root = tempfile::tempdir().unwrap();
@@ -104,7 +104,7 @@ fn a_birth_that_was_cut_is_finished_with_the_same_directories_only() {
     let root = tempfile::tempdir().unwrap();
     let dirs = dirs(root.path(), 4);
     drop(claim_all(&dirs, &SystemEnv, &Crash::default()).unwrap());
-    // The fourth was cut before its identity, the first after it.
+    // The fourth crashed before its identity was written, the first after it.
     fs::remove_file(dirs[3].join(FILE)).unwrap();
     fs::remove_dir_all(dirs[3].join(SHARDS)).unwrap();
     fs::write(dirs[3].join(NEW_FILE), b"cut").unwrap();
@@ -163,7 +163,7 @@ fn two_processes_cannot_have_one_disk() {
 fn of_two_racing_births_the_second_never_writes_over_the_first() {
     let root = tempfile::tempdir().unwrap();
     let dirs = dirs(root.path(), 2);
-    // Looked at before the other start came, and gone on with after it has ended.
+    // Inspected before the other start came, and continued after it has ended.
     let mut states = vec![DirectoryState::Missing, DirectoryState::Missing];
     born(&dirs);
     let before: Vec<_> = dirs
@@ -193,7 +193,7 @@ fn f_05_every_flipped_bit_of_an_identity_is_seen() {
         flipped[bit / 8] ^= 1 << (bit % 8);
         assert_eq!(decode(&flipped), None, "bit {bit}");
     }
-    // One of the two is enough, and the other is made good.
+    // One of the two is enough, and the other is repaired.
     for name in [FILE, COPY_FILE] {
         fs::write(dirs[0].join(name), &bytes[..50]).unwrap();
         assert!(is_still(&SystemEnv, &dirs[0], identity.disk).unwrap());

@@ -20,7 +20,7 @@ use drystone_store::env::{Env, Interval};
 use drystone_store::measure::Histogram;
 use drystone_store::types::DiskId;
 
-/// How often a disk looks whether its directory is still itself.
+/// How often a disk checks that its directory is still itself.
 pub(super) const CHECK_EVERY: Duration = Duration::from_secs(2);
 
 pub(super) struct DiskCore {
@@ -33,12 +33,12 @@ pub(super) struct DiskCore {
     pub(super) pool: Pool,
     pub(super) pending: PendingList,
     pub(super) crash: Crash,
-    /// Of the database's log.
+    /// Durations of syncs of the database's log.
     pub(super) log_syncs: Arc<Histogram>,
     pub(super) state: watch::Sender<DiskState>,
     pub(super) space: Mutex<Option<SpaceReading>>,
     pub(super) confirmed: Mutex<Vec<ShardName>>,
-    /// Of a shard's file and its folder, at the shard's end.
+    /// Durations of syncs of a shard's file and its folder, when the shard is sealed.
     pub(super) syncs: Histogram,
 }
 
@@ -69,8 +69,8 @@ pub(super) async fn watch_disk(
 }
 
 impl DiskCore {
-    /// The first reason to leave `Up` stays. What is there can still be read; the database is not
-    /// needed for that, and may be made anew.
+    /// Leaves `Up`; the first reason stays. Shards can still be read; reading does not need the
+    /// database, which may be rebuilt.
     pub(super) fn leave(&self, to: DiskState) {
         let left = self.state.send_if_modified(|state| {
             let lost = matches!((&*state, &to), (DiskState::Failed(_), DiskState::Lost(_)));
@@ -87,7 +87,7 @@ impl DiskCore {
         }
     }
 
-    /// `Err` when shards can't be written to this disk any more.
+    /// Returns an error when shards can't be written to this disk any more.
     pub(super) fn writable(&self) -> Result<(), DiskError> {
         match &*self.state.borrow() {
             DiskState::Up => Ok(()),
@@ -95,7 +95,7 @@ impl DiskCore {
         }
     }
 
-    /// `Err` when nothing is there to be read any more.
+    /// Returns an error when shards can't be read from this disk any more.
     pub(super) fn readable(&self) -> Result<(), DiskError> {
         match &*self.state.borrow() {
             DiskState::Up | DiskState::Failed(_) => Ok(()),
@@ -103,7 +103,7 @@ impl DiskCore {
         }
     }
 
-    /// Sees whether the directory is still this disk; an error says that it could not be seen.
+    /// Checks that the directory is still this disk; an error means that the check itself failed.
     /// Blocks.
     pub(super) fn check(&self) -> io::Result<()> {
         match is_still(self.env.files(), &self.dir, self.id) {
@@ -121,7 +121,7 @@ impl DiskCore {
         Ok(())
     }
 
-    /// What a failed write, creation or sync means for the disk. Blocks.
+    /// Maps a failed write, creation or sync to its consequence for the disk. Blocks.
     pub(super) fn after_write(&self, error: io::Error) -> DiskError {
         if is_full(&error) {
             *self.lock_space() = None;
@@ -131,7 +131,7 @@ impl DiskCore {
             return DiskError::Io(error);
         }
         if error.kind() == io::ErrorKind::NotFound {
-            // The folders were made with the disk: without them it is not the disk any more.
+            // The folders were created with the disk: without them it is not the disk any more.
             drop(self.check());
             self.leave(DiskState::Lost("a folder of shards is missing".into()));
         } else {
@@ -140,7 +140,7 @@ impl DiskCore {
         self.writable().err().unwrap_or(DiskError::Io(error))
     }
 
-    /// What a failed read means: a shard is missing only where the disk is surely itself. Blocks.
+    /// Maps a failed read: a shard is missing only if the disk is certainly itself. Blocks.
     pub(super) fn after_read(&self, error: DiskError) -> DiskError {
         match error {
             DiskError::Io(e) if e.kind() == io::ErrorKind::NotFound => {
@@ -159,7 +159,7 @@ impl DiskCore {
         shard_folder(&self.dir, name.write_id.0[0]).join(file)
     }
 
-    /// Blocks.
+    /// Reads the free space. Blocks.
     pub(super) fn read_space(&self) -> io::Result<Space> {
         let capacity = self.env.files().capacity(&self.dir)?;
         let reading = self.reserve.measure(&capacity, self.env.instant());
@@ -171,8 +171,9 @@ impl DiskCore {
         self.space.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Counts what a shard is about to take, and refuses what would go into the reserve: many
-    /// writes may have been let in by one reading, and a body need not say how long it is. Blocks.
+    /// Counts the space that a shard is about to use, and refuses a shard that would use the
+    /// reserve: many writes may have been admitted by one reading, and the length of a body may be
+    /// unknown. Blocks.
     pub(super) fn take_space(&self, bytes: u64, files: u64) -> Result<(), DiskError> {
         let now = self.env.instant();
         let fits = |reading: &mut Option<SpaceReading>| {
@@ -205,7 +206,7 @@ impl DiskCore {
             }
             folders.push(shard.write_id.0[0]);
         }
-        // Not there, or not this disk?
+        // Is the shard missing, or is this another disk?
         if absent && !is_still(files, &self.dir, self.id)? {
             return Err(io::ErrorKind::NotFound.into());
         }
@@ -219,7 +220,7 @@ impl DiskCore {
         Ok(())
     }
 
-    /// Makes a shard that is written durable. Blocks.
+    /// Makes a written shard durable. Blocks.
     pub(super) fn seal(&self, writer: Writer, object_size: u64, folder: &Path) -> io::Result<u64> {
         self.crash.pass_disk(DiskPoint::ShardWritten);
         let checksum = writer.seal(object_size)?;
@@ -229,7 +230,7 @@ impl DiskCore {
         Ok(checksum)
     }
 
-    /// Takes confirmed shards off the list. Blocks.
+    /// Removes confirmed shards from the list. Blocks.
     pub(super) fn flush_confirmed(&self) -> Result<(), DbError> {
         let confirmed = std::mem::take(&mut *self.lock_confirmed());
         if !confirmed.is_empty() {
@@ -255,7 +256,7 @@ pub(super) fn is_full(error: &io::Error) -> bool {
     matches!(error.kind(), StorageFull | QuotaExceeded)
 }
 
-/// The process or machine lacks something for the moment; the disk is none the worse.
+/// Returns whether the process or machine lacks a resource at the moment; the disk is not at fault.
 pub(super) fn is_scarcity(error: &io::Error) -> bool {
     let scarce = [Errno::MFILE, Errno::NFILE, Errno::NOMEM].map(Errno::raw_os_error);
     error

@@ -1,10 +1,10 @@
 //! A directory of this machine as a disk.
 //!
-//! A shard is a file with its final name in one of 256 folders that were made when the disk was.
-//! All system calls run on the disk's own threads. The disk notices by itself that its directory
-//! was emptied or has vanished, that its database failed, or that a write did, and says so in its
-//! state; it never comes back from that. Where the disk is well after all, another is opened in its
-//! place (`engine::renew`).
+//! A shard is a file with its final name in one of 256 folders that were created with the disk. All
+//! system calls run on the disk's own threads. The disk notices by itself that its directory was
+//! emptied or has vanished, that its database failed, or that a write did, and says so in its
+//! state; it never recovers from that. If the disk works after all, another is opened in its place
+//! (`engine::renew`).
 
 mod core;
 pub mod probe;
@@ -36,9 +36,10 @@ use drystone_store::crash::DiskPoint;
 use drystone_store::measure::{Histogram, Measure};
 use drystone_store::types::{DiskId, Epoch};
 
-/// Confirmed shards are taken off the list in batches of this size, at the latest by gc.
+/// Confirmed shards are removed from the list in batches of this size, at the latest by gc.
 const CONFIRM_BATCH_LEN: usize = 64;
-/// Past this the list keeps them, and gc confirms them once more.
+/// The maximum number of confirmed shards to remember. More of them stay on the list, and gc
+/// confirms them once more.
 const CONFIRM_LEN_MAX: usize = 16 << 10;
 
 pub struct LocalDisk {
@@ -46,7 +47,8 @@ pub struct LocalDisk {
 }
 
 impl LocalDisk {
-    /// Must be called within the async runtime: a task of the disk's own looks after it.
+    /// Opens the disk. It must be called within the async runtime: the disk spawns a task that
+    /// watches it.
     pub fn open(directory: DiskDirectory, db: Arc<Db>, reserve: Reserve) -> io::Result<LocalDisk> {
         let (id, dir) = (directory.identity.disk, directory.dir.clone());
         let (env, failure) = (db.env().clone(), db.failure());

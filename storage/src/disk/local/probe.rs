@@ -1,10 +1,10 @@
-//! Whether a disk that failed can be written and read after all.
+//! Finds out whether a disk that failed can be written and read after all.
 //!
-//! A failed write or sync ends the use of a disk: what the kernel then has of a file is not what
-//! the disk has. Nothing of that is looked at here. In the disk's directory and in each folder of
-//! shards a new file is written, synced, read back from the disk and removed, which is all that a
-//! disk is asked to do. Power goes here: `probe` is left in the directory, and a start that finds
-//! it removes it from the folders, too ([`clean`]).
+//! A failed write or sync ends the use of a disk: the kernel's view of a file may differ from the
+//! disk's from then on. The probe trusts none of those files. In the disk's directory and in each
+//! folder of shards it writes a new file, syncs it, reads it back from the disk and removes it,
+//! which is all that a disk needs to do. Power goes here: `probe` is left in the directory, and a
+//! start that finds it removes it from the folders, too ([`clean`]).
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -19,7 +19,7 @@ const LEN: usize = 16 << 10;
 
 #[derive(Debug, thiserror::Error)]
 pub enum ProbeError {
-    /// With room again it may be well.
+    /// The disk has no room; with room it may work.
     #[error("it is full")]
     Full,
     #[error("it is not the disk that it was")]
@@ -28,7 +28,7 @@ pub enum ProbeError {
     Failed { folder: PathBuf, source: io::Error },
 }
 
-/// Blocks, on a disk that hangs for ever.
+/// Blocks, forever on a disk that hangs.
 pub fn probe(disk: &DiskDirectory, env: &dyn Env, reserve: Reserve) -> Result<(), ProbeError> {
     let (dir, files) = (&disk.dir, env.files());
     let failed = |folder: &Path, source| {
@@ -50,7 +50,8 @@ pub fn probe(disk: &DiskDirectory, env: &dyn Env, reserve: Reserve) -> Result<()
             false => failed(folder, source),
         })
     };
-    // The one in the directory comes first and goes last, so that it tells of the others.
+    // The file in the directory is created first and removed last, so it marks that the others may
+    // exist.
     tried(dir, write)?;
     let folders = (0..=u8::MAX).map(|first| shard_folder(dir, first));
     for folder in folders {
@@ -67,7 +68,7 @@ fn write(env: &dyn Env, folder: &Path) -> io::Result<()> {
     file.write_all_at(&content, 0)?;
     file.sync_all()?;
     files.sync_dir(folder)?;
-    // Else it would be read from memory.
+    // Otherwise it would be read from memory.
     file.drop_cache()?;
     match file.read_all()? == content {
         true => Ok(()),
@@ -81,7 +82,7 @@ fn remove(env: &dyn Env, folder: &Path) -> io::Result<()> {
     files.sync_dir(folder)
 }
 
-/// Removes what a probe that was cut has left.
+/// Removes the files that an interrupted probe left.
 pub fn clean(files: &dyn Files, dir: &Path) -> io::Result<()> {
     if !files.exists(&dir.join(FILE)) {
         return Ok(());

@@ -1,14 +1,14 @@
-//! How much of a disk shards may take, and what is left for metadata.
+//! The space of a disk that shards may use, and the space that is left for metadata.
 
 use std::time::Duration;
 
 use crate::disk::Space;
 use drystone_store::env::{Capacity, Instant};
 
-/// How long a look at the free space is good for.
+/// How long a reading of the free space is used.
 const SPACE_FRESH_FOR: Duration = Duration::from_secs(1);
 
-/// Space on a disk that shards leave free: for metadata, and for a way out.
+/// Space on a disk that shards leave free: for metadata, and for the deletes that make room again.
 #[derive(Clone, Copy, Debug)]
 pub struct Reserve {
     pub bytes: u64,
@@ -25,13 +25,13 @@ impl Default for Reserve {
 }
 
 impl Reserve {
-    /// Of a disk too small for it, no more than this part.
+    /// On a small disk the reserve is at most this part of it.
     const SMALL_DISK_DIVISOR: u64 = 8;
-    /// But as much as the database's log and what it flushes and compacts may take at once, if
-    /// half of the disk allows it.
+    /// The minimum of the reserve, if half of the disk allows it: the space that the database's
+    /// log, its flushes and its compactions may use at once.
     const DATABASE_BYTES: u64 = 128 << 20;
-    /// Names of files that shards leave free, as a part of all and at most. The database needs
-    /// one for each file that it flushes.
+    /// The number of inodes that shards leave free: a part of all, and a maximum. The database
+    /// needs one for each file that it flushes.
     const INODES_DIVISOR: u64 = 20;
     const INODES_MAX: u64 = 1000;
 
@@ -43,12 +43,12 @@ impl Reserve {
         bytes.max(total / 100 * self.percent)
     }
 
-    /// How much of the disk is left for whom.
+    /// Divides the disk's free space between shards and metadata.
     pub(super) fn measure(self, capacity: &Capacity, now: Instant) -> SpaceReading {
         let (total, free) = (capacity.bytes, capacity.bytes_free);
         let reserve = self.of(total);
         let inodes = (capacity.inodes / Self::INODES_DIVISOR).min(Self::INODES_MAX);
-        // Some file systems make inodes as they need them, and count none.
+        // Some file systems create inodes as they need them, and count none.
         let files = |kept: u64| match capacity.inodes {
             0 => u64::MAX,
             _ => capacity.inodes_free.saturating_sub(kept),
@@ -71,14 +71,14 @@ impl Reserve {
     }
 }
 
-/// A look at the free space.
+/// A reading of the free space.
 #[derive(Clone, Copy)]
 pub(super) struct SpaceReading {
     pub(super) at: Instant,
     pub(super) space: Space,
-    /// Taken by shards since.
+    /// Bytes that shards have used since.
     pub(super) bytes: u64,
-    /// Files that shards may still make.
+    /// The number of files that shards may still create.
     pub(super) files: u64,
 }
 

@@ -174,7 +174,7 @@ async fn r_03_a_failed_sync_ends_writing_and_f_08_a_full_disk_does_not() {
     assert!(matches!(&*disk.state().borrow(), DiskState::Failed(_)));
 }
 
-/// More than any disk has.
+/// A reserve larger than any disk.
 const ALL: Reserve = Reserve {
     bytes: 0,
     percent: 200,
@@ -184,7 +184,7 @@ const ALL: Reserve = Reserve {
 async fn r_19_shards_stay_out_of_the_reserve_however_many_were_let_in_at_once() {
     let dir = tempfile::tempdir().unwrap();
     let (disk, _db) = open_with(dir.path(), ALL);
-    // As if a look had just found room for one.
+    // A reading that has just found room for one shard.
     let room_for_one = SpaceReading {
         at: Instant::now() + Duration::from_secs(3600),
         space: Space {

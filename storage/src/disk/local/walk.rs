@@ -1,7 +1,7 @@
-//! The walk over a disk's files, for shards that its list lost and that nothing names.
+//! Walks over a disk's files, in search of shards that its list lost and that no metadata name.
 //!
-//! A file can come to that by what this store does not do itself: a file put back from elsewhere,
-//! a list that was damaged or is older than the files.
+//! A file comes into this state by events outside the store: a file that was put back from
+//! elsewhere, a list that was damaged or is older than the files.
 
 use std::sync::Arc;
 
@@ -24,7 +24,7 @@ impl DiskCore {
                 let names = files.map(|file| Ok(file?.to_str().and_then(parse_name)));
                 names.filter_map(Result::transpose).collect()
             });
-            // The files first: a shard is on the list before it has one.
+            // The files come first: a shard is on the list before it has one.
             core.pending
                 .without_listed(files.map_err(|e| core.after_read(e.into()))?)
                 .map_err(|e| core.after_db(e))

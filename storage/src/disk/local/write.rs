@@ -13,14 +13,14 @@ use crate::disk::shard_file::Writer;
 use crate::disk::{DiskError, ShardWriter};
 use drystone_store::env::File;
 
-/// Bytes after which a shard being written is synced beside the writing, so that little is left
-/// for the sync at its end.
+/// Bytes after which a shard being written is synced in the background, so that little is left for
+/// the sync at its end.
 const SYNC_EVERY_BYTES: u64 = 32 << 20;
 
 pub(super) struct LocalWriter {
     pub(super) core: Arc<DiskCore>,
     pub(super) folder: PathBuf,
-    /// Away while a job has it; an abandoned job keeps it.
+    /// `None` while a job has it; an abandoned job keeps it.
     pub(super) writer: Option<Writer>,
     /// Bytes since a sync was last begun.
     pub(super) unsynced: u64,
@@ -43,7 +43,7 @@ impl LocalWriter {
             let synced = file.sync_data().map_err(|e| core.after_write(e));
             drop(done.send(synced));
         });
-        // A busy disk: the next piece, or the end, syncs this one too.
+        // On a busy disk the next piece, or the end, syncs this one as well.
         self.syncing = started.then_some(answer);
         Ok(())
     }
@@ -78,8 +78,8 @@ impl ShardWriter for LocalWriter {
         Ok(())
     }
 
-    /// Power goes before the folder's sync: the file is whole, its name may not be there. After
-    /// it: the shard is there to stay. Until it is confirmed, gc knows it either way.
+    /// Power goes before the folder's sync: the file is complete, its name may be missing. After
+    /// it: the shard is durable. Until it is confirmed, gc knows it either way.
     async fn finish(mut self: Box<Self>, object_size: u64) -> Result<u64, DiskError> {
         self.finish_sync().await?;
         let writer = self.take()?;
@@ -92,7 +92,7 @@ impl ShardWriter for LocalWriter {
             sealed
         });
         let checksum = sealed.await??;
-        // A sync that failed elsewhere meanwhile may have been about this shard.
+        // A sync that failed elsewhere meanwhile may have concerned this shard.
         self.core.writable()?;
         Ok(checksum)
     }
