@@ -24,8 +24,7 @@ use crate::upkeep_points;
 const LANES: usize = 4;
 /// For points that are passed several times: the highest passing to crash at.
 const NTH_VARIABLE: &str = "DRYSTONE_TEST_CRASH_NTH";
-/// How long to wait for upkeep, which no request waits for, to pass its points; after that the
-/// server is started again.
+/// How long to wait for upkeep to pass its points before the server is started again.
 const PATIENCE: Duration = Duration::from_secs(15);
 const SIGABRT: i32 = 6;
 

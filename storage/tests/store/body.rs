@@ -1,4 +1,4 @@
-//! Bodies to write, and what was read.
+//! Bodies to write, and the bytes read.
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -12,7 +12,7 @@ use drystone_store::types::{
 };
 use md5::{Digest as _, Md5};
 
-/// Bodies come in pieces of this odd size, so that no boundary of theirs is one of the store's.
+/// Bodies come in pieces of this odd size, so that their boundaries never align with the store's.
 const PIECE_LEN: usize = 70_001;
 
 /// A body from memory, digested as the front end would.
@@ -43,14 +43,15 @@ impl TestBody {
         self
     }
 
-    /// As the front end does for a part of an upload that was begun without an algorithm.
+    /// Adds the checksum that the front end adds to a part of an upload that was begun without an
+    /// algorithm.
     pub fn with_crc64nvme(mut self) -> TestBody {
         let crc = checksum(ChecksumAlgorithm::Crc64Nvme, &self.rest).value;
         self.digest.crc64nvme = crc.try_into().ok().map(u64::from_be_bytes);
         self
     }
 
-    /// Ends in an error in place of the final `None`.
+    /// Makes the body end in an error instead of the final `None`.
     pub fn interrupted(mut self) -> TestBody {
         self.interrupted = true;
         self
@@ -77,7 +78,7 @@ impl Body for TestBody {
     }
 }
 
-/// Bytes that look random and depend on the seed alone.
+/// Returns bytes that look random and depend on the seed alone.
 pub fn pattern(seed: u64, len: usize) -> Bytes {
     let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
     let mut bytes = Vec::with_capacity(len + 8);
@@ -117,7 +118,7 @@ pub async fn put(
     written.unwrap()
 }
 
-/// The bytes of a range, and that they come in pieces that are never empty.
+/// Reads the bytes of a range, and checks that they come in pieces that are never empty.
 pub async fn read(handle: &dyn ObjectHandle, start: u64, end: u64) -> Vec<u8> {
     let mut reader = handle.read(ByteRange { start, end }).await.unwrap();
     let mut bytes = Vec::new();
@@ -133,7 +134,7 @@ pub async fn read_all(handle: &dyn ObjectHandle) -> Vec<u8> {
     read(handle, 0, handle.object().size).await
 }
 
-/// The bytes of the latest version.
+/// Reads the bytes of the latest version.
 pub async fn get(store: &dyn ObjectStore, bucket: BucketId, key: &str) -> Vec<u8> {
     get_version(store, bucket, key, VersionSelector::Latest).await
 }

@@ -1,4 +1,4 @@
-//! The completion of uploads, and what the object then is.
+//! Completes uploads and checks the object that results.
 
 use std::sync::Arc;
 
@@ -99,7 +99,7 @@ pub async fn s_20_completion_is_refused_for_the_first_reason(store: Arc<dyn Obje
         Refusal::PreconditionFailed(Precondition::IfNoneMatch)
     );
 
-    // All those left the upload as it was, and the key too.
+    // All those left the upload as it was, and the key as well.
     assert_eq!(get(store, bucket, "k").await, b"before");
     right_sum.condition.if_none_match = None;
     assert_eq!(
@@ -120,7 +120,7 @@ pub async fn s_20_completion_asked_twice_answers_alike(store: Arc<dyn ObjectStor
         .complete_upload(bucket, request.clone())
         .await
         .unwrap();
-    // The condition would fail now, on its own success.
+    // The condition would fail now, because the first completion succeeded.
     let again = store
         .complete_upload(bucket, request.clone())
         .await
@@ -200,7 +200,7 @@ pub async fn s_21_what_is_set_at_create_holds_at_completion(store: Arc<dyn Objec
     assert_eq!(read_all(&*handle).await, b"");
 }
 
-/// Parts of an upload that was begun without an algorithm may have any: the whole has the default.
+/// Parts of an upload that was begun without an algorithm may have any: the object has the default.
 async fn s_18_the_default_checksum_of_the_whole(
     store: &dyn ObjectStore,
     bucket: BucketId,
@@ -273,7 +273,7 @@ pub async fn s_18_checksums_of_the_whole(store: Arc<dyn ObjectStore>) {
         }
     }
     s_18_the_default_checksum_of_the_whole(store, bucket, &bytes).await;
-    // A part without one: the whole has none either.
+    // One part has no checksum: the object has none either.
     let kind = (ChecksumAlgorithm::Crc32, ChecksumType::FullObject);
     let upload = start_with(store, bucket, "k", Some(kind)).await;
     let mut body = TestBody::new("bare");
@@ -308,7 +308,7 @@ pub async fn b_42_a_read_that_is_given_up_and_asked_again_leaves_nothing_out(
     let mut found = Vec::new();
     loop {
         match reader.next().now_or_never() {
-            // Given up at its first wait.
+            // The caller drops it at its first wait.
             None => tokio::task::yield_now().await,
             Some(piece) => match piece.unwrap() {
                 Some(piece) => found.extend_from_slice(&piece),
@@ -320,15 +320,14 @@ pub async fn b_42_a_read_that_is_given_up_and_asked_again_leaves_nothing_out(
     assert!(found == bytes);
 }
 
-/// Parts that end within, at and around blocks and stripes, and every range from one of these
-/// places to another.
+/// Reads every range between places within, at and around the ends of blocks, stripes and parts.
 pub async fn f_35_ranges_across_parts(store: Arc<dyn ObjectStore>) {
     const BLOCK: usize = 32 << 10;
     const STRIPE: usize = 256 << 10;
     let bucket = create(&*store, "stones").await;
     let upload = start(&*store, bucket, "k").await;
     let lens = [MIN, MIN + 1, MIN + BLOCK - 1, MIN + STRIPE + 1, 8 << 10, 1];
-    // Only the last part may be small, so the small ones are objects of their own.
+    // Only the last part may be small, so small ones are put into objects of their own.
     for (round, lens) in [&lens[..4], &lens[..1], &lens[4..5], &lens[5..]]
         .into_iter()
         .enumerate()
@@ -359,7 +358,7 @@ pub async fn f_35_ranges_across_parts(store: Arc<dyn ObjectStore>) {
         cuts.sort_unstable();
         cuts.dedup();
         for (place, start) in cuts.iter().enumerate() {
-            // Long ranges are as many pieces of the same kind: a few are enough.
+            // Long ranges consist of more pieces of the same kind: a few are enough.
             let near = cuts[place..].iter().skip(1).take(5);
             for end in near.chain(cuts.last()).filter(|end| *end > start) {
                 let found = read(&*handle, *start as u64, *end as u64).await;

@@ -1,4 +1,4 @@
-//! Conditions, and who wins a race.
+//! Conditions, and the winners of races.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use crate::body::{TestBody, etag, get, pattern, put, request};
 use crate::buckets::{create, enable_versioning};
 use crate::objects::{delete, missing};
 
-/// How many write at once in a race.
+/// The number of concurrent writers in a race.
 const RACERS: u64 = 8;
 
 fn one_of(etags: &[ETag]) -> Option<ETagCondition> {
@@ -103,7 +103,7 @@ pub async fn s_17_conditions_on_writes(store: Arc<dyn ObjectStore>) {
             assert_eq!(get(store, bucket, "k").await, now, "{condition:?}");
         }
         for (condition, expected) in &absent {
-            // With versioning on, what is there now is a delete marker.
+            // With versioning on, the current version is a delete marker.
             store
                 .delete_object(bucket, delete("k", latest))
                 .await
@@ -169,7 +169,7 @@ pub async fn s_17_conditions_on_deletes(store: Arc<dyn ObjectStore>) {
         assert_eq!(delete_if(latest, right).await, None);
         assert!(missing(store, bucket, "k").await);
     }
-    // Nothing there: If-Match says so, the other two let a repeated delete pass.
+    // Without an object If-Match fails; the other two let a repeated delete pass.
     assert_eq!(
         delete_if(latest, any.clone()).await,
         Some(Refusal::NoSuchKey)
@@ -177,7 +177,7 @@ pub async fn s_17_conditions_on_deletes(store: Arc<dyn ObjectStore>) {
     assert_eq!(delete_if(latest, size(7)).await, None);
     assert_eq!(delete_if(latest, time(earlier)).await, None);
 
-    // The condition is on the current version, whichever is to be removed.
+    // The condition applies to the current version, whichever version is removed.
     enable_versioning(store, bucket).await;
     let old = put(store, bucket, "k", "old").await.version_id.unwrap();
     put(store, bucket, "k", "new").await;

@@ -1,7 +1,7 @@
-//! Races under conditions: of those who start from the same state one wins, and nobody's change is
+//! Races under conditions: one of those who start from the same state wins, and nobody's change is
 //! lost.
 //!
-//! Each race is run a few times; `DRYSTONE_TEST_RACES` says how often.
+//! Each race is run a few times; `DRYSTONE_TEST_RACES` sets the number.
 
 use std::sync::Arc;
 
@@ -20,9 +20,9 @@ use crate::versions::{all_objects, all_versions};
 
 const ROUNDS_VARIABLE: &str = "DRYSTONE_TEST_RACES";
 const ROUNDS: usize = 2;
-/// How many write at once.
+/// The number of concurrent writers.
 const RACERS: usize = 32;
-/// How many count at once, and how far each goes.
+/// The number of concurrent counters, and how far each counts.
 const COUNTERS: usize = 8;
 const STEPS: usize = 4;
 
@@ -32,7 +32,7 @@ fn rounds() -> usize {
     std::env::var(ROUNDS_VARIABLE).map_or(ROUNDS, |text| text.parse().unwrap())
 }
 
-/// A bucket that never was versioned and one that is.
+/// Returns a bucket that was never versioned and one that is.
 async fn buckets(store: &dyn ObjectStore) -> [BucketId; 2] {
     let (plain, versioned) = (create(store, "plain").await, create(store, "kept").await);
     enable_versioning(store, versioned).await;
@@ -68,7 +68,7 @@ async fn put_if(
     store.put_object(bucket, request, &mut body).await
 }
 
-/// An upload of one part, ready to be completed.
+/// Creates an upload of one part, ready to be completed.
 async fn uploaded(
     store: &dyn ObjectStore,
     bucket: BucketId,
@@ -99,7 +99,7 @@ async fn uploaded(
     }
 }
 
-/// How a racer changes the key.
+/// The ways in which racers change the key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Way {
     Put,
@@ -110,10 +110,10 @@ enum Way {
     Delete,
 }
 
-/// What came of each racer: its way, the bytes it wanted there, and the answer.
+/// The outcome of a racer: its way, the bytes it wanted to write, and the answer.
 type Outcome = (Way, Vec<u8>, Result<Option<VersionId>>);
 
-/// All racers start at once, each with bytes of its own.
+/// Starts all racers at once, each with bytes of its own.
 async fn race(
     store: &Arc<dyn ObjectStore>,
     bucket: BucketId,
@@ -175,7 +175,7 @@ async fn race(
     racers.join_all().await
 }
 
-/// The one who won. All others were refused for one of these reasons.
+/// Returns the winner. All others were refused for one of these reasons.
 fn winner(outcomes: Vec<Outcome>, losses: &[Refusal]) -> (Way, Vec<u8>, Option<VersionId>) {
     let mut winners = Vec::new();
     for (way, bytes, answer) in outcomes {
@@ -208,7 +208,7 @@ pub async fn b_30_of_racing_creators_one_wins_and_its_bytes_are_read(store: Arc<
 
 pub async fn b_30_of_racing_changes_to_one_state_one_wins(store: Arc<dyn ObjectStore>) {
     let ways = [Way::Put, Way::Complete, Way::Copy, Way::Delete];
-    // Where the delete has won, nothing is there to match.
+    // If the delete has won, nothing is there to match.
     let lost = [
         Refusal::PreconditionFailed(Precondition::IfMatch),
         Refusal::NoSuchKey,
@@ -230,7 +230,7 @@ pub async fn b_30_of_racing_changes_to_one_state_one_wins(store: Arc<dyn ObjectS
     }
 }
 
-/// Reads the number that the key holds, and puts the next one in its place.
+/// Reads the number that the key holds, and replaces it by the next one.
 async fn count_up(store: &dyn ObjectStore, bucket: BucketId) {
     loop {
         let (number, condition) = match store.open_object(bucket, "n", LATEST).await {
@@ -247,7 +247,7 @@ async fn count_up(store: &dyn ObjectStore, bucket: BucketId) {
         let next = (number + 1).to_string().into_bytes();
         match put_if(store, bucket, "n", next, condition).await {
             Ok(_) => return,
-            // Another was faster; whoever loses, someone has gone on.
+            // Another was faster: the count advanced all the same.
             Err(Error::Refused(Refusal::PreconditionFailed(_))) => {}
             Err(other) => panic!("{other:?}"),
         }

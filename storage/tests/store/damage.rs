@@ -1,6 +1,6 @@
-//! Stores whose metadata is damaged on some disks, by bits that flip and files that are cut, or
-//! whose disks are replaced by older copies of themselves: what is damaged never answers, is made
-//! anew from the rest, and everything acknowledged is there, byte by byte.
+//! Stores whose metadata is damaged on some disks, by flipped bits and truncated files, or whose
+//! disks are replaced by older copies of themselves: damaged data never answers and is rebuilt from
+//! the rest, and everything acknowledged is there, byte by byte.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -18,7 +18,7 @@ use crate::patience::until;
 
 const REPAIRS_MAX: usize = 4;
 
-/// The files of a kind in a disk's database, the newest last.
+/// Returns the files of a kind in a disk's database, the newest last.
 fn files(disk: &Path, of: impl Fn(&str) -> bool) -> Vec<PathBuf> {
     let entries = fs::read_dir(disk.join("meta/rocksdb")).unwrap();
     let mut files: Vec<_> = entries
@@ -31,7 +31,7 @@ fn files(disk: &Path, of: impl Fn(&str) -> bool) -> Vec<PathBuf> {
 
 fn flip_in_middle(file: &Path) {
     let mut bytes = fs::read(file).unwrap();
-    // Preallocated space at the end of a log is no part of what was written.
+    // Preallocated space at the end of a log was never written.
     let used = bytes.iter().rposition(|byte| *byte != 0).unwrap() + 1;
     bytes[used / 2] ^= 0x10;
     fs::write(file, bytes).unwrap();
@@ -43,7 +43,7 @@ fn cut_in_middle(file: &Path) {
     fs::write(file, &bytes[..used / 2]).unwrap();
 }
 
-/// Reads as a client does: what is refused for the moment is asked for again.
+/// Reads as a client does: a read that is refused for the moment is repeated.
 fn read(life: &Life, key: &str) -> Vec<u8> {
     let mut bytes = Vec::new();
     until(|| {
@@ -85,12 +85,12 @@ fn voters_are_whole(life: &Life) -> bool {
 const KEYS: usize = 60;
 
 fn content(n: usize) -> Vec<u8> {
-    // In tables, in blob files, and in shards.
+    // Sizes of objects in tables, in blob files, and in shards.
     let sizes = [300, 3000, 7000, 60_000];
     pattern(n as u64, sizes[n % 4] + n).to_vec()
 }
 
-/// A stopped store with something in every kind of file.
+/// Creates a stopped store with something in every kind of file.
 fn stopped(root: &Path) -> Vec<PathBuf> {
     let (life, directories) = newborn(root);
     let bucket = life.bucket();
@@ -100,7 +100,7 @@ fn stopped(root: &Path) -> Vec<PathBuf> {
             .block_on(put(&*life.engine, bucket, &key, content(n)));
     }
     life.close();
-    // A start flushes what the log holds into tables.
+    // A start flushes the contents of the log into tables.
     let life = Life::begin(&directories);
     for n in KEYS..KEYS + 4 {
         let key = format!("{n}");
@@ -127,7 +127,7 @@ fn damaged_and_repaired(damage: impl Fn(&Path) -> bool) {
         let whole = voters_are_whole(&life);
         life.close();
         if whole {
-            // Those that were damaged bear it alone now.
+            // The disks that were damaged hold the store alone now.
             for away in [0, 3] {
                 fs::rename(&directories[away], root.path().join(away.to_string())).unwrap();
             }
@@ -179,7 +179,7 @@ fn f_05_a_database_that_is_gone_is_made_anew() {
     damaged_and_repaired(|disk| fs::remove_dir_all(disk.join("meta")).is_ok());
 }
 
-/// Cut between the two renames of a database made anew.
+/// Crashes between the two renames of a rebuilt database.
 #[test]
 fn f_01_a_database_made_anew_takes_its_name_after_a_cut() {
     let root = tempfile::tempdir().unwrap();
@@ -217,14 +217,14 @@ fn f_16_two_of_four_emptied_under_load_cost_nothing_that_was_acknowledged() {
     life.close();
 }
 
-/// Nobody writes, so that it is reads that meet the databases whose files are gone.
+/// Nobody writes, so reads meet the databases whose files are gone.
 #[test]
 fn f_16_disks_emptied_at_rest_cost_no_read() {
     let root = tempfile::tempdir().unwrap();
     let (life, directories) = newborn(root.path());
     let ledger = Ledger::default();
     let writers = Writers::start(&life, &ledger, "before", usize::MAX);
-    // Blob files that nobody has read from are opened by the first who does.
+    // Blob files that nobody has read from are opened by their first reader.
     let blobs = |disk: &PathBuf| files(disk, |name| name.ends_with(".blob"));
     until(|| directories.iter().all(|disk| !blobs(disk).is_empty()));
     writers.stop(&life);

@@ -12,10 +12,10 @@ use crate::buckets::{create, enable_versioning};
 use crate::objects::delete;
 use crate::versions::{all_objects, all_versions};
 
-/// No walk takes more pages; one that never ends fails its comparison.
+/// The maximum number of pages of a walk; one that never ends fails its comparison.
 pub const PAGES_MAX: usize = 200;
 
-/// Keys that others have taken for paths, patterns or ends of strings.
+/// Keys that other stores have mistaken for paths, patterns or ends of strings.
 pub const ODD_KEYS: [&str; 16] = [
     "\0",
     " ",
@@ -49,7 +49,7 @@ async fn list(
     store.list_objects(bucket, request).await.unwrap()
 }
 
-/// Keys and common prefixes of a page.
+/// Returns keys and common prefixes of a page.
 fn names(page: &ObjectPage) -> (Vec<&str>, Vec<&str>) {
     let keys = page.objects.iter().map(|object| object.key.as_str());
     (
@@ -180,7 +180,7 @@ pub async fn s_14_pages_add_up_to_the_whole(store: Arc<dyn ObjectStore>) {
 }
 
 pub async fn b_34_markers_between_the_keys_end_no_page_early(store: Arc<dyn ObjectStore>) {
-    // Once elsewhere a page that met many markers said that nothing follows.
+    // Another store reported after a page with many markers that nothing follows.
     let store = &*store;
     let bucket = create(store, "stones").await;
     enable_versioning(store, bucket).await;
@@ -267,13 +267,13 @@ pub async fn s_30_version_listings_go_on_after_any_marker(store: Arc<dyn ObjectS
         (&all[7..], 0)
     );
 
-    // Whoever deletes as it lists goes on from a version that is gone.
+    // A client that deletes while it lists continues from a removed version.
     for place in [1, 2] {
         let gone = all[place].id;
         let remove = delete("a", VersionSelector::Id(gone));
         store.delete_object(bucket, remove).await.unwrap();
         let rest = ask("", Some(("a".to_owned(), Some(gone))), 1000).await;
-        // A null version that is gone doesn't tell where it stood.
+        // A removed null version doesn't show its former place.
         let seen_again = if place == 2 { 1 } else { 0 };
         assert_eq!(rest.versions.len(), 7 + seen_again + (2 - place));
     }
@@ -326,7 +326,7 @@ pub async fn s_20_upload_listings_go_on_after_any_marker(store: Arc<dyn ObjectSt
     let after_key = ask("", "", Some(("a".to_owned(), None)), 1000).await;
     assert_eq!(after_key.uploads, all[3..]);
 
-    // Whoever aborts as it lists goes on from an upload that is gone.
+    // A client that aborts while it lists continues from a removed upload.
     store.abort_upload(bucket, "a", all[0].id).await.unwrap();
     let rest = ask("", "", Some(("a".to_owned(), Some(all[0].id))), 1000).await;
     assert_eq!(rest.uploads, all[1..]);

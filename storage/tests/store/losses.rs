@@ -1,7 +1,7 @@
-//! Disks that are lost while writers write, stores that are cut off, and disks that come back:
-//! everything acknowledged is there, byte by byte.
+//! Loses disks while writers write, crashes stores, and brings disks back: everything acknowledged
+//! is there, byte by byte.
 //!
-//! A store is cut off by ending the runtime it lives in: nothing of it is closed or flushed.
+//! Ending the runtime it lives in crashes a store: nothing of it is closed or flushed.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -35,10 +35,10 @@ const WRITERS: usize = 16;
 const BEGIN_TRIES: usize = 200;
 const LISTINGS: usize = 40;
 const RECOVER_AFTER: Duration = Duration::from_millis(200);
-/// Every so many writes one is too large to lie in the metadata.
+/// One of this many writes is too large to lie in the metadata.
 const LARGE_EVERY: u64 = 25;
 
-/// One life of a store: from its opening until it is cut off or closed.
+/// One life of a store: from its opening until it crashes or is closed.
 pub struct Life {
     pub runtime: Runtime,
     pub engine: Arc<Engine>,
@@ -53,8 +53,8 @@ pub fn runtime() -> Runtime {
 }
 
 impl Life {
-    /// With all disks that are there. Those of a life that was cut off come free a little later
-    /// than it ends, as a process's would with it.
+    /// Opens the store with all disks that are there. The disks of a crashed life are released a
+    /// little later than its end; a process would release them when it ends.
     pub fn begin(directories: &[PathBuf]) -> Life {
         Life::begin_with(directories, Duration::from_secs(600))
     }
@@ -64,7 +64,7 @@ impl Life {
         Life::begin_when(directories, gc_every, there)
     }
 
-    /// As `begin`, with so many disks that are there and not used.
+    /// Opens the store as `begin` does, while `refused` of the disks that are there are not usable.
     pub fn begin_refusing(directories: &[PathBuf], refused: usize) -> Life {
         let there = directories.iter().filter(|dir| has_content(dir)).count();
         Life::begin_when(directories, Duration::from_secs(600), there - refused)
@@ -92,7 +92,7 @@ impl Life {
         panic!("the store does not open with {there} disks");
     }
 
-    /// As a kill would: nothing is closed.
+    /// Crashes the store as a kill would: nothing is closed.
     pub fn cut(self) {
         drop(self.engine);
         self.runtime.shutdown_timeout(PATIENCE);
@@ -120,7 +120,7 @@ fn directories(root: &Path) -> Vec<PathBuf> {
 pub fn empty(directory: &Path) {
     for entry in fs::read_dir(directory).unwrap() {
         let path = entry.unwrap().path();
-        // The store may still be making files in it.
+        // The store may still be creating files in it.
         while path.exists() {
             match path.is_dir() {
                 true => fs::remove_dir_all(&path).ok(),
@@ -130,8 +130,8 @@ pub fn empty(directory: &Path) {
     }
 }
 
-/// What refuses at once refuses for no reason; only a machine that is too slow for a store to find
-/// itself again brings it to its deadline.
+/// A refusal that comes before this has no reason; only a store on a machine that is too slow to
+/// recover in time reaches its deadline.
 const DEADLINE_MIN: Duration = Duration::from_secs(5);
 
 async fn answered<T>(ask: impl AsyncFn() -> Result<T>) -> T {
@@ -144,7 +144,7 @@ async fn answered<T>(ask: impl AsyncFn() -> Result<T>) -> T {
     }
 }
 
-/// What was written to each key: how often it was acknowledged, and how often it was tried.
+/// The writes of each key: the number of those acknowledged, and of those tried.
 #[derive(Clone, Default)]
 pub struct Ledger(Arc<Mutex<BTreeMap<String, (u64, u64)>>>);
 
@@ -162,7 +162,7 @@ fn content(key: &str, turn: u64) -> Vec<u8> {
 }
 
 impl Ledger {
-    /// The next write of `key`; false when it was not acknowledged.
+    /// Makes the next write of `key`; returns false when it was not acknowledged.
     pub async fn write(&self, store: &dyn ObjectStore, bucket: BucketId, key: &str) -> bool {
         let turn = {
             let mut keys = self.0.lock().unwrap();
@@ -180,7 +180,8 @@ impl Ledger {
         true
     }
 
-    /// Each key has what was acknowledged last, or what was tried after it.
+    /// Checks that each key has the write that was acknowledged last, or one that was tried after
+    /// it.
     async fn check(&self, store: &dyn ObjectStore, bucket: BucketId) {
         let keys = self.0.lock().unwrap().clone();
         let mut listed = Vec::new();
@@ -214,7 +215,7 @@ impl Ledger {
     }
 }
 
-/// Writers, each with some keys of its own, until `stop` or until each has done `turns`.
+/// Writers, each with some keys of its own, that write until `stop` or until each has done `turns`.
 pub struct Writers {
     pub stop: Arc<AtomicBool>,
     acknowledged: Arc<AtomicUsize>,
@@ -254,20 +255,20 @@ impl Writers {
         }
     }
 
-    /// Waits until so many more writes are acknowledged, however fast that is.
+    /// Waits until `writes` more are acknowledged, however fast that is.
     pub fn go_on(&self, writes: usize) {
         let done = || self.acknowledged.load(Ordering::Relaxed);
         let goal = done() + writes;
         until(|| done() >= goal);
     }
 
-    /// As `end`, before they have done all their turns.
+    /// Ends like `end`, before the writers have done all their turns.
     pub fn stop(self, life: &Life) -> usize {
         self.stop.store(true, Ordering::Relaxed);
         self.end(life)
     }
 
-    /// How many writes were not acknowledged.
+    /// Waits for the writers and returns the number of writes that were not acknowledged.
     pub fn end(self, life: &Life) -> usize {
         life.runtime.block_on(async {
             for task in self.tasks {
@@ -290,7 +291,7 @@ pub fn check(life: &Life, ledger: &Ledger) {
     life.runtime.block_on(ledger.check(&*life.engine, bucket));
 }
 
-/// Until the store has noticed how many of its disks are there.
+/// Waits until the store has noticed how many of its disks are online.
 pub fn until_online(life: &Life, disks: usize) {
     until(|| life.runtime.block_on(life.engine.health()).disks_online == disks);
 }
@@ -302,7 +303,7 @@ fn emptied_under_load(disk: usize) {
     let writers = Writers::start(&life, &ledger, "running", usize::MAX);
     writers.go_on(1000);
     empty(&directories[disk]);
-    // Enough that memtables fill and logs are switched after the loss.
+    // Enough writes to fill memtables and switch logs after the loss.
     writers.go_on(2500);
     until_online(&life, DISKS - 1);
     let refused = writers.stop(&life);
@@ -330,7 +331,8 @@ fn f_14_the_last_disk_is_emptied_under_load() {
     emptied_under_load(3);
 }
 
-/// The disk comes back with a replica whose log the others have dropped, and must count.
+/// The disk returns with a replica whose log the others have already dropped, and it must count as
+/// a voter.
 #[test]
 fn f_14_a_disk_that_was_away_comes_back() {
     let root = tempfile::tempdir().unwrap();
@@ -343,7 +345,7 @@ fn f_14_a_disk_that_was_away_comes_back() {
     fs::rename(&directories[1], &away).unwrap();
     let life = Life::begin(&directories);
     check(&life, &ledger);
-    // Past what the logs keep, so that they are dropped where the disk's log ends.
+    // More writes than the logs keep: entries are dropped from where the disk's log ends.
     assert_eq!(Writers::start(&life, &ledger, "first", 300).end(&life), 0);
     life.close();
 
@@ -351,7 +353,7 @@ fn f_14_a_disk_that_was_away_comes_back() {
     let life = Life::begin(&directories);
     check(&life, &ledger);
     assert_eq!(Writers::start(&life, &ledger, "third", 5).end(&life), 0);
-    // Without another disk every majority has the one that came back.
+    // Without another disk, every majority includes the one that returned.
     empty(&directories[0]);
     Writers::start(&life, &ledger, "first", 10).end(&life);
     until_online(&life, DISKS - 1);
@@ -363,7 +365,7 @@ fn f_14_a_disk_that_was_away_comes_back() {
     life.close();
 }
 
-/// Once elsewhere a listing showed what the disk knew that happened to be asked.
+/// Listings of another store showed the state of whichever disk happened to answer.
 #[test]
 fn b_35_listings_are_alike_while_a_disk_is_stale() {
     let root = tempfile::tempdir().unwrap();
@@ -454,7 +456,7 @@ fn s_90_a_start_without_a_majority_says_so_and_harms_nothing() {
     life.close();
 }
 
-/// The files in a disk's folders of shards.
+/// Returns the number of files in a disk's folders of shards.
 pub fn shard_files(directories: &[PathBuf]) -> usize {
     let folders = directories
         .iter()
@@ -464,7 +466,7 @@ pub fn shard_files(directories: &[PathBuf]) -> usize {
         .sum()
 }
 
-/// A body that comes so slowly that epochs pass.
+/// A body so slow that epochs pass while it is written.
 struct SlowBody(TestBody);
 
 #[async_trait::async_trait]
@@ -485,7 +487,7 @@ impl Body for SlowBody {
 
 const GC_EVERY: Duration = Duration::from_millis(20);
 
-/// Writes, links, reads slowly, deletes and breaks off, while gc takes away what it may.
+/// Writes, links, reads slowly, deletes and aborts, while gc removes everything it may.
 async fn one_of_each(engine: &Engine, bucket: BucketId, name: &str, turn: u64) {
     let (key, linked) = (format!("{name}/k"), format!("{name}/linked"));
     let bytes = pattern(turn, 50_000 + (turn as usize % 5) * 70_001);
@@ -493,7 +495,7 @@ async fn one_of_each(engine: &Engine, bucket: BucketId, name: &str, turn: u64) {
     let handle = engine.open_object(bucket, &key, LATEST).await.unwrap();
     let link = engine.link_object(bucket, &*handle, request(&linked)).await;
     link.unwrap();
-    // The bytes lose their first name, and then, but for the open handle, their last.
+    // The bytes lose their first name, and then all references but the open handle.
     let mut slow = SlowBody(TestBody::new(pattern(turn + 1, 150_000)));
     let written = engine.put_object(bucket, request(&key), &mut slow).await;
     written.unwrap();
@@ -509,7 +511,7 @@ async fn one_of_each(engine: &Engine, bucket: BucketId, name: &str, turn: u64) {
     let mut broken = TestBody::new(bytes).interrupted();
     let refused = engine.put_object(bucket, request(&key), &mut broken).await;
     assert!(matches!(refused, Err(Error::Body(_))));
-    // And one whose caller goes away.
+    // The caller of this one is dropped.
     let mut late = SlowBody(TestBody::new(pattern(turn + 2, 150_000)));
     let gone = engine.put_object(bucket, request(&linked), &mut late);
     tokio::time::timeout(7 * GC_EVERY, gone).await.ok();

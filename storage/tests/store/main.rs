@@ -1,4 +1,4 @@
-//! One suite for every `ObjectStore`: what the contract in `store.rs` says, as tests.
+//! One suite for every `ObjectStore`: the contract of `store.rs` as tests.
 //!
 //! Each test is a function that takes a store under test; `suite!` below runs all of them on each
 //! store. `random` drives a store and the model with the same random operations and compares

@@ -1,4 +1,4 @@
-//! Listings while others write, and beside what lies in other buckets.
+//! Lists while others write, and beside the contents of other buckets.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -18,12 +18,12 @@ const WALKS: usize = 4;
 const PAGE_LEN: usize = 7;
 const STABLE: usize = 40;
 const WRITERS: usize = 3;
-/// Of each writer at most. Where they are faster than the walk, versions come up before it for as
-/// long as they write.
+/// The maximum number of turns of each writer. Writers that are faster than the walk add versions
+/// in front of it for as long as they write.
 const TURNS_MAX: usize = 500;
 
-/// Writers who put and remove keys beside the ones that stay, and write those anew, until the work
-/// is done.
+/// Runs the work among writers, who put and remove keys beside the stable ones, and write the
+/// stable ones again, until the work is done.
 async fn among_writers<T>(
     store: &Arc<dyn ObjectStore>,
     bucket: BucketId,
@@ -53,12 +53,12 @@ async fn among_writers<T>(
     done
 }
 
-/// Two in each folder.
+/// Returns the name of a stable key; two are in each folder.
 fn stable(n: usize) -> String {
     format!("{:02}/{n:03}", n / 2)
 }
 
-/// Once each, and in order.
+/// Checks that each is found once, and in order.
 fn check(found: &[String], expected: impl Iterator<Item = String>) {
     assert!(found.is_sorted_by(|a, b| a < b), "{found:?}");
     for name in expected {
@@ -141,7 +141,7 @@ pub async fn s_30_versions_that_stay_are_listed_once_whatever_is_written(
 }
 
 pub async fn b_36_uploads_of_another_bucket_are_not_listed(store: Arc<dyn ObjectStore>) {
-    // Once elsewhere any upload in flight in another bucket broke the listing of this one.
+    // In another store any upload in flight in another bucket broke the listing of this one.
     let store = &*store;
     let (here, there) = (create(store, "here").await, create(store, "there").await);
     let mut ids = [Vec::new(), Vec::new()];
@@ -170,7 +170,7 @@ pub async fn b_36_uploads_of_another_bucket_are_not_listed(store: Arc<dyn Object
         let found: Vec<_> = page.uploads.iter().map(|upload| upload.id).collect();
         assert_eq!((&found, page.next), (ids, None));
     }
-    // Nor is an upload found through another bucket.
+    // An upload is not found through another bucket either.
     let foreign = store.upload(here, "a", ids[1][0]).await;
     assert!(foreign.is_err());
     store.abort_upload(there, "a", ids[1][0]).await.unwrap();

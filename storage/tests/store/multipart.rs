@@ -1,4 +1,4 @@
-//! Uploads: their parts, and what becomes of them.
+//! Uploads: their parts, and their ends.
 
 use std::sync::Arc;
 
@@ -93,7 +93,7 @@ pub async fn s_20_parts_become_an_object(store: Arc<dyn ObjectStore>) {
     enable_versioning(store, bucket).await;
     let upload = start(store, bucket, "k").await;
     let bytes = [pattern(1, MIN), pattern(2, MIN + 1), pattern(3, 10)];
-    // Uploaded in any order, numbered with gaps; one that isn't named is dropped.
+    // Parts come in any order, numbered with gaps; one that the completion doesn't name is dropped.
     let last = part(store, bucket, &upload, 10_000, bytes[2].clone()).await;
     part(store, bucket, &upload, 5, "not named").await;
     let first = part(store, bucket, &upload, 2, bytes[0].clone()).await;
@@ -144,7 +144,7 @@ pub async fn s_20_parts_become_an_object(store: Arc<dyn ObjectStore>) {
     let gone = store.upload(bucket, "k", upload.id).await;
     assert!(matches!(gone, Err(Error::Refused(Refusal::NoSuchUpload))));
 
-    // A link keeps the parts, and the object stays as it was when its key moves on.
+    // A link keeps the parts, and the linked object stays as it was when the source key changes.
     let link = store
         .link_object(bucket, &*handle, request("link"))
         .await
@@ -249,7 +249,7 @@ pub async fn s_20_parts_are_listed_in_pages(store: Arc<dyn ObjectStore>) {
 }
 
 pub async fn b_27_the_part_that_was_acknowledged_last_is_the_one(store: Arc<dyn ObjectStore>) {
-    // Once elsewhere an UploadPart sent again while the first still ran lost the bytes of both.
+    // In another store an UploadPart sent again while the first still ran lost the bytes of both.
     let bucket = create(&*store, "stones").await;
     let upload = start(&*store, bucket, "k").await;
     let old = part(&*store, bucket, &upload, 1, pattern(1, 50_000)).await;

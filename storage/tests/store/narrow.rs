@@ -1,5 +1,6 @@
-//! What is written while disks are away is narrower than its class; once they are back it is coded
-//! again, whoever refers to it and whatever cuts in, and bears as many losses as its class.
+//! Objects written while disks are offline are undersized: they have fewer shards than their class.
+//! Once the disks are back the objects are re-encoded, whatever refers to them and whatever
+//! interrupts it, and tolerate as many losses as their class.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -24,17 +25,17 @@ use crate::replaced::{census, healed, status};
 const BUCKET: &str = "stones";
 const LATEST: VersionSelector = VersionSelector::Latest;
 const GC_EVERY: Duration = Duration::from_millis(250);
-/// Of the objects that are put alone: in the metadata, of one stripe, of several.
+/// Sizes of single objects: in the metadata, of one stripe, of several.
 const SIZES: [usize; 4] = [3_000, 40_000, 300_001, 1_000_000];
 
-/// A store some of whose disks can be taken away while it is stopped.
+/// A store some of whose disks can be removed while it is stopped.
 struct Disks {
     root: tempfile::TempDir,
     directories: Vec<PathBuf>,
 }
 
 impl Disks {
-    /// Of a new store with one bucket.
+    /// Returns the disks of a new store with one bucket.
     fn new(count: usize) -> (Disks, BucketId) {
         let root = tempfile::tempdir().unwrap();
         let directories = (1..=count).map(|n| root.path().join(format!("disk{n}")));
@@ -78,12 +79,12 @@ fn shard_files(disk: &Path) -> Vec<PathBuf> {
     files.map(|file| file.unwrap().path()).collect()
 }
 
-/// What was written, by key.
+/// The written bytes, by key.
 #[derive(Default)]
 struct Kept(BTreeMap<String, Bytes>);
 
 impl Kept {
-    /// Objects, one that a second name refers to, and one of parts.
+    /// Writes objects, one that a second name refers to, and one of parts.
     fn fill(&mut self, life: &Life, bucket: BucketId) {
         let engine = &*life.engine;
         life.runtime.block_on(async {
@@ -117,7 +118,7 @@ impl Kept {
     }
 }
 
-/// Three of `SIZES` and two parts.
+/// Undersized writes: three of `SIZES` and two parts.
 const NARROW: u64 = 5;
 
 fn heal(life: &Life) -> HealStatus {
@@ -140,7 +141,7 @@ fn pause(life: &Life, paused: bool) {
     );
 }
 
-/// Everything is read byte by byte without the shards of two disks, each with each of four.
+/// Reads everything byte by byte without the shards of two disks, for each pair of disks.
 fn any_two_may_go(disks: &Disks, life: &Life, bucket: BucketId, kept: &Kept) {
     pause(life, true);
     let hidden = disks.root.path().join("hidden");
@@ -169,7 +170,8 @@ fn any_two_may_go(disks: &Disks, life: &Life, bucket: BucketId, kept: &Kept) {
     healed_of(life);
 }
 
-/// Nothing waits any more, nor does scrub, which begins with a store, look at what it saw before.
+/// Waits until no undersized write is left, and scrub, which begins with the store, has finished as
+/// well.
 fn healed_of(life: &Life) {
     until(|| {
         let Status { heal, scrub, .. } = status(life);
@@ -177,7 +179,7 @@ fn healed_of(life: &Life) {
     });
 }
 
-/// All is in one geometry, each shard is there once, and nothing else is.
+/// Checks that everything has one geometry, each shard is there once, and nothing else is.
 fn assert_all_are(disks: &Disks, geometry: &str, shards: usize) {
     until(|| disks.files() == NARROW as usize * shards);
     let report = census(&disks.directories);
@@ -193,7 +195,7 @@ fn written_narrow_and_coded_again(count: usize, missing: &[usize], narrow: &str,
     disks.take(missing);
     let life = disks.begin();
     kept.fill(&life, bucket);
-    // It waits, and says so.
+    // The re-encoding waits, and the status says so.
     until(|| heal(&life).undersized_waiting);
     let now = status(&life);
     assert_eq!(
@@ -220,7 +222,7 @@ fn written_narrow_and_coded_again(count: usize, missing: &[usize], narrow: &str,
     kept.check(&life, bucket);
     until(|| disks.files() == NARROW as usize * count);
     any_two_may_go(&disks, &life, bucket, &kept);
-    // What readers have met is queued a little later, and found whole.
+    // Shards that readers missed are queued a little later, and found whole.
     until(|| status(&life).advice.is_empty());
     life.close();
     assert_all_are(&disks, wide, count);
@@ -277,7 +279,7 @@ fn b_19_b_20_who_opened_a_narrow_write_reads_it_to_its_end() {
     assert!(told.iter().any(resume), "{told:?}");
     pause(&life, false);
     healed_of(&life);
-    // gc goes round some times, and may take nothing of it.
+    // gc runs several rounds and may remove none of them.
     std::thread::sleep(6 * GC_EVERY);
     assert_eq!(disks.files(), NARROW as usize * 7);
     let read = life.runtime.block_on(read_all(&*handle));
@@ -337,7 +339,7 @@ fn f_24_r_23_deletes_and_overwrites_beside_the_coding_leave_nothing_behind() {
     assert_eq!(census(&disks.directories).verdict, Verdict::Whole);
 }
 
-/// The class itself has become narrower: there is nothing to re-encode.
+/// The class itself has fewer shards now: there is nothing to re-encode.
 #[test]
 fn r_23_what_is_as_wide_as_its_class_is_now_is_not_coded_again() {
     let (disks, bucket) = Disks::new(4);

@@ -176,7 +176,7 @@ pub async fn s_12_a_link_shares_bytes_and_outlives_its_source(store: Arc<dyn Obj
         assert_eq!(handle.object().attributes, attributes());
         assert_eq!(read_all(&*handle).await, bytes);
 
-        // Onto itself: new attributes, the same bytes.
+        // A link onto itself: new attributes, the same bytes.
         let other = crate::body::request("to");
         store.link_object(bucket, &*handle, other).await.unwrap();
         let handle = store
@@ -314,8 +314,8 @@ pub async fn f_33_zero_bytes(store: Arc<dyn ObjectStore>) {
     assert_eq!(get(&*store, bucket, "k").await, b"");
 }
 
-/// Where bodies change their way through a store: the inline limit, a block, a chunk, stripes of
-/// one to four chunks.
+/// Sizes at which bodies are stored differently: the inline limit, a block, a chunk, stripes of one
+/// to four chunks.
 pub const BOUNDARIES: [usize; 7] = [
     0,
     8 << 10,

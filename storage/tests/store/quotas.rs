@@ -12,7 +12,7 @@ use drystone_store::uploads::{CompleteUpload, CompletedPart, CreateUpload};
 use crate::body::{TestBody, pattern};
 use crate::buckets::create;
 
-/// Racing writers, and how many of them the quota has room for.
+/// The number of racing writers, and of those that the quota has room for.
 const WRITERS: usize = 24;
 const ROOM: usize = 7;
 const LEN: usize = 20_000;
@@ -97,7 +97,7 @@ pub async fn s_06_a_write_beyond_the_hard_quota_is_refused_and_leaves_nothing(
     let linked = store.link_object(bucket, &*source, request("c")).await;
     refused(linked, (QuotaUnit::Bytes, 50_000, 50_000, 50_100));
 
-    // It is told before the bytes come, too.
+    // The refusal comes before the bytes as well.
     let object = |key: &str, bytes| Addition {
         of: AdditionOf::Object {
             key: key.to_owned(),
@@ -127,7 +127,7 @@ pub async fn s_06_what_shrinks_or_stays_goes_on(store: Arc<dyn ObjectStore>) {
     for key in ["a", "b", "c"] {
         put(store, bucket, key, 1000).await.unwrap();
     }
-    // A quota below what is there already.
+    // The quota is below the present usage.
     store
         .set_quota(bucket, hard(Some(10), Some(1)))
         .await
@@ -192,7 +192,7 @@ pub async fn s_06_parts_count_and_a_completion_moves_their_bytes(store: Arc<dyn 
     let so_far = usage(store, bucket).await;
     assert_eq!((so_far.part_bytes, so_far.object_bytes), (29_000, 0));
 
-    // One object is allowed; while another is there, the completion is refused and nothing lost.
+    // One object is allowed; while another is there, the completion is refused and nothing is lost.
     put(store, bucket, "other", 1000).await.unwrap();
     let complete = CompleteUpload {
         key: "k".to_owned(),

@@ -1,5 +1,5 @@
-//! Multipart uploads under racing parts, completions and aborts: one outcome, and what was
-//! answered is what is read from then on.
+//! Multipart uploads under racing parts, completions and aborts: there is one outcome, and reads
+//! agree with the answers from then on.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -17,10 +17,10 @@ use crate::buckets::create;
 use crate::multipart::{completion, part, start};
 use crate::objects::missing;
 
-/// How often each race is run: a few times, or as often as this variable says.
+/// Names the variable that sets how often each race is run; a few times without it.
 const ROUNDS_VARIABLE: &str = "DRYSTONE_TEST_RACES";
 const ROUNDS: u64 = 8;
-/// Lies in shards, not in the metadata.
+/// Long enough to lie in shards, not in the metadata.
 const PART_LEN: usize = 40_000;
 
 fn rounds() -> u64 {
@@ -46,7 +46,7 @@ async fn uploaded(
     (upload, parts)
 }
 
-/// Completes with one part, and reads at once what that made.
+/// Completes with one part, and reads the resulting object at once.
 async fn complete_and_read(
     store: &dyn ObjectStore,
     bucket: BucketId,
@@ -60,7 +60,7 @@ async fn complete_and_read(
     Ok(written)
 }
 
-/// Elsewhere a part sent again while its upload was completed cost the object its bytes.
+/// In another store a part sent again while its upload was completed cost the object its bytes.
 pub async fn b_27_a_part_sent_again_while_its_upload_is_completed(store: Arc<dyn ObjectStore>) {
     let bucket = create(&*store, "stones").await;
     for round in 0..rounds() {
@@ -84,7 +84,7 @@ pub async fn b_27_a_part_sent_again_while_its_upload_is_completed(store: Arc<dyn
                 let gone = store.upload(bucket, &upload.key, upload.id).await;
                 assert!(matches!(gone, Err(Error::Refused(Refusal::NoSuchUpload))));
             }
-            // The new part was there first: the upload is as it was, and holds it.
+            // The new part was there first: the upload is as it was, and holds the new part.
             (Err(Error::Refused(Refusal::InvalidPart { number: 1 })), Ok(new)) => {
                 assert!(missing(&*store, bucket, &upload.key).await);
                 let named = CompletedPart {
@@ -100,14 +100,14 @@ pub async fn b_27_a_part_sent_again_while_its_upload_is_completed(store: Arc<dyn
     }
 }
 
-/// Elsewhere a completion was acknowledged before its object could be read.
+/// Another store acknowledged a completion before its object could be read.
 pub async fn b_28_completions_with_different_parts_and_an_abort(store: Arc<dyn ObjectStore>) {
     const COMPLETIONS: u16 = 3;
     let bucket = create(&*store, "stones").await;
     for round in 0..rounds() {
         let (upload, parts) = uploaded(&*store, bucket, round, COMPLETIONS).await;
         let line = Arc::new(Barrier::new(2 * usize::from(COMPLETIONS) + 1));
-        // Each list is asked for twice, as by a client that was impatient.
+        // Each list is sent twice, as an impatient client does.
         let mut completions = Vec::new();
         for named in parts.iter().chain(&parts) {
             let (store, upload, line) = (store.clone(), upload.clone(), line.clone());
@@ -118,7 +118,7 @@ pub async fn b_28_completions_with_different_parts_and_an_abort(store: Arc<dyn O
                 (named.number, done)
             }));
         }
-        // Every other round, so that completions also race among themselves.
+        // The abort joins every other round, so completions also race among themselves.
         let abort = round % 2 == 1;
         line.wait().await;
         let aborted = match abort {
@@ -148,7 +148,7 @@ pub async fn b_28_completions_with_different_parts_and_an_abort(store: Arc<dyn O
     }
 }
 
-/// Parts are sent side by side, as every client does, and land each in its place.
+/// Parts are sent in parallel, as every client does, and each is stored under its number.
 pub async fn s_20_parts_in_parallel(store: Arc<dyn ObjectStore>) {
     const PARTS: u16 = 24;
     let bucket = create(&*store, "stones").await;

@@ -1,5 +1,5 @@
-//! Disks that are replaced while writers write: everything has its full redundancy again, as the
-//! census of a stopped store says.
+//! Replaces disks while writers write: everything has its full redundancy again, as a check of the
+//! stopped store shows.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -19,7 +19,7 @@ use crate::buckets::create;
 use crate::losses::{Ledger, Life, Writers, check, empty, newborn, runtime, shard_files};
 use crate::patience::until;
 
-/// While a leader is lost, it may have to be asked again.
+/// Asks again until it succeeds: a request may fail while a leader is lost.
 fn asked<T>(mut ask: impl FnMut() -> Result<T, ReplaceError>) -> Result<T, ReplaceError> {
     let mut answer = None;
     until(|| {
@@ -47,7 +47,7 @@ fn is_away(life: &Life, directory: &Path) -> bool {
     in_dir.any(|disk| disk.state == DiskState::Offline)
 }
 
-/// Until nothing is left to be done.
+/// Waits until nothing is left to heal.
 pub fn healed(life: &Life) {
     until(|| {
         let Status { heal, advice, .. } = status(life);
@@ -61,7 +61,7 @@ pub fn healed(life: &Life) {
     });
 }
 
-/// Of a store that was closed just now: its disks come free a little later.
+/// Checks a store that was closed just now: its disks are released a little later.
 pub fn census(directories: &[PathBuf]) -> Report {
     let mut found = None;
     until(|| {
@@ -80,7 +80,8 @@ fn assert_whole(directories: &[PathBuf]) {
     assert_eq!(report.verdict, Verdict::Whole, "{report:#?}");
 }
 
-/// Disks named by their places, one after the other: the second only when the first is healed.
+/// Replaces disks, named by their places, one after the other: the second only when the first is
+/// healed.
 fn replaced_under_load(disks: [usize; 2]) {
     let root = tempfile::tempdir().unwrap();
     let (life, directories) = newborn(root.path());
@@ -115,7 +116,7 @@ fn replaced_under_load(disks: [usize; 2]) {
     assert_eq!((health.disks_online, health.disks_offline), (4, 0));
     life.close();
     assert_whole(&directories);
-    // And with all of them it is the same store.
+    // With all of them it is still the same store.
     let life = Life::begin(&directories);
     check(&life, &ledger);
     life.close();
@@ -148,7 +149,7 @@ fn f_24_a_heal_that_is_cut_off_again_and_again_goes_on_where_it_was() {
     healed(&life);
     check(&life, &ledger);
     life.close();
-    // What cuts left is unconfirmed, and for gc to take.
+    // Shards of interrupted writes are unconfirmed, and gc will remove them.
     let report = census(&directories);
     assert_eq!(report.verdict, Verdict::Whole, "{report:#?}");
 }
@@ -172,7 +173,7 @@ fn check_large(life: &Life, keys: std::ops::Range<u64>) {
     }
 }
 
-/// Once only scrub would have found out, in a fortnight.
+/// Formerly only scrub would have found out, after a fortnight.
 #[test]
 fn f_14_what_an_older_copy_of_a_disk_lacks_is_made_anew_at_once() {
     let root = tempfile::tempdir().unwrap();
@@ -190,7 +191,7 @@ fn f_14_what_an_older_copy_of_a_disk_lacks_is_made_anew_at_once() {
     fs::remove_dir_all(&directories[1]).unwrap();
     fs::rename(&copy, &directories[1]).unwrap();
 
-    // Cut off while stock is taken, it is taken again.
+    // A crash during the inventory makes the next start take it again.
     Life::begin(&directories).cut();
     let life = Life::begin(&directories);
     healed(&life);
@@ -206,7 +207,7 @@ fn b_13_f_14_a_disk_that_was_replaced_is_refused_when_it_comes_back() {
     let ledger = Ledger::default();
     Writers::start(&life, &ledger, "before", 20).end(&life);
     life.close();
-    // It is away, and another directory takes its place.
+    // The disk is offline, and another directory takes its place.
     let old = directories[1].clone();
     let away = root.path().join("away");
     fs::rename(&old, &away).unwrap();
@@ -232,7 +233,7 @@ fn b_13_f_14_a_disk_that_was_replaced_is_refused_when_it_comes_back() {
         Err(ReplaceError::Replaced(_) | ReplaceError::Directory(_))
     ));
     healed(&life);
-    // Written and deleted while it was away: it must bring nothing back.
+    // Written and deleted while the disk was offline: it must bring nothing back.
     Writers::start(&life, &ledger, "before", 5).end(&life);
     life.close();
 
@@ -267,7 +268,7 @@ fn b_13_f_14_a_disk_that_was_replaced_is_refused_when_it_comes_back() {
     life.close();
 }
 
-/// Disks that are away are given up after a second.
+/// Configures that disks are removed after a second offline.
 fn give_up_soon(life: &Life) {
     let soon = UpkeepChange {
         remove_after_seconds: Some(1),
@@ -287,13 +288,13 @@ fn b_16_a_disk_is_given_up_by_time_only_where_that_costs_nothing() {
     empty(&directories[3]);
     until(|| is_away(&life, &directories[3]));
     std::thread::sleep(Duration::from_millis(2500));
-    // With three of four disks nothing could be made anew: it stays away.
+    // With three of four disks nothing could be rebuilt: the disk stays offline.
     assert_eq!(status(&life).disks[3].state, DiskState::Offline);
     check(&life, &ledger);
     life.close();
 }
 
-/// Found by reading: only the parity of the default class was looked at.
+/// Found by reading: only the parity of the default class was checked.
 #[test]
 fn b_16_a_disk_that_alone_has_an_object_is_not_given_up_by_time() {
     let root = tempfile::tempdir().unwrap();
@@ -308,7 +309,7 @@ fn b_16_a_disk_that_alone_has_an_object_is_not_given_up_by_time() {
     let life = Life { runtime, engine };
     life.runtime.block_on(async {
         let bucket = create(&*life.engine, "stones").await;
-        // Whoever gets which, the last disk gets one in the end.
+        // Whichever disks get the shards, the last disk gets one in the end.
         for n in (0..1000).take_while(|_| shard_files(&directories[2..]) == 0) {
             let mut request = request(&n.to_string());
             request.attributes.storage_class = "ONEZONE_IA".into();

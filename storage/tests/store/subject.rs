@@ -11,7 +11,7 @@ use drystone_store::instance::Instance as _;
 use drystone_store::model::MemoryStore;
 use drystone_store::operator::Operator as _;
 
-/// For four minutes: what takes longer hangs.
+/// Four minutes of tries: a restart that takes longer hangs.
 const RESTART_TRIES: usize = 12_000;
 const RESTART_PAUSE: Duration = Duration::from_millis(20);
 
@@ -20,7 +20,7 @@ const RESTART_PAUSE: Duration = Duration::from_millis(20);
 pub trait Subject: Send {
     fn store(&self) -> Arc<dyn ObjectStore>;
 
-    /// Closes the store and opens it again from what outlives the process.
+    /// Closes the store and opens it again from the state that outlives the process.
     async fn restart(&mut self);
 }
 
@@ -28,7 +28,7 @@ pub async fn model() -> Model {
     Model(Arc::new(MemoryStore::new(Arc::new(SystemEnv))))
 }
 
-/// The reference. It has nothing that outlives it, so it is the one that never restarts.
+/// The reference. Its state dies with it, so it is the one that never restarts.
 pub struct Model(Arc<MemoryStore>);
 
 #[async_trait]
@@ -40,7 +40,7 @@ impl Subject for Model {
     async fn restart(&mut self) {}
 }
 
-/// The engine on four disks.
+/// Opens the engine on four disks.
 pub async fn engine() -> OnDisks {
     let root = tempfile::tempdir().expect("a folder for the disks");
     let directories = (1..=4)
@@ -61,8 +61,8 @@ pub async fn engine() -> OnDisks {
 /// Waits until the round of gc that every start begins with has ended.
 ///
 /// The round raises the floor, and an answer is kept only until its epoch is below that. A command
-/// that is repeated around the round would sometimes find its answer gone, which the store promises
-/// nobody otherwise; the model keeps all answers.
+/// repeated around the round would sometimes find its answer gone; the store does not promise
+/// otherwise, but the model keeps all answers.
 async fn first_gc_round(engine: &Engine) {
     for _ in 0..RESTART_TRIES {
         let statuses = engine.workers().statuses();
@@ -76,7 +76,7 @@ async fn first_gc_round(engine: &Engine) {
 }
 
 pub struct OnDisks {
-    /// `None` only while it restarts.
+    /// `None` only during a restart.
     engine: Option<Arc<Engine>>,
     options: Options,
     _root: tempfile::TempDir,
@@ -92,7 +92,7 @@ impl Subject for OnDisks {
         let engine = self.engine.take().expect("it is open");
         engine.close().await;
         drop(engine);
-        // Replicas that have ended let go of their disks a moment later.
+        // Replicas that have ended release their disks a moment later.
         for _ in 0..RESTART_TRIES {
             if let Ok(engine) = Engine::open(self.options.clone()).await {
                 if engine.health().await.disks_offline == 0 {

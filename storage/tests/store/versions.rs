@@ -1,4 +1,4 @@
-//! Versions, markers, and which one is the latest.
+//! Versions, markers, and the choice of the latest one.
 
 use std::sync::Arc;
 
@@ -39,9 +39,9 @@ pub async fn all_objects(store: &dyn ObjectStore, bucket: BucketId) -> Vec<Strin
     page.objects.into_iter().map(|object| object.key).collect()
 }
 
-/// The versions of the only key, newest first: `n` for a null one, `v` for another, with its
-/// bytes; `M` for a marker. Checks that exactly the first is the latest, and that the listing of
-/// objects agrees.
+/// Describes the versions of the only key, newest first: `n` for a null one, `v` for another, with
+/// its bytes; `M` for a marker. Checks that exactly the first is the latest, and that the listing
+/// of objects agrees.
 async fn picture(store: &dyn ObjectStore, bucket: BucketId) -> String {
     let versions = all_versions(store, bucket).await;
     let mut picture = Vec::new();
@@ -103,7 +103,7 @@ pub async fn s_30_null_versions_in_every_order(store: Arc<dyn ObjectStore>) {
     put(store, bucket, "k", "c").await;
     assert_eq!(picture(store, bucket).await, "vc nb");
     switch(Versioning::Suspended).await;
-    // The null version leaves its old place below and comes on top.
+    // The null version leaves its old place below and becomes the newest.
     let written = put(store, bucket, "k", "d").await;
     assert_eq!(written.version_id, Some(VersionId::Null));
     assert_eq!(picture(store, bucket).await, "nd vc");
@@ -218,7 +218,8 @@ pub async fn s_30_suspended_markers_take_the_null_versions_place(store: Arc<dyn 
 }
 
 pub async fn b_32_removing_the_latest_version_uncovers_the_one_before(store: Arc<dyn ObjectStore>) {
-    // Once elsewhere the bytes went and the pointer to the latest stayed: the key was unreadable.
+    // In another store the bytes were deleted and the pointer to the latest stayed: the key was
+    // unreadable.
     let store = &*store;
     let bucket = create(store, "stones").await;
     enable_versioning(store, bucket).await;
@@ -243,7 +244,7 @@ pub async fn b_32_removing_the_latest_version_uncovers_the_one_before(store: Arc
 }
 
 pub async fn b_33_racing_deletes_leave_nothing_behind(store: Arc<dyn ObjectStore>) {
-    // Once elsewhere racing deletes left entries in listings, and two null versions of one key.
+    // In another store racing deletes left entries in listings, and two null versions of one key.
     let bucket = create(&*store, "stones").await;
     store
         .set_versioning(bucket, Versioning::Suspended)

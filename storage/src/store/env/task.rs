@@ -1,4 +1,4 @@
-//! What derives from an environment's clock, tasks and threads.
+//! Functions derived from an environment's clock, tasks and threads.
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};

@@ -1,4 +1,4 @@
-//! What derives from an environment, and the machine as one.
+//! Tests of the functions derived from an environment, and of the machine as one.
 
 #![allow(clippy::unwrap_used)]
 

@@ -1,4 +1,4 @@
-//! What a store holds in the end, held against itself.
+//! Checks the final content of a store against itself.
 
 use drystone_store::error::{Error, Refusal};
 use drystone_store::objects::ObjectHandle;
@@ -9,9 +9,10 @@ use crate::body::{etag, read_all};
 use crate::subject::Subject;
 
 impl<S: Subject> Side<S> {
-    /// Reads all there is and holds it against itself: what is listed as current is what is the
-    /// latest and no marker; one latest and at most one `null` version for each key; every version
-    /// opens and has the bytes its ETag says. Answers all of it, for the other side's sake.
+    /// Reads everything and checks it against itself: the listing of objects has exactly the latest
+    /// versions that are no markers; each key has one latest and at most one `null` version; every
+    /// version opens and has the bytes its ETag says. Returns all of it, to be compared with the
+    /// other side.
     pub async fn audit(&mut self) -> String {
         let (store, bucket) = (self.store(), self.bucket);
         let versions = crate::versions::all_versions(&*store, bucket).await;

@@ -1,11 +1,11 @@
 //! The same random operations on a store and on the model: every answer must be alike.
 //!
-//! Ids and times are each store's own, so before two answers are compared an id becomes its place
-//! in the order in which its store first told it, and a time becomes zero. A failure prints the
+//! Ids and times differ between stores, so before two answers are compared an id becomes its place
+//! in the order in which its store first returned it, and a time becomes zero. A failure prints the
 //! shortest operations found that show it, and its seed goes to `proptest-regressions`.
 //!
-//! After the operations what is left is read in full and held against itself (see `audit`),
-//! so that a fault that both share is seen too.
+//! After the operations the content is read in full and checked against itself (see `audit`), which
+//! also finds faults that both share.
 
 mod audit;
 mod names;
@@ -23,12 +23,12 @@ use self::side::Side;
 use crate::subject::{Subject, engine, model};
 
 const CASES: u32 = 48;
-/// Each opens a store on four disks and restarts it.
+/// The number of cases; each opens a store on four disks and restarts it.
 const CASES_ON_DISKS: u32 = 16;
-/// Failing operations are shortened in at most so many steps.
+/// The maximum number of steps to shorten failing operations.
 const SHRINK_STEPS_MAX: u32 = 400;
 
-/// Gives both stores the operations, one by one, and compares.
+/// Gives both stores the operations, one by one, and compares the answers.
 fn drive<S: Subject, F: Future<Output = S>>(factory: impl Fn() -> F, ops: &[Op]) {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
@@ -56,8 +56,8 @@ proptest! {
         ..Config::default()
     })]
 
-    /// There is nothing to compare the model with but itself: the audit finds what contradicts
-    /// itself in what the operations left, and a second model finds answers that depend on chance.
+    /// The model has nothing to be compared with but itself: the audit finds contradictions in the
+    /// state after the operations, and a second model finds answers that depend on chance.
     #[test]
     fn b_33_the_model_stays_consistent_under_random_operations(ops in ops()) {
         drive(model, &ops);

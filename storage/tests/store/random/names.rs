@@ -1,4 +1,4 @@
-//! Answers without what is a store's own.
+//! Answers without the ids and times that differ between stores.
 
 use drystone_store::listings::{ObjectPage, UploadPage, VersionPage};
 use drystone_store::objects::{Deleted, Written};
@@ -6,7 +6,7 @@ use drystone_store::types::{
     Order, Timestamp, Upload, UploadId, UploadedPart, Version, VersionId, WriteId,
 };
 
-/// Ids in the order in which the store first told them.
+/// Ids in the order in which the store first returned them.
 #[derive(Default)]
 pub struct Names {
     pub versions: Vec<VersionId>,
@@ -22,7 +22,7 @@ fn place<T: PartialEq + Copy>(known: &mut Vec<T>, id: T) -> usize {
     })
 }
 
-/// Replaces what is a store's own by what all stores have in common.
+/// Replaces ids and times of a store by values that all stores have in common.
 pub trait Common {
     fn common(&mut self, names: &mut Names);
 }

@@ -1,4 +1,4 @@
-//! What can be asked of a store, at random.
+//! Random operations on a store.
 
 use drystone_store::types::{ChecksumAlgorithm, ChecksumType};
 use proptest::prelude::*;
@@ -6,10 +6,10 @@ use proptest::prelude::*;
 use crate::multipart::MIN;
 use crate::objects::BOUNDARIES;
 
-/// The most operations of one case.
+/// The maximum number of operations of one case.
 const OPS_MAX: usize = 50;
 
-/// Most operations meet on the first ones.
+/// Keys; most operations use the first ones.
 const KEYS: [&str; 9] = [
     "a",
     "a/",
@@ -36,7 +36,7 @@ pub enum Op {
     Get {
         key: &'static str,
         version: Pick,
-        /// Of the size, in 256ths.
+        /// Start and length, in 256ths of the size.
         range: (u8, u8),
     },
     Link {
@@ -45,7 +45,7 @@ pub enum Op {
         to: &'static str,
         tagged: bool,
         condition: Condition,
-        /// The source is removed between its opening and the link.
+        /// Whether the source is removed between its opening and the link.
         late: bool,
     },
     Tags {
@@ -54,7 +54,7 @@ pub enum Op {
     },
     Delete(Vec<(&'static str, Pick, Condition)>),
     SetVersioning(bool),
-    /// Of so much more than there is, or of nothing; in bytes and in objects.
+    /// Bytes and objects that the quota allows beyond the present ones; `None` for no quota.
     SetQuota(Option<u64>, Option<u64>),
     RenewBucket,
     List(Listing, Pages),
@@ -75,7 +75,7 @@ pub enum Op {
     },
     Complete {
         upload: usize,
-        /// Which of the parts there are it names.
+        /// Selects the parts that the completion names.
         mask: u8,
         wrong_etag: bool,
         wrong_size: bool,
@@ -107,11 +107,11 @@ pub struct Pages {
 pub enum Pick {
     Latest,
     Null,
-    /// Of the ids told so far, be it this key's or there any more.
+    /// The `n`th id returned so far, whether or not it is this key's or still exists.
     Nth(usize),
 }
 
-/// A number stands for one of the ETags told so far.
+/// A condition. A number stands for one of the ETags returned so far.
 #[derive(Clone, Debug)]
 pub enum Condition {
     No,

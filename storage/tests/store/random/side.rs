@@ -19,13 +19,13 @@ use super::ops::{Condition, Listing, Op, Pick};
 use crate::body::{TestBody, etag, pattern};
 use crate::subject::Subject;
 
-/// One store and what a client of it knows.
+/// One store and the knowledge of its client.
 pub struct Side<S> {
     pub subject: S,
     pub bucket: BucketId,
     pub names: Names,
     etags: Vec<ETag>,
-    /// By the upload's place: where it is and how it was completed.
+    /// The key of each upload, by the upload's place.
     pub keys: BTreeMap<usize, String>,
     completions: BTreeMap<usize, CompleteUpload>,
     /// The places of completions that a restart followed.
@@ -50,7 +50,7 @@ impl<S: Subject> Side<S> {
         self.subject.store()
     }
 
-    /// An answer as it can be compared.
+    /// Returns an answer in a comparable form.
     pub fn tell<T: Common + Debug>(&mut self, answer: Result<T>) -> String {
         match answer {
             Ok(mut answer) => {
@@ -110,12 +110,12 @@ impl<S: Subject> Side<S> {
         }
     }
 
-    /// The `n`-th upload ever and its key; before the first, one that never was.
+    /// Returns the `n`-th upload ever and its key; before the first, one that never existed.
     pub fn upload(&self, n: usize) -> (usize, String, UploadId) {
         match self.names.uploads.len() {
             0 => (0, "a".to_owned(), UploadId(WriteId([9; 16]))),
             len => {
-                // The newest ones are the ones still open.
+                // The newest ones are those still open.
                 let place = len - 1 - n % len;
                 (place, self.keys[&place].clone(), self.names.uploads[place])
             }
@@ -240,7 +240,7 @@ impl<S: Subject> Side<S> {
             return "never completed".to_owned();
         };
         let answer = self.store().complete_upload(self.bucket, request).await;
-        // The round of gc that a start begins with may drop an answer from before it.
+        // A start begins with a round of gc, which may drop an answer from before the start.
         let forgotten = matches!(answer, Err(Error::Refused(Refusal::NoSuchUpload)));
         if self.restarted_after.contains(&place) && (forgotten || answer.is_ok()) {
             return "completed before a restart".to_owned();
@@ -294,7 +294,7 @@ impl<S: Subject> Side<S> {
             };
             store.delete_object(self.bucket, remove).await.unwrap();
         }
-        // Which of the two is told, when both would be, is left to the store.
+        // If both would fail, the store may report either.
         let condition = if *late { &Condition::No } else { condition };
         let request = self.request(to, *tagged, condition);
         let answer = store.link_object(self.bucket, &*source, request).await;
