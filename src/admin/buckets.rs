@@ -55,7 +55,7 @@ pub async fn one(store: &dyn ObjectStore, query: &Query) -> Result<Value, Refuse
     query.check()?;
     let name = query.get("bucket").unwrap_or_default();
     if name.is_empty() {
-        let what = "say which: ?bucket=NAME";
+        let what = "name the bucket: ?bucket=NAME";
         return Err(Refused::new(StatusCode::BAD_REQUEST, "MissingBucket", what));
     }
     look(store, name).await

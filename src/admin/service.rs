@@ -195,12 +195,12 @@ fn find(method: &Method, path: &str) -> Result<(&'static str, Ask), Refused> {
     let path = path.strip_prefix(VERSION).unwrap_or_default();
     let mut known = ASKS.iter().filter(|(_, row, ..)| *row == path).peekable();
     if known.peek().is_none() {
-        let what = "there is nothing under this path";
+        let what = "no such path";
         return Err(Refused::new(StatusCode::NOT_FOUND, "NoSuchPath", what));
     }
     let found = known.find(|(row, ..)| row == method);
     found.map(|(_, _, name, ask)| (*name, *ask)).ok_or_else(|| {
-        let what = "this path is asked in another way";
+        let what = "the method does not fit this path";
         Refused::new(StatusCode::METHOD_NOT_ALLOWED, "MethodNotAllowed", what)
     })
 }

@@ -12,9 +12,9 @@ const BACKLOG_LEN_MAX: i32 = 1024;
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    #[error("{address} is taken by another program: stop that one, or choose another --address")]
+    #[error("{address} is in use by another program: stop it, or choose another --address")]
     Taken { address: Address },
-    #[error("{address}: ports below 1024 need more rights: choose another --address")]
+    #[error("{address}: ports below 1024 need more privileges: choose another --address")]
     Privileged { address: Address },
     #[error("{address}: {source}")]
     Listen { address: Address, source: io::Error },

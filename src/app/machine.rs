@@ -53,7 +53,7 @@ pub fn descriptors() -> u64 {
     let got = match setrlimit(Resource::Nofile, raised) {
         Ok(()) => maximum,
         Err(error) => {
-            tracing::debug!(%error, "the bound of open files stays as it was");
+            tracing::debug!(%error, "the limit of open files could not be raised");
             current
         }
     };

@@ -177,7 +177,7 @@ impl App {
         tokio::select! {
             () = connection::serve(self.transport, self.ports, stop) => {}
             () = renewed => unreachable!("a certificate is watched for ever"),
-            () = overdue => tracing::warn!("requests that were still under way are cut off"),
+            () = overdue => tracing::warn!("requests still in progress are aborted"),
         }
         self.store.close().await;
     }

@@ -14,7 +14,7 @@ pub struct ConfigArguments {
     #[arg(long, value_name = "HOST:PORT")]
     pub address: Option<String>,
 
-    /// A TOML file; environment and flags win over it
+    /// A TOML file; environment and flags override it
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
 

@@ -12,7 +12,7 @@ use drystone_http::tls;
 
 #[derive(Subcommand)]
 pub(super) enum Verb {
-    /// Check file, environment and flags as `server` would, and show what they come to
+    /// Check file, environment and flags as `server` would, and show the result
     Check(ConfigArguments),
 }
 
@@ -30,7 +30,7 @@ pub(super) fn run(verb: Verb, environment: &Environment) -> ExitCode {
     }
 }
 
-/// Reads certificate and key as a start would.
+/// Reads certificate and key as a start does.
 fn check_certificate(config: &Config) -> Result<(), tls::Error> {
     let Some(files) = &config.server.tls else {
         return Ok(());
@@ -43,7 +43,7 @@ fn check_certificate(config: &Config) -> Result<(), tls::Error> {
     Ok(())
 }
 
-/// Never a secret.
+/// Prints the configuration without secrets.
 fn show(config: &Config) {
     for warning in &config.warnings {
         say!("warning: {warning}");
@@ -87,7 +87,7 @@ fn show(config: &Config) {
         say!("storage class: {class} = {geometry}");
     }
     if let Some(at) = config.storage.crash_at {
-        say!("cut off at: {at}");
+        say!("crash at: {at}");
     }
     match &config.root {
         Some(keys) => say!("root: {}", keys.access_key),

@@ -25,12 +25,12 @@ impl Endpoint {
     /// Reads a URL. Over TLS, a server is trusted if its name is certified by an authority that the
     /// system or the file has.
     pub fn parse(url: &str, ca_file: Option<PathBuf>) -> Result<Endpoint, String> {
-        let wrong = || format!("{url:?} is no endpoint; for example http://localhost:9000");
+        let wrong = || format!("{url:?} is not an endpoint; for example http://localhost:9000");
         let uri: http::Uri = url.parse().map_err(|_| wrong())?;
         let (port, tls) = match uri.scheme_str() {
             None | Some("http") => (80, None),
             Some("https") => (443, Some(Client::new(Trust::Authorities(ca_file))?)),
-            Some(_) => return Err(format!("{url}: only http:// and https:// are spoken here")),
+            Some(_) => return Err(format!("{url}: only http:// and https:// are supported")),
         };
         Ok(Endpoint {
             host: uri.host().ok_or_else(wrong)?.to_owned(),

@@ -32,7 +32,7 @@ struct CommandLine {
 enum Verb {
     /// Serve S3 from one or more directories
     Server(server::Arguments),
-    /// Look at the configuration
+    /// Check the configuration
     #[command(subcommand)]
     Config(config::Verb),
     /// Operate a server

@@ -8,7 +8,7 @@ use std::process::exit;
 
 use crate::product;
 
-/// As a shell tells of a program that wrote to nobody: 128 and SIGPIPE's number.
+/// The exit code by which a shell reports a broken pipe: 128 and SIGPIPE's number.
 const EXIT_UNREAD: i32 = 128 + 13;
 /// An error of input or output, as sysexits.h numbers it. No verb gives it another meaning.
 const EXIT_UNWRITTEN: i32 = 74;
@@ -21,7 +21,7 @@ macro_rules! say {
 }
 pub(super) use say;
 
-/// Ends the process where it cannot be written: a verb that only tells has nothing else to do.
+/// Ends the process if it cannot be written: a command that only prints has nothing else to do.
 pub(super) fn line(line: fmt::Arguments<'_>) {
     let Err(error) = writeln!(io::stdout(), "{line}") else {
         return;

@@ -22,7 +22,7 @@ pub(super) struct Arguments {
     #[command(flatten)]
     config: ConfigArguments,
 
-    /// Taken so that scripts which give it work: there is no console yet
+    /// Accepted and ignored, for scripts that give it: there is no console yet
     #[arg(long, value_name = "HOST:PORT")]
     console_address: Option<String>,
 }
@@ -88,7 +88,10 @@ async fn serve(config: &Config) -> Result<(), Error> {
     };
     let stop = async {
         let name = signals.next().await;
-        info!(signal = name.name(), "stopping; once more stops at once");
+        info!(
+            signal = name.name(),
+            "stopping; a second signal stops at once"
+        );
         tokio::spawn(async move {
             let name = signals.next().await;
             warn!(signal = name.name(), "stopped at once");
@@ -134,7 +137,7 @@ fn root_keys(config: &Config) -> Result<Keys, Error> {
     let path = path.display();
     match new {
         true => info!(%path, "root keys were generated and are kept in this file"),
-        false => info!(%path, "root keys are those kept in this file"),
+        false => info!(%path, "root keys are read from this file"),
     }
     Ok(keys)
 }

@@ -78,9 +78,9 @@ pub struct Server {
     pub domains: Vec<String>,
     /// The prefix that a proxy puts in front of all paths: empty, or such as `/s3`.
     pub path_prefix: String,
-    /// Whether Signature Version 2 is taken too: old clients send nothing else.
+    /// Whether Signature Version 2 is accepted too: old clients send nothing else.
     pub signature_v2: bool,
-    /// Whether a signature over the host without its port is taken: git-annex sends nothing else.
+    /// Whether a signature over the host without its port is accepted: git-annex sends no other.
     pub portless_host: bool,
     /// Requests in work at once; otherwise by the machine.
     pub requests: Option<usize>,
@@ -273,7 +273,7 @@ pub fn directories(given: &[String]) -> Result<Vec<PathBuf>, Error> {
     }
     if directories.len() > DIRECTORIES_LEN_MAX {
         return invalid(format!(
-            "{} disks are given; a node takes at most {DIRECTORIES_LEN_MAX}",
+            "{} disks are given; a node has at most {DIRECTORIES_LEN_MAX}",
             directories.len()
         ));
     }

@@ -107,12 +107,12 @@ impl Admission {
             ),
             (
                 "s3_request_places_free",
-                "So many more requests may be in work.",
+                "Requests that may still be admitted.",
                 self.requests_free() as f64,
             ),
             (
                 "s3_request_memory_free_bytes",
-                "So much more may be held by requests in work.",
+                "Memory in bytes that requests may still reserve.",
                 self.memory_free_bytes() as f64,
             ),
         ];

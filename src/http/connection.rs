@@ -219,7 +219,7 @@ async fn drive(
     } = accepted;
     // Answers are written whole; waiting for more would only delay them.
     if let Err(error) = stream.set_nodelay(true) {
-        tracing::debug!(%error, "connection was gone at once");
+        tracing::debug!(%error, "connection closed at once");
         return;
     }
     let stream = Paced::new(stream, transport.limits.pace);
@@ -272,7 +272,7 @@ async fn open(
         Ok(_) => return None,
         Err(_) => {
             transport.traffic.rejected(Rejection::Handshake);
-            tracing::debug!("connection began with silence");
+            tracing::debug!("connection sent nothing");
             return None;
         }
     }

@@ -92,7 +92,7 @@ impl<S> Paced<S> {
             Poll::Pending => {
                 ready!(self.writing.poll_too_slow(cx));
                 self.is_stalled = true;
-                let error = "the client does not take its answer";
+                let error = "the client does not read its answer";
                 return Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, error)));
             }
         }

@@ -133,7 +133,7 @@ impl Traffic {
             measures.push(Measure::counter(name, help, count));
         }
         for ((_, name), count) in REJECTIONS.iter().zip(&self.rejections) {
-            let help = "Requests and connections that were refused or cut off, by reason.";
+            let help = "Requests and connections that were refused or ended early, by reason.";
             let measure = Measure::counter("s3_refused_total", help, load(count));
             measures.push(measure.label("reason", name));
         }
@@ -141,7 +141,7 @@ impl Traffic {
             ("s3_connections", "Connections now.", self.connections.get()),
             (
                 "s3_requests_in_flight",
-                "Requests whose answer is not at its end.",
+                "Requests whose answer has not ended.",
                 self.requests.get(),
             ),
         ] {

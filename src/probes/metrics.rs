@@ -73,7 +73,7 @@ impl Metrics {
             measures.extend(certificate.measures());
         }
         let store = timeout(STORE_MAX, self.store.measures()).await;
-        let help = "1 when the store did not tell its measures in time.";
+        let help = "1 when the store did not report its measures in time.";
         measures.push(Measure::gauge(
             "metrics_incomplete",
             help,

@@ -36,7 +36,7 @@ fn a_taken_port_gets_a_sentence() {
     assert_eq!(output.status.code(), Some(1));
     let told = told(&output);
     assert!(
-        told.contains(&format!("{address} is taken by another program")),
+        told.contains(&format!("{address} is in use by another program")),
         "{told}"
     );
     assert!(!disks.path(1).exists(), "nothing was touched");

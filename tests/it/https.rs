@@ -311,11 +311,11 @@ fn s_59_plain_http_is_told_so_and_served_where_it_is_configured() {
     // The operator's commands say what is wrong.
     let endpoint = format!("http://localhost:{}", secure.server.port);
     let told = told(&secure.ask(&["admin", "status", "--endpoint", &endpoint]));
-    assert!(told.contains("ask with https://"), "{told}");
+    assert!(told.contains("use https://"), "{told}");
     let endpoint = format!("https://localhost:{plain}");
     let output = secure.ask(&["admin", "status", "--endpoint", &endpoint]);
     assert!(
-        self::told(&output).contains("ask with http://"),
+        self::told(&output).contains("use http://"),
         "{}",
         self::told(&output)
     );
@@ -367,7 +367,7 @@ fn s_59_sighup_reads_the_pair_again_and_connections_go_on() {
     assert!(until_end(old, &request("GET", "/", "localhost", b"")).contains("200 OK"));
     let status = secure.ask(&["admin", "status"]);
     assert!(status.status.success(), "{}", told(&status));
-    assert!(told(&status).contains("the TLS certificate ends on"));
+    assert!(told(&status).contains("the TLS certificate expires on"));
 
     // The server keeps its certificate when the new key is bad, and reports the bad key.
     let second = secure.shown();

@@ -11,7 +11,7 @@ use crate::cli::endpoint::Endpoint;
 use crate::config::Keys;
 use drystone_auth::sign::Signer;
 
-/// Replacing a disk waits for the metadata.
+/// How long to wait for an answer; replacing a disk waits for the metadata.
 const TIMEOUT: Duration = Duration::from_secs(60);
 const ANSWER_BYTES_MAX: u64 = 16 << 20;
 
@@ -52,9 +52,9 @@ impl Server {
         ));
         let answer = self.exchange(&[head.as_bytes(), body].concat());
         let answer = answer.map_err(|error| format!("{at}: {error}"))?;
-        read_answer(&answer).ok_or_else(|| match is_misled(&answer) {
-            true => format!("{at}: TLS is spoken there; ask with https://"),
-            false => format!("{at}: the answer is not one of this server"),
+        read_answer(&answer).ok_or_else(|| match is_plain_to_tls(&answer) {
+            true => format!("{at}: the server speaks TLS; use https://"),
+            false => format!("{at}: the answer is not from a server of this kind"),
         })?
     }
 
@@ -67,7 +67,7 @@ impl Server {
     }
 }
 
-/// The document of an answer, or what the server refused and why.
+/// Returns the document of an answer, or the server's reason to refuse.
 fn read_answer(answer: &[u8]) -> Option<Result<Value, String>> {
     let text = std::str::from_utf8(answer).ok()?;
     let (head, body) = text.split_once("\r\n\r\n")?;
@@ -79,8 +79,8 @@ fn read_answer(answer: &[u8]) -> Option<Result<Value, String>> {
     })
 }
 
-/// Whether a server that speaks TLS was asked without, by what all of them say then.
-fn is_misled(answer: &[u8]) -> bool {
+/// Returns whether plain HTTP was sent to a TLS port. Servers of every make answer with this text.
+fn is_plain_to_tls(answer: &[u8]) -> bool {
     let told = b"HTTP request to an HTTPS server";
     answer.windows(told.len()).any(|text| text == told)
 }

@@ -13,14 +13,14 @@ use crate::cli::say::say;
 use crate::config::{self, Environment};
 use drystone_protocol::percent::encode_text;
 
-/// Takes a limit away, where a number would set it.
+/// The word that removes a limit; a number sets one.
 const NO_LIMIT: &str = "none";
 
 #[derive(Subcommand)]
 pub enum BucketVerb {
-    /// Every bucket, what it holds and how much it may
+    /// List every bucket with its usage and quota
     Ls {
-        /// Only those whose names begin so
+        /// List only buckets whose names begin with this
         #[arg(long, default_value = "")]
         prefix: String,
         #[command(flatten)]
@@ -30,13 +30,13 @@ pub enum BucketVerb {
 
 #[derive(Subcommand)]
 pub enum QuotaVerb {
-    /// Show what a bucket holds and its quota
+    /// Show a bucket's usage and quota
     Get {
         bucket: String,
         #[command(flatten)]
         reach: Reach,
     },
-    /// Set limits; those that are not named stay as they are
+    /// Set limits; limits that are not given stay as they are
     Set {
         bucket: String,
         #[command(flatten)]
@@ -44,7 +44,7 @@ pub enum QuotaVerb {
         #[command(flatten)]
         reach: Reach,
     },
-    /// Take all limits away
+    /// Remove all limits
     Clear {
         bucket: String,
         #[command(flatten)]
@@ -56,15 +56,15 @@ pub enum QuotaVerb {
 #[derive(Args)]
 #[group(required = true, multiple = true)]
 pub struct Limits {
-    /// Refuse writes that would take the bucket beyond: all versions and uploaded parts count
+    /// Refuse writes beyond this many bytes; all versions and uploaded parts count
     #[arg(long, value_name = "BYTES")]
     hard_bytes: Option<String>,
 
-    /// Likewise, for the number of versions that are no delete markers
+    /// Refuse writes beyond this many objects; every version but a delete marker counts
     #[arg(long, value_name = "COUNT")]
     hard_objects: Option<String>,
 
-    /// Beyond this the operator is told, and nothing is refused
+    /// Warn the operator beyond this many bytes; nothing is refused
     #[arg(long, value_name = "BYTES")]
     soft_bytes: Option<String>,
 
@@ -93,7 +93,7 @@ impl Limits {
                 None if text == NO_LIMIT => Value::Null,
                 None => {
                     return Err(format!(
-                        "{text:?} is no limit; for example 10GiB, 1000, none"
+                        "{text:?} is not a limit; for example 10GiB, 1000, none"
                     ));
                 }
             };
@@ -108,7 +108,7 @@ pub(super) fn bucket(verb: &BucketVerb, environment: &Environment) -> ExitCode {
     ask(reach, environment, show, |server| all(server, prefix))
 }
 
-/// All pages as one.
+/// Returns all pages as one.
 fn all(server: &Server, prefix: &str) -> Result<Value, String> {
     let (mut buckets, mut after) = (Vec::new(), String::new());
     loop {

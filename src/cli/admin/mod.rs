@@ -16,26 +16,26 @@ use crate::config::Environment;
 
 #[derive(Subcommand)]
 pub(super) enum Verb {
-    /// How the store is, and what is to be done
+    /// Show health and recommended actions
     Status(operate::Reach),
-    /// Its disks
+    /// List, replace and remove disks
     #[command(subcommand)]
     Disk(operate::DiskVerb),
-    /// Making anew what was lost or damaged
+    /// Control healing, which rebuilds lost and damaged shards
     #[command(subcommand)]
     Heal(operate::HealVerb),
-    /// Reading every shard again, to find what has rotted
+    /// Control scrubbing, which reads every shard again to find damage
     #[command(subcommand)]
     Scrub(operate::ScrubVerb),
     /// List the work beside requests: its state, failures and when it is due
     Workers(operate::Reach),
-    /// Show what buckets hold, and set their quotas
+    /// List buckets with their usage and quotas
     #[command(subcommand)]
     Bucket(buckets::BucketVerb),
-    /// How much a bucket may hold
+    /// Show, set or remove a bucket's quota
     #[command(subcommand)]
     Quota(buckets::QuotaVerb),
-    /// Print the bearer token that GET /metrics wants; takes the arguments of `server`
+    /// Print the bearer token for GET /metrics; accepts the arguments of `server`
     MetricsToken(ConfigArguments),
 }
 

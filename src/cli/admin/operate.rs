@@ -17,19 +17,18 @@ use crate::cli::say::say;
 use crate::config::{Environment, Keys, Layer, load};
 use drystone_http::tls::client::Trust;
 
-/// Which server, by which keys, and how its answer is shown.
+/// The server, the keys to sign with, and the form of the answer.
 #[derive(Args)]
 pub struct Reach {
-    /// Where the server listens [default: its configured address, or AWS_ENDPOINT_URL]
+    /// The server's URL [default: its configured address, or AWS_ENDPOINT_URL]
     #[arg(long, value_name = "URL")]
     endpoint: Option<String>,
 
-    /// The certificates of authorities to believe beside the system's, where URL is https://
-    /// [default: AWS_CA_BUNDLE]
+    /// CA certificates to trust beside the system's, for an https:// URL [default: AWS_CA_BUNDLE]
     #[arg(long, value_name = "FILE")]
     ca_file: Option<PathBuf>,
 
-    /// The file with the root keys, as the server keeps it beside its first disk
+    /// The file with the root keys, such as the one beside the server's first disk
     #[arg(long, value_name = "FILE")]
     keys_file: Option<PathBuf>,
 
@@ -44,9 +43,9 @@ pub struct Reach {
 
 #[derive(Subcommand)]
 pub enum DiskVerb {
-    /// Every disk that is or was of the store
+    /// List every disk that is or was part of the store
     Ls(Reach),
-    /// An empty directory takes the place of a lost disk, whose shards are made anew
+    /// Put an empty directory in the place of a lost disk, and rebuild its shards
     Replace {
         /// The lost disk's directory, or the beginning of its id
         old: String,
@@ -57,7 +56,7 @@ pub enum DiskVerb {
     },
     /// Set how long a disk may be offline before it is removed
     RemoveAfter {
-        /// 3600 at first; 0 is never
+        /// 3600 in a new store; 0 means never
         seconds: u64,
         #[command(flatten)]
         reach: Reach,
@@ -66,13 +65,13 @@ pub enum DiskVerb {
 
 #[derive(Subcommand)]
 pub enum HealVerb {
-    /// Make nothing anew until told to
+    /// Pause healing
     Pause(Reach),
     /// Go on
     Resume(Reach),
-    /// How much heal may read and write
+    /// Limit how much heal reads and writes
     Rate {
-        /// 0 is as much as it can
+        /// 0 means no limit
         bytes_per_second: u64,
         #[command(flatten)]
         reach: Reach,
@@ -81,17 +80,17 @@ pub enum HealVerb {
 
 #[derive(Subcommand)]
 pub enum ScrubVerb {
-    /// How far it is
+    /// Show the progress
     Status(Reach),
-    /// Begin with the first shard, now
+    /// Begin a pass with the first shard now
     Start(Reach),
-    /// Read nothing until told to
+    /// Pause scrubbing
     Pause(Reach),
     /// Go on
     Resume(Reach),
-    /// Within which time every shard is read again
+    /// Set the period within which every shard is read again
     Period {
-        /// 1209600 at first; 0 is never
+        /// 1209600 in a new store; 0 means never
         seconds: u64,
         #[command(flatten)]
         reach: Reach,
@@ -189,7 +188,7 @@ pub(super) fn ask(
     ExitCode::SUCCESS
 }
 
-/// A disk's id stays as it is; a directory is the one seen from here.
+/// Returns a directory as an absolute path, and the id of a disk as it is.
 fn named(old: &str) -> String {
     let is_path = old.contains('/') || Path::new(old).exists();
     match is_path {
@@ -219,8 +218,8 @@ fn find(arguments: &Reach, environment: &Environment) -> Result<Server, String> 
         }
         None if arguments.ca_file.is_some() => {
             return Err(
-                "--ca-file is for a server that is named: give --endpoint, too; the one of a \
-                 configuration is believed by its certificate's file"
+                "--ca-file needs --endpoint: a server from a configuration is trusted by its \
+                 certificate's file"
                     .to_owned(),
             );
         }

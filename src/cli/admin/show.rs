@@ -20,7 +20,7 @@ pub(super) fn status(status: &Value) {
         number(&status["metadata_voters"]),
         number(&status["metadata_quorum"]),
     );
-    say!("metadata: {alive} of {voters} copies are here, {quorum} are needed");
+    say!("metadata: {alive} of {voters} copies are online, {quorum} are needed");
     if objects == 0 {
         say!("heal:     all objects have all their shards");
     } else {
@@ -64,7 +64,7 @@ pub(super) fn scrub(scrub: &Value) {
         (_, None) => "under way",
     };
     say!(
-        "scrub:    {state}, {} % of all shards read ({}), {} not as they should be",
+        "scrub:    {state}, {} % of all shards read ({}), {} damaged or missing",
         number("percent"),
         number("shards_read"),
         number("findings")

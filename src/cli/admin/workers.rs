@@ -54,7 +54,7 @@ fn row(
     line.trim_end().to_owned()
 }
 
-/// A time as the largest unit of which it has at least two.
+/// Formats a time in the largest unit of which it has at least two.
 fn span(ms: i64) -> String {
     let seconds = ms.max(0) / 1000;
     for (unit, unit_seconds) in [("d", 86_400), ("h", 3600), ("min", 60)] {

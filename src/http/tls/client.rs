@@ -87,19 +87,19 @@ impl Client {
         let inner = error.get_ref().and_then(|inner| inner.downcast_ref());
         let advice = match inner {
             Some(rustls::Error::InvalidMessage(InvalidMessage::InvalidContentType)) => {
-                "no TLS is spoken there; ask with http://".to_owned()
+                "the server does not speak TLS; use http://".to_owned()
             }
             Some(rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer)) => {
-                "the server's certificate is from an authority that is not known here; name the \
-                 authority's certificate with --ca-file"
+                "the server's certificate is from an unknown CA; name the CA's certificate with \
+                 --ca-file"
                     .to_owned()
             }
             Some(rustls::Error::InvalidCertificate(
                 CertificateError::ApplicationVerificationFailure,
             )) => match &self.trust {
                 Trust::Pinned(file) => format!(
-                    "the server's certificate is not the one in {}; if that was changed just now, \
-                     ask again in ten seconds, else ask status with --endpoint and --ca-file",
+                    "the server's certificate is not the one in {}; if it was changed just now, \
+                     try again in ten seconds, otherwise use --endpoint and --ca-file",
                     file.display()
                 ),
                 _ => return error,
@@ -135,11 +135,11 @@ impl Authorities {
         };
         for certificate in &named {
             let added = roots.add(certificate.clone());
-            added.map_err(|error| format!("an authority's certificate: {error}"))?;
+            added.map_err(|error| format!("a CA certificate: {error}"))?;
         }
         let all = WebPkiServerVerifier::builder_with_provider(roots.into(), provider.clone());
         let all = all.build().map_err(|_| {
-            "this system knows no authorities: name one's certificate with --ca-file".to_owned()
+            "this system trusts no CAs: name a CA's certificate with --ca-file".to_owned()
         })?;
         Ok(Authorities {
             all,

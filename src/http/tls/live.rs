@@ -176,8 +176,8 @@ impl Live {
             let (path, ends) = (self.files.certificate.display(), state.pair.end());
             match standing {
                 Standing::Good => {}
-                Standing::EndsSoon => tracing::warn!(%path, ends, "certificate ends soon"),
-                Standing::Ended => tracing::error!(%path, ends, "certificate has ended"),
+                Standing::EndsSoon => tracing::warn!(%path, ends, "certificate expires soon"),
+                Standing::Ended => tracing::error!(%path, ends, "certificate has expired"),
             }
         }
     }
@@ -192,19 +192,20 @@ impl Live {
         self.read_state(|state| {
             let failure = state.failure.as_ref().map(|why| {
                 format!(
-                    "the TLS certificate and key were changed and can't be used, so the ones \
-                     before are served on: {why}"
+                    "the changed TLS certificate and key can't be used, so the server keeps the \
+                     old ones: {why}"
                 )
             });
             let ends = state.pair.end();
             let standing = match Standing::of(state.pair.valid.as_ref(), now) {
                 Standing::Good => None,
-                Standing::EndsSoon => Some(format!("the TLS certificate ends on {ends}")),
+                Standing::EndsSoon => Some(format!("the TLS certificate expires on {ends}")),
                 Standing::Ended => Some(format!(
-                    "the TLS certificate ended on {ends} and clients refuse it"
+                    "the TLS certificate expired on {ends} and clients reject it"
                 )),
             };
-            let replace = |what| format!("{what}: replace {path} and its key; they are read again");
+            let replace =
+                |what| format!("{what}: replace {path} and its key; the server reads them again");
             failure.into_iter().chain(standing.map(replace)).collect()
         })
     }
@@ -212,12 +213,12 @@ impl Live {
     pub fn measures(&self) -> Vec<Measure> {
         let (valid, failed) =
             self.read_state(|state| (state.pair.valid.clone(), state.failure.is_some()));
-        let help = "1 when the certificate's files were changed and can't be used.";
+        let help = "1 when the changed certificate files can't be used.";
         let failed = f64::from(u8::from(failed));
         let mut measures = vec![Measure::gauge("tls_certificate_unusable", help, failed)];
         let end = valid.and_then(|of| of.end.duration_since(SystemTime::UNIX_EPOCH).ok());
         if let Some(end) = end {
-            let help = "When the certificate that is served ends, in Unix time.";
+            let help = "When the certificate expires, in Unix time.";
             let seconds = end.as_secs() as f64;
             measures.push(Measure::gauge(
                 "tls_certificate_ends_seconds",

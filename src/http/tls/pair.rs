@@ -39,8 +39,8 @@ pub enum Error {
     #[error("{}: {message}", path.display())]
     Unusable { path: PathBuf, message: String },
     #[error(
-        "the key in {} is not the one of the first certificate in {}: name two files that were \
-         made together, the server's own certificate standing first",
+        "the key in {} does not belong to the first certificate in {}: name a matching pair, with \
+         the server's own certificate first",
         key.display(), certificate.display()
     )]
     Mismatch { certificate: PathBuf, key: PathBuf },
@@ -129,7 +129,7 @@ impl Pair {
     pub fn end(&self) -> String {
         let end = self.valid.as_ref().map(|valid| valid.end);
         let text = end.and_then(|end| OffsetDateTime::from(end).format(&Rfc3339).ok());
-        text.unwrap_or_else(|| "a day that is not known".to_owned())
+        text.unwrap_or_else(|| "an unknown day".to_owned())
     }
 }
 

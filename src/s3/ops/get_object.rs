@@ -308,12 +308,14 @@ impl Reading {
     }
 
     fn broken(&self, error: Error) -> Error {
-        tracing::error!(request = %self.request_id, %error, "body broke off while it was sent");
+        tracing::error!(request = %self.request_id, %error, "body ended early");
         error
     }
 }
 
 /// The store gave fewer or more bytes than the range has.
 fn short(left: u64) -> Error {
-    Error::Corrupt(format!("reader ended {left} bytes off its range"))
+    Error::Corrupt(format!(
+        "reader ended {left} bytes before the end of its range"
+    ))
 }

@@ -61,7 +61,12 @@ pub fn check_names(system: &Replica, rows: &Rows, problems: &mut Problems) -> Re
         let name = key(system.state(), table::NAMES, bucket.name.as_bytes());
         let row: Option<NameRow> = get(system.db(), &name)?;
         if row.is_none_or(|row| row.id.0 != *id) {
-            problems.add(|| format!("bucket {id}: its name {:?} leads elsewhere", bucket.name));
+            problems.add(|| {
+                format!(
+                    "bucket {id}: its name {:?} does not lead to it",
+                    bucket.name
+                )
+            });
         }
     }
     Ok(())

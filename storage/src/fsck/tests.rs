@@ -251,7 +251,7 @@ const CONTRADICTIONS: &[(&str, Change)] = &[
     ("its bucket does not exist", |db, state| {
         each::<crate::meta::record::BucketRow>(db, state, table::BUCKETS, |_| None)
     }),
-    ("leads elsewhere", |db, state| {
+    ("does not lead to it", |db, state| {
         each::<crate::meta::record::BucketRow>(db, state, table::BUCKETS, |row| {
             let name = "sticks".into();
             Some(crate::meta::record::BucketRow { name, ..row })

@@ -235,7 +235,7 @@ impl Shards {
                 if let Err(error) =
                     within_deadline(self.env.as_ref(), disk.remove(vec![name])).await
                 {
-                    tracing::debug!(%error, disk = %disk.id(), "unnamed shard left to gc");
+                    tracing::debug!(%error, disk = %disk.id(), "unreferenced shard left to gc");
                 }
                 Err(error)
             }

@@ -123,7 +123,7 @@ impl Drop for Write {
                     ShardProgress::Durable { disk, .. } | ShardProgress::Missing { disk } => disk,
                 };
                 if let Err(error) = within_deadline(env.as_ref(), disk.remove(vec![name])).await {
-                    tracing::debug!(%error, disk = %disk.id(), "unnamed shard left to gc");
+                    tracing::debug!(%error, disk = %disk.id(), "unreferenced shard left to gc");
                 }
             });
         }
@@ -464,7 +464,7 @@ async fn write_shard(
     let mut messages = Vec::with_capacity(batch_len);
     loop {
         if queue.recv_many(&mut messages, batch_len).await == 0 {
-            let given_up = std::io::Error::other("the write was given up");
+            let given_up = std::io::Error::other("the write was aborted");
             return Err(DiskError::Io(given_up));
         }
         let (mut chunks, mut sealed) = (Vec::with_capacity(messages.len()), None);

@@ -135,7 +135,7 @@ pub struct UpkeepChange {
 /// The reason why a disk was not replaced. Nothing was changed.
 #[derive(Debug, thiserror::Error)]
 pub enum ReplaceError {
-    #[error("no disk of the store is or was {0}")]
+    #[error("{0} is not and was not a disk of the store")]
     Unknown(String),
     #[error("{0} is more than one disk; give more of its id")]
     Ambiguous(String),

@@ -116,7 +116,7 @@ fn sentence(over: &OverQuota) -> String {
         }
     }
     format!(
-        "bucket {} holds {}: have something deleted, or raise it with `admin quota set`",
+        "bucket {} holds {}: delete objects, or raise the quota with `admin quota set`",
         over.bucket,
         passed.join("; and ")
     )
@@ -165,8 +165,8 @@ mod tests {
         assert_eq!(
             sentences,
             [
-                "bucket b holds 11 bytes, its soft quota is 10: have something deleted, or raise \
-                 it with `admin quota set`"
+                "bucket b holds 11 bytes, its soft quota is 10: delete objects, or raise the \
+                 quota with `admin quota set`"
             ]
         );
         let many: Vec<_> = (0..12).map(|n| over(format!("b{n}"))).collect();

@@ -15,7 +15,7 @@ pub enum IdentityError {
     )]
     Foreign { dir: PathBuf },
     #[error(
-        "{}: its identity is damaged; leave it out, or empty it and say `admin disk replace` \
+        "{}: its identity is damaged; leave it out, or empty it and run `admin disk replace` \
          replaced",
         dir.display()
     )]
@@ -35,8 +35,8 @@ pub enum IdentityError {
     )]
     OtherStore { one: PathBuf, other: PathBuf },
     #[error(
-        "{} and {} each went on alone when other disks of the store were lost; start with the \
-         disks that went on with the one or with the other, never with both",
+        "{} and {} each continued alone when other disks of the store were lost; start with the \
+         disks that continued with the first or with the second, never with both",
         one.display(),
         other.display()
     )]
@@ -48,11 +48,11 @@ pub enum IdentityError {
     )]
     Copy { original: PathBuf, copy: PathBuf },
     #[error(
-        "the store's first start was cut while it made {expected} disks, but {given} directories \
-         are given; give the same ones again"
+        "the store's first start was interrupted while it created {expected} disks, but {given} \
+         directories are given; give the same ones again"
     )]
     OtherBirth { expected: u32, given: usize },
-    #[error("{}: is a disk already; empty it first if nothing on it is needed", dir.display())]
+    #[error("{}: is already a disk; if nothing on it is needed, empty it first", dir.display())]
     Used { dir: PathBuf },
     #[error("{}: is in use by another process", dir.display())]
     Locked { dir: PathBuf },

@@ -22,7 +22,7 @@ pub enum ProbeError {
     /// The disk has no room; with room it may work.
     #[error("it is full")]
     Full,
-    #[error("it is not the disk that it was")]
+    #[error("it is not the same disk any more")]
     Other,
     #[error("a probe of it failed in {}: {source}", folder.display())]
     Failed { folder: PathBuf, source: io::Error },
@@ -72,7 +72,7 @@ fn write(env: &dyn Env, folder: &Path) -> io::Result<()> {
     file.drop_cache()?;
     match file.read_all()? == content {
         true => Ok(()),
-        false => Err(io::Error::other("it gave back what was not written")),
+        false => Err(io::Error::other("it returned bytes that were not written")),
     }
 }
 

@@ -120,8 +120,9 @@ pub fn strength(replicas: &[ReplicaSummary]) -> Strength {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Standstill {
     #[error(
-        "disks {one} and {other} each went on without the other after others of the store were \
-         lost; start with the disks that went on with the one or with the other, never with both"
+        "disks {one} and {other} each continued without the other after others of the store were \
+         lost; start with the disks that continued with the first or with the second, never with \
+         both"
     )]
     TwoHalves { one: DiskId, other: DiskId },
     #[error(

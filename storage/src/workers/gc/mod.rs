@@ -257,7 +257,7 @@ impl Worker for Collector {
             ),
             (
                 "gc_shards_confirmed_total",
-                "Shards that gc found named and took off a disk's list.",
+                "Shards that gc found referenced and removed from a disk's list.",
                 &counts.orphans_confirmed,
             ),
         ] {

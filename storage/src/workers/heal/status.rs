@@ -56,7 +56,7 @@ impl Worker for Healer {
         } = self.summary();
         let parts: Vec<_> = [
             (waiting, "wait for offline disks"),
-            (no_disk, "have no disk to go to"),
+            (no_disk, "have no disk to be stored on"),
             (lost, "are lost"),
             (failed, "will be tried again"),
         ]
@@ -110,7 +110,7 @@ impl Worker for Healer {
             ),
             (
                 "heal_oldest_unhealed_seconds",
-                "How long the shard that waits longest is in the heal queue.",
+                "How long the oldest shard has been in the heal queue.",
                 age.max(0) as f64 / 1000.0,
             ),
             (

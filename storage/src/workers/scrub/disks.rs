@@ -100,7 +100,7 @@ impl Scrubber {
     /// Puts strays on the disk's list. A reader that may still use one of them began in this epoch
     /// or before, and the floor guards it.
     async fn list_strays(&self, disk: DiskId, strays: Vec<ShardName>) -> Result<()> {
-        tracing::warn!(%disk, count = strays.len(), "shards that nothing names are left to gc");
+        tracing::warn!(%disk, count = strays.len(), "unreferenced shards are left to gc");
         let epoch = self.objects.epochs.begin();
         self.shards.list_again(disk, strays, epoch.epoch()).await
     }
