@@ -73,14 +73,14 @@ struct Accepted {
     services: Services,
 }
 
-/// The kind of answers that a connection gets.
+/// The treatment of a connection's requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Lane {
-    Open,
-    /// One past the bound.
-    Spare,
-    /// HTTP without the TLS that its port speaks.
-    Misled,
+enum Treatment {
+    Serve,
+    /// Serves only what is served when full: the connection is beyond the limit.
+    ServeProbes,
+    /// Refuses plain HTTP on a port with TLS.
+    AskForTls,
 }
 
 /// A connection with TLS or without.
@@ -105,7 +105,7 @@ struct Conversation {
     transport: Arc<Transport>,
     services: Services,
     peer: SocketAddr,
-    lane: Lane,
+    treatment: Treatment,
     scheme: Scheme,
 }
 
@@ -113,12 +113,12 @@ impl Conversation {
     /// Asks one service after the other.
     async fn answer(&self, request: Request<Body>) -> Response {
         let transport = &self.transport;
-        if self.lane == Lane::Misled {
+        if self.treatment == Treatment::AskForTls {
             return transport.refuse(not_over_tls(), Some(Rejection::Handshake));
         }
         let mut request = transport.enter(request, Some(self.peer), self.scheme);
         for service in self.services.iter() {
-            if self.lane == Lane::Spare && !service.serves_when_full() {
+            if self.treatment == Treatment::ServeProbes && !service.serves_when_full() {
                 continue;
             }
             request = match service.answer(request).await {
@@ -126,9 +126,11 @@ impl Conversation {
                 Err(request) => request,
             };
         }
-        match self.lane {
-            Lane::Spare => transport.refuse(admission::busy(), Some(Rejection::Busy)),
-            Lane::Open | Lane::Misled => transport.refuse(Code::EndpointNotFound.into(), None),
+        match self.treatment {
+            Treatment::ServeProbes => transport.refuse(admission::busy(), Some(Rejection::Busy)),
+            Treatment::Serve | Treatment::AskForTls => {
+                transport.refuse(Code::EndpointNotFound.into(), None)
+            }
         }
     }
 }
@@ -150,13 +152,13 @@ pub async fn serve(transport: Arc<Transport>, ports: Vec<Port>, stop: impl Futur
         tokio::select! {
             () = &mut stop => break,
             Some(_) = connections.join_next() => {}
-            ((lane, permit), accepted) = accept => match accepted {
+            ((treatment, permit), accepted) = accept => match accepted {
                 Ok(accepted) => {
                     let (transport, closed) = (transport.clone(), closed.clone());
                     connections.spawn(async move {
                         let connections = transport.traffic.connections.clone();
                         let _within = connections.enter();
-                        drive(accepted, transport, lane, closed).await;
+                        drive(accepted, transport, treatment, closed).await;
                         drop(permit);
                     });
                 }
@@ -173,16 +175,16 @@ pub async fn serve(transport: Arc<Transport>, ports: Vec<Port>, stop: impl Futur
 }
 
 /// Waits for a place for one more connection.
-async fn place(open: &Arc<Semaphore>, spare: &Arc<Semaphore>) -> (Lane, OwnedSemaphorePermit) {
+async fn place(open: &Arc<Semaphore>, spare: &Arc<Semaphore>) -> (Treatment, OwnedSemaphorePermit) {
     if let Ok(permit) = open.clone().try_acquire_owned() {
-        return (Lane::Open, permit);
+        return (Treatment::Serve, permit);
     }
-    let (lane, permit) = tokio::select! {
+    let (treatment, permit) = tokio::select! {
         biased;
-        permit = open.clone().acquire_owned() => (Lane::Open, permit),
-        permit = spare.clone().acquire_owned() => (Lane::Spare, permit),
+        permit = open.clone().acquire_owned() => (Treatment::Serve, permit),
+        permit = spare.clone().acquire_owned() => (Treatment::ServeProbes, permit),
     };
-    (lane, permit.expect("nobody closes these"))
+    (treatment, permit.expect("nobody closes these"))
 }
 
 /// The next connection of any port. The caller has another one looked at first each time, so that
@@ -208,7 +210,7 @@ async fn accept(ports: &[Port], first: usize) -> io::Result<Accepted> {
 async fn drive(
     accepted: Accepted,
     transport: Arc<Transport>,
-    lane: Lane,
+    treatment: Treatment,
     mut closed: watch::Receiver<bool>,
 ) {
     let Accepted {
@@ -227,7 +229,7 @@ async fn drive(
         transport,
         services,
         peer,
-        lane,
+        treatment,
         scheme: Scheme::Http,
     };
     let Some(tls) = tls else {
@@ -243,8 +245,8 @@ async fn drive(
             conversation.scheme = Scheme::Https;
             converse(*stream, conversation, closed).await;
         }
-        Some(Opened::Misled(stream)) => {
-            conversation.lane = Lane::Misled;
+        Some(Opened::Plain(stream)) => {
+            conversation.treatment = Treatment::AskForTls;
             converse(stream, conversation, closed).await;
         }
         None => {}
@@ -254,7 +256,7 @@ async fn drive(
 /// How a client began on a port that speaks TLS.
 enum Opened {
     Tls(Box<TlsStream<Paced<TcpStream>>>),
-    Misled(Paced<TcpStream>),
+    Plain(Paced<TcpStream>),
 }
 
 /// `None` when the connection is at its end.
@@ -267,7 +269,7 @@ async fn open(
     let mut first = [0];
     match timeout_at(due, stream.get_ref().peek(&mut first)).await {
         Ok(Ok(1..)) if first[0] == TLS_HANDSHAKE => {}
-        Ok(Ok(1..)) => return Some(Opened::Misled(stream)),
+        Ok(Ok(1..)) => return Some(Opened::Plain(stream)),
         // Who leaves without a word only asked whether somebody listens.
         Ok(_) => return None,
         Err(_) => {
