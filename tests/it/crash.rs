@@ -40,7 +40,7 @@ fn body(seed: u64) -> Vec<u8> {
 /// The answers that writers got. An answer to a write that was under way when the server died is in
 /// neither map.
 #[derive(Default)]
-struct Told {
+struct Answers {
     /// Keys and the seed of their last acknowledged body.
     acknowledged: BTreeMap<String, u64>,
     /// Seeds of bodies sent without an answer, by key.
@@ -53,7 +53,7 @@ fn write_until_killed(
     client: &Client,
     writer: usize,
     round: usize,
-    told: &Mutex<Told>,
+    answers: &Mutex<Answers>,
     acks: Sender<()>,
 ) {
     for n in 0_u64.. {
@@ -63,16 +63,16 @@ fn write_until_killed(
         };
         let seed = (round as u64) << 40 | (writer as u64) << 32 | n;
         let answer = client.put(&format!("/kept/{key}"), &body(seed));
-        let mut told = told.lock().unwrap();
+        let mut answers = answers.lock().unwrap();
         match answer {
             Ok(answer) if answer.status == 200 => {
-                told.unanswered.remove(&key);
-                told.acknowledged.insert(key, seed);
+                answers.unanswered.remove(&key);
+                answers.acknowledged.insert(key, seed);
                 // Once the server is killed, nobody counts any more.
                 let _ = acks.send(());
             }
             _ => {
-                told.unanswered.entry(key).or_default().push(seed);
+                answers.unanswered.entry(key).or_default().push(seed);
                 return;
             }
         }
@@ -81,9 +81,9 @@ fn write_until_killed(
 
 /// Checks that every acknowledged key is listed, and that the keys that `which` chooses have a
 /// whole body.
-fn check(client: &Client, told: &Told, which: impl Fn(&str) -> bool) {
+fn check(client: &Client, answers: &Answers, which: impl Fn(&str) -> bool) {
     let listed = client.list("kept");
-    for key in told.acknowledged.keys() {
+    for key in answers.acknowledged.keys() {
         assert!(
             listed.binary_search(key).is_ok(),
             "{key} was acknowledged and is not listed"
@@ -93,8 +93,8 @@ fn check(client: &Client, told: &Told, which: impl Fn(&str) -> bool) {
         let answer = client.get(&format!("/kept/{key}")).unwrap().expect(200);
         let seed = u64::from_be_bytes(answer.body[..8].try_into().unwrap());
         assert!(answer.body == body(seed), "{key} is not whole");
-        let acknowledged = told.acknowledged.get(key) == Some(&seed);
-        let unanswered = told
+        let acknowledged = answers.acknowledged.get(key) == Some(&seed);
+        let unanswered = answers
             .unanswered
             .get(key)
             .is_some_and(|seeds| seeds.contains(&seed));
@@ -110,7 +110,7 @@ fn f_01_kill_during_parallel_uploads_loses_nothing_acknowledged() {
     let rounds = std::env::var(ROUNDS_VARIABLE).map_or(ROUNDS, |text| text.parse().unwrap());
     let mut server = Server::fresh(4);
     server.client().put("/kept", b"").unwrap().expect(200);
-    let told = Mutex::new(Told::default());
+    let answers = Mutex::new(Answers::default());
     for round in 0..rounds.max(ROUNDS_MAX) {
         if round >= rounds && server.log().contains(ORPHANS) {
             break;
@@ -119,14 +119,14 @@ fn f_01_kill_during_parallel_uploads_loses_nothing_acknowledged() {
         let client = server.client();
         thread::scope(|scope| {
             for writer in 0..WRITERS {
-                let (client, told, sender) = (&client, &told, sender.clone());
-                scope.spawn(move || write_until_killed(client, writer, round, told, sender));
+                let (client, answers, sender) = (&client, &answers, sender.clone());
+                scope.spawn(move || write_until_killed(client, writer, round, answers, sender));
             }
             drop(sender);
             // Kills during the uploads: after a number of answers that differs in each round.
-            let answers = acks.iter().take(20 + 7 * round).count();
+            let acknowledged = acks.iter().take(20 + 7 * round).count();
             assert_eq!(
-                answers,
+                acknowledged,
                 20 + 7 * round,
                 "all writers failed before the kill"
             );
@@ -135,9 +135,9 @@ fn f_01_kill_during_parallel_uploads_loses_nothing_acknowledged() {
         server.start_again();
         let this_round = format!("/{round}/");
         let fresh = |key: &str| key.contains(&this_round) || key.ends_with("/again");
-        check(&server.client(), &told.lock().unwrap(), fresh);
+        check(&server.client(), &answers.lock().unwrap(), fresh);
     }
-    check(&server.client(), &told.lock().unwrap(), |_| true);
+    check(&server.client(), &answers.lock().unwrap(), |_| true);
     nothing_is_left(&mut server);
 }
 

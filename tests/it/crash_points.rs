@@ -2,9 +2,9 @@
 //! other: the server ends itself there and starts again; then everything acknowledged must be
 //! whole, and everything else must be old or new.
 //!
-//! A lane is a store on disks of its own. Each round starts it with the next point armed, checks
-//! what the last crash left, and tours through every kind of change until the server has crashed.
-//! At the end everything is deleted, and nothing may be left on the disks.
+//! The points are shared out to several stores, each on disks of its own. Each round starts a store
+//! with the next point armed, checks what the last crash left, and tours through every kind of
+//! change until the server has crashed. At the end everything is deleted, and nothing may be left.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -21,7 +21,7 @@ use rand::{Rng as _, SeedableRng as _};
 use crate::server::{self, Disks, eventually};
 use crate::upkeep_points;
 
-const LANES: usize = 4;
+const STORES: usize = 4;
 /// For points that are passed several times: the highest passing to crash at.
 const NTH_VARIABLE: &str = "DRYSTONE_TEST_CRASH_NTH";
 /// How long to wait for upkeep to pass its points before the server is started again.
@@ -81,9 +81,9 @@ impl<T: Clone + PartialEq + std::fmt::Debug> Allowed<T> {
     }
 }
 
-/// The state that the lane's answers imply.
+/// The state that the answers so far imply.
 #[derive(Default)]
-struct Told {
+struct Expected {
     /// By path.
     objects: BTreeMap<String, Allowed<Option<Object>>>,
     /// Versions of `/kept/k`.
@@ -102,9 +102,9 @@ struct Passing {
     quota: Option<u64>,
 }
 
-struct Lane {
+struct CrashStore {
     disks: Disks,
-    told: Told,
+    expected: Expected,
     child: Option<Child>,
     client: Client,
     seeds: u64,
@@ -121,11 +121,11 @@ fn put(
     move |client| client.send("PUT", path, query, body)
 }
 
-impl Lane {
-    fn new() -> Lane {
-        Lane {
+impl CrashStore {
+    fn new() -> CrashStore {
+        CrashStore {
             disks: Disks::fresh(4),
-            told: Told::default(),
+            expected: Expected::default(),
             child: None,
             client: Client::new(0, "", ""),
             seeds: 0,
@@ -171,7 +171,7 @@ impl Lane {
     fn cut(&mut self, at: CrashAt) {
         if matches!(at.point, Point::Command(CommandKind::PutAccount, _)) {
             // Only the birth of a store passes this point.
-            (self.disks, self.told) = (Disks::fresh(4), Told::default());
+            (self.disks, self.expected) = (Disks::fresh(4), Expected::default());
         }
         let reencodes = matches!(at.point, Point::Command(CommandKind::ReencodeData, _));
         if reencodes {
@@ -214,7 +214,7 @@ impl Lane {
     /// them. The store is a fresh one, as all other shards must be there and earlier points may
     /// have removed some.
     fn write_undersized(&mut self) {
-        (self.disks, self.told) = (Disks::fresh(4), Told::default());
+        (self.disks, self.expected) = (Disks::fresh(4), Expected::default());
         let (here, aside) = (self.disks.path(4), self.disks.folder().join("aside"));
         assert!(self.start(None), "{}", self.log());
         self.kill();
@@ -233,7 +233,7 @@ impl Lane {
                 let _ = std::fs::remove_file(file);
             }
         }
-        for path in self.told.objects.keys() {
+        for path in self.expected.objects.keys() {
             let _ = self.client.get(path);
         }
     }
@@ -252,7 +252,7 @@ impl Lane {
 
     fn audit(&mut self) -> Alive {
         let mut found = BTreeMap::new();
-        for (path, allowed) in &mut self.told.objects {
+        for (path, allowed) in &mut self.expected.objects {
             let object = look(&self.client, path, &allowed.0)?;
             allowed.settle(path, object);
             found.insert(path.clone(), object);
@@ -278,7 +278,7 @@ impl Lane {
         }
         let query = [("versions", String::new())];
         let page = self.client.send("GET", "/kept", &query, b"")?;
-        self.told
+        self.expected
             .versions
             .settle("versions", page.all("VersionId").len());
         self.audit_passing()?;
@@ -306,13 +306,13 @@ impl Lane {
                 })
             }
         };
-        self.told.passing.settle("bucket passing", state);
+        self.expected.passing.settle("bucket passing", state);
         Ok(())
     }
 
     /// Checks that an upload that was acknowledged and not ended is there, with its part.
     fn audit_upload(&self, found: &BTreeMap<String, Option<Object>>) -> Alive {
-        let Some((id, path, has_part)) = &self.told.upload else {
+        let Some((id, path, has_part)) = &self.expected.upload else {
             return Ok(());
         };
         if found.get(path).is_some_and(Option::is_some) {
@@ -332,7 +332,7 @@ impl Lane {
         next: Option<Object>,
         ask: impl Fn(&Client) -> io::Result<Answer>,
     ) -> io::Result<Answer> {
-        let allowed = self.told.objects.entry(path.to_owned()).or_default();
+        let allowed = self.expected.objects.entry(path.to_owned()).or_default();
         allowed.0.push(next);
         let answer = ask(&self.client)?;
         assert!(answer.status < 300, "{path}: {}", answer.text());
@@ -363,16 +363,16 @@ impl Lane {
 
     fn keep_a_version(&mut self) -> Alive {
         let object = Object::new(self.seed(), SHARDED);
-        let before = self.told.versions.0[0];
-        self.told.versions.0.push(before + 1);
+        let before = self.expected.versions.0[0];
+        self.expected.versions.0.push(before + 1);
         self.change("/kept/k", Some(object), put("/kept/k", &[], &object.body()))?;
-        self.told.versions.0 = vec![before + 1];
+        self.expected.versions.0 = vec![before + 1];
         Ok(())
     }
 
     /// Copies by a link within the bucket and by bytes into the other, and sets a tag.
     fn copies(&mut self) -> Alive {
-        let source = self.told.objects["/tour/a"].0[0].unwrap();
+        let source = self.expected.objects["/tour/a"].0[0].unwrap();
         let from = [("x-amz-copy-source", "/tour/a")];
         for path in ["/tour/linked", "/kept/copied"] {
             let request = Request {
@@ -382,12 +382,12 @@ impl Lane {
                 ..Request::default()
             };
             if path == "/kept/copied" {
-                let before = self.told.versions.0[0];
-                self.told.versions.0.push(before + 1);
+                let before = self.expected.versions.0[0];
+                self.expected.versions.0.push(before + 1);
             }
             self.change(path, Some(source), |client| client.call(&request))?;
-            let now = *self.told.versions.0.last().unwrap();
-            self.told.versions.0 = vec![now];
+            let now = *self.expected.versions.0.last().unwrap();
+            self.expected.versions.0 = vec![now];
         }
         let tag = self.seed();
         let next = Object {
@@ -410,13 +410,13 @@ impl Lane {
             let query = [("uploads", String::new())];
             let id = self.client.send("POST", path, &query, b"")?.expect(200);
             let id = id.all("UploadId").pop().unwrap();
-            self.told.upload = Some((id.clone(), path.to_owned(), false));
+            self.expected.upload = Some((id.clone(), path.to_owned(), false));
             let object = Object::new(self.seed(), SHARDED);
             let query = [("partNumber", "1".to_owned()), ("uploadId", id.clone())];
             // The second part replaces the first.
             for body in [Object::new(self.seed(), SHARDED).body(), object.body()] {
                 let part = self.client.send("PUT", path, &query, &body)?.expect(200);
-                self.told.upload = Some((id.clone(), path.to_owned(), true));
+                self.expected.upload = Some((id.clone(), path.to_owned(), true));
                 let etag = part.etag().unwrap();
                 if completes && body == object.body() {
                     let document = format!(
@@ -426,11 +426,11 @@ impl Lane {
                     self.change(path, Some(object), |client| {
                         client.send("POST", path, &query[1..], document.as_bytes())
                     })?;
-                    self.told.upload = None;
+                    self.expected.upload = None;
                 }
             }
             if !completes {
-                self.told.upload = None;
+                self.expected.upload = None;
                 self.client
                     .send("DELETE", path, &query[1..], b"")?
                     .expect(204);
@@ -471,20 +471,20 @@ impl Lane {
             ("DELETE", "/passing", "", b"", None),
         ];
         // An earlier crash left one.
-        if self.told.passing.0[0].is_some() {
-            self.told.passing.0.push(None);
+        if self.expected.passing.0[0].is_some() {
+            self.expected.passing.0.push(None);
             self.client
                 .send("DELETE", "/passing", &[], b"")?
                 .expect(204);
-            self.told.passing.0 = vec![None];
+            self.expected.passing.0 = vec![None];
         }
         for (method, path, setting, body, next) in steps {
-            self.told.passing.0.push(next);
+            self.expected.passing.0.push(next);
             let query = [(setting, String::new())];
             let query = &query[..usize::from(!setting.is_empty())];
             let answer = self.client.send(method, path, query, body)?;
             assert!(answer.status < 300, "{}", answer.text());
-            self.told.passing.0 = vec![next];
+            self.expected.passing.0 = vec![next];
         }
         Ok(())
     }
@@ -494,7 +494,7 @@ impl Lane {
         assert!(self.start(None), "{}", self.log());
         self.audit().unwrap();
         for path in self
-            .told
+            .expected
             .objects
             .keys()
             .filter(|path| path.starts_with("/tour"))
@@ -531,7 +531,7 @@ impl Lane {
     }
 }
 
-impl Drop for Lane {
+impl Drop for CrashStore {
     fn drop(&mut self) {
         self.kill();
     }
@@ -585,15 +585,15 @@ fn places() -> Vec<CrashAt> {
 fn f_01_every_crash_point_is_reached_and_leaves_old_or_new() {
     let places = places();
     thread::scope(|scope| {
-        for lane_number in 0..LANES {
-            let own = places.iter().skip(lane_number).step_by(LANES);
+        for number in 0..STORES {
+            let own = places.iter().skip(number).step_by(STORES);
             scope.spawn(move || {
-                let mut lane = Lane::new();
+                let mut store = CrashStore::new();
                 for at in own {
-                    println!("lane {lane_number}: {at}");
-                    lane.cut(*at);
+                    println!("store {number}: {at}");
+                    store.cut(*at);
                 }
-                lane.nothing_is_left();
+                store.nothing_is_left();
             });
         }
     });

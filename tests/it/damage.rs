@@ -30,7 +30,7 @@ const SIZES: [usize; 8] = [
 ];
 const SEED: u64 = 41;
 /// The number of stores over which the whole form is spread.
-const LANES: usize = 4;
+const STORES: usize = 4;
 
 /// Returns the files of a disk's shards, in the same order at each call.
 fn shards(server: &Server, disk: usize) -> Vec<PathBuf> {
@@ -195,13 +195,13 @@ fn damaged_and_healed(disks: usize, ways: &[(&str, Way)], all_pairs: bool) {
         cases.extend(tried.iter().map(|pair| (*name, *way, *pair)));
     }
     let cases = &cases;
-    let lanes = if all_pairs { LANES } else { 1 };
+    let stores = if all_pairs { STORES } else { 1 };
     std::thread::scope(|scope| {
-        for lane in 0..lanes {
+        for number in 0..stores {
             scope.spawn(move || {
                 let mut store = Store::new(disks);
-                let mut random = StdRng::seed_from_u64(SEED + lane as u64);
-                for (name, way, pair) in cases.iter().skip(lane).step_by(lanes) {
+                let mut random = StdRng::seed_from_u64(SEED + number as u64);
+                for (name, way, pair) in cases.iter().skip(number).step_by(stores) {
                     let what = format!("{name} on disks {pair:?} of {disks}");
                     store.harm(pair, *way, &mut random);
                     store.check(&what);

@@ -22,7 +22,7 @@ use serde_json::{Value, json};
 use crate::s3::Client;
 use crate::server::{self, Disks, command};
 
-const LANES: usize = 4;
+const STORES: usize = 4;
 const DISKS: usize = 4;
 const SIGABRT: i32 = 6;
 /// How long to wait for the next batch of a work that may have no more.
@@ -136,7 +136,7 @@ fn batches(most: u32) -> Vec<Place> {
 /// `Err`: the server has crashed.
 type Alive = io::Result<()>;
 
-struct Lane {
+struct UpkeepStore {
     disks: Disks,
     /// Seeds and sizes of acknowledged objects, by path.
     kept: BTreeMap<String, (u64, usize)>,
@@ -155,9 +155,9 @@ fn body(seed: u64, size: usize) -> Vec<u8> {
     body
 }
 
-impl Lane {
-    fn new(patience: Duration) -> Lane {
-        let mut lane = Lane {
+impl UpkeepStore {
+    fn new(patience: Duration) -> UpkeepStore {
+        let mut store = UpkeepStore {
             disks: Disks::fresh(DISKS),
             kept: BTreeMap::new(),
             child: None,
@@ -166,8 +166,8 @@ impl Lane {
             patience,
             since: Value::Null,
         };
-        lane.recover("birth");
-        lane
+        store.recover("birth");
+        store
     }
 
     /// Starts the server and returns whether it became ready.
@@ -320,7 +320,7 @@ impl Lane {
                 let since = self.since.clone();
                 self.until(
                     "the metadata record that a disk is offline",
-                    |status, lane| status_of(status, &lane.disks.path(3))["since_ms"] != since,
+                    |status, store| status_of(status, &store.disks.path(3))["since_ms"] != since,
                 )
             }
             Work::Settings => self.settings(),
@@ -331,8 +331,9 @@ impl Lane {
 
     fn emptied_and_replaced(&mut self, disks: &[usize]) -> Alive {
         disks.iter().for_each(|disk| self.disks.empty(*disk));
-        self.until("the loss is noticed", |status, lane| {
-            let lost = |disk: &&usize| status_of(status, &lane.disks.path(**disk))["state"] != "up";
+        self.until("the loss is noticed", |status, store| {
+            let lost =
+                |disk: &&usize| status_of(status, &store.disks.path(**disk))["state"] != "up";
             disks.iter().filter(lost).count() == disks.len()
         })?;
         self.write("without")?;
@@ -407,7 +408,7 @@ impl Lane {
     }
 
     #[track_caller]
-    fn until(&self, what: &str, mut so: impl FnMut(&Value, &Lane) -> bool) -> Alive {
+    fn until(&self, what: &str, mut so: impl FnMut(&Value, &UpkeepStore) -> bool) -> Alive {
         let begun = Instant::now();
         loop {
             let status = self.status()?;
@@ -426,16 +427,16 @@ impl Lane {
     /// Repeats the requests of before the crash, as far as they are still needed.
     #[track_caller]
     fn until_well(&self) -> Alive {
-        self.until("all is well", |status, lane| {
+        self.until("all is well", |status, store| {
             for n in 1..=DISKS {
-                let directory = lane.disks.path(n);
+                let directory = store.disks.path(n);
                 if status_of(status, &directory)["state"] != "up" {
                     // Refused until the loss is recorded.
-                    let _ = lane.post("disks/replace", &json!({ "old": directory }));
+                    let _ = store.post("disks/replace", &json!({ "old": directory }));
                 }
             }
             if status["heal"]["paused"] == true {
-                let _ = lane.post("settings", &json!({ "heal_paused": false }));
+                let _ = store.post("settings", &json!({ "heal_paused": false }));
             }
             is_well(status)
         })
@@ -464,7 +465,7 @@ impl Lane {
     }
 }
 
-impl Drop for Lane {
+impl Drop for UpkeepStore {
     fn drop(&mut self) {
         self.kill();
         if thread::panicking() {
@@ -494,26 +495,26 @@ fn is_well(status: &Value) -> bool {
         && status["metadata_voters_alive"] == DISKS
 }
 
-/// Crashes at each place, in lanes with disks of their own. Returns the places that were not
+/// Crashes at each place, in stores with disks of their own. Returns the places that were not
 /// reached.
 fn cut_at_each(places: &[Place], patience: Duration) -> Vec<Place> {
     thread::scope(|scope| {
-        let lanes = (0..LANES).map(|number| {
+        let threads = (0..STORES).map(|number| {
             scope.spawn(move || {
-                let mut lane = Lane::new(patience);
+                let mut store = UpkeepStore::new(patience);
                 let mut missed = Vec::new();
-                for (work, at) in places.iter().skip(number).step_by(LANES) {
+                for (work, at) in places.iter().skip(number).step_by(STORES) {
                     let begun = Instant::now();
-                    if !lane.cut(*work, *at) {
+                    if !store.cut(*work, *at) {
                         missed.push((*work, *at));
                     }
-                    println!("lane {number}: {work:?} at {at} in {:?}", begun.elapsed());
+                    println!("store {number}: {work:?} at {at} in {:?}", begun.elapsed());
                 }
                 missed
             })
         });
-        let lanes: Vec<_> = lanes.collect();
-        let missed = lanes.into_iter().map(|lane| lane.join().unwrap());
+        let threads: Vec<_> = threads.collect();
+        let missed = threads.into_iter().map(|thread| thread.join().unwrap());
         missed.flatten().collect()
     })
 }
