@@ -179,7 +179,8 @@ pub trait Disk: Send + Sync + 'static {
     async fn unlisted(&self, folder: u8) -> Result<Vec<ShardName>, DiskError>;
 
     /// Adds shards that `unlisted` returned to the list, as of `epoch`, which began later.
-    async fn list_again(&self, shards: Vec<ShardName>, epoch: Epoch) -> Result<(), DiskError>;
+    async fn mark_unconfirmed(&self, shards: Vec<ShardName>, epoch: Epoch)
+    -> Result<(), DiskError>;
 
     /// Removes shards from the list, some time later: gc meets one that stays on it again.
     fn confirm(&self, shards: &[ShardName]);

@@ -75,11 +75,11 @@ impl PendingList {
 
     /// Adds shards that have files to the list, as of `epoch`; see [`relist`]. It does not sync:
     /// the next walk finds a lost entry again. Blocks.
-    pub fn add_again(&self, shards: &[ShardName], epoch: Epoch) -> Result<(), DbError> {
+    pub fn add_existing(&self, shards: &[ShardName], epoch: Epoch) -> Result<(), DbError> {
         let (db, mut batch) = (self.db()?, WriteBatch::default());
         for shard in shards {
             let family = db.family(Family::Log);
-            batch.put_cf(family, encode_key(shard), value_again(epoch));
+            batch.put_cf(family, encode_key(shard), value_without_bucket(epoch));
         }
         db.write_unsynced(batch)
     }
@@ -142,7 +142,7 @@ pub fn relist(dir: &Path, db: &Db, epoch: Epoch) -> io::Result<u64> {
                 batch.put_cf(
                     db.family(Family::Log),
                     encode_key(&name),
-                    value_again(epoch),
+                    value_without_bucket(epoch),
                 );
                 count += 1;
             }
@@ -195,7 +195,7 @@ fn encode_key(shard: &ShardName) -> [u8; KEY_LEN] {
 }
 
 /// Returns an entry without a bucket: nobody knows it any more.
-fn value_again(epoch: Epoch) -> [u8; VALUE_LEN] {
+fn value_without_bucket(epoch: Epoch) -> [u8; VALUE_LEN] {
     let mut value = [0; VALUE_LEN];
     value[..8].copy_from_slice(&epoch.0.to_le_bytes());
     value

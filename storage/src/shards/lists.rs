@@ -96,12 +96,17 @@ impl Shards {
     }
 
     /// Puts shards back on a disk's list of unconfirmed shards, with `epoch` as theirs.
-    pub async fn list_again(&self, on: DiskId, shards: Vec<ShardName>, epoch: Epoch) -> Result<()> {
+    pub async fn mark_unconfirmed(
+        &self,
+        on: DiskId,
+        shards: Vec<ShardName>,
+        epoch: Epoch,
+    ) -> Result<()> {
         let disk_set = self.disk_set();
         let Some(disk) = disk_set.disk(on) else {
             return Ok(());
         };
-        let listed = within_deadline(self.env.as_ref(), disk.list_again(shards, epoch)).await;
+        let listed = within_deadline(self.env.as_ref(), disk.mark_unconfirmed(shards, epoch)).await;
         listed.map_err(|e| Error::Unavailable(format!("disk {on}: {e}")))
     }
 

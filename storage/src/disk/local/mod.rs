@@ -182,7 +182,11 @@ impl Disk for LocalDisk {
         self.core.find_unlisted(folder).await
     }
 
-    async fn list_again(&self, shards: Vec<ShardName>, epoch: Epoch) -> Result<(), DiskError> {
+    async fn mark_unconfirmed(
+        &self,
+        shards: Vec<ShardName>,
+        epoch: Epoch,
+    ) -> Result<(), DiskError> {
         self.core.relist(shards, epoch).await
     }
 

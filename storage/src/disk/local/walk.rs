@@ -40,7 +40,7 @@ impl DiskCore {
         self.writable()?;
         let core = self.clone();
         let listed = self.pool.run(move || {
-            let listed = core.pending.add_again(&shards, epoch);
+            let listed = core.pending.add_existing(&shards, epoch);
             listed.map_err(|e| core.after_db(e))
         });
         listed.await?

@@ -102,6 +102,8 @@ impl Scrubber {
     async fn list_strays(&self, disk: DiskId, strays: Vec<ShardName>) -> Result<()> {
         tracing::warn!(%disk, count = strays.len(), "unreferenced shards are left to gc");
         let epoch = self.objects.epochs.begin();
-        self.shards.list_again(disk, strays, epoch.epoch()).await
+        self.shards
+            .mark_unconfirmed(disk, strays, epoch.epoch())
+            .await
     }
 }
