@@ -130,9 +130,9 @@ impl PendingList {
 /// caller tries again.
 pub fn relist(dir: &Path, db: &Db, epoch: Epoch) -> io::Result<u64> {
     let mut count = 0;
-    let mut owed = WriteBatch::default();
-    owed.put_cf(db.family(Family::Log), INVENTORY_KEY, []);
-    db.write_unsynced(owed)?;
+    let mut batch = WriteBatch::default();
+    batch.put_cf(db.family(Family::Log), INVENTORY_KEY, []);
+    db.write_unsynced(batch)?;
     for first in 0..=u8::MAX {
         let mut batch = WriteBatch::default();
         for name in db.env().files().list(&shard_folder(dir, first))? {

@@ -136,8 +136,8 @@ impl Disks {
             // After a start heal may have taken it for an offline one, and waits for it.
             self.healer.wake_all();
         }
-        let expelled = self.objects.group.read(|view| view.removed_disks()).await?;
-        let done = expelled.iter().find(|(other, _)| *other == disk);
+        let removed = self.objects.group.read(|view| view.removed_disks()).await?;
+        let done = removed.iter().find(|(other, _)| *other == disk);
         if done.is_some_and(|(_, done)| *done) {
             return Ok(());
         }

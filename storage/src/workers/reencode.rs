@@ -193,15 +193,15 @@ impl Reencoder {
             .objects
             .group
             .read(move |view| view.shard_to_heal(entry));
-        let Some(owed) = look.await? else {
+        let Some(found) = look.await? else {
             // Deleted, and its row with it; or its row does not decode.
             return Ok(Ok(Outcome::Complete));
         };
         let write = WriteToReencode {
             write_id,
-            bucket: owed.bucket,
-            size: owed.size,
-            set: &owed.set,
+            bucket: found.bucket,
+            size: found.size,
+            set: &found.set,
         };
         let written = self.shards.reencode(write, epoch.epoch(), &self.pace).await;
         let to = match written {
@@ -217,7 +217,7 @@ impl Reencoder {
                 return Ok(Ok(Outcome::Failed));
             }
         };
-        self.name(epoch, write_id, &owed.set, to).await.map(Ok)
+        self.name(epoch, write_id, &found.set, to).await.map(Ok)
     }
 
     /// Names the new shards. The command runs to its end even if this is dropped.

@@ -136,8 +136,8 @@ impl Healer {
                 .group
                 .read(move |view| {
                     let entries = view.heals(after, PAGE_LEN)?;
-                    let owed = |entry| Ok((entry, view.shard_to_heal(entry)?));
-                    entries.into_iter().map(owed).collect()
+                    let with_shard = |entry| Ok((entry, view.shard_to_heal(entry)?));
+                    entries.into_iter().map(with_shard).collect()
                 })
                 .await?;
             let Some((last, _)) = page.last() else {
@@ -147,7 +147,7 @@ impl Healer {
             if self.pace.is_paused() {
                 return Ok(summary);
             }
-            let writes = by_write(page.into_iter().filter_map(|(_, owed)| owed));
+            let writes = by_write(page.into_iter().filter_map(|(_, shard)| shard));
             let healed = stream::iter(writes).map(|writes| self.heal_write(writes));
             let mut healed = healed.buffer_unordered(WRITES_AT_ONCE);
             let mut whole = Vec::new();
@@ -163,18 +163,18 @@ impl Healer {
     }
 
     /// Heals the shards of one write, one after the other: each must know where the last one went.
-    async fn heal_write(&self, mut owed: Vec<ShardToHeal>) -> Vec<(ShardId, Outcome)> {
-        let mut outcomes = Vec::with_capacity(owed.len());
-        for n in 0..owed.len() {
-            let entry = owed[n].entry;
+    async fn heal_write(&self, mut shards: Vec<ShardToHeal>) -> Vec<(ShardId, Outcome)> {
+        let mut outcomes = Vec::with_capacity(shards.len());
+        for n in 0..shards.len() {
+            let entry = shards[n].entry;
             if let Some(kind) = self.retries.not_yet_due(&entry) {
                 outcomes.push((entry, kind));
                 continue;
             }
-            let outcome = match self.heal_shard(&owed[n]).await {
+            let outcome = match self.heal_shard(&shards[n]).await {
                 Ok((outcome, None)) => outcome,
                 Ok((outcome, Some(place))) => {
-                    for other in &mut owed {
+                    for other in &mut shards {
                         other.set.shards[usize::from(entry.rank)] = place.clone();
                     }
                     outcome
@@ -187,16 +187,19 @@ impl Healer {
         outcomes
     }
 
-    async fn heal_shard(&self, owed: &ShardToHeal) -> Result<(Outcome, Option<ShardPlace>), Pause> {
-        let ShardId { write_id, rank } = owed.entry;
+    async fn heal_shard(
+        &self,
+        queued: &ShardToHeal,
+    ) -> Result<(Outcome, Option<ShardPlace>), Pause> {
+        let ShardId { write_id, rank } = queued.entry;
         let shard = ShardRef {
             write_id,
-            bucket: owed.bucket,
-            size: owed.size,
-            set: &owed.set,
+            bucket: queued.bucket,
+            size: queued.size,
+            set: &queued.set,
             rank,
         };
-        let place = &owed.set.shards[usize::from(rank)];
+        let place = &queued.set.shards[usize::from(rank)];
         let why = match self.shards.examine(shard, &self.pace).await? {
             ShardCondition::Whole => return Ok((Outcome::Whole(place.at()), None)),
             ShardCondition::Offline => return Ok((Outcome::Waiting, None)),
@@ -232,7 +235,7 @@ impl Healer {
             return Ok((outcome, None));
         }
         tracing::debug!(%write_id, rank, why, disk = %rebuilt.at.disk, "a shard was rebuilt");
-        let bytes = owed.size / u64::from(owed.set.data_shards.max(1));
+        let bytes = queued.size / u64::from(queued.set.data_shards.max(1));
         self.counts.bytes.fetch_add(bytes, Ordering::Relaxed);
         let place = ShardPlace {
             disk: rebuilt.at.disk,
@@ -312,15 +315,15 @@ fn note(
 }
 
 /// Groups the shards by their write. Rows of one write follow each other in the queue.
-fn by_write(owed: impl Iterator<Item = ShardToHeal>) -> Vec<Vec<ShardToHeal>> {
+fn by_write(shards: impl Iterator<Item = ShardToHeal>) -> Vec<Vec<ShardToHeal>> {
     let mut writes: Vec<Vec<ShardToHeal>> = Vec::new();
     let mut last: Option<WriteId> = None;
-    for owed in owed {
+    for shard in shards {
         match writes.last_mut() {
-            Some(write) if last == Some(owed.entry.write_id) => write.push(owed),
+            Some(write) if last == Some(shard.entry.write_id) => write.push(shard),
             _ => {
-                last = Some(owed.entry.write_id);
-                writes.push(vec![owed]);
+                last = Some(shard.entry.write_id);
+                writes.push(vec![shard]);
             }
         }
     }

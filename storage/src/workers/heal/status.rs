@@ -147,12 +147,12 @@ impl Healer {
             ..HealStatus::default()
         };
         let read = self.objects.group.read(move |view| {
-            let expelled = view.removed_disks()?;
-            // The shards of a removed disk that is not expelled yet are in no queue, and will be
-            // rebuilt all the same.
+            let recorded = view.removed_disks()?;
+            // The shards of a removed disk whose removal is not complete yet may be in no queue, and
+            // will be rebuilt all the same.
             let queueing = removed
                 .iter()
-                .any(|disk| !expelled.contains(&(*disk, true)));
+                .any(|disk| !recorded.contains(&(*disk, true)));
             let undersized = view.undersized_count(QUEUE_COUNTED_MAX)?;
             Ok((view.heal_queue(QUEUE_COUNTED_MAX)?, undersized, queueing))
         });
