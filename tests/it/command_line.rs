@@ -122,7 +122,7 @@ fn healthcheck_fails_where_nothing_listens() {
 }
 
 #[test]
-fn an_unknown_crash_point_is_told_before_anything_is_touched() {
+fn an_unknown_crash_point_is_reported_before_anything_is_touched() {
     let disks = Disks::fresh(1);
     let output = command()
         .args(arguments(&disks))

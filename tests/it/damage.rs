@@ -10,7 +10,7 @@ use std::process::Stdio;
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 
-use crate::damaged_metadata::{overwrite, unless_gone};
+use crate::damaged_metadata::{overwrite, unless_removed};
 use crate::replaced_disks::{admin, told};
 use crate::s3::Client;
 use crate::server::{Server, command, eventually};
@@ -44,7 +44,7 @@ type Way = fn(&[PathBuf], &mut StdRng);
 
 fn each(files: &[PathBuf], mut change: impl FnMut(&mut Vec<u8>)) {
     for file in files {
-        if let Some(mut bytes) = unless_gone(fs::read(file)) {
+        if let Some(mut bytes) = unless_removed(fs::read(file)) {
             change(&mut bytes);
             overwrite(file, &bytes);
         }
@@ -53,7 +53,7 @@ fn each(files: &[PathBuf], mut change: impl FnMut(&mut Vec<u8>)) {
 
 fn remove(files: &[PathBuf]) {
     for file in files {
-        unless_gone(fs::remove_file(file));
+        unless_removed(fs::remove_file(file));
     }
 }
 
@@ -61,12 +61,12 @@ fn remove(files: &[PathBuf]) {
 fn trade(files: &[PathBuf], one_way: bool) {
     let mut by_size: BTreeMap<u64, Vec<&PathBuf>> = BTreeMap::new();
     for file in files {
-        if let Some(metadata) = unless_gone(fs::metadata(file)) {
+        if let Some(metadata) = unless_removed(fs::metadata(file)) {
             by_size.entry(metadata.len()).or_default().push(file);
         }
     }
     for pair in by_size.values().flat_map(|files| files.chunks_exact(2)) {
-        let contents = [0, 1].map(|one| unless_gone(fs::read(pair[one])));
+        let contents = [0, 1].map(|one| unless_removed(fs::read(pair[one])));
         if let [Some(first), Some(second)] = contents {
             overwrite(pair[0], &second);
             if !one_way {

@@ -62,7 +62,7 @@ fn used(bytes: &[u8]) -> usize {
 }
 
 /// Returns `None` if a running server has removed the file since it was found.
-pub fn unless_gone<T>(done: io::Result<T>) -> Option<T> {
+pub fn unless_removed<T>(done: io::Result<T>) -> Option<T> {
     match done {
         Err(error) if error.kind() == io::ErrorKind::NotFound => None,
         done => Some(done.unwrap()),
@@ -72,14 +72,14 @@ pub fn unless_gone<T>(done: io::Result<T>) -> Option<T> {
 /// Overwrites a file and creates none.
 pub fn overwrite(file: &Path, bytes: &[u8]) {
     let opened = OpenOptions::new().write(true).truncate(true).open(file);
-    if let Some(mut file) = unless_gone(opened) {
+    if let Some(mut file) = unless_removed(opened) {
         file.write_all(bytes).unwrap();
     }
 }
 
 fn each(files: &[PathBuf], mut change: impl FnMut(&mut Vec<u8>)) {
     for file in files {
-        if let Some(mut bytes) = unless_gone(fs::read(file)) {
+        if let Some(mut bytes) = unless_removed(fs::read(file)) {
             change(&mut bytes);
             overwrite(file, &bytes);
         }
@@ -87,7 +87,7 @@ fn each(files: &[PathBuf], mut change: impl FnMut(&mut Vec<u8>)) {
 }
 
 fn trade(one: &Path, other: &Path) {
-    let contents = [one, other].map(|file| unless_gone(fs::read(file)));
+    let contents = [one, other].map(|file| unless_removed(fs::read(file)));
     if let [Some(first), Some(second)] = contents {
         overwrite(one, &second);
         overwrite(other, &first);
@@ -118,7 +118,7 @@ const CHANGES: [(&str, Change); 6] = [
     }),
     ("removed", |disks, _| {
         for file in disks.iter().flatten() {
-            unless_gone(fs::remove_file(file));
+            unless_removed(fs::remove_file(file));
         }
     }),
     ("swapped within their disk", |disks, _| {
@@ -293,7 +293,7 @@ fn cases(disks: usize, whole: bool) -> Vec<Case> {
     cases
 }
 
-fn damaged_and_made_anew(disks: usize, cases: &[Case]) {
+fn damaged_and_rebuilt(disks: usize, cases: &[Case]) {
     thread::scope(|scope| {
         for lane in 0..LANES {
             scope.spawn(move || {
@@ -328,7 +328,7 @@ fn f_05_f_06_metadata_files_of_any_two_of_four_disks_damaged_and_healed() {
     if !whole {
         cases = cases.into_iter().step_by(SOME).collect();
     }
-    damaged_and_made_anew(4, &cases);
+    damaged_and_rebuilt(4, &cases);
 }
 
 #[test]
@@ -338,5 +338,5 @@ fn f_05_f_06_metadata_files_of_any_two_of_six_disks_damaged_and_healed() {
     if !whole {
         cases = cases.into_iter().skip(2).step_by(SOME).collect();
     }
-    damaged_and_made_anew(6, &cases);
+    damaged_and_rebuilt(6, &cases);
 }

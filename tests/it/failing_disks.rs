@@ -192,7 +192,7 @@ fn b_66_f_11_a_failed_sync_of_the_log_is_not_repeated_and_costs_no_write() {
 
 /// Kills the server with SIGKILL while it rebuilds the database, at any time during it.
 #[test]
-fn f_11_r_03_a_server_killed_while_it_makes_a_database_anew_keeps_all() {
+fn f_11_r_03_a_server_killed_while_it_rebuilds_a_database_keeps_all() {
     let mut server = Server::fresh(4);
     server.client().put("/kept", b"").unwrap().expect(200);
     let mut written = 0;

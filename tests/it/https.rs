@@ -263,7 +263,7 @@ fn s_05_the_host_names_the_bucket_over_tls() {
 }
 
 #[test]
-fn s_59_a_client_that_is_gone_within_a_body_leaves_nothing() {
+fn s_59_a_client_that_disconnects_within_a_body_leaves_nothing() {
     let secure = Secure::fresh(1, &[]);
     assert_ok(&secure.exchange(&request("PUT", "/bkt", "localhost", b"")));
     let put = request("PUT", "/bkt/k", "localhost", &vec![b'x'; 3 << 20]);
@@ -289,7 +289,7 @@ fn s_59_a_client_that_is_gone_within_a_body_leaves_nothing() {
 }
 
 #[test]
-fn s_59_plain_http_is_told_so_and_served_where_it_is_configured() {
+fn s_59_plain_http_is_refused_with_a_reason_and_served_where_configured() {
     let secure = Secure::fresh(1, &[("DRYSTONE_PLAIN_ADDRESS", "127.0.0.1:0")]);
     let ask = |port: u16| {
         let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
@@ -404,7 +404,7 @@ fn s_59_sighup_without_a_certificate_ends_nothing() {
 }
 
 #[test]
-fn s_59_the_operator_asks_over_https_and_believes_nobody_else() {
+fn s_59_the_operator_asks_over_https_and_trusts_nobody_else() {
     let secure = Secure::fresh(1, &[]);
     let health = secure.ask(&["healthcheck"]);
     assert!(health.status.success(), "{}", told(&health));

@@ -102,7 +102,7 @@ fn s_90_any_disk_lost_while_stopped() {
 }
 
 #[test]
-fn s_90_a_disk_whose_directory_is_gone_at_start() {
+fn s_90_a_disk_whose_directory_is_missing_at_start() {
     let (mut server, mut written) = server_with_data();
     server.stop();
     fs::remove_dir_all(server.disks.path(3)).unwrap();

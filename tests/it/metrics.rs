@@ -112,7 +112,7 @@ pub fn least(server: &Server, name: &str) -> Option<f64> {
 }
 
 #[test]
-fn r_38_a_scrape_tells_of_requests_disks_and_metadata() {
+fn r_38_a_scrape_reports_requests_disks_and_metadata() {
     let server = Server::fresh(4);
     let client = server.client();
     client.put("/bucket", b"").unwrap().expect(200);

@@ -91,7 +91,7 @@ fn filled() -> (Server, usize) {
     (server, objects)
 }
 
-fn away_and_replaced(server: &Server, disk: usize) {
+fn emptied_and_replaced(server: &Server, disk: usize) {
     let directory = server.disks.path(disk).display().to_string();
     server.disks.empty(disk);
     until("the loss is noticed", || {
@@ -156,7 +156,7 @@ fn b_12_f_14_a_disk_replaced_under_load_costs_no_request_and_ends_whole() {
                 }
             });
         }
-        away_and_replaced(&server, 3);
+        emptied_and_replaced(&server, 3);
         healed(&server);
         stop.store(true, Ordering::Relaxed);
     });
@@ -170,7 +170,7 @@ fn b_12_f_14_a_disk_replaced_under_load_costs_no_request_and_ends_whole() {
 fn f_24_a_replacement_that_is_killed_in_the_middle_ends_whole() {
     let (mut server, objects) = filled();
     told(&admin(&server, &["heal", "rate", "8000000"]));
-    away_and_replaced(&server, 2);
+    emptied_and_replaced(&server, 2);
     for _ in 0..3 {
         thread::sleep(Duration::from_millis(300));
         server.kill();

@@ -251,7 +251,7 @@ fn databases(disks: &Disks) -> Vec<u64> {
 
 /// Found by reading: a limit that a database met when it opened was reported as damage.
 #[test]
-fn f_05_a_start_with_too_few_open_files_says_so_and_throws_no_database_away() {
+fn f_05_a_start_with_too_few_open_files_says_so_and_discards_no_database() {
     let mut server = Server::fresh(4);
     let client = server.client();
     client.put("/kept", b"").unwrap().expect(200);
@@ -333,7 +333,7 @@ fn f_05_a_database_that_may_not_be_written_is_left_out_and_kept() {
 }
 
 #[test]
-fn all_disks_lost_at_once_are_not_formatted_anew_beside_one_that_is_left() {
+fn all_disks_lost_at_once_are_not_formatted_beside_one_that_is_left() {
     let mut server = Server::fresh(4);
     server.client().put("/kept", b"").unwrap().expect(200);
     server.stop();

@@ -281,7 +281,7 @@ mod tests {
     /// Found by reading: a disk that joined after its command's answer was lost counted as offline,
     /// and would have been removed while it worked.
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-    async fn r_12_a_disk_that_is_here_does_not_stay_away() {
+    async fn r_12_a_disk_that_is_here_does_not_stay_offline() {
         let root = tempfile::tempdir().unwrap();
         let directories = (0..2).map(|n| root.path().join(format!("{n}"))).collect();
         let engine = Engine::open(Options::new(directories)).await.unwrap();

@@ -176,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn s_06_a_bucket_is_told_again_only_after_it_was_within() {
+    fn s_06_a_bucket_is_reported_again_only_after_it_was_within() {
         let mut logged = HashSet::new();
         log_changes(&mut logged, &[over("a".into()), over("b".into())]);
         log_changes(&mut logged, &[over("b".into())]);

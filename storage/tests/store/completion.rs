@@ -290,7 +290,7 @@ pub async fn s_18_checksums_of_the_whole(store: Arc<dyn ObjectStore>) {
     assert_eq!(written.checksum, None);
 }
 
-pub async fn b_42_a_read_that_is_given_up_and_asked_again_leaves_nothing_out(
+pub async fn b_42_a_read_that_is_aborted_and_repeated_leaves_nothing_out(
     store: Arc<dyn ObjectStore>,
 ) {
     let bucket = create(&*store, "stones").await;

@@ -149,39 +149,39 @@ fn every(disk: &Path, of: impl Fn(&str) -> bool, damage: impl Fn(&Path)) -> bool
 }
 
 #[test]
-fn f_05_bits_flipped_in_tables_are_found_and_made_good() {
+fn f_05_bits_flipped_in_tables_are_found_and_repaired() {
     damaged_and_repaired(|disk| every(disk, |name| name.ends_with(".sst"), flip_in_middle));
 }
 
 #[test]
-fn f_05_bits_flipped_in_blob_files_are_found_and_made_good() {
+fn f_05_bits_flipped_in_blob_files_are_found_and_repaired() {
     damaged_and_repaired(|disk| every(disk, |name| name.ends_with(".blob"), flip_in_middle));
 }
 
 #[test]
-fn f_06_bits_flipped_in_the_log_are_found_and_made_good() {
+fn f_06_bits_flipped_in_the_log_are_found_and_repaired() {
     damaged_and_repaired(|disk| every(disk, |name| name.ends_with(".log"), flip_in_middle));
 }
 
 #[test]
-fn f_06_a_log_cut_short_is_found_and_made_good() {
+fn f_06_a_truncated_log_is_found_and_repaired() {
     damaged_and_repaired(|disk| every(disk, |name| name.ends_with(".log"), cut_in_middle));
 }
 
 #[test]
-fn f_05_a_damaged_manifest_or_current_file_is_made_good() {
+fn f_05_a_damaged_manifest_or_current_file_is_repaired() {
     damaged_and_repaired(|disk| every(disk, |name| name.starts_with("MANIFEST"), flip_in_middle));
     damaged_and_repaired(|disk| every(disk, |name| name == "CURRENT", cut_in_middle));
 }
 
 #[test]
-fn f_05_a_database_that_is_gone_is_made_anew() {
+fn f_05_a_missing_database_is_rebuilt() {
     damaged_and_repaired(|disk| fs::remove_dir_all(disk.join("meta")).is_ok());
 }
 
 /// Crashes between the two renames of a rebuilt database.
 #[test]
-fn f_01_a_database_made_anew_takes_its_name_after_a_cut() {
+fn f_01_a_rebuilt_database_takes_its_name_after_a_crash() {
     let root = tempfile::tempdir().unwrap();
     let directories = stopped(root.path());
     let disk = &directories[1];
@@ -235,7 +235,7 @@ fn f_16_disks_emptied_at_rest_cost_no_read() {
 }
 
 #[test]
-fn f_14_disks_away_during_a_recovery_come_back_with_all_their_shards() {
+fn f_14_disks_offline_during_a_recovery_return_with_all_their_shards() {
     let root = tempfile::tempdir().unwrap();
     let (life, directories) = newborn(root.path());
     let ledger = Ledger::default();

@@ -334,7 +334,7 @@ fn f_14_the_last_disk_is_emptied_under_load() {
 /// The disk returns with a replica whose log the others have already dropped, and it must count as
 /// a voter.
 #[test]
-fn f_14_a_disk_that_was_away_comes_back() {
+fn f_14_a_disk_that_was_offline_returns() {
     let root = tempfile::tempdir().unwrap();
     let (life, directories) = newborn(root.path());
     let ledger = Ledger::default();
@@ -406,7 +406,7 @@ fn b_35_listings_are_alike_while_a_disk_is_stale() {
 }
 
 #[test]
-fn f_01_every_acknowledged_write_survives_being_cut_off_again_and_again() {
+fn f_01_every_acknowledged_write_survives_crash_after_crash() {
     let root = tempfile::tempdir().unwrap();
     let (mut life, directories) = newborn(root.path());
     let ledger = Ledger::default();
@@ -519,7 +519,7 @@ async fn one_of_each(engine: &Engine, bucket: BucketId, name: &str, turn: u64) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn b_19_b_20_gc_takes_all_that_nothing_names_and_nothing_else() {
+async fn b_19_b_20_gc_removes_all_that_nothing_references_and_nothing_else() {
     let root = tempfile::tempdir().unwrap();
     let directories = directories(root.path());
     let options = Options {
@@ -565,7 +565,7 @@ async fn b_19_b_20_gc_takes_all_that_nothing_names_and_nothing_else() {
 }
 
 #[test]
-fn b_17_the_garbage_of_a_disk_that_was_away_goes_when_it_is_back() {
+fn b_17_the_garbage_of_a_disk_that_was_offline_is_removed_when_it_is_back() {
     let root = tempfile::tempdir().unwrap();
     let (life, directories) = newborn(root.path());
     let bucket = life.bucket();

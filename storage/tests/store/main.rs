@@ -20,7 +20,6 @@ mod listing;
 mod losses;
 mod moving;
 mod multipart;
-mod narrow;
 mod objects;
 mod patience;
 mod quotas;
@@ -28,6 +27,7 @@ mod races;
 mod random;
 mod replaced;
 mod subject;
+mod undersized;
 mod versions;
 
 macro_rules! suite {
@@ -118,7 +118,7 @@ suite! {
         s_20_completion_asked_twice_answers_alike
         s_21_what_is_set_at_create_holds_at_completion
         s_18_checksums_of_the_whole
-        b_42_a_read_that_is_given_up_and_asked_again_leaves_nothing_out
+        b_42_a_read_that_is_aborted_and_repeated_leaves_nothing_out
         f_35_ranges_across_parts
     }
     quotas {

@@ -41,7 +41,7 @@ fn replace(life: &Life, old: &Path, new: Option<&Path>) -> Result<String, Replac
     replaced.map(|disk| disk.id)
 }
 
-fn is_away(life: &Life, directory: &Path) -> bool {
+fn is_offline(life: &Life, directory: &Path) -> bool {
     let disks = status(life).disks;
     let mut in_dir = disks.iter().filter(|disk| disk.directory == directory);
     in_dir.any(|disk| disk.state == DiskState::Offline)
@@ -91,7 +91,7 @@ fn replaced_under_load(disks: [usize; 2]) {
         let writers = Writers::start(&life, &ledger, &round, usize::MAX);
         writers.go_on(200);
         empty(&directories[disk]);
-        until(|| is_away(&life, &directories[disk]));
+        until(|| is_offline(&life, &directories[disk]));
         let new = replace(&life, &directories[disk], None).unwrap();
         writers.go_on(200);
         writers.stop(&life);
@@ -133,13 +133,13 @@ fn b_12_f_14_the_first_disk_replaced_is_like_any_other() {
 }
 
 #[test]
-fn f_24_a_heal_that_is_cut_off_again_and_again_goes_on_where_it_was() {
+fn f_24_a_heal_that_crashes_again_and_again_continues_where_it_was() {
     let root = tempfile::tempdir().unwrap();
     let (mut life, directories) = newborn(root.path());
     let ledger = Ledger::default();
     Writers::start(&life, &ledger, "before", 40).end(&life);
     empty(&directories[2]);
-    until(|| is_away(&life, &directories[2]));
+    until(|| is_offline(&life, &directories[2]));
     replace(&life, &directories[2], None).unwrap();
     for round in 0..4u64 {
         std::thread::sleep(Duration::from_millis(20 + 60 * round));
@@ -175,7 +175,7 @@ fn check_large(life: &Life, keys: std::ops::Range<u64>) {
 
 /// Formerly only scrub would have found out, after a fortnight.
 #[test]
-fn f_14_what_an_older_copy_of_a_disk_lacks_is_made_anew_at_once() {
+fn f_14_shards_that_an_older_copy_of_a_disk_lacks_are_rebuilt_at_once() {
     let root = tempfile::tempdir().unwrap();
     let (life, directories) = newborn(root.path());
     put_large(&life, 0..5);
@@ -269,7 +269,7 @@ fn b_13_f_14_a_disk_that_was_replaced_is_refused_when_it_comes_back() {
 }
 
 /// Configures that disks are removed after a second offline.
-fn give_up_soon(life: &Life) {
+fn remove_soon(life: &Life) {
     let soon = UpkeepChange {
         remove_after_seconds: Some(1),
         ..UpkeepChange::default()
@@ -279,14 +279,14 @@ fn give_up_soon(life: &Life) {
 }
 
 #[test]
-fn b_16_a_disk_is_given_up_by_time_only_where_that_costs_nothing() {
+fn b_16_a_disk_is_removed_by_time_only_where_that_costs_nothing() {
     let root = tempfile::tempdir().unwrap();
     let (life, directories) = newborn(root.path());
     let ledger = Ledger::default();
     Writers::start(&life, &ledger, "before", 10).end(&life);
-    give_up_soon(&life);
+    remove_soon(&life);
     empty(&directories[3]);
-    until(|| is_away(&life, &directories[3]));
+    until(|| is_offline(&life, &directories[3]));
     std::thread::sleep(Duration::from_millis(2500));
     // With three of four disks nothing could be rebuilt: the disk stays offline.
     assert_eq!(status(&life).disks[3].state, DiskState::Offline);
@@ -296,7 +296,7 @@ fn b_16_a_disk_is_given_up_by_time_only_where_that_costs_nothing() {
 
 /// Found by reading: only the parity of the default class was checked.
 #[test]
-fn b_16_a_disk_that_alone_has_an_object_is_not_given_up_by_time() {
+fn b_16_a_disk_that_alone_has_an_object_is_not_removed_by_time() {
     let root = tempfile::tempdir().unwrap();
     let directories: Vec<PathBuf> = (0..3)
         .map(|n| root.path().join(format!("disk{n}")))
@@ -318,16 +318,16 @@ fn b_16_a_disk_that_alone_has_an_object_is_not_given_up_by_time() {
             put.await.unwrap();
         }
     });
-    give_up_soon(&life);
+    remove_soon(&life);
     fs::rename(&directories[2], root.path().join("away")).unwrap();
-    until(|| is_away(&life, &directories[2]));
+    until(|| is_offline(&life, &directories[2]));
     std::thread::sleep(Duration::from_millis(2500));
-    assert!(is_away(&life, &directories[2]));
+    assert!(is_offline(&life, &directories[2]));
     life.close();
 }
 
 #[test]
-fn f_14_what_works_is_not_replaced_and_what_is_not_empty_takes_no_place() {
+fn f_14_a_working_disk_is_not_replaced_and_a_directory_with_files_replaces_none() {
     let root = tempfile::tempdir().unwrap();
     let (life, directories) = newborn(root.path());
     assert!(matches!(
@@ -339,7 +339,7 @@ fn f_14_what_works_is_not_replaced_and_what_is_not_empty_takes_no_place() {
         Err(ReplaceError::Unknown(_))
     ));
     empty(&directories[2]);
-    until(|| is_away(&life, &directories[2]));
+    until(|| is_offline(&life, &directories[2]));
     let photos = root.path().join("photos");
     fs::create_dir(&photos).unwrap();
     fs::write(photos.join("cat"), b"x").unwrap();

@@ -78,7 +78,7 @@ fn writes(ops: &[Op]) -> impl Iterator<Item = (&Op, &Version, Condition)> {
     })
 }
 
-fn takes_away(op: &Op) -> bool {
+fn removes(op: &Op) -> bool {
     matches!(op.act, Act::Delete(..) | Act::DeleteVersion(_))
 }
 
@@ -109,7 +109,7 @@ fn stale(ops: &[Op], read: &Op, seen: &Version) -> Option<String> {
 /// Finds a read that saw nothing, though a write was acknowledged and nobody tried to delete it.
 fn lost(ops: &[Op], read: &Op) -> Option<String> {
     let (write, version, _) = writes(ops).find(|(write, ..)| {
-        let deleted = |op: &&Op| takes_away(op) && op.end > write.call && op.call < read.end;
+        let deleted = |op: &&Op| removes(op) && op.end > write.call && op.call < read.end;
         !write.optional && write.end < read.call && !ops.iter().any(|op| deleted(&op))
     })?;
     Some(format!(
@@ -130,7 +130,7 @@ fn winners(ops: &[Op], versioned: bool) -> Vec<String> {
         let own = writes(ops).filter(|(_, version, _)| version.etag == Some(etag));
         own.count()
     };
-    let removed = ops.iter().any(takes_away);
+    let removed = ops.iter().any(removes);
     let mut found = Vec::new();
     for (at, (one, version, condition)) in sure.iter().enumerate() {
         for (other, another, same) in &sure[at + 1..] {

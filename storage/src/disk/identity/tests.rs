@@ -48,7 +48,7 @@ fn a_birth_makes_disks_of_one_store_and_they_are_found_again() {
 }
 
 #[test]
-fn f_14_an_emptied_or_missing_directory_is_lost_and_never_made_anew() {
+fn f_14_an_emptied_or_missing_directory_is_lost_and_never_a_new_disk() {
     let root = tempfile::tempdir().unwrap();
     let dirs = dirs(root.path(), 4);
     born(&dirs);

@@ -105,7 +105,7 @@ async fn a_shard_is_listed_until_confirmed_and_gone_when_removed() {
 }
 
 #[tokio::test]
-async fn a_write_that_is_given_up_stays_on_the_list() {
+async fn an_aborted_write_stays_on_the_list() {
     let dir = tempfile::tempdir().unwrap();
     let (disk, _db) = open(dir.path());
     let mut writer = disk.create(header(5)).await.unwrap();
@@ -147,7 +147,7 @@ async fn a_lost_directory_is_noticed_without_traffic() {
 }
 
 #[tokio::test]
-async fn r_03_a_disk_with_a_failed_database_takes_no_more_writes() {
+async fn r_03_a_disk_with_a_failed_database_accepts_no_more_writes() {
     let dir = tempfile::tempdir().unwrap();
     let (disk, db) = open(dir.path());
     write(&disk, 1).await.unwrap();

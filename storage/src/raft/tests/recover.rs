@@ -471,7 +471,7 @@ async fn f_14_disks_that_were_offline_count_as_before() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn b_66_a_database_that_failed_to_write_is_not_taken_again() {
+async fn b_66_a_database_that_failed_to_write_is_not_trusted_again() {
     let dir = tempfile::tempdir().unwrap();
     let (disks, groups) = newborn(dir.path(), 4).await;
     write(&groups, 0, 20).await;

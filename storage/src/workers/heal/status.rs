@@ -148,8 +148,8 @@ impl Healer {
         };
         let read = self.objects.group.read(move |view| {
             let recorded = view.removed_disks()?;
-            // The shards of a removed disk whose removal is not complete yet may be in no queue, and
-            // will be rebuilt all the same.
+            // The shards of a removed disk may not be in the queue yet, and will be rebuilt all the
+            // same.
             let queueing = removed
                 .iter()
                 .any(|disk| !recorded.contains(&(*disk, true)));

@@ -248,7 +248,7 @@ fn f_40_a_poisoned_cursor_of_scrub_is_as_good_as_none() {
 }
 
 #[test]
-fn r_23_the_queue_tells_how_much_waits_and_since_when() {
+fn r_23_the_queue_shows_how_much_waits_and_since_when() {
     let mut replica = TestReplica::new();
     let data = replica.sharded_object("a");
     let entry = ShardId {

@@ -272,7 +272,7 @@ fn flip(path: &Path, at: impl Fn(usize) -> usize) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn b_14_f_04_rot_in_any_place_is_found_and_made_good_under_a_new_name() {
+async fn b_14_f_04_rot_in_any_place_is_found_and_rebuilt_under_a_new_name() {
     let store = Store::new(4).await;
     let object = bytes(700_001);
     type Place = fn(usize) -> usize;
@@ -309,7 +309,7 @@ async fn b_14_f_04_rot_in_any_place_is_found_and_made_good_under_a_new_name() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn b_15_what_a_reader_meets_is_told_apart_and_healed_elsewhere() {
+async fn b_15_damage_that_a_reader_meets_is_classified_and_healed_elsewhere() {
     let store = Store::new(6).await;
     let object = bytes(300_000);
     let (write_id, set) = store.put("k", &object).await;
@@ -365,7 +365,7 @@ async fn b_25_r_23_a_shard_that_a_write_left_out_is_made_when_there_is_a_disk_fo
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn b_16_b_17_what_is_on_a_disk_that_is_away_waits_and_nothing_is_touched() {
+async fn b_16_b_17_shards_on_an_offline_disk_wait_and_nothing_is_touched() {
     let store = Store::new(5).await;
     let object = bytes(200_000);
     let (write_id, set) = store.put("k", &object).await;
@@ -405,7 +405,7 @@ async fn b_16_b_17_what_is_on_a_disk_that_is_away_waits_and_nothing_is_touched()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn r_12_too_few_good_shards_stay_queued_and_are_told_as_lost() {
+async fn r_12_too_few_good_shards_stay_queued_and_are_reported_as_lost() {
     let store = Store::new(4).await;
     let object = bytes(100_000);
     let (write_id, set) = store.put("k", &object).await;

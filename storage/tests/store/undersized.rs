@@ -51,19 +51,19 @@ impl Disks {
         Life::begin_with(&self.directories, GC_EVERY)
     }
 
-    fn away(&self, disk: usize) -> PathBuf {
-        self.root.path().join(format!("away{disk}"))
+    fn aside(&self, disk: usize) -> PathBuf {
+        self.root.path().join(format!("aside{disk}"))
     }
 
     fn take(&self, disks: &[usize]) {
         for disk in disks {
-            fs::rename(&self.directories[*disk], self.away(*disk)).unwrap();
+            fs::rename(&self.directories[*disk], self.aside(*disk)).unwrap();
         }
     }
 
     fn give_back(&self, disks: &[usize]) {
         for disk in disks {
-            fs::rename(self.away(*disk), &self.directories[*disk]).unwrap();
+            fs::rename(self.aside(*disk), &self.directories[*disk]).unwrap();
         }
     }
 
@@ -119,7 +119,7 @@ impl Kept {
 }
 
 /// Undersized writes: three of `SIZES` and two parts.
-const NARROW: u64 = 5;
+const UNDERSIZED: u64 = 5;
 
 fn heal(life: &Life) -> HealStatus {
     status(life).heal
@@ -181,15 +181,15 @@ fn healed_of(life: &Life) {
 
 /// Checks that everything has one geometry, each shard is there once, and nothing else is.
 fn assert_all_are(disks: &Disks, geometry: &str, shards: usize) {
-    until(|| disks.files() == NARROW as usize * shards);
+    until(|| disks.files() == UNDERSIZED as usize * shards);
     let report = census(&disks.directories);
     assert_eq!(report.verdict, Verdict::Whole, "{report:#?}");
-    let expected = BTreeMap::from([(geometry.to_owned(), NARROW)]);
+    let expected = BTreeMap::from([(geometry.to_owned(), UNDERSIZED)]);
     assert_eq!(report.geometries, expected);
     assert_eq!((report.undersized, report.heal_queue), (0, 0));
 }
 
-fn written_narrow_and_coded_again(count: usize, missing: &[usize], narrow: &str, wide: &str) {
+fn written_undersized_and_reencoded(count: usize, missing: &[usize], undersized: &str, full: &str) {
     let (disks, bucket) = Disks::new(count);
     let mut kept = Kept::default();
     disks.take(missing);
@@ -200,7 +200,7 @@ fn written_narrow_and_coded_again(count: usize, missing: &[usize], narrow: &str,
     let now = status(&life);
     assert_eq!(
         (now.heal.undersized_writes, now.heal.queued_shards),
-        (NARROW, 0)
+        (UNDERSIZED, 0)
     );
     let told = now.advice.iter().find(|a| a.contains("re-encoded"));
     assert!(told.is_some_and(|a| a.starts_with("5 objects")), "{now:?}");
@@ -209,33 +209,37 @@ fn written_narrow_and_coded_again(count: usize, missing: &[usize], narrow: &str,
     let report = census(&disks.directories);
     assert_eq!(
         (report.verdict, report.undersized),
-        (Verdict::Degraded, NARROW)
+        (Verdict::Degraded, UNDERSIZED)
     );
-    assert_eq!(report.geometries.get(narrow), Some(&NARROW), "{report:#?}");
+    assert_eq!(
+        report.geometries.get(undersized),
+        Some(&UNDERSIZED),
+        "{report:#?}"
+    );
     assert_eq!(report.problem_count, 0, "{report:#?}");
 
     disks.give_back(missing);
     let life = disks.begin();
     until(|| heal(&life).undersized_writes == 0);
-    assert_eq!(heal(&life).reencoded_writes, NARROW);
+    assert_eq!(heal(&life).reencoded_writes, UNDERSIZED);
     assert_eq!(heal(&life).failures, 0);
     kept.check(&life, bucket);
-    until(|| disks.files() == NARROW as usize * count);
+    until(|| disks.files() == UNDERSIZED as usize * count);
     any_two_may_go(&disks, &life, bucket, &kept);
     // Shards that readers missed are queued a little later, and found whole.
     until(|| status(&life).advice.is_empty());
     life.close();
-    assert_all_are(&disks, wide, count);
+    assert_all_are(&disks, full, count);
 }
 
 #[test]
-fn b_25_r_23_what_was_written_without_one_of_four_is_coded_again_and_bears_any_two_losses() {
-    written_narrow_and_coded_again(4, &[2], "2+1", "2+2");
+fn b_25_r_23_writes_without_one_of_four_disks_are_reencoded_and_tolerate_any_two_losses() {
+    written_undersized_and_reencoded(4, &[2], "2+1", "2+2");
 }
 
 #[test]
-fn b_25_r_23_what_was_written_without_two_of_six_is_coded_again_and_bears_any_two_losses() {
-    written_narrow_and_coded_again(6, &[0, 5], "2+2", "4+2");
+fn b_25_r_23_writes_without_two_of_six_disks_are_reencoded_and_tolerate_any_two_losses() {
+    written_undersized_and_reencoded(6, &[0, 5], "2+2", "4+2");
 }
 
 #[test]
@@ -255,14 +259,14 @@ fn f_24_r_23_coding_again_goes_on_after_each_cut() {
     let life = disks.begin();
     healed_of(&life);
     kept.check(&life, bucket);
-    until(|| disks.files() == NARROW as usize * 4);
+    until(|| disks.files() == UNDERSIZED as usize * 4);
     life.close();
     assert_all_are(&disks, "2+2", 4);
 }
 
 /// A read that began before holds its epoch: the old shards stay until it has ended.
 #[test]
-fn b_19_b_20_who_opened_a_narrow_write_reads_it_to_its_end() {
+fn b_19_b_20_a_reader_of_an_undersized_write_reads_it_to_its_end() {
     let (disks, bucket) = Disks::new(4);
     let mut kept = Kept::default();
     disks.take(&[3]);
@@ -281,11 +285,11 @@ fn b_19_b_20_who_opened_a_narrow_write_reads_it_to_its_end() {
     healed_of(&life);
     // gc runs several rounds and may remove none of them.
     std::thread::sleep(6 * GC_EVERY);
-    assert_eq!(disks.files(), NARROW as usize * 7);
+    assert_eq!(disks.files(), UNDERSIZED as usize * 7);
     let read = life.runtime.block_on(read_all(&*handle));
     assert!(read == kept.0["parts"]);
     drop(handle);
-    until(|| disks.files() == NARROW as usize * 4);
+    until(|| disks.files() == UNDERSIZED as usize * 4);
     kept.check(&life, bucket);
     life.close();
     assert_all_are(&disks, "2+2", 4);
@@ -341,7 +345,7 @@ fn f_24_r_23_deletes_and_overwrites_beside_the_coding_leave_nothing_behind() {
 
 /// The class itself has fewer shards now: there is nothing to re-encode.
 #[test]
-fn r_23_what_is_as_wide_as_its_class_is_now_is_not_coded_again() {
+fn r_23_a_write_as_wide_as_its_class_is_now_is_not_reencoded() {
     let (disks, bucket) = Disks::new(4);
     let mut kept = Kept::default();
     disks.take(&[1]);
