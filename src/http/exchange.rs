@@ -5,12 +5,14 @@
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+
 use std::time::{Duration, Instant};
 
 use http::{Method, StatusCode};
 
 use crate::scheme::Scheme;
+
+use drystone_store::lock::Mutex;
 
 /// One request and its answer.
 #[derive(Debug)]
@@ -68,7 +70,7 @@ impl Exchange {
     }
 
     pub fn note(&self, add: impl FnOnce(&mut Findings)) {
-        add(&mut self.findings.lock().unwrap_or_else(PoisonError::into_inner));
+        add(&mut self.findings.lock());
     }
 
     /// The head of the answer is there.
@@ -94,8 +96,7 @@ impl Exchange {
     }
 
     pub fn findings(&self) -> Findings {
-        let findings = self.findings.lock();
-        findings.unwrap_or_else(PoisonError::into_inner).clone()
+        self.findings.lock().clone()
     }
 
     /// Bytes of the body that came, and of the answer's that went.
@@ -110,7 +111,6 @@ impl Drop for Exchange {
         let (received, sent) = self.bytes();
         let took = self.elapsed();
         let findings = self.findings.get_mut();
-        let findings = findings.unwrap_or_else(PoisonError::into_inner);
         tracing::debug!(
             request = self.id,
             peer = ?self.peer,

@@ -9,7 +9,7 @@
 use std::future::Future as _;
 use std::io;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -19,6 +19,8 @@ use tokio::time::{Sleep, sleep};
 
 use crate::head::{self, Chunks, Framing};
 use drystone_protocol::error::Code;
+
+use drystone_store::lock::Mutex;
 
 /// A head longer than this isn't read to its end. Up to it the server answers as S3 does to more
 /// than its 8 KiB of headers; a key may take three times its length, and a link's query as much.
@@ -35,12 +37,12 @@ pub struct Refusals(Arc<Mutex<Option<(u64, Code)>>>);
 impl Refusals {
     /// Returns the error for the connection's `number`-th head, counted from 1, if it was refused.
     pub fn of(&self, number: u64) -> Option<Code> {
-        let refused = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let refused = *self.0.lock();
         refused.and_then(|(refused, code)| (refused == number).then_some(code))
     }
 
     fn set(&self, number: u64, code: Code) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some((number, code));
+        *self.0.lock() = Some((number, code));
     }
 }
 

@@ -3,9 +3,10 @@
 //! By the time a handler sees one, its signature is verified, its bucket is there and the caller
 //! may do what the operation's row says. Only the body is left to be read, and verifies itself.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use axum::body::Body as Source;
+use drystone_store::lock::Mutex;
 use drystone_store::types::{AccountId, Bucket, ChecksumAlgorithm, Timestamp, VersionSelector};
 use http::{HeaderMap, HeaderName, header};
 
@@ -196,7 +197,7 @@ impl Request {
     }
 
     fn take(&mut self) -> (Payload, Source) {
-        let body = self.body.get_mut().unwrap_or_else(PoisonError::into_inner);
+        let body = self.body.get_mut();
         body.take().expect("a handler takes the body once")
     }
 }

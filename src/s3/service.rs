@@ -6,12 +6,13 @@
 //! answers 500 and harms nobody else.
 
 use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use axum::body::Body as Source;
 use drystone_store::error::{Error, Refusal};
+use drystone_store::lock::Mutex;
 use drystone_store::types::Bucket;
 use futures_util::FutureExt as _;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, header};

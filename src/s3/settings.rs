@@ -1,8 +1,9 @@
 //! The parsed settings of buckets, kept so that not every request parses them.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
+use drystone_store::lock::Mutex;
 use drystone_store::types::{Bucket, BucketId, BucketSetting, Tags};
 
 use crate::values::tags::{self, BUCKET_TAGS_MAX};
@@ -52,7 +53,7 @@ impl SettingsCache {
         if bucket.settings.is_empty() {
             return self.none.clone();
         }
-        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut kept = self.kept.lock();
         if let Some((stored, parsed)) = kept.entries.get(&bucket.id)
             && *stored == bucket.settings
         {
@@ -155,7 +156,7 @@ mod tests {
         let newest = cache.of(&bucket(9, "red"));
         assert!(Arc::ptr_eq(&newest, &cache.of(&bucket(9, "red"))));
         assert!(!Arc::ptr_eq(&oldest, &cache.of(&bucket(0, "red"))));
-        let kept = cache.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let kept = cache.kept.lock();
         assert_eq!((kept.entries.len(), kept.order.len()), (3, 3));
         assert_eq!(kept.stored_bytes, 3 * stored);
     }

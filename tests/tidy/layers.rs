@@ -82,7 +82,7 @@ pub const CRATES: &[Crate] = &[
         words: &[],
         uses: &[
             ("drystone_protocol", EVERYTHING),
-            ("drystone_store", &["measure"]),
+            ("drystone_store", &["lock", "measure"]),
         ],
     },
     Crate {
@@ -175,7 +175,7 @@ const STORE: &[Row] = &[
         "operator",
         &["error", "instance", "measure", "types", "workers"],
     ),
-    ("workers", &["env", "measure"]),
+    ("workers", &["env", "lock", "measure"]),
     ("uploads", &["body", "error", "objects", "types"]),
     ("objects", &["body", "error", "types"]),
     ("listings", &["error", "types"]),
@@ -189,6 +189,7 @@ const STORE: &[Row] = &[
     ("env", &["types"]),
     ("checksum", &["types"]),
     ("crash", &[]),
+    ("lock", &[]),
     ("measure", &[]),
     ("types", &[]),
 ];

@@ -10,9 +10,10 @@
 
 use std::fmt;
 use std::ops::Range;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use drystone_store::lock::RwLock;
 use drystone_store::measure::Measure;
 use rustls::ServerConfig;
 use rustls::crypto::CryptoProvider;
@@ -149,7 +150,7 @@ impl Live {
             return false;
         }
         let pair = read.and_then(|content| Pair::parse(&self.files, &content, &self.provider));
-        let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.state.write();
         state.seen = seen;
         match pair {
             Ok(pair) => {
@@ -169,7 +170,7 @@ impl Live {
 
     /// Into the log, once for each certificate and standing.
     fn tell_standing(&self, now: SystemTime) {
-        let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.state.write();
         let standing = Standing::of(state.pair.valid.as_ref(), now);
         if standing != state.told {
             state.told = standing;
@@ -230,7 +231,7 @@ impl Live {
     }
 
     fn read_state<T>(&self, of: impl FnOnce(&State) -> T) -> T {
-        of(&self.state.read().unwrap_or_else(PoisonError::into_inner))
+        of(&self.state.read())
     }
 }
 

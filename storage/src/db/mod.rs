@@ -29,7 +29,7 @@ pub use self::reread::ReadAt;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::Path;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use rocksdb::{
@@ -40,6 +40,7 @@ use tokio::sync::{Notify, watch};
 use drystone_store::crash::{Crash, DiskPoint};
 use drystone_store::env::{Env, File, OpenMode, TaskError};
 use drystone_store::error::Error;
+use drystone_store::lock::{Condvar, Mutex};
 use drystone_store::measure::Histogram;
 
 /// The cache of table blocks, for all disks of a node.
@@ -299,7 +300,7 @@ impl Db {
             tokio::pin!(taken);
             taken.as_mut().enable();
             {
-                let mut queue = self.core.lock_queue();
+                let mut queue = self.core.queue.lock();
                 if let Err(error) = self.core.usable(&queue) {
                     drop(queue);
                     return done(Err(error));
@@ -325,13 +326,13 @@ impl Db {
 
     /// Writes at once, to the WAL but without a sync. Blocks; not for async threads.
     pub fn write_unsynced(&self, batch: WriteBatch) -> Result<(), DbError> {
-        self.core.usable(&self.core.lock_queue())?;
+        self.core.usable(&self.core.queue.lock())?;
         self.core.write(batch)
     }
 
     /// Flushes the families' memtables to synced files. Blocks; not for async threads.
     pub fn flush(&self, families: &[Family]) -> Result<(), DbError> {
-        self.core.usable(&self.core.lock_queue())?;
+        self.core.usable(&self.core.queue.lock())?;
         for family in families {
             let options = FlushOptions::default();
             let flushed = self.core.rocks.flush_cf_opt(self.family(*family), &options);
@@ -367,12 +368,9 @@ impl Db {
 
     /// Writes everything that waits, ends the log thread and refuses later writes. Blocks.
     pub fn close(&self) {
-        self.core.lock_queue().closing = true;
+        self.core.queue.lock().closing = true;
         self.core.queued.notify_one();
-        let mut slot = self
-            .log_thread
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut slot = self.log_thread.lock();
         if let Some(thread) = slot.take()
             // A callback may drop the last handle.
             && thread.thread().id() != std::thread::current().id()
@@ -390,10 +388,6 @@ impl Drop for Db {
 }
 
 impl Core {
-    fn lock_queue(&self) -> MutexGuard<'_, LogQueue> {
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     fn usable(&self, queue: &LogQueue) -> Result<(), DbError> {
         if let Some(failure) = &*self.failure.borrow() {
             return Err(failure.clone());
@@ -410,7 +404,7 @@ impl Core {
     fn serve_log_thread(&self) {
         if catch_unwind(AssertUnwindSafe(|| self.run_log_thread())).is_err() {
             let error = self.fail("its log thread panicked".into());
-            let waiting = std::mem::take(&mut self.lock_queue().done);
+            let waiting = std::mem::take(&mut self.queue.lock().done);
             waiting
                 .into_iter()
                 .for_each(|done| done(Err(error.clone())));
@@ -419,12 +413,9 @@ impl Core {
 
     fn run_log_thread(&self) {
         loop {
-            let mut queue = self.lock_queue();
+            let mut queue = self.queue.lock();
             while queue.done.is_empty() && !queue.closing {
-                queue = self
-                    .queued
-                    .wait(queue)
-                    .unwrap_or_else(PoisonError::into_inner);
+                queue = self.queued.wait(queue);
             }
             if queue.done.is_empty() {
                 return;

@@ -65,13 +65,13 @@ async fn answers_come_in_order_and_share_syncs() {
     .await;
     for n in 0..200u32 {
         let order = order.clone();
-        let done = move |_| order.lock().unwrap().push(n);
+        let done = move |_| order.lock().push(n);
         db.write_synced(put(&db, &n.to_be_bytes(), b"v"), done)
             .await;
     }
     drop(release);
     db.synced(put(&db, b"last", b"v")).await.unwrap();
-    assert_eq!(*order.lock().unwrap(), (0..200).collect::<Vec<_>>());
+    assert_eq!(*order.lock(), (0..200).collect::<Vec<_>>());
     // One for the first write, one for those queued before the thread waited, one for the rest.
     assert!(db.syncs().durations().count() - before <= 3);
 }

@@ -3,11 +3,12 @@
 
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 use drystone_store::env::Env;
+use drystone_store::lock::{Condvar, Mutex};
 
 /// The number of threads of one disk, and so of its concurrent system calls.
 const THREADS: usize = 8;
@@ -75,7 +76,7 @@ impl Pool {
     }
 
     fn push(&self, job: Job, permit: OwnedSemaphorePermit) {
-        self.shared.lock().jobs.push_back((job, permit));
+        self.shared.queue.lock().jobs.push_back((job, permit));
         self.shared.ready.notify_one();
     }
 }
@@ -83,18 +84,14 @@ impl Pool {
 impl Drop for Pool {
     fn drop(&mut self) {
         // The threads finish the queued jobs and end; nobody waits for a thread that hangs.
-        self.shared.lock().closed = true;
+        self.shared.queue.lock().closed = true;
         self.shared.ready.notify_all();
     }
 }
 
 impl Shared {
-    fn lock(&self) -> MutexGuard<'_, Queue> {
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     fn work(&self) {
-        let mut queue = self.lock();
+        let mut queue = self.queue.lock();
         loop {
             if let Some((job, permit)) = queue.jobs.pop_front() {
                 drop(queue);
@@ -102,14 +99,11 @@ impl Shared {
                     tracing::error!("disk job panicked");
                 }
                 drop(permit);
-                queue = self.lock();
+                queue = self.queue.lock();
             } else if queue.closed {
                 return;
             } else {
-                queue = self
-                    .ready
-                    .wait(queue)
-                    .unwrap_or_else(PoisonError::into_inner);
+                queue = self.ready.wait(queue);
             }
         }
     }
@@ -125,7 +119,7 @@ mod tests {
     async fn a_full_queue_holds_callers_back_and_a_panic_costs_one_job() {
         let pool = Pool::new(&SystemEnv).unwrap();
         let gate = Arc::new(Mutex::new(()));
-        let held = gate.lock().unwrap();
+        let held = gate.lock();
         let mut started = 0;
         while pool.try_start({
             let gate = gate.clone();

@@ -6,7 +6,7 @@
 
 use std::io;
 use std::path::Path;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 
 use rocksdb::{Direction, IteratorMode, WriteBatch};
 
@@ -14,6 +14,7 @@ use crate::db::{Db, DbError, Family, log_tag};
 use crate::disk::identity::shard_folder;
 use crate::disk::shard_file::file_name;
 use crate::disk::{ShardHeader, ShardName, UnconfirmedShard};
+use drystone_store::lock::RwLock;
 use drystone_store::types::{BucketId, DiskId, Epoch, WriteId};
 
 const KEY_LEN: usize = 22;
@@ -34,13 +35,13 @@ impl PendingList {
     }
 
     fn db(&self) -> Result<Arc<Db>, DbError> {
-        let db = self.db.read().unwrap_or_else(PoisonError::into_inner);
+        let db = self.db.read();
         db.clone().ok_or(DbError::Closed)
     }
 
     /// Releases the database; the list is not used any more.
     pub fn close(&self) {
-        let mut db = self.db.write().unwrap_or_else(PoisonError::into_inner);
+        let mut db = self.db.write();
         let last = db.take();
         drop(db);
         drop(last);

@@ -5,8 +5,9 @@
 //! last reference, below the floor, nobody can still be reading them or be about to name them.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
+use drystone_store::lock::Mutex;
 use drystone_store::types::Epoch;
 
 /// The current epoch of one group and the number of holders of each epoch.
@@ -33,7 +34,7 @@ impl Epochs {
 
     /// Holds the current epoch until the guard is dropped.
     pub fn begin(&self) -> EpochGuard {
-        let mut state = lock(&self.state);
+        let mut state = self.state.lock();
         let epoch = state.current;
         *state.held.entry(epoch).or_default() += 1;
         EpochGuard {
@@ -44,20 +45,20 @@ impl Epochs {
 
     /// Makes later operations hold at least `to`, which must come from the state machine's answer.
     pub fn raise(&self, to: Epoch) {
-        let mut state = lock(&self.state);
+        let mut state = self.state.lock();
         state.current = state.current.max(to);
     }
 
     /// Returns the number of epochs between the oldest one held and the current one.
     pub fn lag(&self) -> u64 {
-        let state = lock(&self.state);
+        let state = self.state.lock();
         let oldest = state.held.keys().next().unwrap_or(&state.current);
         state.current.0 - oldest.0
     }
 
     /// Returns the oldest epoch held, or the current one if none is held.
     pub fn oldest(&self) -> Epoch {
-        let state = lock(&self.state);
+        let state = self.state.lock();
         state.held.keys().next().copied().unwrap_or(state.current)
     }
 }
@@ -76,17 +77,13 @@ impl EpochGuard {
 
 impl Drop for EpochGuard {
     fn drop(&mut self) {
-        let mut state = lock(&self.state);
+        let mut state = self.state.lock();
         let count = state.held.get_mut(&self.epoch).expect("held until here");
         *count -= 1;
         if *count == 0 {
             state.held.remove(&self.epoch);
         }
     }
-}
-
-fn lock(state: &Mutex<HeldEpochs>) -> MutexGuard<'_, HeldEpochs> {
-    state.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

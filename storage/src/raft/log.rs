@@ -12,8 +12,8 @@ use std::collections::VecDeque;
 use std::fmt::Debug;
 use std::io;
 use std::ops::{Bound, RangeBounds};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use futures_util::{Stream, StreamExt as _, TryStreamExt as _, stream};
 use openraft::storage::{IOFlushed, LogState, RaftLogStorage};
@@ -27,6 +27,7 @@ use super::types::{
 };
 use crate::db::{Db, DbError, Family, log_tag};
 use drystone_store::crash::{CommandPoint, Point};
+use drystone_store::lock::Mutex;
 
 /// The most bytes of a replica's entries that stay in memory after they are written.
 const TAIL_BYTES_MAX: usize = 2 << 20;
@@ -219,15 +220,15 @@ impl RaftLog {
     }
 
     pub fn last_log_id(&self) -> Option<LogId> {
-        self.0.memory().last
+        self.0.memory.lock().last
     }
 
     pub fn vote(&self) -> Option<Vote> {
-        self.0.memory().vote
+        self.0.memory.lock().vote
     }
 
     pub fn purged(&self) -> Option<LogId> {
-        self.0.memory().purged
+        self.0.memory.lock().purged
     }
 
     /// Notes that the state's tables up to `applied` are in synced files.
@@ -241,7 +242,7 @@ impl RaftLog {
     async fn read(&self, start: u64, end: u64, limited: bool) -> Result<Vec<Entry>, DbError> {
         let limit = if limited { READ_BYTES_MAX } else { usize::MAX };
         let (mut newest, start, split) = {
-            let memory = self.0.memory();
+            let memory = self.0.memory.lock();
             let Some(first) = memory.first else {
                 return Ok(Vec::new());
             };
@@ -294,10 +295,6 @@ fn decode(db: &Db, replica: ReplicaId, key: &[u8], value: &[u8]) -> Result<Entry
 }
 
 impl LogInner {
-    fn memory(&self) -> MutexGuard<'_, Memory> {
-        self.memory.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     fn read_written(&self, start: u64, end: u64, limit: usize) -> Result<Vec<Entry>, DbError> {
         let mut options = ReadOptions::default();
         options.set_iterate_upper_bound(entry_key(self.replica, end));
@@ -322,7 +319,7 @@ impl LogInner {
         }
         let found = start + entries.len() as u64;
         // A purge may have come in between. Any other missing entry was lost.
-        if found < end && self.memory().first.is_some_and(|first| first <= found) {
+        if found < end && self.memory.lock().first.is_some_and(|first| first <= found) {
             return Err(self
                 .db
                 .corrupt(format!("log entry {found} of {} is missing", self.replica)));
@@ -381,7 +378,7 @@ impl RaftLogReader<Types> for RaftLog {
     }
 
     async fn read_vote(&mut self) -> Result<Option<Vote>, io::Error> {
-        Ok(self.0.memory().vote)
+        Ok(self.0.memory.lock().vote)
     }
 }
 
@@ -389,7 +386,7 @@ impl RaftLogStorage<Types> for RaftLog {
     type LogReader = RaftLog;
 
     async fn get_log_state(&mut self) -> Result<LogState<Types>, io::Error> {
-        let memory = self.0.memory();
+        let memory = self.0.memory.lock();
         Ok(LogState {
             last_purged_log_id: memory.purged,
             last_log_id: memory.last,
@@ -404,7 +401,7 @@ impl RaftLogStorage<Types> for RaftLog {
         let row = encode_vote(self.0.replica, vote);
         self.write(|batch, cf| batch.put_cf(cf, row_key(self.0.replica, VOTE), row))
             .await?;
-        self.0.memory().vote = Some(*vote);
+        self.0.memory.lock().vote = Some(*vote);
         Ok(())
     }
 
@@ -419,7 +416,7 @@ impl RaftLogStorage<Types> for RaftLog {
         let mut bytes = 0;
         let mut next = 0;
         {
-            let mut memory = self.0.memory();
+            let mut memory = self.0.memory.lock();
             for entry in entries {
                 if crash.is_armed()
                     && let EntryPayload::Normal(proposal) = &entry.payload
@@ -442,7 +439,7 @@ impl RaftLogStorage<Types> for RaftLog {
                 for kind in kinds {
                     crash.pass(Point::Command(kind, CommandPoint::Logged));
                 }
-                let mut memory = inner.memory();
+                let mut memory = inner.memory.lock();
                 memory.written = memory.written.max(next);
                 memory.trim();
             }
@@ -465,7 +462,7 @@ impl RaftLogStorage<Types> for RaftLog {
 
     async fn truncate_after(&mut self, last: Option<LogId>) -> Result<(), io::Error> {
         let from = last.next_index();
-        if self.0.memory().last.next_index() <= from {
+        if self.0.memory.lock().last.next_index() <= from {
             return Ok(());
         }
         let (first, end) = (
@@ -476,7 +473,7 @@ impl RaftLogStorage<Types> for RaftLog {
         // truncation again.
         self.write(|batch, cf| batch.delete_range_cf(cf, first, end))
             .await?;
-        let mut memory = self.0.memory();
+        let mut memory = self.0.memory.lock();
         while memory
             .tail
             .back()
@@ -508,7 +505,7 @@ impl RaftLogStorage<Types> for RaftLog {
             batch.delete_range_cf(cf, first, end);
         })
         .await?;
-        let mut memory = self.0.memory();
+        let mut memory = self.0.memory.lock();
         while memory
             .tail
             .front()

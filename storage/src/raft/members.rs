@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, PoisonError, RwLock, Weak};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
@@ -27,6 +27,7 @@ use super::types::{LogId, ReplicaId, Seat, Types};
 use crate::db::DbError;
 use drystone_store::env::{Env, Instant};
 use drystone_store::error::{Error, Result};
+use drystone_store::lock::RwLock;
 use drystone_store::types::DiskId;
 
 /// The time between two heartbeats of a leader. A replica of this process reports its own end, so
@@ -303,7 +304,7 @@ impl Members {
 
     /// Adds a disk that can hold replicas from now on. It replaces a disk with the same id.
     pub fn add_disk(&self, disk: ReplicaDisk) {
-        let mut disks = self.disks.write().unwrap_or_else(PoisonError::into_inner);
+        let mut disks = self.disks.write();
         if let Some(old) = disks.iter().find(|old| old.id == disk.id)
             && !Arc::ptr_eq(&old.db, &disk.db)
         {
@@ -317,7 +318,7 @@ impl Members {
 
     /// Removes a disk: it holds no replicas any more, and its database is given up.
     pub fn remove_disk(&self, disk: DiskId) {
-        let mut disks = self.disks.write().unwrap_or_else(PoisonError::into_inner);
+        let mut disks = self.disks.write();
         let removed = disks.iter().position(|old| old.id == disk);
         let removed = removed.map(|at| disks.swap_remove(at));
         drop(disks);
@@ -328,7 +329,7 @@ impl Members {
     }
 
     pub fn disks(&self) -> Vec<ReplicaDisk> {
-        let disks = self.disks.read().unwrap_or_else(PoisonError::into_inner);
+        let disks = self.disks.read();
         disks.clone()
     }
 
@@ -340,18 +341,18 @@ impl Members {
     }
 
     pub fn history(&self) -> History {
-        let history = self.history.read().unwrap_or_else(PoisonError::into_inner);
+        let history = self.history.read();
         history.clone()
     }
 
     pub fn set_history(&self, history: History) {
-        *self.history.write().unwrap_or_else(PoisonError::into_inner) = history;
+        *self.history.write() = history;
     }
 
     /// Starts another replica.
     pub async fn admit(&self, setup: MemberSetup) -> Result<()> {
         let member = Member::start(setup, &self.router).await?;
-        let mut alive = self.alive.write().unwrap_or_else(PoisonError::into_inner);
+        let mut alive = self.alive.write();
         alive.push(member.clone());
         drop(alive);
         self.env.spawn(member.keep_log_short(self.closing.clone()));
@@ -369,10 +370,7 @@ impl Members {
     }
 
     pub fn alive(&self) -> Vec<Arc<Member>> {
-        self.alive
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        self.alive.read().clone()
     }
 
     /// Returns a receiver that changes with each new leader and each term.
@@ -385,7 +383,7 @@ impl Members {
     }
 
     pub fn member(&self, replica: ReplicaId) -> Option<Arc<Member>> {
-        let alive = self.alive.read().unwrap_or_else(PoisonError::into_inner);
+        let alive = self.alive.read();
         alive
             .iter()
             .find(|member| member.replica == replica)
@@ -503,7 +501,7 @@ impl Members {
     /// Removes a replica from the group. The caller must end it.
     pub fn remove(&self, replica: ReplicaId) -> Option<Arc<Member>> {
         self.router.remove(replica);
-        let mut alive = self.alive.write().unwrap_or_else(PoisonError::into_inner);
+        let mut alive = self.alive.write();
         let at = alive.iter().position(|member| member.replica == replica);
         let member = at.map(|at| alive.swap_remove(at));
         drop(alive);
@@ -532,8 +530,7 @@ impl Members {
     }
 
     pub async fn shutdown(&self) {
-        let alive =
-            std::mem::take(&mut *self.alive.write().unwrap_or_else(PoisonError::into_inner));
+        let alive = std::mem::take(&mut *self.alive.write());
         self.leader.send_replace(None);
         for member in alive {
             self.router.remove(member.replica);

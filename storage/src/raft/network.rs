@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 use std::future::Future;
-use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
+use std::sync::{Arc, Weak};
 
 use futures_util::{Stream, StreamExt as _, future, stream};
 use openraft::Raft;
@@ -23,6 +23,7 @@ use super::replica::Applier;
 use super::snapshot::{self, SnapshotData};
 use super::types::{ReplicaId, Seat, Snapshot, Types};
 use crate::db::Db;
+use drystone_store::lock::{Mutex, RwLock};
 use drystone_store::types::DiskId;
 
 /// The handle that runs one replica.
@@ -54,22 +55,16 @@ impl Router {
     }
 
     pub fn add(&self, id: ReplicaId, raft: Handle, db: Arc<Db>) {
-        let mut replicas = self
-            .replicas
-            .write()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut replicas = self.replicas.write();
         replicas.insert(id, Peer { raft, db });
     }
 
     pub fn remove(&self, id: ReplicaId) {
-        self.replicas
-            .write()
-            .unwrap_or_else(PoisonError::into_inner)
-            .remove(&id);
+        self.replicas.write().remove(&id);
     }
 
     pub fn meter(&self, disk: DiskId) -> Arc<LogMeter> {
-        let mut meters = self.meters.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut meters = self.meters.lock();
         meters.entry(disk).or_default().clone()
     }
 
@@ -78,11 +73,7 @@ impl Router {
     }
 
     fn get(&self, id: ReplicaId) -> Option<Peer> {
-        self.replicas
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .get(&id)
-            .cloned()
+        self.replicas.read().get(&id).cloned()
     }
 }
 

@@ -4,8 +4,8 @@
 //! its disk's database and never ends the process. It does not come back under its id.
 
 use std::io;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
 
 use futures_util::{Stream, StreamExt as _};
 use openraft::storage::{EntryResponder, RaftStateMachine};
@@ -23,6 +23,7 @@ use crate::db::{Db, DbError, Family, StateId};
 use crate::meta::state_machine::State;
 use crate::meta::states::{STATE_FAMILIES, delete_state};
 use drystone_store::crash::{CommandPoint, DiskPoint, Point};
+use drystone_store::lock::RwLock;
 
 /// The most committed entries that are applied without releasing the thread.
 const APPLY_AT_ONCE_MAX: usize = 256;
@@ -76,18 +77,11 @@ impl SharedState {
     }
 
     pub fn state(&self) -> State {
-        self.current
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .1
-            .clone()
+        self.current.read().1.clone()
     }
 
     pub fn row(&self) -> ReplicaRow {
-        self.current
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .0
+        self.current.read().0
     }
 }
 
@@ -235,11 +229,7 @@ impl RaftStateMachine<Types> for Applier {
         };
         let row = switch_state(db, replica, self.shared.row(), received, meta).await?;
         let tables = State::new(db.clone(), row.state);
-        *self
-            .shared
-            .current
-            .write()
-            .unwrap_or_else(PoisonError::into_inner) = (row, tables);
+        *self.shared.current.write() = (row, tables);
         self.applied = meta.last_log_id;
         self.membership = meta.last_membership.clone();
         Ok(())

@@ -1,11 +1,12 @@
 //! The disks that shards are read from and written to, and how long they may take to answer.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::disk::{Disk, DiskError};
 use drystone_store::env::{Env, Instant};
+use drystone_store::lock::Mutex;
 use drystone_store::types::DiskId;
 
 /// How long a disk may take to answer. After that a read or write goes on without it.
@@ -78,12 +79,12 @@ impl Suspects {
 
     pub(super) fn add(&self, disk: DiskId) {
         tracing::warn!(%disk, "disk missed a deadline, avoiding it for a while");
-        let mut until = self.until.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut until = self.until.lock();
         until.insert(disk, self.env.after(SUSPECT_FOR));
     }
 
     pub(super) fn contains(&self, disk: DiskId) -> bool {
-        let until = self.until.lock().unwrap_or_else(PoisonError::into_inner);
+        let until = self.until.lock();
         until
             .get(&disk)
             .is_some_and(|until| self.env.instant() < *until)

@@ -11,10 +11,11 @@
 
 use std::collections::HashMap;
 use std::ops::Range;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use reed_solomon_erasure::galois_8::ReedSolomon;
 
+use drystone_store::lock::Mutex;
 use drystone_store::types::ByteRange;
 
 /// The bytes of a chunk in every stripe but the last, for new writes.
@@ -257,10 +258,7 @@ pub struct Codecs {
 
 impl Codecs {
     pub fn get(&self, geometry: Geometry) -> Arc<Codec> {
-        let mut codecs = self
-            .by_geometry
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut codecs = self.by_geometry.lock();
         let codec = codecs
             .entry(geometry)
             .or_insert_with(|| Arc::new(Codec::new(geometry)));

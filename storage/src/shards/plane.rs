@@ -1,7 +1,7 @@
 //! The data plane of a node: its disks and what all reads and writes of shards share.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::Arc;
 
 use futures_util::future::join_all;
 use tokio::sync::{Notify, Semaphore, mpsc};
@@ -12,6 +12,7 @@ use super::erasure::{Codecs, Geometry};
 use crate::disk::{Disk, ShardName, Space};
 use drystone_store::env::Env;
 use drystone_store::error::{Error, Result};
+use drystone_store::lock::{Mutex, RwLock};
 use drystone_store::shard_set::{ShardAt, ShardId};
 use drystone_store::types::{DiskId, WriteId};
 
@@ -62,7 +63,7 @@ impl Shards {
     }
 
     pub(super) fn rebuild_slots(&self, disk: DiskId) -> Arc<Semaphore> {
-        let mut places = self.rebuilds.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut places = self.rebuilds.lock();
         let places = places.entry(disk);
         places
             .or_insert_with(|| Arc::new(Semaphore::new(REBUILDS_PER_DISK_MAX)))
@@ -74,15 +75,12 @@ impl Shards {
     }
 
     pub(super) fn disk_set(&self) -> Arc<DiskSet> {
-        let disk_set = self.disk_set.read().unwrap_or_else(PoisonError::into_inner);
+        let disk_set = self.disk_set.read();
         Arc::clone(&disk_set)
     }
 
     pub(super) fn change_disk_set(&self, change: impl FnOnce(&mut DiskSet)) {
-        let mut disk_set = self
-            .disk_set
-            .write()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut disk_set = self.disk_set.write();
         let mut changed = DiskSet::clone(&disk_set);
         change(&mut changed);
         changed.changes += 1;

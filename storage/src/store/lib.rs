@@ -1,9 +1,9 @@
 //! The face of a store: the words, the errors and the traits that everything above it uses.
 //!
-//! The front end knows a store by this crate alone; the storage engine implements it. It holds the
-//! ground as well that both planes of the engine stand on: checksums, the environment, crash
-//! points, measures. `model` is the reference: a store in memory that shows what each call means.
-//! Nothing here knows HTTP, and but for `env`, which is the way to the machine, nothing does I/O.
+//! The front end knows a store by this crate alone; the storage engine implements it. It also holds
+//! the ground that both planes of the engine stand on: checksums, the environment, crash points,
+//! locks, measures. `model` is the reference: a store in memory that shows what each call means.
+//! Nothing here knows HTTP, and only `env`, which is the way to the machine, does I/O.
 //!
 //! One trait for each subject: [`accounts`], [`buckets`], [`objects`], [`listings`], [`uploads`],
 //! and [`instance`] for the running store; [`ObjectStore`] is all of them. The erasure-coded engine
@@ -41,6 +41,7 @@ pub mod env;
 pub mod error;
 pub mod instance;
 pub mod listings;
+pub mod lock;
 pub mod measure;
 pub mod model;
 pub mod objects;

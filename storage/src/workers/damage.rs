@@ -1,6 +1,6 @@
 //! The damage queue: puts the shards that readers found damaged or missing into the heal queue.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use tokio::sync::mpsc;
@@ -8,6 +8,7 @@ use tokio::sync::mpsc;
 use super::heal::Healer;
 use crate::meta::command::Change;
 use crate::raft::proposer::Proposer;
+use drystone_store::lock::Mutex;
 use drystone_store::shard_set::ShardId;
 use drystone_store::workers::{Next, StepError, Wakeup, Worker};
 
@@ -40,14 +41,10 @@ impl DamageQueue {
 
     async fn receive(&self) {
         match self.reports.lock().await.recv().await {
-            Some(report) => self.received().push(report),
+            Some(report) => self.received.lock().push(report),
             // Nobody reports any more.
             None => std::future::pending().await,
         }
-    }
-
-    fn received(&self) -> MutexGuard<'_, Vec<ShardId>> {
-        self.received.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -59,7 +56,7 @@ impl Worker for DamageQueue {
 
     /// Reports are lost if the command fails: a reader that meets the damage again reports it, too.
     async fn step(&self) -> Result<Next, StepError> {
-        let mut batch = std::mem::take(&mut *self.received());
+        let mut batch = std::mem::take(&mut *self.received.lock());
         {
             let mut reports = self.reports.lock().await;
             while batch.len() < BATCH_LEN_MAX

@@ -9,7 +9,7 @@
 //! metadata say how far that is, and a start continues with it.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -21,6 +21,7 @@ use crate::raft::proposer::Proposer;
 use crate::shards::Shards;
 use drystone_store::env::Instant;
 use drystone_store::error::Result;
+use drystone_store::lock::Mutex;
 use drystone_store::types::DiskId;
 use drystone_store::workers::{Next, StepError, Wakeup, Worker};
 
@@ -170,7 +171,8 @@ impl Disks {
         offline: &[(DiskId, i64)],
         up: Vec<DiskId>,
     ) -> Result<Option<Instant>> {
-        self.lock_missed()
+        self.missed
+            .lock()
             .retain(|disk, _| offline.iter().any(|(other, _)| other == disk));
         let after = self.settings().await?.remove_after();
         if after.is_zero() {
@@ -179,7 +181,7 @@ impl Disks {
         let (now, time) = (self.system.env.instant(), self.system.env.now().0);
         let mut next: Option<Instant> = None;
         for (disk, since) in offline {
-            let missed = *self.lock_missed().entry(*disk).or_insert(now);
+            let missed = *self.missed.lock().entry(*disk).or_insert(now);
             let passed = Duration::from_millis(u64::try_from(time - since).unwrap_or(0));
             // A clock that was ahead when it noted `since` would wait for itself: the process's own
             // time decides then.
@@ -242,10 +244,6 @@ impl Disks {
             }
         }
     }
-
-    fn lock_missed(&self) -> std::sync::MutexGuard<'_, HashMap<DiskId, Instant>> {
-        self.missed.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 #[async_trait]
@@ -263,7 +261,7 @@ impl Worker for Disks {
     }
 
     fn status(&self) -> Option<String> {
-        let offline = self.lock_missed().len();
+        let offline = self.missed.lock().len();
         (offline > 0).then(|| format!("{offline} offline"))
     }
 }

@@ -1,11 +1,12 @@
 //! Items that one worker handles at the same time.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
 
 use drystone_store::env::{Env, Instant};
+use drystone_store::lock::Mutex;
 use drystone_store::workers::Wakeup;
 
 /// Items that wait, each until it is handled.
@@ -44,7 +45,7 @@ impl<T> Items<T> {
     }
 
     pub fn add(&self, content: T) {
-        let mut queue = self.queue();
+        let mut queue = self.queue.lock();
         let number = queue.next_number;
         queue.next_number += 1;
         queue.items.push(Item {
@@ -58,7 +59,7 @@ impl<T> Items<T> {
     }
 
     pub fn len(&self) -> usize {
-        self.queue().items.len()
+        self.queue.lock().items.len()
     }
 
     /// Handles all items that are due, side by side, and those that are added meanwhile. `handle`
@@ -69,7 +70,8 @@ impl<T> Items<T> {
         F: Future<Output = Option<Instant>>,
     {
         // What was in work when a call ended early is not.
-        self.queue()
+        self.queue
+            .lock()
             .items
             .iter_mut()
             .for_each(|item| item.in_work = false);
@@ -93,7 +95,7 @@ impl<T> Items<T> {
 
     fn take_due(&self) -> Vec<(u64, Arc<T>)> {
         let now = self.env.instant();
-        let mut queue = self.queue();
+        let mut queue = self.queue.lock();
         let due = queue.items.iter_mut();
         let due = due.filter(|item| !item.in_work && item.due <= now);
         let taken = due.map(|item| {
@@ -105,13 +107,13 @@ impl<T> Items<T> {
 
     /// When the first item is due that is not in work.
     fn next_due(&self) -> Option<Instant> {
-        let queue = self.queue();
+        let queue = self.queue.lock();
         let waiting = queue.items.iter().filter(|item| !item.in_work);
         waiting.map(|item| item.due).min()
     }
 
     fn finish(&self, number: u64, due: Option<Instant>) {
-        let items = &mut self.queue().items;
+        let items = &mut self.queue.lock().items;
         match due {
             Some(due) => {
                 let mut own = items.iter_mut().filter(|item| item.number == number);
@@ -122,10 +124,6 @@ impl<T> Items<T> {
             }
             None => items.retain(|item| item.number != number),
         }
-    }
-
-    fn queue(&self) -> MutexGuard<'_, Queue<T>> {
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

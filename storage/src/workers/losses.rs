@@ -1,6 +1,6 @@
 //! Losses: ends the metadata replicas of disks that are lost, and sees that the metadata continues.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use futures_util::StreamExt as _;
@@ -12,6 +12,7 @@ use super::items::Items;
 use crate::disk::{Disk, DiskState};
 use crate::raft::recovery::start::Groups;
 use drystone_store::env::{Env, Instant};
+use drystone_store::lock::Mutex;
 use drystone_store::types::DiskId;
 use drystone_store::workers::{Next, StepError, Wakeup, Worker};
 
@@ -39,7 +40,7 @@ struct WatchedDisk {
 
 impl WatchList {
     fn add(&self, disk: DiskId, state: watch::Receiver<DiskState>) {
-        self.disks().push(WatchedDisk { disk, state });
+        self.disks.lock().push(WatchedDisk { disk, state });
         self.added.notify_one();
     }
 
@@ -60,7 +61,7 @@ impl WatchList {
 
     fn take_lost(&self) -> Vec<LostDisk> {
         let mut lost = Vec::new();
-        self.disks().retain(|WatchedDisk { disk, state }| {
+        self.disks.lock().retain(|WatchedDisk { disk, state }| {
             let now = state.borrow().clone();
             if is_lost(&now) {
                 lost.push(LostDisk {
@@ -78,7 +79,7 @@ impl WatchList {
     /// Waits until one of the disks that are listed now is lost or dropped.
     async fn any_change(&self) {
         let states: Vec<_> = {
-            let disks = self.disks();
+            let disks = self.disks.lock();
             disks.iter().map(|disk| disk.state.clone()).collect()
         };
         let mut changes: FuturesUnordered<_> = states
@@ -88,10 +89,6 @@ impl WatchList {
         if changes.next().await.is_none() {
             std::future::pending().await
         }
-    }
-
-    fn disks(&self) -> MutexGuard<'_, Vec<WatchedDisk>> {
-        self.disks.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -207,6 +204,6 @@ mod tests {
         let lost: Vec<DiskId> = waiting.await.iter().map(|lost| lost.disk).collect();
         assert_eq!(lost, [DiskId([2; 16])]);
         drop(added);
-        assert_eq!(list.disks().len(), 1);
+        assert_eq!(list.disks.lock().len(), 1);
     }
 }

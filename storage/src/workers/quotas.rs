@@ -1,13 +1,14 @@
 //! Quotas: tells the operator of buckets beyond their soft quotas.
 
 use std::collections::HashSet;
-use std::sync::{Mutex, PoisonError};
+
 use std::time::Duration;
 
 use async_trait::async_trait;
 
 use crate::raft::proposer::Proposer;
 use drystone_store::error::{Error, Refusal, Result};
+use drystone_store::lock::Mutex;
 use drystone_store::measure::Measure;
 use drystone_store::operator::{OVER_QUOTA_LEN_MAX, OverQuota};
 use drystone_store::workers::{Next, StepError, Wakeup, Worker};
@@ -67,7 +68,7 @@ impl Worker for Quotas {
     async fn step(&self) -> Result<Next, StepError> {
         let next = Next::At(self.objects.env.after(EVERY));
         let over = self.over_quota().await?;
-        let mut logged = self.logged.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut logged = self.logged.lock();
         log_changes(&mut logged, &over);
         Ok(next)
     }

@@ -15,8 +15,8 @@
 //! Rows are named by write id, so all that refer to the bytes (versions, parts, part lists) still
 //! do. A reader that opened them before reads the old shards, which stay while it holds its epoch.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -28,6 +28,7 @@ use crate::raft::epochs::EpochGuard;
 use crate::raft::proposer::Proposer;
 use crate::shards::{HealError, Shards, WriteToReencode};
 use drystone_store::error::{Error, Refusal, Result};
+use drystone_store::lock::Mutex;
 use drystone_store::measure::Measure;
 use drystone_store::shard_set::{ShardId, ShardSet};
 use drystone_store::types::WriteId;
@@ -115,7 +116,7 @@ impl Reencoder {
 
     /// The writes that the last round could not re-encode.
     pub fn summary(&self) -> RoundSummary {
-        *self.summary.lock().unwrap_or_else(PoisonError::into_inner)
+        *self.summary.lock()
     }
 
     /// The number of writes re-encoded since the process began.
@@ -273,7 +274,7 @@ impl Worker for Reencoder {
                 return Err(error.into());
             }
         };
-        *self.summary.lock().unwrap_or_else(PoisonError::into_inner) = summary;
+        *self.summary.lock() = summary;
         let due = self.retries.next_due(begun, summary.no_disk > 0);
         if due.is_some() {
             self.is_round_due.store(true, Ordering::SeqCst);

@@ -3,10 +3,11 @@
 
 use std::collections::HashMap;
 use std::hash::Hash;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use drystone_store::env::{Env, Instant};
+use drystone_store::lock::Mutex;
 
 /// An item that failed is tried again after this, then after twice as long, and so on. A round
 /// that failed as a whole is tried again after this.
@@ -42,15 +43,15 @@ impl<K: Eq + Hash, O: Copy> Retries<K, O> {
 
     /// Lets everything be tried at once.
     pub fn clear(&self) {
-        self.lock().clear();
+        self.failures.lock().clear();
     }
 
     pub fn forget(&self, what: &K) {
-        self.lock().remove(what);
+        self.failures.lock().remove(what);
     }
 
     pub fn failed(&self, what: K, outcome: O) {
-        let mut failures = self.lock();
+        let mut failures = self.failures.lock();
         let before = failures.get(&what).map(|failure| failure.after);
         let after = before.map_or(RETRY_AFTER, |after| (2 * after).min(RETRY_AFTER_MAX));
         let failure = Failure {
@@ -65,7 +66,7 @@ impl<K: Eq + Hash, O: Copy> Retries<K, O> {
 
     /// The last outcome of an item, while it is too early to try it again.
     pub fn not_yet_due(&self, what: &K) -> Option<O> {
-        let failures = self.lock();
+        let failures = self.failures.lock();
         let failure = failures.get(what)?;
         (failure.due > self.env.instant()).then_some(failure.outcome)
     }
@@ -73,7 +74,7 @@ impl<K: Eq + Hash, O: Copy> Retries<K, O> {
     /// When the next round is due, after one that began at `begun`. `no_disk`: the round has left
     /// something for want of a disk.
     pub fn next_due(&self, begun: Instant, no_disk: bool) -> Option<Instant> {
-        let mut failures = self.lock();
+        let mut failures = self.failures.lock();
         // An item that was due before the round and was not tried in it has left the queue.
         failures.retain(|_, failure| failure.due > begun);
         let retry = failures.values().map(|failure| failure.due).min();
@@ -84,10 +85,6 @@ impl<K: Eq + Hash, O: Copy> Retries<K, O> {
 
     #[cfg(test)]
     pub fn is_empty(&self) -> bool {
-        self.lock().is_empty()
-    }
-
-    fn lock(&self) -> MutexGuard<'_, HashMap<K, Failure<O>>> {
-        self.failures.lock().unwrap_or_else(PoisonError::into_inner)
+        self.failures.lock().is_empty()
     }
 }

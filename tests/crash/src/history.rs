@@ -8,7 +8,7 @@
 use std::fs::File;
 use std::io::{self, Write as _};
 use std::path::Path;
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
@@ -140,7 +140,7 @@ impl History {
     }
 
     fn add(&self, mut event: Event) -> u64 {
-        let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut inner = self.inner.lock().unwrap();
         if event.phase == Phase::Invoke {
             inner.ops += 1;
             event.op = inner.ops;
@@ -177,13 +177,13 @@ impl History {
 
     /// Returns the number of operations begun so far.
     pub fn ops(&self) -> u64 {
-        let inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        let inner = self.inner.lock().unwrap();
         inner.ops
     }
 
     /// Returns the events since the last call.
     pub fn take(&self) -> Vec<Event> {
-        let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut inner = self.inner.lock().unwrap();
         // The recorder's own machine keeps running; the sync serves those who read the file later.
         let _ = inner.file.sync_data();
         std::mem::take(&mut inner.events)

@@ -2,8 +2,8 @@
 
 use std::collections::HashMap;
 use std::io;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use rand::rngs::StdRng;
@@ -42,13 +42,13 @@ pub struct Known(Mutex<HashMap<String, Vec<Value>>>);
 
 impl Known {
     fn add(&self, etag: &str, parts: Vec<Value>) {
-        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = self.0.lock().unwrap();
         known.insert(etag.to_owned(), parts);
     }
 
     /// Returns why bytes that came under this tag are wrong, if they are.
     fn wrong(&self, etag: &str, range: Option<(usize, usize)>, body: &[u8]) -> Option<String> {
-        let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = self.0.lock().unwrap();
         let parts = known.get(etag)?;
         let mut whole: Vec<u8> = parts.iter().flat_map(|part| part.bytes()).collect();
         if let Some((first, last)) = range {

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use rustix::io::Errno;
@@ -17,6 +17,7 @@ use crate::disk::shard_file::{Writer, file_name};
 use crate::disk::{DiskError, DiskState, ShardName, Space};
 use drystone_store::crash::{Crash, DiskPoint};
 use drystone_store::env::{Env, Interval};
+use drystone_store::lock::Mutex;
 use drystone_store::measure::Histogram;
 use drystone_store::types::DiskId;
 
@@ -124,7 +125,7 @@ impl DiskCore {
     /// Maps a failed write, creation or sync to its consequence for the disk. Blocks.
     pub(super) fn after_write(&self, error: io::Error) -> DiskError {
         if is_full(&error) {
-            *self.lock_space() = None;
+            *self.space.lock() = None;
             return DiskError::Full;
         }
         if is_scarcity(&error) || error.kind() == io::ErrorKind::AlreadyExists {
@@ -163,12 +164,8 @@ impl DiskCore {
     pub(super) fn read_space(&self) -> io::Result<Space> {
         let capacity = self.env.files().capacity(&self.dir)?;
         let reading = self.reserve.measure(&capacity, self.env.instant());
-        *self.lock_space() = Some(reading);
+        *self.space.lock() = Some(reading);
         Ok(reading.space)
-    }
-
-    pub(super) fn lock_space(&self) -> std::sync::MutexGuard<'_, Option<SpaceReading>> {
-        self.space.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Counts the space that a shard is about to use, and refuses a shard that would use the
@@ -183,11 +180,11 @@ impl DiskCore {
             reading.files = reading.files.saturating_sub(files);
             Some(fits)
         };
-        if fits(&mut self.lock_space()) == Some(true) {
+        if fits(&mut self.space.lock()) == Some(true) {
             return Ok(());
         }
         self.read_space()?;
-        match fits(&mut self.lock_space()) {
+        match fits(&mut self.space.lock()) {
             Some(false) => Err(DiskError::Full),
             _ => Ok(()),
         }
@@ -232,17 +229,11 @@ impl DiskCore {
 
     /// Removes confirmed shards from the list. Blocks.
     pub(super) fn flush_confirmed(&self) -> Result<(), DbError> {
-        let confirmed = std::mem::take(&mut *self.lock_confirmed());
+        let confirmed = std::mem::take(&mut *self.confirmed.lock());
         if !confirmed.is_empty() {
             self.crash.pass_disk(DiskPoint::ListShrinking);
         }
         self.pending.remove(&confirmed)
-    }
-
-    pub(super) fn lock_confirmed(&self) -> std::sync::MutexGuard<'_, Vec<ShardName>> {
-        self.confirmed
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn after_db(&self, error: DbError) -> DiskError {

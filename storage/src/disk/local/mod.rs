@@ -14,7 +14,7 @@ mod walk;
 mod write;
 
 use std::io;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use tokio::sync::watch;
@@ -33,6 +33,7 @@ use crate::disk::{
     Space, UnconfirmedShard,
 };
 use drystone_store::crash::DiskPoint;
+use drystone_store::lock::Mutex;
 use drystone_store::measure::{Histogram, Measure};
 use drystone_store::types::{DiskId, Epoch};
 
@@ -106,7 +107,7 @@ impl Disk for LocalDisk {
 
     async fn space(&self) -> Result<Space, DiskError> {
         self.core.writable()?;
-        let known = *self.core.lock_space();
+        let known = *self.core.space.lock();
         let now = self.core.env.instant();
         if let Some(reading) = known.filter(|reading| reading.is_fresh(now)) {
             return Ok(reading.space);
@@ -192,7 +193,7 @@ impl Disk for LocalDisk {
 
     fn confirm(&self, shards: &[ShardName]) {
         let due = {
-            let mut confirmed = self.core.lock_confirmed();
+            let mut confirmed = self.core.confirmed.lock();
             if confirmed.len() + shards.len() <= CONFIRM_LEN_MAX {
                 confirmed.extend_from_slice(shards);
             }

@@ -194,7 +194,7 @@ async fn r_19_shards_stay_out_of_the_reserve_however_many_were_let_in_at_once() 
         bytes: 0,
         files: 9,
     };
-    *disk.core.lock_space() = Some(room_for_one);
+    *disk.core.space.lock() = Some(room_for_one);
     write(&disk, 1).await.unwrap();
     assert!(matches!(write(&disk, 2).await, Err(DiskError::Full)));
     assert!(

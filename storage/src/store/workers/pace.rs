@@ -1,12 +1,13 @@
 //! How fast background work may go: bytes a second, and not at all while it is paused.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::watch;
 
 use crate::env::{Env, Instant};
+use crate::lock::Mutex;
 
 /// Work that is paused gives up what it holds, and begins it again later.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -58,7 +59,7 @@ impl Pace {
         }
         let rate = self.rate.load(Ordering::Relaxed);
         let start = {
-            let mut free_at = self.free_at.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut free_at = self.free_at.lock();
             let start = self.env.instant().max(*free_at);
             // A rate that changes later does not undo this: one piece is small.
             let cost = bytes

@@ -2,7 +2,7 @@
 
 use std::any::Any;
 use std::panic::AssertUnwindSafe;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
@@ -10,6 +10,7 @@ use futures_util::future::{AbortHandle, Aborted, abortable, join_all};
 
 use super::{Next, Pace, Worker, WorkerState, WorkerStatus};
 use crate::env::{Env, Instant, Task};
+use crate::lock::Mutex;
 use crate::measure::Measure;
 
 /// A worker that panics starts again after this, then after twice as long, and so on.
@@ -60,7 +61,7 @@ impl Runner {
             pace: pace.unwrap_or_else(|| Arc::new(Pace::new(self.env.clone(), 0, false))),
             record: Mutex::default(),
         });
-        let mut crew = self.crew();
+        let mut crew = self.crew.lock();
         let is_new = crew.slots.iter().all(|other| other.worker.name() != name);
         assert!(is_new, "two workers are called {name}");
         if !crew.is_stopped {
@@ -73,7 +74,7 @@ impl Runner {
 
     /// The states of all workers, in the order in which they were added.
     pub fn statuses(&self) -> Vec<WorkerStatus> {
-        let is_stopped = self.crew().is_stopped;
+        let is_stopped = self.crew.lock().is_stopped;
         let statuses = self.slots().into_iter().map(|slot| slot.status(is_stopped));
         statuses.collect()
     }
@@ -88,7 +89,7 @@ impl Runner {
                 failures,
                 panics,
                 ..
-            } = *slot.record();
+            } = *slot.record.lock();
             for (name, help, count) in [
                 ("worker_steps_total", "Steps of a worker that ended.", steps),
                 (
@@ -134,7 +135,7 @@ impl Runner {
     /// Ends all workers at once, wherever they are. Returns when they have released what they used.
     pub async fn stop(&self) {
         let tasks = {
-            let mut crew = self.crew();
+            let mut crew = self.crew.lock();
             crew.is_stopped = true;
             std::mem::take(&mut crew.tasks)
         };
@@ -143,22 +144,18 @@ impl Runner {
     }
 
     fn slots(&self) -> Vec<Arc<Slot>> {
-        self.crew().slots.clone()
+        self.crew.lock().slots.clone()
     }
 
     fn slot(&self, name: &str) -> Option<Arc<Slot>> {
         let slots = self.slots();
         slots.into_iter().find(|slot| slot.worker.name() == name)
     }
-
-    fn crew(&self) -> MutexGuard<'_, Crew> {
-        self.crew.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 impl Drop for Runner {
     fn drop(&mut self) {
-        let crew = self.crew();
+        let crew = self.crew.lock();
         crew.tasks.iter().for_each(|(abort, _)| abort.abort());
     }
 }
@@ -257,7 +254,7 @@ impl Slot {
         let result = self.worker.step().await;
         let worker = self.worker.name();
         let now = self.env.now();
-        let mut record = self.record();
+        let mut record = self.record.lock();
         record.steps += 1;
         record.panics_in_row = 0;
         let error = match result {
@@ -285,7 +282,7 @@ impl Slot {
     fn panicked(&self, panic: &(dyn Any + Send)) -> Duration {
         let worker = self.worker.name();
         let error = format!("panicked: {}", message(panic));
-        let mut record = self.record();
+        let mut record = self.record.lock();
         let doublings = record.panics_in_row.min(16);
         let pause = (self.restart_after * (1 << doublings)).min(RESTART_AFTER_MAX);
         tracing::error!(
@@ -302,11 +299,11 @@ impl Slot {
     }
 
     fn enter(&self, state: State) {
-        self.record().state = state;
+        self.record.lock().state = state;
     }
 
     fn status(&self, is_stopped: bool) -> WorkerStatus {
-        let record = self.record();
+        let record = self.record.lock();
         let mut due = None;
         let state = match record.state {
             _ if is_stopped => WorkerState::Stopped,
@@ -334,10 +331,6 @@ impl Slot {
             last_error_ms: record.error.as_ref().map(|(_, at)| *at),
             next_ms: due.map(in_ms),
         }
-    }
-
-    fn record(&self) -> MutexGuard<'_, Record> {
-        self.record.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -17,8 +17,8 @@
 
 mod status;
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::reencode::Reencoder;
 use super::retries::Retries;
@@ -28,6 +28,7 @@ use crate::raft::epochs::EpochGuard;
 use crate::raft::proposer::Proposer;
 use crate::shards::{HealError, ShardCondition, ShardRef, Shards};
 use drystone_store::error::{Error, Refusal, Result};
+use drystone_store::lock::Mutex;
 use drystone_store::shard_set::{ShardAt, ShardId, ShardPlace};
 use drystone_store::types::WriteId;
 use drystone_store::workers::{Pace, Pause, Wakeup};
@@ -124,7 +125,7 @@ impl Healer {
 
     /// The shards that the last round could not heal.
     pub fn summary(&self) -> RoundSummary {
-        *lock(&self.summary)
+        *self.summary.lock()
     }
 
     /// Goes through the queue once.
@@ -328,10 +329,6 @@ fn by_write(shards: impl Iterator<Item = ShardToHeal>) -> Vec<Vec<ShardToHeal>> 
         }
     }
     writes
-}
-
-fn lock<T>(slot: &Mutex<T>) -> MutexGuard<'_, T> {
-    slot.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

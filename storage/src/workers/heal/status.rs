@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
-use super::{Healer, RoundSummary, lock};
+use super::{Healer, RoundSummary};
 use crate::workers::retries::RETRY_AFTER;
 use drystone_store::error::Result;
 use drystone_store::measure::Measure;
@@ -26,7 +26,7 @@ impl Worker for Healer {
     async fn step(&self) -> Result<Next, StepError> {
         let begun = self.objects.env.instant();
         let summary = self.round().await?;
-        *lock(&self.summary) = summary;
+        *self.summary.lock() = summary;
         Ok(self.retries.next_due(begun, summary.no_disk > 0).into())
     }
 
