@@ -13,7 +13,7 @@ const RIDDLES: [&str; 8] = [
 
 /// The number of doc comments that still open so. It must be exact, so it can only fall, and it has
 /// to fall to 0.
-const RIDDLES_LEFT: usize = 91;
+const RIDDLES_LEFT: usize = 0;
 
 /// The doc comments of a file, each with the number of its first line.
 fn doc_comments(source: &Source) -> Vec<(usize, &str)> {
