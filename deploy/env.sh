@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# What building and testing share: one target folder, one set of build options, and the packages
+# Shared by building and testing: one target folder, one set of build options, and the packages
 # that a build needs. Sourced by deploy/run.sh, tests/run.sh and .ci/run, after `set -euo pipefail`.
 
 RUST_MINIMUM=1.95
@@ -45,8 +45,8 @@ require_cargo() {
   fi
 }
 
-# Whether the library that bindgen loads is here: libclang itself, with all that it needs.
-# LLVM's runtime brings a libclang-cpp.so of another kind, which does not do.
+# Succeeds if the library that bindgen loads is here: libclang itself, with everything it needs.
+# LLVM's runtime includes another library, libclang-cpp.so, which is not enough.
 have_libclang() {
   local file
   while IFS= read -r file; do
@@ -62,7 +62,7 @@ have_libclang() {
   return 1
 }
 
-# Whether g++ compiles what RocksDB is written in.
+# Succeeds if g++ compiles the C++ of RocksDB.
 have_cpp20() {
   printf '#include <string>\n#include <span>\nint main() { std::span<int> s; return s.size(); }\n' |
     g++ -std=c++20 -x c++ -fsyntax-only - 2>/dev/null
@@ -81,7 +81,7 @@ install_packages() {
   "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends "$@"
 }
 
-# What compiling RocksDB, its bindings and AWS-LC needs.
+# Installs the packages for compiling RocksDB, its bindings and AWS-LC.
 install_build_packages() {
   local missing=()
   command -v gcc >/dev/null || missing+=(gcc)
@@ -91,14 +91,14 @@ install_build_packages() {
   have_libclang || missing+=(libclang-dev)
   [ -e /usr/include/stdlib.h ] || missing+=(libc6-dev)
   [ ${#missing[@]} -eq 0 ] || install_packages "${missing[@]}"
-  # Said now and not after ten minutes of building.
+  # Reported now and not after ten minutes of building.
   have_libclang || die "libclang cannot be loaded. Install the package libclang-dev (clang-devel)."
   have_cpp20 || die "$(g++ --version | head -n 1) cannot compile C++20. Install g++ 11 or newer."
 }
 
 elapsed() { printf '%02d:%02d' $((SECONDS / 60)) $((SECONDS % 60)); }
 
-# Puts the elapsed time before each line, and says now and then that a long step still runs.
+# Puts the elapsed time before each line, and reports now and then that a long step still runs.
 with_elapsed() {
   local line status
   while true; do

@@ -24,23 +24,23 @@ check_port() {
     '' | *[!0-9]*) die "PORT=$PORT is no port number." ;;
   esac
   if [ "$PORT" -ne 0 ] && taken; then
-    die "Port $PORT is taken by another program. Choose another: PORT=$((PORT + 1)) deploy/run.sh"
+    die "Port $PORT is in use by another program. Choose another: PORT=$((PORT + 1)) deploy/run.sh"
   fi
 }
 
-# A hint only: it may still go well.
+# Prints a hint only: the build may succeed all the same.
 check_machine() {
   local memory disk
   memory=$(awk '/^MemTotal:/ { print $2 }' /proc/meminfo)
   [ "$memory" -ge "$MEMORY_KIB_MINIMUM" ] ||
-    say "Note: this machine has $((memory / 1024)) MiB of memory; the build wants 4 GiB."
+    say "Note: this machine has $((memory / 1024)) MiB of memory; the build needs 4 GiB."
   mkdir -p "$CARGO_TARGET_DIR" "$DATA"
   disk=$(df -Pk "$CARGO_TARGET_DIR" | awk 'NR == 2 { print $4 }')
   [ "$disk" -ge "$DISK_KIB_MINIMUM" ] || [ -e "$CARGO_TARGET_DIR/debug/drystone" ] ||
-    say "Note: $CARGO_TARGET_DIR has $((disk / 1024)) MiB free; the build wants 8 GiB."
+    say "Note: $CARGO_TARGET_DIR has $((disk / 1024)) MiB free; the build needs 8 GiB."
 }
 
-# Reads the server's ready line and tells a person what it means.
+# Reads the server's ready line and explains it to a person.
 greet() {
   local ready endpoint host=$HOST port
   IFS= read -r ready || return 0

@@ -35,7 +35,7 @@ python_clients() {
     "$tools/python/bin/pip" install -q --disable-pip-version-check --no-input -r tests/clients/more.txt
 }
 
-# The ones of tests/run.sh, at their versions.
+# The clients of tests/run.sh, at their versions.
 pinned_clients() {
   python3 -m venv "$tools/pinned" &&
     "$tools/pinned/bin/pip" install -q --disable-pip-version-check --no-input -r tests/clients/requirements.txt
@@ -56,14 +56,14 @@ built() {
 tofu() { built tofu github.com/opentofu/opentofu/cmd/tofu; }
 go_sdk() { built go_sdk .; }
 
-# Many crates: built once, and none of them in the workspace.
+# These have many dependencies: they are built once, outside the workspace.
 rust_sdk() {
   mkdir -p "$tools/rust_sdk" && cp -r tests/clients/rust_sdk/. "$tools/rust_sdk/" &&
     cargo install -q --path "$tools/rust_sdk" --debug --root "$tools/rust_sdk" --target-dir "$tools/rust_sdk/target" &&
     rm -rf "$tools/rust_sdk/target"
 }
 
-# jars NAME: what the pom.xml of tests/clients/NAME asks for.
+# jars NAME: fetches the dependencies in the pom.xml of tests/clients/NAME.
 jars() {
   rm -rf "${tools:?}/$1/lib" && mkdir -p "$tools/$1" && cp "tests/clients/$1/pom.xml" "$tools/$1/" &&
     mvn -B -q -f "$tools/$1/pom.xml" dependency:copy-dependencies -DincludeScope=runtime -DoutputDirectory="$tools/$1/lib"
@@ -72,7 +72,7 @@ jars() {
 java_sdk() { jars java_sdk; }
 hadoop() { jars hadoop; }
 
-# Debian's own packages of a release that has them, unpacked beside this system. None of them starts.
+# Unpacks packages of a Debian release that has them beside this system. None of them starts.
 debian() {
   [ "$(id -u)" -eq 0 ] || { say "needs root"; return 1; }
   command -v debootstrap >/dev/null || install_packages debootstrap

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Runs what does not fit into CI: the book and the checks of documents and dependencies, a hundred
-# rounds of each race, twenty kills during uploads, a disk replaced under ten thousand objects,
+# Runs the checks that do not fit into CI: the book, the checks of documents and dependencies,
+# a hundred rounds of each race, twenty kills during uploads, a disk replaced under ten thousand objects,
 # crash points on each disk in turn, two hundred power cuts, a minute for each fuzz target,
 # ceph/s3-tests where DRYSTONE_S3TESTS names a checkout, and the benchmarks. The last result is in
 # tests/FULL.md.
@@ -25,7 +25,7 @@ crate() {
     --root "$tools/$name-$version" "$name" && rm -rf "$tools/target"
 }
 
-# The book, with every page that docs/SUMMARY.md names; and no link of any page leads nowhere.
+# Builds the book with every page that docs/SUMMARY.md names, and checks the links of all pages.
 check_documents() {
   tests/links.py
   if crate mdbook "$MDBOOK_VERSION" --no-default-features --features search; then

@@ -14,7 +14,7 @@ require_linux
 require_cargo
 install_build_packages
 export BOLERO_RANDOM_TEST_TIME_MS=$((seconds * 1000))
-# The time is the only bound. A failure names its seed; BOLERO_RANDOM_SEED runs that one again.
+# The time is the only limit. A failure prints its seed; BOLERO_RANDOM_SEED repeats it.
 export BOLERO_RANDOM_ITERATIONS=9223372036854775807
 for target in "${targets[@]}"; do
   say "== $target, $seconds s"

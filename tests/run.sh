@@ -17,16 +17,16 @@ install_test_packages() {
   command -v python3 >/dev/null || missing+=(python3)
   python3 -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3-venv)
   command -v curl >/dev/null || missing+=(curl)
-  # A terminal to close.
+  # For the test that closes a terminal.
   command -v script >/dev/null || missing+=(bsdutils)
-  # Disks that fail, fill and forget; where the system forbids that, their tests are skipped.
+  # For disks that fail, fill up or lose data; tests of what the system forbids are skipped.
   command -v strace >/dev/null || missing+=(strace)
   command -v mkfs.ext4 >/dev/null || missing+=(e2fsprogs)
   command -v xfs_io >/dev/null || missing+=(xfsprogs)
   [ ${#missing[@]} -eq 0 ] || install_packages "${missing[@]}"
 }
 
-# What the examiner breaks a server with; only root can use it.
+# The examiner's tools for breaking a server; only root can use them.
 install_fault_tools() {
   [ "$(id -u)" -eq 0 ] || return 0
   local missing=()
@@ -36,7 +36,7 @@ install_fault_tools() {
   [ ${#missing[@]} -eq 0 ] || install_packages "${missing[@]}"
 }
 
-# The pinned clients, in a virtual environment that is complete once `complete` lies in it.
+# Installs the pinned clients in a virtual environment, which has the file `complete` at the end.
 install_clients() {
   [ ! -e "$clients/complete" ] || return 0
   say "Installing the clients of $requirements"
@@ -47,7 +47,7 @@ install_clients() {
     touch "$clients/complete"
     return 0
   fi
-  # One that can't be had must not cost the others.
+  # A client that can't be installed must not prevent the others.
   local requirement
   while IFS= read -r requirement; do
     "${pip[@]}" "$requirement" || say "not installed: $requirement"
@@ -55,7 +55,7 @@ install_clients() {
   return 1
 }
 
-# As many tests run at once as there are cores, and a store of each has four databases and more.
+# One test per core runs at a time, and each test's store has at least four databases.
 allow_open_files() {
   local enough=65536 each=64 hard cores
   hard=$(ulimit -H -n)
@@ -67,7 +67,7 @@ allow_open_files() {
   fi
 }
 
-# summary: what the test programs counted.
+# summary: adds up the counts of the test programs.
 summary() {
   awk '/^test result:/ { passed += $4; failed += $6 }
     END { printf "%d passed, %d failed\n", passed, failed }' "$log"

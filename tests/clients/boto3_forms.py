@@ -12,7 +12,7 @@ from tree import ENDPOINT, make_file, same
 BUCKET = "boto3-forms"
 MIB = 1 << 20
 
-# By SigV2 unless told otherwise.
+# SigV2 unless configured otherwise.
 by_default = boto3.client("s3", endpoint_url=ENDPOINT)
 by_v4 = boto3.client("s3", endpoint_url=ENDPOINT, config=Config(signature_version="s3v4"))
 

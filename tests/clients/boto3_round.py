@@ -15,7 +15,7 @@ BUCKET = "boto3-round"
 MIB = 1 << 20
 
 s3 = boto3.client("s3", endpoint_url=ENDPOINT, config=Config(retries={"max_attempts": 1}))
-# Links are signed by SigV2 unless told otherwise.
+# Links are signed by SigV2 unless configured otherwise.
 signing_v4 = boto3.client("s3", endpoint_url=ENDPOINT, config=Config(signature_version="s3v4"))
 
 

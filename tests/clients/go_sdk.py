@@ -1,4 +1,4 @@
-"""AWS's SDK for Go: the program of `go_sdk/`, between the tree that it sends and the one that it brings back."""
+"""AWS's SDK for Go: runs the program of `go_sdk/` and compares the tree sent with the one read back."""
 
 from tree import digests, make_tree, run, same
 

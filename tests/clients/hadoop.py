@@ -1,4 +1,4 @@
-"""Hadoop's S3A: the program of `hadoop/`, between the tree that it sends and the one that it brings back."""
+"""Hadoop's S3A: runs the program of `hadoop/` and compares the tree sent with the one read back."""
 
 import os
 import pathlib

@@ -1,4 +1,4 @@
-"""AWS's SDK for Java: the program of `java_sdk/`, between the tree that it sends and the one that it brings back."""
+"""AWS's SDK for Java: runs the program of `java_sdk/` and compares the tree sent with the one read back."""
 
 import os
 import pathlib

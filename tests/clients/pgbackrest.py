@@ -1,4 +1,4 @@
-"""pgBackRest: PostgreSQL's log pushed while it is written, backups, and what was restored. Over TLS alone.
+"""pgBackRest: PostgreSQL's log pushed while it is written, backups, and a restore. Over TLS alone.
 
 Runs in the unpacked Debian, as its user `postgres`.
 """

@@ -1,4 +1,4 @@
-"""polars: tables written and scanned; of what a predicate or a projection leaves out, nothing is read."""
+"""polars: tables written and scanned; columns and rows that the query leaves out are not read."""
 
 import io
 import pathlib

@@ -1,4 +1,4 @@
-"""pyiceberg, through both of its file systems: writers of one table, of which the later one is told."""
+"""pyiceberg, through both of its file systems: two writers of one table; the later one gets an error."""
 
 import multiprocessing
 import pathlib

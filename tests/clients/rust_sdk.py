@@ -1,4 +1,4 @@
-"""AWS's SDK for Rust: the program of `rust_sdk/`, between the tree that it sends and the one that it brings back."""
+"""AWS's SDK for Rust: runs the program of `rust_sdk/` and compares the tree sent with the one read back."""
 
 import pathlib
 

@@ -26,7 +26,7 @@ stop() {
 }
 trap stop EXIT
 
-# What the suite requires, at the versions of the clients that are tested with.
+# Installs the suite's requirements, at the versions of the tested clients.
 inputs=$(cat "$suite/requirements.txt" tests/clients/requirements.txt | sha256sum | cut -c 1-12)
 python=$CACHE_DIRECTORY/s3-tests-$inputs
 if [ ! -e "$python/complete" ]; then
@@ -51,19 +51,19 @@ for _ in $(seq 300); do
 done
 port=$(cat "$work/port")
 
-# owner FIELD: what the server calls the root account.
+# owner FIELD: prints a field of the root account, as the server shows it.
 owner() {
   "$python/bin/python" -c "import boto3
 s3 = boto3.client('s3', endpoint_url='http://127.0.0.1:$port')
 print(s3.list_buckets()['Owner']['$1'])"
 }
 
-# user_of NAME FIELD: from config.toml.
+# user_of NAME FIELD: prints a field of a user in config.toml.
 user_of() {
   sed -nE "/^name = \"$1\"/,/^\[/s/^$2 = \"(.*)\"/\1/p" "$here/config.toml"
 }
 
-# section TITLE NAME: one of the suite's users. Without a name it is root.
+# section TITLE NAME: prints the section of one of the suite's users. Without a name it is root.
 section() {
   if [ -z "${2:-}" ]; then
     set -- "$1" "$(owner DisplayName)" "$(owner ID)" "$AWS_ACCESS_KEY_ID" "$AWS_SECRET_ACCESS_KEY"
@@ -78,7 +78,7 @@ section() {
 {
   printf '[DEFAULT]\nhost = 127.0.0.1\nport = %s\nis_secure = False\n' "$port"
   section "s3 main"
-  # Any region but the one that GetBucketLocation answers with nothing.
+  # Any region but us-east-1, for which GetBucketLocation answers with an empty element.
   printf 'api_name = eu-west-1\n'
   section "s3 alt" alt
   section "s3 tenant" tenant
@@ -99,7 +99,7 @@ status=0
   export S3TEST_CONF=$work/s3tests.conf PYTHONPATH=$here PYTHONDONTWRITEBYTECODE=1
   "$python/bin/python" -m pytest -p isolate -p no:cacheprovider -v --tb=no "${tests[@]}"
 ) >"$work/log" 2>&1 || status=$?
-# 0: all passed; 1: some failed, which is for the lists to judge.
+# 0: all passed; 1: some failed, and the lists decide whether they may.
 [ "$status" -le 1 ] || die "$(tail -n 20 "$work/log")"
 
 outcome() { sed -nE "s#^s3tests/functional/([^ ]+) ($1)( .*)?\$#\1#p" "$work/log" | sort -u; }
@@ -108,7 +108,7 @@ outcome 'PASSED|FAILED|ERROR|SKIPPED|XFAIL|XPASS' >"$work/ran"
 lost=$(comm -23 "$work/expected" "$work/passed")
 won=$(comm -12 "$work/unsupported" "$work/passed")
 unseen=$(sort "$work/expected" "$work/unsupported" | comm -23 - "$work/ran")
-# report WHAT TESTS: nothing, where there are none.
+# report WHAT TESTS: prints the tests, if there are any.
 report() { [ -z "$2" ] || printf '%s:\n%s\n' "$1" "$2"; }
 report "no longer passing" "$lost"
 report "passing, and listed as unsupported" "$won"
