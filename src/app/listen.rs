@@ -20,7 +20,7 @@ pub enum Error {
     Listen { address: Address, source: io::Error },
 }
 
-/// Listens, ready for the runtime; gives the address with the port that it got.
+/// Listens, ready for the runtime; returns the address with the port that it got.
 pub fn listen_for_tokio(address: &Address) -> Result<(SocketAddr, tokio::net::TcpListener), Error> {
     let failed = |source| Error::Listen {
         address: address.clone(),
@@ -32,8 +32,8 @@ pub fn listen_for_tokio(address: &Address) -> Result<(SocketAddr, tokio::net::Tc
     Ok((at, listener))
 }
 
-/// Listens on the first of the host's addresses that works. Without a host that is every
-/// interface, by IPv6 and IPv4 where the machine has both.
+/// Listens on the first of the host's addresses that works. Without a host it listens on every
+/// interface, by IPv6 and IPv4 if the machine has both.
 fn listen(address: &Address) -> Result<TcpListener, Error> {
     let failed = |source: io::Error| {
         let address = address.clone();
@@ -75,7 +75,7 @@ fn listen_on(address: SocketAddr) -> io::Result<TcpListener> {
     if address.is_ipv6() {
         socket.set_only_v6(!address.ip().is_unspecified())?;
     }
-    // A restarted server takes its port back while old connections linger.
+    // A restarted server gets its port again while old connections linger.
     socket.set_reuse_address(true)?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG_LEN_MAX)?;

@@ -5,12 +5,13 @@ use std::path::Path;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// Where nothing can be learned.
+/// The memory that is assumed if the system does not report it.
 const MEMORY_BYTES_UNKNOWN: u64 = 1 << 30;
-/// Where there is no bound.
+/// The number of descriptors that is assumed if there is no limit.
 const DESCRIPTORS_MANY: u64 = 1 << 20;
 
-/// The memory that the process may use: the machine's, or less where its control group says so.
+/// Returns the memory that the process may use: the machine's, or less if its control group has a
+/// limit.
 pub fn memory_bytes() -> u64 {
     let machine = fs::read_to_string("/proc/meminfo").ok();
     let machine = machine.as_deref().and_then(total_memory);
@@ -19,7 +20,7 @@ pub fn memory_bytes() -> u64 {
     found.min().unwrap_or(MEMORY_BYTES_UNKNOWN)
 }
 
-/// `MemTotal:  8131000 kB`
+/// Parses the line `MemTotal:  8131000 kB`.
 fn total_memory(meminfo: &str) -> Option<u64> {
     let line = meminfo
         .lines()
@@ -28,7 +29,7 @@ fn total_memory(meminfo: &str) -> Option<u64> {
     Some(kib << 10)
 }
 
-/// The least bound of the process's control group and of those that it lies in. `max`: none.
+/// Returns the lowest limit of the process's control group and its parents. `max` means no limit.
 fn group_memory(groups: &str) -> Option<u64> {
     let path = groups.lines().find_map(|line| line.strip_prefix("0::/"))?;
     let root = Path::new("/sys/fs/cgroup");
@@ -43,7 +44,7 @@ fn group_memory(groups: &str) -> Option<u64> {
     bounds.min()
 }
 
-/// How many descriptors the process may have, after asking for as many as it may ask for.
+/// Raises the limit of open descriptors as far as allowed, and returns it.
 pub fn descriptors() -> u64 {
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
     let raised = Rlimit {

@@ -1,8 +1,8 @@
 //! The composition root: store, accounts and server, started and stopped.
 //!
-//! The order of a start: the ports (so that a taken one is told before anything is touched), the
-//! certificate, the disks, the accounts, the server. The order of an end: no new connections, the
-//! requests under way, the disks.
+//! The order of a start: the ports (so that a port in use is reported before anything is touched),
+//! the certificate, the disks, the accounts, the server. The order of an end: no new connections,
+//! the requests in progress, the disks.
 
 mod listen;
 mod machine;
@@ -43,7 +43,7 @@ use drystone_s3::keep_alive_interval::KeepAliveInterval;
 use drystone_s3::service::S3Service;
 use drystone_s3::settings::SettingsCache;
 
-/// Requests under way when the server is told to stop have this long to finish.
+/// How long requests in progress may take after the server is asked to stop.
 const DRAIN_MAX: Duration = Duration::from_secs(30);
 
 #[derive(Debug, thiserror::Error)]
@@ -71,7 +71,8 @@ pub struct App {
 }
 
 impl App {
-    /// Returns once the store is open. From then on connections wait to be served by [`run`].
+    /// Starts the app and returns once the store is open. From then on connections wait to be
+    /// served by [`run`].
     ///
     /// [`run`]: App::run
     pub async fn start(config: &Config, root: Keys) -> Result<App, Error> {
@@ -141,12 +142,12 @@ impl App {
         self.address
     }
 
-    /// Where plain HTTP is served beside TLS.
+    /// Returns the address for plain HTTP beside TLS.
     pub fn plain_address(&self) -> Option<SocketAddr> {
         self.plain_address
     }
 
-    /// The certificate, if TLS is spoken.
+    /// Returns the certificate, if the server speaks TLS.
     pub fn certificate(&self) -> Option<Arc<tls::Live>> {
         self.certificate.clone()
     }
@@ -155,12 +156,13 @@ impl App {
         self.store.health().await
     }
 
-    /// Serves until `stop` ends, lets what is under way finish for a while, and closes the disks.
+    /// Serves until `stop` ends, gives requests in progress a while to finish, and closes the
+    /// disks.
     pub async fn run(self, stop: impl Future<Output = ()> + Send) {
         let (stopping, stopped) = oneshot::channel();
         let stop = async move {
             stop.await;
-            // The receiver is only gone when serving has ended.
+            // The receiver is only dropped when serving has ended.
             let _ = stopping.send(());
         };
         let overdue = async move {
@@ -183,7 +185,7 @@ impl App {
     }
 }
 
-/// By the machine, unless the configuration says otherwise.
+/// Returns the limits: those of the machine, unless the configuration sets others.
 fn limits(config: &Settings) -> Limits {
     let mut limits = Limits::of(machine::memory_bytes(), machine::descriptors());
     limits.requests = config.requests.unwrap_or(limits.requests);
@@ -206,8 +208,8 @@ struct Parts {
     certificate: Option<Arc<tls::Live>>,
 }
 
-/// Everything that is served on a port, in the order in which it is asked. S3 is last: every path
-/// may be a bucket's.
+/// Returns all services of a port, in the order in which they are asked. S3 is last: every path may
+/// be a bucket's.
 fn services(settings: &Settings, root: &Secret, transport: &Transport, parts: &Parts) -> Services {
     let Parts {
         verifier,
@@ -268,7 +270,7 @@ fn services(settings: &Settings, root: &Secret, transport: &Transport, parts: &P
     Arc::new(services)
 }
 
-/// Root's and every user's keys.
+/// Returns the keys of root and of every user.
 fn fixed_keys(config: &Config, root: Keys) -> Result<FixedKeys, DuplicateAccessKey> {
     let key = |user: &User, keys: Keys, is_operator: bool| AccessKey {
         id: keys.access_key,
@@ -294,7 +296,7 @@ async fn open_store(config: &Config) -> Result<Arc<storage::Engine>, OpenError> 
     storage::Engine::open(options).await
 }
 
-/// Every account of the configuration becomes known to the store, or is brought up to date.
+/// Registers every account of the configuration in the store, or updates it.
 async fn register_accounts(config: &Config, store: &dyn ObjectStore) -> Result<(), StorageError> {
     let mut accounts = vec![&config.root_user.account];
     for user in &config.users {

@@ -1,4 +1,4 @@
-//! Where a server is asked, and the connection there: plain, or TLS with a server that is believed.
+//! The address of a server, and the connection to it: plain, or TLS with a server that is trusted.
 
 use std::io::{self, Read, Write};
 use std::net::{TcpStream, ToSocketAddrs as _};
@@ -11,7 +11,7 @@ use drystone_http::tls::client::{Client, Trust};
 pub(super) struct Endpoint {
     host: String,
     port: u16,
-    /// The prefix that a proxy serves it below: empty, or such as `/s3`.
+    /// The prefix below which a proxy serves the server: empty, or such as `/s3`.
     pub prefix: String,
     tls: Option<Client>,
 }
@@ -22,8 +22,8 @@ pub(super) trait Connection: Read + Write {}
 impl<T: Read + Write> Connection for T {}
 
 impl Endpoint {
-    /// Reads a URL. Over TLS, a server is trusted if its name is certified by an authority that the
-    /// system or the file has.
+    /// Reads a URL. Over TLS, a server is trusted if a CA of the system or of the file certifies
+    /// its name.
     pub fn parse(url: &str, ca_file: Option<PathBuf>) -> Result<Endpoint, String> {
         let wrong = || format!("{url:?} is not an endpoint; for example http://localhost:9000");
         let uri: http::Uri = url.parse().map_err(|_| wrong())?;
@@ -40,8 +40,9 @@ impl Endpoint {
         })
     }
 
-    /// Returns the endpoint of the server with this configuration. If it speaks TLS, `trust` makes
-    /// the trust of its certificate's file. A server on all interfaces is asked on loopback.
+    /// Returns the endpoint of the server with this configuration. If it speaks TLS, `trust`
+    /// derives the trust from its certificate's file. A server on all interfaces is reached on
+    /// loopback.
     pub fn of(
         server: &config::Server,
         trust: impl FnOnce(PathBuf) -> Trust,
@@ -59,7 +60,7 @@ impl Endpoint {
         })
     }
 
-    /// As a `Host` header names it.
+    /// Returns host and port as a `Host` header names them.
     pub fn authority(&self) -> String {
         let Endpoint { host, port, .. } = self;
         match host.contains(':') && !host.starts_with('[') {
@@ -68,7 +69,7 @@ impl Endpoint {
         }
     }
 
-    /// `limit` is for each wait of its own.
+    /// Connects. `limit` applies to each wait separately.
     pub fn connect(&self, limit: Duration) -> io::Result<Box<dyn Connection>> {
         let host = self.host.trim_matches(['[', ']']);
         let stream = reach(host, self.port, limit)?;
@@ -81,7 +82,7 @@ impl Endpoint {
     }
 }
 
-/// The first of the host's addresses that answers.
+/// Connects to the first of the host's addresses that answers.
 fn reach(host: &str, port: u16, limit: Duration) -> io::Result<TcpStream> {
     let mut last = io::Error::new(io::ErrorKind::NotFound, "no such host");
     for socket in (host, port).to_socket_addrs()? {

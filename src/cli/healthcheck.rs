@@ -1,7 +1,7 @@
-//! `healthcheck`: for containers, whose image has no curl.
+//! `healthcheck`: the readiness check for containers, whose image has no curl.
 //!
-//! Any certificate is taken. Nothing secret is asked or told, and a pair that is being renewed, or
-//! that can't be used while the one before is served on, must not have a server ended that works.
+//! It accepts any certificate. It neither sends nor receives secrets, and a certificate that has
+//! expired or is being replaced must not end a server that works.
 
 use std::io::{self, Read as _, Write as _};
 use std::process::ExitCode;
@@ -16,7 +16,7 @@ use crate::config::Environment;
 use drystone_http::tls::client::Trust;
 
 const TIMEOUT: Duration = Duration::from_secs(5);
-/// A status line is shorter.
+/// A limit that no status line reaches.
 const ANSWER_LEN_MAX: u64 = 1024;
 
 #[derive(Args)]
@@ -44,7 +44,7 @@ pub(super) fn run(arguments: Arguments, environment: &Environment) -> ExitCode {
     }
 }
 
-/// The status line of the readiness path.
+/// Returns the status line of the readiness path.
 fn ask(endpoint: &Endpoint) -> io::Result<String> {
     let mut connection = endpoint.connect(TIMEOUT)?;
     let host = endpoint.authority();

@@ -1,8 +1,8 @@
 //! The command line: one file for each verb.
 //!
-//! Exit codes: 0 done; 1 it failed; 2 the command line or the configuration is wrong; 74 what it
-//! tells cannot be written; 128 + signal when a second signal ended the process at once, or nobody
-//! reads what it tells (SIGPIPE).
+//! Exit codes: 0 done; 1 it failed; 2 the command line or the configuration is wrong; 74 the output
+//! cannot be written; 128 + signal when a second signal ended the process at once, or when nobody
+//! reads the output (SIGPIPE).
 
 mod admin;
 mod arguments;

@@ -10,7 +10,7 @@ use crate::product;
 
 /// The exit code by which a shell reports a broken pipe: 128 and SIGPIPE's number.
 const EXIT_UNREAD: i32 = 128 + 13;
-/// An error of input or output, as sysexits.h numbers it. No verb gives it another meaning.
+/// The exit code of an input or output error in sysexits.h. No verb gives it another meaning.
 const EXIT_UNWRITTEN: i32 = 74;
 
 /// Writes a line, as `println!` does.

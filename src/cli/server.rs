@@ -1,4 +1,4 @@
-//! `server`: starts the server, says that it is ready, and ends it when told to.
+//! `server`: starts the server, announces that it is ready, and ends it on a signal.
 
 use std::fs::{self, File};
 use std::io::{self, IsTerminal as _, Write as _};
@@ -104,9 +104,9 @@ async fn serve(config: &Config) -> Result<(), Error> {
     Ok(())
 }
 
-/// SIGHUP means that the certificate is to be read again. It never ends the process, not even
-/// where there is none: who renews certificates sends it to all that may have one. Only the one
-/// that comes as the process's terminal is closed does, by [`Signals`].
+/// Reads the certificate again on SIGHUP. SIGHUP never ends the process, even without a
+/// certificate: programs that renew certificates send it to every server that may have one. The
+/// only exception is the SIGHUP of a closed terminal, which [`Signals`] handles.
 async fn reload(mut hangup: Signal, certificate: Option<Arc<tls::Live>>) {
     while hangup.recv().await.is_some() {
         match &certificate {
@@ -116,7 +116,7 @@ async fn reload(mut hangup: Signal, certificate: Option<Arc<tls::Live>>) {
     }
 }
 
-/// Everything up to the ready line.
+/// Does everything up to the ready line.
 async fn start(config: &Config) -> Result<App, Error> {
     let root = root_keys(config)?;
     let node = App::start(config, root).await?;
@@ -124,7 +124,7 @@ async fn start(config: &Config) -> Result<App, Error> {
     Ok(node)
 }
 
-/// The configured root keys, or those kept in the keys file, which is made at the first start.
+/// Returns the configured root keys, or those in the keys file, which the first start creates.
 fn root_keys(config: &Config) -> Result<Keys, Error> {
     if let Some(keys) = &config.root {
         return Ok(keys.clone());
@@ -142,8 +142,8 @@ fn root_keys(config: &Config) -> Result<Keys, Error> {
     Ok(keys)
 }
 
-/// Tells scripts and people that requests are answered from now on: the port file, the line that
-/// MinIO's start scripts wait for, and the ready line.
+/// Announces to scripts and people that requests are answered from now on: the port file, the line
+/// that MinIO's start scripts wait for, and the ready line.
 async fn announce(config: &Config, node: &App) -> Result<(), Error> {
     let address = node.address();
     let health = node.health().await;
@@ -151,7 +151,7 @@ async fn announce(config: &Config, node: &App) -> Result<(), Error> {
         write_whole(path, &format!("{}\n", address.port()))
             .map_err(|source| io_error(&path.display().to_string(), source))?;
     }
-    // Where the log cannot be written, the store is served all the same.
+    // A log that cannot be written does not stop the server.
     let _ = writeln!(
         io::stderr(),
         "Status:         {} Online, {} Offline.",
@@ -201,7 +201,7 @@ struct Signals {
     terminate: Signal,
     interrupt: Signal,
     hangup: Signal,
-    /// Somebody sees what the process does, and closes the window to end it.
+    /// Whether the process runs on a terminal, whose closing ends it.
     on_terminal: bool,
 }
 

@@ -1,11 +1,11 @@
-//! Where to listen, as people write it: `HOST:PORT`.
+//! The address to listen on, as people write it: `HOST:PORT`.
 
 use std::fmt;
 use std::str::FromStr;
 
 use super::error::{Error, invalid};
 
-/// Where to listen. An empty host means all interfaces.
+/// An address to listen on. An empty host means all interfaces.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Address {
     pub host: String,
@@ -13,12 +13,12 @@ pub struct Address {
 }
 
 impl Address {
-    /// Whether it means all of the machine's addresses.
+    /// Returns whether it means all of the machine's addresses.
     pub fn is_any(&self) -> bool {
         matches!(self.host.as_str(), "" | "0.0.0.0" | "::")
     }
 
-    /// Whether only this machine can reach it.
+    /// Returns whether only this machine can reach it.
     pub fn is_loopback(&self) -> bool {
         match self.host.parse::<std::net::IpAddr>() {
             Ok(ip) => ip.is_loopback(),

@@ -1,12 +1,13 @@
 //! `{1...4}` in a directory's name: one argument that names many disks.
 //!
-//! Numbers count up; with a leading zero all have the width of the last. What is no decimal number
-//! is read as hexadecimal, so `{a...f}` works. Several ranges in one argument combine, the last
-//! one turning fastest.
+//! Numbers count up; with a leading zero all have the width of the last. A bound that is no decimal
+//! number is read as hexadecimal, so `{a...f}` works. Several ranges in one argument combine, the
+//! last one fastest.
 
 use super::error::Error;
 
-/// All that `argument` names, in order; itself when it has no range. At most `len_max`.
+/// Returns all names that `argument` stands for, in order; the argument itself if it has no range.
+/// At most `len_max`.
 pub(super) fn expand(argument: &str, len_max: usize) -> Result<Vec<String>, Error> {
     let mut expanded = vec![String::new()];
     let mut rest = argument;

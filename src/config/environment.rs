@@ -9,10 +9,11 @@ use super::layer::Layer;
 use crate::product::ENVIRONMENT_PREFIX;
 
 const ALIAS_PREFIX: &str = "MINIO_";
-/// Where containers find mounted secrets; a relative name in `*_FILE` is looked for there too.
+/// The folder where containers find mounted secrets; a relative name in `*_FILE` is looked for
+/// there too.
 const SECRETS_DIRECTORY: &str = "/run/secrets";
 
-/// Our name without its prefix, and the aliases, the first that is set being taken.
+/// The variable's name without its prefix, and its aliases; the first that is set counts.
 struct Variable(&'static str, &'static [&'static str]);
 
 const ROOT_USER: Variable = Variable("ROOT_USER", &["MINIO_ROOT_USER", "MINIO_ACCESS_KEY"]);
@@ -123,7 +124,7 @@ impl Environment {
             })
             .transpose()?;
         layer.server.memory = self.plain(&MEMORY).map(owned);
-        // Where MinIO says `jwt`, a token is wanted.
+        // MinIO's `jwt` requires a token.
         layer.server.metrics = self.plain(&METRICS).map(|(_, value)| match value {
             "jwt" => "token".to_owned(),
             value => value.to_owned(),
@@ -157,7 +158,8 @@ impl Environment {
         self.plain(variable).map(parse).transpose()
     }
 
-    /// A variable and the name it was found by. Set to nothing is not set: start scripts do that.
+    /// Returns a variable and the name under which it was found. An empty one counts as not set:
+    /// start scripts do that.
     fn plain(&self, variable: &Variable) -> Option<(String, &str)> {
         variable.names().find_map(|name| {
             let value = self.0.get(&name)?.expose();
@@ -169,8 +171,9 @@ impl Environment {
         self.plain(variable).map(|(_, path)| PathBuf::from(path))
     }
 
-    /// A variable, or the content of the file that its `_FILE` namesake names. Set to nothing is
-    /// a value here, refused later: an empty password must not silently become a generated one.
+    /// Returns a variable, or the content of the file that its `_FILE` namesake names. An empty one
+    /// counts as a value here and is refused later: an empty password must not silently become a
+    /// generated one.
     fn secret(&self, variable: &Variable) -> Result<Option<Secret>, Error> {
         for name in variable.names() {
             let file_name = format!("{name}_FILE");
@@ -188,7 +191,7 @@ impl Environment {
         Ok(None)
     }
 
-    /// A sentence for each variable that looks like ours and isn't.
+    /// Returns a sentence for each variable that looks like ours and isn't.
     fn not_understood(&self) -> Vec<String> {
         let known = |name: &String| {
             let plain = |variable: &&Variable| variable.names().any(|n| n == *name);

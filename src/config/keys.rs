@@ -1,4 +1,4 @@
-//! Access keys: what makes a pair acceptable, and the file that generated ones are kept in.
+//! Access keys: the rules for a pair, and the file for generated ones.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
@@ -43,8 +43,8 @@ pub struct Keys {
 }
 
 impl Keys {
-    /// Refuses what is too short to protect anything, and a well-known pair where others than
-    /// this machine could use it.
+    /// Refuses keys that are too short to protect anything, and a well-known pair on an address
+    /// that other machines can reach.
     pub(super) fn check(&self, address: &Address) -> Result<(), Error> {
         let Keys { access_key, .. } = self;
         let secret = self.secret_key.expose();
@@ -72,7 +72,7 @@ impl Keys {
         Ok(())
     }
 
-    /// The keys that are kept in the file.
+    /// Reads the keys in the file.
     pub fn load(path: &Path) -> io::Result<Keys> {
         let text = fs::read_to_string(path)?;
         if fs::metadata(path)?.mode() & 0o077 != 0 {
@@ -84,7 +84,8 @@ impl Keys {
         })
     }
 
-    /// The keys in the file, made and kept there when there is none. Tells whether they are new.
+    /// Reads the keys in the file, or generates them and writes the file if there is none. Returns
+    /// whether they are new.
     pub fn load_or_generate(path: &Path) -> io::Result<(Keys, bool)> {
         match Keys::load(path) {
             Ok(keys) => Ok((keys, false)),
@@ -109,8 +110,8 @@ impl Keys {
         }
     }
 
-    /// Written beside and renamed: power that goes before the rename leaves no keys file and a
-    /// temporary one, which the next start overwrites.
+    /// Writes a temporary file and renames it: power that goes before the rename leaves no keys
+    /// file and a temporary one, which the next start overwrites.
     fn keep(&self, path: &Path) -> io::Result<()> {
         let mut temporary = path.as_os_str().to_owned();
         temporary.push(".new");
@@ -120,7 +121,7 @@ impl Keys {
             _ => Path::new("."),
         };
         fs::create_dir_all(folder)?;
-        // A leftover may have other rights than those asked for here.
+        // A leftover may have other permissions than those requested here.
         match fs::remove_file(temporary) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}

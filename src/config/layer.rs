@@ -45,13 +45,13 @@ pub struct ServerLayer {
 pub struct StorageLayer {
     pub directories: Option<Vec<String>>,
     pub classes: Option<BTreeMap<String, String>>,
-    /// Told by the environment alone: a file outlives the test that it was made for.
+    /// Set by the environment alone: a file would outlive the test that it was made for.
     #[serde(skip)]
     pub crash_at: Option<CrashAt>,
 }
 
 impl Layer {
-    /// This layer, with what it does not say taken from the one below.
+    /// Returns this layer, with missing settings filled in from the one below.
     pub fn over(self, below: Layer) -> Layer {
         let mut warnings = below.warnings;
         warnings.extend(self.warnings);

@@ -1,8 +1,8 @@
 //! Configuration: TOML, then environment, then flags.
 //!
-//! Each of the three is read into a [`Layer`]; what a later one says replaces what an earlier one
-//! said. [`Layer::resolve`] checks the whole and gives a [`Config`], or a sentence that says what
-//! to change. Nothing here opens a disk or a port: `config check` runs all of it.
+//! Each of the three is read into a [`Layer`]; a later one overrides an earlier one.
+//! [`Layer::resolve`] checks the whole and returns a [`Config`], or a sentence that says what to
+//! change. Nothing here opens a disk or a port: `config check` runs all of it.
 
 mod address;
 mod ellipsis;
@@ -36,13 +36,13 @@ pub use users::User;
 /// S3's own port among the servers that scripts know.
 const DEFAULT_ADDRESS: &str = ":9000";
 const DEFAULT_REGION: &str = "us-east-1";
-/// A node takes at most this many disks.
+/// The maximum number of disks of a node.
 const DIRECTORIES_LEN_MAX: usize = 256;
-/// A stripe has at most this many shards.
+/// The maximum number of shards of a stripe.
 pub const SHARDS_MAX: u8 = 32;
-/// More are never in work at once.
+/// The maximum number of requests in progress.
 const REQUESTS_MAX: usize = 65_536;
-/// Less would not do for a few large uploads.
+/// The least memory that serves a few large uploads.
 const MEMORY_BYTES_MIN: u64 = 16 << 20;
 const PREFIX_LEN_MAX: usize = 256;
 /// The first parts of paths that are not a bucket's.
@@ -71,10 +71,10 @@ pub struct Server {
     pub address: Address,
     /// The certificate and key for TLS at `address`. Without them HTTP is plain there.
     pub tls: Option<tls::Files>,
-    /// Where plain HTTP is served beside TLS.
+    /// The address for plain HTTP beside TLS.
     pub plain_address: Option<Address>,
     pub region: String,
-    /// Host names under which a bucket may stand as the first label.
+    /// Host names in front of which a bucket's name may be the first label.
     pub domains: Vec<String>,
     /// The prefix that a proxy puts in front of all paths: empty, or such as `/s3`.
     pub path_prefix: String,
@@ -82,25 +82,26 @@ pub struct Server {
     pub signature_v2: bool,
     /// Whether a signature over the host without its port is accepted: git-annex sends no other.
     pub portless_host: bool,
-    /// Requests in work at once; otherwise by the machine.
+    /// The maximum number of requests in progress; by default it depends on the machine.
     pub requests: Option<usize>,
     /// The memory that requests may hold together; by default a part of the machine's.
     pub memory_bytes: Option<u64>,
     pub metrics: Metrics,
     /// The bearer token for the metrics; otherwise made from root's secret.
     pub metrics_token: Option<Secret>,
-    /// Where generated root keys are kept.
+    /// The file for generated root keys.
     pub keys_file: Option<PathBuf>,
-    /// Where the port is written once the server listens.
+    /// The file that the port is written to once the server listens.
     pub port_file: Option<PathBuf>,
 }
 
 #[derive(Clone, Debug)]
 pub struct Storage {
     pub directories: Vec<PathBuf>,
-    /// Geometry by storage class; a class without an entry goes by the number of disks.
+    /// Geometry by storage class; the geometry of a class without an entry depends on the number of
+    /// disks.
     pub classes: BTreeMap<String, Geometry>,
-    /// Where the process cuts itself off: for tests.
+    /// The crash point at which the process ends itself: for tests.
     pub crash_at: Option<CrashAt>,
 }
 
@@ -110,7 +111,7 @@ pub enum Metrics {
     /// The token must be sent.
     Token,
     Public,
-    /// There are none.
+    /// There are no metrics.
     Off,
 }
 
@@ -139,14 +140,14 @@ impl FromStr for Metrics {
     }
 }
 
-/// Into how many data and parity shards a stripe is cut.
+/// The number of data and parity shards of a stripe.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Geometry {
     pub data: u8,
     pub parity: u8,
 }
 
-/// File, environment and flags, in this order.
+/// Loads file, environment and flags, in this order.
 pub fn load(
     file: Option<PathBuf>,
     environment: &Environment,
@@ -221,8 +222,8 @@ impl Layer {
 }
 
 impl Server {
-    /// The bearer token for the metrics: the one that is set, or one made from root's secret,
-    /// which tells nothing of it.
+    /// Returns the bearer token for the metrics: the configured one, or one derived from root's
+    /// secret, which it does not reveal.
     pub fn metrics_token(&self, root: &Secret) -> Secret {
         if let Some(token) = &self.metrics_token {
             return token.clone();
@@ -235,8 +236,8 @@ impl Server {
 }
 
 impl Config {
-    /// Where generated root keys are kept: beside the first disk and named after it, as a disk
-    /// holds nothing that isn't the store's.
+    /// Returns the file for generated root keys: beside the first disk and named after it, as a
+    /// disk holds nothing but the store's files.
     pub fn keys_file(&self) -> PathBuf {
         if let Some(path) = &self.server.keys_file {
             return path.clone();
@@ -249,7 +250,7 @@ impl Config {
     }
 }
 
-/// Directories as the command line and the file name them.
+/// Returns the directories that the command line and the file name.
 pub fn directories(given: &[String]) -> Result<Vec<PathBuf>, Error> {
     let mut directories: Vec<PathBuf> = Vec::new();
     for argument in given {
@@ -280,7 +281,7 @@ pub fn directories(given: &[String]) -> Result<Vec<PathBuf>, Error> {
     Ok(directories)
 }
 
-/// Made absolute without a look at the disk, so that a missing mount stays the storage's to judge.
+/// Makes the path absolute without looking at the disk, so that the storage judges a missing mount.
 fn absolute(directory: &str) -> Result<PathBuf, Error> {
     let path = std::path::absolute(directory)
         .map_err(|error| Error::Invalid(format!("{directory:?}: {error}")))?;
@@ -359,7 +360,7 @@ fn checked_requests(requests: usize) -> Result<usize, Error> {
     }
 }
 
-/// A size as people write it: a number, and a unit of 1024 bytes or its powers.
+/// Parses a size as people write it: a number, and a unit of 1024 bytes or its powers.
 pub fn bytes(text: &str) -> Option<u64> {
     let units = [
         ("KiB", 10),
@@ -410,8 +411,8 @@ fn checked_domain(domain: String) -> Result<String, Error> {
     Ok(domain)
 }
 
-/// Without the slash at its end. A bucket can't be called as the first segment of what is served
-/// beside buckets, and neither may a prefix.
+/// Returns the prefix without the slash at its end. Neither a bucket nor a prefix can have the name
+/// of a path that is served beside buckets.
 fn checked_prefix(prefix: String) -> Result<String, Error> {
     let trimmed = prefix.trim_end_matches('/');
     if trimmed.is_empty() {

@@ -52,7 +52,7 @@ impl RootLayer {
         }
     }
 
-    /// Root's keys, if given, and who it is.
+    /// Returns root's keys, if given, and its user.
     pub(super) fn resolve(self) -> Result<(Option<Keys>, User), Error> {
         let keys = match (self.user, self.password) {
             (Some(user), Some(secret_key)) => Some(Keys {
@@ -76,7 +76,8 @@ impl RootLayer {
     }
 }
 
-/// The users, each name and access key once, each account described alike by all its users.
+/// Returns the users. Each name and access key may occur once, and all users of an account must
+/// describe it alike.
 pub(super) fn resolve(
     layers: Vec<UserLayer>,
     root: Option<&Keys>,

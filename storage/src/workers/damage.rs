@@ -19,7 +19,7 @@ pub struct DamageQueue {
     objects: Proposer,
     healer: Arc<Healer>,
     reports: tokio::sync::Mutex<mpsc::Receiver<ShardId>>,
-    /// Those that the next command begins with.
+    /// Reports for the next command.
     received: Mutex<Vec<ShardId>>,
     wakeup: Wakeup,
 }
@@ -42,7 +42,7 @@ impl DamageQueue {
     async fn receive(&self) {
         match self.reports.lock().await.recv().await {
             Some(report) => self.received.lock().push(report),
-            // Nobody reports any more.
+            // No reporter is left.
             None => std::future::pending().await,
         }
     }

@@ -1,4 +1,4 @@
-//! Disks: marks disks offline, removes them, and brings the store to what group 0 says of them.
+//! Disks: marks disks offline, removes them, and makes the store match group 0's record of them.
 //!
 //! Offline is not missing: the shards of an offline disk are not rebuilt. A disk is removed by an
 //! operator's word, or after a time that the settings give; by time only where that costs nothing:
@@ -38,7 +38,7 @@ pub struct Disks {
     shards: Arc<Shards>,
     healer: Arc<Healer>,
     wakeup: Wakeup,
-    /// Since when this process misses each.
+    /// Since when this process misses each disk.
     missed: Mutex<HashMap<DiskId, Instant>>,
 }
 
