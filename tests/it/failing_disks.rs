@@ -177,8 +177,8 @@ fn b_66_f_11_a_failed_sync_of_the_log_is_not_repeated_and_costs_no_write() {
     let calls = strace.detach();
     let syncs = calls.iter().filter(|call| call.contains("sync(")).count();
     // On a slow machine a database may have been rebuilt meanwhile; its log has the same name.
-    let anew = server.log().contains("a disk's new database is made");
-    assert!(syncs == 1 || anew, "{calls:#?}");
+    let rebuilt = server.log().contains("a disk's new database is made");
+    assert!(syncs == 1 || rebuilt, "{calls:#?}");
     assert!(
         calls.iter().any(|call| call.contains("(INJECTED)")),
         "{calls:#?}"
@@ -202,7 +202,7 @@ fn f_11_r_03_a_server_killed_while_it_rebuilds_a_database_keeps_all() {
         eventually("its databases are at rest", || is_healed(&server));
         let wal = newest_wal(&server.disks.path(2));
         let fault = "fdatasync:error=EIO:when=1";
-        let what = "a server killed while it makes a database anew";
+        let what = "a server killed while it rebuilds a database";
         let Some(strace) = Strace::attach(&server, fault, &[wal], what) else {
             return;
         };
@@ -214,7 +214,7 @@ fn f_11_r_03_a_server_killed_while_it_rebuilds_a_database_keeps_all() {
             told(&server, "disk's database failed")
         });
         strace.detach();
-        eventually("a database is made anew", || {
+        eventually("a database is rebuilt", || {
             told(&server, "a disk's new database is made")
         });
         std::thread::sleep(Duration::from_millis(pause));

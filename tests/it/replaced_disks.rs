@@ -119,7 +119,7 @@ pub fn is_healed(server: &Server) -> bool {
 }
 
 fn healed(server: &Server) {
-    until("all is made anew", || is_healed(server));
+    until("everything is rebuilt", || is_healed(server));
     let sentences = told(&admin(server, &["status"]));
     assert!(sentences.contains("All is well."), "{sentences}");
 }

@@ -2,7 +2,8 @@
 //! calls that are served, for quotas, are answered before, by [`super::quotas`].
 //!
 //! Its tools ask there. An S3 error about a bucket `minio` would look like a broken server, so
-//! they are told in their own form what is not here. Whoever has a bucket of that name gets it.
+//! they get an error in their own form for what is not here. If a bucket of that name exists, it is
+//! served.
 
 use std::sync::Arc;
 

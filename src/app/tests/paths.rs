@@ -153,7 +153,7 @@ async fn minio_s_own_paths_say_what_is_not_here() {
         let answer = get(&listening, path, "").await;
         assert!(answer.starts_with("HTTP/1.1 4"), "{path}: {answer}");
     }
-    // Whoever has such a bucket gets it.
+    // If such a bucket exists, it is served.
     listening.world.call("PUT /minio").ok().await;
     let call = listening
         .world

@@ -1,4 +1,4 @@
-//! The client's side: asking a server over TLS that is believed for a reason.
+//! The client's side of TLS: connects only to a server that it has a reason to trust.
 
 use std::io;
 use std::net::TcpStream;
@@ -20,7 +20,7 @@ use super::{ALPN, pair};
 
 pub type Stream = StreamOwned<ClientConnection, TcpStream>;
 
-/// Which servers are believed.
+/// The servers that are trusted.
 #[derive(Clone, Debug)]
 pub enum Trust {
     /// A server whose name is certified by an authority that the system or this file has, or whose
@@ -256,7 +256,7 @@ mod tests {
     use drystone_authority::Authority;
 
     /// Whether a client that was given the PEM `told` trusts the first certificate of `shown`.
-    fn believes(told: &str, shown: &str, name: &str, days: u64) -> bool {
+    fn trusts(told: &str, shown: &str, name: &str, days: u64) -> bool {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("ca.pem");
         std::fs::write(&file, told).unwrap();
@@ -275,10 +275,10 @@ mod tests {
         let (authority, stranger) = (Authority::new(), Authority::new());
         let (shown, _) = authority.issue(&["s3.test"], 90);
         let told = authority.pem();
-        assert!(believes(&told, &shown, "s3.test", 0));
-        assert!(!believes(&told, &shown, "other.test", 0));
-        assert!(!believes(&told, &shown, "s3.test", 91));
-        assert!(!believes(&stranger.pem(), &shown, "s3.test", 0));
+        assert!(trusts(&told, &shown, "s3.test", 0));
+        assert!(!trusts(&told, &shown, "other.test", 0));
+        assert!(!trusts(&told, &shown, "s3.test", 91));
+        assert!(!trusts(&stranger.pem(), &shown, "s3.test", 0));
     }
 
     /// As `openssl req -x509` makes it.
@@ -292,9 +292,9 @@ mod tests {
             params.self_signed(&key).unwrap().pem()
         };
         let (shown, other) = (signed("s3.test"), signed("s3.test"));
-        assert!(believes(&shown, &shown, "s3.test", 0));
-        assert!(!believes(&shown, &shown, "other.test", 0));
-        assert!(!believes(&shown, &shown, "s3.test", 91));
-        assert!(!believes(&other, &shown, "s3.test", 0));
+        assert!(trusts(&shown, &shown, "s3.test", 0));
+        assert!(!trusts(&shown, &shown, "other.test", 0));
+        assert!(!trusts(&shown, &shown, "s3.test", 91));
+        assert!(!trusts(&other, &shown, "s3.test", 0));
     }
 }

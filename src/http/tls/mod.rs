@@ -1,7 +1,7 @@
 //! TLS: the certificate that the server shows, read again while it runs, and how a client asks.
 //!
 //! [`Live`] holds one certificate, from two PEM files, and makes the acceptor that shows it.
-//! [`client`] asks a server whose certificate it believes. What goes over either is for others:
+//! [`client`] asks a server whose certificate it trusts. The protocol over either is for others:
 //! `http::connection` puts the acceptor between socket and gate, `cli` asks. TLS 1.2 and 1.3 are
 //! spoken, below HTTP/1.1 alone.
 

@@ -55,7 +55,7 @@ pub(super) struct Content {
 /// A certificate that can be shown.
 pub struct Pair {
     pub(super) certified: Arc<CertifiedKey>,
-    /// When clients believe the certificate; unknown only where it can't be told of its fields.
+    /// When clients trust the certificate; `None` only if its fields don't show it.
     pub(super) valid: Option<Range<SystemTime>>,
 }
 

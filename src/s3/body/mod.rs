@@ -45,7 +45,7 @@ enum Framing {
 /// Why no more bytes come: what the server says, as of a client that is too slow; otherwise the
 /// client went away or the connection's framing is broken.
 fn broken(error: axum::Error) -> S3Error {
-    // Each layer of a body wraps the error anew.
+    // Each layer of a body wraps the error again.
     let mut inner = error.into_inner();
     loop {
         match inner.downcast::<axum::Error>() {

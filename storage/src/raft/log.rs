@@ -489,7 +489,7 @@ impl RaftLogStorage<Types> for RaftLog {
     }
 
     /// Drops only entries that the state has in synced files. If some are only in the WAL, flushes
-    /// the state first, even if openraft believes that this was done.
+    /// the state first, even if openraft assumes that this was done.
     async fn purge(&mut self, upto: LogId) -> Result<(), io::Error> {
         if self.0.state_flushed.load(Ordering::Relaxed) <= upto.index {
             let flush = |db: &Arc<Db>| db.flush(&[Family::State, Family::Values]);

@@ -316,7 +316,7 @@ impl Members {
         self.changed();
     }
 
-    /// Removes a disk: it holds no replicas any more, and its database is given up.
+    /// Removes a disk: it holds no replicas any more, and its database is released.
     pub fn remove_disk(&self, disk: DiskId) {
         let mut disks = self.disks.write();
         let removed = disks.iter().position(|old| old.id == disk);

@@ -135,7 +135,7 @@ async fn a_05_e_another_decoded_length() {
     for declared in ["2999", "3001", "0"] {
         let mut parts = put(&[]);
         let wire = signer().sign_chunks(&mut parts, &data, 1000, None).unwrap();
-        // Signed anew, so that only the length is wrong.
+        // Signed again, so that only the length is wrong.
         set(&mut parts, "x-amz-decoded-content-length", declared);
         signer()
             .sign(&mut parts, "STREAMING-AWS4-HMAC-SHA256-PAYLOAD")

@@ -81,7 +81,7 @@ pub struct Interval {
 
 impl Interval {
     /// Waits until it is due, the first time not at all. After a late one the next still comes a
-    /// whole period later. A call that is given up loses nothing.
+    /// whole period later. A dropped call loses nothing.
     pub async fn tick(&mut self) {
         self.env.sleep_until(self.due).await;
         self.due = later(self.env.instant(), self.period);

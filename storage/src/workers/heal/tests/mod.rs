@@ -25,7 +25,7 @@ use drystone_store::types::{BucketId, ByteRange, Digest, VersionSelector};
 const PAUSE: Duration = Duration::from_millis(20);
 /// The number of pauses after which a test stops waiting.
 const PAUSES_MAX: u32 = 6000;
-/// More than a write keeps at hand, so that a shard that fails can't begin anew elsewhere.
+/// More than a write keeps in memory, so that a failed shard can't start again elsewhere.
 const LARGE: usize = 6 << 20;
 
 /// Gives its bytes in pieces; `at_half` is called when half of them are given.

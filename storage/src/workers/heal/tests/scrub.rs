@@ -35,7 +35,7 @@ async fn r_22_scrub_finds_shards_that_nothing_names() {
     let (write_id, _) = store.put("k", &object).await;
     let named = store.files(write_id, 1)[0].clone();
     let other_disk = store.files(write_id, 2)[0].parent().unwrap().to_owned();
-    // A move that was given up, and one that lies where no row says it does.
+    // A move that was abandoned, and a shard that lies where no row says it does.
     fs::copy(&named, named.with_extension("7")).unwrap();
     let misplaced = other_disk.join(named.file_name().unwrap());
     fs::copy(&named, &misplaced).unwrap();
