@@ -336,7 +336,7 @@ fn s_59_a_pair_that_does_not_fit_is_refused_with_a_sentence() {
         let output = command.output().unwrap();
         assert_eq!(output.status.code(), Some(2), "{verb:?}");
         let told = told(&output);
-        assert!(told.contains("made together"), "{told}");
+        assert!(told.contains("does not belong"), "{told}");
         assert!(told.contains(files.key.to_str().unwrap()), "{told}");
         assert!(!disks.path(1).exists(), "nothing was touched");
     }

@@ -286,7 +286,7 @@ mod tests {
         assert_eq!(shown(&live), first);
         assert_eq!(value(&live, "tls_certificate_unusable"), 1.0);
         assert!(
-            live.advice()[0].contains("made together"),
+            live.advice()[0].contains("does not belong"),
             "{:?}",
             live.advice()
         );
@@ -353,8 +353,8 @@ mod tests {
         let now = SystemTime::now();
         let after = |days: u64| now + Duration::from_secs(days * 86_400);
         assert_eq!(live.advice_at(after(75)), [""; 0]);
-        assert!(live.advice_at(after(80))[0].contains("ends on"));
-        assert!(live.advice_at(after(91))[0].contains("ended on"));
+        assert!(live.advice_at(after(80))[0].contains("expires on"));
+        assert!(live.advice_at(after(91))[0].contains("expired on"));
         let ends = value(&live, "tls_certificate_ends_seconds");
         let days = ends
             - now

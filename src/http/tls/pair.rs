@@ -285,7 +285,7 @@ mod tests {
         let chain_first = format!("{}{certificate}", authority.pem());
         let cut = &certificate[..certificate.len() / 2];
         for (certificate, key, told) in [
-            (certificate.as_str(), other.as_str(), "made together"),
+            (certificate.as_str(), other.as_str(), "does not belong"),
             (&chain_first, &key, "standing first"),
             (&key, &key, "certificate.pem: no certificate"),
             (&certificate, &certificate, "key.pem: no private key"),
