@@ -1,8 +1,10 @@
 //! The disks that shards are read from and written to, and how long they may take to answer.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+
+use tokio::sync::watch;
 
 use crate::disk::{Disk, DiskError};
 use drystone_store::env::{Env, Instant};
@@ -10,7 +12,7 @@ use drystone_store::types::DiskId;
 
 /// How long a disk may take to answer. After that a read or write goes on without it.
 pub(super) const DEADLINE: Duration = Duration::from_secs(20);
-/// How long a disk that missed its deadline is avoided while others can serve.
+/// How long a disk is avoided that did not answer in time, while others can serve.
 const SUSPECT_FOR: Duration = Duration::from_secs(30);
 
 /// The disks of the moment. Each read and write works with a copy.
@@ -51,41 +53,63 @@ pub(super) async fn within_deadline<T>(
     env: &dyn Env,
     answer: impl Future<Output = Result<T, DiskError>>,
 ) -> Result<T, DiskError> {
-    match env.timeout(DEADLINE, answer).await {
-        Ok(answer) => answer,
-        Err(late) => Err(DiskError::Io(std::io::Error::new(
-            std::io::ErrorKind::TimedOut,
-            late,
-        ))),
-    }
+    let answer = env.timeout(DEADLINE, answer).await;
+    answer.unwrap_or_else(|_| Err(late()))
+}
+
+/// Makes the error of a disk that does not answer in time.
+pub(super) fn late() -> DiskError {
+    DiskError::Io(std::io::Error::new(
+        std::io::ErrorKind::TimedOut,
+        "it does not answer in time",
+    ))
 }
 
 pub(super) fn is_late(error: &DiskError) -> bool {
     matches!(error, DiskError::Io(e) if e.kind() == std::io::ErrorKind::TimedOut)
 }
 
-/// The disks that missed a deadline recently.
+/// The disks that did not answer in time recently.
 pub(super) struct Suspects {
     pub(super) env: Arc<dyn Env>,
     until: Mutex<HashMap<DiskId, Instant>>,
+    /// Changes with each disk that becomes suspect.
+    added: watch::Sender<()>,
 }
 
 impl Suspects {
     pub(super) fn new(env: Arc<dyn Env>) -> Suspects {
-        let until = Mutex::default();
-        Suspects { env, until }
+        Suspects {
+            env,
+            until: Mutex::default(),
+            added: watch::Sender::new(()),
+        }
     }
 
-    pub(super) fn add(&self, disk: DiskId) {
-        tracing::warn!(%disk, "disk missed a deadline, avoiding it for a while");
-        let mut until = self.until.lock().unwrap_or_else(PoisonError::into_inner);
-        until.insert(disk, self.env.after(SUSPECT_FOR));
+    pub(super) fn add(&self, disk: DiskId, why: &str) {
+        if !self.contains(disk) {
+            tracing::warn!(%disk, why, "a disk is suspect: avoiding it for a while");
+        }
+        let until = self.env.after(SUSPECT_FOR);
+        self.lock().insert(disk, until);
+        self.added.send_replace(());
+    }
+
+    /// Waits until the disk is suspect.
+    pub(super) async fn suspected(&self, disk: DiskId) {
+        let mut added = self.added.subscribe();
+        while !self.contains(disk) {
+            // The sender is this one's.
+            added.changed().await.ok();
+        }
     }
 
     pub(super) fn contains(&self, disk: DiskId) -> bool {
-        let until = self.until.lock().unwrap_or_else(PoisonError::into_inner);
-        until
-            .get(&disk)
-            .is_some_and(|until| self.env.instant() < *until)
+        let until = self.lock().get(&disk).copied();
+        until.is_some_and(|until| self.env.instant() < until)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<DiskId, Instant>> {
+        self.until.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

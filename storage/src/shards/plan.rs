@@ -28,7 +28,7 @@ impl Shards {
         class: &str,
         hint: Option<u64>,
     ) -> Result<Plan> {
-        let up = self.spaces().await;
+        let up = self.spaces();
         let wanted = self.classes.geometry(class);
         let mut geometry = wanted.fit(up.len()).ok_or_else(|| {
             let (up, of) = (up.len(), self.disks().len());

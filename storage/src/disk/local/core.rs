@@ -2,6 +2,7 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
@@ -16,7 +17,7 @@ use crate::disk::pending::PendingList;
 use crate::disk::shard_file::{Writer, file_name};
 use crate::disk::{DiskError, DiskState, ShardName, Space};
 use drystone_store::crash::{Crash, DiskPoint};
-use drystone_store::env::{Env, Interval};
+use drystone_store::env::{Env, Interval, Operations};
 use drystone_store::measure::Histogram;
 use drystone_store::types::DiskId;
 
@@ -31,12 +32,18 @@ pub(super) struct DiskCore {
     pub(super) _directory: DiskDirectory,
     pub(super) reserve: Reserve,
     pub(super) pool: Pool,
+    pub(super) operations: Arc<Operations>,
     pub(super) pending: PendingList,
     pub(super) crash: Crash,
     /// Of the database's log.
     pub(super) log_syncs: Arc<Histogram>,
     pub(super) state: watch::Sender<DiskState>,
+    /// None only until the disk is open.
     pub(super) space: Mutex<Option<SpaceReading>>,
+    /// A look at the space is in progress.
+    pub(super) is_looking: AtomicBool,
+    /// The disk was given up because it does not answer.
+    pub(super) hangs: AtomicBool,
     pub(super) confirmed: Mutex<Vec<ShardName>>,
     /// Of a shard's file and its folder, at the shard's end.
     pub(super) syncs: Histogram,
@@ -61,9 +68,17 @@ pub(super) async fn watch_disk(
         if !disk.state.borrow().is_up() {
             return;
         }
+        disk.look_at_space();
         let checked = disk.clone();
-        if let Err(e) = disk.pool.run(move || checked.check()).await {
-            tracing::warn!(disk = %disk.id, error = %e, "disk check did not run");
+        let check = async {
+            if let Err(e) = disk.pool.run(move || checked.check()).await {
+                tracing::warn!(disk = %disk.id, error = %e, "disk check did not run");
+            }
+        };
+        // A check that hangs must not hide that the database fails.
+        tokio::select! {
+            () = check => {}
+            _ = failure.wait_for(Option::is_some) => {}
         }
     }
 }
@@ -98,6 +113,9 @@ impl DiskCore {
     /// `Err` when nothing is there to be read any more.
     pub(super) fn readable(&self) -> Result<(), DiskError> {
         match &*self.state.borrow() {
+            DiskState::Failed(why) if self.hangs.load(Ordering::Relaxed) => {
+                Err(DiskError::Down(why.clone()))
+            }
             DiskState::Up | DiskState::Failed(_) => Ok(()),
             DiskState::Lost(why) => Err(DiskError::Down(why.clone())),
         }
@@ -124,7 +142,9 @@ impl DiskCore {
     /// What a failed write, creation or sync means for the disk. Blocks.
     pub(super) fn after_write(&self, error: io::Error) -> DiskError {
         if is_full(&error) {
-            *self.lock_space() = None;
+            if let Err(error) = self.read_space() {
+                tracing::warn!(disk = %self.id, %error, "the space of a full disk is not known");
+            }
             return DiskError::Full;
         }
         if is_scarcity(&error) || error.kind() == io::ErrorKind::AlreadyExists {
@@ -159,7 +179,24 @@ impl DiskCore {
         shard_folder(&self.dir, name.write_id.0[0]).join(file)
     }
 
-    /// Blocks.
+    /// Begins a look at the space, unless one is in progress.
+    pub(super) fn look_at_space(self: &Arc<Self>) {
+        if self.is_looking.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        let core = self.clone();
+        let look = move || {
+            if let Err(error) = core.read_space() {
+                tracing::warn!(disk = %core.id, %error, "the space of a disk is not known");
+            }
+            core.is_looking.store(false, Ordering::Relaxed);
+        };
+        if !self.pool.try_start(look) {
+            self.is_looking.store(false, Ordering::Relaxed);
+        }
+    }
+
+    /// Looks at the space and publishes it. Blocks.
     pub(super) fn read_space(&self) -> io::Result<Space> {
         let capacity = self.env.files().capacity(&self.dir)?;
         let reading = self.reserve.measure(&capacity, self.env.instant());
