@@ -36,8 +36,8 @@ const PROPOSE_DEADLINE: Duration = Duration::from_secs(10);
 const READ_DEADLINE: Duration = Duration::from_secs(10);
 /// The pause before a leader that refused is asked again, if there is no other leader before.
 const RETRY_AFTER_MAX: Duration = Duration::from_millis(200);
-/// How long a read may take on a replica that leads no longer.
-const READ_LEFT_AFTER: Duration = Duration::from_millis(500);
+/// How long a replica that leads no longer may take to answer.
+const LEFT_AFTER: Duration = Duration::from_millis(500);
 /// The most proposals in progress. Further ones queue.
 const PROPOSALS_MAX: usize = 4096;
 /// The most readers that wait for a round. Further ones queue.
@@ -321,7 +321,13 @@ impl Inner {
                 let (leader, member) = wait_for_leader(&self.members, &mut leaders).await?;
                 let crash = member.shared.db.crash();
                 crash.pass(Point::Command(kind, CommandPoint::Proposing));
-                match member.raft.client_write(proposal.clone()).await {
+                // A leader whose disk hangs does not answer even when another one leads.
+                let write = tokio::select! {
+                    biased;
+                    write = member.raft.client_write(proposal.clone()) => write,
+                    () = lost_lead_for_long(env, &self.members, member.replica) => continue,
+                };
+                match write {
                     Ok(written) => match written.data.0 {
                         Some(outcome) => {
                             crash.pass(Point::Command(kind, CommandPoint::Answered));
@@ -393,7 +399,7 @@ async fn wait_for_another(
     env.timeout(RETRY_AFTER_MAX, another).await.ok();
 }
 
-/// Waits until a replica has not led for [`READ_LEFT_AFTER`]: one on a disk that hangs may never
+/// Waits until a replica has not led for [`LEFT_AFTER`]: one on a disk that hangs may never
 /// answer.
 async fn lost_lead_for_long(env: &dyn Env, members: &Members, replica: ReplicaId) {
     let mut leaders = members.leader_changes();
@@ -401,7 +407,7 @@ async fn lost_lead_for_long(env: &dyn Env, members: &Members, replica: ReplicaId
     if others.await.is_err() {
         return std::future::pending().await;
     }
-    env.sleep(READ_LEFT_AFTER).await;
+    env.sleep(LEFT_AFTER).await;
 }
 
 /// Runs one round after the other. In each, the leader proves once, for all readers that wait, that
@@ -416,7 +422,13 @@ async fn run_rounds(members: Arc<Members>, mut waiting: mpsc::Receiver<Waiter>) 
         let proof = members.env.timeout(READ_DEADLINE, async {
             loop {
                 let (leader, member) = wait_for_leader(&members, &mut leaders).await.ok()?;
-                match member.raft.ensure_linearizable(ReadPolicy::ReadIndex).await {
+                let env = members.env.as_ref();
+                let proof = tokio::select! {
+                    biased;
+                    proof = member.raft.ensure_linearizable(ReadPolicy::ReadIndex) => proof,
+                    () = lost_lead_for_long(env, &members, member.replica) => continue,
+                };
+                match proof {
                     Ok(_) => return Some(member),
                     Err(error) => {
                         tracing::info!(%error, group = members.group.0, "repeating a read round");

@@ -1,6 +1,6 @@
 //! The disks that shards are read from and written to, and how long they may take to answer.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -69,12 +69,13 @@ pub(super) fn is_late(error: &DiskError) -> bool {
     matches!(error, DiskError::Io(e) if e.kind() == std::io::ErrorKind::TimedOut)
 }
 
-/// The disks that did not answer in time recently.
+/// The disks that do not answer in time.
 pub(super) struct Suspects {
     pub(super) env: Arc<dyn Env>,
+    /// The disks that missed a deadline recently.
     until: Mutex<HashMap<DiskId, Instant>>,
-    /// Changes with each disk that becomes suspect.
-    added: watch::Sender<()>,
+    /// The disks that do not answer now, or only slowly, as the watchdog finds.
+    slow: watch::Sender<BTreeSet<DiskId>>,
 }
 
 impl Suspects {
@@ -82,29 +83,48 @@ impl Suspects {
         Suspects {
             env,
             until: Mutex::default(),
-            added: watch::Sender::new(()),
+            slow: watch::Sender::default(),
         }
     }
 
-    pub(super) fn add(&self, disk: DiskId, why: &str) {
+    /// Avoids a disk for a while that missed a deadline.
+    pub(super) fn add(&self, disk: DiskId) {
         if !self.contains(disk) {
-            tracing::warn!(%disk, why, "a disk is suspect: avoiding it for a while");
+            tracing::warn!(%disk, "a disk missed a deadline: avoiding it for a while");
         }
         let until = self.env.after(SUSPECT_FOR);
         self.lock().insert(disk, until);
-        self.added.send_replace(());
+        self.slow.send_modify(|_| {});
+    }
+
+    /// Sets the disks that do not answer now, or only slowly.
+    pub(super) fn set_slow(&self, slow: &BTreeSet<DiskId>) {
+        self.slow.send_if_modified(|known| {
+            for disk in slow.difference(known) {
+                tracing::warn!(%disk, "a disk does not answer in time: avoiding it");
+            }
+            for disk in known.difference(slow) {
+                tracing::info!(%disk, "a disk answers in time again");
+            }
+            let changed = known != slow;
+            known.clone_from(slow);
+            changed
+        });
     }
 
     /// Waits until the disk is suspect.
     pub(super) async fn suspected(&self, disk: DiskId) {
-        let mut added = self.added.subscribe();
+        let mut changes = self.slow.subscribe();
         while !self.contains(disk) {
             // The sender is this one's.
-            added.changed().await.ok();
+            changes.changed().await.ok();
         }
     }
 
     pub(super) fn contains(&self, disk: DiskId) -> bool {
+        if self.slow.borrow().contains(&disk) {
+            return true;
+        }
         let until = self.lock().get(&disk).copied();
         until.is_some_and(|until| self.env.instant() < until)
     }

@@ -1,6 +1,6 @@
 //! The data plane of a node: its disks and what all reads and writes of shards share.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use tokio::sync::{Notify, Semaphore, mpsc};
@@ -131,12 +131,13 @@ impl Shards {
         self.starved.notified().await;
     }
 
-    /// Avoids a disk for a while that does not answer in time.
-    pub fn suspect(&self, disk: DiskId, why: &str) {
-        self.suspects.add(disk, why);
+    /// Sets the disks that do not answer now, or only slowly: they are avoided while others can
+    /// serve.
+    pub fn set_slow(&self, slow: &BTreeSet<DiskId>) {
+        self.suspects.set_slow(slow);
     }
 
-    /// Returns whether the disk did not answer in time recently and is avoided.
+    /// Returns whether the disk does not answer in time and is avoided.
     pub fn is_suspect(&self, disk: DiskId) -> bool {
         self.suspects.contains(disk)
     }
@@ -172,8 +173,15 @@ impl Shards {
 
     /// Returns the disks that are up and not suspect, with their space.
     pub(super) fn spaces(&self) -> Vec<(Arc<dyn Disk>, Space)> {
+        let mut spaces = self.all_spaces();
+        spaces.retain(|(disk, _)| !self.suspects.contains(disk.id()));
+        spaces
+    }
+
+    /// Returns the disks that are up with their space, suspect or not.
+    pub(super) fn all_spaces(&self) -> Vec<(Arc<dyn Disk>, Space)> {
         let spaces = self.disks().into_iter().map(|disk| {
-            let space = self.space(disk.as_ref())?;
+            let space = disk.space().ok()?;
             Some((disk, space))
         });
         spaces.flatten().collect()

@@ -360,8 +360,7 @@ impl ShardSource {
                     DiskError::Io(_) | DiskError::Down(_) | DiskError::Full => {
                         self.unanswered = true;
                         let late = disk.filter(|_| is_late(&error));
-                        late.iter()
-                            .for_each(|disk| self.suspects.add(disk.id(), "it missed a deadline"));
+                        late.iter().for_each(|disk| self.suspects.add(disk.id()));
                     }
                 }
                 None

@@ -318,7 +318,7 @@ impl Write {
             );
             self.full |= matches!(error, DiskError::Full);
             if is_late(&error) {
-                self.suspects.add(disk.id(), "it missed a deadline");
+                self.suspects.add(disk.id());
             }
             self.slots[rank] = ShardProgress::Missing { disk };
             if !self.restart_elsewhere(rank).await {

@@ -1,8 +1,9 @@
 //! Watchdog: finds disks that hang, or that are far slower than the others.
 //!
-//! A disk whose oldest operation is the same for [`SUSPECT_LOOKS`] looks is **suspect**: writes go on
-//! without it, reads prefer the others, and none of its metadata replicas leads. So is a disk whose
-//! syncs take far longer than the others'. After [`GIVE_UP_LOOKS`] looks its use ends like that of a
+//! A disk whose oldest operation is the same for [`SUSPECT_LOOKS`] looks, and far longer than those
+//! of the other disks, is **slow**: writes go on without it, reads prefer the others, and none of its
+//! metadata replicas leads. So is a disk whose syncs take far longer than the others'. Where all
+//! disks are slow, none is: the machine is busy. After [`GIVE_UP_LOOKS`] looks its use ends like that of a
 //! disk that failed (B-52, R-21): nobody waits for it any more, and it returns to service when it
 //! passes a probe (`engine::renew`).
 //!
@@ -24,9 +25,11 @@ use drystone_store::measure::Measure;
 use drystone_store::types::DiskId;
 use drystone_store::workers::{Next, StepError, Wakeup, Worker};
 
-/// A disk whose oldest operation is the same in this many looks is suspect: two seconds.
+/// A disk whose oldest operation is the same in this many looks is slow, two seconds by default, if
+/// that is also this many times as often as for the median of the other disks.
 const SUSPECT_LOOKS: u32 = 4;
-/// A disk whose oldest operation is the same in this many looks is given up: 30 seconds.
+/// A disk whose oldest operation is the same in this many looks is given up: after 30 seconds by
+/// default.
 const GIVE_UP_LOOKS: u32 = 60;
 /// The syncs of disks are compared over this many looks: five seconds.
 const COMPARE_LOOKS: u32 = 10;
@@ -117,6 +120,18 @@ fn sluggish(means: &[(DiskId, f64)]) -> BTreeSet<DiskId> {
     means.iter().filter(is_slow).map(|(id, _)| *id).collect()
 }
 
+/// Returns the disks that hang by the looks that their oldest operations have lasted.
+fn hanging(looks: &[(DiskId, u32)]) -> impl Iterator<Item = DiskId> {
+    let hangs = |(id, own): &&(DiskId, u32)| {
+        let others = looks.iter().filter(|(other, _)| other != id);
+        let mut others: Vec<u32> = others.map(|(_, looks)| *looks).collect();
+        others.sort_unstable();
+        let median = others.get(others.len() / 2).copied().unwrap_or(0);
+        *own >= SUSPECT_LOOKS.saturating_mul(median.saturating_add(1))
+    };
+    looks.iter().filter(hangs).map(|(id, _)| *id)
+}
+
 impl Watchdog {
     pub fn new(
         env: Arc<dyn Env>,
@@ -143,15 +158,8 @@ impl Watchdog {
             (record.look(&disks), record.sluggish.clone())
         };
         let mut slow = sluggish;
-        slow.iter().for_each(|disk| {
-            self.shards
-                .suspect(*disk, "its syncs are far slower than others'")
-        });
-        let hangs = |looks: u32| looks >= SUSPECT_LOOKS;
-        for (disk, _) in looks.iter().filter(|(_, looks)| hangs(*looks)) {
-            self.shards.suspect(*disk, "it does not answer");
-            slow.insert(*disk);
-        }
+        slow.extend(hanging(&looks));
+        self.shards.set_slow(&slow);
         for group in [&self.groups.system, &self.groups.objects] {
             group.set_slow(&slow).await;
         }
@@ -159,6 +167,7 @@ impl Watchdog {
             let disk = disks.iter().find(|disk| disk.id() == id);
             if let Some(disk) = disk
                 && looks >= GIVE_UP_LOOKS
+                && slow.contains(&id)
                 && self.can_do_without(&slow)
             {
                 self.given_up.fetch_add(1, Ordering::Relaxed);
@@ -200,6 +209,24 @@ impl Worker for Watchdog {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn b_52_a_disk_hangs_by_the_others() {
+        let hanging = |looks: &[u32]| -> Vec<u8> {
+            let looks: Vec<_> = (0..)
+                .map(|n| DiskId([n; 16]))
+                .zip(looks.iter().copied())
+                .collect();
+            hanging(&looks).map(|id| id.0[0]).collect()
+        };
+        assert_eq!(hanging(&[0, 0, 4, 0]), [2]);
+        assert_eq!(hanging(&[0, 0, 3, 0]), []);
+        // All take long: the machine is busy.
+        assert_eq!(hanging(&[5, 6, 7, 9]), []);
+        assert_eq!(hanging(&[1, 1, 60, 1]), [2]);
+        // Of two disks, the one that answers shows that the other one hangs.
+        assert_eq!(hanging(&[0, 8]), [1]);
+    }
 
     #[test]
     fn r_17_a_disk_is_sluggish_by_the_others_and_by_what_a_user_notices() {
