@@ -186,7 +186,7 @@ const STORE: &[Row] = &[
     ("quota", &["error", "types"]),
     ("shard_set", &["types"]),
     ("error", &["types"]),
-    ("env", &["types"]),
+    ("env", &["lock", "types"]),
     ("checksum", &["types"]),
     ("crash", &[]),
     ("lock", &[]),

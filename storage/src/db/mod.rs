@@ -38,7 +38,7 @@ use rocksdb::{
 use tokio::sync::{Notify, watch};
 
 use drystone_store::crash::{Crash, DiskPoint};
-use drystone_store::env::{Env, File, OpenMode, TaskError};
+use drystone_store::env::{Env, File, OpenMode, Operations, TaskError};
 use drystone_store::error::Error;
 use drystone_store::lock::{Condvar, Mutex};
 use drystone_store::measure::Histogram;
@@ -134,6 +134,9 @@ type Callback = Box<dyn FnOnce(Result<(), DbError>) + Send>;
 struct LogQueue {
     batch: WriteBatch,
     done: Vec<Callback>,
+    /// The callbacks of the batch that the log thread writes now. A database that fails meanwhile
+    /// calls them at once, as the thread may hang.
+    writing: Vec<Callback>,
     closing: bool,
 }
 
@@ -148,6 +151,8 @@ struct Core {
     /// Dropped after `rocks`, so that its end tells receivers that everything is closed.
     failure: watch::Sender<Option<DbError>>,
     syncs: Arc<Histogram>,
+    /// Writes, syncs and flushes in progress, and what else its disk does.
+    operations: Arc<Operations>,
     crash: Crash,
     #[cfg(test)]
     options: rocksdb::Options,
@@ -237,6 +242,7 @@ impl Db {
             taken: Notify::new(),
             failure: watch::Sender::new(None),
             syncs: Arc::default(),
+            operations: Arc::default(),
             crash: shared.crash.clone(),
             #[cfg(test)]
             options,
@@ -262,13 +268,21 @@ impl Db {
         &self.core.env
     }
 
-    /// Runs `work` on this database, on a thread that may block.
+    /// Runs `work` on this database, on a thread that may block. Returns as soon as the database
+    /// fails; the work may still be in progress then, on a disk that hangs.
     pub async fn run_blocking<T: Send + 'static>(
         self: &Arc<Self>,
         work: impl FnOnce(&Arc<Db>) -> Result<T, DbError> + Send + 'static,
     ) -> Result<T, DbError> {
         let db = self.clone();
-        match self.env().spawn_blocking(move || work(&db)).await {
+        let mut failure = self.failure();
+        let working = self.env().spawn_blocking(move || work(&db));
+        let ended = tokio::select! {
+            biased;
+            ended = working => ended,
+            error = first_failure(&mut failure) => return Err(error),
+        };
+        match ended {
             Ok(result) => result,
             Err(TaskError::Panicked(panic)) => resume_unwind(panic),
             Err(TaskError::Dropped) => Err(DbError::Closed),
@@ -327,12 +341,14 @@ impl Db {
     /// Writes at once, to the WAL but without a sync. Blocks; not for async threads.
     pub fn write_unsynced(&self, batch: WriteBatch) -> Result<(), DbError> {
         self.core.usable(&self.core.queue.lock())?;
+        let _operation = self.core.operations.begin();
         self.core.write(batch)
     }
 
     /// Flushes the families' memtables to synced files. Blocks; not for async threads.
     pub fn flush(&self, families: &[Family]) -> Result<(), DbError> {
         self.core.usable(&self.core.queue.lock())?;
+        let _operation = self.core.operations.begin();
         for family in families {
             let options = FlushOptions::default();
             let flushed = self.core.rocks.flush_cf_opt(self.family(*family), &options);
@@ -366,12 +382,19 @@ impl Db {
         &self.core.syncs
     }
 
-    /// Writes everything that waits, ends the log thread and refuses later writes. Blocks.
+    /// Returns the operations in progress on this database's disk.
+    pub fn operations(&self) -> &Arc<Operations> {
+        &self.core.operations
+    }
+
+    /// Writes everything that waits, ends the log thread and refuses later writes. Blocks, but not
+    /// for the log thread of a database that has failed: its disk may hang.
     pub fn close(&self) {
         self.core.queue.lock().closing = true;
         self.core.queued.notify_one();
         let mut slot = self.log_thread.lock();
         if let Some(thread) = slot.take()
+            && self.core.failure.borrow().is_none()
             // A callback may drop the last handle.
             && thread.thread().id() != std::thread::current().id()
             && thread.join().is_err()
@@ -403,11 +426,7 @@ impl Core {
     /// it.
     fn serve_log_thread(&self) {
         if catch_unwind(AssertUnwindSafe(|| self.run_log_thread())).is_err() {
-            let error = self.fail("its log thread panicked".into());
-            let waiting = std::mem::take(&mut self.queue.lock().done);
-            waiting
-                .into_iter()
-                .for_each(|done| done(Err(error.clone())));
+            self.fail("its log thread panicked".into());
         }
     }
 
@@ -421,11 +440,15 @@ impl Core {
                 return;
             }
             let batch = std::mem::take(&mut queue.batch);
-            let done = std::mem::take(&mut queue.done);
+            queue.writing = std::mem::take(&mut queue.done);
             drop(queue);
             self.taken.notify_waiters();
 
+            let operation = self.operations.begin();
             let result = self.write_and_sync(batch);
+            drop(operation);
+            // Empty if the database failed meanwhile.
+            let done = std::mem::take(&mut self.queue.lock().writing);
             for done in done {
                 done(result.clone());
             }
@@ -483,7 +506,32 @@ impl Core {
             tracing::error!(%error, %path, "disk's database failed");
         }
         self.taken.notify_waiters();
+        // Nobody waits for a log thread that may hang. The failure is published first: what is
+        // queued from now on is refused.
+        let (writing, done) = {
+            let mut queue = self.queue.lock();
+            queue.batch = WriteBatch::default();
+            (
+                std::mem::take(&mut queue.writing),
+                std::mem::take(&mut queue.done),
+            )
+        };
+        for done in writing.into_iter().chain(done) {
+            done(Err(error.clone()));
+        }
         error
+    }
+}
+
+/// Waits until a database fails, and forever if it is closed without a failure.
+async fn first_failure(failure: &mut watch::Receiver<Option<DbError>>) -> DbError {
+    match failure
+        .wait_for(Option::is_some)
+        .await
+        .map(|failure| failure.clone())
+    {
+        Ok(Some(error)) => error,
+        _ => std::future::pending().await,
     }
 }
 

@@ -1,7 +1,9 @@
 //! Faults on request and evidence of syncs, for tests.
 
-use std::sync::Arc;
+#![allow(clippy::unwrap_used)]
+
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex};
 
 use rocksdb::statistics::Ticker;
 
@@ -9,11 +11,35 @@ use super::{Db, DbShared};
 use drystone_store::env::SystemEnv;
 
 #[derive(Default)]
-pub(super) struct Faults(AtomicBool);
+pub(super) struct Faults {
+    broken: AtomicBool,
+    gate: Arc<Gate>,
+}
+
+/// A gate at which all that a disk does waits while it is shut: a disk that hangs.
+#[derive(Default)]
+pub struct Gate {
+    is_shut: Mutex<bool>,
+    opened: Condvar,
+}
+
+impl Gate {
+    /// Waits until the gate is open.
+    pub fn pass(&self) {
+        let shut = self.is_shut.lock().unwrap();
+        drop(self.opened.wait_while(shut, |shut| *shut).unwrap());
+    }
+
+    pub fn set_shut(&self, shut: bool) {
+        *self.is_shut.lock().unwrap() = shut;
+        self.opened.notify_all();
+    }
+}
 
 impl Faults {
     pub(super) fn check(&self) -> Result<(), String> {
-        match self.0.load(Ordering::SeqCst) {
+        self.gate.pass();
+        match self.broken.load(Ordering::SeqCst) {
             true => Err("injected fault".into()),
             false => Ok(()),
         }
@@ -30,7 +56,12 @@ impl DbShared {
 impl Db {
     /// Makes every write and sync fail from now on, as on a disk that dies.
     pub fn break_disk(&self) {
-        self.core.faults.0.store(true, Ordering::SeqCst);
+        self.core.faults.broken.store(true, Ordering::SeqCst);
+    }
+
+    /// Returns the gate of this database's disk.
+    pub fn gate(&self) -> &Arc<Gate> {
+        &self.core.faults.gate
     }
 
     /// Returns how often RocksDB has synced a WAL, by its own count.

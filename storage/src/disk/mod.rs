@@ -17,6 +17,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use tokio::sync::watch;
 
+use drystone_store::env::Operations;
 use drystone_store::measure::Measure;
 use drystone_store::types::{BucketId, DiskId, Epoch, WriteId};
 
@@ -153,8 +154,19 @@ pub trait Disk: Send + Sync + 'static {
         Vec::new()
     }
 
-    /// Returns the free space as of at most a second ago.
-    async fn space(&self) -> Result<Space, DiskError>;
+    /// Returns the space as it was last looked at, less what was taken since. Never waits for the
+    /// disk; begins another look if the last one is old.
+    fn space(&self) -> Result<Space, DiskError>;
+
+    /// Returns the operations in progress on the disk, those of its database included.
+    fn operations(&self) -> Arc<Operations>;
+
+    /// Returns the number of syncs so far and the seconds that they took together.
+    fn syncs(&self) -> (u64, f64);
+
+    /// Ends the use of a disk that hangs. Nobody waits for it any more; what it has begun may still
+    /// happen, but nothing is acknowledged.
+    fn give_up(&self, why: &str);
 
     async fn create(&self, header: ShardHeader) -> Result<Box<dyn ShardWriter>, DiskError>;
 

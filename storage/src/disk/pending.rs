@@ -39,7 +39,14 @@ impl PendingList {
         db.clone().ok_or(DbError::Closed)
     }
 
-    /// Releases the database; the list is not used any more.
+    /// Ends the use of the database, which hangs.
+    pub fn give_up(&self, why: &str) {
+        if let Ok(db) = self.db() {
+            db.give_up(why);
+        }
+    }
+
+    /// The list is not asked for any more, and nothing here keeps its database open.
     pub fn close(&self) {
         let mut db = self.db.write();
         let last = db.take();

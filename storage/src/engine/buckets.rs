@@ -42,7 +42,7 @@ impl Buckets for Engine {
             Err(Error::Refused(Refusal::NoSuchBucket)) => {}
             Err(error) => return Err(error),
         }
-        self.check_metadata_space().await?;
+        self.check_metadata_space()?;
         let reserve = Change::ReserveBucket {
             name: name.clone(),
             owner: owner.clone(),
@@ -144,7 +144,7 @@ impl Buckets for Engine {
         document: Option<Vec<u8>>,
     ) -> Result<()> {
         if document.is_some() {
-            self.check_metadata_space().await?;
+            self.check_metadata_space()?;
         }
         let change = Change::PutBucketSetting {
             bucket,

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use tokio::sync::watch;
 
@@ -10,6 +10,7 @@ use super::databases::Ready;
 use crate::db::{Db, DbError, DbShared};
 use crate::disk::identity::{DiskDirectory, Identity};
 use drystone_store::error::Error;
+use drystone_store::lock::{Mutex, MutexGuard};
 use drystone_store::types::DiskId;
 
 /// A disk of this process.
@@ -87,11 +88,11 @@ impl DiskSet {
     }
 
     pub fn handles(&self) -> MutexGuard<'_, Vec<DiskHandle>> {
-        self.handles.lock().unwrap_or_else(PoisonError::into_inner)
+        self.handles.lock()
     }
 
     pub fn refused(&self) -> MutexGuard<'_, BTreeMap<String, String>> {
-        self.refused.lock().unwrap_or_else(PoisonError::into_inner)
+        self.refused.lock()
     }
 
     /// Returns why a directory was no disk at the start.

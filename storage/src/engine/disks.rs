@@ -64,7 +64,11 @@ impl Engine {
         self.shards.take_offline(old);
         // Among them may be the one whose last hold is waited for.
         drop(here);
-        self.let_go(old).await?;
+        let released = self.let_go(old).await;
+        if elsewhere.is_none() {
+            // The new database lies where the old one does.
+            released?;
+        }
         self.disks.handles().retain(|handle| handle.id() != old);
         let (settled, db) = match elsewhere {
             Some(made) => made,

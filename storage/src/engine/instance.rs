@@ -13,6 +13,10 @@ use drystone_store::measure::Measure;
 
 /// How long the end of the store waits for the disks' last note.
 const LAST_NOTE_MAX: Duration = Duration::from_secs(5);
+/// How long it waits for the metadata's replicas to end. A replica on a disk that hangs does not.
+const GROUPS_END_MAX: Duration = Duration::from_secs(10);
+/// How long it waits for the databases to be flushed and closed.
+const DATABASES_CLOSE_MAX: Duration = Duration::from_secs(30);
 
 #[async_trait]
 impl Instance for Engine {
@@ -56,15 +60,22 @@ impl Instance for Engine {
         if !matches!(noted, Ok(Ok(()))) {
             tracing::warn!(?noted, "the disks do not note that they were here");
         }
-        self.system.group.shutdown().await;
-        self.objects.group.shutdown().await;
+        let ended = self.env.timeout(GROUPS_END_MAX, async {
+            self.system.group.shutdown().await;
+            self.objects.group.shutdown().await;
+        });
+        if ended.await.is_err() {
+            tracing::error!("the metadata does not end: a disk hangs");
+        }
         let handles: Vec<_> = self.disks.handles().drain(..).collect();
         let closed = join_all(handles.into_iter().map(|handle| {
             self.env
                 .spawn_blocking(move || handle.db.iter().for_each(|db| db.close()))
         }));
-        if closed.await.iter().any(Result::<_, _>::is_err) {
-            tracing::error!(error = %Error::Closing, "a database did not close");
+        match self.env.timeout(DATABASES_CLOSE_MAX, closed).await {
+            Ok(closed) if closed.iter().all(Result::<_, _>::is_ok) => {}
+            Ok(_) => tracing::error!(error = %Error::Closing, "a database did not close"),
+            Err(_) => tracing::error!("a database does not close: its disk hangs"),
         }
     }
 }

@@ -1,17 +1,9 @@
 //! The metrics of an engine: those of its disks, its groups and its workers.
 
-use std::time::Duration;
-
-use futures_util::future::join_all;
-
 use super::Engine;
 use crate::disk::{Disk, DiskState};
 use crate::raft::group::Group;
-use drystone_store::env::Env;
 use drystone_store::measure::Measure;
-
-/// A disk that takes longer than this is measured without its space.
-const SPACE_MAX: Duration = Duration::from_secs(1);
 
 impl Engine {
     pub(super) async fn measure_disks(&self) -> Vec<Measure> {
@@ -35,16 +27,15 @@ impl Engine {
                 Measure::gauge("disks", help, count as f64).label("state", state)
             })
             .collect();
-        let each = disks.iter().map(|disk| {
+        measures.extend(disks.iter().flat_map(|disk| {
             let is_suspect = self.shards.is_suspect(disk.id());
-            measure_disk(&*self.env, disk.as_ref(), is_suspect)
-        });
-        measures.extend(join_all(each).await.into_iter().flatten());
+            measure_disk(disk.as_ref(), is_suspect)
+        }));
         measures
     }
 }
 
-async fn measure_disk(env: &dyn Env, disk: &dyn Disk, is_suspect: bool) -> Vec<Measure> {
+fn measure_disk(disk: &dyn Disk, is_suspect: bool) -> Vec<Measure> {
     let id = disk.id();
     let up = disk.state().borrow().is_up();
     let mut measures = Vec::new();
@@ -52,14 +43,14 @@ async fn measure_disk(env: &dyn Env, disk: &dyn Disk, is_suspect: bool) -> Vec<M
         ("disk_up", "1 while the disk accepts writes.", up),
         (
             "disk_suspect",
-            "1 while the disk is avoided because it missed a deadline.",
+            "1 while the disk is avoided because it does not answer in time.",
             is_suspect,
         ),
     ] {
         measures.push(Measure::gauge(name, help, f64::from(u8::from(holds))));
     }
-    // A disk that is down has no space to report, and one that hangs does not report it.
-    if let Ok(Ok(space)) = env.timeout(SPACE_MAX, disk.space()).await {
+    // A disk that is down has no space to report.
+    if let Ok(space) = disk.space() {
         for (name, help, bytes) in [
             ("disk_total_bytes", "Size of the file system.", space.total),
             (

@@ -9,6 +9,8 @@ mod buckets;
 mod databases;
 mod disk_set;
 mod disks;
+#[cfg(test)]
+mod hung;
 mod instance;
 mod listings;
 mod measures;

@@ -1,9 +1,8 @@
 //! The cache of bucket names.
 
-use std::collections::HashMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
-
+use drystone_store::lock::Mutex;
 use drystone_store::types::BucketId;
+use std::collections::HashMap;
 
 /// The largest number of names that are cached; past it all are forgotten and looked up again.
 const NAMES_LEN_MAX: usize = 10_000;
@@ -15,11 +14,11 @@ pub(super) struct Names(Mutex<HashMap<String, BucketId>>);
 
 impl Names {
     pub fn get(&self, name: &str) -> Option<BucketId> {
-        self.lock().get(name).copied()
+        self.0.lock().get(name).copied()
     }
 
     pub fn remember(&self, name: &str, id: BucketId) {
-        let mut names = self.lock();
+        let mut names = self.0.lock();
         if names.len() >= NAMES_LEN_MAX {
             names.clear();
         }
@@ -27,10 +26,6 @@ impl Names {
     }
 
     pub fn forget(&self, name: &str) {
-        self.lock().remove(name);
-    }
-
-    fn lock(&self) -> MutexGuard<'_, HashMap<String, BucketId>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock().remove(name);
     }
 }

@@ -60,7 +60,7 @@ impl Engine {
         let shards = Arc::new(Shards::new(options.env.clone(), disks, classes, damage));
         let workers = Workers::new(&system, &objects, &shards, options.renew_after).await?;
         let engine = Arc::new(Engine {
-            env: options.env,
+            env: options.env.clone(),
             system,
             objects,
             shards,
@@ -69,7 +69,7 @@ impl Engine {
             workers,
         });
         engine.finish_deletions().await?;
-        engine.workers.start(&engine, options.gc_every, damaged);
+        engine.workers.start(&engine, &options, damaged);
         Ok(engine)
     }
 }

@@ -104,10 +104,13 @@ impl Engine {
             let lost = self.disks.lost_at_start(&row.directory);
             let disk = here.get(&id);
             let space = match disk {
-                Some(disk) => self.shards.space(disk.as_ref()).await,
+                Some(disk) => disk.space().ok(),
                 None => None,
             };
             let mut status = disk_status(id, row, disk, space.unwrap_or_default());
+            if status.reason.is_none() && self.shards.is_suspect(id) {
+                status.reason = Some("it is suspect: it does not answer in time".to_owned());
+            }
             if status.state == DiskState::Offline {
                 status.reason = status.reason.or(lost);
             }

@@ -19,6 +19,9 @@ const RECOVER_AFTER: Duration = Duration::from_secs(10);
 /// The time before the first attempt to renew a disk that failed.
 const RENEW_AFTER: Duration = Duration::from_secs(5);
 
+/// The pause between two looks at the disks.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+
 /// The options of a store.
 #[derive(Clone)]
 pub struct Options {
@@ -34,6 +37,9 @@ pub struct Options {
     /// The time before the first attempt to renew a disk that failed; each further attempt waits
     /// four times as long.
     pub renew_after: Duration,
+    /// The pause between two looks of the watchdog: a disk that hangs is suspect after four looks
+    /// and given up after sixty.
+    pub look_every: Duration,
     /// The points at which a test stops this engine.
     pub crash: Crash,
 }
@@ -47,6 +53,7 @@ impl Options {
             gc_every: GC_EVERY,
             recover_after: RECOVER_AFTER,
             renew_after: RENEW_AFTER,
+            look_every: LOOK_EVERY,
             crash: Crash::default(),
         }
     }

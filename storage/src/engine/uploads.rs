@@ -26,7 +26,7 @@ const COMPLETE_ATTEMPTS_MAX: usize = 4;
 #[async_trait]
 impl Uploads for Engine {
     async fn create_upload(&self, bucket: BucketId, request: CreateUpload) -> Result<Upload> {
-        self.check_metadata_space().await?;
+        self.check_metadata_space()?;
         let id = UploadId(self.env.write_id());
         let change = Change::CreateUpload {
             bucket,

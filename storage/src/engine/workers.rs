@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 
-use super::Engine;
 use super::renew::{Renewals, Renewer};
+use super::{Engine, Options};
 use crate::raft::proposer::Proposer;
 use crate::raft::recovery::start::Groups;
 use crate::shards::Shards;
@@ -20,6 +20,7 @@ use crate::workers::presence::Presence;
 use crate::workers::quotas::Quotas;
 use crate::workers::reencode::Reencoder;
 use crate::workers::scrub::Scrubber;
+use crate::workers::watchdog::Watchdog;
 use drystone_store::error::Result;
 use drystone_store::shard_set::ShardId;
 use drystone_store::workers::{Pace, Runner};
@@ -80,12 +81,7 @@ impl Workers {
     }
 
     /// Registers all workers. They hold parts of the engine, never the engine.
-    pub fn start(
-        &self,
-        engine: &Arc<Engine>,
-        gc_every: Duration,
-        damaged: mpsc::Receiver<ShardId>,
-    ) {
+    pub fn start(&self, engine: &Arc<Engine>, options: &Options, damaged: mpsc::Receiver<ShardId>) {
         let (system, objects) = (engine.system.clone(), engine.objects.clone());
         let (shards, healer) = (engine.shards.clone(), self.healer.clone());
         let run = |worker| self.runner.add(worker);
@@ -93,13 +89,13 @@ impl Workers {
             "gc-system",
             system,
             None,
-            gc_every,
+            options.gc_every,
         )));
         run(Arc::new(Collector::new(
             "gc-objects",
             objects.clone(),
             Some(shards),
-            gc_every,
+            options.gc_every,
         )));
         run(self.healer.clone());
         run(self.reencoder.clone());
@@ -110,6 +106,14 @@ impl Workers {
         run(Arc::new(Renewer::new(engine, self.renewals.clone())));
         run(Arc::new(Presence::new(engine.env.clone(), engine.groups())));
         run(self.quotas.clone());
+        let shards = engine.shards.clone();
+        let watchdog = Watchdog::new(
+            engine.env.clone(),
+            engine.groups(),
+            shards,
+            options.look_every,
+        );
+        run(Arc::new(watchdog));
         run(Arc::new(DamageQueue::new(objects, healer, damaged)));
         for disk in engine.shards.disks() {
             self.losses.watch(disk.as_ref());

@@ -7,6 +7,7 @@
 //! that wait. A reader that comes while a round is in progress joins the next one, so a round
 //! always begins after all of its readers.
 
+use std::collections::BTreeSet;
 use std::panic::resume_unwind;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -35,6 +36,8 @@ const PROPOSE_DEADLINE: Duration = Duration::from_secs(10);
 const READ_DEADLINE: Duration = Duration::from_secs(10);
 /// The pause before a leader that refused is asked again, if there is no other leader before.
 const RETRY_AFTER_MAX: Duration = Duration::from_millis(200);
+/// How long a replica that leads no longer may take to answer.
+const LEFT_AFTER: Duration = Duration::from_millis(500);
 /// The most proposals in progress. Further ones queue.
 const PROPOSALS_MAX: usize = 4096;
 /// The most readers that wait for a round. Further ones queue.
@@ -115,12 +118,14 @@ impl Group {
     }
 
     /// Calls `read` on a blocking thread with a view of everything that was committed before this
-    /// call. Calls it again on another replica if the replica fails during the read.
-    pub async fn read<T, F>(&self, mut read: F) -> Result<T>
+    /// call. Calls it again on another replica if the replica fails during the read, or does not
+    /// answer and leads no longer.
+    pub async fn read<T, F>(&self, read: F) -> Result<T>
     where
         T: Send + 'static,
-        F: Fn(&View<'_>) -> Result<T> + Send + 'static,
+        F: Fn(&View<'_>) -> Result<T> + Send + Sync + 'static,
     {
+        let read = Arc::new(read);
         let env = &self.0.members.env;
         let due = env.after(READ_DEADLINE);
         let mut leaders = self.0.members.leader_changes();
@@ -130,17 +135,25 @@ impl Group {
             let replica = member.replica;
             let permit = self.0.reads.clone().acquire_owned().await;
             let permit = permit.map_err(|_| Error::Closing)?;
+            let this_read = read.clone();
             let reading = env.spawn_blocking(move || {
-                let result = read_on(&member.shared, &read);
+                let _operation = member.shared.db.operations().begin();
+                #[cfg(test)]
+                member.shared.db.gate().pass();
+                let result = read_on(&member.shared, &*this_read);
                 drop(permit);
-                (result, read)
+                result
             });
-            let error = match reading.await {
-                Ok((ReadResult::Answer(result), _)) => return result,
-                Ok((ReadResult::Lost(error), again)) => {
-                    read = again;
-                    error
+            let reading = tokio::select! {
+                biased;
+                reading = reading => reading,
+                () = lost_lead_for_long(env.as_ref(), &self.0.members, replica) => {
+                    Ok(ReadResult::Lost(None))
                 }
+            };
+            let error = match reading {
+                Ok(ReadResult::Answer(result)) => return result,
+                Ok(ReadResult::Lost(error)) => error,
                 Err(TaskError::Panicked(panic)) => resume_unwind(panic),
                 Err(TaskError::Dropped) => return Err(Error::Closing),
             };
@@ -237,6 +250,19 @@ impl Group {
             .await?)
     }
 
+    /// Sets the disks that do not answer in time: none of their replicas leads for long.
+    pub async fn set_slow(&self, slow: &BTreeSet<DiskId>) {
+        self.0.members.set_slow(slow).await;
+    }
+
+    /// Returns whether a majority of the voters is alive on disks that are not among `without`.
+    pub fn has_majority_without(&self, without: &BTreeSet<DiskId>) -> bool {
+        let status = self.status();
+        let voters = status.voters.iter();
+        let left = voters.filter(|voter| voter.alive && !without.contains(&voter.disk));
+        left.count() >= status.quorum
+    }
+
     /// Ends the group's replica on a disk that has failed. If it led, another replica campaigns.
     pub fn replica_lost(&self, disk: DiskId) {
         for member in self
@@ -295,7 +321,13 @@ impl GroupInner {
                 let (leader, member) = wait_for_leader(&self.members, &mut leaders).await?;
                 let crash = member.shared.db.crash();
                 crash.pass(Point::Command(kind, CommandPoint::Proposing));
-                match member.raft.client_write(proposal.clone()).await {
+                // A leader whose disk hangs does not answer even when another one leads.
+                let write = tokio::select! {
+                    biased;
+                    write = member.raft.client_write(proposal.clone()) => write,
+                    () = lost_lead_for_long(env, &self.members, member.replica) => continue,
+                };
+                match write {
                     Ok(written) => match written.data.0 {
                         Some(outcome) => {
                             crash.pass(Point::Command(kind, CommandPoint::Answered));
@@ -367,6 +399,17 @@ async fn wait_for_another(
     env.timeout(RETRY_AFTER_MAX, another).await.ok();
 }
 
+/// Waits until a replica has not led for [`LEFT_AFTER`]: one on a disk that hangs may never
+/// answer.
+async fn lost_lead_for_long(env: &dyn Env, members: &Members, replica: ReplicaId) {
+    let mut leaders = members.leader_changes();
+    let others = leaders.wait_for(|leader| leader.is_some_and(|leader| leader.replica != replica));
+    if others.await.is_err() {
+        return std::future::pending().await;
+    }
+    env.sleep(LEFT_AFTER).await;
+}
+
 /// Runs one round after the other. In each, the leader proves once, for all readers that wait, that
 /// it still leads and has applied everything that was committed. Then they read from it.
 async fn run_rounds(members: Arc<Members>, mut waiting: mpsc::Receiver<Waiter>) {
@@ -379,7 +422,13 @@ async fn run_rounds(members: Arc<Members>, mut waiting: mpsc::Receiver<Waiter>) 
         let proof = members.env.timeout(READ_DEADLINE, async {
             loop {
                 let (leader, member) = wait_for_leader(&members, &mut leaders).await.ok()?;
-                match member.raft.ensure_linearizable(ReadPolicy::ReadIndex).await {
+                let env = members.env.as_ref();
+                let proof = tokio::select! {
+                    biased;
+                    proof = member.raft.ensure_linearizable(ReadPolicy::ReadIndex) => proof,
+                    () = lost_lead_for_long(env, &members, member.replica) => continue,
+                };
+                match proof {
                     Ok(_) => return Some(member),
                     Err(error) => {
                         tracing::info!(%error, group = members.group.0, "repeating a read round");
@@ -420,7 +469,7 @@ impl Group {
     /// Returns whether all voters are alive and have applied the same entries.
     pub fn all_applied(&self) -> bool {
         let alive = self.0.members.alive();
-        let applied: std::collections::BTreeSet<_> = alive
+        let applied: BTreeSet<_> = alive
             .iter()
             .map(|m| m.raft.metrics().borrow_watched().last_applied)
             .collect();

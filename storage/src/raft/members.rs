@@ -233,6 +233,9 @@ pub struct Members {
     history: RwLock<History>,
     closing: watch::Receiver<bool>,
     disks: RwLock<Vec<ReplicaDisk>>,
+    /// The disks that do not answer in time. None of their replicas should lead, and no replica is
+    /// made on them.
+    slow: RwLock<BTreeSet<DiskId>>,
     alive: RwLock<Vec<Arc<Member>>>,
     /// The number of changes to `disks` and `alive`.
     changes: watch::Sender<u64>,
@@ -284,6 +287,7 @@ impl Members {
             history: RwLock::new(setup.history),
             closing: setup.closing,
             disks: RwLock::new(setup.disks),
+            slow: RwLock::default(),
             alive: RwLock::new(started.into_iter().flatten().collect()),
             changes: watch::Sender::new(0),
             leader: watch::Sender::new(None),
@@ -340,6 +344,41 @@ impl Members {
         disks
     }
 
+    /// Returns the disks whose databases work and answer in time.
+    pub fn responsive(&self) -> Vec<ReplicaDisk> {
+        let mut disks = self.healthy();
+        disks.retain(|disk| !self.is_slow(disk.id));
+        disks
+    }
+
+    pub fn is_slow(&self, disk: DiskId) -> bool {
+        let slow = self.slow.read();
+        slow.contains(&disk)
+    }
+
+    /// Sets the disks that do not answer in time. If one of their replicas leads, another replica
+    /// campaigns.
+    pub async fn set_slow(&self, slow: &BTreeSet<DiskId>) {
+        {
+            let mut known = self.slow.write();
+            if *known != *slow {
+                known.clone_from(slow);
+                self.changed();
+            }
+        }
+        let leader = *self.leader.borrow();
+        let leader = leader.and_then(|leader| self.member(leader.replica));
+        let is_led_slowly = leader.is_some_and(|leader| slow.contains(&leader.disk));
+        let others = self.alive().into_iter();
+        if is_led_slowly && others.filter(|member| !slow.contains(&member.disk)).count() > 0 {
+            tracing::warn!(
+                group = self.group.0,
+                "the leader's disk does not answer in time"
+            );
+            self.elect().await;
+        }
+    }
+
     pub fn history(&self) -> History {
         let history = self.history.read();
         history.clone()
@@ -390,13 +429,15 @@ impl Members {
             .cloned()
     }
 
-    /// Makes the replica with the longest log campaign at once, as in a transfer of leadership.
+    /// Makes the replica with the longest log, on a disk that answers in time if there is one,
+    /// campaign at once, as in a transfer of leadership.
     ///
     /// A plain election would be rejected until the dead leader's lease expires, as the others
     /// have heard from that leader just now.
     async fn elect(&self) {
         let alive = self.alive();
-        let Some(best) = alive.iter().max_by_key(|member| member.log.last_log_id()) else {
+        let rank = |member: &&Arc<Member>| (!self.is_slow(member.disk), member.last_log_id());
+        let Some(best) = alive.iter().max_by_key(rank) else {
             return;
         };
         let vote = best.raft.server_metrics().borrow_watched().vote;

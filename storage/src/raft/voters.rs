@@ -265,7 +265,7 @@ impl Members {
             configs: committed.get_joint_config().clone(),
             seats: seats.collect(),
             alive: self.alive().iter().map(|m| (m.replica, m.disk)).collect(),
-            usable: self.healthy().into_iter().map(|disk| disk.id).collect(),
+            usable: self.responsive().into_iter().map(|disk| disk.id).collect(),
             voters_max: self.voters_max,
         })
     }
@@ -293,7 +293,7 @@ impl Members {
     /// Power goes after the row is written: the replica has no log. The next start finds that it
     /// is no member, and drops it.
     async fn make_replica(&self, id: DiskId) -> Result<ReplicaId> {
-        let disk = self.healthy().into_iter().find(|disk| disk.id == id);
+        let disk = self.responsive().into_iter().find(|disk| disk.id == id);
         let disk = disk.ok_or_else(|| self.unavailable("the disk for a new replica is offline"))?;
         let history = self.history();
         // Before it may vote, it takes part in this start, and all other disks know that.

@@ -20,6 +20,8 @@ mod tests;
 mod write;
 
 pub use self::classes::Classes;
+#[cfg(test)]
+pub use self::disk_set::DEADLINE;
 pub use self::lists::RemovalOutcome;
 pub use self::plane::{DAMAGE_QUEUE_LEN_MAX, Shards};
 pub use self::rebuild::{HealError, ShardCondition, ShardRef};

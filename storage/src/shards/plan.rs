@@ -28,8 +28,12 @@ impl Shards {
         class: &str,
         hint: Option<u64>,
     ) -> Result<Plan> {
-        let up = self.spaces().await;
         let wanted = self.classes.geometry(class);
+        let mut up = self.spaces();
+        if wanted.fit(up.len()).is_none() {
+            // A disk that answers late is better than none.
+            up = self.all_spaces();
+        }
         let mut geometry = wanted.fit(up.len()).ok_or_else(|| {
             let (up, of) = (up.len(), self.disks().len());
             Error::Unavailable(format!("{up} of {of} disks are up"))

@@ -1,13 +1,12 @@
 //! The data plane of a node: its disks and what all reads and writes of shards share.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
-use futures_util::future::join_all;
 use tokio::sync::{Notify, Semaphore, mpsc};
 
 use super::classes::Classes;
-use super::disk_set::{DiskSet, Suspects, is_late, within_deadline};
+use super::disk_set::{DiskSet, Suspects};
 use super::erasure::{Codecs, Geometry};
 use crate::disk::{Disk, ShardName, Space};
 use drystone_store::env::Env;
@@ -130,7 +129,13 @@ impl Shards {
         self.starved.notified().await;
     }
 
-    /// Returns whether the disk missed a deadline recently and is avoided.
+    /// Sets the disks that do not answer now, or only slowly: they are avoided while others can
+    /// serve.
+    pub fn set_slow(&self, slow: &BTreeSet<DiskId>) {
+        self.suspects.set_slow(slow);
+    }
+
+    /// Returns whether the disk does not answer in time and is avoided.
     pub fn is_suspect(&self, disk: DiskId) -> bool {
         self.suspects.contains(disk)
     }
@@ -145,8 +150,8 @@ impl Shards {
     /// Fails if one of `disks`, which hold metadata, has no room for more metadata. Every write
     /// adds rows on each of them, and a full disk would lose its replica (F-08). Half of the disk's
     /// reserve is still free then, for deletes and gc, which make room.
-    pub async fn room_for_metadata(&self, disks: &[DiskId]) -> Result<()> {
-        let spaces = self.spaces().await;
+    pub fn room_for_metadata(&self, disks: &[DiskId]) -> Result<()> {
+        let spaces = self.spaces();
         let full = spaces
             .iter()
             .find(|(disk, space)| disks.contains(&disk.id()) && space.for_metadata == 0);
@@ -156,26 +161,28 @@ impl Shards {
         }
     }
 
-    /// Returns a disk's space, or `None` if the disk fails or misses the deadline. A suspect disk
-    /// is not asked.
-    pub async fn space(&self, disk: &dyn Disk) -> Option<Space> {
-        if self.suspects.contains(disk.id()) {
-            return None;
+    /// Returns a disk's space, or `None` if the disk is down or suspect.
+    pub fn space(&self, disk: &dyn Disk) -> Option<Space> {
+        match self.suspects.contains(disk.id()) {
+            true => None,
+            false => disk.space().ok(),
         }
-        let space = within_deadline(self.env.as_ref(), disk.space()).await;
-        if space.as_ref().is_err_and(is_late) {
-            self.suspects.add(disk.id());
-        }
-        space.ok()
     }
 
     /// Returns the disks that are up and not suspect, with their space.
-    pub(super) async fn spaces(&self) -> Vec<(Arc<dyn Disk>, Space)> {
-        let spaces = self.disks().into_iter().map(|disk| async move {
-            let space = self.space(disk.as_ref()).await?;
+    pub(super) fn spaces(&self) -> Vec<(Arc<dyn Disk>, Space)> {
+        let mut spaces = self.all_spaces();
+        spaces.retain(|(disk, _)| !self.suspects.contains(disk.id()));
+        spaces
+    }
+
+    /// Returns the disks that are up with their space, suspect or not.
+    pub(super) fn all_spaces(&self) -> Vec<(Arc<dyn Disk>, Space)> {
+        let spaces = self.disks().into_iter().map(|disk| {
+            let space = disk.space().ok()?;
             Some((disk, space))
         });
-        join_all(spaces).await.into_iter().flatten().collect()
+        spaces.flatten().collect()
     }
 
     /// Makes the error of a write for which there is no room, and wakes gc.

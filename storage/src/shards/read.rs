@@ -1,8 +1,9 @@
 //! Reading a range of a shard set.
 //!
 //! Data shards are read in windows of about 1 MiB, and the next window is read while the caller
-//! gets the current one. Parity is read only where a block is damaged, missing or late. Every block
-//! is verified, and a row of blocks is rebuilt from any k blocks of it.
+//! gets the current one. Parity is read only where a block is damaged or missing, or does not come
+//! soon: then whichever shards answer first are used. Every block is verified, and a row of
+//! blocks is rebuilt from any k blocks of it.
 //!
 //! The whole range is returned, or the read ends in an error, never early: `Error::Corrupt` if
 //! damage leaves too few blocks, `Error::Unavailable` if disks that do not answer may have more.
@@ -10,10 +11,13 @@
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::ops::Range;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use futures_util::future::join_all;
+use futures_util::StreamExt as _;
+use futures_util::future::BoxFuture;
+use futures_util::stream::FuturesUnordered;
 use tokio::sync::mpsc;
 
 use super::disk_set::{Holder, Suspects, is_late, within_deadline};
@@ -31,6 +35,9 @@ use drystone_store::types::{BucketId, ByteRange, WriteId};
 
 /// The bytes of an object that are read at once.
 const WINDOW_BYTES: u64 = 1 << 20;
+
+/// How long a shard is waited for before another one is read beside it.
+const HEDGE_AFTER: Duration = Duration::from_millis(250);
 
 /// The ids and the layout of a write, as a reader needs them.
 #[derive(Clone, Copy)]
@@ -59,9 +66,16 @@ pub(super) struct ShardSource {
     codec: Arc<Codec>,
     suspects: Arc<Suspects>,
     damage: mpsc::Sender<ShardId>,
+    /// The reads of the current window that have not answered yet.
+    reads: FuturesUnordered<ShardRead>,
     /// A shard could not be read and may be whole.
     unanswered: bool,
 }
+
+/// A read of one shard, with its rank.
+type ShardRead = BoxFuture<'static, (usize, Option<ReadAnswer>)>;
+
+type ReadAnswer = Result<(Arc<dyn ShardReader>, Blocks), DiskError>;
 
 /// One shard, and what this read knows of it.
 struct SourceShard {
@@ -69,8 +83,10 @@ struct SourceShard {
     /// `None` once the shard cannot be read.
     disk: Option<Arc<dyn Disk>>,
     reader: Option<Arc<dyn ShardReader>>,
-    /// Its disk missed a deadline recently, so it is read only if the others have too few blocks.
+    /// It or its disk did not answer in time, so it is read only if the others have too few blocks.
     late: bool,
+    /// A read of it has not answered yet.
+    asked: bool,
     reported: bool,
 }
 
@@ -100,6 +116,7 @@ impl ShardSource {
                     disk,
                     reader: None,
                     late: suspects.contains(place.disk),
+                    asked: false,
                     reported: false,
                 }
             })
@@ -110,6 +127,7 @@ impl ShardSource {
             codec,
             suspects,
             damage,
+            reads: FuturesUnordered::new(),
             unanswered,
         }
     }
@@ -122,11 +140,15 @@ impl ShardSource {
             let span = spans[piece.rank].get_or_insert(piece.span.clone());
             span.end = piece.span.end;
         }
+        // What the last window no longer needed.
+        self.reads.clear();
+        self.ranks.iter_mut().for_each(|shard| shard.asked = false);
         let wanted = spans.iter().enumerate();
         let wanted = wanted.filter(|(rank, _)| !self.ranks[*rank].late);
         let wanted = wanted.filter_map(|(rank, span)| Some((rank, blocks_of(span.as_ref()?))));
+        let wanted = wanted.collect();
         let mut read = vec![None; self.ranks.len()];
-        for (rank, blocks) in self.read_ranks(wanted.collect()).await {
+        for (rank, blocks) in self.read_ranks(wanted).await {
             read[rank] = blocks;
         }
         let rebuilt = self.rebuild(&pieces, &read).await?;
@@ -223,6 +245,7 @@ impl ShardSource {
     }
 
     /// Reads rows of blocks from further shards until each of `rows` has as many as the code needs.
+    /// Shards that were asked before may still answer meanwhile.
     async fn read_more(
         &mut self,
         range: Range<u64>,
@@ -232,7 +255,9 @@ impl ShardSource {
         let needed = self.wanted.layout.geometry().data();
         // The shards that lack a block of these rows and were not read for all of them.
         let lacks = |rank: usize| rows.values().any(|row| row[rank].is_none());
-        let mut others: Vec<usize> = (0..self.ranks.len()).filter(|r| lacks(*r)).collect();
+        let is_asked = |rank: usize| self.ranks[rank].asked;
+        let ranks = (0..self.ranks.len()).filter(|rank| lacks(*rank) && !is_asked(*rank));
+        let mut others: Vec<usize> = ranks.collect();
         others.sort_by_key(|rank| self.ranks[*rank].late);
         loop {
             let have = rows.values().map(|row| row.iter().flatten().count());
@@ -240,14 +265,19 @@ impl ShardSource {
             if short == 0 {
                 return Ok(());
             }
-            if others.is_empty() {
-                return Err(self.too_few());
-            }
-            let next: Vec<(usize, Range<u64>)> = others
-                .drain(..short.min(others.len()))
-                .map(|rank| (rank, range.clone()))
-                .collect();
-            for (rank, blocks) in self.read_ranks(next).await {
+            let answers = match others.is_empty() {
+                false => {
+                    let next = others.drain(..short.min(others.len()));
+                    let next = next.map(|rank| (rank, range.clone())).collect();
+                    self.read_ranks(next).await
+                }
+                // Nothing is left but to wait for those that are slow.
+                true => match self.reads.next().await {
+                    Some(answer) => vec![self.noted(answer)],
+                    None => return Err(self.too_few()),
+                },
+            };
+            for (rank, blocks) in answers {
                 let Some(blocks) = blocks else { continue };
                 for (row, found) in rows.iter_mut() {
                     let block = blocks.span(&block_span(*row, shard_len));
@@ -265,39 +295,53 @@ impl ShardSource {
         }
     }
 
-    /// Reads blocks of several shards side by side and notes damage.
+    /// Reads blocks of several shards side by side and notes damage. Returns the answers of all
+    /// shards that were asked before as well, as far as they come; one that does not come soon
+    /// stays in `reads`.
     async fn read_ranks(
         &mut self,
         wanted: Vec<(usize, Range<u64>)>,
     ) -> Vec<(usize, Option<Blocks>)> {
-        let reads = wanted.into_iter().map(|(rank, blocks)| {
-            let shard = &self.ranks[rank];
-            let (disk, reader) = (shard.disk.clone(), shard.reader.clone());
-            let (name, of) = (shard.name, self.wanted);
-            let env = &self.suspects.env;
-            async move {
+        for (rank, blocks) in wanted {
+            let of = self.wanted;
+            let shard = &mut self.ranks[rank];
+            shard.asked = true;
+            let (disk, reader, name) = (shard.disk.clone(), shard.reader.clone(), shard.name);
+            let env = self.suspects.env.clone();
+            self.reads.push(Box::pin(async move {
                 let Some(disk) = disk else {
                     return (rank, None);
                 };
-                (
-                    rank,
-                    Some(read_shard(env.as_ref(), disk, reader, name, of, blocks).await),
-                )
+                let read = read_shard(env.as_ref(), disk, reader, name, of, blocks).await;
+                (rank, Some(read))
+            }));
+        }
+        let env = self.suspects.env.clone();
+        let mut soon = env.sleep(HEDGE_AFTER);
+        let mut answers = Vec::new();
+        loop {
+            tokio::select! {
+                biased;
+                answer = self.reads.next() => match answer {
+                    Some(answer) => answers.push(self.noted(answer)),
+                    None => return answers,
+                },
+                () = &mut soon => break,
             }
-        });
-        let answers = join_all(reads).await;
+        }
+        for shard in self.ranks.iter_mut().filter(|shard| shard.asked) {
+            shard.late = true;
+        }
         answers
-            .into_iter()
-            .map(|(rank, answer)| (rank, answer.and_then(|answer| self.note(rank, answer))))
-            .collect()
+    }
+
+    fn noted(&mut self, (rank, answer): (usize, Option<ReadAnswer>)) -> (usize, Option<Blocks>) {
+        self.ranks[rank].asked = false;
+        (rank, answer.and_then(|answer| self.note(rank, answer)))
     }
 
     /// Records what an answer says about its shard.
-    fn note(
-        &mut self,
-        rank: usize,
-        answer: Result<(Arc<dyn ShardReader>, Blocks), DiskError>,
-    ) -> Option<Blocks> {
+    fn note(&mut self, rank: usize, answer: ReadAnswer) -> Option<Blocks> {
         let shard = &mut self.ranks[rank];
         match answer {
             Ok((reader, blocks)) => {

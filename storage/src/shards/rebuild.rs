@@ -254,7 +254,7 @@ impl Shards {
                 .into_iter()
                 .any(|(rank, place): (u8, _)| rank != shard.rank && place.disk == disk)
         };
-        let spaces = self.spaces().await;
+        let spaces = self.spaces();
         let candidates: Vec<Candidate> = spaces
             .iter()
             .filter(|(disk, space)| space.above_reserve >= len.max(1) && !has_other(disk.id()))

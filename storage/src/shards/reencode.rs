@@ -44,7 +44,7 @@ pub struct WriteToReencode<'a> {
 impl Shards {
     /// Returns whether enough disks are up for a write of some class to have all its shards.
     pub async fn can_reencode(&self) -> bool {
-        let up = self.spaces().await.len();
+        let up = self.spaces().len();
         let named = self.classes.by_name.values();
         let mut all = named.chain([&self.classes.default]);
         all.any(|geometry| geometry.total() <= up)
@@ -94,7 +94,7 @@ impl Shards {
         layout: Layout,
     ) -> Result<(Vec<Arc<dyn Disk>>, Vec<OwnedSemaphorePermit>), HealError> {
         let len = layout.shard_len().max(1);
-        let spaces = self.spaces().await;
+        let spaces = self.spaces();
         let candidates: Vec<Candidate> = spaces
             .iter()
             .filter(|(_, space)| space.above_reserve >= len + space.total / LEFT_FREE_PART)

@@ -462,9 +462,9 @@ async fn f_08_below_the_reserve_a_write_is_refused_as_full() {
     let failed = bench.write_body(&mut TestBody::new(&bytes(9000))).await;
     assert!(matches!(failed, Err(Error::Full(_))), "{failed:?}");
     let disk = bench.shards.disks()[1].id();
-    let failed = bench.shards.room_for_metadata(&[disk]).await;
+    let failed = bench.shards.room_for_metadata(&[disk]);
     assert!(matches!(failed, Err(Error::Full(_))), "{failed:?}");
-    bench.shards.room_for_metadata(&[]).await.unwrap();
+    bench.shards.room_for_metadata(&[]).unwrap();
 }
 
 #[tokio::test]

@@ -20,7 +20,7 @@ use std::sync::Arc;
 use bytes::{Bytes, BytesMut};
 use tokio::sync::mpsc;
 
-use super::disk_set::{Suspects, is_late, within_deadline};
+use super::disk_set::{Suspects, is_late, late, within_deadline};
 use super::erasure::{CHUNK_SIZE_BYTES, Codec, Geometry};
 use super::plan::Plan;
 use super::plane::Shards;
@@ -262,7 +262,12 @@ impl Write {
                 continue;
             };
             let message = TaskMessage::Append(stripe.chunk(rank));
-            if task.messages.send(message).await.is_err() {
+            let sent = tokio::select! {
+                biased;
+                sent = task.messages.send(message) => sent.is_ok(),
+                () = self.suspects.suspected(task.disk.id()), if self.can_do_without(rank) => false,
+            };
+            if !sent {
                 self.finish_shard(rank).await;
             }
         }
@@ -273,15 +278,32 @@ impl Write {
         self.survives()
     }
 
-    /// Waits until the task of a shard ends. If it failed, the shard is written again on a spare
-    /// disk if that is possible.
+    /// Returns whether the promise holds without a shard that is being written, or the shard can be
+    /// written elsewhere.
+    fn can_do_without(&self, rank: usize) -> bool {
+        let can_move = self.kept.is_some() && !self.spares.is_empty();
+        let others = self.slots.iter().enumerate().filter(|(other, slot)| {
+            *other != rank && !matches!(slot, ShardProgress::Missing { .. })
+        });
+        can_move || others.count() > self.geometry.data()
+    }
+
+    /// Waits until the task of a shard ends, or until its disk is suspect and the write can do
+    /// without it (B-52). Then the shard is written again on a spare disk if that is possible.
+    ///
+    /// What a task does that is no longer waited for stays in its disk's list, for gc.
     async fn finish_shard(&mut self, rank: usize) {
         loop {
+            let (suspects, dispensable) = (self.suspects.clone(), self.can_do_without(rank));
             let ShardProgress::Writing(task) = &mut self.slots[rank] else {
                 return;
             };
-            let ended = (&mut task.task).await;
             let disk = Arc::clone(&task.disk);
+            let ended = tokio::select! {
+                biased;
+                ended = &mut task.task => ended,
+                () = suspects.suspected(disk.id()), if dispensable => Ok(Err(late())),
+            };
             let error = match ended {
                 Ok(Ok(checksum)) => {
                     self.slots[rank] = ShardProgress::Durable { disk, checksum };

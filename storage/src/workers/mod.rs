@@ -2,7 +2,8 @@
 //!
 //! gc removes unused shards, heal rebuilds damaged or missing ones, re-encode gives undersized
 //! writes all their shards, scrub and inventory look for damage, and the damage queue receives what
-//! readers met. disks, losses and presence follow what becomes of the disks. Each is a
+//! readers met. disks, losses, presence and
+//! watchdog follow what becomes of the disks. Each is a
 //! [`Worker`](drystone_store::workers::Worker) with a file or folder of its own; `engine::workers`
 //! registers them.
 
@@ -18,3 +19,4 @@ pub mod quotas;
 pub mod reencode;
 mod retries;
 pub mod scrub;
+pub mod watchdog;

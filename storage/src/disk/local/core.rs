@@ -2,6 +2,7 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -16,7 +17,7 @@ use crate::disk::pending::PendingList;
 use crate::disk::shard_file::{Writer, file_name};
 use crate::disk::{DiskError, DiskState, ShardName, Space};
 use drystone_store::crash::{Crash, DiskPoint};
-use drystone_store::env::{Env, Interval};
+use drystone_store::env::{Env, Interval, Operations};
 use drystone_store::lock::Mutex;
 use drystone_store::measure::Histogram;
 use drystone_store::types::DiskId;
@@ -32,12 +33,18 @@ pub(super) struct DiskCore {
     pub(super) _directory: DiskDirectory,
     pub(super) reserve: Reserve,
     pub(super) pool: Pool,
+    pub(super) operations: Arc<Operations>,
     pub(super) pending: PendingList,
     pub(super) crash: Crash,
     /// Durations of syncs of the database's log.
     pub(super) log_syncs: Arc<Histogram>,
     pub(super) state: watch::Sender<DiskState>,
+    /// None only until the disk is open.
     pub(super) space: Mutex<Option<SpaceReading>>,
+    /// A look at the space is in progress.
+    pub(super) is_looking: AtomicBool,
+    /// The disk was given up because it does not answer.
+    pub(super) hangs: AtomicBool,
     pub(super) confirmed: Mutex<Vec<ShardName>>,
     /// Durations of syncs of a shard's file and its folder, when the shard is sealed.
     pub(super) syncs: Histogram,
@@ -62,9 +69,17 @@ pub(super) async fn watch_disk(
         if !disk.state.borrow().is_up() {
             return;
         }
+        disk.look_at_space();
         let checked = disk.clone();
-        if let Err(e) = disk.pool.run(move || checked.check()).await {
-            tracing::warn!(disk = %disk.id, error = %e, "disk check did not run");
+        let check = async {
+            if let Err(e) = disk.pool.run(move || checked.check()).await {
+                tracing::warn!(disk = %disk.id, error = %e, "disk check did not run");
+            }
+        };
+        // A check that hangs must not hide that the database fails.
+        tokio::select! {
+            () = check => {}
+            _ = failure.wait_for(Option::is_some) => {}
         }
     }
 }
@@ -99,6 +114,9 @@ impl DiskCore {
     /// Returns an error when shards can't be read from this disk any more.
     pub(super) fn readable(&self) -> Result<(), DiskError> {
         match &*self.state.borrow() {
+            DiskState::Failed(why) if self.hangs.load(Ordering::Relaxed) => {
+                Err(DiskError::Down(why.clone()))
+            }
             DiskState::Up | DiskState::Failed(_) => Ok(()),
             DiskState::Lost(why) => Err(DiskError::Down(why.clone())),
         }
@@ -125,7 +143,9 @@ impl DiskCore {
     /// Maps a failed write, creation or sync to its consequence for the disk. Blocks.
     pub(super) fn after_write(&self, error: io::Error) -> DiskError {
         if is_full(&error) {
-            *self.space.lock() = None;
+            if let Err(error) = self.read_space() {
+                tracing::warn!(disk = %self.id, %error, "the space of a full disk is not known");
+            }
             return DiskError::Full;
         }
         if is_scarcity(&error) || error.kind() == io::ErrorKind::AlreadyExists {
@@ -160,7 +180,27 @@ impl DiskCore {
         shard_folder(&self.dir, name.write_id.0[0]).join(file)
     }
 
-    /// Reads the free space. Blocks.
+    /// Begins a look at the space, unless the last one is fresh or one is in progress.
+    pub(super) fn look_at_space(self: &Arc<Self>) {
+        let (now, known) = (self.env.instant(), *self.space.lock());
+        if known.is_some_and(|reading| reading.is_fresh(now))
+            || self.is_looking.swap(true, Ordering::Relaxed)
+        {
+            return;
+        }
+        let core = self.clone();
+        let look = move || {
+            if let Err(error) = core.read_space() {
+                tracing::warn!(disk = %core.id, %error, "the space of a disk is not known");
+            }
+            core.is_looking.store(false, Ordering::Relaxed);
+        };
+        if !self.pool.try_start(look) {
+            self.is_looking.store(false, Ordering::Relaxed);
+        }
+    }
+
+    /// Looks at the space and publishes it. Blocks.
     pub(super) fn read_space(&self) -> io::Result<Space> {
         let capacity = self.env.files().capacity(&self.dir)?;
         let reading = self.reserve.measure(&capacity, self.env.instant());

@@ -15,6 +15,7 @@ mod write;
 
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
 use tokio::sync::watch;
@@ -33,6 +34,7 @@ use crate::disk::{
     Space, UnconfirmedShard,
 };
 use drystone_store::crash::DiskPoint;
+use drystone_store::env::Operations;
 use drystone_store::lock::Mutex;
 use drystone_store::measure::{Histogram, Measure};
 use drystone_store::types::{DiskId, Epoch};
@@ -55,21 +57,28 @@ impl LocalDisk {
         let (env, failure) = (db.env().clone(), db.failure());
         let (crash, log_syncs) = (db.crash().clone(), db.syncs().clone());
         let ticks = env.interval(CHECK_EVERY);
+        let pool = Pool::new(env.as_ref(), db.operations().clone())?;
+        #[cfg(test)]
+        pool.set_gate(db.gate().clone());
         let core = Arc::new(DiskCore {
             env: env.clone(),
             id,
             dir,
             _directory: directory,
             reserve,
-            pool: Pool::new(env.as_ref())?,
+            pool,
+            operations: db.operations().clone(),
             pending: PendingList::new(db, id),
             crash,
             log_syncs,
             state: watch::Sender::new(DiskState::Up),
-            space: Mutex::default(),
+            space: Mutex::new(None),
+            is_looking: AtomicBool::new(false),
+            hangs: AtomicBool::new(false),
             confirmed: Mutex::default(),
             syncs: Histogram::default(),
         });
+        core.read_space()?;
         env.spawn(watch_disk(Arc::downgrade(&core), failure, ticks));
         Ok(LocalDisk { core })
     }
@@ -105,15 +114,28 @@ impl Disk for LocalDisk {
         ]
     }
 
-    async fn space(&self) -> Result<Space, DiskError> {
+    fn space(&self) -> Result<Space, DiskError> {
         self.core.writable()?;
         let known = *self.core.space.lock();
-        let now = self.core.env.instant();
-        if let Some(reading) = known.filter(|reading| reading.is_fresh(now)) {
-            return Ok(reading.space);
-        }
-        let core = self.core.clone();
-        Ok(self.core.pool.run(move || core.read_space()).await??)
+        let reading = known.ok_or_else(|| io::Error::other("its space is not known"))?;
+        self.core.look_at_space();
+        Ok(reading.left())
+    }
+
+    fn operations(&self) -> Arc<Operations> {
+        self.core.operations.clone()
+    }
+
+    fn syncs(&self) -> (u64, f64) {
+        let (log, shards) = (self.core.log_syncs.durations(), self.core.syncs.durations());
+        (log.count() + shards.count(), log.seconds + shards.seconds)
+    }
+
+    fn give_up(&self, why: &str) {
+        self.core.hangs.store(true, Ordering::Relaxed);
+        self.core.pending.give_up(why);
+        self.core.leave(DiskState::Failed(why.into()));
+        self.core.pool.abandon();
     }
 
     async fn create(&self, header: ShardHeader) -> Result<Box<dyn ShardWriter>, DiskError> {

@@ -83,6 +83,20 @@ pub(super) struct SpaceReading {
 }
 
 impl SpaceReading {
+    /// Returns the space without what shards have taken since.
+    pub(super) fn left(&self) -> Space {
+        let space = self.space;
+        Space {
+            free: space.free.saturating_sub(self.bytes),
+            above_reserve: match self.files {
+                0 => 0,
+                _ => space.above_reserve.saturating_sub(self.bytes),
+            },
+            for_metadata: space.for_metadata.saturating_sub(self.bytes),
+            ..space
+        }
+    }
+
     pub(super) fn is_fresh(&self, now: Instant) -> bool {
         now.saturating_duration_since(self.at) < SPACE_FRESH_FOR
     }

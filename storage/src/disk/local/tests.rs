@@ -82,7 +82,7 @@ async fn a_shard_is_listed_until_confirmed_and_gone_when_removed() {
     for id in [3, 4, 9] {
         write(&disk, id).await.unwrap();
     }
-    assert!(disk.space().await.unwrap().total > 0);
+    assert!(disk.space().unwrap().total > 0);
     assert_eq!(
         read(&disk, 3).await.unwrap().unwrap(),
         vec![3; SIZE as usize]

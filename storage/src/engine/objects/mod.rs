@@ -94,7 +94,7 @@ impl Objects for Engine {
         source: &dyn ObjectHandle,
         request: PutObject,
     ) -> Result<Written> {
-        self.check_metadata_space().await?;
+        self.check_metadata_space()?;
         let object = source.object();
         let change = Change::LinkObject {
             bucket,
@@ -118,7 +118,7 @@ impl Objects for Engine {
         tags: Tags,
     ) -> Result<Option<VersionId>> {
         if !tags.is_empty() {
-            self.check_metadata_space().await?;
+            self.check_metadata_space()?;
         }
         let change = Change::PutTags {
             bucket,

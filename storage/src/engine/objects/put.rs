@@ -26,10 +26,10 @@ pub const INLINE_SIZE_MAX_BYTES: usize = 8 << 10;
 impl Engine {
     /// Refuses a write if the voters' disks have no space for more metadata. Every operation that
     /// adds rows calls this first; those that remove rows, or complete what was begun, do not.
-    pub(crate) async fn check_metadata_space(&self) -> Result<()> {
+    pub(crate) fn check_metadata_space(&self) -> Result<()> {
         let voters = self.objects.group.status().voters;
         let disks: Vec<_> = voters.iter().map(|voter| voter.disk).collect();
-        self.shards.room_for_metadata(&disks).await
+        self.shards.room_for_metadata(&disks)
     }
 
     /// Reads a body to its end. Its size decides where it goes: into memory or onto the disks.
@@ -40,7 +40,7 @@ impl Engine {
         class: &str,
         body: &mut dyn Body,
     ) -> Result<(NewData, Digest)> {
-        self.check_metadata_space().await?;
+        self.check_metadata_space()?;
         let write_id = self.env.write_id();
         let start = read_start(body).await?;
         let (size, location) = match start {

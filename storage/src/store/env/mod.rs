@@ -18,6 +18,7 @@
 //! - Locks, channels and condition variables are those of `std` and `tokio`.
 
 mod files;
+mod operations;
 mod system;
 mod task;
 
@@ -28,6 +29,7 @@ use futures_util::future::BoxFuture;
 pub use tokio::time::Instant;
 
 pub use self::files::{Capacity, File, FileId, FileReader, Files, Names, OpenMode, ScratchDir};
+pub use self::operations::{Operation, Operations};
 pub use self::system::SystemEnv;
 pub use self::task::{Elapsed, Interval, Task, TaskError, Timeout};
 use crate::types::{Timestamp, WriteId};

@@ -244,7 +244,7 @@ impl Scrubber {
     async fn rate(&self, settings: &UpkeepSettings) -> u64 {
         let mut used = 0;
         for disk in self.shards.disks() {
-            if let Some(space) = self.shards.space(disk.as_ref()).await {
+            if let Some(space) = self.shards.space(disk.as_ref()) {
                 used += space.total.saturating_sub(space.free);
             }
         }

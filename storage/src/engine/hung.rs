@@ -1,0 +1,216 @@
+//! Disks that hang: no request waits for one for long, and nothing waits for one forever.
+
+#![allow(clippy::unwrap_used)]
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::timeout;
+
+use super::testing::{Whole, create_bucket, put, rest};
+use super::{Engine, Options};
+use crate::db::testing::Gate;
+use crate::disk::DiskState;
+use crate::raft::group::Group;
+use crate::shards::DEADLINE;
+use drystone_store::instance::Instance as _;
+use drystone_store::objects::Objects as _;
+use drystone_store::operator::Operator as _;
+use drystone_store::types::{BucketId, ByteRange, DiskId, VersionSelector};
+
+/// The time after which a test stops waiting.
+const PATIENCE: Duration = Duration::from_secs(240);
+const SIZES: [usize; 4] = [300, 5000, 60_000, 1_500_000];
+
+fn options(root: &Path) -> Options {
+    let directories = (0..4).map(|n| root.join(n.to_string())).collect();
+    Options {
+        renew_after: Duration::from_millis(100),
+        look_every: Duration::from_millis(100),
+        ..Options::new(directories)
+    }
+}
+
+/// A disk of an engine that can be made to hang.
+struct HungDisk {
+    id: DiskId,
+    gate: Arc<Gate>,
+}
+
+impl HungDisk {
+    fn new(engine: &Engine, id: DiskId) -> HungDisk {
+        let handles = engine.disks.handles();
+        let handle = handles.iter().find(|handle| handle.id() == id).unwrap();
+        let gate = handle.db.as_ref().unwrap().gate().clone();
+        gate.set_shut(true);
+        HungDisk { id, gate }
+    }
+
+    fn has_failed(&self, engine: &Engine) -> bool {
+        let disks = engine.shards.disks();
+        let disk = disks.iter().find(|disk| disk.id() == self.id);
+        disk.is_some_and(|disk| matches!(*disk.state().borrow(), DiskState::Failed(_)))
+    }
+}
+
+impl Drop for HungDisk {
+    fn drop(&mut self) {
+        self.gate.set_shut(false);
+    }
+}
+
+fn leader(group: &Group) -> Option<DiskId> {
+    group.status().leader
+}
+
+async fn until(engine: &Engine, mut reached: impl AsyncFnMut() -> bool) {
+    let waiting = async {
+        while !reached().await {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    if timeout(PATIENCE, waiting).await.is_err() {
+        let statuses = engine.workers.runner.statuses();
+        panic!(
+            "the state is never reached: {statuses:#?} {:#?}",
+            engine.health().await
+        );
+    }
+}
+
+fn content(n: usize) -> Vec<u8> {
+    vec![n as u8; SIZES[n % SIZES.len()]]
+}
+
+/// Writes objects and reads them back, all acknowledged.
+async fn use_store(engine: &Engine, bucket: BucketId, numbers: std::ops::Range<usize>) {
+    for n in numbers.clone() {
+        put(engine, bucket, &n.to_string(), &mut Whole::new(content(n))).await;
+    }
+    check(engine, bucket, numbers).await;
+}
+
+async fn check(engine: &Engine, bucket: BucketId, numbers: std::ops::Range<usize>) {
+    for n in numbers {
+        let key = n.to_string();
+        let opened = engine.open_object(bucket, &key, VersionSelector::Latest);
+        let end = content(n).len() as u64;
+        let opened = opened.await.unwrap();
+        let read = opened.read(ByteRange { start: 0, end }).await.unwrap();
+        assert!(rest(read).await == content(n), "{n}");
+    }
+}
+
+async fn is_whole(engine: &Engine) -> bool {
+    let voters = async |group: &Group| {
+        let voters = group.voters().await;
+        voters.is_ok_and(|voters| (voters.alive, voters.all) == (4, 4))
+    };
+    engine.health().await.disks_online == 4
+        && voters(&engine.system.group).await
+        && voters(&engine.objects.group).await
+        && engine
+            .heal_status()
+            .await
+            .is_ok_and(|heal| !heal.queueing && heal.queued_shards == 0)
+}
+
+/// The disk with the leader of the objects' group, and then one without.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn b_52_r_21_a_disk_that_hangs_stops_no_request_and_returns_when_it_answers() {
+    let root = tempfile::tempdir().unwrap();
+    let engine = Engine::open(options(root.path())).await.unwrap();
+    let bucket = create_bucket(&engine).await;
+    use_store(&engine, bucket, 0..8).await;
+    let mut written = 8;
+    for leads in [true, false] {
+        let leader_disk = leader(&engine.objects.group).unwrap();
+        let disks = engine.shards.disks();
+        let mut ids = disks.iter().map(|disk| disk.id());
+        let id = ids.find(|id| (*id == leader_disk) == leads).unwrap();
+        drop(disks);
+        let hung = HungDisk::new(&engine, id);
+        let used = use_store(&engine, bucket, written..written + 8);
+        timeout(PATIENCE, used).await.expect("a request hangs");
+        written += 8;
+        for group in [&engine.system.group, &engine.objects.group] {
+            until(&engine, async || {
+                leader(group).is_some_and(|leader| leader != id)
+            })
+            .await;
+        }
+        timeout(PATIENCE, engine.status()).await.unwrap().unwrap();
+        until(&engine, async || hung.has_failed(&engine)).await;
+        timeout(PATIENCE, check(&engine, bucket, 0..written))
+            .await
+            .expect("a read hangs");
+        drop(hung);
+        until(&engine, async || is_whole(&engine).await).await;
+    }
+    check(&engine, bucket, 0..written).await;
+    engine.close().await;
+}
+
+/// Nothing looks at the disks here: a read does not need to know that one hangs.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn r_17_a_shard_that_does_not_come_soon_is_read_elsewhere() {
+    let root = tempfile::tempdir().unwrap();
+    let options = Options {
+        look_every: Duration::from_secs(3600),
+        ..options(root.path())
+    };
+    let engine = Engine::open(options).await.unwrap();
+    let bucket = create_bucket(&engine).await;
+    use_store(&engine, bucket, 0..8).await;
+    let leaders = [&engine.system.group, &engine.objects.group].map(leader);
+    let disks = engine.shards.disks();
+    let mut ids = disks.iter().map(|disk| disk.id());
+    let id = ids.find(|id| !leaders.contains(&Some(*id))).unwrap();
+    let _hung = HungDisk::new(&engine, id);
+    // All of it takes less time than one read that waits for its deadline.
+    let read = timeout(DEADLINE / 2, check(&engine, bucket, 0..8)).await;
+    read.expect("a read waits for the disk");
+    engine.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn b_52_a_store_with_a_disk_that_hangs_can_be_closed() {
+    let root = tempfile::tempdir().unwrap();
+    let engine = Engine::open(options(root.path())).await.unwrap();
+    let bucket = create_bucket(&engine).await;
+    use_store(&engine, bucket, 0..4).await;
+    let id = leader(&engine.objects.group).unwrap();
+    let _hung = HungDisk::new(&engine, id);
+    timeout(PATIENCE, engine.close())
+        .await
+        .expect("it does not close");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn b_52_a_disk_that_hangs_can_be_replaced() {
+    let root = tempfile::tempdir().unwrap();
+    let options = Options {
+        renew_after: Duration::from_secs(600),
+        ..options(root.path())
+    };
+    let engine = Engine::open(options).await.unwrap();
+    let bucket = create_bucket(&engine).await;
+    use_store(&engine, bucket, 0..8).await;
+    let id = leader(&engine.objects.group).unwrap();
+    let hung = HungDisk::new(&engine, id);
+    let used = use_store(&engine, bucket, 8..12);
+    timeout(PATIENCE, used).await.expect("a request hangs");
+    until(&engine, async || hung.has_failed(&engine)).await;
+    let new = root.path().join("new");
+    std::fs::create_dir(&new).unwrap();
+    let old = id.to_string();
+    let replaced = engine.replace_disk(&old, Some(&new));
+    let replaced = timeout(PATIENCE, replaced)
+        .await
+        .expect("the replacement hangs");
+    replaced.unwrap();
+    until(&engine, async || is_whole(&engine).await).await;
+    check(&engine, bucket, 0..12).await;
+    engine.close().await;
+}
