@@ -255,7 +255,7 @@ fn services(settings: &Settings, root: &Secret, transport: &Transport, parts: &P
         verifier.clone(),
         admission.clone(),
         transport.traffic.clone(),
-        transport.limits.pace,
+        &transport.limits,
     );
     let services: [Arc<dyn Service>; 6] = [
         Arc::new(Probes::new(store.clone())),

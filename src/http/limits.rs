@@ -21,8 +21,10 @@ pub struct Limits {
     pub connections: usize,
     /// Further connections, which get probes and metrics answered and 503 for all else.
     pub spare_connections: usize,
-    /// Requests in work.
+    /// Requests in work. One whose answer is only sent any more is not.
     pub requests: usize,
+    /// Forms whose fields are received, so that nobody knows who sent them.
+    pub forms: usize,
     /// Requests that wait for their turn, and for how long; past either they get 503.
     pub queue: usize,
     pub queue_wait: Duration,
@@ -31,7 +33,7 @@ pub struct Limits {
     pub memory_bytes: u64,
     /// From a connection's begin to the end of its TLS handshake.
     pub handshake: Duration,
-    /// From a head's first byte to its end.
+    /// From a head's first byte to its end, and the same for the fields of a form.
     pub head: Duration,
     /// A connection on which nothing is asked.
     pub idle: Duration,
@@ -45,6 +47,7 @@ impl Default for Limits {
             connections: 16_384,
             spare_connections: 64,
             requests: 1024,
+            forms: 64,
             queue: 1024,
             queue_wait: Duration::from_secs(5),
             memory_bytes: 1 << 30,
@@ -69,6 +72,7 @@ impl Limits {
             connections: within(limits.connections, DESCRIPTORS_PER_CONNECTION),
             spare_connections: within(limits.spare_connections, DESCRIPTORS_PER_REQUEST),
             requests: within(limits.requests, DESCRIPTORS_PER_REQUEST),
+            forms: within(limits.forms, DESCRIPTORS_PER_REQUEST),
             memory_bytes: (memory_bytes / MEMORY_DIVISOR).clamp(MEMORY_BYTES_MIN, MEMORY_BYTES_MAX),
             ..limits
         }

@@ -127,7 +127,7 @@ impl World {
             verifier.clone(),
             admission.clone(),
             traffic.clone(),
-            limits.pace,
+            &limits,
         );
         let domains = ["s3.test".to_owned()];
         World {
