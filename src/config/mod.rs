@@ -25,6 +25,7 @@ use drystone_store::crash::CrashAt;
 
 use self::error::invalid;
 use drystone_http::tls;
+use drystone_protocol::names;
 
 pub use address::Address;
 pub use environment::Environment;
@@ -45,8 +46,6 @@ const REQUESTS_MAX: usize = 65_536;
 /// Less would not do for a few large uploads.
 const MEMORY_BYTES_MIN: u64 = 16 << 20;
 const PREFIX_LEN_MAX: usize = 256;
-/// The first parts of paths that are not a bucket's.
-const OWN_PATHS: [&str; 4] = ["_admin", "health", "metrics", "minio"];
 const METRICS_TOKEN_LEN_MIN: usize = 16;
 /// The label that the token for the metrics is made from, with root's secret.
 const METRICS_TOKEN_LABEL: &[u8] = b"metrics token";
@@ -426,7 +425,7 @@ fn checked_prefix(prefix: String) -> Result<String, Error> {
         ));
     }
     let first = trimmed.split('/').nth(1).unwrap_or_default();
-    if OWN_PATHS.contains(&first) {
+    if names::is_own_path(first) {
         return invalid(format!(
             "path_prefix {prefix:?}: the server itself answers there"
         ));

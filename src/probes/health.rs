@@ -1,8 +1,8 @@
 //! The health paths: the only ones that are answered without credentials.
 //!
-//! Probes and start scripts know them in two spellings. They lie where an object of a bucket
-//! `health` or `minio` could lie as well: a request that is signed, or that names its bucket by
-//! the host, means that one.
+//! Probes and start scripts know them in two spellings. No bucket is made with the names `health` and
+//! `minio`. A request that names its bucket by the host means an object of it, and one that is
+//! signed is S3's to refuse.
 
 use std::sync::Arc;
 
@@ -60,6 +60,7 @@ impl Service for Probes {
 fn probe(head: &Head) -> Option<Probe> {
     if ![Method::GET, Method::HEAD].contains(&head.method)
         || head.headers.contains_key(header::AUTHORIZATION)
+        || !head.address.is_by_path()
     {
         return None;
     }
@@ -126,8 +127,12 @@ mod tests {
     use drystone_http::scheme::Scheme;
 
     fn head(method: &str, uri: &str) -> Head {
+        head_at("h:9000", method, uri)
+    }
+
+    fn head_at(host: &str, method: &str, uri: &str) -> Head {
         let request = http::Request::builder().method(method).uri(uri);
-        let request = request.header("host", "h:9000").body(());
+        let request = request.header("host", host).body(());
         let (parts, ()) = request.unwrap().into_parts();
         let exchange = Exchange::begin(String::new(), None, Scheme::Http, Method::GET, uri);
         Head::read(parts, "", &["d.test".to_owned()], Arc::new(exchange))
@@ -155,6 +160,12 @@ mod tests {
             ("GET", "/health/live?X-Amz-Signature=x"),
         ] {
             assert_eq!(find(method, uri), None, "{method} {uri}");
+        }
+        for uri in ["/live", "/health/live"] {
+            for host in ["health.d.test", "minio.d.test"] {
+                let named = head_at(host, "GET", uri);
+                assert_eq!(probe(&named), None, "{host}{uri}");
+            }
         }
         let mut signed = head("GET", "/health/live");
         signed.headers.insert("authorization", "x".parse().unwrap());

@@ -422,6 +422,10 @@ fn check_rights(
 
 /// Finds the operation that is asked for. The caller plays no part in it.
 fn ask(target: Target, head: &mut Head) -> Result<Asked, S3Error> {
+    // A request that is signed for a path of the server's own must not become one for a bucket.
+    if !target.by_host && names::is_own_path(&target.bucket) {
+        return Err(names::reserved());
+    }
     link::take_headers_from_link(head);
     check_limits(&head.headers)?;
     head.query.check()?;
