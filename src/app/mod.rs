@@ -98,7 +98,8 @@ impl App {
             ids,
             &settings.domains,
             &settings.path_prefix,
-        );
+        )
+        .trusting(&settings.trusted_proxies);
         let parts = Parts {
             verifier: Arc::new(Verifier {
                 keys: Arc::new(keys),
@@ -190,8 +191,12 @@ fn limits(config: &Settings) -> Limits {
     let mut limits = Limits::of(machine::memory_bytes(), machine::descriptors());
     limits.requests = config.requests.unwrap_or(limits.requests);
     limits.memory_bytes = config.memory_bytes.unwrap_or(limits.memory_bytes);
+    limits.client_connections = config
+        .client_connections
+        .unwrap_or(limits.client_connections);
     tracing::info!(
         connections = limits.connections,
+        client_connections = limits.client_connections,
         requests = limits.requests,
         memory_mib = limits.memory_bytes >> 20,
         "limits"

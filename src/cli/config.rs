@@ -79,6 +79,12 @@ fn show(config: &Config) {
     if let Some(bytes) = config.server.memory_bytes {
         say!("memory: {bytes}");
     }
+    if let Some(connections) = config.server.client_connections {
+        say!("connections of one client: {connections}");
+    }
+    for proxy in &config.server.trusted_proxies {
+        say!("trusted proxy: {proxy}");
+    }
     say!("metrics: {}", config.server.metrics);
     for directory in &config.storage.directories {
         say!("disk: {}", directory.display());

@@ -24,6 +24,7 @@ use sha2::Sha256;
 use drystone_store::crash::CrashAt;
 
 use self::error::invalid;
+use drystone_http::network::Network;
 use drystone_http::tls;
 use drystone_protocol::names;
 
@@ -85,6 +86,10 @@ pub struct Server {
     pub requests: Option<usize>,
     /// The memory that requests may hold together; by default a part of the machine's.
     pub memory_bytes: Option<u64>,
+    /// The connections that one client may have; by default a part of all.
+    pub client_connections: Option<usize>,
+    /// The proxies, whose connections are not limited: each speaks for many clients.
+    pub trusted_proxies: Vec<Network>,
     pub metrics: Metrics,
     /// The bearer token for the metrics; otherwise made from root's secret.
     pub metrics_token: Option<Secret>,
@@ -198,6 +203,18 @@ impl Layer {
                 portless_host: self.server.portless_host.unwrap_or(true),
                 requests: self.server.requests.map(checked_requests).transpose()?,
                 memory_bytes: self.server.memory.map(checked_memory).transpose()?,
+                client_connections: self
+                    .server
+                    .client_connections
+                    .map(checked_client_connections)
+                    .transpose()?,
+                trusted_proxies: self
+                    .server
+                    .trusted_proxies
+                    .unwrap_or_default()
+                    .iter()
+                    .map(|proxy| checked_proxy(proxy))
+                    .collect::<Result<_, _>>()?,
                 metrics: self
                     .server
                     .metrics
@@ -356,6 +373,18 @@ fn checked_requests(requests: usize) -> Result<usize, Error> {
         1..=REQUESTS_MAX => Ok(requests),
         _ => invalid(format!("requests: expected 1 to {REQUESTS_MAX}")),
     }
+}
+
+fn checked_client_connections(connections: usize) -> Result<usize, Error> {
+    match connections {
+        1.. => Ok(connections),
+        0 => invalid("client_connections: expected 1 or more".to_owned()),
+    }
+}
+
+fn checked_proxy(proxy: &str) -> Result<Network, Error> {
+    let parsed = proxy.parse::<Network>();
+    parsed.map_err(|error| Error::Invalid(format!("trusted_proxies: {error}")))
 }
 
 /// A size as people write it: a number, and a unit of 1024 bytes or its powers.

@@ -60,14 +60,20 @@ REDUCED_REDUNDANCY = "3+1"
 fn bounds_and_metrics_are_read() {
     let config = with_file(
         "[server]\nrequests = 5\nmemory = \"512 MiB\"\nmetrics = \"public\"\n\
+         client_connections = 9\ntrusted_proxies = [\"10.0.0.0/8\", \"::1\"]\n\
          [storage]\ndirectories = [\"/d\"]",
     );
     let server = config.unwrap().server;
     assert_eq!(server.requests, Some(5));
+    assert_eq!(server.client_connections, Some(9));
+    let proxies = server.trusted_proxies.iter().map(ToString::to_string);
+    assert_eq!(proxies.collect::<Vec<_>>(), ["10.0.0.0/8", "::1/128"]);
     assert_eq!(server.memory_bytes, Some(512 << 20));
     assert_eq!(server.metrics, Metrics::Public);
     for (line, word) in [
         ("requests = 0", "requests"),
+        ("client_connections = 0", "client_connections"),
+        ("trusted_proxies = [\"proxy\"]", "trusted_proxies"),
         ("memory = \"1MiB\"", "memory"),
         ("memory = \"99999999999999GiB\"", "memory"),
         ("memory = \"much\"", "memory"),
@@ -84,6 +90,19 @@ fn bounds_and_metrics_are_read() {
     ]);
     let error = load(None, &variables, flags("127.0.0.1:0")).unwrap_err();
     assert!(error.to_string().contains("metrics_token"), "{error}");
+}
+
+#[test]
+fn the_connections_of_clients_are_set_by_the_environment() {
+    let variables = environment(&[
+        ("DRYSTONE_CLIENT_CONNECTIONS", "8"),
+        ("DRYSTONE_TRUSTED_PROXIES", "127.0.0.1, 10.0.0.0/8"),
+    ]);
+    let server = load(None, &variables, flags("127.0.0.1:0")).unwrap().server;
+    assert_eq!(server.client_connections, Some(8));
+    assert_eq!(server.trusted_proxies.len(), 2);
+    let variables = environment(&[("DRYSTONE_CLIENT_CONNECTIONS", "many")]);
+    assert!(load(None, &variables, flags("127.0.0.1:0")).is_err());
 }
 
 /// It is the same at every start, another for every secret, and not the secret.

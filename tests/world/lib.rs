@@ -15,7 +15,7 @@ use drystone_store::model::MemoryStore;
 use drystone_store::types::{Account, AccountId};
 use http::{HeaderMap, HeaderName, HeaderValue, Request, StatusCode};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::task::JoinHandle;
 
 use drystone_auth::authenticate::{Leniency, Verifier};
@@ -445,6 +445,13 @@ impl Listening {
 
     pub async fn connect(&self) -> TcpStream {
         TcpStream::connect(self.address).await.unwrap()
+    }
+
+    /// Connects from another address of this machine, such as 127.0.0.2.
+    pub async fn connect_from(&self, address: [u8; 4]) -> TcpStream {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind(SocketAddr::from((address, 0))).unwrap();
+        socket.connect(self.address).await.unwrap()
     }
 
     /// Sends it all and reads until the server ends the connection.
