@@ -255,7 +255,11 @@ fn string_to_sign_of(
     out.extend_from_slice(message.method.as_str().as_bytes());
     out.push(b'\n');
     for name in ["content-md5", "content-type"] {
-        if let Some(value) = message.headers.get(name) {
+        // All values that are there are covered, so that none can be added.
+        for (at, value) in message.headers.get_all(name).iter().enumerate() {
+            if at > 0 {
+                out.push(b',');
+            }
             out.extend_from_slice(value.as_bytes().trim_ascii());
         }
         out.push(b'\n');

@@ -232,6 +232,21 @@ fn s_40_a_bucket_alone_may_be_signed_with_a_slash() {
 }
 
 #[test]
+fn a_09_a_second_value_of_a_header_is_covered_too() {
+    let headers = [
+        ("content-type", "a/b"),
+        ("content-md5", "4gJE4saaMU4BqNR0kLY+lw=="),
+    ];
+    let good = signed("PUT", "/k", &headers);
+    check(&good).unwrap();
+    for (name, _) in headers {
+        let mut more = good.clone();
+        more.headers.append(name, "text/html".parse().unwrap());
+        assert_eq!(code(&more), Code::SignatureDoesNotMatch, "{name}");
+    }
+}
+
+#[test]
 fn a_01_the_error_tells_what_was_signed() {
     let mut parts = signed("GET", "/k?acl", &[]);
     set(&mut parts, "authorization", &format!("AWS {KEY}:bm8="));
