@@ -251,6 +251,14 @@ impl Server {
 }
 
 impl Config {
+    /// Refuses root keys, wherever they come from, that are too short, or well known where others
+    /// can reach the server.
+    pub fn check_root(&self, keys: &Keys) -> Result<(), Error> {
+        let server = &self.server;
+        let mut addresses = std::iter::once(&server.address).chain(&server.plain_address);
+        addresses.try_for_each(|address| keys.check(address))
+    }
+
     /// Where generated root keys are kept: beside the first disk and named after it, as a disk
     /// holds nothing that isn't the store's.
     pub fn keys_file(&self) -> PathBuf {
