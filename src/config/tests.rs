@@ -182,6 +182,37 @@ fn no_secret_is_shown() {
 }
 
 #[test]
+fn a_56_a_secret_without_its_quotes_is_not_shown() {
+    for value in [
+        "12345678",
+        "12.345",
+        "[\"12345678\"]",
+        "{ a = 12345678 }",
+        "2026-01-02",
+    ] {
+        for setting in [
+            format!("[root]\nuser = \"u\"\npassword = {value}\n"),
+            format!("[server]\nmetrics_token = {value}\n"),
+            format!(
+                "[[users]]\nname = \"a\"\naccess_key = \"abc\"\naccount = \"000000000002\"\n\
+                 secret_key = {value}\n"
+            ),
+        ] {
+            let error = error_of(&setting);
+            assert!(error.contains("expected a string in quotes"), "{error}");
+            let shows = ["1234", "12.3", "2026"]
+                .iter()
+                .any(|part| error.contains(part));
+            assert!(!shows, "{error}");
+        }
+    }
+    let unknown = error_of("[server]\nadress = \":9000\"\n");
+    assert!(unknown.contains("adress"), "{unknown}");
+    let number = error_of("[server]\nrequests = \"many, expected a few\"\n");
+    assert!(!number.contains("many"), "{number}");
+}
+
+#[test]
 fn flags_win_over_environment_and_that_over_the_file() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("config.toml");
