@@ -145,7 +145,7 @@ fn merged(
         tags,
         // STANDARD unless another is named, whatever the source has.
         storage_class: options.storage_class.clone().unwrap_or_default(),
-        owner: request.account(),
+        owner: request.object_owner(),
     })
 }
 
