@@ -286,9 +286,9 @@ fn verify_v2(
     for path in &head.signed_paths {
         let message = Message::received(head, path);
         let string_to_sign = v2::string_to_sign(&message, host_bucket, &claim.date);
-        let with_slash = v2::string_to_sign_with_slash(&message, host_bucket, &claim.date)
-            .is_some_and(|text| is_signed(&text));
-        let matches = is_signed(&string_to_sign) | with_slash;
+        let others = v2::other_strings_to_sign(&message, host_bucket, &claim.date);
+        let others = others.iter().map(|text| is_signed(text));
+        let matches = is_signed(&string_to_sign) | others.fold(false, |any, holds| any | holds);
         match &candidate.principal {
             Some(principal) if matches => return Ok(principal.clone()),
             Some(_) if refused.is_none() => {

@@ -211,6 +211,28 @@ fn a_01_any_bit_that_is_signed_and_flipped_is_refused() {
     }
 }
 
+/// minio-go, and with it `mc --api S3v2`, signs `?location` and sends `?location=`.
+#[test]
+fn s_40_an_empty_value_may_be_signed_without_its_sign() {
+    let named = signed("GET", "/?location", &[]);
+    check(&named).unwrap();
+    check(&edit(&named, "?location", "?location=")).unwrap();
+    let with_sign = signed("GET", "/?location=", &[]);
+    check(&with_sign).unwrap();
+    assert_eq!(
+        code(&edit(&with_sign, "=", "=x")),
+        Code::SignatureDoesNotMatch
+    );
+    assert_eq!(
+        code(&edit(&named, "?location", "?location=x")),
+        Code::SignatureDoesNotMatch
+    );
+    assert_eq!(
+        code(&edit(&named, "?location", "?acl=")),
+        Code::SignatureDoesNotMatch
+    );
+}
+
 #[test]
 fn s_40_a_bucket_alone_may_be_signed_with_a_slash() {
     let sign = |target: &str, sent: &str| {
