@@ -295,6 +295,7 @@ fn a_45_guessable_keys_only_on_loopback() {
     ] {
         assert!(with("minioadmin", "minioadmin", address).is_err());
         assert!(with("samesame", "samesame", address).is_err());
+        assert!(with("operator", "ChangeMe", address).is_err());
         with("minioadmin", "a secret of one's own", address).unwrap();
     }
     for address in [":9000", "127.0.0.1:9000"] {
