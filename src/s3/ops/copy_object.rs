@@ -166,7 +166,7 @@ async fn write(
     let put = PutObject {
         key: request.key.clone(),
         attributes: merged(request, &object.attributes, options)?,
-        condition: precondition::of_write(&request.headers)?,
+        condition: precondition::of_write(&request.headers),
     };
     let bucket = request.bucket().id;
     let has_checksum = |algorithm| {
