@@ -314,6 +314,16 @@ impl<'a> Call<'a> {
         sent
     }
 
+    /// The head of a request whose body comes in HTTP's own chunks, and is not signed.
+    pub fn of_chunks(self) -> Vec<u8> {
+        let (mut parts, _) = self.request.into_parts();
+        let coding = HeaderValue::from_static("chunked");
+        parts.headers.insert("transfer-encoding", coding);
+        let signer = Signer::new(self.user, &secret(self.user), REGION, SystemEnv.now()).unwrap();
+        signer.sign(&mut parts, "UNSIGNED-PAYLOAD").unwrap();
+        head(&parts)
+    }
+
     pub async fn send(self) -> Answer {
         let world = self.world;
         let (parts, body) = self.sign();

@@ -158,6 +158,41 @@ async fn w_01_a_chunked_upload_is_followed_by_the_next_request() {
     }
 }
 
+/// As programs send what they make on the way.
+#[tokio::test]
+async fn w_01_an_upload_in_chunks_of_http_needs_no_length() {
+    let listening = Listening::new(Limits::default()).await;
+    let mut stream = listening.connect().await;
+    let begun = listening.world.call("POST /bkt/parts?uploads").ok().await;
+    let begun = begun.xml("InitiateMultipartUploadResult");
+    let id = begun.child_text("UploadId").unwrap();
+    let part = format!("/bkt/parts?partNumber=1&uploadId={id}");
+    for target in ["/bkt/k", part.as_str()] {
+        let head = listening.world.call(&format!("PUT {target}")).of_chunks();
+        let body = b"5\r\nhello\r\n6;x=y\r\n world\r\n0\r\n\r\n";
+        stream
+            .write_all(&[&head, &body[..]].concat())
+            .await
+            .unwrap();
+        let (answer, error) = read_answer(&mut stream).await;
+        assert!(answer.starts_with("http/1.1 200"), "{answer}{error}");
+        assert!(
+            answer.contains("5eb63bbbe01eeed093cb22bb8f5acdc3"),
+            "{answer}"
+        );
+    }
+    let get = listening.world.call("GET /bkt/k").raw();
+    stream.write_all(&get).await.unwrap();
+    assert_eq!(read_answer(&mut stream).await.1, "hello world");
+    // One that ends too early, and one in no chunks.
+    for body in [&b"5\r\nhello\r\n"[..], b"5\r\nhello0\r\n\r\n"] {
+        let head = listening.world.call("PUT /bkt/cut").of_chunks();
+        let answer = listening.ended(&[&head, body].concat()).await;
+        assert!(!answer.starts_with("HTTP/1.1 200"), "{answer}");
+        assert!(!listening.has("cut").await);
+    }
+}
+
 #[tokio::test]
 async fn a_26_a_huge_head_gets_an_s3_error() {
     let listening = Listening::new(Limits::default()).await;
