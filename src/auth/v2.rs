@@ -237,8 +237,8 @@ pub fn string_to_sign(message: &Message<'_>, host_bucket: Option<&str>, date: &s
 
 /// Returns the texts that some clients sign instead. They name the same, so they are as good.
 ///
-/// Some sign a bucket alone with a slash behind it, though they send none. Some (minio-go) leave out
-/// the `=` of a sub-resource with an empty value, which others (botocore) sign.
+/// Some sign a bucket alone with a slash behind it, though they send none. Some (minio-go) leave
+/// out the `=` of a sub-resource with an empty value, which others (botocore) sign.
 pub fn other_strings_to_sign(
     message: &Message<'_>,
     host_bucket: Option<&str>,

@@ -7,7 +7,7 @@ use drystone_protocol::error::{Code, S3Error};
 use drystone_protocol::query::Query;
 
 const COPY_SOURCE: &str = "x-amz-copy-source";
-/// What a version has that can be written later.
+/// The parts of a version that can be written later.
 const OF_VERSIONS: [&str; 5] = ["acl", "encryption", "legal-hold", "retention", "tagging"];
 
 /// Refuses marks that mean nothing where they stand. They must not be ignored: a part without its
