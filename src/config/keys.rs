@@ -62,8 +62,10 @@ impl Keys {
                  {SECRET_KEY_LEN_MIN} to {SECRET_KEY_LEN_MAX} characters"
             )));
         }
-        let is_known = |known: &&str| secret.eq_ignore_ascii_case(known);
-        let guessable = secret == access_key || WELL_KNOWN.iter().any(|known| is_known(&known));
+        let is_known = WELL_KNOWN
+            .iter()
+            .any(|known| secret.eq_ignore_ascii_case(known));
+        let guessable = secret == access_key || is_known;
         if guessable && !address.is_loopback() {
             return Err(Error::Invalid(format!(
                 "the secret key of {access_key} is one that everybody knows, and {address} can be \

@@ -50,7 +50,7 @@ fn attack(port: u16, bytes: &[u8]) -> Option<TcpStream> {
 fn is_over(stream: &mut TcpStream) -> bool {
     let mut bytes = [0; 1024];
     match stream.read(&mut bytes) {
-        Ok(_) => true,
+        Ok(0 | 1..) => true,
         Err(error) => error.kind() != std::io::ErrorKind::WouldBlock,
     }
 }
