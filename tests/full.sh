@@ -2,8 +2,8 @@
 # Runs the checks that do not fit into CI: the book, the checks of documents and dependencies,
 # a hundred rounds of each race, twenty kills during uploads, a disk replaced under ten thousand objects,
 # crash points on each disk in turn, two hundred power cuts, a minute for each fuzz target,
-# ceph/s3-tests where DRYSTONE_S3TESTS names a checkout, and the benchmarks. The last result is in
-# tests/FULL.md.
+# ceph/s3-tests where DRYSTONE_S3TESTS names a checkout, a crowd of connections, and the benchmarks.
+# The last result is in tests/FULL.md.
 set -euo pipefail
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -90,5 +90,7 @@ if [ -n "${DRYSTONE_S3TESTS:-}" ]; then
 else
   say "== ceph/s3-tests: skipped, as DRYSTONE_S3TESTS names no checkout"
 fi
+say "== two thousand connections of one address"
+cargo test --locked --workspace --test it -- --ignored --nocapture --test-threads 1 crowds
 say "== benchmarks"
 cargo test --locked --workspace --test it -- --ignored --nocapture --test-threads 1 bench_

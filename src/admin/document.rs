@@ -3,9 +3,10 @@
 use axum::body::Body;
 use drystone_store::error::{Error, Refusal};
 use drystone_store::operator::ReplaceError;
-use http::{HeaderValue, StatusCode, header};
+use http::{HeaderValue, Method, StatusCode, header};
 use serde::{Deserialize, Serialize};
 
+use drystone_http::exchange::Exchange;
 use drystone_protocol::error::{Code, S3Error};
 use drystone_protocol::response::{self, Response};
 
@@ -22,6 +23,15 @@ impl Refused {
             status,
             code,
             message: message.to_string(),
+        }
+    }
+
+    /// Reports the refusal. Strangers cannot fill the log with theirs.
+    pub fn log(&self, method: &Method, path: &str, exchange: &Exchange) {
+        let why = &self.message;
+        match exchange.findings().caller {
+            Some((_, user)) => tracing::info!(%method, path, user, why, "refused"),
+            None => tracing::debug!(%method, path, why, "refused"),
         }
     }
 }

@@ -93,7 +93,7 @@ pub struct Admin {
 impl Service for Admin {
     async fn answer(&self, request: Request) -> Result<Response, Request> {
         let path = match &request.head.address.target {
-            Ok(target) if target.bucket == BUCKET => target.key.clone(),
+            Ok(target) if target.bucket == BUCKET && !target.by_host => target.key.clone(),
             _ => return Err(request),
         };
         let method = request.head.method.clone();
@@ -101,7 +101,7 @@ impl Service for Admin {
         let answer = match self.serve(&path, request).await {
             Ok(answer) => answer,
             Err(refused) => {
-                tracing::info!(%method, path, why = refused.message, "refused");
+                refused.log(&method, &path, &exchange);
                 exchange.note(|found| found.error = Some(refused.code));
                 let error = json!({ "code": refused.code, "message": refused.message });
                 document(refused.status, &json!({ "error": error }))

@@ -39,6 +39,7 @@ use drystone_http::tls;
 use drystone_http::traffic::Traffic;
 use drystone_http::transport::Transport;
 use drystone_protocol::ids::Ids;
+use drystone_protocol::names;
 use drystone_s3::keep_alive_interval::KeepAliveInterval;
 use drystone_s3::service::S3Service;
 use drystone_s3::settings::SettingsCache;
@@ -85,6 +86,7 @@ impl App {
         let keys = fixed_keys(config, root)?;
         let store = open_store(config).await?;
         register_accounts(config, store.as_ref()).await?;
+        warn_of_reserved(&settings.path_prefix, store.as_ref()).await;
         let env: Arc<dyn Env> = Arc::new(SystemEnv);
         let limits = limits(settings);
         let ids = Arc::new(Ids::new(env.clone()));
@@ -97,7 +99,8 @@ impl App {
             ids,
             &settings.domains,
             &settings.path_prefix,
-        );
+        )
+        .trusting(&settings.trusted_proxies);
         let parts = Parts {
             verifier: Arc::new(Verifier {
                 keys: Arc::new(keys),
@@ -190,8 +193,12 @@ fn limits(config: &Settings) -> Limits {
     let mut limits = Limits::of(machine::memory_bytes(), machine::descriptors());
     limits.requests = config.requests.unwrap_or(limits.requests);
     limits.memory_bytes = config.memory_bytes.unwrap_or(limits.memory_bytes);
+    limits.client_connections = config
+        .client_connections
+        .unwrap_or(limits.client_connections);
     tracing::info!(
         connections = limits.connections,
+        client_connections = limits.client_connections,
         requests = limits.requests,
         memory_mib = limits.memory_bytes >> 20,
         "limits"
@@ -240,7 +247,6 @@ fn services(settings: &Settings, root: &Secret, transport: &Transport, parts: &P
         certificate: certificate.clone(),
     });
     let absent = absent::Absent {
-        store: store.clone(),
         ids: transport.ids.clone(),
     };
     let context = drystone_s3::context::Context {
@@ -257,7 +263,7 @@ fn services(settings: &Settings, root: &Secret, transport: &Transport, parts: &P
         verifier.clone(),
         admission.clone(),
         transport.traffic.clone(),
-        transport.limits.pace,
+        &transport.limits,
     );
     let services: [Arc<dyn Service>; 6] = [
         Arc::new(Probes::new(store.clone())),
@@ -308,6 +314,21 @@ async fn register_accounts(config: &Config, store: &dyn ObjectStore) -> Result<(
         store.put_account(account.clone()).await?;
     }
     Ok(())
+}
+
+/// Warns of buckets whose names the server's own paths take. They were made by a version that knew
+/// other paths, or before the prefix was set.
+async fn warn_of_reserved(path_prefix: &str, store: &dyn ObjectStore) {
+    let prefix = path_prefix.split('/').nth(1);
+    for name in names::OWN_PATHS.into_iter().chain(prefix) {
+        if names::is_bucket_name(name) && store.bucket(name).await.is_ok() {
+            tracing::warn!(
+                bucket = name,
+                "the server itself answers under this bucket's name: the bucket is reached only \
+                 by its host, as NAME.DOMAIN with `domains` set; copy its objects elsewhere"
+            );
+        }
+    }
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@ use drystone_store::types::Timestamp;
 use sha2::{Digest as _, Sha256};
 
 use crate::v4::canonical::{AmzDate, Scope, ServiceName};
+use crate::v4::signed_headers::SignedHeaders;
 use drystone_protocol::error::{Code, S3Error};
 
 pub const CONTENT_SHA256: &str = "x-amz-content-sha256";
@@ -33,7 +34,7 @@ impl Expected<'_> {
 pub struct Claim {
     pub scope: Scope,
     pub date: AmzDate,
-    pub signed_headers: String,
+    pub signed_headers: SignedHeaders,
     pub signature: String,
     pub payload_hash: String,
     pub session_token: Option<String>,

@@ -15,9 +15,10 @@ use crate::credentials::Secret;
 use crate::message::Message;
 use crate::v2;
 use crate::v4::canonical::{
-    self, ALGORITHM, AmzDate, Scope, ServiceName, SigningKey, UNSIGNED_PAYLOAD,
+    self, ALGORITHM, AmzDate, CanonicalRequest, Scope, ServiceName, SigningKey, UNSIGNED_PAYLOAD,
 };
 use crate::v4::chunks::{SignatureChain, Trailer};
+use crate::v4::signed_headers::SignedHeaders;
 use drystone_protocol::percent::encode_text;
 use drystone_protocol::query::Query;
 
@@ -70,11 +71,13 @@ impl Signer {
         let headers = &mut parts.headers;
         headers.insert("x-amz-date", HeaderValue::from_str(self.date.as_str())?);
         headers.insert("x-amz-content-sha256", HeaderValue::from_str(payload_hash)?);
-        let signed_headers = signed_headers(parts);
+        let signed_headers = SignedHeaders::of(&parts.headers, &NEVER_SIGNED);
         let signature = self.signature(parts, &signed_headers, payload_hash);
         let authorization = format!(
-            "{ALGORITHM} Credential={}/{}, SignedHeaders={signed_headers}, Signature={signature}",
-            self.scope.access_key, self.scope
+            "{ALGORITHM} Credential={}/{}, SignedHeaders={}, Signature={signature}",
+            self.scope.access_key,
+            self.scope,
+            signed_headers.text()
         );
         parts.headers.insert(
             http::header::AUTHORIZATION,
@@ -91,7 +94,7 @@ impl Signer {
     /// Puts the signature into the query: a URL that is good for `expires_seconds`. The headers
     /// that are set now must be sent with it.
     pub fn presign(&self, parts: &mut Parts, expires_seconds: u32) -> Result<(), SignError> {
-        let signed_headers = signed_headers(parts);
+        let signed_headers = SignedHeaders::of(&parts.headers, &NEVER_SIGNED);
         let credential = format!("{}/{}", self.scope.access_key, self.scope);
         let mut query = match parts.uri.query() {
             Some(query) if !query.is_empty() => format!("{query}&"),
@@ -102,7 +105,7 @@ impl Signer {
              &X-Amz-Expires={expires_seconds}&X-Amz-SignedHeaders={}",
             encode_text(&credential),
             self.date.as_str(),
-            encode_text(&signed_headers)
+            encode_text(&signed_headers.text())
         ));
         parts.uri = with_query(&parts.uri, &query)?;
         let signature = self.signature(parts, &signed_headers, UNSIGNED_PAYLOAD);
@@ -193,15 +196,21 @@ impl Signer {
         ]
     }
 
-    fn signature(&self, parts: &Parts, signed_headers: &str, payload_hash: &str) -> String {
+    fn signature(
+        &self,
+        parts: &Parts,
+        signed_headers: &SignedHeaders,
+        payload_hash: &str,
+    ) -> String {
         let query = query_of(parts);
-        let message = Message::to_send(parts, &query);
-        let canonical = canonical::canonical_request(&message, signed_headers, payload_hash);
-        self.key.sign(&canonical::string_to_sign(
-            &self.date,
-            &self.scope,
-            &canonical,
-        ))
+        let canonical = CanonicalRequest {
+            message: Message::to_send(parts, &query),
+            signed_headers,
+            payload_hash,
+        };
+        let digest = canonical.digest();
+        let text = canonical::string_to_sign(&self.date, &self.scope, &digest);
+        self.key.sign(&text)
     }
 }
 
@@ -289,13 +298,6 @@ fn declare_chunks(
 
 fn query_of(parts: &Parts) -> Query {
     Query::parse(parts.uri.query().unwrap_or_default())
-}
-
-fn signed_headers(parts: &Parts) -> String {
-    let mut names: Vec<&str> = parts.headers.keys().map(|name| name.as_str()).collect();
-    names.retain(|name| !NEVER_SIGNED.contains(name));
-    names.sort_unstable();
-    names.join(";")
 }
 
 fn with_query(uri: &Uri, query: &str) -> Result<Uri, SignError> {

@@ -227,35 +227,74 @@ pub fn headers_of_link(query: &Query) -> Vec<(HeaderName, HeaderValue)> {
 /// Returns the text that is signed. `host_bucket`: the bucket, where the host names it and not the
 /// path.
 pub fn string_to_sign(message: &Message<'_>, host_bucket: Option<&str>, date: &str) -> Vec<u8> {
-    string_to_sign_of(message, host_bucket, message.path, date)
+    let resource = Resource {
+        host_bucket,
+        path: message.path,
+        empty_values: EmptyValues::Signed,
+    };
+    string_to_sign_of(message, resource, date)
 }
 
-/// Returns the text that some clients sign instead: a bucket alone with a slash behind it, though
-/// they send none. It names the same, so it is as good.
-pub fn string_to_sign_with_slash(
+/// Returns the texts that some clients sign instead. They name the same, so they are as good.
+///
+/// Some sign a bucket alone with a slash behind it, though they send none. Some (minio-go) leave
+/// out the `=` of a sub-resource with an empty value, which others (botocore) sign.
+pub fn other_strings_to_sign(
     message: &Message<'_>,
     host_bucket: Option<&str>,
     date: &str,
-) -> Option<Vec<u8>> {
+) -> Vec<Vec<u8>> {
     let path = message.path;
-    let bucket = path.strip_prefix('/').filter(|_| host_bucket.is_none())?;
-    if bucket.is_empty() || bucket.contains('/') {
-        return None;
+    let bucket = path.strip_prefix('/').filter(|_| host_bucket.is_none());
+    let bucket = bucket.filter(|bucket| !bucket.is_empty() && !bucket.contains('/'));
+    let with_slash = bucket.map(|_| format!("{path}/"));
+    let has_empty = message.query.parameters().iter().any(|parameter| {
+        let value = parameter.value.as_ref().map(Decoded::bytes);
+        is_signed(parameter.name.text()) && value.is_some_and(<[u8]>::is_empty)
+    });
+    let mut texts = Vec::new();
+    for path in std::iter::once(path).chain(with_slash.as_deref()) {
+        for empty_values in [EmptyValues::Signed, EmptyValues::LeftOut] {
+            let is_usual = path == message.path && empty_values == EmptyValues::Signed;
+            if is_usual || (empty_values == EmptyValues::LeftOut && !has_empty) {
+                continue;
+            }
+            let resource = Resource {
+                host_bucket,
+                path,
+                empty_values,
+            };
+            texts.push(string_to_sign_of(message, resource, date));
+        }
     }
-    Some(string_to_sign_of(message, None, &format!("{path}/"), date))
+    texts
 }
 
-fn string_to_sign_of(
-    message: &Message<'_>,
-    host_bucket: Option<&str>,
-    path: &str,
-    date: &str,
-) -> Vec<u8> {
+/// The way in which a text names what it is about.
+#[derive(Clone, Copy, Debug)]
+struct Resource<'a> {
+    host_bucket: Option<&'a str>,
+    path: &'a str,
+    empty_values: EmptyValues,
+}
+
+/// The text for a sub-resource whose value is empty: with its `=`, or its name alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum EmptyValues {
+    Signed,
+    LeftOut,
+}
+
+fn string_to_sign_of(message: &Message<'_>, resource: Resource<'_>, date: &str) -> Vec<u8> {
     let mut out = Vec::with_capacity(512);
     out.extend_from_slice(message.method.as_str().as_bytes());
     out.push(b'\n');
     for name in ["content-md5", "content-type"] {
-        if let Some(value) = message.headers.get(name) {
+        // All values that are there are covered, so that none can be added.
+        for (at, value) in message.headers.get_all(name).iter().enumerate() {
+            if at > 0 {
+                out.push(b',');
+            }
             out.extend_from_slice(value.as_bytes().trim_ascii());
         }
         out.push(b'\n');
@@ -263,7 +302,7 @@ fn string_to_sign_of(
     out.extend_from_slice(date.as_bytes());
     out.push(b'\n');
     canonical_headers(&mut out, message.headers);
-    canonical_resource(&mut out, message, host_bucket, path);
+    canonical_resource(&mut out, message.query, resource);
     out
 }
 
@@ -289,21 +328,16 @@ fn canonical_headers(out: &mut Vec<u8>, headers: &HeaderMap) {
 }
 
 /// The path as it was sent, under the bucket, and the sub-resources with their decoded values.
-fn canonical_resource(
-    out: &mut Vec<u8>,
-    message: &Message<'_>,
-    host_bucket: Option<&str>,
-    path: &str,
-) {
-    if let Some(bucket) = host_bucket {
+fn canonical_resource(out: &mut Vec<u8>, query: &Query, resource: Resource<'_>) {
+    if let Some(bucket) = resource.host_bucket {
         out.push(b'/');
         out.extend_from_slice(bucket.as_bytes());
     }
-    match path {
+    match resource.path {
         "" => out.push(b'/'),
         path => out.extend_from_slice(path.as_bytes()),
     }
-    let all = message.query.parameters().iter();
+    let all = query.parameters().iter();
     let mut signed: Vec<_> = all
         .filter(|parameter| is_signed(parameter.name.text()))
         .collect();
@@ -311,9 +345,11 @@ fn canonical_resource(
     for (at, parameter) in signed.into_iter().enumerate() {
         out.push(if at == 0 { b'?' } else { b'&' });
         out.extend_from_slice(parameter.name.text().as_bytes());
-        if let Some(value) = &parameter.value {
+        let value = parameter.value.as_ref().map(Decoded::bytes);
+        let leaves_out = resource.empty_values == EmptyValues::LeftOut;
+        if let Some(value) = value.filter(|value| !(value.is_empty() && leaves_out)) {
             out.push(b'=');
-            out.extend_from_slice(value.bytes());
+            out.extend_from_slice(value);
         }
     }
 }

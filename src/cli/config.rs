@@ -1,5 +1,6 @@
 //! `config check`: everything a start would refuse in the configuration, without a start.
 
+use std::io;
 use std::process::ExitCode;
 
 use clap::Subcommand;
@@ -7,7 +8,7 @@ use clap::Subcommand;
 use super::say::say;
 use crate::cli::arguments::ConfigArguments;
 use crate::cli::exit::{EXIT_USAGE, fail};
-use crate::config::{Config, Environment};
+use crate::config::{Config, Environment, Keys};
 use drystone_http::tls;
 
 #[derive(Subcommand)]
@@ -19,13 +20,16 @@ pub(super) enum Verb {
 pub(super) fn run(verb: Verb, environment: &Environment) -> ExitCode {
     let Verb::Check(arguments) = verb;
     match arguments.load(environment) {
-        Ok(config) => match check_certificate(&config) {
-            Ok(()) => {
-                show(&config);
-                ExitCode::SUCCESS
+        Ok(config) => {
+            if let Err(error) = check_certificate(&config) {
+                return fail(EXIT_USAGE, &error);
             }
-            Err(error) => fail(EXIT_USAGE, &error),
-        },
+            if let Err(problem) = check_keys_file(&config) {
+                return fail(EXIT_USAGE, &problem);
+            }
+            show(&config);
+            ExitCode::SUCCESS
+        }
         Err(error) => fail(EXIT_USAGE, &error),
     }
 }
@@ -41,6 +45,24 @@ fn check_certificate(config: &Config) -> Result<(), tls::Error> {
         say!("warning: {path}: every user of this machine can read the TLS key");
     }
     Ok(())
+}
+
+/// Reads the keys file as a start would, where there is one.
+fn check_keys_file(config: &Config) -> Result<(), String> {
+    let has_path = config.server.keys_file.is_some() || !config.storage.directories.is_empty();
+    if config.root.is_some() || !has_path {
+        return Ok(());
+    }
+    let path = config.keys_file();
+    let refused = |why: String| format!("root keys: {}: {why}", path.display());
+    match Keys::load(&path) {
+        Ok(keys) => {
+            let checked = config.check_root(&keys);
+            checked.map_err(|error| refused(error.to_string()))
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(refused(error.to_string())),
+    }
 }
 
 /// Prints the configuration without secrets.
@@ -78,6 +100,12 @@ fn show(config: &Config) {
     }
     if let Some(bytes) = config.server.memory_bytes {
         say!("memory: {bytes}");
+    }
+    if let Some(connections) = config.server.client_connections {
+        say!("connections of one client: {connections}");
+    }
+    for proxy in &config.server.trusted_proxies {
+        say!("trusted proxy: {proxy}");
     }
     say!("metrics: {}", config.server.metrics);
     for directory in &config.storage.directories {

@@ -34,6 +34,11 @@ enum Error {
         path: std::path::PathBuf,
         source: io::Error,
     },
+    #[error("root keys: {}: {source}", path.display())]
+    RefusedKeys {
+        path: std::path::PathBuf,
+        source: crate::config::Error,
+    },
     #[error(transparent)]
     Start(#[from] crate::app::Error),
     #[error("{what}: {source}")]
@@ -71,7 +76,9 @@ pub(super) fn run(arguments: Arguments, environment: &Environment) -> ExitCode {
     };
     match runtime.block_on(serve(&config)) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error @ Error::Start(crate::app::Error::Tls(_))) => fail(EXIT_USAGE, &error),
+        Err(error @ (Error::RefusedKeys { .. } | Error::Start(crate::app::Error::Tls(_)))) => {
+            fail(EXIT_USAGE, &error)
+        }
         Err(error) => fail(EXIT_FAILED, &error),
     }
 }
@@ -134,6 +141,9 @@ fn root_keys(config: &Config) -> Result<Keys, Error> {
         path: path.clone(),
         source,
     })?;
+    if let Err(source) = config.check_root(&keys) {
+        return Err(Error::RefusedKeys { path, source });
+    }
     let path = path.display();
     match new {
         true => info!(%path, "root keys were generated and are kept in this file"),

@@ -32,6 +32,8 @@ const SIGNATURE_V2: Variable = Variable("SIGNATURE_V2", &[]);
 const PORTLESS_HOST: Variable = Variable("PORTLESS_HOST", &[]);
 const REQUESTS: Variable = Variable("REQUESTS", &[]);
 const MEMORY: Variable = Variable("MEMORY", &[]);
+const CLIENT_CONNECTIONS: Variable = Variable("CLIENT_CONNECTIONS", &[]);
+const TRUSTED_PROXIES: Variable = Variable("TRUSTED_PROXIES", &[]);
 const METRICS: Variable = Variable("METRICS", &["MINIO_PROMETHEUS_AUTH_TYPE"]);
 const METRICS_TOKEN: Variable = Variable("METRICS_TOKEN", &[]);
 const VOLUMES: Variable = Variable("VOLUMES", &["MINIO_VOLUMES"]);
@@ -42,7 +44,7 @@ const CONFIG: Variable = Variable("CONFIG", &[]);
 const LOG: Variable = Variable("LOG", &[]);
 const LOG_FORMAT: Variable = Variable("LOG_FORMAT", &[]);
 
-const PLAIN: [&Variable; 19] = [
+const PLAIN: [&Variable; 21] = [
     &ADDRESS,
     &TLS_CERTIFICATE,
     &TLS_KEY,
@@ -54,6 +56,8 @@ const PLAIN: [&Variable; 19] = [
     &PORTLESS_HOST,
     &REQUESTS,
     &MEMORY,
+    &CLIENT_CONNECTIONS,
+    &TRUSTED_PROXIES,
     &METRICS,
     &VOLUMES,
     &KEYS_FILE,
@@ -104,26 +108,14 @@ impl Environment {
         layer.server.tls_key = self.path(&TLS_KEY);
         layer.server.plain_address = self.plain(&PLAIN_ADDRESS).map(owned);
         layer.server.region = self.plain(&REGION).map(owned);
-        layer.server.domains = self.plain(&DOMAIN).map(|(_, list)| {
-            let names = list.split(',').map(str::trim);
-            names
-                .filter(|name| !name.is_empty())
-                .map(str::to_owned)
-                .collect()
-        });
+        layer.server.domains = self.list(&DOMAIN);
         layer.server.path_prefix = self.plain(&PATH_PREFIX).map(owned);
         layer.server.signature_v2 = self.switch(&SIGNATURE_V2)?;
         layer.server.portless_host = self.switch(&PORTLESS_HOST)?;
-        layer.server.requests = self
-            .plain(&REQUESTS)
-            .map(|(name, value)| {
-                value.parse().map_err(|_| Error::Variable {
-                    name,
-                    message: "expected a number".to_owned(),
-                })
-            })
-            .transpose()?;
+        layer.server.requests = self.number(&REQUESTS)?;
         layer.server.memory = self.plain(&MEMORY).map(owned);
+        layer.server.client_connections = self.number(&CLIENT_CONNECTIONS)?;
+        layer.server.trusted_proxies = self.list(&TRUSTED_PROXIES);
         // MinIO's `jwt` requires a token.
         layer.server.metrics = self.plain(&METRICS).map(|(_, value)| match value {
             "jwt" => "token".to_owned(),
@@ -146,6 +138,24 @@ impl Environment {
             })
             .transpose()?;
         Ok(layer)
+    }
+
+    fn number(&self, variable: &Variable) -> Result<Option<usize>, Error> {
+        let parse = |(name, value): (String, &str)| {
+            value.parse().map_err(|_| Error::Variable {
+                name,
+                message: "expected a number".to_owned(),
+            })
+        };
+        self.plain(variable).map(parse).transpose()
+    }
+
+    /// Texts with commas between them.
+    fn list(&self, variable: &Variable) -> Option<Vec<String>> {
+        let (_, list) = self.plain(variable)?;
+        let texts = list.split(',').map(str::trim);
+        let texts = texts.filter(|text| !text.is_empty());
+        Some(texts.map(str::to_owned).collect())
     }
 
     fn switch(&self, variable: &Variable) -> Result<Option<bool>, Error> {

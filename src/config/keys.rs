@@ -62,7 +62,10 @@ impl Keys {
                  {SECRET_KEY_LEN_MIN} to {SECRET_KEY_LEN_MAX} characters"
             )));
         }
-        let guessable = secret == access_key || WELL_KNOWN.contains(&secret);
+        let is_known = WELL_KNOWN
+            .iter()
+            .any(|known| secret.eq_ignore_ascii_case(known));
+        let guessable = secret == access_key || is_known;
         if guessable && !address.is_loopback() {
             return Err(Error::Invalid(format!(
                 "the secret key of {access_key} is one that everybody knows, and {address} can be \
@@ -139,10 +142,17 @@ impl Keys {
     }
 }
 
+/// Reads the lines as a shell does that sources the file: with `export` or without, and with quotes
+/// around a value or without.
 fn parse(text: &str) -> Option<Keys> {
     let value = |name: &str| {
-        let mut lines = text.lines();
-        lines.find_map(|line| line.trim().strip_prefix(name)?.strip_prefix('='))
+        let mut lines = text.lines().map(str::trim);
+        let value = lines.find_map(|line| {
+            let line = line.strip_prefix("export ").unwrap_or(line).trim_start();
+            line.strip_prefix(name)?.strip_prefix('=')
+        })?;
+        let quoted = |quote: char| value.strip_prefix(quote)?.strip_suffix(quote);
+        Some(quoted('"').or_else(|| quoted('\'')).unwrap_or(value))
     };
     Some(Keys {
         access_key: value(ACCESS_KEY_NAME)?.to_owned(),
@@ -170,6 +180,29 @@ mod tests {
         assert_ne!(keys.secret_key, other.secret_key);
         let public: Address = ":9000".parse().unwrap();
         keys.check(&public).unwrap();
+    }
+
+    #[test]
+    fn a_keys_file_is_read_as_a_shell_reads_it() {
+        for (access, secret) in [
+            ("AWS_ACCESS_KEY_ID=abc", "AWS_SECRET_ACCESS_KEY=x='y\""),
+            (
+                "AWS_ACCESS_KEY_ID=\"abc\"",
+                "AWS_SECRET_ACCESS_KEY=\"x='y\"\"",
+            ),
+            (
+                "  export AWS_ACCESS_KEY_ID='abc' ",
+                "export AWS_SECRET_ACCESS_KEY='x='y\"'",
+            ),
+        ] {
+            let keys = parse(&format!("# keys\n{access}\n{secret}\r\n"));
+            let keys = keys.map(|keys| (keys.access_key, keys.secret_key.expose().to_owned()));
+            assert_eq!(
+                keys,
+                Some(("abc".to_owned(), "x='y\"".to_owned())),
+                "{secret}"
+            );
+        }
     }
 
     #[test]

@@ -34,6 +34,8 @@ pub struct ServerLayer {
     pub portless_host: Option<bool>,
     pub requests: Option<usize>,
     pub memory: Option<String>,
+    pub client_connections: Option<usize>,
+    pub trusted_proxies: Option<Vec<String>>,
     pub metrics: Option<String>,
     pub metrics_token: Option<Secret>,
     pub keys_file: Option<PathBuf>,
@@ -68,6 +70,11 @@ impl Layer {
                 portless_host: self.server.portless_host.or(below.server.portless_host),
                 requests: self.server.requests.or(below.server.requests),
                 memory: self.server.memory.or(below.server.memory),
+                client_connections: self
+                    .server
+                    .client_connections
+                    .or(below.server.client_connections),
+                trusted_proxies: self.server.trusted_proxies.or(below.server.trusted_proxies),
                 metrics: self.server.metrics.or(below.server.metrics),
                 metrics_token: self.server.metrics_token.or(below.server.metrics_token),
                 keys_file: self.server.keys_file.or(below.server.keys_file),

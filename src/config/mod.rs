@@ -24,7 +24,9 @@ use sha2::Sha256;
 use drystone_store::crash::CrashAt;
 
 use self::error::invalid;
+use drystone_http::network::Network;
 use drystone_http::tls;
+use drystone_protocol::names;
 
 pub use address::Address;
 pub use environment::Environment;
@@ -45,8 +47,6 @@ const REQUESTS_MAX: usize = 65_536;
 /// The least memory that serves a few large uploads.
 const MEMORY_BYTES_MIN: u64 = 16 << 20;
 const PREFIX_LEN_MAX: usize = 256;
-/// The first parts of paths that are not a bucket's.
-const OWN_PATHS: [&str; 4] = ["_admin", "health", "metrics", "minio"];
 const METRICS_TOKEN_LEN_MIN: usize = 16;
 /// The label that the token for the metrics is made from, with root's secret.
 const METRICS_TOKEN_LABEL: &[u8] = b"metrics token";
@@ -86,6 +86,10 @@ pub struct Server {
     pub requests: Option<usize>,
     /// The memory that requests may hold together; by default a part of the machine's.
     pub memory_bytes: Option<u64>,
+    /// The connections that one client may have; by default a part of all.
+    pub client_connections: Option<usize>,
+    /// The proxies, whose connections are not limited: each speaks for many clients.
+    pub trusted_proxies: Vec<Network>,
     pub metrics: Metrics,
     /// The bearer token for the metrics; otherwise made from root's secret.
     pub metrics_token: Option<Secret>,
@@ -200,6 +204,18 @@ impl Layer {
                 portless_host: self.server.portless_host.unwrap_or(true),
                 requests: self.server.requests.map(checked_requests).transpose()?,
                 memory_bytes: self.server.memory.map(checked_memory).transpose()?,
+                client_connections: self
+                    .server
+                    .client_connections
+                    .map(checked_client_connections)
+                    .transpose()?,
+                trusted_proxies: self
+                    .server
+                    .trusted_proxies
+                    .unwrap_or_default()
+                    .iter()
+                    .map(|proxy| checked_proxy(proxy))
+                    .collect::<Result<_, _>>()?,
                 metrics: self
                     .server
                     .metrics
@@ -236,6 +252,14 @@ impl Server {
 }
 
 impl Config {
+    /// Refuses root keys, wherever they come from, that are too short, or well known where others
+    /// can reach the server.
+    pub fn check_root(&self, keys: &Keys) -> Result<(), Error> {
+        let server = &self.server;
+        let mut addresses = std::iter::once(&server.address).chain(&server.plain_address);
+        addresses.try_for_each(|address| keys.check(address))
+    }
+
     /// Returns the file for generated root keys: beside the first disk and named after it, as a
     /// disk holds nothing but the store's files.
     pub fn keys_file(&self) -> PathBuf {
@@ -360,7 +384,19 @@ fn checked_requests(requests: usize) -> Result<usize, Error> {
     }
 }
 
-/// Parses a size as people write it: a number, and a unit of 1024 bytes or its powers.
+fn checked_client_connections(connections: usize) -> Result<usize, Error> {
+    match connections {
+        1.. => Ok(connections),
+        0 => invalid("client_connections: expected 1 or more".to_owned()),
+    }
+}
+
+fn checked_proxy(proxy: &str) -> Result<Network, Error> {
+    let parsed = proxy.parse::<Network>();
+    parsed.map_err(|error| Error::Invalid(format!("trusted_proxies: {error}")))
+}
+
+/// A size as people write it: a number, and a unit of 1024 bytes or its powers.
 pub fn bytes(text: &str) -> Option<u64> {
     let units = [
         ("KiB", 10),
@@ -427,7 +463,7 @@ fn checked_prefix(prefix: String) -> Result<String, Error> {
         ));
     }
     let first = trimmed.split('/').nth(1).unwrap_or_default();
-    if OWN_PATHS.contains(&first) {
+    if names::is_own_path(first) {
         return invalid(format!(
             "path_prefix {prefix:?}: the server itself answers there"
         ));

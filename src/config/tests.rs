@@ -60,14 +60,20 @@ REDUCED_REDUNDANCY = "3+1"
 fn bounds_and_metrics_are_read() {
     let config = with_file(
         "[server]\nrequests = 5\nmemory = \"512 MiB\"\nmetrics = \"public\"\n\
+         client_connections = 9\ntrusted_proxies = [\"10.0.0.0/8\", \"::1\"]\n\
          [storage]\ndirectories = [\"/d\"]",
     );
     let server = config.unwrap().server;
     assert_eq!(server.requests, Some(5));
+    assert_eq!(server.client_connections, Some(9));
+    let proxies = server.trusted_proxies.iter().map(ToString::to_string);
+    assert_eq!(proxies.collect::<Vec<_>>(), ["10.0.0.0/8", "::1/128"]);
     assert_eq!(server.memory_bytes, Some(512 << 20));
     assert_eq!(server.metrics, Metrics::Public);
     for (line, word) in [
         ("requests = 0", "requests"),
+        ("client_connections = 0", "client_connections"),
+        ("trusted_proxies = [\"proxy\"]", "trusted_proxies"),
         ("memory = \"1MiB\"", "memory"),
         ("memory = \"99999999999999GiB\"", "memory"),
         ("memory = \"much\"", "memory"),
@@ -84,6 +90,19 @@ fn bounds_and_metrics_are_read() {
     ]);
     let error = load(None, &variables, flags("127.0.0.1:0")).unwrap_err();
     assert!(error.to_string().contains("metrics_token"), "{error}");
+}
+
+#[test]
+fn the_connections_of_clients_are_set_by_the_environment() {
+    let variables = environment(&[
+        ("DRYSTONE_CLIENT_CONNECTIONS", "8"),
+        ("DRYSTONE_TRUSTED_PROXIES", "127.0.0.1, 10.0.0.0/8"),
+    ]);
+    let server = load(None, &variables, flags("127.0.0.1:0")).unwrap().server;
+    assert_eq!(server.client_connections, Some(8));
+    assert_eq!(server.trusted_proxies.len(), 2);
+    let variables = environment(&[("DRYSTONE_CLIENT_CONNECTIONS", "many")]);
+    assert!(load(None, &variables, flags("127.0.0.1:0")).is_err());
 }
 
 /// It is the same at every start, another for every secret, and not the secret.
@@ -160,6 +179,37 @@ fn no_secret_is_shown() {
     assert!(!format!("{environment:?}").contains("long enough"));
     let broken = error_of("[root]\nuser = \"u\"\npassword = \"long enough\n");
     assert!(!broken.contains("long enough"), "{broken}");
+}
+
+#[test]
+fn a_56_a_secret_without_its_quotes_is_not_shown() {
+    for value in [
+        "12345678",
+        "12.345",
+        "[\"12345678\"]",
+        "{ a = 12345678 }",
+        "2026-01-02",
+    ] {
+        for setting in [
+            format!("[root]\nuser = \"u\"\npassword = {value}\n"),
+            format!("[server]\nmetrics_token = {value}\n"),
+            format!(
+                "[[users]]\nname = \"a\"\naccess_key = \"abc\"\naccount = \"000000000002\"\n\
+                 secret_key = {value}\n"
+            ),
+        ] {
+            let error = error_of(&setting);
+            assert!(error.contains("expected a string in quotes"), "{error}");
+            let shows = ["1234", "12.3", "2026"]
+                .iter()
+                .any(|part| error.contains(part));
+            assert!(!shows, "{error}");
+        }
+    }
+    let unknown = error_of("[server]\nadress = \":9000\"\n");
+    assert!(unknown.contains("adress"), "{unknown}");
+    let number = error_of("[server]\nrequests = \"many, expected a few\"\n");
+    assert!(!number.contains("many"), "{number}");
 }
 
 #[test]
@@ -245,6 +295,7 @@ fn a_45_guessable_keys_only_on_loopback() {
     ] {
         assert!(with("minioadmin", "minioadmin", address).is_err());
         assert!(with("samesame", "samesame", address).is_err());
+        assert!(with("operator", "ChangeMe", address).is_err());
         with("minioadmin", "a secret of one's own", address).unwrap();
     }
     for address in [":9000", "127.0.0.1:9000"] {

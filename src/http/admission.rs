@@ -19,23 +19,46 @@ use drystone_protocol::error::{Code, S3Error};
 
 /// Memory is counted in units of this much.
 const UNIT_BYTES: u64 = 1 << 10;
+/// The part of the memory that long answers may have together, in quarters. The rest is left to
+/// requests and to short answers.
+const LONG_ANSWERS_QUARTERS: u64 = 3;
+/// An answer that holds more than this is a long one.
+const SHORT_ANSWER_BYTES_MAX: u64 = 256 << 10;
 /// In `Retry-After`, seconds.
 const RETRY_AFTER: &str = "1";
 
 pub struct Admission {
     requests: Arc<Semaphore>,
+    forms: Arc<Semaphore>,
     memory: Arc<Semaphore>,
     memory_units: u64,
+    long_answers: Arc<Semaphore>,
     waiting: AtomicUsize,
     queue: usize,
     queue_wait: Duration,
 }
 
-/// A request's place: given back when the request and its answer are over.
+/// A request's place among those in work, and its memory. Both are given back when the request and
+/// its answer are over, the place of one that is only sent earlier.
 #[derive(Debug)]
 pub struct Place {
-    _request: OwnedSemaphorePermit,
+    request: Option<OwnedSemaphorePermit>,
     memory: Option<OwnedSemaphorePermit>,
+    _long_answer: Option<OwnedSemaphorePermit>,
+}
+
+/// The place of a form while its fields come, which say who sent it.
+#[derive(Debug)]
+pub struct FormPlace {
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Place {
+    /// Gives back the place among the requests in work: its answer is ready to be sent, and holds
+    /// nothing but memory.
+    pub fn end_work(&mut self) {
+        self.request = None;
+    }
 }
 
 impl Admission {
@@ -43,8 +66,10 @@ impl Admission {
         let memory_units = (limits.memory_bytes / UNIT_BYTES).clamp(1, u64::from(u32::MAX));
         Admission {
             requests: Arc::new(Semaphore::new(limits.requests)),
+            forms: Arc::new(Semaphore::new(limits.forms)),
             memory: Arc::new(Semaphore::new(memory_units as usize)),
             memory_units,
+            long_answers: Arc::new(Semaphore::new(long_answer_units(memory_units) as usize)),
             waiting: AtomicUsize::new(0),
             queue: limits.queue,
             queue_wait: limits.queue_wait,
@@ -54,16 +79,24 @@ impl Admission {
     /// Waits for a place among the requests in work.
     pub async fn enter(&self) -> Result<Place, S3Error> {
         Ok(Place {
-            _request: self.wait(&self.requests, 1).await?,
+            request: Some(self.wait(&self.requests, 1).await?),
             memory: None,
+            _long_answer: None,
         })
+    }
+
+    /// Gives a place to a form whose sender is not known yet. Nobody waits for one: strangers that
+    /// hold all of them must not fill the queue as well.
+    pub fn enter_form(&self) -> Result<FormPlace, S3Error> {
+        let permit = self.forms.clone().try_acquire_owned();
+        let place = permit.map(|permit| FormPlace { _permit: permit });
+        place.map_err(|_| busy())
     }
 
     /// Waits until so much more memory is free. One that wants more than there is at all gets
     /// all of it.
     pub async fn reserve(&self, place: &mut Place, bytes: u64) -> Result<(), S3Error> {
-        let units = bytes.div_ceil(UNIT_BYTES).min(self.memory_units);
-        let units = u32::try_from(units).unwrap_or(u32::MAX);
+        let units = units(bytes, self.memory_units);
         if units == 0 {
             return Ok(());
         }
@@ -73,6 +106,16 @@ impl Admission {
             None => place.memory = Some(more),
         }
         Ok(())
+    }
+
+    /// Waits for the memory of an answer. Long ones, which a slow client may hold for hours, never
+    /// have all of it.
+    pub async fn reserve_answer(&self, place: &mut Place, bytes: u64) -> Result<(), S3Error> {
+        if bytes > SHORT_ANSWER_BYTES_MAX {
+            let units = units(bytes, long_answer_units(self.memory_units));
+            place._long_answer = Some(self.wait(&self.long_answers, units).await?);
+        }
+        self.reserve(place, bytes).await
     }
 
     async fn wait(&self, of: &Arc<Semaphore>, count: u32) -> Result<OwnedSemaphorePermit, S3Error> {
@@ -88,6 +131,10 @@ impl Admission {
 
     pub fn requests_free(&self) -> usize {
         self.requests.available_permits()
+    }
+
+    pub fn forms_free(&self) -> usize {
+        self.forms.available_permits()
     }
 
     pub fn waiting(&self) -> usize {
@@ -111,6 +158,11 @@ impl Admission {
                 self.requests_free() as f64,
             ),
             (
+                "s3_form_places_free",
+                "Forms whose fields may still be received at once.",
+                self.forms_free() as f64,
+            ),
+            (
                 "s3_request_memory_free_bytes",
                 "Memory in bytes that requests may still reserve.",
                 self.memory_free_bytes() as f64,
@@ -119,6 +171,16 @@ impl Admission {
         let gauge = |(name, help, value)| Measure::gauge(name, help, value);
         gauges.into_iter().map(gauge).collect()
     }
+}
+
+/// The units for so many bytes, and at most all that there are.
+fn units(bytes: u64, all: u64) -> u32 {
+    let units = bytes.div_ceil(UNIT_BYTES).min(all);
+    u32::try_from(units).unwrap_or(u32::MAX)
+}
+
+fn long_answer_units(memory_units: u64) -> u64 {
+    (memory_units * LONG_ANSWERS_QUARTERS / 4).max(1)
 }
 
 /// Stands in the queue.
@@ -177,6 +239,35 @@ mod tests {
         drop(second);
         admission.enter().now_or_never().unwrap().unwrap();
         assert_eq!((admission.waiting(), admission.requests_free()), (0, 1));
+    }
+
+    #[tokio::test]
+    async fn r_18_long_answers_leave_memory_to_all_else() {
+        let admission = admission(1, 0);
+        let mut sent = Vec::new();
+        let refused = loop {
+            // One place is enough for all of them: an answer that is sent has none.
+            let mut place = admission.enter().await.unwrap();
+            match admission.reserve_answer(&mut place, 300 << 10).await {
+                Ok(()) => place.end_work(),
+                Err(error) => break error,
+            }
+            sent.push(place);
+        };
+        assert_eq!((sent.len(), refused.code()), (2, Code::SlowDown));
+        let mut place = admission.enter().await.unwrap();
+        admission.reserve(&mut place, 256 << 10).await.unwrap();
+        admission
+            .reserve_answer(&mut place, 64 << 10)
+            .await
+            .unwrap();
+        drop((place, sent));
+        assert_eq!(admission.memory_free_bytes(), 1 << 20);
+        let mut place = admission.enter().await.unwrap();
+        admission
+            .reserve_answer(&mut place, u64::MAX)
+            .await
+            .unwrap();
     }
 
     #[tokio::test]

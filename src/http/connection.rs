@@ -4,22 +4,23 @@
 //! [`Gate`] judges heads, hyper parses them. A TLS handshake takes place within the connection's
 //! place and in bounded time. Who speaks HTTP where TLS is expected is told so, in HTTP.
 //!
-//! Past the bound a few more are taken, which get probes and metrics answered and 503 for all
-//! else, so that a full server still tells that it is one. Past those, further ones wait to be
-//! accepted.
+//! Past the bound, the connection that has been idle for longest gives way ([`Seats`]). When all
+//! are busy, a few more are accepted, which get probes and metrics answered and 503 for all else,
+//! so that a full server still tells that it is one. Past those, further ones wait.
 
 use std::convert::Infallible;
 use std::future::{Future, poll_fn};
 use std::io;
 use std::net::SocketAddr;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::task::Poll;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
-use axum::body::Body;
+use axum::body::{Body, Bytes};
 use http::Request;
+use http_body::{Frame, SizeHint};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -38,6 +39,7 @@ use crate::gate::{self, Gate, Refusals};
 use crate::head::HEADERS_LEN_MAX;
 use crate::pace::Paced;
 use crate::scheme::Scheme;
+use crate::seats::{Seat, Seats, Work};
 use crate::service::Services;
 use crate::traffic::Rejection;
 use crate::transport::Transport;
@@ -50,6 +52,8 @@ const BUFFER_BYTES_MAX: usize = 2 * gate::HEAD_BYTES_MAX;
 /// and no reset: at most this many bytes, for at most this long.
 const LINGER_BYTES_MAX: usize = 4 << 20;
 const LINGER_MAX: Duration = Duration::from_secs(2);
+/// How long a newcomer waits for one that gives way, which may answer a request still.
+const GIVING_WAY_MAX: Duration = Duration::from_millis(100);
 /// After the system had no descriptor or memory for a connection.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -73,7 +77,21 @@ struct Accepted {
     services: Services,
 }
 
-/// The treatment of a connection's requests.
+/// A connection that has a seat, and waits for a place.
+struct Newcomer {
+    accepted: Accepted,
+    seat: Seat,
+    arrival: Work,
+}
+
+/// The places of connections.
+struct Places {
+    open: Arc<Semaphore>,
+    spare: Arc<Semaphore>,
+    seats: Arc<Seats>,
+}
+
+/// The kind of answers that a connection gets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Treatment {
     Serve,
@@ -105,13 +123,21 @@ struct Conversation {
     transport: Arc<Transport>,
     services: Services,
     peer: SocketAddr,
+    seat: Seat,
     treatment: Treatment,
     scheme: Scheme,
 }
 
 impl Conversation {
-    /// Asks one service after the other.
+    /// Answers a request. The connection is busy until the end of the answer.
     async fn answer(&self, request: Request<Body>) -> Response {
+        let work = self.seat.work();
+        let answer = self.ask(request).await;
+        answer.map(|body| Body::new(Busy { body, _work: work }))
+    }
+
+    /// Asks one service after the other.
+    async fn ask(&self, request: Request<Body>) -> Response {
         let transport = &self.transport;
         if self.treatment == Treatment::AskForTls {
             return transport.refuse(not_over_tls(), Some(Rejection::Handshake));
@@ -137,36 +163,42 @@ impl Conversation {
 
 /// Serves until `stop` ends, then lets what is under way finish.
 pub async fn serve(transport: Arc<Transport>, ports: Vec<Port>, stop: impl Future<Output = ()>) {
-    let open = Arc::new(Semaphore::new(transport.limits.connections));
-    let spare = Arc::new(Semaphore::new(transport.limits.spare_connections));
+    let limits = &transport.limits;
+    let seats = Seats::new(limits.client_connections, transport.trusted_proxies.clone());
+    let places = Places {
+        open: Arc::new(Semaphore::new(limits.connections)),
+        spare: Arc::new(Semaphore::new(limits.spare_connections)),
+        seats: Arc::new(seats),
+    };
     let (closing, closed) = watch::channel(false);
     let mut connections = JoinSet::new();
     let mut turn = 0;
+    let mut newcomer = None;
     let mut stop = pin!(stop);
     loop {
-        let accept = async {
-            let place = place(&open, &spare).await;
-            turn = (turn + 1) % ports.len();
-            (place, accept(&ports, turn).await)
-        };
         tokio::select! {
             () = &mut stop => break,
             Some(_) = connections.join_next() => {}
-            ((treatment, permit), accepted) = accept => match accepted {
+            accepted = accept(&ports, turn), if newcomer.is_none() => match accepted {
                 Ok(accepted) => {
-                    let (transport, closed) = (transport.clone(), closed.clone());
-                    connections.spawn(async move {
-                        let connections = transport.traffic.connections.clone();
-                        let _within = connections.enter();
-                        drive(accepted, transport, treatment, closed).await;
-                        drop(permit);
-                    });
+                    turn = (turn + 1) % ports.len();
+                    newcomer = places.seat(accepted, &transport);
                 }
                 Err(error) => {
                     tracing::warn!(%error, "accepting a connection failed");
                     sleep(ACCEPT_PAUSE).await;
                 }
             },
+            (treatment, permit) = places.enter(), if newcomer.is_some() => {
+                let Some(newcomer) = newcomer.take() else { continue };
+                let (transport, closed) = (transport.clone(), closed.clone());
+                connections.spawn(async move {
+                    let connections = transport.traffic.connections.clone();
+                    let _within = connections.enter();
+                    drive(newcomer, transport, treatment, closed).await;
+                    drop(permit);
+                });
+            }
         }
     }
     drop(ports);
@@ -174,17 +206,39 @@ pub async fn serve(transport: Arc<Transport>, ports: Vec<Port>, stop: impl Futur
     while connections.join_next().await.is_some() {}
 }
 
-/// Waits for a place for one more connection.
-async fn place(open: &Arc<Semaphore>, spare: &Arc<Semaphore>) -> (Treatment, OwnedSemaphorePermit) {
-    if let Ok(permit) = open.clone().try_acquire_owned() {
-        return (Treatment::Serve, permit);
+impl Places {
+    /// Seats a connection, or closes it where its client has too many.
+    fn seat(&self, accepted: Accepted, transport: &Transport) -> Option<Newcomer> {
+        let Some((seat, arrival)) = self.seats.take(accepted.peer.ip()) else {
+            transport.traffic.rejected(Rejection::Client);
+            tracing::debug!(peer = %accepted.peer, "the client has too many connections");
+            return None;
+        };
+        Some(Newcomer {
+            accepted,
+            seat,
+            arrival,
+        })
     }
-    let (treatment, permit) = tokio::select! {
-        biased;
-        permit = open.clone().acquire_owned() => (Treatment::Serve, permit),
-        permit = spare.clone().acquire_owned() => (Treatment::ServeProbes, permit),
-    };
-    (treatment, permit.expect("nobody closes these"))
+
+    /// Waits for a place for one more connection. Where there is none, an idle one is ended.
+    async fn enter(&self) -> (Treatment, OwnedSemaphorePermit) {
+        if let Ok(permit) = self.open.clone().try_acquire_owned() {
+            return (Treatment::Serve, permit);
+        }
+        if self.seats.end_oldest() {
+            let freed = timeout(GIVING_WAY_MAX, self.open.clone().acquire_owned());
+            if let Ok(Ok(permit)) = freed.await {
+                return (Treatment::Serve, permit);
+            }
+        }
+        let (treatment, permit) = tokio::select! {
+            biased;
+            permit = self.open.clone().acquire_owned() => (Treatment::Serve, permit),
+            permit = self.spare.clone().acquire_owned() => (Treatment::ServeProbes, permit),
+        };
+        (treatment, permit.expect("nobody closes these"))
+    }
 }
 
 /// The next connection of any port. The caller has another one looked at first each time, so that
@@ -208,17 +262,23 @@ async fn accept(ports: &[Port], first: usize) -> io::Result<Accepted> {
 }
 
 async fn drive(
-    accepted: Accepted,
+    newcomer: Newcomer,
     transport: Arc<Transport>,
     treatment: Treatment,
     mut closed: watch::Receiver<bool>,
 ) {
+    let Newcomer {
+        accepted,
+        seat,
+        arrival,
+    } = newcomer;
     let Accepted {
         stream,
         peer,
         tls,
         services,
     } = accepted;
+    drop(arrival);
     // Answers are written whole; waiting for more would only delay them.
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "connection closed at once");
@@ -229,6 +289,7 @@ async fn drive(
         transport,
         services,
         peer,
+        seat,
         treatment,
         scheme: Scheme::Http,
     };
@@ -239,6 +300,10 @@ async fn drive(
         opened = open(stream, &tls, &conversation.transport) => opened,
         // Nothing was asked yet.
         _ = closed.wait_for(|closed| *closed) => None,
+        () = conversation.seat.given_way() => {
+            conversation.transport.traffic.rejected(Rejection::Idle);
+            None
+        }
     };
     match opened {
         Some(Opened::Tls(stream)) => {
@@ -306,6 +371,8 @@ async fn converse<S: Wire>(
     let gate = Gate::new(stream, limits.head, refusals.clone());
     let heads = AtomicU64::new(0);
     let conversation = Arc::new(conversation);
+    let seated = conversation.clone();
+    let seat = &seated.seat;
     let service = service_fn(move |request: Request<Incoming>| {
         let number = heads.fetch_add(1, Ordering::Relaxed) + 1;
         let (conversation, refused) = (conversation.clone(), refusals.of(number));
@@ -330,23 +397,55 @@ async fn converse<S: Wire>(
         let end = poll_fn(|cx| connection.poll_without_shutdown(cx));
         tokio::select! {
             ended = end => break ended,
-            _ = closed.wait_for(|closed| *closed), if !draining => {
-                draining = true;
-                Pin::new(&mut connection).graceful_shutdown();
-            }
+            _ = closed.wait_for(|closed| *closed), if !draining => {}
+            () = seat.given_way(), if !draining => {}
         }
+        draining = true;
+        Pin::new(&mut connection).graceful_shutdown();
     };
     if let Err(error) = ended {
         tracing::debug!(%error, "connection ended early");
     }
     let mut stream = connection.into_parts().io.into_inner().into_inner();
-    if !stream.socket().is_stalled() {
-        linger(&mut stream).await;
+    if !stream.socket().is_stalled() && !seat.gives_way() {
+        tokio::select! {
+            () = linger(&mut stream) => {}
+            () = seat.given_way() => {}
+        }
+    }
+    if seat.gives_way() {
+        transport.traffic.rejected(Rejection::Idle);
     }
     // Also where the client took the answer but not TLS's last word.
     if stream.socket().is_stalled() {
         transport.traffic.rejected(Rejection::SlowReader);
         reset(stream.socket().get_ref());
+    }
+}
+
+/// The body of an answer, with which the connection's work ends.
+struct Busy {
+    body: Body,
+    _work: Work,
+}
+
+impl http_body::Body for Busy {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        Pin::new(&mut self.body).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
     }
 }
 

@@ -111,9 +111,11 @@ impl<S> Gate<S> {
 
     /// Looks at what is held; true when it is a whole head, or refused.
     fn judge(&mut self) -> bool {
-        // One empty line in front is let pass, as old clients end a body with it.
-        if self.seen == 0 && self.held.starts_with(b"\r\n") {
+        // One empty line in front is let pass, as old clients end a body with it. Its two bytes may
+        // come apart.
+        if self.seen < 2 && self.held.starts_with(b"\r\n") {
             self.held.advance(2);
+            self.seen = 0;
         }
         match head::end(&self.held, self.seen) {
             Some(end) if end <= HEAD_BYTES_MAX => match head::check(&self.held[..end]) {
@@ -265,5 +267,30 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Gate<S> {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use futures_util::FutureExt as _;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, duplex};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn an_empty_line_in_front_may_come_in_two_pieces() {
+        let (mut client, server) = duplex(1024);
+        let mut gate = Gate::new(server, Duration::from_secs(10), Refusals::default());
+        let mut bytes = [0; 64];
+        client.write_all(b"\r").await.unwrap();
+        assert!(gate.read(&mut bytes).now_or_never().is_none());
+        let head = b"GET / HTTP/1.1\r\nHost: h\r\n\r\n";
+        client
+            .write_all(&[b"\n", &head[..]].concat())
+            .await
+            .unwrap();
+        let len = gate.read(&mut bytes).await.unwrap();
+        assert_eq!(&bytes[..len], head);
     }
 }

@@ -15,6 +15,14 @@ pub const HEADERS_LEN_MAX: usize = 1024;
 const CHUNK_LINE_BYTES_MAX: usize = 256;
 const TRAILER_BYTES_MAX: usize = 8 << 10;
 
+/// Headers of one value that signatures cover. Of two values one reader takes the first, another
+/// both, so that one could be added to a signed request. No client sends two.
+const SINGLE: [HeaderName; 3] = [
+    header::CONTENT_TYPE,
+    HeaderName::from_static("content-md5"),
+    header::DATE,
+];
+
 /// How long the body is that follows a head.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Framing {
@@ -55,6 +63,7 @@ pub fn check(head: &[u8]) -> Result<Framing, Code> {
     let first = next().ok_or(Code::BadRequest)??;
     let is_1_1 = check_request_line(first)?;
     let (mut lengths, mut codings, mut hosts, mut count) = (Vec::new(), Vec::new(), 0, 0);
+    let mut singles = Vec::new();
     while let Some(line) = next() {
         let (name, value) = field(line?)?;
         count += 1;
@@ -65,6 +74,8 @@ pub fn check(head: &[u8]) -> Result<Framing, Code> {
             header::CONTENT_LENGTH => lengths.push(value),
             header::TRANSFER_ENCODING => codings.push(value),
             header::HOST => hosts += 1,
+            name if singles.contains(&name) => return Err(Code::BadRequest),
+            name if SINGLE.contains(&name) => singles.push(name),
             _ => {}
         }
     }
@@ -284,6 +295,9 @@ mod tests {
             &["X: a\u{7f}b"],
             &["X: a\nTransfer-Encoding: chunked"],
             &["Host: other"],
+            &["Content-Type: image/png", "content-type: text/html"],
+            &["Content-MD5: x", "Content-MD5: x"],
+            &["Date: x", "Date: y"],
         ] {
             let lines = [&["PUT /b/k HTTP/1.1", "Host: h"][..], headers].concat();
             assert_eq!(judge(&lines), bad, "{headers:?}");

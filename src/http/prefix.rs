@@ -6,7 +6,8 @@
 //! with it. One that doesn't may have come straight, or lost it on the way.
 //!
 //! A path that begins with the prefix therefore always means what follows it, and a signature over
-//! it is never good for anything else.
+//! it is never good for anything else. Signatures cover the decoded path, so the prefix is compared
+//! with that: `/%733/bucket` begins with `/s3`.
 
 use http::Uri;
 
@@ -17,16 +18,39 @@ pub fn enter(prefix: &str, uri: Uri) -> (Uri, Vec<String>) {
     if prefix.is_empty() {
         return (uri, vec![path]);
     }
-    let below = path
-        .strip_prefix(prefix)
-        .filter(|rest| rest.is_empty() || rest.starts_with('/'));
-    let Some(rest) = below else {
+    let Some(rest) = below(prefix, &path) else {
         let with_prefix = format!("{prefix}{path}");
         return (uri, vec![path, with_prefix]);
     };
-    let rest = if rest.is_empty() { "/" } else { rest };
-    let entered = with_path(&uri, rest).unwrap_or(uri);
+    let entered = with_path(&uri, &format!("/{rest}")).unwrap_or(uri);
     (entered, vec![path])
+}
+
+/// The raw rest of a path behind the prefix and the slash that follows it.
+fn below<'a>(prefix: &str, path: &'a str) -> Option<&'a str> {
+    let mut rest = path;
+    for expected in prefix.bytes() {
+        let (byte, after) = first_byte(rest)?;
+        if byte != expected {
+            return None;
+        }
+        rest = after;
+    }
+    match first_byte(rest) {
+        None => Some(rest),
+        Some((b'/', after)) => Some(after),
+        Some(_) => None,
+    }
+}
+
+/// The first byte of a path, decoded, and the rest.
+fn first_byte(path: &str) -> Option<(u8, &str)> {
+    let escape = path.strip_prefix('%').and_then(|rest| rest.get(..2));
+    let escape = escape.filter(|digits| digits.bytes().all(|digit| digit.is_ascii_hexdigit()));
+    match escape.and_then(|digits| u8::from_str_radix(digits, 16).ok()) {
+        Some(byte) => Some((byte, &path[3..])),
+        None => Some((*path.as_bytes().first()?, path.get(1..).unwrap_or_default())),
+    }
 }
 
 /// The same target with another path.
@@ -56,6 +80,10 @@ mod tests {
             ("/s3//k", "//k", &["/s3//k"]),
             ("/s3/s3/k", "/s3/k", &["/s3/s3/k"]),
             ("http://h/s3/b", "http://h/b", &["/s3/b"]),
+            ("/%73%33/b/%6b", "/b/%6b", &["/%73%33/b/%6b"]),
+            ("/s3%2Fb/k", "/b/k", &["/s3%2Fb/k"]),
+            ("/%2573/b", "/%2573/b", &["/%2573/b", "/s3/%2573/b"]),
+            ("/%s3/b", "/%s3/b", &["/%s3/b", "/s3/%s3/b"]),
             ("/b/k", "/b/k", &["/b/k", "/s3/b/k"]),
             ("/s3x/k", "/s3x/k", &["/s3x/k", "/s3/s3x/k"]),
             ("/", "/", &["/", "/s3/"]),

@@ -47,6 +47,10 @@ struct OfOperation {
 pub enum Rejection {
     /// 503: too many requests or too much memory.
     Busy,
+    /// A connection of a client that had its share of them, all busy.
+    Client,
+    /// An idle connection, which gave way to a newcomer.
+    Idle,
     /// A TLS handshake that failed or was too slow, or HTTP in its place.
     Handshake,
     /// A head that was no HTTP, too long or too slow.
@@ -57,8 +61,10 @@ pub enum Rejection {
     SlowReader,
 }
 
-const REJECTIONS: [(Rejection, &str); 5] = [
+const REJECTIONS: [(Rejection, &str); 7] = [
     (Rejection::Busy, "busy"),
+    (Rejection::Client, "client"),
+    (Rejection::Idle, "idle"),
     (Rejection::Handshake, "handshake"),
     (Rejection::BadHead, "bad_head"),
     (Rejection::SlowBody, "slow_body"),

@@ -7,6 +7,7 @@ use axum::body::Body;
 
 use crate::exchange::Exchange;
 use crate::limits::Limits;
+use crate::network::Network;
 use crate::request::{Head, Request};
 use crate::scheme::Scheme;
 use crate::traffic::{Rejection, Traffic};
@@ -19,6 +20,8 @@ pub struct Transport {
     pub limits: Limits,
     pub traffic: Arc<Traffic>,
     pub ids: Arc<Ids>,
+    /// The proxies, each of which speaks for many clients.
+    pub trusted_proxies: Vec<Network>,
     /// Names whose sub-domains are buckets, in lower case.
     domains: Vec<String>,
     /// The prefix that all paths may begin with: empty, or such as `/s3`.
@@ -38,9 +41,17 @@ impl Transport {
             limits,
             traffic,
             ids,
+            trusted_proxies: Vec::new(),
             domains: domains.map(|domain| domain.to_ascii_lowercase()).collect(),
             path_prefix: path_prefix.to_owned(),
         }
+    }
+
+    /// Does not limit the connections of these addresses.
+    #[must_use]
+    pub fn trusting(mut self, proxies: &[Network]) -> Transport {
+        self.trusted_proxies = proxies.to_vec();
+        self
     }
 
     /// Reads a request, once for all services.

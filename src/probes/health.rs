@@ -1,15 +1,24 @@
 //! The health paths: the only ones that are answered without credentials.
 //!
-//! Probes and start scripts know them in two spellings. They lie where an object of a bucket
-//! `health` or `minio` could lie as well: a request that is signed, or that names its bucket by
-//! the host, means that one.
+//! Probes and start scripts know them in two spellings. No bucket is made with the names `health`
+//! and `minio`. A request that names its bucket by the host means an object of it, and one that is
+//! signed is S3's to refuse.
+//!
+//! Whether the process lives is answered without a look at the store: a server that waits for its
+//! majority must not be restarted. All else is answered within a second, from one answer of the
+//! store for all probes of that second.
 
+use std::future::Future;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use drystone_store::ObjectStore;
 use drystone_store::instance::Health;
 use http::{HeaderName, HeaderValue, Method, StatusCode, header};
+use tokio::sync::Mutex;
+use tokio::time::timeout;
 
 use drystone_http::request::{Head, Request};
 use drystone_http::service::Service;
@@ -18,6 +27,11 @@ use drystone_protocol::response::{self, Response};
 const STATUS: HeaderName = HeaderName::from_static("x-minio-server-status");
 const WRITE_QUORUM: HeaderName = HeaderName::from_static("x-minio-write-quorum");
 const READ_QUORUM: HeaderName = HeaderName::from_static("x-minio-read-quorum");
+
+/// A store that does not say within this what it can do can do nothing.
+const ANSWER_MAX: Duration = Duration::from_millis(900);
+/// How long an answer of the store is good for further probes.
+const FRESH_MAX: Duration = Duration::from_secs(1);
 
 /// The question of a probe.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,14 +46,50 @@ enum Probe {
     ClusterRead,
 }
 
+type Asked = Pin<Box<dyn Future<Output = Health> + Send>>;
+
 /// Answers the probes.
 pub struct Probes {
-    store: Arc<dyn ObjectStore>,
+    ask: Box<dyn Fn() -> Asked + Send + Sync>,
+    /// The last answer and its time. Locked while the store is asked, so that it is asked once.
+    last: Mutex<Option<(Instant, Health)>>,
 }
 
 impl Probes {
     pub fn new(store: Arc<dyn ObjectStore>) -> Probes {
-        Probes { store }
+        Probes::asking(move || {
+            let store = store.clone();
+            Box::pin(async move { store.health().await })
+        })
+    }
+
+    fn asking(ask: impl Fn() -> Asked + Send + Sync + 'static) -> Probes {
+        Probes {
+            ask: Box::new(ask),
+            last: Mutex::default(),
+        }
+    }
+
+    async fn health(&self) -> Health {
+        let asked = timeout(ANSWER_MAX, async {
+            let mut last = self.last.lock().await;
+            if let Some((at, health)) = &*last
+                && at.elapsed() < FRESH_MAX
+            {
+                return health.clone();
+            }
+            let health = (self.ask)().await;
+            *last = Some((Instant::now(), health.clone()));
+            health
+        });
+        asked.await.unwrap_or_default()
+    }
+
+    async fn report(&self, probe: Probe) -> Response {
+        match probe {
+            Probe::Live => live(),
+            probe => report(probe, &self.health().await),
+        }
     }
 }
 
@@ -47,7 +97,7 @@ impl Probes {
 impl Service for Probes {
     async fn answer(&self, request: Request) -> Result<Response, Request> {
         match probe(&request.head) {
-            Some(probe) => Ok(report(probe, &self.store.health().await)),
+            Some(probe) => Ok(self.report(probe).await),
             None => Err(request),
         }
     }
@@ -60,6 +110,7 @@ impl Service for Probes {
 fn probe(head: &Head) -> Option<Probe> {
     if ![Method::GET, Method::HEAD].contains(&head.method)
         || head.headers.contains_key(header::AUTHORIZATION)
+        || !head.address.is_by_path()
     {
         return None;
     }
@@ -84,10 +135,16 @@ fn probe(head: &Head) -> Option<Probe> {
     }
 }
 
+fn live() -> Response {
+    let mut response = response::empty(StatusCode::OK);
+    let online = HeaderValue::from_static("online");
+    response.headers_mut().insert(STATUS, online);
+    response
+}
+
 fn report(probe: Probe, health: &Health) -> Response {
     let well = match probe {
-        Probe::Live => true,
-        Probe::Ready | Probe::ClusterRead => health.can_read,
+        Probe::Live | Probe::Ready | Probe::ClusterRead => health.can_read,
         Probe::Cluster { .. } => health.can_write,
     };
     let status = match probe {
@@ -121,13 +178,20 @@ fn write_quorum(health: &Health) -> usize {
 mod tests {
     use std::sync::Arc;
 
-    use super::{Head, Health, Method, Probe, probe, report};
+    use std::future::pending;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::{Head, Health, Method, Probe, Probes, probe, report};
     use drystone_http::exchange::Exchange;
     use drystone_http::scheme::Scheme;
 
     fn head(method: &str, uri: &str) -> Head {
+        head_at("h:9000", method, uri)
+    }
+
+    fn head_at(host: &str, method: &str, uri: &str) -> Head {
         let request = http::Request::builder().method(method).uri(uri);
-        let request = request.header("host", "h:9000").body(());
+        let request = request.header("host", host).body(());
         let (parts, ()) = request.unwrap().into_parts();
         let exchange = Exchange::begin(String::new(), None, Scheme::Http, Method::GET, uri);
         Head::read(parts, "", &["d.test".to_owned()], Arc::new(exchange))
@@ -156,9 +220,55 @@ mod tests {
         ] {
             assert_eq!(find(method, uri), None, "{method} {uri}");
         }
+        for uri in ["/live", "/health/live"] {
+            for host in ["health.d.test", "minio.d.test"] {
+                let named = head_at(host, "GET", uri);
+                assert_eq!(probe(&named), None, "{host}{uri}");
+            }
+        }
         let mut signed = head("GET", "/health/live");
         signed.headers.insert("authorization", "x".parse().unwrap());
         assert_eq!(probe(&signed), None);
+    }
+
+    #[tokio::test]
+    async fn a_store_that_never_answers_is_alive_and_not_ready() {
+        let asked = Arc::new(AtomicUsize::new(0));
+        let count = asked.clone();
+        let probes = Probes::asking(move || {
+            count.fetch_add(1, Ordering::Relaxed);
+            Box::pin(pending())
+        });
+        assert_eq!(probes.report(Probe::Live).await.status(), 200);
+        assert_eq!(asked.load(Ordering::Relaxed), 0, "nobody was asked");
+        let cluster = Probe::Cluster { maintenance: false };
+        let (ready, cluster) = tokio::join!(probes.report(Probe::Ready), probes.report(cluster));
+        assert_eq!(
+            (ready.status().as_u16(), cluster.status().as_u16()),
+            (503, 503)
+        );
+    }
+
+    #[tokio::test]
+    async fn probes_share_an_answer_of_the_store() {
+        let asked = Arc::new(AtomicUsize::new(0));
+        let count = asked.clone();
+        let probes = Probes::asking(move || {
+            count.fetch_add(1, Ordering::Relaxed);
+            Box::pin(async {
+                tokio::task::yield_now().await;
+                Health {
+                    can_read: true,
+                    ..Health::default()
+                }
+            })
+        });
+        let many = (0..50).map(|_| probes.report(Probe::Ready));
+        for answer in futures_util::future::join_all(many).await {
+            assert_eq!(answer.status(), 200);
+        }
+        let asked = asked.load(Ordering::Relaxed);
+        assert!(asked < 50, "the store was asked {asked} times");
     }
 
     #[test]
@@ -170,7 +280,7 @@ mod tests {
             ..Health::default()
         };
         let cluster = |maintenance| Probe::Cluster { maintenance };
-        assert_eq!(report(Probe::Live, &Health::default()).status(), 200);
+        assert_eq!(report(Probe::Ready, &Health::default()).status(), 503);
         assert_eq!(report(Probe::Ready, &health).status(), 200);
         assert_eq!(report(cluster(false), &health).status(), 503);
         let health = Health {

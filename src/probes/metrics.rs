@@ -1,7 +1,7 @@
 //! `GET /metrics`: what the server and the store count, in Prometheus's text format.
 //!
-//! The path lies where a bucket `metrics` would. A signed request means the bucket; one without a
-//! signature, or with a bearer token, means this.
+//! The path lies where a bucket `metrics` would, which nobody can make. A signed request is S3's to
+//! refuse; one without a signature, or with a bearer token, means this.
 
 use std::fmt::Write as _;
 use std::sync::Arc;

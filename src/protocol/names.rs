@@ -2,6 +2,10 @@
 
 use crate::error::{Code, S3Error};
 
+/// The first parts of paths at which the server itself answers. No bucket is made with such a name;
+/// one that exists is reached by its host alone.
+pub const OWN_PATHS: [&str; 4] = ["_admin", "health", "metrics", "minio"];
+
 /// A key is at most this long, in bytes of UTF-8.
 const KEY_BYTES_MAX: usize = 1024;
 
@@ -32,6 +36,17 @@ pub fn is_bucket_name(name: &str) -> bool {
             .iter()
             .any(|end| name.ends_with(end))
         && !looks_like_ipv4(name)
+}
+
+/// Whether the server itself answers at paths that begin so.
+pub fn is_own_path(name: &str) -> bool {
+    OWN_PATHS.contains(&name)
+}
+
+/// The refusal of a bucket at such a path.
+pub fn reserved() -> S3Error {
+    let message = "The server itself answers under this name, so that it cannot be a bucket's.";
+    S3Error::new(Code::InvalidBucketName).message(message)
 }
 
 /// Four numbers with dots between, whatever their size.

@@ -3,6 +3,10 @@
 use crate::error::{Code, S3Error};
 use crate::percent::Decoded;
 
+/// The most parameters of a query: no operation knows half as many, and a link has room for the
+/// headers that clients put into it.
+pub const PARAMETERS_LEN_MAX: usize = 200;
+
 /// A name and what stands behind its `=`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Parameter {
@@ -14,15 +18,18 @@ pub struct Parameter {
 /// The parameters behind the question mark, decoded once, in their order.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Query {
+    /// The first [`PARAMETERS_LEN_MAX`] of them.
     parameters: Vec<Parameter>,
+    has_more: bool,
 }
 
 impl Query {
     /// Reads any query. One that is not valid is read as far as it goes, as signatures cover it;
     /// [`Query::check`] refuses it.
     pub fn parse(raw: &str) -> Query {
-        let pairs = raw.split('&').filter(|pair| !pair.is_empty());
-        let parameters = pairs.map(|pair| match pair.split_once('=') {
+        let mut pairs = raw.split('&').filter(|pair| !pair.is_empty());
+        let first = pairs.by_ref().take(PARAMETERS_LEN_MAX);
+        let parameters = first.map(|pair| match pair.split_once('=') {
             Some((name, value)) => Parameter {
                 name: Decoded::read_form(name),
                 value: Some(Decoded::read_form(value)),
@@ -34,17 +41,23 @@ impl Query {
         });
         Query {
             parameters: parameters.collect(),
+            has_more: pairs.next().is_some(),
         }
     }
 
-    /// Every escape is valid, and every name and value is UTF-8.
+    /// Every escape is valid, every name and value is UTF-8, and there are not too many.
     pub fn is_valid(&self) -> bool {
         let is_valid = |value: &Option<Decoded>| value.as_ref().is_none_or(Decoded::is_valid);
         let mut all = self.parameters.iter();
-        all.all(|parameter| parameter.name.is_valid() && is_valid(&parameter.value))
+        !self.has_more
+            && all.all(|parameter| parameter.name.is_valid() && is_valid(&parameter.value))
     }
 
     pub fn check(&self) -> Result<(), S3Error> {
+        if self.has_more {
+            let message = format!("A query may have at most {PARAMETERS_LEN_MAX} parameters.");
+            return Err(S3Error::new(Code::InvalidRequest).message(message));
+        }
         match self.is_valid() {
             true => Ok(()),
             false => Err(S3Error::new(Code::InvalidURI)),
@@ -77,7 +90,19 @@ impl Query {
 
 #[cfg(test)]
 mod tests {
-    use super::Query;
+    use super::{PARAMETERS_LEN_MAX, Query};
+
+    #[test]
+    fn a_60_a_query_has_a_bound() {
+        let many = |len: usize| Query::parse(&"a&".repeat(len));
+        assert!(many(PARAMETERS_LEN_MAX).check().is_ok());
+        let query = many(32_000);
+        assert_eq!(query.parameters().len(), PARAMETERS_LEN_MAX);
+        assert!(!query.is_valid());
+        let error = query.check().err().map(|error| error.to_string());
+        let text = "InvalidRequest: A query may have at most 200 parameters.";
+        assert_eq!(error.as_deref(), Some(text));
+    }
 
     #[test]
     fn w_14_a_query_is_decoded_once_and_keeps_what_nobody_knows() {

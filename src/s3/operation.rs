@@ -481,6 +481,39 @@ mod tests {
         assert_eq!(made, rights);
     }
 
+    /// Everything that names a version by its id asks for the right to versions, batches included.
+    #[test]
+    fn a_33_a_version_by_its_id_asks_for_a_right_of_its_own() {
+        let of_versions = |name| {
+            let of = |names_version| actions(name, &[], names_version);
+            let (plain, version) = (of(false), of(true));
+            let named: Vec<_> = version.iter().map(|action| action.name()).collect();
+            assert_ne!(plain, version, "{name}");
+            assert!(
+                named.iter().all(|name| name.contains("Version")),
+                "{named:?}"
+            );
+        };
+        for name in [
+            "GetObject",
+            "HeadObject",
+            "GetObjectAcl",
+            "PutObjectAcl",
+            "GetObjectAttributes",
+            "GetObjectTagging",
+            "PutObjectTagging",
+            "DeleteObjectTagging",
+            "DeleteObject",
+            "DeleteObjects",
+        ] {
+            of_versions(name);
+        }
+        for row in rows().filter(|row| row.copies()) {
+            let source = row.details.source.map(|right| right.action(true));
+            assert_eq!(source, Some(Action::GetObjectVersion), "{}", row.name);
+        }
+    }
+
     #[test]
     fn a_32_a_batch_asks_for_each_item() {
         let rows = rows().filter(|row| row.details.asks == Asks::PerItem);

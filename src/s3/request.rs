@@ -77,7 +77,13 @@ impl Request {
         self.identity.principal()
     }
 
-    /// The caller's account, which owns the objects that it writes. Empty without credentials.
+    /// The account that owns what is written into the bucket: the bucket's. Every bucket has the
+    /// ownership setting BucketOwnerEnforced.
+    pub fn object_owner(&self) -> AccountId {
+        self.bucket().owner.clone()
+    }
+
+    /// The caller's account, which owns the buckets that it makes. Empty without credentials.
     pub fn account(&self) -> AccountId {
         self.principal()
             .map(|who| who.account.id.clone())

@@ -7,6 +7,8 @@ use drystone_protocol::error::{Code, S3Error};
 use drystone_protocol::query::Query;
 
 const COPY_SOURCE: &str = "x-amz-copy-source";
+/// The parts of a version that can be written later.
+const OF_VERSIONS: [&str; 5] = ["acl", "encryption", "legal-hold", "retention", "tagging"];
 
 /// Refuses marks that mean nothing where they stand. They must not be ignored: a part without its
 /// upload would become the object.
@@ -30,6 +32,11 @@ pub fn check_marks(
     }
     if scope != Scope::Object {
         return Ok(());
+    }
+    let is_plain_put = is_put && !OF_VERSIONS.iter().any(|name| query.has(name));
+    if let Some(version) = query.get("versionId").filter(|_| is_plain_put) {
+        let message = "This operation does not accept a version-id.";
+        return Err(S3Error::invalid_argument(message, "versionId", version));
     }
     match query.get("partNumber") {
         Some(number) if is_put && !query.has("uploadId") => Err(S3Error::invalid_argument(
@@ -120,6 +127,14 @@ mod tests {
             ("PUT /b/k?partNumber=1&uploadId=u", None),
             ("PUT /b/k x-amz-copy-source", None),
             ("GET /b/k?partNumber=1", None),
+            ("PUT /b/k?versionId=null", Some("InvalidArgument")),
+            (
+                "PUT /b/k?versionId=null x-amz-copy-source",
+                Some("InvalidArgument"),
+            ),
+            ("PUT /b/k?versionId=null&tagging", None),
+            ("GET /b/k?versionId=null", None),
+            ("DELETE /b/k?versionId=null", None),
             ("GET /b/k?versions", Some("InvalidRequest")),
             ("GET /b?versions", None),
             ("GET /b/k?uploads", Some("InvalidRequest")),

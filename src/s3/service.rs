@@ -1,6 +1,10 @@
-//! The order of a request: limits → route → authenticate → bucket row → authorise → handler.
+//! The order of a request: limits → route → authenticate → place → bucket row → authorise → memory
+//! → handler.
+//!
+//! Strangers hold no place and no memory: a request gets these when its signature is verified.
 //!
 //! Nothing reads the body before the handler, but for a form's fields, which hold its credentials.
+//! They have places of their own, and a head's time to come.
 //! Thus a client that waits for `100 Continue` gets it only once it may write; a client that is
 //! refused before that gets the answer, and then the connection is closed. A handler that panics
 //! answers 500 and harms nobody else.
@@ -8,6 +12,7 @@
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use axum::body::Body as Source;
@@ -17,6 +22,7 @@ use drystone_store::types::Bucket;
 use futures_util::FutureExt as _;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 use http_body::Body as _;
+use tokio::time::timeout;
 
 use crate::context::Context;
 use crate::form::Form;
@@ -29,6 +35,7 @@ use drystone_auth::authenticate::Verifier;
 use drystone_auth::identity::{Authenticated, Identity};
 use drystone_auth::v4::link;
 use drystone_http::admission::{Admission, Place};
+use drystone_http::limits::Limits;
 use drystone_http::pace::Pace;
 use drystone_http::request::{self as http_request, Head};
 use drystone_http::service::Service;
@@ -40,6 +47,7 @@ use drystone_iam::facts::BucketSettings;
 use drystone_protocol::address::Target;
 use drystone_protocol::error::response::ErrorContext;
 use drystone_protocol::error::{Code, S3Error};
+use drystone_protocol::form_fields::Fields;
 use drystone_protocol::names;
 use drystone_protocol::query::Query;
 use drystone_protocol::response::{Body, Response, X_AMZ_BUCKET_REGION};
@@ -66,6 +74,16 @@ pub struct S3Service {
     traffic: Arc<Traffic>,
     /// The least that a client must send of its body.
     pace: Pace,
+    /// How long the fields of a form may take to come.
+    fields_max: Duration,
+}
+
+/// The caller of a request, and what is left of its body.
+struct Known {
+    who: Authenticated,
+    /// The fields of a form.
+    fields: Option<Fields>,
+    source: Source,
 }
 
 /// A request that the table has a row for.
@@ -115,14 +133,15 @@ impl S3Service {
         verifier: Arc<Verifier>,
         admission: Arc<Admission>,
         traffic: Arc<Traffic>,
-        pace: Pace,
+        limits: &Limits,
     ) -> S3Service {
         S3Service {
             context,
             verifier,
             admission,
             traffic,
-            pace,
+            pace: limits.pace,
+            fields_max: limits.head,
         }
     }
 
@@ -186,30 +205,19 @@ impl S3Service {
         response.map(|body| Outgoing::watch(body, traffic, exchange, (held, within)))
     }
 
-    /// Runs the request in its place, and a panic in it becomes an error.
+    /// Runs the request, and a panic in it becomes an error.
     async fn run(
         &self,
         asked: Asked,
         head: Head,
         source: Source,
     ) -> Result<(Response, Place), S3Error> {
-        let mut place = self.admission.enter().await?;
-        let reads = asked.operation.row.method == Method::GET;
         let id = head.exchange.id.clone();
-        let steps = self.steps(asked, head, source, &mut place);
-        let response = match AssertUnwindSafe(steps).catch_unwind().await {
-            Ok(result) => result?,
-            Err(_) => {
-                tracing::error!(request = %id, "handler panicked");
-                return Err(S3Error::new(Code::InternalError));
-            }
-        };
-        // An operation that has changed something is answered without another wait.
-        if reads {
-            let bytes = weight::answer_bytes(answer_length(&response));
-            self.admission.reserve(&mut place, bytes).await?;
-        }
-        Ok((response, place))
+        let steps = AssertUnwindSafe(self.steps(asked, head, source));
+        steps.catch_unwind().await.unwrap_or_else(|_| {
+            tracing::error!(request = %id, "handler panicked");
+            Err(S3Error::new(Code::InternalError))
+        })
     }
 
     /// The order of a request, from where its operation is known.
@@ -217,36 +225,21 @@ impl S3Service {
         &self,
         mut asked: Asked,
         mut head: Head,
-        mut source: Source,
-        place: &mut Place,
-    ) -> Result<Response, S3Error> {
+        source: Source,
+    ) -> Result<(Response, Place), S3Error> {
         let Operation { row, handler } = asked.operation;
         let length = source.size_hint().exact();
-        let bytes = match row.copies() {
-            true => weight::body_bytes(BodyKind::Stream, None),
-            false => weight::body_bytes(row.body, length),
-        };
-        self.admission.reserve(place, bytes).await?;
-        let mut fields = None;
-        let who = match row.body {
-            BodyKind::Form => {
-                let mut form = Form::receive(&head.headers, source).await?;
-                let who = self
-                    .admit_form(&mut form, &mut asked.target, &mut head)
-                    .await?;
-                (fields, source) = form.into_file()?;
-                who
-            }
-            _ => {
-                let now = self.context.env.now();
-                self.verifier.authenticate(&head, now).await?
-            }
-        };
+        let Known {
+            who,
+            fields,
+            source,
+        } = self.identify(&mut asked, &mut head, source).await?;
         if let Some(principal) = who.identity.principal() {
             let caller = (principal.account.id.0.clone(), principal.user.clone());
             head.exchange
                 .note(|findings| findings.caller = Some(caller));
         }
+        let mut place = self.admission.enter().await?;
         let mut request = Request {
             operation: row,
             exchange: head.exchange,
@@ -267,9 +260,52 @@ impl S3Service {
             body: Mutex::new(Some((who.payload, source))),
         };
         self.admit(&mut request).await?;
+        let bytes = match row.copies() {
+            true => weight::body_bytes(BodyKind::Stream, None),
+            false => weight::body_bytes(row.body, length),
+        };
+        self.admission.reserve(&mut place, bytes).await?;
         let may_list = request.may_list;
         let answered = handler(self.context.clone(), request).await;
-        answered.map_err(|error| rights::hide_missing(error, may_list))
+        let response = answered.map_err(|error| rights::hide_missing(error, may_list))?;
+        // An operation that has changed something is answered without another wait, and may be at
+        // work still while its answer is sent.
+        if row.method == Method::GET {
+            let bytes = weight::answer_bytes(answer_length(&response));
+            self.admission.reserve_answer(&mut place, bytes).await?;
+            place.end_work();
+        }
+        Ok((response, place))
+    }
+
+    /// Finds out who sent the request. Of a body it reads a form's fields at most.
+    async fn identify(
+        &self,
+        asked: &mut Asked,
+        head: &mut Head,
+        source: Source,
+    ) -> Result<Known, S3Error> {
+        if asked.operation.row.body != BodyKind::Form {
+            let who = self.verifier.authenticate(head, self.context.env.now());
+            return Ok(Known {
+                who: who.await?,
+                fields: None,
+                source,
+            });
+        }
+        let _place = self.admission.enter_form()?;
+        let form = timeout(self.fields_max, Form::receive(&head.headers, source)).await;
+        let mut form = form.unwrap_or_else(|_| {
+            self.traffic.rejected(Rejection::SlowBody);
+            Err(S3Error::new(Code::RequestTimeout))
+        })?;
+        let who = self.admit_form(&mut form, &mut asked.target, head).await?;
+        let (fields, source) = form.into_file()?;
+        Ok(Known {
+            who,
+            fields,
+            source,
+        })
     }
 
     /// Verifies a form's signature, and that the form asks for what was signed. From here on it is
@@ -387,6 +423,10 @@ fn check_rights(
 
 /// Finds the operation that is asked for. The caller plays no part in it.
 fn ask(target: Target, head: &mut Head) -> Result<Asked, S3Error> {
+    // A request that is signed for a path of the server's own must not become one for a bucket.
+    if !target.by_host && names::is_own_path(&target.bucket) {
+        return Err(names::reserved());
+    }
     link::take_headers_from_link(head);
     check_limits(&head.headers)?;
     head.query.check()?;

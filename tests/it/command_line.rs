@@ -85,6 +85,30 @@ fn a_45_default_keys_are_refused_where_others_can_reach_them() {
 }
 
 #[test]
+fn a_45_keys_of_the_keys_file_are_checked_like_configured_ones() {
+    for (secret, address, words) in [
+        ("minioadmin", "0.0.0.0:0", "everybody knows"),
+        ("", "127.0.0.1:0", "must have 8 to 128 characters"),
+        ("short", "127.0.0.1:0", "must have 8 to 128 characters"),
+    ] {
+        let disks = Disks::fresh(1);
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("keys");
+        let keys = format!("AWS_ACCESS_KEY_ID=operator\nAWS_SECRET_ACCESS_KEY={secret}\n");
+        fs::write(&file, keys).unwrap();
+        let file = file.to_str().unwrap();
+        let rest = ["--address", address, "--keys-file", file, &disks.argument()];
+        for verb in [&["server"][..], &["config", "check"]] {
+            let output = run(&[verb, &rest].concat(), &[]);
+            assert_eq!(output.status.code(), Some(2), "{verb:?}");
+            let told = told(&output);
+            assert!(told.contains(words) && told.contains(file), "{told}");
+        }
+        assert!(!disks.path(1).exists(), "nothing was touched");
+    }
+}
+
+#[test]
 fn config_check_shows_everything_but_secrets() {
     let variables = [
         ("DRYSTONE_ROOT_USER", "operator"),

@@ -8,6 +8,7 @@ mod clients;
 mod command_line;
 mod crash;
 mod crash_points;
+mod crowds;
 mod damage;
 mod damaged_metadata;
 mod failing_disks;

@@ -15,7 +15,7 @@ use drystone_store::model::MemoryStore;
 use drystone_store::types::{Account, AccountId};
 use http::{HeaderMap, HeaderName, HeaderValue, Request, StatusCode};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::task::JoinHandle;
 
 use drystone_auth::authenticate::{Leniency, Verifier};
@@ -127,7 +127,7 @@ impl World {
             verifier.clone(),
             admission.clone(),
             traffic.clone(),
-            limits.pace,
+            &limits,
         );
         let domains = ["s3.test".to_owned()];
         World {
@@ -314,6 +314,16 @@ impl<'a> Call<'a> {
         sent
     }
 
+    /// The head of a request whose body comes in HTTP's own chunks, and is not signed.
+    pub fn of_chunks(self) -> Vec<u8> {
+        let (mut parts, _) = self.request.into_parts();
+        let coding = HeaderValue::from_static("chunked");
+        parts.headers.insert("transfer-encoding", coding);
+        let signer = Signer::new(self.user, &secret(self.user), REGION, SystemEnv.now()).unwrap();
+        signer.sign(&mut parts, "UNSIGNED-PAYLOAD").unwrap();
+        head(&parts)
+    }
+
     pub async fn send(self) -> Answer {
         let world = self.world;
         let (parts, body) = self.sign();
@@ -445,6 +455,13 @@ impl Listening {
 
     pub async fn connect(&self) -> TcpStream {
         TcpStream::connect(self.address).await.unwrap()
+    }
+
+    /// Connects from another address of this machine, such as 127.0.0.2.
+    pub async fn connect_from(&self, address: [u8; 4]) -> TcpStream {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind(SocketAddr::from((address, 0))).unwrap();
+        socket.connect(self.address).await.unwrap()
     }
 
     /// Sends it all and reads until the server ends the connection.

@@ -2,14 +2,12 @@
 //! calls that are served, for quotas, are answered before, by [`super::quotas`].
 //!
 //! Its tools ask there. An S3 error about a bucket `minio` would look like a broken server, so
-//! they get an error in their own form for what is not here. If a bucket of that name exists, it is
-//! served.
+//! they get an error in their own form for what is not here.
 
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use axum::body::Body;
-use drystone_store::ObjectStore;
 use http::{HeaderValue, StatusCode, header};
 
 use drystone_http::request::Request;
@@ -17,7 +15,6 @@ use drystone_http::service::Service;
 use drystone_protocol::ids::Ids;
 use drystone_protocol::response::{self, Response};
 
-const BUCKET: &str = "minio";
 /// The beginning of each path, and the feature that it asks for.
 const FEATURES: [(&str, &str); 6] = [
     ("/minio/admin/", "MinIO's admin API"),
@@ -31,7 +28,6 @@ const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
 /// Answers requests for such paths.
 pub struct Absent {
-    pub store: Arc<dyn ObjectStore>,
     pub ids: Arc<Ids>,
 }
 
@@ -44,16 +40,24 @@ impl Service for Absent {
         let Some((prefix, feature)) = known.filter(|_| head.address.is_by_path()) else {
             return Err(request);
         };
-        if self.store.bucket(BUCKET).await.is_ok() {
-            return Err(request);
-        }
-        let call = path[prefix.len()..].trim_start_matches(['/', 'v', '1', '2', '3', '4']);
+        let call = without_version(&path[prefix.len()..]);
         let what = match call {
             "" => (*feature).to_owned(),
             call => format!("{feature} ({call})"),
         };
         Ok(self.not_implemented(&what, path, &head.exchange.id))
     }
+}
+
+/// The call behind its version: `v3/info` is `info`.
+fn without_version(path: &str) -> &str {
+    let path = path.trim_start_matches('/');
+    let behind = path.strip_prefix('v').and_then(|rest| {
+        let (version, call) = rest.split_once('/')?;
+        let is_number = !version.is_empty() && version.bytes().all(|byte| byte.is_ascii_digit());
+        is_number.then_some(call)
+    });
+    behind.unwrap_or(path)
 }
 
 impl Absent {

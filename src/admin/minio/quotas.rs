@@ -1,8 +1,7 @@
 //! The calls of MinIO's admin API that are served: a bucket's quota, as `mc quota` asks for it.
 //!
 //! They are signed as the operator's own are, and answered in MinIO's form. [`super::absent`] says
-//! of all else that its tools ask for that it is missing. Where a bucket `minio` exists, its owner
-//! gets that instead.
+//! of all else that its tools ask for that it is missing.
 
 use std::sync::Arc;
 
@@ -57,10 +56,10 @@ impl Service for Quotas {
             (&Method::PUT, SET) => true,
             _ => return Err(request),
         };
-        if target.bucket != BUCKET || self.context.store.bucket(BUCKET).await.is_ok() {
+        if target.bucket != BUCKET || target.by_host {
             return Err(request);
         }
-        let path = head.path().to_owned();
+        let (method, path) = (head.method.clone(), head.path().to_owned());
         let exchange = head.exchange.clone();
         exchange.note(|found| {
             found.operation = Some(match sets {
@@ -71,6 +70,7 @@ impl Service for Quotas {
         let answer = match self.serve(request, sets).await {
             Ok(answer) => answer,
             Err(refused) => {
+                refused.log(&method, &path, &exchange);
                 exchange.note(|found| found.error = Some(refused.code));
                 self.refuse(refused, &path, &exchange.id)
             }
@@ -86,7 +86,6 @@ impl Quotas {
     }
 
     fn refuse(&self, refused: Refused, path: &str, id: &str) -> Response {
-        tracing::info!(path, why = refused.message, "refused");
         let error = json!({
             "Code": refused.code,
             "Message": refused.message,

@@ -2,6 +2,9 @@
 
 use std::sync::Arc;
 
+use drystone_store::buckets::CreateBucket;
+use drystone_store::types::AccountId;
+
 use super::metrics;
 use crate::admin::minio::absent::Absent;
 use crate::probes::metrics::Access;
@@ -11,7 +14,6 @@ use drystone_world::{Listening, World};
 async fn listening(access: Access) -> Listening {
     let world = World::with_bucket().await;
     let absent = Absent {
-        store: world.store.clone(),
         ids: world.transport.ids.clone(),
     };
     let metrics = Arc::new(metrics(&world, access));
@@ -47,7 +49,7 @@ async fn a_47_metrics_are_for_those_with_the_token() {
 }
 
 #[tokio::test]
-async fn a_signed_request_means_a_bucket_of_that_name() {
+async fn a_signed_request_is_no_metrics_and_no_bucket() {
     let listening = listening(Access::Public).await;
     assert!(
         get(&listening, "/metrics", "")
@@ -56,17 +58,21 @@ async fn a_signed_request_means_a_bucket_of_that_name() {
     );
     let call = |line: &str| listening.world.call(line).header("connection", "close");
     for (line, status) in [
-        ("PUT /metrics", "200"),
-        ("GET /metrics", "200"),
-        ("GET /metrics/", "200"),
-        ("GET /metrics/key", "404"),
+        ("PUT /metrics", "400"),
+        ("GET /metrics", "400"),
+        ("GET /metrics/", "400"),
+        ("PUT /metrics/key", "400"),
+        ("GET /%6detrics/key", "400"),
     ] {
         let answer = listening.ended(&call(line).raw()).await;
         assert!(
             answer.starts_with(&format!("HTTP/1.1 {status}")),
             "{line}: {answer}"
         );
-        assert!(answer.contains("x-amz-request-id"), "{line}: {answer}");
+        assert!(
+            answer.contains("<Code>InvalidBucketName</Code>"),
+            "{line}: {answer}"
+        );
     }
     for path in ["/metrics?X-Amz-Signature=x", "/metrics/", "/metrics/key"] {
         let answer = get(&listening, path, "").await;
@@ -123,7 +129,8 @@ async fn minio_s_own_paths_say_what_is_not_here() {
             "/minio/admin/v4/list-users",
             "MinIO's admin API (list-users)",
         ),
-        ("/minio/kms/v1/status", "MinIO's key service (status)"),
+        ("/minio/kms/v1/version", "MinIO's key service (version)"),
+        ("/minio/admin/v1", "MinIO's admin API (v1)"),
         ("/minio/v2/metrics/cluster", "MinIO's metrics (cluster)"),
         ("/minio/prometheus/metrics", "MinIO's metrics (metrics)"),
     ] {
@@ -153,12 +160,52 @@ async fn minio_s_own_paths_say_what_is_not_here() {
         let answer = get(&listening, path, "").await;
         assert!(answer.starts_with("HTTP/1.1 4"), "{path}: {answer}");
     }
-    // If such a bucket exists, it is served.
-    listening.world.call("PUT /minio").ok().await;
-    let call = listening
-        .world
-        .call("GET /minio/admin/v3/info")
-        .header("connection", "close");
-    let answer = listening.ended(&call.raw()).await;
-    assert!(answer.starts_with("HTTP/1.1 404"), "{answer}");
+}
+
+/// Nobody gets what the operator sends there.
+#[tokio::test]
+async fn a_31_no_bucket_takes_the_operators_paths() {
+    let listening = listening(Access::Off).await;
+    let world = &listening.world;
+    let reserved = (400, "InvalidBucketName".to_owned());
+    for name in ["minio", "health", "metrics", "_admin"] {
+        let made = world.call(&format!("PUT /{name}")).error().await;
+        assert_eq!(made, reserved, "{name}");
+        let mut by_host = world.call("PUT /");
+        by_host.set_host(match name {
+            "minio" => "minio.s3.test",
+            "health" => "health.s3.test",
+            "metrics" => "metrics.s3.test",
+            _ => "_admin.s3.test",
+        });
+        assert_eq!(by_host.error().await, reserved, "{name}");
+    }
+    // A bucket that was made by an older version.
+    let create = CreateBucket {
+        name: "minio".to_owned(),
+        owner: AccountId(format!("{:012}", 2)),
+        location: String::new(),
+        settings: Vec::new(),
+    };
+    world.store.create_bucket(create).await.unwrap();
+    let path = "/minio/admin/v3/set-bucket-quota?bucket=bkt";
+    for (path, status) in [
+        (path, "501"),
+        ("/%6dinio/admin/v3/set-bucket-quota", "400"),
+        ("/minio/other", "400"),
+    ] {
+        let put = world.call(&format!("PUT {path}")).by("root").body("secret");
+        let answer = listening.ended(&put.raw()).await;
+        let status = format!("HTTP/1.1 {status}");
+        assert!(answer.starts_with(&status), "{path}: {answer}");
+    }
+    let by_host = |line| {
+        let mut call = world.call(line);
+        call.set_host("minio.s3.test");
+        call
+    };
+    let listed = by_host("GET /").ok().await;
+    let listed = listed.xml("ListBucketResult");
+    assert_eq!(listed.children("Contents").count(), 0);
+    by_host("PUT /admin/v3/info").body("an object").ok().await;
 }

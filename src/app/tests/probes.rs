@@ -74,9 +74,15 @@ async fn f_26_past_the_bound_connections_get_probes_and_503() {
         ..Limits::default()
     };
     let listening = listening(limits).await;
-    let idle = [listening.connect().await, listening.connect().await];
+    let put = listening.world.call("PUT /bkt/k").body("four").raw();
+    let mut busy = Vec::new();
+    for _ in 0..2 {
+        let mut stream = listening.connect().await;
+        stream.write_all(&put[..put.len() - 1]).await.unwrap();
+        busy.push(stream);
+    }
     let traffic = listening.world.transport.traffic.clone();
-    while traffic.connections.get() < 2 {
+    while traffic.requests.get() < 2 {
         tokio::task::yield_now().await;
     }
     let probe = b"GET /health/live HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n";
@@ -90,7 +96,7 @@ async fn f_26_past_the_bound_connections_get_probes_and_503() {
     let answer = listening.until_closed(&get).await;
     assert!(answer.starts_with("HTTP/1.1 503"), "{answer}");
     assert!(answer.contains("<Code>SlowDown</Code>"), "{answer}");
-    drop(idle);
+    drop(busy);
     while traffic.connections.get() > 0 {
         tokio::task::yield_now().await;
     }

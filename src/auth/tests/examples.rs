@@ -118,3 +118,39 @@ fn s_40_aws_example_of_a_presigned_url() {
     );
     assert!(matches!(check(&parts).unwrap().payload, Payload::Unsigned));
 }
+
+#[test]
+fn s_40_a_date_header_will_do() {
+    let date = AmzDate::at(now()).unwrap();
+    let scope = Scope::parse(
+        &format!("{KEY}/20130524/us-east-1/s3/aws4_request"),
+        ServiceName::S3,
+    )
+    .unwrap();
+    let signed_headers = "date;host;x-amz-content-sha256";
+    let mut parts = request("GET", "/k", &[("x-amz-content-sha256", EMPTY_SHA256)]);
+    let mut sign_and_check = |value: &str| {
+        set(&mut parts, "date", value);
+        let query = Query::parse(parts.uri.query().unwrap_or_default());
+        let message = Message::to_send(&parts, &query);
+        let canonical = CanonicalRequest {
+            message,
+            signed_headers: &SignedHeaders::parse(signed_headers).unwrap(),
+            payload_hash: EMPTY_SHA256,
+        };
+        let digest = canonical.digest();
+        let signature = SigningKey::derive(&Secret::from(SECRET), &scope)
+            .sign(&canonical::string_to_sign(&date, &scope, &digest));
+        let text = format!(
+            "AWS4-HMAC-SHA256 Credential={KEY}/{scope},SignedHeaders={signed_headers},\
+             Signature={signature}"
+        );
+        set(&mut parts, "authorization", &text);
+        check(&parts).map_err(|error| error.code())
+    };
+    sign_and_check("Fri, 24 May 2013 00:00:00 GMT").unwrap();
+    sign_and_check("20130524T000000Z").unwrap();
+    assert_eq!(sign_and_check("yesterday").unwrap_err(), Code::AccessDenied);
+    parts.headers.remove("date");
+    assert_eq!(code(&parts), Code::AccessDenied);
+}

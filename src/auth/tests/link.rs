@@ -171,6 +171,15 @@ fn a_08_a_09_a_link_carries_headers_in_its_query() {
 }
 
 #[test]
+fn s_40_an_empty_authorization_header_beside_a_link_is_none() {
+    let mut parts = presigned("PUT", "/k?x-amz-acl=private", &[]);
+    take_headers_from_link(&mut parts);
+    check(&parts).unwrap();
+    set(&mut parts, "authorization", "");
+    check(&parts).unwrap();
+}
+
+#[test]
 fn w_01_a_link_with_the_checksum_of_nothing_takes_anything() {
     let link = |sum: &str| {
         let query = format!("/k?x-amz-checksum-crc32={sum}&x-amz-sdk-checksum-algorithm=CRC32");

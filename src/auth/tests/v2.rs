@@ -211,6 +211,28 @@ fn a_01_any_bit_that_is_signed_and_flipped_is_refused() {
     }
 }
 
+/// minio-go, and with it `mc --api S3v2`, signs `?location` and sends `?location=`.
+#[test]
+fn s_40_an_empty_value_may_be_signed_without_its_sign() {
+    let named = signed("GET", "/?location", &[]);
+    check(&named).unwrap();
+    check(&edit(&named, "?location", "?location=")).unwrap();
+    let with_sign = signed("GET", "/?location=", &[]);
+    check(&with_sign).unwrap();
+    assert_eq!(
+        code(&edit(&with_sign, "=", "=x")),
+        Code::SignatureDoesNotMatch
+    );
+    assert_eq!(
+        code(&edit(&named, "?location", "?location=x")),
+        Code::SignatureDoesNotMatch
+    );
+    assert_eq!(
+        code(&edit(&named, "?location", "?acl=")),
+        Code::SignatureDoesNotMatch
+    );
+}
+
 #[test]
 fn s_40_a_bucket_alone_may_be_signed_with_a_slash() {
     let sign = |target: &str, sent: &str| {
@@ -228,6 +250,21 @@ fn s_40_a_bucket_alone_may_be_signed_with_a_slash() {
         ("//s3/b/?acl", "/b"),
     ] {
         assert_eq!(sign(signed, sent), Err(Code::SignatureDoesNotMatch));
+    }
+}
+
+#[test]
+fn a_09_a_second_value_of_a_header_is_covered_too() {
+    let headers = [
+        ("content-type", "a/b"),
+        ("content-md5", "4gJE4saaMU4BqNR0kLY+lw=="),
+    ];
+    let good = signed("PUT", "/k", &headers);
+    check(&good).unwrap();
+    for (name, _) in headers {
+        let mut more = good.clone();
+        more.headers.append(name, "text/html".parse().unwrap());
+        assert_eq!(code(&more), Code::SignatureDoesNotMatch, "{name}");
     }
 }
 

@@ -1,6 +1,6 @@
 //! Canonical request, string to sign, key: pure.
 //!
-//! The canonical request is built from the request as it was received: the raw path and query,
+//! The canonical request is made from the request as it was received: the raw path and query,
 //! decoded once and encoded again by S3's rules, and the raw headers. Nothing is normalised: `//`,
 //! `.` and `..` in a path are bytes of a key. Server and signing client share this code.
 //!
@@ -20,6 +20,7 @@ use time::{OffsetDateTime, PrimitiveDateTime};
 
 use crate::credentials::Secret;
 use crate::message::Message;
+use crate::v4::signed_headers::SignedHeaders;
 use drystone_protocol::percent::{self, Decoded};
 use drystone_protocol::query::Query;
 
@@ -230,53 +231,104 @@ pub fn same_signature(computed: &str, provided: &str) -> bool {
     computed.as_bytes().ct_eq(provided.as_bytes()).into()
 }
 
-/// Returns the text that is hashed into the string to sign. `signed_headers` is the list as the
-/// client sent it; a header it names that is not there counts as empty.
-pub fn canonical_request(
-    message: &Message<'_>,
-    signed_headers: &str,
-    payload_hash: &str,
-) -> Vec<u8> {
-    let mut out = Vec::with_capacity(1024);
-    out.extend_from_slice(message.method.as_str().as_bytes());
-    out.push(b'\n');
-    canonical_path(&mut out, message.path);
-    out.push(b'\n');
-    canonical_query(&mut out, message.query);
-    out.push(b'\n');
-    for name in signed_headers.split(';') {
-        canonical_header(&mut out, message, name);
-    }
-    out.push(b'\n');
-    out.extend_from_slice(signed_headers.as_bytes());
-    out.push(b'\n');
-    out.extend_from_slice(payload_hash.as_bytes());
-    out
+/// A receiver of a canonical request, which comes piece by piece. The whole is never in memory
+/// while a signature is verified.
+trait Out {
+    fn put(&mut self, bytes: &[u8]);
 }
 
-pub fn string_to_sign(date: &AmzDate, scope: &Scope, canonical_request: &[u8]) -> String {
-    let digest = hex::encode(Sha256::digest(canonical_request));
+impl Out for Sha256 {
+    fn put(&mut self, bytes: &[u8]) {
+        self.update(bytes);
+    }
+}
+
+/// The beginning of a text.
+struct Beginning {
+    bytes: Vec<u8>,
+    len_max: usize,
+}
+
+impl Out for Beginning {
+    fn put(&mut self, bytes: &[u8]) {
+        let len = bytes.len().min(self.len_max - self.bytes.len());
+        self.bytes.extend_from_slice(&bytes[..len]);
+    }
+}
+
+/// A request as a signature of Version 4 covers it.
+#[derive(Clone, Copy, Debug)]
+pub struct CanonicalRequest<'a> {
+    pub message: Message<'a>,
+    /// A header that it names and that is not there counts as empty.
+    pub signed_headers: &'a SignedHeaders,
+    pub payload_hash: &'a str,
+}
+
+impl CanonicalRequest<'_> {
+    /// Returns the SHA-256 of its text, which stands in the string to sign.
+    pub fn digest(&self) -> [u8; 32] {
+        let mut hash = Sha256::new();
+        self.write(&mut hash);
+        hash.finalize().into()
+    }
+
+    /// Returns its text, or at most `len_max` bytes of it.
+    pub fn beginning(&self, len_max: usize) -> Vec<u8> {
+        let bytes = Vec::new();
+        let mut beginning = Beginning { bytes, len_max };
+        self.write(&mut beginning);
+        beginning.bytes
+    }
+
+    fn write(&self, out: &mut impl Out) {
+        let message = &self.message;
+        out.put(message.method.as_str().as_bytes());
+        out.put(b"\n");
+        canonical_path(out, message.path);
+        out.put(b"\n");
+        canonical_query(out, message.query);
+        out.put(b"\n");
+        for name in self.signed_headers.names() {
+            canonical_header(out, message, name);
+        }
+        out.put(b"\n");
+        for (at, name) in self.signed_headers.names().enumerate() {
+            if at > 0 {
+                out.put(b";");
+            }
+            out.put(name.as_bytes());
+        }
+        out.put(b"\n");
+        out.put(self.payload_hash.as_bytes());
+    }
+}
+
+/// `digest`: that of the canonical request.
+pub fn string_to_sign(date: &AmzDate, scope: &Scope, digest: &[u8; 32]) -> String {
+    let digest = hex::encode(digest);
     format!("{ALGORITHM}\n{}\n{scope}\n{digest}", date.as_str())
 }
 
-fn canonical_path(out: &mut Vec<u8>, raw: &str) {
+fn canonical_path(out: &mut impl Out, raw: &str) {
     if raw.is_empty() {
-        out.push(b'/');
+        out.put(b"/");
     }
     let decoded = Decoded::read(raw);
     for (at, segment) in decoded.bytes().split(|byte| *byte == b'/').enumerate() {
         if at > 0 {
-            out.push(b'/');
+            out.put(b"/");
         }
         push_encoded(out, segment);
     }
 }
 
 /// All parameters but the signature itself, known or not, sorted by encoded name and value.
-fn canonical_query(out: &mut Vec<u8>, query: &Query) {
+fn canonical_query(out: &mut impl Out, query: &Query) {
     let encode = |decoded: &Decoded| {
         let mut encoded = Vec::with_capacity(decoded.bytes().len());
-        push_encoded(&mut encoded, decoded.bytes());
+        let pieces = percent::encode(decoded.bytes());
+        pieces.for_each(|text| encoded.extend_from_slice(text.as_bytes()));
         encoded
     };
     let all = query.parameters().iter().map(|parameter| {
@@ -288,39 +340,39 @@ fn canonical_query(out: &mut Vec<u8>, query: &Query) {
     parameters.sort_unstable();
     for (i, (name, value)) in parameters.iter().enumerate() {
         if i > 0 {
-            out.push(b'&');
+            out.put(b"&");
         }
-        out.extend_from_slice(name);
-        out.push(b'=');
-        out.extend_from_slice(value);
+        out.put(name);
+        out.put(b"=");
+        out.put(value);
     }
 }
 
 /// `name:value`, where values of one name are joined by commas, and white space around and within
 /// them counts as one space or none.
-fn canonical_header(out: &mut Vec<u8>, message: &Message<'_>, name: &str) {
-    out.extend_from_slice(name.as_bytes());
-    out.push(b':');
+fn canonical_header(out: &mut impl Out, message: &Message<'_>, name: &str) {
+    out.put(name.as_bytes());
+    out.put(b":");
     let mut values = message.headers.get_all(name).iter().peekable();
     if values.peek().is_none() && name == "host" {
         // HTTP/2 carries it as `:authority`.
-        out.extend_from_slice(message.authority.as_bytes());
+        out.put(message.authority.as_bytes());
     }
     for (i, value) in values.enumerate() {
         if i > 0 {
-            out.push(b',');
+            out.put(b",");
         }
         let words = value.as_bytes().split(|b| matches!(b, b' ' | b'\t'));
         for (j, word) in words.filter(|word| !word.is_empty()).enumerate() {
             if j > 0 {
-                out.push(b' ');
+                out.put(b" ");
             }
-            out.extend_from_slice(word);
+            out.put(word);
         }
     }
-    out.push(b'\n');
+    out.put(b"\n");
 }
 
-fn push_encoded(out: &mut Vec<u8>, bytes: &[u8]) {
-    percent::encode(bytes).for_each(|text| out.extend_from_slice(text.as_bytes()));
+fn push_encoded(out: &mut impl Out, bytes: &[u8]) {
+    percent::encode(bytes).for_each(|text| out.put(text.as_bytes()));
 }

@@ -6,6 +6,7 @@ use crate::claim::{
     CONTENT_SHA256, Claim, Expected, MAX_SKEW_MS, ecdsa_not_implemented, invalid_content_sha256,
 };
 use crate::v4::canonical::{self, ALGORITHM, AmzDate, Scope, ServiceName};
+use crate::v4::signed_headers::SignedHeaders;
 use drystone_protocol::error::{Code, S3Error};
 
 /// The Authorization header's first word, and the rest.
@@ -63,7 +64,10 @@ pub fn claim(header: &str, headers: &HeaderMap, expected: &Expected<'_>) -> Resu
 }
 
 /// Reads `Credential=…, SignedHeaders=…, Signature=…`, in any order.
-fn parse_fields(fields: &str, service: ServiceName) -> Result<(Scope, String, String), S3Error> {
+fn parse_fields(
+    fields: &str,
+    service: ServiceName,
+) -> Result<(Scope, SignedHeaders, String), S3Error> {
     let (mut credential, mut signed_headers, mut signature) = (None, None, None);
     let fields: Vec<&str> = fields.split(',').map(str::trim).collect();
     if fields.len() != 3 {
@@ -93,9 +97,11 @@ fn parse_fields(fields: &str, service: ServiceName) -> Result<(Scope, String, St
     let credential = required(credential, "Credential")?;
     let scope =
         Scope::parse(&credential, service).map_err(|error| malformed(&error.to_string()))?;
+    let signed_headers = required(signed_headers, "SignedHeaders")?;
+    let signed_headers = SignedHeaders::parse(&signed_headers);
     Ok((
         scope,
-        required(signed_headers, "SignedHeaders")?,
+        signed_headers.map_err(|error| malformed(&format!("{error}.")))?,
         required(signature, "Signature")?,
     ))
 }

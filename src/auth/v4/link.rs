@@ -12,6 +12,7 @@ use crate::claim::{
 };
 use crate::v2;
 use crate::v4::canonical::{self, ALGORITHM, AmzDate, Scope, UNSIGNED_PAYLOAD};
+use crate::v4::signed_headers::SignedHeaders;
 use drystone_http::request::Head;
 use drystone_protocol::error::{Code, S3Error};
 use drystone_protocol::percent::Decoded;
@@ -191,7 +192,8 @@ impl<'a> QueryAuth<'a> {
         let date = AmzDate::parse(self.date.once()?).ok_or_else(|| {
             malformed("X-Amz-Date must be in the ISO8601 Long Format \"yyyyMMdd'T'HHmmss'Z'\"")
         })?;
-        let signed_headers = self.signed_headers.once()?;
+        let signed_headers = SignedHeaders::parse(self.signed_headers.once()?)
+            .map_err(|error| malformed(format!("X-Amz-SignedHeaders: {error}")))?;
         let expires = parse_expires(self.expires.once()?)?;
         if scope.date != date.day() {
             return Err(malformed(format!(
@@ -214,7 +216,7 @@ impl<'a> QueryAuth<'a> {
         Ok(Claim {
             scope,
             date,
-            signed_headers: signed_headers.to_owned(),
+            signed_headers,
             signature: signature.to_owned(),
             payload_hash,
             session_token: self.security_token.value.map(str::to_owned),

@@ -16,6 +16,9 @@ use http::{HeaderName, HeaderValue, StatusCode, header};
 pub use self::codes::Code;
 use crate::response::{X_AMZ_DELETE_MARKER, X_AMZ_VERSION_ID, http_date};
 
+/// The most bytes of an element that say something of a client's own.
+const ELEMENT_BYTES_MAX: usize = 24 << 10;
+
 /// One request's error: a code, and what this case adds to it.
 #[derive(Clone, Debug)]
 pub struct S3Error {
@@ -70,10 +73,12 @@ impl S3Error {
         self
     }
 
-    /// Adds an element to the XML.
+    /// Adds an element to the XML. Of a long value it shows the beginning.
     #[must_use]
     pub fn with(mut self, element: &'static str, value: impl Into<String>) -> S3Error {
-        self.elements.push((element, value.into()));
+        let mut value = value.into();
+        value.truncate(value.floor_char_boundary(ELEMENT_BYTES_MAX));
+        self.elements.push((element, value));
         self
     }
 

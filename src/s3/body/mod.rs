@@ -89,8 +89,9 @@ enum State {
 }
 
 impl VerifiedBody {
-    /// The body of a PUT or of a part: its length must be known and at most 5 GiB. `algorithm` is
-    /// the checksum to take, the one declared if one is; see `checksum::for_part`.
+    /// The body of a PUT or of a part, of at most 5 GiB. Its length must be known, unless it comes
+    /// in HTTP's own chunks, which say where it ends. `algorithm` is the checksum to take, the one
+    /// declared if one is; see `checksum::for_part`.
     pub fn for_object(
         headers: &HeaderMap,
         payload: Payload,
@@ -99,14 +100,9 @@ impl VerifiedBody {
     ) -> Result<VerifiedBody, S3Error> {
         let body = VerifiedBody::new(headers, payload, Some(algorithm), source)?;
         match body.length {
-            // HTTP's own chunks tell no length in advance, which S3 says in its own way.
-            None if headers.contains_key(header::TRANSFER_ENCODING) => {
-                Err(S3Error::new(Code::NotImplemented).with("Header", "Transfer-Encoding"))
-            }
+            None if headers.contains_key(header::TRANSFER_ENCODING) => Ok(body),
             None => Err(S3Error::new(Code::MissingContentLength)),
-            Some(length) if length > PART_SIZE_MAX_BYTES => Err(S3Error::new(Code::EntityTooLarge)
-                .with("ProposedSize", length.to_string())
-                .with("MaxSizeAllowed", PART_SIZE_MAX_BYTES.to_string())),
+            Some(length) if length > PART_SIZE_MAX_BYTES => Err(too_large(length)),
             Some(_) => Ok(body),
         }
     }
@@ -202,8 +198,14 @@ impl VerifiedBody {
         match event {
             Event::Data(piece) => {
                 self.received += piece.len() as u64;
-                if self.length.is_some_and(|length| self.received > length) {
-                    return Err(S3Error::new(Code::IncompleteBody));
+                match self.length {
+                    Some(length) if self.received > length => {
+                        return Err(S3Error::new(Code::IncompleteBody));
+                    }
+                    None if self.received > PART_SIZE_MAX_BYTES => {
+                        return Err(too_large(self.received));
+                    }
+                    _ => {}
                 }
                 digester.data(piece.clone()).await?;
                 return Ok(Some(piece));
@@ -320,6 +322,12 @@ impl Expected {
                     .message(format!("Value for {name} trailing header is invalid."))
             })
     }
+}
+
+fn too_large(proposed: u64) -> S3Error {
+    S3Error::new(Code::EntityTooLarge)
+        .with("ProposedSize", proposed.to_string())
+        .with("MaxSizeAllowed", PART_SIZE_MAX_BYTES.to_string())
 }
 
 fn framing(payload: &Payload, length: Option<u64>) -> Framing {

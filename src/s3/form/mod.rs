@@ -25,6 +25,9 @@ use drystone_protocol::form_fields::Fields;
 
 /// Everything before the file's first byte, as AWS bounds it. It bounds the number of fields too.
 const FIELDS_BYTES_MAX: u64 = 20 << 10;
+/// Before the file, bytes are looked at in pieces of this size: a large file behind the fields does
+/// not pass through the reader at once.
+const PIECE_BYTES: usize = 16 << 10;
 /// The most bytes behind the file; nobody looks at them.
 const REST_BYTES_MAX: u64 = 1 << 20;
 
@@ -46,6 +49,7 @@ impl Form {
         let mut reader = Reader::new(content_type(headers)?)?;
         let mut fields = Fields::default();
         let mut open: Option<(String, Vec<u8>)> = None;
+        let mut ahead = Bytes::new();
         loop {
             let event = reader.next_event()?;
             check_fields_len(reader.consumed())?;
@@ -54,6 +58,7 @@ impl Form {
                     if let Some(name) = &part.filename {
                         fields.expand(name);
                     }
+                    reader.push(&ahead);
                     let known = content_length(headers);
                     let around = reader.consumed() + reader.ending_len();
                     return Ok(Form {
@@ -79,10 +84,11 @@ impl Form {
                 Some(Event::End) => return Err(no_file()),
                 None => {
                     check_fields_len(reader.consumed() + reader.buffered())?;
-                    let Some(data) = body::next_data(&mut source).await? else {
-                        return Err(multipart::malformed());
-                    };
-                    reader.push(&data);
+                    if ahead.is_empty() {
+                        let data = body::next_data(&mut source).await?;
+                        ahead = data.ok_or_else(multipart::malformed)?;
+                    }
+                    reader.push(&ahead.split_to(ahead.len().min(PIECE_BYTES)));
                 }
             }
         }

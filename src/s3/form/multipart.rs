@@ -1,8 +1,8 @@
 //! `multipart/form-data` (RFC 7578, RFC 2046) taken apart as it comes: pure, no I/O.
 //!
-//! Bytes go in by [`Reader::push`], parts come out by [`Reader::next_event`]. What is kept is never
-//! more than was pushed and not yet given out; how much that may be is the caller's affair, who
-//! knows by [`Reader::consumed`] how far it has come.
+//! Bytes go in by [`Reader::push`], parts come out by [`Reader::next_event`]. When it wants more,
+//! the reader keeps a beginning of a delimiter, the padding behind one, or a part's head, and each
+//! of them has a bound. A part's bytes are given out as they come.
 
 use bytes::{Buf as _, Bytes, BytesMut};
 use memchr::memmem::{self, Finder};
@@ -12,6 +12,10 @@ use drystone_protocol::percent::Decoded;
 
 /// A boundary's length, by RFC 2046.
 const BOUNDARY_LEN_MAX: usize = 70;
+/// Blanks behind a delimiter, which nobody sends.
+const PADDING_LEN_MAX: usize = 64;
+/// The headers of a part.
+const PART_HEAD_BYTES_MAX: usize = 64 << 10;
 
 /// The content of a part's headers.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -112,7 +116,10 @@ impl Reader {
                 },
                 State::Head => {
                     let Some(len) = memmem::find(&self.buffer, b"\r\n\r\n") else {
-                        return Ok(None);
+                        return match self.buffer.len() > PART_HEAD_BYTES_MAX {
+                            true => Err(malformed()),
+                            false => Ok(None),
+                        };
                     };
                     let part = read_head(&self.buffer[..len])?;
                     self.consume(len + 4);
@@ -129,7 +136,10 @@ impl Reader {
                     self.state = State::End;
                     return Ok(Some(Event::End));
                 }
-                State::End => return Ok(None),
+                State::End => {
+                    self.consume(self.buffer.len());
+                    return Ok(None);
+                }
             }
         }
     }
@@ -143,6 +153,9 @@ impl Reader {
         }
         let is_padding = |byte: &&u8| matches!(**byte, b' ' | b'\t');
         let padding = self.buffer.iter().take_while(is_padding).count();
+        if padding > PADDING_LEN_MAX {
+            return Err(malformed());
+        }
         match &self.buffer[padding..] {
             [b'\r', b'\n', ..] => {
                 self.consume(padding + 2);
@@ -377,6 +390,44 @@ mod tests {
             assert!(read(body.as_bytes()).is_err(), "{body:?}");
         }
         assert!(read(b"--bb\r\nContent-Disposition: form-data; name=\xff\r\n\r\n").is_err());
+    }
+
+    /// However long the input is, only a part's bytes are ever many.
+    #[test]
+    fn a_60_a_reader_keeps_little_whatever_comes() {
+        let part = &b"--bb\r\nContent-Disposition: form-data; name=a\r\n\r\nx"[..];
+        for (start, endless) in [
+            (&b""[..], &b"no delimiter"[..]),
+            (b"--bb", b" "),
+            (b"--bb", b"\t \t"),
+            (b"--bb\r\n", b"X: y\r\n"),
+            (b"--bb\r\n", b"z"),
+            (part, b"y"),
+            (part, b"\r"),
+            (part, b"\r\n--b"),
+            (&[part, &b"\r\n--bb"[..]].concat(), b"    "),
+            (&[part, &b"\r\n--bb--"[..]].concat(), b"rest"),
+        ] {
+            let mut reader = Reader::new(TYPE).unwrap();
+            reader.push(start);
+            let mut refused = false;
+            for _ in 0..3000 {
+                refused = loop {
+                    match reader.next_event() {
+                        Ok(Some(_)) => {}
+                        Ok(None) => break false,
+                        Err(_) => break true,
+                    }
+                };
+                let kept = reader.buffered();
+                assert!(kept < 65 << 10, "{kept} bytes of {endless:?}");
+                if refused {
+                    break;
+                }
+                reader.push(&endless.repeat(50));
+            }
+            assert_eq!(refused, b" \tXz".contains(&endless[0]), "{endless:?}");
+        }
     }
 
     #[test]

@@ -57,7 +57,7 @@ async fn finish(
         parts: matchable(&named, upload.is_some(), id)?,
         checksum,
         size: object_size(&request)?,
-        condition: precondition::of_write(&request.headers)?,
+        condition: precondition::of_write(&request.headers),
     };
     let algorithm = asked.checksum.as_ref().map(|checksum| checksum.algorithm);
     let size = asked.size;

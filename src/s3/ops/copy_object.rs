@@ -145,7 +145,7 @@ fn merged(
         tags,
         // STANDARD unless another is named, whatever the source has.
         storage_class: options.storage_class.clone().unwrap_or_default(),
-        owner: request.account(),
+        owner: request.object_owner(),
     })
 }
 
@@ -166,7 +166,7 @@ async fn write(
     let put = PutObject {
         key: request.key.clone(),
         attributes: merged(request, &object.attributes, options)?,
-        condition: precondition::of_write(&request.headers)?,
+        condition: precondition::of_write(&request.headers),
     };
     let bucket = request.bucket().id;
     let has_checksum = |algorithm| {

@@ -13,6 +13,7 @@ use crate::values::acl;
 use crate::values::tags::{self, BUCKET_TAGS_MAX};
 use drystone_iam::arn::Arn;
 use drystone_protocol::error::{Code, S3Error};
+use drystone_protocol::names;
 use drystone_protocol::response::{self, Response, X_AMZ_BUCKET_ARN};
 use drystone_protocol::xml;
 
@@ -21,6 +22,7 @@ const LOCATION_LEN_MAX: usize = 64;
 
 pub async fn handle(context: Arc<Context>, mut request: Request) -> Result<Response, S3Error> {
     check_headers(&request)?;
+    check_reserved(&request.bucket_name, &context.path_prefix)?;
     let options = read(&request.take_document().await?.bytes)?;
     let owner = request.account();
     let created = context.store.create_bucket(CreateBucket {
@@ -41,6 +43,16 @@ pub async fn handle(context: Arc<Context>, mut request: Request) -> Result<Respo
     let arn = Arn::bucket(&bucket.name).to_string();
     response::set(&mut response, X_AMZ_BUCKET_ARN, arn);
     Ok(response)
+}
+
+/// Refuses the names of the server's own paths, and the beginning of its path prefix: what is below
+/// the prefix is another bucket's.
+fn check_reserved(name: &str, path_prefix: &str) -> Result<(), S3Error> {
+    let prefix = path_prefix.split('/').nth(1);
+    match names::is_own_path(name) || prefix == Some(name) {
+        true => Err(names::reserved()),
+        false => Ok(()),
+    }
 }
 
 /// Refuses headers for things that buckets cannot have here.

@@ -30,7 +30,7 @@ pub async fn handle(context: Arc<Context>, mut request: Request) -> Result<Respo
     let put = PutObject {
         key: request.key.clone(),
         attributes,
-        condition: precondition::of_write(&request.headers)?,
+        condition: precondition::of_write(&request.headers),
     };
     let bucket = request.bucket().id;
     let mut body = request.take_file(DEFAULT_ALGORITHM)?;

@@ -19,7 +19,7 @@ pub async fn handle(context: Arc<Context>, mut request: Request) -> Result<Respo
     let put = PutObject {
         key: request.key.clone(),
         attributes: attributes::read(&request)?,
-        condition: precondition::of_write(&request.headers)?,
+        condition: precondition::of_write(&request.headers),
     };
     let bucket = request.bucket().id;
     let mut body = request.take_stream(DEFAULT_ALGORITHM)?;

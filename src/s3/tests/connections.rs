@@ -158,6 +158,41 @@ async fn w_01_a_chunked_upload_is_followed_by_the_next_request() {
     }
 }
 
+/// As programs send what they make on the way.
+#[tokio::test]
+async fn w_01_an_upload_in_chunks_of_http_needs_no_length() {
+    let listening = Listening::new(Limits::default()).await;
+    let mut stream = listening.connect().await;
+    let begun = listening.world.call("POST /bkt/parts?uploads").ok().await;
+    let begun = begun.xml("InitiateMultipartUploadResult");
+    let id = begun.child_text("UploadId").unwrap();
+    let part = format!("/bkt/parts?partNumber=1&uploadId={id}");
+    for target in ["/bkt/k", part.as_str()] {
+        let head = listening.world.call(&format!("PUT {target}")).of_chunks();
+        let body = b"5\r\nhello\r\n6;x=y\r\n world\r\n0\r\n\r\n";
+        stream
+            .write_all(&[&head, &body[..]].concat())
+            .await
+            .unwrap();
+        let (answer, error) = read_answer(&mut stream).await;
+        assert!(answer.starts_with("http/1.1 200"), "{answer}{error}");
+        assert!(
+            answer.contains("5eb63bbbe01eeed093cb22bb8f5acdc3"),
+            "{answer}"
+        );
+    }
+    let get = listening.world.call("GET /bkt/k").raw();
+    stream.write_all(&get).await.unwrap();
+    assert_eq!(read_answer(&mut stream).await.1, "hello world");
+    // One that ends too early, and one in no chunks.
+    for body in [&b"5\r\nhello\r\n"[..], b"5\r\nhello0\r\n\r\n"] {
+        let head = listening.world.call("PUT /bkt/cut").of_chunks();
+        let answer = listening.ended(&[&head, body].concat()).await;
+        assert!(!answer.starts_with("HTTP/1.1 200"), "{answer}");
+        assert!(!listening.has("cut").await);
+    }
+}
+
 #[tokio::test]
 async fn a_26_a_huge_head_gets_an_s3_error() {
     let listening = Listening::new(Limits::default()).await;
@@ -335,6 +370,109 @@ async fn a_60_many_slow_clients_hold_up_nobody_and_nothing_is_lost() {
     assert_eq!(memory, limits.memory_bytes);
     assert_eq!(admission.requests_free(), 64);
     assert!(!listening.has("k").await);
+}
+
+/// Nobody knows who sends a form before its fields are there.
+#[tokio::test]
+async fn a_60_forms_without_end_hold_no_place_and_no_memory() {
+    let limits = Limits {
+        requests: 2,
+        forms: 3,
+        queue: 0,
+        memory_bytes: 16 << 20,
+        ..Limits::default()
+    };
+    let listening = Listening::new(limits).await;
+    let admission = &listening.world.admission;
+    let head = b"POST /anything HTTP/1.1\r\nHost: h\r\nContent-Length: 9000000\r\n\
+        Content-Type: multipart/form-data; boundary=x\r\n\r\n--x\r\n";
+    let mut holders = Vec::new();
+    for _ in 0..3 {
+        let mut stream = listening.connect().await;
+        stream.write_all(head).await.unwrap();
+        holders.push(stream);
+    }
+    while admission.forms_free() > 0 {
+        tokio::task::yield_now().await;
+    }
+    let memory = admission.memory_free_bytes();
+    assert_eq!((admission.requests_free(), memory), (2, 16 << 20));
+    for _ in 0..8 {
+        let answer = listening.until_closed(head).await;
+        assert!(answer.starts_with("HTTP/1.1 503 "), "{answer}");
+    }
+    let call = |line: &str| listening.world.call(line);
+    let mut stream = listening.connect().await;
+    for request in [
+        call("PUT /bkt/k").body("x".repeat(1 << 20)),
+        call("GET /bkt/k"),
+    ] {
+        stream.write_all(&request.raw()).await.unwrap();
+        assert!(read_answer(&mut stream).await.0.starts_with("http/1.1 200"));
+    }
+    drop(holders);
+    while admission.forms_free() < 3 {
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn a_60_the_fields_of_a_form_have_a_heads_time() {
+    let limits = Limits {
+        head: Duration::from_millis(50),
+        ..Limits::default()
+    };
+    let listening = Listening::new(limits).await;
+    let form = b"POST /bkt HTTP/1.1\r\nHost: h\r\nContent-Length: 9000000\r\n\
+        Content-Type: multipart/form-data; boundary=x\r\n\r\n--x\r\n";
+    let answer = listening.until_closed(form).await;
+    assert_refused(&answer, "RequestTimeout", "half a form");
+    assert_eq!(listening.world.admission.forms_free(), limits.forms);
+}
+
+/// Downloads that nobody takes leave places to others.
+#[tokio::test]
+async fn r_18_answers_on_their_way_take_no_place() {
+    let limits = Limits {
+        requests: 1,
+        queue: 0,
+        memory_bytes: 16 << 20,
+        ..Limits::default()
+    };
+    let listening = Listening::new(limits).await;
+    let call = |line: &str| listening.world.call(line);
+    let body = vec![b'x'; 32 << 20];
+    call("PUT /bkt/large").body(body).ok().await;
+    let admission = &listening.world.admission;
+    let get = call("GET /bkt/large").raw();
+    let mut slow = Vec::new();
+    // Three quarters of the memory are enough for four.
+    while slow.len() < 4 {
+        let mut stream = listening.connect().await;
+        stream.write_all(&get).await.unwrap();
+        let mut first = [0; 12];
+        stream.read_exact(&mut first).await.unwrap();
+        assert_eq!(&first, b"HTTP/1.1 200");
+        slow.push(stream);
+    }
+    assert_eq!(admission.requests_free(), 1);
+    assert!(listening.ended(&get).await.starts_with("HTTP/1.1 503"));
+    let mut stream = listening.connect().await;
+    for request in [
+        call("PUT /bkt/k").body("x".repeat(1 << 20)),
+        call("HEAD /bkt/k"),
+    ] {
+        stream.write_all(&request.raw()).await.unwrap();
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            head.push(stream.read_u8().await.unwrap());
+        }
+        assert!(head.starts_with(b"HTTP/1.1 200"), "{head:?}");
+    }
+    drop(slow);
+    while admission.memory_free_bytes() < limits.memory_bytes {
+        tokio::task::yield_now().await;
+    }
 }
 
 #[tokio::test]

@@ -1,4 +1,5 @@
-//! Every input is answered: no panic, no 500, no body longer than it said.
+//! Every input is answered: no panic, no 500, no body longer than it said, no answer and no text to
+//! sign that is longer than the input can account for.
 //!
 //! Each target edits well-formed inputs at random, as bytes from nowhere rarely get past the first
 //! check. Here a target runs a few hundred times; `tests/fuzz.sh` gives each a minute.
@@ -12,7 +13,11 @@ use http::{HeaderMap, HeaderName, HeaderValue, Request};
 use tokio::runtime::{Builder, Runtime};
 
 use super::forms::{ALL, upload};
+use drystone_auth::message::Message;
+use drystone_auth::v4::canonical::CanonicalRequest;
 use drystone_auth::v4::chunks::{Decoder, Event};
+use drystone_auth::v4::signed_headers::SignedHeaders;
+use drystone_protocol::query::Query;
 use drystone_protocol::xml;
 use drystone_s3::form::policy::Policy;
 use drystone_s3::values::copy_source::CopySource;
@@ -22,6 +27,10 @@ use drystone_world::{Call, World};
 /// How often a target runs where nothing else is asked for.
 const RUNS: usize = 300;
 const EDITS_MAX: usize = 8;
+/// An edit repeats nothing beyond this: no head is longer.
+const INPUT_BYTES_MAX: usize = 64 << 10;
+/// The most bytes of an answer to any of these inputs.
+const ANSWER_BYTES_MAX: usize = 256 << 10;
 
 /// Which seed, and at each edit where, what and by what.
 type Edits = (u8, Vec<(u16, u8, u8)>);
@@ -32,7 +41,7 @@ fn edited(seeds: &[&[u8]], words: &[&str], (seed, edits): &Edits) -> Vec<u8> {
     for (at, kind, value) in edits.iter().take(EDITS_MAX) {
         let at = usize::from(*at) % (bytes.len() + 1);
         let end = (at + usize::from(*value)).min(bytes.len());
-        match kind % 8 {
+        match kind % 9 {
             0 | 1 => bytes.insert(at, *value),
             2 if at < bytes.len() => bytes[at] = *value,
             3 => drop(bytes.drain(at..(at + usize::from(value % 16)).min(end))),
@@ -45,6 +54,11 @@ fn edited(seeds: &[&[u8]], words: &[&str], (seed, edits): &Edits) -> Vec<u8> {
                 bytes.splice(end..end, again);
             }
             7 if value % 8 == 0 => bytes.truncate(at),
+            8 if bytes.len() < INPUT_BYTES_MAX => {
+                let again = bytes[at..end].repeat(usize::from(*value));
+                bytes.splice(end..end, again);
+                bytes.truncate(INPUT_BYTES_MAX);
+            }
             _ => {}
         }
     }
@@ -68,11 +82,13 @@ fn answering() -> AssertUnwindSafe<Answering> {
 }
 
 impl Answering {
-    /// The status, which is never 500.
+    /// The status, which is never 500. The answer is never long.
     fn status(&self, call: Call<'_>) -> u16 {
         let answer = self.runtime.block_on(call.send());
         let status = answer.status.as_u16();
         assert_ne!(status, 500, "{answer:?}");
+        let bytes = answer.body.as_ref().map_or(0, Bytes::len);
+        assert!(bytes <= ANSWER_BYTES_MAX, "an answer of {bytes} bytes");
         status
     }
 }
@@ -188,6 +204,39 @@ fn a_64_fuzz_canonical_requests() {
             }
             // Nobody forges a signature by chance.
             assert!(answering.status(call) >= 400);
+        });
+}
+
+#[test]
+fn a_64_fuzz_signed_headers() {
+    const LISTS: [&[u8]; 2] = [b"host;x-amz-date", b"a;b;c;host"];
+    const TARGETS: [&[u8]; 2] = [b"/bkt/k?a=b%20c&d", b"/+?+=+"];
+    let words = [";", "host", "a", "x-amz-", "A", "%20"];
+    bolero::check!()
+        .with_iterations(RUNS)
+        .with_type::<(Edits, Edits, u16)>()
+        .for_each(|(list, target, value)| {
+            let list = edited(&LISTS, &words, list);
+            let target = edited(&TARGETS, &["+", "%", "/", "&"], target);
+            let value = "v".repeat(usize::from(*value) % (8 << 10));
+            let request = Request::builder().uri(&target[..]).header("a", &value);
+            let Ok(request) = request.header("host", "h").body(()) else {
+                return;
+            };
+            let Ok(signed_headers) = SignedHeaders::parse(&String::from_utf8_lossy(&list)) else {
+                return;
+            };
+            let (parts, ()) = request.into_parts();
+            let query = Query::parse(parts.uri.query().unwrap_or_default());
+            let canonical = CanonicalRequest {
+                message: Message::to_send(&parts, &query),
+                signed_headers: &signed_headers,
+                payload_hash: "UNSIGNED-PAYLOAD",
+            };
+            let canonical = canonical.beginning(usize::MAX).len();
+            // Encoded, a byte is three. The list comes twice, with a colon and a line break.
+            let sent = 3 * target.len() + value.len() + 9 * list.len() + 64;
+            assert!(canonical <= sent, "{canonical} bytes of {sent}");
         });
 }
 

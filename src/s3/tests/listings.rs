@@ -89,6 +89,34 @@ async fn s_14_w_09_the_first_version_of_listing() {
     assert_eq!(page.child_text("Delimiter"), None);
 }
 
+/// Every bucket's ownership is BucketOwnerEnforced.
+#[tokio::test]
+async fn s_14_objects_belong_to_the_owner_of_their_bucket() {
+    let world = world(&[]).await;
+    world.call("PUT /bkt/put").by("root").body("x").ok().await;
+    let copy = world.call("PUT /bkt/copied").by("root");
+    copy.header("x-amz-copy-source", "bkt/put").ok().await;
+    let begun = world.call("POST /bkt/parts?uploads").by("root").ok().await;
+    let begun = begun.xml("InitiateMultipartUploadResult");
+    let upload = begun.child_text("UploadId").unwrap();
+    let part = format!("PUT /bkt/parts?partNumber=1&uploadId={upload}");
+    let part = world.call(&part).by("root").body("x").ok().await;
+    let parts = format!(
+        "<CompleteMultipartUpload><Part><PartNumber>1</PartNumber><ETag>{}</ETag></Part>\
+         </CompleteMultipartUpload>",
+        part.header("etag")
+    );
+    let complete = format!("POST /bkt/parts?uploadId={upload}");
+    world.call(&complete).by("root").body(parts).ok().await;
+    let listed = list(&world, "").await;
+    let owner = |object: &Element| {
+        let owner = object.child("Owner").unwrap();
+        owner.child_text("DisplayName").unwrap().to_owned()
+    };
+    let owners: Vec<String> = listed.children("Contents").map(owner).collect();
+    assert_eq!(owners, ["alice"; 3]);
+}
+
 #[tokio::test]
 async fn s_14_the_second_version_of_listing() {
     let world = world(&["a", "b/1", "b/2", "c"]).await;

@@ -6,6 +6,7 @@ mod checksums;
 mod conditions;
 mod connections;
 mod copies;
+mod crowds;
 mod forms;
 mod fuzz;
 mod keys;

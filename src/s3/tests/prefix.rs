@@ -59,6 +59,7 @@ async fn s_05_a_04_a_signature_over_another_path_is_none() {
         ("/s3/s3/bkt/k", "/bkt/k"),
         ("/bkt/k", "/s3/bkt/k"),
         ("/s3/bkt/l", "/bkt/k"),
+        ("/bkt/k", "/%733/bkt/k"),
     ] {
         let request = Request::builder()
             .uri(signed)
@@ -100,6 +101,34 @@ async fn s_05_links_and_version_2_are_signed_over_the_prefix_too() {
             assert_eq!(answer.status().as_u16(), 200, "version {version}: {path}");
         }
     }
+}
+
+/// The prefix is compared as it is signed.
+#[tokio::test]
+async fn s_05_a_01_an_encoded_prefix_leads_to_no_other_object() {
+    let world = World::with_bucket().await.below("/bkt");
+    let reserved = (400, "InvalidBucketName".to_owned());
+    // Made before the prefix was set.
+    assert_eq!(world.call("PUT /bkt/bkt").error().await, reserved);
+    world.call("PUT /photos").ok().await;
+    let request = Request::builder().method("PUT").uri("/bkt/photos/k");
+    let request = request.header("host", "s3.test:9000").body(());
+    let (mut parts, ()) = request.unwrap().into_parts();
+    let signer = Signer::new("alice", &secret("alice"), REGION, SystemEnv.now()).unwrap();
+    signer.presign(&mut parts, 60).unwrap();
+    for path in ["/%62kt/photos/k", "/bkt%2fphotos/k"] {
+        let mut sent = parts.clone();
+        sent.uri = with_path(&sent.uri, path).unwrap();
+        let length = path.len().into();
+        sent.headers.insert("content-length", length);
+        let body = Body::from(path.to_owned());
+        let answer = world.answer(Request::from_parts(sent, body)).await;
+        assert_eq!(answer.status().as_u16(), 200, "{path}");
+        let stored = world.call("GET /bkt/photos/k").ok().await;
+        assert_eq!(stored.bytes(), path.as_bytes());
+    }
+    let other = world.call("GET /bkt/bkt/photos/k").error().await;
+    assert_eq!(other, (404, "NoSuchKey".to_owned()));
 }
 
 fn response_date() -> String {

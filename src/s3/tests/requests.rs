@@ -26,6 +26,17 @@ async fn a_26_limits_on_headers() {
 }
 
 #[tokio::test]
+async fn a_60_a_query_of_too_many_parameters_is_refused() {
+    let world = World::with_bucket().await;
+    let ask = |count: usize| format!("GET /bkt?prefix=a{}", "&x".repeat(count - 1));
+    world.call(&ask(200)).ok().await;
+    for (user, count) in [("alice", 201), ("", 30_000)] {
+        let refused = world.call(&ask(count)).by(user).error().await;
+        assert_eq!(refused, (400, "InvalidRequest".to_owned()), "{count}");
+    }
+}
+
+#[tokio::test]
 async fn a_32_strangers_are_refused_and_nothing_is_told() {
     let world = World::with_bucket().await;
     world.call("PUT /bkt/k").body("x").ok().await;

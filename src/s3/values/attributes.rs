@@ -53,7 +53,7 @@ pub fn read(request: &Request) -> Result<Attributes, S3Error> {
         user: user(headers)?,
         tags: tags(headers)?,
         storage_class: storage_class(headers)?.unwrap_or_default(),
-        owner: request.account(),
+        owner: request.object_owner(),
     })
 }
 
@@ -125,12 +125,15 @@ pub fn system(headers: &HeaderMap) -> Result<SystemMetadata, S3Error> {
     Ok(kept)
 }
 
-/// `aws-chunked` is how the body travels, not what the object is.
+/// `aws-chunked` is how the body travels, not what the object is. Without it a value stays as it
+/// came.
 fn without_aws_chunked(value: &str) -> String {
-    let codings = value.split(',').map(str::trim);
-    let kept: Vec<&str> = codings
-        .filter(|coding| !coding.eq_ignore_ascii_case("aws-chunked"))
-        .collect();
+    let is_of_travel = |coding: &&str| coding.eq_ignore_ascii_case("aws-chunked");
+    let codings = || value.split(',').map(str::trim);
+    if !codings().any(|coding| is_of_travel(&coding)) {
+        return value.to_owned();
+    }
+    let kept: Vec<&str> = codings().filter(|coding| !is_of_travel(coding)).collect();
     kept.join(", ")
 }
 
@@ -338,6 +341,7 @@ mod tests {
         assert!(kept("aws-chunked").is_empty());
         assert_eq!(kept("gzip,aws-chunked")[0].1, "gzip");
         assert_eq!(kept("AWS-Chunked, gzip, br")[0].1, "gzip, br");
+        assert_eq!(kept("gzip,br")[0].1, "gzip,br");
     }
 
     #[test]

@@ -9,8 +9,8 @@
 //! nobody waits for it any more, and it returns to service when it passes a probe
 //! (`engine::renew`).
 //!
-//! Looks are counted, not time: a process that was stopped, or that got no processor, has not looked
-//! meanwhile, and finds its disks as it left them.
+//! Looks are counted, not time: a process that was stopped, or that got no processor, has not
+//! looked meanwhile, and finds its disks as it left them.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
