@@ -14,7 +14,8 @@ use super::arguments::ConfigArguments;
 use crate::config::{Setting, TABLES};
 use crate::product;
 
-const WRITE_VARIABLE: &str = "DRYSTONE_TEST_WRITE";
+/// The variable that has the pages written, without its prefix.
+const WRITE_VARIABLE: &str = "TEST_WRITE";
 
 /// The arguments that several commands share: a heading of the help, and the rows below it.
 type Groups = BTreeMap<String, Vec<Vec<String>>>;
@@ -36,7 +37,8 @@ fn check(name: &str, generated: &str) {
     let start = format!("<!-- generated: {name} -->\n");
     let (before, rest) = page.split_once(&start).unwrap();
     let (held, after) = rest.split_once("<!-- end -->\n").unwrap();
-    if std::env::var_os(WRITE_VARIABLE).is_some() {
+    let variable = format!("{}{WRITE_VARIABLE}", product::ENVIRONMENT_PREFIX);
+    if std::env::var_os(&variable).is_some() {
         let page = format!("{before}{start}{generated}<!-- end -->\n{after}");
         std::fs::write(&path, page).unwrap();
         return;
@@ -47,7 +49,7 @@ fn check(name: &str, generated: &str) {
     };
     assert!(
         held == generated,
-        "docs/reference/{name}.md is stale: set {WRITE_VARIABLE}=1 to write it again; it first \
+        "docs/reference/{name}.md is stale: set {variable}=1 to write it again; it first \
          differs at {:?}",
         stale()
     );
