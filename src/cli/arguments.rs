@@ -8,8 +8,9 @@ use crate::config::{Config, Environment, Error, Layer, load};
 
 /// The flags that configure a server, with those that name the configuration file.
 #[derive(Args)]
+#[command(next_help_heading = "Configuration")]
 pub struct ConfigArguments {
-    /// Where to listen; without HOST on all interfaces, with port 0 on any free port
+    /// The address to listen at; without HOST all interfaces, with port 0 any free port
     /// [default: :9000]
     #[arg(long, value_name = "HOST:PORT")]
     pub address: Option<String>,
@@ -18,11 +19,12 @@ pub struct ConfigArguments {
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
 
-    /// Where root keys are kept when none are given [default: beside the first DIR, as DIR.keys]
+    /// The file to keep root keys in when none are given
+    /// [default: beside the first DIR, as DIR.keys]
     #[arg(long, value_name = "FILE")]
     pub keys_file: Option<PathBuf>,
 
-    /// A file to write the port into once the server listens
+    /// A file to write the port to once the server listens
     #[arg(long, value_name = "FILE")]
     pub port_file: Option<PathBuf>,
 

@@ -1,4 +1,4 @@
-//! `config check`: everything a start would refuse in the configuration, without a start.
+//! `config check`: reports everything that a start would refuse in the configuration.
 
 use std::io;
 use std::process::ExitCode;
@@ -8,12 +8,12 @@ use clap::Subcommand;
 use super::say::say;
 use crate::cli::arguments::ConfigArguments;
 use crate::cli::exit::{EXIT_USAGE, fail};
-use crate::config::{Config, Environment, Keys};
+use crate::config::{Config, Environment, Keys, TABLES};
 use drystone_http::tls;
 
 #[derive(Subcommand)]
 pub(super) enum Verb {
-    /// Check file, environment and flags as `server` would, and show the result
+    /// Check file, environment and flags as `server` would, and show the result without secrets
     Check(ConfigArguments),
 }
 
@@ -70,60 +70,10 @@ fn show(config: &Config) {
     for warning in &config.warnings {
         say!("warning: {warning}");
     }
-    say!("address: {}", config.server.address);
-    if let Some(files) = &config.server.tls {
-        say!("certificate: {}", files.certificate.display());
-        say!("certificate's key: {}", files.key.display());
-    }
-    if let Some(address) = &config.server.plain_address {
-        say!("plain address: {address}");
-    }
-    say!("region: {}", config.server.region);
-    for domain in &config.server.domains {
-        say!("domain: {domain}");
-    }
-    if !config.server.path_prefix.is_empty() {
-        say!("path prefix: {}", config.server.path_prefix);
-    }
-    let taken = ["AWS4-HMAC-SHA256 alone", "AWS4-HMAC-SHA256 and version 2"];
-    say!(
-        "signatures: {}",
-        taken[usize::from(config.server.signature_v2)]
-    );
-    let hosts = ["with its port alone", "with or without its port"];
-    say!(
-        "signed host: {}",
-        hosts[usize::from(config.server.portless_host)]
-    );
-    if let Some(requests) = config.server.requests {
-        say!("requests: {requests}");
-    }
-    if let Some(bytes) = config.server.memory_bytes {
-        say!("memory: {bytes}");
-    }
-    if let Some(connections) = config.server.client_connections {
-        say!("connections of one client: {connections}");
-    }
-    for proxy in &config.server.trusted_proxies {
-        say!("trusted proxy: {proxy}");
-    }
-    say!("metrics: {}", config.server.metrics);
-    for directory in &config.storage.directories {
-        say!("disk: {}", directory.display());
-    }
-    for (class, geometry) in &config.storage.classes {
-        say!("storage class: {class} = {geometry}");
-    }
-    if let Some(at) = config.storage.crash_at {
-        say!("crash at: {at}");
-    }
-    match &config.root {
-        Some(keys) => say!("root: {}", keys.access_key),
-        None => say!("root: keys are generated and kept"),
-    }
-    for user in &config.users {
-        let account = &user.account.id.0;
-        say!("user: {} of account {account}", user.name);
+    for setting in TABLES.iter().flat_map(|table| table.settings) {
+        for line in (setting.show)(config) {
+            say!("{line}");
+        }
     }
     say!("the configuration is valid");
 }

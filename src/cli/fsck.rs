@@ -34,7 +34,7 @@ pub(super) struct Arguments {
     #[arg(long)]
     all: bool,
 
-    /// All disks of the store, as the server is given them; `{1...4}` counts
+    /// All disks of the store, as given to the server; `{1...4}` counts
     #[arg(value_name = "DIR", required = true)]
     directories: Vec<String>,
 }

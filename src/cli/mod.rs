@@ -1,8 +1,8 @@
 //! The command line: one file for each verb.
 //!
-//! Exit codes: 0 done; 1 it failed; 2 the command line or the configuration is wrong; 74 the output
+//! Exit codes: 0 done; 1 failed; 2 the command line or the configuration is wrong; 74 the output
 //! cannot be written; 128 + signal when a second signal ended the process at once, or when nobody
-//! reads the output (SIGPIPE).
+//! reads the output any more (SIGPIPE).
 
 mod admin;
 mod arguments;
@@ -30,7 +30,7 @@ struct CommandLine {
 
 #[derive(Subcommand)]
 enum Verb {
-    /// Serve S3 from one or more directories
+    /// Serve S3 from the disks
     Server(server::Arguments),
     /// Check the configuration
     #[command(subcommand)]
@@ -40,7 +40,7 @@ enum Verb {
     Admin(admin::Verb),
     /// Ask a server on this machine whether it is ready; exit code 0 if so
     Healthcheck(healthcheck::Arguments),
-    /// Check the disks of a stopped store: what is whole, degraded or lost, and what to do
+    /// Check the disks of a stopped store, change nothing, and say what to do
     Fsck(fsck::Arguments),
 }
 
@@ -55,3 +55,7 @@ pub fn main() -> ExitCode {
         Verb::Fsck(arguments) => fsck::run(arguments),
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod reference;

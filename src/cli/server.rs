@@ -19,12 +19,12 @@ use drystone_http::tls;
 
 #[derive(Args)]
 pub(super) struct Arguments {
-    #[command(flatten)]
-    config: ConfigArguments,
-
-    /// Accepted and ignored, for scripts that give it: there is no console yet
+    /// Accepted for scripts that give it, and ignored: there is no console yet
     #[arg(long, value_name = "HOST:PORT")]
     console_address: Option<String>,
+
+    #[command(flatten)]
+    config: ConfigArguments,
 }
 
 #[derive(Debug, thiserror::Error)]

@@ -5,151 +5,45 @@
 //! change. Nothing here opens a disk or a port: `config check` runs all of it.
 
 mod address;
+mod checked;
 mod ellipsis;
 mod environment;
 mod error;
 mod file;
 mod keys;
+mod kinds;
 mod layer;
+mod settings;
 mod users;
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::path::PathBuf;
-use std::str::FromStr;
 
-use hmac::{Hmac, KeyInit as _, Mac as _};
-use sha2::Sha256;
-
-use drystone_store::crash::CrashAt;
-
-use self::error::invalid;
 use drystone_http::network::Network;
 use drystone_http::tls;
 use drystone_protocol::names;
 
+use self::error::invalid;
+
 pub use address::Address;
+pub use checked::{Config, Geometry, Metrics, SHARDS_MAX, Server, Storage, User};
 pub use environment::Environment;
 pub use error::Error;
 pub use keys::{Keys, Secret};
 pub use layer::Layer;
-pub use users::User;
+pub use settings::{Setting, TABLES, Table};
 
 /// S3's own port among the servers that scripts know.
 const DEFAULT_ADDRESS: &str = ":9000";
 const DEFAULT_REGION: &str = "us-east-1";
 /// The maximum number of disks of a node.
 const DIRECTORIES_LEN_MAX: usize = 256;
-/// The maximum number of shards of a stripe.
-pub const SHARDS_MAX: u8 = 32;
 /// The maximum number of requests in progress.
 const REQUESTS_MAX: usize = 65_536;
 /// The least memory that serves a few large uploads.
 const MEMORY_BYTES_MIN: u64 = 16 << 20;
 const PREFIX_LEN_MAX: usize = 256;
 const METRICS_TOKEN_LEN_MIN: usize = 16;
-/// The label that the token for the metrics is made from, with root's secret.
-const METRICS_TOKEN_LABEL: &[u8] = b"metrics token";
-
-/// Everything that decides how a node runs, checked.
-#[derive(Clone, Debug)]
-pub struct Config {
-    pub server: Server,
-    /// `None`: keys are to be generated and kept in [`Server::keys_file`].
-    pub root: Option<Keys>,
-    /// The first account: the operator's.
-    pub root_user: User,
-    /// Everyone else.
-    pub users: Vec<User>,
-    pub storage: Storage,
-    /// Findings that change nothing, for the log.
-    pub warnings: Vec<String>,
-}
-
-#[derive(Clone, Debug)]
-pub struct Server {
-    pub address: Address,
-    /// The certificate and key for TLS at `address`. Without them HTTP is plain there.
-    pub tls: Option<tls::Files>,
-    /// The address for plain HTTP beside TLS.
-    pub plain_address: Option<Address>,
-    pub region: String,
-    /// Host names in front of which a bucket's name may be the first label.
-    pub domains: Vec<String>,
-    /// The prefix that a proxy puts in front of all paths: empty, or such as `/s3`.
-    pub path_prefix: String,
-    /// Whether Signature Version 2 is accepted too: old clients send nothing else.
-    pub signature_v2: bool,
-    /// Whether a signature over the host without its port is accepted: git-annex sends no other.
-    pub portless_host: bool,
-    /// The maximum number of requests in progress; by default it depends on the machine.
-    pub requests: Option<usize>,
-    /// The memory that requests may hold together; by default a part of the machine's.
-    pub memory_bytes: Option<u64>,
-    /// The connections that one client may have; by default a part of all.
-    pub client_connections: Option<usize>,
-    /// The proxies, whose connections are not limited: each speaks for many clients.
-    pub trusted_proxies: Vec<Network>,
-    pub metrics: Metrics,
-    /// The bearer token for the metrics; otherwise made from root's secret.
-    pub metrics_token: Option<Secret>,
-    /// The file for generated root keys.
-    pub keys_file: Option<PathBuf>,
-    /// The file that the port is written to once the server listens.
-    pub port_file: Option<PathBuf>,
-}
-
-#[derive(Clone, Debug)]
-pub struct Storage {
-    pub directories: Vec<PathBuf>,
-    /// Geometry by storage class; the geometry of a class without an entry depends on the number of
-    /// disks.
-    pub classes: BTreeMap<String, Geometry>,
-    /// The crash point at which the process ends itself: for tests.
-    pub crash_at: Option<CrashAt>,
-}
-
-/// The access that reading the metrics needs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Metrics {
-    /// The token must be sent.
-    Token,
-    Public,
-    /// There are no metrics.
-    Off,
-}
-
-impl fmt::Display for Metrics {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Metrics::Token => "token",
-            Metrics::Public => "public",
-            Metrics::Off => "off",
-        })
-    }
-}
-
-impl FromStr for Metrics {
-    type Err = Error;
-
-    fn from_str(text: &str) -> Result<Metrics, Error> {
-        match text {
-            "token" => Ok(Metrics::Token),
-            "public" => Ok(Metrics::Public),
-            "off" => Ok(Metrics::Off),
-            _ => invalid(format!(
-                "metrics {text:?}: expected \"token\", \"public\" or \"off\""
-            )),
-        }
-    }
-}
-
-/// The number of data and parity shards of a stripe.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Geometry {
-    pub data: u8,
-    pub parity: u8,
-}
 
 /// Loads file, environment and flags, in this order.
 pub fn load(
@@ -161,7 +55,9 @@ pub fn load(
         Some(path) => file::read(&path)?,
         None => Layer::default(),
     };
-    flags.over(environment.layer()?.over(file)).resolve()
+    flags
+        .over(Layer::of_environment(environment)?.over(file))
+        .resolve()
 }
 
 impl Layer {
@@ -179,7 +75,7 @@ impl Layer {
             .region
             .unwrap_or_else(|| DEFAULT_REGION.to_owned());
         let directories = directories(&self.storage.directories.unwrap_or_default())?;
-        let (root, root_user) = self.root.resolve()?;
+        let (root, root_user) = users::resolve_root(self.root)?;
         let users = users::resolve(self.users, root.as_ref(), &root_user)?;
         for user in root.iter().chain(users.iter().map(|user| &user.keys)) {
             for address in std::iter::once(&address).chain(&plain_address) {
@@ -230,47 +126,10 @@ impl Layer {
             storage: Storage {
                 directories,
                 classes: classes(self.storage.classes.unwrap_or_default())?,
-                crash_at: self.storage.crash_at,
+                crash_at: self.crash_at,
             },
             warnings: self.warnings,
         })
-    }
-}
-
-impl Server {
-    /// Returns the bearer token for the metrics: the configured one, or one derived from root's
-    /// secret, which it does not reveal.
-    pub fn metrics_token(&self, root: &Secret) -> Secret {
-        if let Some(token) = &self.metrics_token {
-            return token.clone();
-        }
-        let mac = Hmac::<Sha256>::new_from_slice(root.expose().as_bytes());
-        let mut mac = mac.expect("a key of any length is taken");
-        mac.update(METRICS_TOKEN_LABEL);
-        Secret::from(hex::encode(mac.finalize().into_bytes()))
-    }
-}
-
-impl Config {
-    /// Refuses root keys, wherever they come from, that are too short, or well known where others
-    /// can reach the server.
-    pub fn check_root(&self, keys: &Keys) -> Result<(), Error> {
-        let server = &self.server;
-        let mut addresses = std::iter::once(&server.address).chain(&server.plain_address);
-        addresses.try_for_each(|address| keys.check(address))
-    }
-
-    /// Returns the file for generated root keys: beside the first disk and named after it, as a
-    /// disk holds nothing but the store's files.
-    pub fn keys_file(&self) -> PathBuf {
-        if let Some(path) = &self.server.keys_file {
-            return path.clone();
-        }
-        let mut path = self.storage.directories[0].clone();
-        let mut name = path.file_name().unwrap_or_default().to_owned();
-        name.push(".keys");
-        path.set_file_name(name);
-        path
     }
 }
 
@@ -396,7 +255,7 @@ fn checked_proxy(proxy: &str) -> Result<Network, Error> {
     parsed.map_err(|error| Error::Invalid(format!("trusted_proxies: {error}")))
 }
 
-/// A size as people write it: a number, and a unit of 1024 bytes or its powers.
+/// Parses a size as people write it: a number, and a unit of 1024 bytes or its powers.
 pub fn bytes(text: &str) -> Option<u64> {
     let units = [
         ("KiB", 10),
@@ -469,37 +328,6 @@ fn checked_prefix(prefix: String) -> Result<String, Error> {
         ));
     }
     Ok(trimmed.to_owned())
-}
-
-impl FromStr for Geometry {
-    type Err = Error;
-
-    fn from_str(text: &str) -> Result<Geometry, Error> {
-        let parts = text.split_once('+').and_then(|(data, parity)| {
-            let data: u8 = data.trim().parse().ok()?;
-            let parity: u8 = parity.trim().parse().ok()?;
-            Some(Geometry { data, parity })
-        });
-        match parts {
-            Some(geometry)
-                if geometry.data > 0
-                    && u16::from(geometry.data) + u16::from(geometry.parity)
-                        <= u16::from(SHARDS_MAX) =>
-            {
-                Ok(geometry)
-            }
-            _ => invalid(format!(
-                "{text:?}: expected data and parity shards, such as \"4+2\", \
-                 together at most {SHARDS_MAX}"
-            )),
-        }
-    }
-}
-
-impl fmt::Display for Geometry {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}+{}", self.data, self.parity)
-    }
 }
 
 #[cfg(test)]

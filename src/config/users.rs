@@ -3,77 +3,37 @@
 use drystone_store::types::{Account, AccountId};
 use sha2::{Digest as _, Sha256};
 
+use super::checked::User;
 use super::error::{Error, invalid};
 use super::keys::{Keys, Secret};
+use super::settings::{RootLayer, UserLayer};
 
 /// The account that root belongs to unless the configuration names another.
 const FIRST_ACCOUNT: &str = "000000000001";
 const ACCOUNT_ID_LEN: usize = 12;
 const CANONICAL_ID_LEN: usize = 64;
 
-/// A principal: a name, its keys and its account.
-#[derive(Clone, Debug)]
-pub struct User {
-    pub name: String,
-    /// The user's keys. Those of root are empty until they are known.
-    pub keys: Keys,
-    pub account: Account,
-}
-
-#[derive(Debug, Default, serde::Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct RootLayer {
-    pub user: Option<Secret>,
-    pub password: Option<Secret>,
-    pub account: Option<String>,
-    pub display_name: Option<String>,
-    pub canonical_id: Option<String>,
-}
-
-#[derive(Debug, serde::Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct UserLayer {
-    name: String,
-    access_key: String,
-    secret_key: Secret,
-    account: String,
-    display_name: Option<String>,
-    canonical_id: Option<String>,
-}
-
-impl RootLayer {
-    pub(super) fn over(self, below: RootLayer) -> RootLayer {
-        RootLayer {
-            user: self.user.or(below.user),
-            password: self.password.or(below.password),
-            account: self.account.or(below.account),
-            display_name: self.display_name.or(below.display_name),
-            canonical_id: self.canonical_id.or(below.canonical_id),
-        }
-    }
-
-    /// Returns root's keys, if given, and its user.
-    pub(super) fn resolve(self) -> Result<(Option<Keys>, User), Error> {
-        let keys = match (self.user, self.password) {
-            (Some(user), Some(secret_key)) => Some(Keys {
-                access_key: user.expose().to_owned(),
-                secret_key,
-            }),
-            (None, None) => None,
-            (Some(_), None) => return invalid("root user is given but no root password".into()),
-            (None, Some(_)) => return invalid("root password is given but no root user".into()),
-        };
-        let id = self.account.unwrap_or_else(|| FIRST_ACCOUNT.to_owned());
-        let user = User {
-            name: "root".to_owned(),
-            keys: keys.clone().unwrap_or_else(|| Keys {
-                access_key: String::new(),
-                secret_key: Secret::from(String::new()),
-            }),
-            account: account("root", id, self.display_name, self.canonical_id)?,
-        };
-        Ok((keys, user))
-    }
+/// Returns root's keys, if they are given, and root itself.
+pub(super) fn resolve_root(layer: RootLayer) -> Result<(Option<Keys>, User), Error> {
+    let keys = match (layer.user, layer.password) {
+        (Some(user), Some(secret_key)) => Some(Keys {
+            access_key: user.expose().to_owned(),
+            secret_key,
+        }),
+        (None, None) => None,
+        (Some(_), None) => return invalid("root user is given but no root password".into()),
+        (None, Some(_)) => return invalid("root password is given but no root user".into()),
+    };
+    let id = layer.account.unwrap_or_else(|| FIRST_ACCOUNT.to_owned());
+    let user = User {
+        name: "root".to_owned(),
+        keys: keys.clone().unwrap_or_else(|| Keys {
+            access_key: String::new(),
+            secret_key: Secret::from(String::new()),
+        }),
+        account: account("root", id, layer.display_name, layer.canonical_id)?,
+    };
+    Ok((keys, user))
 }
 
 /// Returns the users. Each name and access key may occur once, and all users of an account must

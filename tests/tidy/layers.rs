@@ -377,30 +377,43 @@ fn known_upward_arrows_are_there() {
 
 /// The tables that ARCHITECTURE.md has to hold about the layers.
 fn layers_in_words() -> String {
-    let mut text = String::new();
-    for of in CRATES.iter().filter(|of| !of.root.starts_with("tests")) {
-        text.push_str(&format!(
-            "| layer of `{}` | may import |\n| --- | --- |\n",
-            of.root
-        ));
-        let everything = of.uses.iter().map(|(used, face)| match *face {
+    let or_nothing = |names: String| {
+        if names.is_empty() {
+            "–".to_owned()
+        } else {
+            names
+        }
+    };
+    let documented = || CRATES.iter().filter(|of| !of.root.starts_with("tests"));
+    let mut text = "| crate | may import |\n| --- | --- |\n".to_owned();
+    for of in documented() {
+        let used = of.uses.iter().map(|(used, face)| match *face {
             EVERYTHING => format!("`{used}`"),
             face => format!("of `{used}`: {}", face.join(", ")),
         });
-        let everything: Vec<String> = everything.collect();
+        let used = or_nothing(used.collect::<Vec<_>>().join("; "));
+        text.push_str(&format!("| `{}` | {used} |\n", of.root));
+    }
+    for of in documented() {
+        // Neighbours that may import the same stand in one row.
+        let mut rows: Vec<(Vec<&str>, &[&str])> = Vec::new();
         for (name, may_name) in of.layers.iter().chain(of.words) {
-            let names = match may_name {
-                [] => "–".to_owned(),
-                names => names.join(", "),
-            };
-            if *name != "*" {
-                text.push_str(&format!("| {name} | {names} |\n"));
+            match rows.last_mut() {
+                _ if *name == "*" => {}
+                Some((names, same)) if same == may_name => names.push(name),
+                _ => rows.push((vec![name], may_name)),
             }
         }
-        if !everything.is_empty() {
-            text.push_str(&format!("| all of it | {} |\n", everything.join("; ")));
+        if !rows.is_empty() {
+            let root = of.root;
+            text.push_str(&format!(
+                "\n| layer of `{root}` | may import |\n| --- | --- |\n"
+            ));
         }
-        text.push('\n');
+        for (names, may_name) in rows {
+            let may_name = or_nothing(may_name.join(", "));
+            text.push_str(&format!("| {} | {may_name} |\n", names.join(", ")));
+        }
     }
     text
 }

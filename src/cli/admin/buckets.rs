@@ -1,4 +1,4 @@
-//! The content of buckets, and their quotas.
+//! The usage of buckets, and their quotas.
 
 use std::process::ExitCode;
 
@@ -18,10 +18,10 @@ const NO_LIMIT: &str = "none";
 
 #[derive(Subcommand)]
 pub enum BucketVerb {
-    /// List every bucket with its usage and quota
+    /// List all buckets with usage and quota
     Ls {
-        /// List only buckets whose names begin with this
-        #[arg(long, default_value = "")]
+        /// The beginning of the names of the buckets to list
+        #[arg(long, hide_default_value = true, default_value = "")]
         prefix: String,
         #[command(flatten)]
         reach: Reach,
@@ -32,43 +32,48 @@ pub enum BucketVerb {
 pub enum QuotaVerb {
     /// Show a bucket's usage and quota
     Get {
+        /// The bucket's name
         bucket: String,
         #[command(flatten)]
         reach: Reach,
     },
-    /// Set limits; limits that are not given stay as they are
+    /// Set limits of a bucket; those that are not given stay as they are
     Set {
+        /// The bucket's name
         bucket: String,
         #[command(flatten)]
         limits: Limits,
         #[command(flatten)]
         reach: Reach,
     },
-    /// Remove all limits
+    /// Remove all limits of a bucket
     Clear {
+        /// The bucket's name
         bucket: String,
         #[command(flatten)]
         reach: Reach,
     },
 }
 
-/// Bytes are a number or one with KiB, MiB, GiB, TiB or PiB; `none` is no limit.
+/// The limits that a bucket gets.
 #[derive(Args)]
 #[group(required = true, multiple = true)]
 pub struct Limits {
-    /// Refuse writes beyond this many bytes; all versions and uploaded parts count
+    /// Refuse writes beyond this size of all versions and uploaded parts: a number, or one with
+    /// KiB, MiB, GiB, TiB or PiB; `none` removes the limit
     #[arg(long, value_name = "BYTES")]
     hard_bytes: Option<String>,
 
-    /// Refuse writes beyond this many objects; every version but a delete marker counts
+    /// Refuse writes beyond this number of versions without delete markers; `none` removes the
+    /// limit
     #[arg(long, value_name = "COUNT")]
     hard_objects: Option<String>,
 
-    /// Warn the operator beyond this many bytes; nothing is refused
+    /// Report the bucket, and refuse nothing, beyond this size; written as `--hard-bytes`
     #[arg(long, value_name = "BYTES")]
     soft_bytes: Option<String>,
 
-    /// Likewise
+    /// Report the bucket, and refuse nothing, beyond this number; written as `--hard-objects`
     #[arg(long, value_name = "COUNT")]
     soft_objects: Option<String>,
 }

@@ -1,4 +1,4 @@
-//! `admin`: what the operator of a server asks and does.
+//! `admin`: questions and orders of the operator to a server.
 
 mod ask;
 mod buckets;
@@ -27,7 +27,7 @@ pub(super) enum Verb {
     /// Control scrubbing, which reads every shard again to find damage
     #[command(subcommand)]
     Scrub(operate::ScrubVerb),
-    /// List the work beside requests: its state, failures and when it is due
+    /// List the work beside requests: its state, failures, panics and when it is due
     Workers(operate::Reach),
     /// List buckets with their usage and quotas
     #[command(subcommand)]
@@ -35,7 +35,7 @@ pub(super) enum Verb {
     /// Show, set or remove a bucket's quota
     #[command(subcommand)]
     Quota(buckets::QuotaVerb),
-    /// Print the bearer token for GET /metrics; accepts the arguments of `server`
+    /// Print the bearer token for `GET /metrics`; needs no running server
     MetricsToken(ConfigArguments),
 }
 

@@ -19,8 +19,9 @@ use drystone_http::tls::client::Trust;
 
 /// The server, the keys to sign with, and the form of the answer.
 #[derive(Args)]
+#[command(next_help_heading = "Server to ask")]
 pub struct Reach {
-    /// The server's URL [default: its configured address, or AWS_ENDPOINT_URL]
+    /// The server's URL [default: AWS_ENDPOINT_URL, or the configured address]
     #[arg(long, value_name = "URL")]
     endpoint: Option<String>,
 
@@ -56,7 +57,7 @@ pub enum DiskVerb {
     },
     /// Set how long a disk may be offline before it is removed
     RemoveAfter {
-        /// 3600 in a new store; 0 means never
+        /// The time in seconds; 3600 at first, 0 is never
         seconds: u64,
         #[command(flatten)]
         reach: Reach,
@@ -67,11 +68,11 @@ pub enum DiskVerb {
 pub enum HealVerb {
     /// Pause healing
     Pause(Reach),
-    /// Go on
+    /// Resume healing
     Resume(Reach),
-    /// Limit how much heal reads and writes
+    /// Limit the bytes that healing reads and writes in a second
     Rate {
-        /// 0 means no limit
+        /// The limit; 0 is none
         bytes_per_second: u64,
         #[command(flatten)]
         reach: Reach,
@@ -82,15 +83,15 @@ pub enum HealVerb {
 pub enum ScrubVerb {
     /// Show the progress
     Status(Reach),
-    /// Begin a pass with the first shard now
+    /// Begin a pass now, with the first shard
     Start(Reach),
     /// Pause scrubbing
     Pause(Reach),
-    /// Go on
+    /// Resume scrubbing
     Resume(Reach),
-    /// Set the period within which every shard is read again
+    /// Set the time within which every shard is read again
     Period {
-        /// 1209600 in a new store; 0 means never
+        /// The time in seconds; 1209600 at first, 0 is never
         seconds: u64,
         #[command(flatten)]
         reach: Reach,
