@@ -9,7 +9,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::directory::{DirectoryState, SHARDS, inspect, lock, shard_folder};
+use super::directory::{DirectoryState, SHARDS, inspect, lock, newer, shard_folder};
 use super::error::IdentityError;
 use super::file::{self, Identity};
 use drystone_store::crash::{Crash, DiskPoint};
@@ -36,6 +36,7 @@ pub(super) fn create_disks(
         match look {
             DirectoryState::Foreign => return Err(IdentityError::Foreign { dir: dir.clone() }),
             DirectoryState::Damaged => return Err(IdentityError::Damaged { dir: dir.clone() }),
+            DirectoryState::Newer(version) => return Err(newer(dir, *version)),
             DirectoryState::Unreadable(error) => {
                 let source = std::mem::replace(error, io::ErrorKind::Other.into());
                 return Err(IdentityError::io(dir, source));

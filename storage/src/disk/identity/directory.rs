@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::error::IdentityError;
-use super::file::{self, Identity};
+use super::file::{self, Content, Identity};
 use drystone_store::env::{File, Files, OpenMode};
 use drystone_store::types::DiskId;
 
@@ -29,7 +29,8 @@ pub struct DiskDirectory {
 pub fn is_still(files: &dyn Files, dir: &Path, disk: DiskId) -> io::Result<bool> {
     use io::ErrorKind::{NotADirectory, NotFound};
     match file::read(files, dir) {
-        Ok(identity) => Ok(identity.is_some_and(|identity| identity.disk == disk)),
+        Ok(Content::Known(identity)) => Ok(identity.disk == disk),
+        Ok(Content::Newer(_) | Content::Damaged) => Ok(false),
         Err(e) if matches!(e.kind(), NotADirectory | NotFound) => Ok(false),
         Err(e) => Err(e),
     }
@@ -46,6 +47,8 @@ pub(super) enum DirectoryState {
     Empty,
     Foreign,
     Damaged,
+    /// A newer version of the program wrote it, in this format version.
+    Newer(u16),
     Unreadable(io::Error),
 }
 
@@ -66,6 +69,7 @@ impl DirectoryState {
             DirectoryState::Empty => IdentityError::Empty { dir },
             DirectoryState::Foreign => IdentityError::Foreign { dir },
             DirectoryState::Damaged => IdentityError::Damaged { dir },
+            DirectoryState::Newer(version) => newer(&dir, version),
             DirectoryState::Unreadable(source) => IdentityError::Io { dir, source },
         })
     }
@@ -73,7 +77,13 @@ impl DirectoryState {
 
 pub(super) fn inspect(files: &dyn Files, dir: &Path) -> io::Result<DirectoryState> {
     match file::read(files, dir) {
-        Ok(identity) => return Ok(identity.map_or(DirectoryState::Damaged, DirectoryState::Disk)),
+        Ok(content) => {
+            return Ok(match content {
+                Content::Known(identity) => DirectoryState::Disk(identity),
+                Content::Newer(version) => DirectoryState::Newer(version),
+                Content::Damaged => DirectoryState::Damaged,
+            });
+        }
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         // A component of the path is a file, or the disk does not answer.
         Err(error) => return Err(error),
@@ -107,8 +117,22 @@ pub(super) fn inspect_all(
         .iter()
         .map(|dir| inspect(files, dir).unwrap_or_else(DirectoryState::Unreadable))
         .collect();
+    for (dir, state) in dirs.iter().zip(&states) {
+        if let DirectoryState::Newer(version) = state {
+            // One such disk is enough: the others may have rows of that version as well.
+            return Err(newer(dir, *version));
+        }
+    }
     refuse_mixed(dirs, &states)?;
     Ok(states)
+}
+
+pub(super) fn newer(dir: &Path, found: u16) -> IdentityError {
+    IdentityError::Newer {
+        dir: dir.to_owned(),
+        found,
+        known: file::VERSION,
+    }
 }
 
 fn refuse_twice(files: &dyn Files, dirs: &[PathBuf]) -> Result<(), IdentityError> {

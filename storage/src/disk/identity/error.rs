@@ -54,6 +54,16 @@ pub enum IdentityError {
     OtherBirth { expected: u32, given: usize },
     #[error("{}: is already a disk; if nothing on it is needed, empty it first", dir.display())]
     Used { dir: PathBuf },
+    #[error(
+        "{}: a newer version of the program wrote this store (format {found}; this one knows \
+         formats up to {known}); start that version again",
+        dir.display()
+    )]
+    Newer {
+        dir: PathBuf,
+        found: u16,
+        known: u16,
+    },
     #[error("{}: is in use by another process", dir.display())]
     Locked { dir: PathBuf },
     #[error("no directory was given")]
@@ -77,6 +87,7 @@ impl IdentityError {
             | IdentityError::Damaged { dir }
             | IdentityError::Empty { dir }
             | IdentityError::Missing { dir }
+            | IdentityError::Newer { dir, .. }
             | IdentityError::Used { dir }
             | IdentityError::Locked { dir }
             | IdentityError::OtherStore { one: dir, .. }

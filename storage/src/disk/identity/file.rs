@@ -16,7 +16,10 @@ pub(super) const COPY_FILE: &str = "identity.copy";
 pub(super) const NEW_FILE: &str = "identity.new";
 
 const MAGIC: [u8; 8] = *b"\x89ecdisk\n";
-const VERSION: u16 = 1;
+/// The format version of everything on the disk, not of this file alone. It rises with the first
+/// row, entry or file that an older program does not know, and is written first. So an older
+/// program refuses the store before it opens anything else.
+pub(super) const VERSION: u16 = 1;
 const BORN: u16 = 1;
 const LEN: usize = 104;
 
@@ -37,12 +40,41 @@ pub struct Identity {
     pub born: bool,
 }
 
-/// Reads the identity. Returns `None` if it and its copy are damaged. The copy counts only if the
-/// first file exists: an operator who removed that file meant to remove the disk.
-pub(super) fn read(files: &dyn Files, dir: &Path) -> io::Result<Option<Identity>> {
-    match decode(&files.read(&dir.join(FILE))?) {
-        Some(identity) => Ok(Some(identity)),
-        None => Ok(read_copy(files, dir)),
+/// The content of an identity's file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Content {
+    Known(Identity),
+    /// A newer version of the program wrote the disk.
+    Newer(u16),
+    Damaged,
+}
+
+/// Reads the identity in `dir`, or its copy if it is damaged. The copy counts only if the first file
+/// exists: an operator who removed that file meant to remove the disk.
+pub(super) fn read(files: &dyn Files, dir: &Path) -> io::Result<Content> {
+    match content(&files.read(&dir.join(FILE))?) {
+        Content::Damaged => {
+            let copy = files.read(&dir.join(COPY_FILE));
+            Ok(copy.map_or(Content::Damaged, |bytes| content(&bytes)))
+        }
+        content => Ok(content),
+    }
+}
+
+/// In every version the file begins with the magic and the version, and ends with the checksum of
+/// all bytes before it.
+fn content(bytes: &[u8]) -> Content {
+    if let Some(identity) = decode(bytes) {
+        return Content::Known(identity);
+    }
+    let Some((rest, checksum)) = bytes.split_last_chunk::<8>() else {
+        return Content::Damaged;
+    };
+    let is_whole = xxh3_64(rest) == u64::from_le_bytes(*checksum);
+    let version = rest.strip_prefix(&MAGIC).and_then(<[u8]>::first_chunk);
+    match version.map(|version| u16::from_le_bytes(*version)) {
+        Some(version) if is_whole && version > VERSION => Content::Newer(version),
+        _ => Content::Damaged,
     }
 }
 

@@ -12,7 +12,7 @@ mod file;
 use std::path::{Path, PathBuf};
 
 use self::birth::{create_disks, make_folders};
-use self::directory::{DirectoryState, LOCK_FILE, inspect, inspect_all, lock, take};
+use self::directory::{DirectoryState, LOCK_FILE, inspect, inspect_all, lock, newer, take};
 use drystone_store::crash::Crash;
 use drystone_store::env::{Env, Files, OpenMode};
 use drystone_store::types::DiskId;
@@ -139,6 +139,7 @@ pub fn adopt(
         DirectoryState::Missing => return Err(IdentityError::Missing { dir }),
         DirectoryState::Foreign => return Err(IdentityError::Foreign { dir }),
         DirectoryState::Damaged => return Err(IdentityError::Damaged { dir }),
+        DirectoryState::Newer(version) => return Err(newer(&dir, version)),
         DirectoryState::Unreadable(source) => return Err(IdentityError::io(&dir, source)),
     };
     let _lock = lock(files, &dir)?;

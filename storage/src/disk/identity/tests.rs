@@ -210,3 +210,40 @@ fn f_05_every_flipped_bit_of_an_identity_is_seen() {
         IdentityError::Damaged { .. }
     ));
 }
+
+/// Writes a file of another version, which may be longer and ends with its checksum.
+fn write_version(dir: &Path, version: u16, more: usize) {
+    let mut bytes = fs::read(dir.join(FILE)).unwrap();
+    bytes.truncate(96);
+    bytes[8..10].copy_from_slice(&version.to_le_bytes());
+    bytes.extend(vec![7; more]);
+    let checksum = xxhash_rust::xxh3::xxh3_64(&bytes);
+    bytes.extend(checksum.to_le_bytes());
+    fs::write(dir.join(FILE), bytes).unwrap();
+}
+
+/// Once nothing but a row that did not decode said that a newer version had written the store.
+#[test]
+fn f_36_a_store_of_a_newer_version_is_refused_untouched() {
+    let root = tempfile::tempdir().unwrap();
+    let dirs = dirs(root.path(), 4);
+    born(&dirs);
+    for more in [0, 24] {
+        write_version(&dirs[2], 2, more);
+        let before = fs::read(dirs[2].join(FILE)).unwrap();
+        let error = refused(&dirs);
+        assert!(
+            matches!(&error, IdentityError::Newer { dir, found: 2, known: 1 } if *dir == dirs[2]),
+            "{error}"
+        );
+        assert!(lock_only(&dirs, &SystemEnv).is_err());
+        assert_eq!(fs::read(dirs[2].join(FILE)).unwrap(), before);
+    }
+    // A bit that flipped in the version is damage, and the copy tells the truth.
+    let mut bytes = fs::read(dirs[1].join(FILE)).unwrap();
+    bytes[8] ^= 2;
+    fs::write(dirs[1].join(FILE), bytes).unwrap();
+    fs::copy(dirs[2].join(COPY_FILE), dirs[2].join(FILE)).unwrap();
+    let found = claim_all(&dirs, &SystemEnv, &Crash::default()).unwrap();
+    assert_eq!((found.disks.len(), found.lost.len()), (4, 0));
+}
