@@ -154,6 +154,10 @@ impl From<Error> for S3Error {
                 tracing::error!(%what, "data damaged beyond repair");
                 S3Error::new(Code::InternalError)
             }
+            Error::BadRow(what) | Error::Unfit(what) => {
+                tracing::error!(%what, "metadata cannot be read");
+                S3Error::new(Code::InternalError)
+            }
             Error::Io(error) => {
                 tracing::error!(%error, "i/o failed");
                 S3Error::new(Code::InternalError)
@@ -208,6 +212,7 @@ impl From<Refusal> for S3Error {
             // Both pass by themselves: 503 makes every client try again.
             Refusal::Conflict | Refusal::EpochBelowFloor => S3Error::new(Code::SlowDown),
             Refusal::TooLarge => S3Error::new(Code::EntityTooLarge),
+            Refusal::BadRow => S3Error::new(Code::InternalError),
             Refusal::QuotaExceeded {
                 counted,
                 limit,

@@ -59,6 +59,10 @@ pub enum DbError {
     /// A read returned bytes that were not written; the database is not used any more.
     #[error("disk's database is damaged: {0}")]
     Damaged(Arc<str>),
+    /// The program cannot continue with what the database holds, which is whole: another version
+    /// wrote it, or it contradicts itself. The database stays in use for everything else.
+    #[error("{0}")]
+    Unfit(Arc<str>),
     /// Synced writes are missing.
     #[error("disk's database lost synced writes: {found} of {synced}")]
     Shortened { synced: u64, found: u64 },
@@ -73,6 +77,7 @@ impl From<DbError> for Error {
     fn from(error: DbError) -> Error {
         match error {
             DbError::Closed => Error::Closing,
+            DbError::Unfit(what) => Error::Unfit(what.to_string()),
             other => Error::Unavailable(other.to_string()),
         }
     }

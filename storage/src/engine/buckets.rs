@@ -112,6 +112,10 @@ impl Buckets for Engine {
             let buckets = names.iter().map(|name| match view.bucket(name.id) {
                 // Sealed since the names were read.
                 Err(Error::Refused(Refusal::NoSuchBucket)) => Ok(None),
+                Err(Error::BadRow(what)) => {
+                    tracing::error!(what, "a bucket is left out of a listing");
+                    Ok(None)
+                }
                 bucket => bucket.map(Some),
             });
             let buckets = buckets.collect::<Result<Vec<_>>>()?;
@@ -191,18 +195,30 @@ impl Engine {
 
     /// Completes the deletions that a crash interrupted after their first step.
     pub(super) async fn finish_deletions(&self) -> Result<()> {
+        let mut after = None;
         loop {
-            let read = |view: &View<'_>| view.sealed_buckets(SEALED_LEN_MAX);
+            let read = move |view: &View<'_>| view.sealed_buckets(after, SEALED_LEN_MAX);
             let sealed = self.objects.group.read(read).await?;
-            if sealed.is_empty() {
+            let Some((last, _)) = sealed.last() else {
                 return Ok(());
-            }
+            };
+            after = Some(*last);
             for (id, name) in sealed {
-                self.system
-                    .propose(Change::ReleaseBucket { name, id })
-                    .await?;
-                self.empty_bucket(id).await?;
+                match self.finish_deletion(id, name).await {
+                    // It costs the rest of that bucket, not the start.
+                    Err(Error::Refused(refusal)) => {
+                        tracing::error!(%refusal, bucket = id.0, "a deletion is not finished");
+                    }
+                    finished => finished?,
+                }
             }
         }
+    }
+
+    async fn finish_deletion(&self, id: BucketId, name: String) -> Result<()> {
+        self.system
+            .propose(Change::ReleaseBucket { name, id })
+            .await?;
+        self.empty_bucket(id).await
     }
 }

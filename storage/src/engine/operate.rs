@@ -8,7 +8,7 @@ use async_trait::async_trait;
 
 use super::Engine;
 use crate::disk::{Disk, DiskState as Here, Space};
-use crate::meta::command::Change;
+use crate::meta::command::{Change, SettingsChange};
 use crate::meta::view::{Availability, DiskRow};
 use crate::workers::quotas;
 use drystone_store::error::{Error, Result};
@@ -56,7 +56,6 @@ impl Operator for Engine {
 
     async fn change_upkeep(&self, change: UpkeepChange) -> Result<()> {
         let _one = self.disks.replacing.lock().await;
-        let mut settings = self.workers.disks.settings().await?;
         let UpkeepChange {
             heal_paused,
             heal_bytes_per_second,
@@ -64,18 +63,16 @@ impl Operator for Engine {
             scrub_paused,
             scrub_period_seconds,
         } = change;
-        settings.scrub_paused = scrub_paused.unwrap_or(settings.scrub_paused);
-        let period = scrub_period_seconds.unwrap_or(settings.scrub_period_seconds);
-        settings.scrub_period_seconds = period;
-        settings.heal_paused = heal_paused.unwrap_or(settings.heal_paused);
-        settings.heal_bytes_per_second =
-            heal_bytes_per_second.unwrap_or(settings.heal_bytes_per_second);
-        settings.remove_after_seconds =
-            remove_after_seconds.unwrap_or(settings.remove_after_seconds);
-        self.workers
-            .disks
-            .change(Change::SetUpkeep(settings))
-            .await?;
+        let change = SettingsChange {
+            remove_after_seconds,
+            heal_paused,
+            heal_bytes_per_second,
+            scrub_paused,
+            scrub_period_seconds,
+        };
+        let disks = &self.workers.disks;
+        disks.change(Change::SetUpkeep(change)).await?;
+        let settings = disks.settings().await?;
         self.workers
             .healer
             .set_pace(settings.heal_bytes_per_second, settings.heal_paused);

@@ -8,13 +8,15 @@ use async_trait::async_trait;
 
 use super::Engine;
 use super::objects::put::written;
-use crate::meta::command::{Change, ChosenPart};
+use crate::meta::command::{Change, ChosenPart, Reply};
 use crate::meta::view::{StoredPart, View};
 use drystone_store::body::Body;
 use drystone_store::checksum;
 use drystone_store::error::{Error, Refusal, Result};
 use drystone_store::objects::Written;
-use drystone_store::types::{BucketId, Checksum, ETag, Upload, UploadId, UploadedPart, WriteId};
+use drystone_store::types::{
+    BucketId, Checksum, ETag, Timestamp, Upload, UploadId, UploadedPart, WriteId,
+};
 use drystone_store::uploads::{
     CompleteUpload, CompletedPart, CreateUpload, PART_SIZE_MIN_BYTES, Uploads,
 };
@@ -35,8 +37,7 @@ impl Uploads for Engine {
             attributes: request.attributes.clone(),
             checksum: request.checksum,
         };
-        let (epoch, initiated) = (self.objects.epochs.begin(), self.env.now());
-        self.objects.propose_at(initiated, &epoch, change).await?;
+        let initiated = timed(self.objects.propose(change).await?);
         Ok(Upload {
             id,
             key: request.key,
@@ -64,27 +65,27 @@ impl Uploads for Engine {
         let attributes = self.upload(bucket, key, upload).await?.attributes;
         let class = attributes.storage_class;
         let (data, digest) = self.write_body(&epoch, bucket, &class, body).await?;
-        let part = UploadedPart {
-            number,
-            size: data.size,
-            etag: ETag {
-                md5: digest.md5,
-                parts: 0,
-            },
-            modified: self.env.now(),
-            checksum: digest.checksum.clone(),
-            crc64nvme: digest.crc64nvme,
-        };
         let change = Change::PutPart {
             bucket,
             key: key.to_owned(),
             upload,
             number,
             data: data.clone(),
-            digest,
+            digest: digest.clone(),
         };
-        self.commit_data(epoch, data, change).await?;
-        Ok(part)
+        let size = data.size;
+        let modified = timed(self.commit_data(epoch, data, change).await?);
+        Ok(UploadedPart {
+            number,
+            size,
+            etag: ETag {
+                md5: digest.md5,
+                parts: 0,
+            },
+            modified,
+            checksum: digest.checksum,
+            crc64nvme: digest.crc64nvme,
+        })
     }
 
     async fn complete_upload(&self, bucket: BucketId, request: CompleteUpload) -> Result<Written> {
@@ -163,6 +164,14 @@ impl Engine {
             condition: request.condition.clone(),
             nonce: self.env.nonce(),
         })
+    }
+}
+
+/// Returns the time of a change that is answered by its time.
+fn timed(reply: Reply) -> Timestamp {
+    match reply {
+        Reply::Timed { time } => time,
+        other => unreachable!("a change of an upload is answered by its time, not {other:?}"),
     }
 }
 

@@ -9,7 +9,8 @@
 use crate::db::StateId;
 use drystone_store::error::{Error, Result};
 use drystone_store::types::{
-    AccountId, BucketId, BucketSetting, DiskId, Epoch, Order, UploadId, VersionId, WriteId,
+    AccountId, BucketId, BucketSetting, DiskId, Epoch, Order, Timestamp, UploadId, VersionId,
+    WriteId,
 };
 
 /// The tables. A number is never used for another table.
@@ -38,6 +39,7 @@ enum Table {
     UploadIds = 0x29,
     UploadParts = 0x2a,
     Finished = 0x2b,
+    FinishedTimes = 0x2c,
     Garbage = 0x30,
     Heal = 0x31,
     RemovedDisks = 0x32,
@@ -78,6 +80,11 @@ pub fn successor(prefix: &[u8]) -> Vec<u8> {
         }
     }
     unreachable!("a table's number is below 0xff")
+}
+
+/// Encodes a time so that its bytes sort as times do.
+fn sortable(at: Timestamp) -> [u8; 8] {
+    (at.0 as u64 ^ 1 << 63).to_be_bytes()
 }
 
 const NUL: u8 = 0;
@@ -141,15 +148,16 @@ impl Keys {
         self.key(Table::Epochs, &[])
     }
 
+    /// Returns the key of the answer to a command that was issued in `epoch`.
     pub fn answer(self, epoch: Epoch, request: WriteId) -> Vec<u8> {
         self.key(Table::Answers, &[&epoch.0.to_be_bytes(), &request.0])
     }
 
-    /// Returns the answers to commands of an epoch below `floor`.
-    pub fn answers_below(self, floor: Epoch) -> KeyRange {
+    /// Returns the answers to commands that were issued below `epoch`.
+    pub fn answers_below(self, epoch: Epoch) -> KeyRange {
         KeyRange {
             from: self.key(Table::Answers, &[]),
-            to: self.key(Table::Answers, &[&floor.0.to_be_bytes()]),
+            to: self.key(Table::Answers, &[&epoch.0.to_be_bytes()]),
         }
     }
 
@@ -294,14 +302,20 @@ impl Keys {
         KeyRange::of_prefix(self.key(Table::UploadParts, &[&id.0.0]))
     }
 
-    pub fn finished(self, epoch: Epoch, id: UploadId) -> Vec<u8> {
-        self.key(Table::Finished, &[&epoch.0.to_be_bytes(), &id.0.0])
+    pub fn finished(self, id: UploadId) -> Vec<u8> {
+        self.key(Table::Finished, &[&id.0.0])
     }
 
-    pub fn finished_below(self, floor: Epoch) -> KeyRange {
+    /// Returns the key of the row that says when an upload was finished.
+    pub fn finished_at(self, at: Timestamp, id: UploadId) -> Vec<u8> {
+        self.key(Table::FinishedTimes, &[&sortable(at), &id.0.0])
+    }
+
+    /// Returns the uploads that were finished before `at`, oldest first.
+    pub fn finished_before(self, at: Timestamp) -> KeyRange {
         KeyRange {
-            from: self.key(Table::Finished, &[]),
-            to: self.key(Table::Finished, &[&floor.0.to_be_bytes()]),
+            from: self.key(Table::FinishedTimes, &[]),
+            to: self.key(Table::FinishedTimes, &[&sortable(at)]),
         }
     }
 
@@ -359,7 +373,7 @@ fn setting_code(setting: BucketSetting) -> u8 {
 const HEAD_LEN: usize = 9;
 
 fn malformed(key: &[u8]) -> Error {
-    Error::Corrupt(format!("malformed key {}", hex(key)))
+    Error::BadRow(format!("malformed key {}", hex(key)))
 }
 
 /// Formats bytes for messages.
@@ -439,6 +453,11 @@ pub fn parse_number(row: &[u8]) -> Result<u16> {
 pub fn parse_garbage(row: &[u8]) -> Result<(Epoch, WriteId)> {
     let epoch = u64::from_be_bytes(array(row, HEAD_LEN)?);
     Ok((Epoch(epoch), WriteId(array(row, HEAD_LEN + 8)?)))
+}
+
+/// Returns the upload id of a `finished times` row.
+pub fn parse_finished_time(row: &[u8]) -> Result<UploadId> {
+    Ok(UploadId(WriteId(array(row, HEAD_LEN + 8)?)))
 }
 
 pub fn parse_disk(row: &[u8]) -> Result<DiskId> {

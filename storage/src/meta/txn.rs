@@ -10,17 +10,15 @@ use rocksdb::{DBPinnableSlice, DBRawIterator, ReadOptions, WriteBatch};
 
 use super::keys::{self, KeyRange, Keys};
 use super::record::{
-    BucketRow, CurrentRow, DataRow, EpochsRow, FinishedRow, OrderRow, Record, UploadAt, VersionRow,
+    BucketRow, CurrentRow, DataRow, EpochsRow, FinishedRow, OrderRow, Record, Undecodable,
+    UploadAt, VersionRow,
 };
 use crate::db::{Db, Family};
 use drystone_store::error::{Error, Refusal, Result};
-use drystone_store::types::{BucketId, Epoch, Order, UploadId, VersionId, WriteId};
+use drystone_store::types::{BucketId, Epoch, Order, Timestamp, UploadId, VersionId, WriteId};
 
 /// A key and its value.
 pub type Row = (Vec<u8>, Vec<u8>);
-
-/// The number of epochs that are searched for a finished upload: those of a week.
-const FINISHED_EPOCHS_MAX: usize = 1008;
 
 /// Reads of one state's rows, and the lookups built on them.
 pub trait RowReads {
@@ -36,13 +34,15 @@ pub trait RowReads {
     /// Returns a row that must exist, because another row refers to it.
     fn existing_row<R: Record>(&self, key: &[u8]) -> Result<R> {
         self.row(key)?
-            .ok_or_else(|| Error::Corrupt(format!("row {} is missing", keys::hex(key))))
+            .ok_or_else(|| Error::Unfit(format!("row {} is missing", keys::hex(key))))
     }
 
     fn epochs_row(&self) -> Result<EpochsRow> {
         const START: EpochsRow = EpochsRow {
             epoch: Epoch(0),
             floor: Epoch(0),
+            answers: Epoch(0),
+            clock: Timestamp(i64::MIN),
         };
         Ok(self.row(&self.keys().epochs())?.unwrap_or(START))
     }
@@ -104,28 +104,35 @@ pub trait RowReads {
         Ok(at.filter(|at| at.bucket == bucket && at.key == key))
     }
 
-    /// Returns the outcome of a finished upload. It is kept until the floor passes the epoch in
-    /// which the upload was finished. Rows are sorted by epoch, so that a range can be deleted. The
-    /// few epochs above the floor are searched, the latest first.
+    /// Returns the outcome of a finished upload, as long as it is kept.
     fn finished_row(
         &self,
         bucket: BucketId,
         key: &str,
         id: UploadId,
     ) -> Result<Option<FinishedRow>> {
-        let EpochsRow { epoch, floor } = self.epochs_row()?;
-        for epoch in (floor.0..=epoch.0).rev().take(FINISHED_EPOCHS_MAX) {
-            let row: Option<FinishedRow> = self.row(&self.keys().finished(Epoch(epoch), id))?;
-            if let Some(row) = row {
-                return Ok((row.bucket == bucket && row.key == key).then_some(row));
-            }
-        }
-        Ok(None)
+        let row: Option<FinishedRow> = self.row(&self.keys().finished(id))?;
+        Ok(row.filter(|row| row.bucket == bucket && row.key == key))
     }
 }
 
 pub fn decode<R: Record>(key: &[u8], value: &[u8]) -> Result<R> {
-    R::decode(value).map_err(|error| Error::Corrupt(format!("row {}: {error}", keys::hex(key))))
+    R::decode(value).map_err(|error| {
+        let what = format!("row {}: {error}", keys::hex(key));
+        match error {
+            Undecodable::UnknownVersion(_) => Error::Unfit(what),
+            Undecodable::Empty | Undecodable::Malformed => Error::BadRow(what),
+        }
+    })
+}
+
+/// Decodes a row, for work that can do without it. One that does not decode costs its own entry
+/// a check from outside reports it.
+pub fn decode_or_skip<R: Record>(key: &[u8], value: &[u8]) -> Option<R> {
+    let record = decode(key, value);
+    record
+        .inspect_err(|error| tracing::error!(%error, "a row is left out"))
+        .ok()
 }
 
 /// Ends the use of the whole disk after a read error of RocksDB: later reads can't be trusted.
@@ -151,6 +158,14 @@ pub struct Txn<'a> {
     values: BTreeMap<Vec<u8>, Option<&'a [u8]>>,
     /// Ranges of `state` to be deleted before all other changes.
     ranges: Vec<KeyRange>,
+    /// The changes to undo since the savepoint, newest last; `None` without one.
+    undo: Option<Vec<Undo<'a>>>,
+}
+
+/// A change of a transaction before a later one: `None` if there was none.
+enum Undo<'a> {
+    Row(Vec<u8>, Option<Option<Vec<u8>>>),
+    Value(Vec<u8>, Option<Option<&'a [u8]>>),
 }
 
 impl<'a> Txn<'a> {
@@ -161,15 +176,49 @@ impl<'a> Txn<'a> {
             rows: BTreeMap::new(),
             values: BTreeMap::new(),
             ranges: Vec::new(),
+            undo: None,
         }
     }
 
     pub fn put<R: Record>(&mut self, key: Vec<u8>, row: &R) {
-        self.rows.insert(key, Some(row.encode()));
+        self.set_row(key, Some(row.encode()));
     }
 
     pub fn delete(&mut self, key: Vec<u8>) {
-        self.rows.insert(key, None);
+        self.set_row(key, None);
+    }
+
+    fn set_row(&mut self, key: Vec<u8>, row: Option<Vec<u8>>) {
+        let undone = self.undo.is_some().then(|| key.clone());
+        let before = self.rows.insert(key, row);
+        if let (Some(undo), Some(key)) = (&mut self.undo, undone) {
+            undo.push(Undo::Row(key, before));
+        }
+    }
+
+    fn set_value(&mut self, id: WriteId, value: Option<&'a [u8]>) {
+        let key = self.keys.value(id);
+        let before = self.values.insert(key.clone(), value);
+        if let Some(undo) = &mut self.undo {
+            undo.push(Undo::Value(key, before));
+        }
+    }
+
+    /// Sets the point to which [`Txn::undo`] returns.
+    pub fn set_savepoint(&mut self) {
+        self.undo = Some(Vec::new());
+    }
+
+    /// Undoes the changes of rows and values since the savepoint.
+    pub fn undo(&mut self) {
+        for undo in self.undo.take().into_iter().flatten().rev() {
+            match undo {
+                Undo::Row(key, Some(before)) => drop(self.rows.insert(key, before)),
+                Undo::Row(key, None) => drop(self.rows.remove(&key)),
+                Undo::Value(key, Some(before)) => drop(self.values.insert(key, before)),
+                Undo::Value(key, None) => drop(self.values.remove(&key)),
+            }
+        }
     }
 
     /// Deletes a range of rows, which this command must not read.
@@ -178,11 +227,11 @@ impl<'a> Txn<'a> {
     }
 
     pub fn put_value(&mut self, id: WriteId, value: &'a [u8]) {
-        self.values.insert(self.keys.value(id), Some(value));
+        self.set_value(id, Some(value));
     }
 
     pub fn delete_value(&mut self, id: WriteId) {
-        self.values.insert(self.keys.value(id), None);
+        self.set_value(id, None);
     }
 
     /// Drops all changes.
@@ -190,6 +239,7 @@ impl<'a> Txn<'a> {
         self.rows.clear();
         self.values.clear();
         self.ranges.clear();
+        self.undo = None;
     }
 
     /// Writes all changes and `applied` in one batch, unsynced. If power goes, the state is

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::log::LogMeter;
+use super::log_meter::LogMeter;
 use super::network::Router;
 use crate::db::Db;
 use drystone_store::types::DiskId;

@@ -43,6 +43,11 @@ impl Epochs {
         }
     }
 
+    /// Returns the epoch in which an operation would begin now.
+    pub fn current(&self) -> Epoch {
+        self.state.lock().current
+    }
+
     /// Makes later operations hold at least `to`, which must come from the state machine's answer.
     pub fn raise(&self, to: Epoch) {
         let mut state = self.state.lock();

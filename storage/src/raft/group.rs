@@ -181,7 +181,12 @@ impl Group {
         let (tx, rx) = oneshot::channel();
         self.0.rounds.send(tx).await.map_err(|_| Error::Closing)?;
         let member = rx.await.map_err(|_| Error::Closing)?;
-        member.ok_or_else(|| self.0.unavailable("has no leader that a majority follows"))
+        member.ok_or_else(|| {
+            self.0
+                .members
+                .halt_error()
+                .unwrap_or_else(|| self.0.unavailable("has no leader that a majority follows"))
+        })
     }
 
     pub fn status(&self) -> GroupStatus {
@@ -373,19 +378,27 @@ fn read_on<T>(shared: &SharedState, read: impl Fn(&View<'_>) -> Result<T>) -> Re
     }
 }
 
-/// Waits for a leader and returns it with its replica. Fails if there are no replicas left.
+/// Waits for a leader and returns it with its replica. Fails if the group has stopped.
 async fn wait_for_leader(
     members: &Members,
     leaders: &mut watch::Receiver<Option<Leader>>,
 ) -> Result<(Leader, Arc<Member>)> {
+    let mut halts = members.halts();
     loop {
+        halts.borrow_and_update();
+        if let Some(error) = members.halt_error() {
+            return Err(error);
+        }
         let leader = *leaders.borrow_and_update();
         if let Some(leader) = leader
             && let Some(member) = members.member(leader.replica)
         {
             return Ok((leader, member));
         }
-        leaders.changed().await.map_err(|_| Error::Closing)?;
+        tokio::select! {
+            changed = leaders.changed() => changed.map_err(|_| Error::Closing)?,
+            changed = halts.changed() => changed.map_err(|_| Error::Closing)?,
+        }
     }
 }
 

@@ -7,10 +7,10 @@ use std::sync::Arc;
 
 use rocksdb::{Direction, IteratorMode, WriteBatch};
 
-use super::log::{RaftLog, entry_key};
+use super::log::{RaftLog, decode_at, entry_key};
 use super::replica_row::{ReplicaRow, encode_applied, replica_rows};
 use super::snapshot::{put_applied, put_membership, read_applied};
-use super::types::{Entry, LogId, Membership, ReplicaId, decode_entry};
+use super::types::{Entry, LogId, Membership, ReplicaId};
 use crate::db::{Db, DbError, Family, StateId};
 use crate::meta::state_machine::State;
 use drystone_store::error::{Error, Result};
@@ -107,10 +107,7 @@ impl Replica {
             })
             .map(|row| {
                 let (key, value) = row?;
-                let entry = decode_entry(self.id, &value);
-                entry
-                    .filter(|entry| *key == *entry_key(self.id, entry.log_id.index))
-                    .ok_or_else(|| self.db.corrupt(format!("log entry {key:02x?}")))
+                decode_at(&self.db, self.id, &key, &value)
             })
     }
 
@@ -173,7 +170,7 @@ pub fn catch_up(replica: &Replica, newest: &Replica) -> Result<Option<Position>>
         let entry = entry?;
         let id = entry.log_id;
         if id.index != next {
-            return Err(Error::Corrupt(format!("log entry {next} is missing")));
+            return Err(Error::Unfit(format!("log entry {next} is missing")));
         }
         // An entry that the newest log has dropped already was committed.
         let same = newest.entry(id.index)?.is_none_or(|other| other == id);

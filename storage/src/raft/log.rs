@@ -12,18 +12,18 @@ use std::collections::VecDeque;
 use std::fmt::Debug;
 use std::io;
 use std::ops::{Bound, RangeBounds};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use futures_util::{Stream, StreamExt as _, TryStreamExt as _, stream};
 use openraft::storage::{IOFlushed, LogState, RaftLogStorage};
 use openraft::{EntryPayload, LogIdOptionExt as _, OptionalSend, RaftLogReader};
 use rocksdb::{Direction, IteratorMode, ReadOptions, WriteBatch};
-use tokio::sync::watch;
 
+use super::log_meter::LogMeter;
 use super::types::{
-    Entry, LogId, ReplicaId, Types, Vote, decode_entry, decode_vote, encode_entry, encode_log_id,
-    encode_vote, seal, split_log_id, unseal,
+    Entry, LogId, ReplicaId, RowFault, Types, Vote, decode_entry, decode_sealed, decode_vote,
+    encode_entry, encode_log_id, encode_vote, seal, split_log_id,
 };
 use crate::db::{Db, DbError, Family, log_tag};
 use drystone_store::crash::{CommandPoint, Point};
@@ -33,39 +33,6 @@ use drystone_store::lock::Mutex;
 const TAIL_BYTES_MAX: usize = 2 << 20;
 /// The most bytes that one read of the log brings into memory.
 const READ_BYTES_MAX: usize = 1 << 20;
-/// The bytes appended on a disk before its replicas flush their states and drop log.
-const LOG_BYTES_BEFORE_FLUSH: u64 = 32 << 20;
-
-/// Counts the bytes that the replicas of one disk append.
-pub struct LogMeter {
-    bytes: AtomicU64,
-    /// The number of times that `LOG_BYTES_BEFORE_FLUSH` were appended.
-    full: watch::Sender<u64>,
-}
-
-impl Default for LogMeter {
-    fn default() -> LogMeter {
-        LogMeter {
-            bytes: AtomicU64::new(0),
-            full: watch::Sender::new(0),
-        }
-    }
-}
-
-impl LogMeter {
-    fn add(&self, bytes: u64) {
-        let before = self.bytes.fetch_add(bytes, Ordering::Relaxed);
-        let times = (before + bytes) / LOG_BYTES_BEFORE_FLUSH;
-        if times != before / LOG_BYTES_BEFORE_FLUSH {
-            self.full.send_replace(times);
-        }
-    }
-
-    /// Returns a receiver that changes whenever it is time to flush.
-    pub fn full(&self) -> watch::Receiver<u64> {
-        self.full.subscribe()
-    }
-}
 
 /// The kinds of a replica's rows in [`Family::Log`]: the byte after the replica's id.
 const VOTE: u8 = 0;
@@ -117,6 +84,11 @@ struct LogInner {
     memory: Mutex<Memory>,
     /// All entries below this index are flushed with the state.
     state_flushed: AtomicU64,
+    /// The reason why the replica cannot continue, although its disk works.
+    unfit: OnceLock<Arc<str>>,
+    /// openraft's own suite appends and applies entries with holes between them.
+    #[cfg(test)]
+    allows_holes: bool,
 }
 
 struct Memory {
@@ -144,6 +116,24 @@ impl Memory {
         }
     }
 
+    /// Forgets the entries up to `upto`.
+    fn purge(&mut self, upto: LogId) {
+        while self
+            .tail
+            .front()
+            .is_some_and(|(entry, _)| entry.log_id.index <= upto.index)
+        {
+            let (_, bytes) = self.tail.pop_front().expect("there is a front");
+            self.tail_bytes -= bytes;
+        }
+        self.last = self.last.take().max(Some(upto));
+        let next = upto.index + 1;
+        let has_more = self.last.as_ref().is_some_and(|last| last.index >= next);
+        self.first = has_more.then_some(next);
+        self.written = self.written.max(next);
+        self.purged = Some(upto);
+    }
+
     /// Returns the index of the first entry in memory.
     fn tail_start(&self) -> u64 {
         match self.tail.front() {
@@ -165,17 +155,17 @@ impl RaftLog {
         let vote = match get(VOTE)? {
             Some(row) => Some(
                 decode_vote(replica, &row)
-                    .ok_or_else(|| db.corrupt(format!("vote of replica {replica}")))?,
+                    .map_err(|fault| fault.into_error(&db, format!("vote of replica {replica}")))?,
             ),
             None => None,
         };
         let purged = match get(PURGED)? {
-            Some(row) => Some(
-                unseal(replica.0, &row)
-                    .and_then(split_log_id)
-                    .map(|(id, _)| id)
-                    .ok_or_else(|| db.corrupt(format!("purged row of replica {replica}")))?,
-            ),
+            Some(row) => {
+                let id = decode_sealed(replica.0, &row, split_log_id).map_err(|fault| {
+                    fault.into_error(&db, format!("purged row of replica {replica}"))
+                });
+                Some(id?.0)
+            }
             None => None,
         };
         let (mut first, mut last) = (None, purged);
@@ -184,7 +174,7 @@ impl RaftLog {
         if let Some(row) = db.rocks().iterator_cf(db.family(Family::Log), mode).next() {
             let (key, value) = row.map_err(|e| db.failed(e))?;
             if key.starts_with(&row_key(replica, ENTRY)) {
-                last = last.max(Some(decode(&db, replica, &key, &value)?.log_id));
+                last = last.max(Some(decode_at(&db, replica, &key, &value)?.log_id));
             }
         }
         let start = entry_key(replica, 0);
@@ -192,7 +182,7 @@ impl RaftLog {
         if let Some(row) = db.rocks().iterator_cf(db.family(Family::Log), mode).next() {
             let (key, value) = row.map_err(|e| db.failed(e))?;
             if key.starts_with(&row_key(replica, ENTRY)) {
-                first = Some(decode(&db, replica, &key, &value)?.log_id.index);
+                first = Some(decode_at(&db, replica, &key, &value)?.log_id.index);
             }
         }
         if purged.is_some() && first.is_some_and(|first| first != purged.next_index()) {
@@ -216,11 +206,29 @@ impl RaftLog {
             meter,
             memory: Mutex::new(memory),
             state_flushed: AtomicU64::new(0),
+            unfit: OnceLock::new(),
+            #[cfg(test)]
+            allows_holes: false,
         })))
+    }
+
+    /// Makes the log of openraft's own suite, in which entries may be missing.
+    #[cfg(test)]
+    pub fn allowing_holes(mut self) -> RaftLog {
+        let inner = Arc::get_mut(&mut self.0).expect("just opened");
+        inner.allows_holes = true;
+        self
     }
 
     pub fn last_log_id(&self) -> Option<LogId> {
         self.0.memory.lock().last
+    }
+
+    /// Returns the number of entries.
+    pub fn len(&self) -> u64 {
+        let memory = self.0.memory.lock();
+        let first = memory.first.unwrap_or(memory.last.next_index());
+        memory.last.next_index() - first
     }
 
     pub fn vote(&self) -> Option<Vote> {
@@ -231,6 +239,36 @@ impl RaftLog {
         self.0.memory.lock().purged
     }
 
+    /// Notes an error with which the replica cannot continue, if it is one.
+    pub fn note(&self, error: DbError) -> DbError {
+        if let DbError::Unfit(why) = &error {
+            self.0.unfit.set(why.clone()).ok();
+        }
+        error
+    }
+
+    /// Returns the reason why the replica cannot continue, although its disk works.
+    pub fn unfit(&self) -> Option<Arc<str>> {
+        self.0.unfit.get().cloned()
+    }
+
+    /// Refuses an entry that does not follow immediately on `last` (B-62): openraft checks that
+    /// only in builds with its debug assertions.
+    pub fn check_follows(&self, what: &str, last: Option<LogId>, next: LogId) -> io::Result<()> {
+        let expected = last.next_index();
+        #[cfg(test)]
+        if self.0.allows_holes {
+            return Ok(());
+        }
+        match next.index == expected {
+            true => Ok(()),
+            false => Err(self.0.hole(format!(
+                "entry {} is to be {what}, and {expected} is next",
+                next.index
+            ))),
+        }
+    }
+
     /// Notes that the state's tables up to `applied` are in synced files.
     pub fn state_flushed(&self, applied: Option<&LogId>) {
         let next = applied.map_or(0, |id| id.index + 1);
@@ -238,11 +276,18 @@ impl RaftLog {
     }
 
     /// Reads entries from `start` on, in order and without a gap: all below `end`. If `limited`,
-    /// stops after `READ_BYTES_MAX`, but not before the first entry.
-    async fn read(&self, start: u64, end: u64, limited: bool) -> Result<Vec<Entry>, DbError> {
+    /// stops after `READ_BYTES_MAX`, but not before the first entry, and fails if `start` was
+    /// purged. Otherwise purged entries are left out.
+    async fn read(&self, start: u64, end: u64, limited: bool) -> Result<Vec<Entry>, io::Error> {
         let limit = if limited { READ_BYTES_MAX } else { usize::MAX };
         let (mut newest, start, split) = {
             let memory = self.0.memory.lock();
+            if limited && start < end && start < memory.purged.next_index() {
+                // Later entries in their place would make a hole in a follower's log (B-62).
+                return Err(self
+                    .0
+                    .hole(format!("entry {start} is asked for and was purged")));
+            }
             let Some(first) = memory.first else {
                 return Ok(Vec::new());
             };
@@ -270,7 +315,8 @@ impl RaftLog {
         // may ask for them.
         let inner = self.0.clone();
         let read = move |_: &Arc<Db>| inner.read_written(start, split, limit);
-        let mut entries = self.0.db.run_blocking(read).await?;
+        let entries = self.0.db.run_blocking(read).await;
+        let mut entries = entries.map_err(|error| self.note(error))?;
         if entries.len() as u64 == split - start && !limited {
             entries.append(&mut newest);
         }
@@ -288,13 +334,30 @@ impl RaftLog {
     }
 }
 
-fn decode(db: &Db, replica: ReplicaId, key: &[u8], value: &[u8]) -> Result<Entry, DbError> {
-    decode_entry(replica, value)
-        .filter(|entry| key == entry_key(replica, entry.log_id.index))
-        .ok_or_else(|| db.corrupt(format!("log entry {key:02x?} of replica {replica}")))
+/// Decodes the row of an entry, which must be of this replica and at its place.
+pub(super) fn decode_at(
+    db: &Db,
+    replica: ReplicaId,
+    key: &[u8],
+    value: &[u8],
+) -> Result<Entry, DbError> {
+    let here = |entry: &Entry| key == entry_key(replica, entry.log_id.index);
+    let entry = match decode_entry(replica, value) {
+        Ok(entry) if here(&entry) => Ok(entry),
+        Ok(_) => Err(RowFault::Damaged),
+        Err(fault) => Err(fault),
+    };
+    entry
+        .map_err(|fault| fault.into_error(db, format!("log entry {key:02x?} of replica {replica}")))
 }
 
 impl LogInner {
+    /// Makes the error of a request that would leave a hole in a log.
+    fn hole(&self, what: String) -> io::Error {
+        tracing::error!(replica = %self.replica, what, "a request would leave a hole in a log");
+        io::Error::other(format!("log of replica {}: {what}", self.replica))
+    }
+
     fn read_written(&self, start: u64, end: u64, limit: usize) -> Result<Vec<Entry>, DbError> {
         let mut options = ReadOptions::default();
         options.set_iterate_upper_bound(entry_key(self.replica, end));
@@ -307,7 +370,7 @@ impl LogInner {
         let (mut entries, mut bytes) = (Vec::new(), 0);
         for row in rows {
             let (key, value) = row.map_err(|e| self.db.failed(e))?;
-            let entry = decode(&self.db, self.replica, &key, &value)?;
+            let entry = decode_at(&self.db, self.replica, &key, &value)?;
             if entry.log_id.index != start + entries.len() as u64 {
                 break;
             }
@@ -348,7 +411,7 @@ impl RaftLogReader<Types> for RaftLog {
         range: R,
     ) -> Result<Vec<Entry>, io::Error> {
         let (start, end) = bounds(&range);
-        Ok(self.read(start, end, false).await?)
+        self.read(start, end, false).await
     }
 
     async fn limited_get_log_entries(
@@ -356,7 +419,7 @@ impl RaftLogReader<Types> for RaftLog {
         start: u64,
         end: u64,
     ) -> Result<Vec<Entry>, io::Error> {
-        Ok(self.read(start, end, true).await?)
+        self.read(start, end, true).await
     }
 
     /// Reads piece by piece, because this may be the whole log after a restart.
@@ -418,6 +481,7 @@ impl RaftLogStorage<Types> for RaftLog {
         {
             let mut memory = self.0.memory.lock();
             for entry in entries {
+                self.check_follows("appended", memory.last, entry.log_id)?;
                 if crash.is_armed()
                     && let EntryPayload::Normal(proposal) = &entry.payload
                 {
@@ -499,30 +563,13 @@ impl RaftLogStorage<Types> for RaftLog {
         let replica = self.0.replica;
         let row = seal(replica.0, encode_log_id(&upto).to_vec());
         let (first, end) = (entry_key(replica, 0), entry_key(replica, upto.index + 1));
+        // Before the rows are removed: a reader that finds none must know that they were purged.
+        self.0.memory.lock().purge(upto);
         // One batch: power leaves either all of the old log, or a log with its new start.
         self.write(|batch, cf| {
             batch.put_cf(cf, row_key(replica, PURGED), row);
             batch.delete_range_cf(cf, first, end);
         })
-        .await?;
-        let mut memory = self.0.memory.lock();
-        while memory
-            .tail
-            .front()
-            .is_some_and(|(entry, _)| entry.log_id.index <= upto.index)
-        {
-            let (_, bytes) = memory.tail.pop_front().expect("there is a front");
-            memory.tail_bytes -= bytes;
-        }
-        memory.last = memory.last.take().max(Some(upto));
-        let next = upto.index + 1;
-        memory.first = memory
-            .last
-            .as_ref()
-            .filter(|last| last.index >= next)
-            .map(|_| next);
-        memory.written = memory.written.max(upto.index + 1);
-        memory.purged = Some(upto);
-        Ok(())
+        .await
     }
 }

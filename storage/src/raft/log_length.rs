@@ -17,6 +17,9 @@ use super::types::{LogId, ReplicaId};
 const KEPT_FLUSHES_MAX: u32 = 16;
 const KEPT_TIME_MAX: Duration = Duration::from_secs(600);
 
+/// The most entries in the log with which a replica starts, beyond which some are dropped at once.
+const LOG_LEN_AT_START_MAX: u64 = 2 * LOG_KEPT_ENTRIES;
+
 /// Returns whether a follower in this process lacks log that would be dropped. `matched` is what
 /// the leader knows of its followers' logs.
 fn is_awaited(
@@ -34,12 +37,15 @@ impl Member {
     /// Flushes the state and drops the log whenever the disk's logs have grown enough.
     pub async fn keep_log_short(self: Arc<Self>, mut closing: watch::Receiver<bool>) {
         let mut full = self.meter.full();
+        // The meter counts what this process appends. Earlier ones may have left much.
+        let mut is_due = self.log.len() > LOG_LEN_AT_START_MAX;
         // The replica must be able to end without more log: this task holds its disk's database.
         let mut applying = self.applying.clone();
         loop {
+            let is_due_now = std::mem::take(&mut is_due);
             let due = async {
                 // An error means that nothing is logged any more; then `applying` changes, too.
-                if full.changed().await.is_ok() {
+                if is_due_now || full.changed().await.is_ok() {
                     self.followers_have_log().await;
                 }
             };
@@ -48,7 +54,14 @@ impl Member {
                 _ = applying.changed() => return,
                 () = due => {}
             }
-            if self.raft.trigger().snapshot().await.is_err() {
+            let trigger = self.raft.trigger();
+            let mut triggered = trigger.snapshot().await;
+            if is_due_now && let Some(last) = self.last_log_id() {
+                // The state is a snapshot already, and openraft drops nothing for that.
+                let upto = last.index.saturating_sub(LOG_KEPT_ENTRIES);
+                triggered = triggered.and(trigger.purge_log(upto).await);
+            }
+            if triggered.is_err() {
                 // This replica has ended, which its group has noticed.
                 return;
             }

@@ -19,7 +19,8 @@ use tokio::sync::{Mutex, watch};
 
 use super::disk::ReplicaDisk;
 use super::history::History;
-use super::log::{LogMeter, RaftLog};
+use super::log::RaftLog;
+use super::log_meter::LogMeter;
 use super::network::{Connector, Handle, Router};
 use super::replica::{Applier, SharedState};
 use super::replica_row::{GroupId, ReplicaRow};
@@ -86,7 +87,7 @@ pub struct Member {
     pub disk: DiskId,
     pub raft: Handle,
     pub shared: Arc<SharedState>,
-    log: RaftLog,
+    pub(super) log: RaftLog,
     pub(super) meter: Arc<LogMeter>,
     pub(super) router: Weak<Router>,
     /// Its sender is dropped together with the state machine.
@@ -237,6 +238,12 @@ pub struct Members {
     /// made on them.
     slow: RwLock<BTreeSet<DiskId>>,
     alive: RwLock<Vec<Arc<Member>>>,
+    /// The disks of replicas that cannot continue although their disks work. They get no others in
+    /// their place.
+    pub(super) unfit: RwLock<BTreeSet<DiskId>>,
+    /// The reason why the group has stopped: replicas that cannot continue, and no majority without
+    /// them.
+    pub(super) halted: watch::Sender<Option<Arc<str>>>,
     /// The number of changes to `disks` and `alive`.
     changes: watch::Sender<u64>,
     leader: watch::Sender<Option<Leader>>,
@@ -273,11 +280,22 @@ impl Members {
             let (disk, router) = (member.disk.id, router.clone());
             async move {
                 let member = Member::start(member, &router).await;
-                member.inspect_err(|error| tracing::error!(%error, %disk, "replica does not start"))
+                member.map_err(|error| {
+                    tracing::error!(%error, %disk, "replica does not start");
+                    (disk, error)
+                })
             }
         });
         let started = futures_util::future::join_all(started).await;
-        Arc::new(Members {
+        let (mut alive, mut unfit) = (Vec::new(), Vec::new());
+        for started in started {
+            match started {
+                Ok(member) => alive.push(member),
+                Err((disk, Error::Unfit(why))) => unfit.push((disk, why)),
+                Err(_) => {}
+            }
+        }
+        let members = Arc::new(Members {
             env: setup.env,
             group: setup.group,
             router,
@@ -288,12 +306,18 @@ impl Members {
             closing: setup.closing,
             disks: RwLock::new(setup.disks),
             slow: RwLock::default(),
-            alive: RwLock::new(started.into_iter().flatten().collect()),
+            alive: RwLock::new(alive),
+            unfit: RwLock::default(),
+            halted: watch::Sender::new(None),
             changes: watch::Sender::new(0),
             leader: watch::Sender::new(None),
             leaders: AtomicU64::new(0),
             counts: ReplicaCounts::default(),
-        })
+        });
+        for (disk, why) in unfit {
+            members.note_unfit(disk, why.into());
+        }
+        members
     }
 
     /// Spawns the tasks that shorten the logs, watch the replicas and replace voters.
@@ -532,6 +556,9 @@ impl Members {
             "replica is lost");
         self.counts.lost.fetch_add(1, Ordering::Relaxed);
         if let Some(member) = self.remove(member.replica) {
+            if let Some(why) = member.log.unfit() {
+                self.note_unfit(member.disk, why);
+            }
             self.env.spawn(async move { member.end().await });
         }
         self.leader

@@ -5,10 +5,12 @@
 pub mod disk;
 pub mod epochs;
 pub mod group;
+mod halt;
 mod history;
 pub mod inspect;
 mod log;
 mod log_length;
+mod log_meter;
 mod members;
 mod network;
 pub mod proposer;

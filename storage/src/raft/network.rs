@@ -18,7 +18,7 @@ use openraft::raft::{
 };
 use openraft::{OptionalSend, type_config::alias::VoteOf};
 
-use super::log::LogMeter;
+use super::log_meter::LogMeter;
 use super::replica::Applier;
 use super::snapshot::{self, SnapshotData};
 use super::types::{ReplicaId, Seat, Snapshot, Types};

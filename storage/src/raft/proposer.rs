@@ -7,7 +7,7 @@ use super::group::Group;
 use crate::meta::command::{Change, Command, Reply};
 use drystone_store::env::Env;
 use drystone_store::error::Result;
-use drystone_store::types::Timestamp;
+use drystone_store::types::Epoch;
 
 #[derive(Clone)]
 pub struct Proposer {
@@ -32,21 +32,16 @@ impl Proposer {
 
     /// Proposes a change that began before, in `epoch`.
     pub async fn propose_in(&self, epoch: &EpochGuard, change: Change) -> Result<Reply> {
-        let time = self.env.now();
-        self.propose_at(time, epoch, change).await
+        self.propose_as_of(epoch.epoch(), change).await
     }
 
-    /// Proposes a change whose time the caller puts into its answer.
-    pub async fn propose_at(
-        &self,
-        time: Timestamp,
-        epoch: &EpochGuard,
-        change: Change,
-    ) -> Result<Reply> {
+    /// Proposes a change that began in an epoch that nobody has to hold.
+    pub async fn propose_as_of(&self, epoch: Epoch, change: Change) -> Result<Reply> {
         let command = Command {
             request: self.env.write_id(),
-            epoch: epoch.epoch(),
-            time,
+            epoch,
+            issued: self.epochs.current(),
+            time: self.env.now(),
             change,
         };
         self.group.propose(command).await

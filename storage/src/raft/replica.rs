@@ -23,6 +23,7 @@ use crate::db::{Db, DbError, Family, StateId};
 use crate::meta::state_machine::State;
 use crate::meta::states::{STATE_FAMILIES, delete_state};
 use drystone_store::crash::{CommandPoint, DiskPoint, Point};
+use drystone_store::error::Error;
 use drystone_store::lock::RwLock;
 
 /// The most committed entries that are applied without releasing the thread.
@@ -74,6 +75,13 @@ impl SharedState {
     /// valid.
     pub fn has(&self, state: StateId) -> bool {
         !self.retired.load(Ordering::SeqCst) && self.row().state == state
+    }
+
+    /// Makes another state the one in use. Its predecessor may be removed only after this: a read
+    /// checks at its end whether the state that it has read is in use.
+    fn put_in_use(&self, row: ReplicaRow) {
+        let tables = State::new(self.db.clone(), row.state);
+        *self.current.write() = (row, tables);
     }
 
     pub fn state(&self) -> State {
@@ -146,7 +154,7 @@ impl Applier {
                     let kind = command.change.kind();
                     db.crash().pass(Point::Command(kind, CommandPoint::Applied));
                     // After any error, continuing would make this replica differ from the others.
-                    Some(outcome.map_err(|e| db.corrupt(e.to_string()))?)
+                    Some(outcome.map_err(|error| failure(db, error))?)
                 }
                 EntryPayload::Membership(new) => {
                     unwritten = None;
@@ -172,6 +180,16 @@ impl Applier {
     }
 }
 
+/// Returns the reason why a replica ends: its disk, or metadata that it cannot continue with.
+fn failure(db: &Db, error: Error) -> DbError {
+    let failed = db.failure().borrow().clone();
+    match error {
+        Error::Unfit(what) => DbError::Unfit(what.into()),
+        Error::Closing => DbError::Closed,
+        other => failed.unwrap_or_else(|| db.give_up(&other.to_string())),
+    }
+}
+
 impl RaftStateMachine<Types> for Applier {
     type SnapshotData = SnapshotData;
     type SnapshotBuilder = SnapshotTaker;
@@ -187,13 +205,19 @@ impl RaftStateMachine<Types> for Applier {
         let mut batches = entries.ready_chunks(APPLY_AT_ONCE_MAX);
         while let Some(batch) = batches.next().await {
             let batch = batch.into_iter().collect::<Result<Vec<_>, _>>()?;
+            let mut last = self.applied;
+            for (entry, _) in &batch {
+                self.log.check_follows("applied", last, entry.log_id)?;
+                last = Some(entry.log_id);
+            }
             let shared = self.shared.clone();
             let mut membership = self.membership.clone();
             let work = move |_: &Arc<Db>| {
                 let applied = Self::apply_batch(&shared, batch, &mut membership)?;
                 Ok((applied, membership))
             };
-            let (applied, membership) = self.shared.db.run_blocking(work).await?;
+            let applied = self.shared.db.run_blocking(work).await;
+            let (applied, membership) = applied.map_err(|error| self.log.note(error))?;
             self.membership = membership;
             self.applied = applied.or(self.applied.take());
         }
@@ -227,9 +251,13 @@ impl RaftStateMachine<Types> for Applier {
                 received.map_err(|e: ReceiveError| io::Error::other(e))?
             }
         };
-        let row = switch_state(db, replica, self.shared.row(), received, meta).await?;
-        let tables = State::new(db.clone(), row.state);
-        *self.shared.current.write() = (row, tables);
+        let old = self.shared.row();
+        let row = switch_state(db, replica, old, received, meta).await?;
+        self.shared.put_in_use(row);
+        if row.state != old.state {
+            db.run_blocking(move |db| delete_state(db, old.state))
+                .await?;
+        }
         self.applied = meta.last_log_id;
         self.membership = meta.last_membership.clone();
         Ok(())

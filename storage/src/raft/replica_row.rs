@@ -3,7 +3,8 @@
 use rocksdb::{Direction, IteratorMode, WriteBatch};
 
 use super::types::{
-    LOG_ID_BYTES, LogId, ReplicaId, encode_log_id, seal, split_log_id, split_u64, unseal,
+    LOG_ID_BYTES, LogId, ReplicaId, RowFault, decode_sealed, encode_log_id, seal, split_log_id,
+    split_u64,
 };
 use crate::db::{Db, DbError, Family, StateId, log_tag};
 
@@ -50,8 +51,8 @@ pub fn delete_replica_row(db: &Db, batch: &mut WriteBatch, replica: ReplicaId) {
     batch.delete_cf(db.family(Family::Log), replica_key(replica));
 }
 
-fn decode_row(replica: ReplicaId, sealed: &[u8]) -> Option<ReplicaRow> {
-    let (version, rest) = unseal(replica.0, sealed)?.split_first()?;
+fn row(bytes: &[u8]) -> Option<ReplicaRow> {
+    let (version, rest) = bytes.split_first()?;
     let (group, rest) = split_u64(rest)?;
     let (incarnation, rest) = split_u64(rest)?;
     let (state, rest) = split_u64(rest)?;
@@ -67,14 +68,15 @@ fn decode_row(replica: ReplicaId, sealed: &[u8]) -> Option<ReplicaRow> {
 pub fn replica_rows(db: &Db) -> Result<ReplicaRows, DbError> {
     let mut rows = Vec::new();
     let mode = IteratorMode::From(&[log_tag::REPLICA], Direction::Forward);
-    for row in db.rocks().iterator_cf(db.family(Family::Log), mode) {
-        let (key, value) = row.map_err(|e| db.failed(e))?;
+    for found in db.rocks().iterator_cf(db.family(Family::Log), mode) {
+        let (key, value) = found.map_err(|e| db.failed(e))?;
         let [log_tag::REPLICA, id @ ..] = &key[..] else {
             break;
         };
-        let bad = || db.corrupt(format!("replica row {key:02x?}"));
-        let id = ReplicaId(u64::from_be_bytes(id.try_into().map_err(|_| bad())?));
-        rows.push((id, decode_row(id, &value).ok_or_else(bad)?));
+        let bad = |fault: RowFault| fault.into_error(db, format!("replica row {key:02x?}"));
+        let id = id.try_into().map_err(|_| bad(RowFault::Damaged))?;
+        let id = ReplicaId(u64::from_be_bytes(id));
+        rows.push((id, decode_sealed(id.0, &value, row).map_err(bad)?));
     }
     Ok(rows)
 }

@@ -12,7 +12,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::replica_row::{ReplicaRow, decode_applied, encode_applied, put_replica_row};
 use super::types::{
-    LogId, ReplicaId, SnapshotMeta, StoredMembership, decode_stored_membership,
+    LogId, ReplicaId, RowFault, SnapshotMeta, StoredMembership, decode_stored_membership,
     encode_stored_membership,
 };
 use crate::db::{Db, DbError, Family, StateId};
@@ -57,11 +57,16 @@ impl ReceivedState {
 
 impl Drop for ReceivedState {
     fn drop(&mut self) {
-        if let Some(state) = self.state
-            && let Err(error) = delete_state(&self.db, state)
-        {
-            tracing::warn!(%error, ?state, "a received state stays until the next start");
-        }
+        let Some(state) = self.state else {
+            return;
+        };
+        // The drop may happen on a thread that must not block.
+        let db = self.db.clone();
+        self.db.env().start_work(Box::new(move || {
+            if let Err(error) = delete_state(&db, state) {
+                tracing::warn!(%error, ?state, "a received state stays until the next start");
+            }
+        }));
     }
 }
 
@@ -145,7 +150,7 @@ pub async fn receive(
     db: Arc<Db>,
     mut outgoing: OutgoingState,
 ) -> Result<ReceivedState, ReceiveError> {
-    let state = unused_state(&db)?;
+    let state = db.run_blocking(|db| unused_state(db)).await?;
     let received = ReceivedState {
         db: db.clone(),
         state: Some(state),
@@ -182,7 +187,7 @@ pub enum ReceiveError {
     Receiver(#[from] DbError),
 }
 
-/// Makes `received` the state of `replica`.
+/// Makes `received` the state of `replica`. The caller removes the old state.
 ///
 /// One synced batch names the replica's new state and the last entry that it has applied. All rows
 /// of the new state lie before it in the same WAL. Power goes before the batch: the old state is in
@@ -205,8 +210,6 @@ pub async fn switch_state(
     })
     .await?;
     db.crash().pass_disk(DiskPoint::SnapshotSwitched);
-    db.run_blocking(move |db| delete_state(db, row.state))
-        .await?;
     Ok(new_row)
 }
 
@@ -216,13 +219,14 @@ pub fn read_applied(
     state: StateId,
     get: impl Fn(&[u8]) -> Result<Option<Vec<u8>>, DbError>,
 ) -> Result<(Option<LogId>, StoredMembership), DbError> {
-    let bad = || db.corrupt(format!("applied rows of {state:?}"));
+    // RocksDB verifies its own checksums: what does not decode was written so.
+    let unfit = || RowFault::Unfit.into_error(db, format!("applied row of {state:?}"));
     let applied = match get(&Keys(state).applied())? {
-        Some(row) => Some(decode_applied(&row).ok_or_else(bad)?),
+        Some(row) => Some(decode_applied(&row).ok_or_else(unfit)?),
         None => None,
     };
     let membership = match get(&membership_key(state))? {
-        Some(row) => decode_stored_membership(&row).ok_or_else(bad)?,
+        Some(row) => decode_stored_membership(&row).ok_or_else(unfit)?,
         None => StoredMembership::default(),
     };
     Ok((applied, membership))

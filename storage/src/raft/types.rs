@@ -15,7 +15,9 @@ use openraft::{EntryPayload, vote::RaftLeaderId as _};
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
+use crate::db::{Db, DbError};
 use crate::meta::command::{Command, Outcome};
+use crate::meta::record::{First, Record};
 use drystone_store::env::Env;
 use drystone_store::types::DiskId;
 
@@ -81,7 +83,7 @@ pub struct Proposal(Arc<(Command, Vec<u8>)>);
 
 impl Proposal {
     pub fn new(command: Command) -> Proposal {
-        let encoded = postcard::to_allocvec(&command).expect("a command always encodes");
+        let encoded = command.encode();
         Proposal(Arc::new((command, encoded)))
     }
 
@@ -94,7 +96,7 @@ impl Proposal {
     }
 
     fn decode(bytes: &[u8]) -> Option<Proposal> {
-        let command = postcard::from_bytes(bytes).ok()?;
+        let command = Command::decode(bytes).ok()?;
         Some(Proposal(Arc::new((command, bytes.to_vec()))))
     }
 }
@@ -132,6 +134,38 @@ pub fn unseal(owner: u64, sealed: &[u8]) -> Option<&[u8]> {
     (xxh3_64_with_seed(bytes, owner) == u64::from_be_bytes(*checksum)).then_some(bytes)
 }
 
+/// The reason why a sealed row is of no use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RowFault {
+    /// It is not what its owner wrote.
+    Damaged,
+    /// Its owner wrote it, and this program does not know what it means: another version of the
+    /// program was the owner.
+    Unfit,
+}
+
+impl RowFault {
+    /// Makes the error of a row. Damage ends the use of the database.
+    pub fn into_error(self, db: &Db, what: String) -> DbError {
+        match self {
+            RowFault::Damaged => db.corrupt(what),
+            RowFault::Unfit => {
+                DbError::Unfit(format!("{what} is of a version that is not known").into())
+            }
+        }
+    }
+}
+
+/// Decodes what `owner` has sealed.
+pub fn decode_sealed<'a, T>(
+    owner: u64,
+    sealed: &'a [u8],
+    decode: impl FnOnce(&'a [u8]) -> Option<T>,
+) -> Result<T, RowFault> {
+    let bytes = unseal(owner, sealed).ok_or(RowFault::Damaged)?;
+    decode(bytes).ok_or(RowFault::Unfit)
+}
+
 /// Returns the first eight bytes as a number, and the rest.
 pub fn split_u64(bytes: &[u8]) -> Option<(u64, &[u8])> {
     let (first, rest) = bytes.split_first_chunk::<8>()?;
@@ -164,8 +198,12 @@ pub fn encode_vote(owner: ReplicaId, vote: &Vote) -> Vec<u8> {
     seal(owner.0, bytes)
 }
 
-pub fn decode_vote(owner: ReplicaId, sealed: &[u8]) -> Option<Vote> {
-    let [VOTE_VERSION, committed @ (0 | 1), rest @ ..] = unseal(owner.0, sealed)? else {
+pub fn decode_vote(owner: ReplicaId, sealed: &[u8]) -> Result<Vote, RowFault> {
+    decode_sealed(owner.0, sealed, vote)
+}
+
+fn vote(bytes: &[u8]) -> Option<Vote> {
+    let [VOTE_VERSION, committed @ (0 | 1), rest @ ..] = bytes else {
         return None;
     };
     let (term, rest) = split_u64(rest)?;
@@ -194,8 +232,12 @@ pub fn encode_entry(owner: ReplicaId, entry: &Entry) -> Vec<u8> {
     seal(owner.0, bytes)
 }
 
-pub fn decode_entry(owner: ReplicaId, sealed: &[u8]) -> Option<Entry> {
-    let [ENTRY_VERSION, kind, rest @ ..] = unseal(owner.0, sealed)? else {
+pub fn decode_entry(owner: ReplicaId, sealed: &[u8]) -> Result<Entry, RowFault> {
+    decode_sealed(owner.0, sealed, entry)
+}
+
+fn entry(bytes: &[u8]) -> Option<Entry> {
+    let [ENTRY_VERSION, kind, rest @ ..] = bytes else {
         return None;
     };
     let (log_id, payload) = split_log_id(rest)?;
@@ -216,16 +258,27 @@ struct MembershipRecord {
     seats: BTreeMap<ReplicaId, Seat>,
 }
 
+impl From<First> for MembershipRecord {
+    fn from(never: First) -> MembershipRecord {
+        match never {}
+    }
+}
+
+impl Record for MembershipRecord {
+    const VERSION: u8 = 1;
+    type Previous = First;
+}
+
 fn encode_membership(membership: &Membership) -> Vec<u8> {
     let record = MembershipRecord {
         configs: membership.get_joint_config().clone(),
         seats: membership.nodes().map(|(id, seat)| (*id, *seat)).collect(),
     };
-    postcard::to_allocvec(&record).expect("a membership always encodes")
+    record.encode()
 }
 
 fn decode_membership(bytes: &[u8]) -> Option<Membership> {
-    let record: MembershipRecord = postcard::from_bytes(bytes).ok()?;
+    let record = MembershipRecord::decode(bytes).ok()?;
     // A new group has an empty membership, which `new` would refuse.
     if record.configs.is_empty() && record.seats.is_empty() {
         return Some(Membership::default());

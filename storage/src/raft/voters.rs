@@ -265,7 +265,7 @@ impl Members {
             configs: committed.get_joint_config().clone(),
             seats: seats.collect(),
             alive: self.alive().iter().map(|m| (m.replica, m.disk)).collect(),
-            usable: self.responsive().into_iter().map(|disk| disk.id).collect(),
+            usable: self.seatable(),
             voters_max: self.voters_max,
         })
     }
@@ -311,7 +311,12 @@ impl Members {
         db.synced(|batch| put_replica_row(db, batch, replica, &row))
             .await?;
         db.crash().pass_disk(DiskPoint::ReplicaMade);
-        self.admit(MemberSetup { disk, replica, row }).await?;
+        let db = db.clone();
+        if let Err(error) = self.admit(MemberSetup { disk, replica, row }).await {
+            // Otherwise each attempt would leave a row and a state until the next start.
+            delete_replica(&db, replica, row).await?;
+            return Err(error);
+        }
         self.counts.made.fetch_add(1, Ordering::Relaxed);
         Ok(replica)
     }

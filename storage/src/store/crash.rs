@@ -61,6 +61,7 @@ named! {
         AbortUpload = "abort-upload",
         RaiseEpoch = "raise-epoch",
         RaiseFloor = "raise-floor",
+        DropAnswers = "drop-answers",
         ForgetGarbage = "forget-garbage",
         QueueHeal = "queue-heal",
         SwapShard = "swap-shard",

@@ -33,6 +33,15 @@ pub enum Error {
     #[error("data is damaged beyond repair: {0}")]
     Corrupt(String),
 
+    /// A row of the metadata does not decode. It costs what it describes, and nothing else.
+    #[error("row of the metadata does not decode: {0}")]
+    BadRow(String),
+
+    /// The metadata contradict themselves, or another version of the program wrote them. A replica
+    /// that finds this must not continue.
+    #[error("metadata are not as this program expects: {0}")]
+    Unfit(String),
+
     /// The store is shutting down.
     #[error("shutting down")]
     Closing,
@@ -102,6 +111,9 @@ pub enum Refusal {
         used: u64,
         wanted: u64,
     },
+    /// A row that the change needs, replaces or removes does not decode. It stays as it is.
+    #[error("a row of the metadata does not decode")]
+    BadRow,
 }
 
 /// The unit of a quota.

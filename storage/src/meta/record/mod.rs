@@ -8,7 +8,7 @@
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use super::command::{Outcome, Reply, ScrubState, UpkeepSettings};
+use super::command::{Command, Outcome, Reply, ScrubState, UpkeepSettings};
 use drystone_store::listings::ListedObject;
 use drystone_store::shard_set::{ShardAt, ShardSet};
 use drystone_store::types::{
@@ -29,6 +29,8 @@ pub enum Undecodable {
 }
 
 /// A value with a version.
+///
+/// Commands in the log are records, too.
 pub trait Record: Serialize + DeserializeOwned {
     /// The version of this shape. It is never used for another shape of the record.
     const VERSION: u8;
@@ -87,6 +89,7 @@ macro_rules! first_version {
 }
 
 first_version!(
+    Command,
     EpochsRow,
     AnswerRow,
     CountersRow,
@@ -106,6 +109,7 @@ first_version!(
     UploadAt,
     UploadPartRow,
     FinishedRow,
+    FinishedTimeRow,
     GarbageRow,
     HealRow,
     UndersizedRow,
@@ -115,11 +119,15 @@ first_version!(
     ScrubRow,
 );
 
-/// The group's epoch and its floor.
+/// The group's epochs and its clock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EpochsRow {
     pub epoch: Epoch,
     pub floor: Epoch,
+    /// Answers to commands that were issued below it are dropped, and such commands are refused.
+    pub answers: Epoch,
+    /// The latest time of all commands. A command's own time never lies before it.
+    pub clock: Timestamp,
 }
 
 /// The answer to a command.
@@ -209,6 +217,34 @@ pub struct UsageRow {
 }
 
 impl UsageRow {
+    /// Counts one version, or one marker in place of an object.
+    pub fn of_version(object: Option<&ObjectRow>) -> UsageRow {
+        match object {
+            Some(object) => UsageRow {
+                objects: 1,
+                bytes: object.size,
+                ..UsageRow::default()
+            },
+            None => UsageRow {
+                markers: 1,
+                ..UsageRow::default()
+            },
+        }
+    }
+
+    /// Returns this usage with `added` and without `removed`; `None` if a count would overflow or
+    /// fall below zero.
+    pub fn changed(self, added: UsageRow, removed: UsageRow) -> Option<UsageRow> {
+        let changed = |now: u64, added: u64, removed| now.checked_add(added)?.checked_sub(removed);
+        Some(UsageRow {
+            objects: changed(self.objects, added.objects, removed.objects)?,
+            markers: changed(self.markers, added.markers, removed.markers)?,
+            uploads: changed(self.uploads, added.uploads, removed.uploads)?,
+            bytes: changed(self.bytes, added.bytes, removed.bytes)?,
+            part_bytes: changed(self.part_bytes, added.part_bytes, removed.part_bytes)?,
+        })
+    }
+
     pub fn is_empty(&self) -> bool {
         self.objects == 0 && self.markers == 0 && self.uploads == 0
     }
@@ -394,6 +430,10 @@ pub struct FinishedRow {
     pub numbers: Vec<u16>,
     pub reply: Reply,
 }
+
+/// An upload that was finished at the time in the row's key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FinishedTimeRow;
 
 /// Shards that nothing names any more.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

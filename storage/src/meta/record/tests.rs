@@ -64,8 +64,10 @@ fn version_1_records_are_encoded_as_ever() {
         &EpochsRow {
             epoch: Epoch(300),
             floor: Epoch(1),
+            answers: Epoch(2),
+            clock: MODIFIED,
         },
-        "01ac0201",
+        "01ac02010203",
     );
     pinned(&AnswerRow(Ok(Reply::Done)), "010000");
     pinned(&AnswerRow(Err(Refusal::NoSuchKey)), "010103");
@@ -249,6 +251,7 @@ fn version_1_records_of_uploads_are_encoded_as_ever() {
         },
         "0105016b0201ac020300eeeeeeeeeeeeeeeeeeeeeeeeeeeeeeee02ac020003",
     );
+    pinned(&FinishedTimeRow, "01");
 }
 
 #[test]

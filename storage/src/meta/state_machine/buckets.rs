@@ -7,7 +7,7 @@ use crate::meta::record::{
     VersionRow,
 };
 use crate::meta::txn::decode;
-use drystone_store::error::{Refusal, Result};
+use drystone_store::error::{Error, Refusal, Result};
 use drystone_store::types::{Account, AccountId, BucketId, BucketSetting, Quota, Versioning};
 
 impl Execution<'_> {
@@ -176,10 +176,17 @@ impl Execution<'_> {
         Ok(self.txn.row(&self.keys.usage(id))?.unwrap_or_default())
     }
 
-    /// Changes the counts in the bucket's usage row.
-    pub(super) fn count(&mut self, id: BucketId, change: impl FnOnce(&mut UsageRow)) -> Result<()> {
-        let mut usage = self.usage(id)?;
-        change(&mut usage);
+    /// Changes the counts in the bucket's usage row: adds `added`, subtracts `removed`. A count
+    /// below zero means that rows are missing which every replica should have.
+    pub(super) fn count(&mut self, id: BucketId, added: UsageRow, removed: UsageRow) -> Result<()> {
+        let usage = self.usage(id)?;
+        let Some(usage) = usage.changed(added, removed) else {
+            let what = format!(
+                "bucket {} counts {usage:?}, and {removed:?} is removed",
+                id.0
+            );
+            return Err(Error::Unfit(what));
+        };
         self.txn.put(self.keys.usage(id), &usage);
         Ok(())
     }

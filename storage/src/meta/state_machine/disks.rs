@@ -4,15 +4,22 @@
 //! elsewhere, and if it came back under its old id it would bring back deleted shards.
 
 use super::{Execution, Reply, RowReads};
-use crate::meta::command::UpkeepSettings;
+use crate::meta::command::SettingsChange;
 use crate::meta::record::{Availability, DiskRow, UpkeepRow};
-use drystone_store::error::{Refusal, Result};
+use drystone_store::error::{Error, Refusal, Result};
 use drystone_store::types::DiskId;
 
 impl Execution<'_> {
     pub(super) fn register_disks(&mut self, disks: &[(DiskId, String)]) -> Result<Reply> {
         for (disk, directory) in disks {
-            let row: Option<DiskRow> = self.txn.row(&self.keys.disk(*disk))?;
+            let row: Option<DiskRow> = match self.txn.row(&self.keys.disk(*disk)) {
+                // It may say that the disk was removed.
+                Err(Error::BadRow(what)) => {
+                    tracing::error!(what, "a disk's row stays as it is");
+                    continue;
+                }
+                row => row?,
+            };
             let since = match row {
                 Some(row) if row.availability == Availability::Removed => continue,
                 Some(row) if row.availability == Availability::Up => row.since,
@@ -73,8 +80,11 @@ impl Execution<'_> {
         Ok(Reply::Done)
     }
 
-    pub(super) fn set_upkeep(&mut self, settings: UpkeepSettings) -> Result<Reply> {
-        self.txn.put(self.keys.upkeep(), &UpkeepRow(settings));
+    pub(super) fn set_upkeep(&mut self, change: SettingsChange) -> Result<Reply> {
+        let row: Option<UpkeepRow> = self.txn.row(&self.keys.upkeep())?;
+        let settings = row.map(|UpkeepRow(settings)| settings).unwrap_or_default();
+        let changed = UpkeepRow(settings.changed(change));
+        self.txn.put(self.keys.upkeep(), &changed);
         Ok(Reply::Done)
     }
 }

@@ -16,7 +16,7 @@ use crate::meta::record::{
     DataKind, DataRow, GarbageShard, HealRow, QueueProgress, RemovedDisk, RemovedDisksRow, ScrubRow,
 };
 use crate::meta::txn::decode;
-use drystone_store::error::{Refusal, Result};
+use drystone_store::error::{Error, Refusal, Result};
 use drystone_store::shard_set::{ShardAt, ShardId, ShardPlace, ShardSet};
 use drystone_store::types::{BucketId, DiskId, WriteId};
 
@@ -34,7 +34,8 @@ impl Execution<'_> {
     /// Queues shards for heal, if a data row still names them.
     pub(super) fn queue_heal(&mut self, entries: &[ShardId]) -> Result<Reply> {
         for entry in entries {
-            let Some(row) = self.txn.data_row(entry.write_id)? else {
+            // A row that does not decode costs its own shards, not those beside them.
+            let Some(row) = readable(self.txn.data_row(entry.write_id))? else {
                 continue;
             };
             if place(&row, entry.rank).is_some() {
@@ -48,7 +49,7 @@ impl Execution<'_> {
     pub(super) fn settle_heals(&mut self, entries: &[(ShardId, ShardAt)]) -> Result<Reply> {
         let removed = self.removed_disks()?;
         for (entry, at) in entries {
-            let row = self.txn.data_row(entry.write_id)?;
+            let row = readable(self.txn.data_row(entry.write_id))?;
             let place = row.as_ref().and_then(|row| place(row, entry.rank));
             let must_heal = place
                 .is_some_and(|place| place.missing || place.at() != *at || removed.has(place.disk));
@@ -213,6 +214,14 @@ impl Execution<'_> {
         }
         self.txn.put(self.keys.removed_disks(), &removed);
         Ok(Reply::Queued { shards, more })
+    }
+}
+
+/// Returns `None` in place of a row that does not decode.
+fn readable(row: Result<Option<DataRow>>) -> Result<Option<DataRow>> {
+    match row {
+        Err(Error::BadRow(_)) => Ok(None),
+        row => row,
     }
 }
 

@@ -4,10 +4,15 @@
 //! command from its own rows and the command alone: no clock, no randomness, no other I/O. So every
 //! replica comes to the same rows and the same answer.
 //!
-//! A repeated command gets the same answer as the first time, until the floor passes its epoch. A
-//! refused command changes nothing. An error concerns this replica alone (its disk failed, or a row
-//! is not what this program wrote): the replica must not go on, because it would differ from the
-//! others. They answer instead.
+//! A repeated command gets the same answer as the first time, as long as answers are kept. A
+//! refused command changes nothing. Time never goes back: a command with an earlier time than one
+//! before it has that one's.
+//!
+//! There are three kinds of failure. A row that a command needs, and that does not decode, refuses
+//! that command on every replica alike ([`Refusal::BadRow`]). Metadata that contradict themselves,
+//! or that another version of the program wrote, are [`Error::Unfit`]: this replica must not
+//! continue, because it might differ from the others, but its disk is not to blame. Any other error
+//! is the disk's.
 
 mod buckets;
 mod data;
@@ -50,6 +55,7 @@ impl State {
     pub fn apply(&self, log_index: u64, command: &Command, applied: &[u8]) -> Result<Outcome> {
         let mut execution = Execution::new(&self.db, self.keys, log_index, command)?;
         let outcome = execution.decide(command)?;
+        execution.advance_clock();
         execution.txn.commit(applied)?;
         Ok(outcome)
     }
@@ -75,14 +81,24 @@ struct Execution<'a> {
 impl<'a> Execution<'a> {
     fn new(db: &'a Db, keys: Keys, log_index: u64, command: &Command) -> Result<Execution<'a>> {
         let txn = Txn::new(db, keys);
+        // Without it no command can be decided.
+        let epochs = txn.epochs_row().map_err(unfit)?;
         Ok(Execution {
             keys,
             log_index,
-            time: command.time,
+            time: command.time.max(epochs.clock),
             epoch: command.epoch,
-            epochs: txn.epochs_row()?,
+            epochs,
             txn,
         })
+    }
+
+    /// Keeps the time of this command, also of one that was refused.
+    fn advance_clock(&mut self) {
+        if self.time > self.epochs.clock {
+            self.epochs.clock = self.time;
+            self.txn.put(self.keys.epochs(), &self.epochs);
+        }
     }
 
     /// Returns the order of the `sub`-th version that this command makes.
@@ -93,25 +109,38 @@ impl<'a> Execution<'a> {
     /// Decides the command. All changes are in `txn`.
     fn decide(&mut self, command: &'a Command) -> Result<Outcome> {
         if let Some(done) = self.upkeep(&command.change) {
-            return done.map(Ok);
+            return self.outcome(done);
         }
-        if command.epoch < self.epochs.floor {
+        let may_be_repeated = command.issued < self.epochs.answers;
+        if command.epoch < self.epochs.floor || may_be_repeated {
             return Ok(Err(Refusal::EpochBelowFloor));
         }
-        let answer_key = self.keys.answer(command.epoch, command.request);
-        if let Some(AnswerRow(answer)) = self.txn.row(&answer_key)? {
-            return Ok(answer);
+        let answer_key = self.keys.answer(command.issued, command.request);
+        match self.txn.row(&answer_key) {
+            Ok(Some(AnswerRow(answer))) => return Ok(answer),
+            Ok(None) => {}
+            // Whether the command was carried out before is not known any more.
+            Err(error) => return self.outcome(Err(error)),
         }
-        let outcome = match self.change(&command.change) {
-            Ok(reply) => Ok(reply),
-            Err(Error::Refused(refusal)) => {
-                self.txn.discard();
-                Err(refusal)
+        let done = self.change(&command.change);
+        let outcome = self.outcome(done)?;
+        self.txn.put(answer_key, &AnswerRow(outcome.clone()));
+        Ok(outcome)
+    }
+
+    /// Divides refusals, which change nothing, from errors, with which a replica cannot continue.
+    fn outcome(&mut self, done: Result<Reply>) -> Result<Outcome> {
+        let refusal = match done {
+            Ok(reply) => return Ok(Ok(reply)),
+            Err(Error::Refused(refusal)) => refusal,
+            Err(Error::BadRow(what)) => {
+                tracing::error!(what, "a command is refused: a row does not decode");
+                Refusal::BadRow
             }
             Err(error) => return Err(error),
         };
-        self.txn.put(answer_key, &AnswerRow(outcome.clone()));
-        Ok(outcome)
+        self.txn.discard();
+        Ok(Err(refusal))
     }
 
     /// Carries out a command of the group's own upkeep. Such commands can be repeated, so their
@@ -120,6 +149,11 @@ impl<'a> Execution<'a> {
         match change {
             Change::RaiseEpoch { to } => Some(self.raise_epoch(*to)),
             Change::RaiseFloor { to } => Some(self.raise_floor(*to)),
+            Change::DropAnswers {
+                issued_below,
+                finished_ms,
+                max,
+            } => Some(self.drop_answers(*issued_below, *finished_ms, *max as usize)),
             Change::ForgetGarbage { entries } => Some(self.forget_garbage(entries)),
             Change::QueueHeal { entries } => Some(self.queue_heal(entries)),
             Change::SettleHeals { entries } => Some(self.settle_heals(entries)),
@@ -146,7 +180,7 @@ impl<'a> Execution<'a> {
             Change::RegisterDisks { disks } => self.register_disks(disks),
             Change::MarkOffline { disk } => self.mark_offline(*disk),
             Change::ReplaceDisk { old, new } => self.replace_disk(*old, new.as_ref()),
-            Change::SetUpkeep(settings) => self.set_upkeep(*settings),
+            Change::SetUpkeep(change) => self.set_upkeep(*change),
             Change::CreateBucket {
                 id,
                 name,
@@ -192,6 +226,7 @@ impl<'a> Execution<'a> {
             Change::ReencodeData(reencoding) => self.reencode_data(reencoding),
             Change::RaiseEpoch { .. }
             | Change::RaiseFloor { .. }
+            | Change::DropAnswers { .. }
             | Change::ForgetGarbage { .. }
             | Change::QueueHeal { .. }
             | Change::SettleHeals { .. }
@@ -199,5 +234,13 @@ impl<'a> Execution<'a> {
             | Change::QueueDisk { .. }
             | Change::NoteScrub(_) => unreachable!("done by upkeep"),
         }
+    }
+}
+
+/// Makes an error that no replica can continue with, of a row that every command needs.
+fn unfit(error: Error) -> Error {
+    match error {
+        Error::BadRow(what) => Error::Unfit(what),
+        other => other,
     }
 }

@@ -4,7 +4,8 @@ use super::{Execution, Reply, RowReads};
 use crate::meta::command::{Change, ChosenPart};
 use crate::meta::keys;
 use crate::meta::record::{
-    DataKind, FinishedRow, ObjectRow, PartRow, UploadAt, UploadPartRow, UploadRow,
+    DataKind, FinishedRow, FinishedTimeRow, ObjectRow, PartRow, UploadAt, UploadPartRow, UploadRow,
+    UsageRow,
 };
 use crate::meta::txn::decode;
 use drystone_store::checksum::in_object;
@@ -37,8 +38,12 @@ impl<'a> Execution<'a> {
         };
         self.txn.put(self.keys.upload(bucket, key, order), &row);
         self.txn.put(self.keys.upload_id(upload), &at);
-        self.count(bucket, |usage| usage.uploads += 1)?;
-        Ok(Reply::Done)
+        let added = UsageRow {
+            uploads: 1,
+            ..UsageRow::default()
+        };
+        self.count(bucket, added, UsageRow::default())?;
+        Ok(Reply::Timed { time: self.time })
     }
 
     fn open_upload(&self, bucket: BucketId, key: &str, id: UploadId) -> Result<UploadAt> {
@@ -66,10 +71,12 @@ impl<'a> Execution<'a> {
         if let Some(old) = &old {
             self.release(old.write_id)?;
         }
-        self.count(*bucket, |usage| {
-            usage.part_bytes -= old.map_or(0, |old| old.size);
-            usage.part_bytes += data.size;
-        })?;
+        let part = |part_bytes| UsageRow {
+            part_bytes,
+            ..UsageRow::default()
+        };
+        let replaced = old.map_or(0, |old| old.size);
+        self.count(*bucket, part(data.size), part(replaced))?;
         let row = UploadPartRow {
             write_id: data.write_id,
             size: data.size,
@@ -82,7 +89,7 @@ impl<'a> Execution<'a> {
             crc64nvme: digest.crc64nvme,
         };
         self.txn.put(part_key, &row);
-        Ok(Reply::Done)
+        Ok(Reply::Timed { time: self.time })
     }
 
     pub(super) fn complete_upload(&mut self, change: &'a Change) -> Result<Reply> {
@@ -132,8 +139,9 @@ impl<'a> Execution<'a> {
             numbers,
             reply: reply.clone(),
         };
+        self.txn.put(self.keys.finished(*upload), &finished);
         self.txn
-            .put(self.keys.finished(self.epochs.epoch, *upload), &finished);
+            .put(self.keys.finished_at(self.time, *upload), &FinishedTimeRow);
         Ok(reply)
     }
 
@@ -238,9 +246,11 @@ impl<'a> Execution<'a> {
         }
         self.txn.delete(self.keys.upload(bucket, key, order));
         self.txn.delete(self.keys.upload_id(upload));
-        self.count(bucket, |usage| {
-            usage.uploads -= 1;
-            usage.part_bytes -= part_bytes;
-        })
+        let removed = UsageRow {
+            uploads: 1,
+            part_bytes,
+            ..UsageRow::default()
+        };
+        self.count(bucket, UsageRow::default(), removed)
     }
 }

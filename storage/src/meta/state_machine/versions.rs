@@ -5,7 +5,7 @@
 
 use super::{Execution, Reply, RowReads};
 use crate::meta::command::{Change, DeleteKey};
-use crate::meta::record::{BucketRow, CurrentRow, ObjectRow, OrderRow, VersionRow};
+use crate::meta::record::{BucketRow, CurrentRow, ObjectRow, OrderRow, UsageRow, VersionRow};
 use drystone_store::error::{Error, Precondition, Refusal, Result};
 use drystone_store::objects::{Deleted, ETagCondition, WriteCondition};
 use drystone_store::types::{
@@ -127,13 +127,8 @@ impl<'a> Execution<'a> {
         };
         self.txn.put(self.keys.version(bucket, key, order), &row);
         self.set_current(bucket, key, CurrentRow::of(order, &row));
-        self.count(bucket, |usage| match &row.object {
-            Some(object) => {
-                usage.objects += 1;
-                usage.bytes += object.size;
-            }
-            None => usage.markers += 1,
-        })?;
+        let added = UsageRow::of_version(row.object.as_ref());
+        self.count(bucket, added, UsageRow::default())?;
         Ok(id)
     }
 
@@ -160,13 +155,8 @@ impl<'a> Execution<'a> {
         if let Some(object) = &row.object {
             self.release(object.write_id)?;
         }
-        self.count(bucket, |usage| match &row.object {
-            Some(object) => {
-                usage.objects -= 1;
-                usage.bytes -= object.size;
-            }
-            None => usage.markers -= 1,
-        })
+        let removed = UsageRow::of_version(row.object.as_ref());
+        self.count(bucket, UsageRow::default(), removed)
     }
 
     /// Removes a version. If it was the newest, the next one becomes current. A bucket that never
@@ -203,12 +193,22 @@ impl<'a> Execution<'a> {
         }
         let mut answers = Vec::with_capacity(deletes.len());
         for (sub, delete) in (0..).zip(deletes) {
-            // A refusal comes before the key's first change, so nothing of this key changes.
-            match self.delete_key(bucket, &row, self.order(sub), delete) {
-                Ok(deleted) => answers.push(Ok(deleted)),
-                Err(Error::Refused(refusal)) => answers.push(Err(refusal)),
+            // Of a key that is refused, nothing changes.
+            self.txn.set_savepoint();
+            let refusal = match self.delete_key(bucket, &row, self.order(sub), delete) {
+                Ok(deleted) => {
+                    answers.push(Ok(deleted));
+                    continue;
+                }
+                Err(Error::Refused(refusal)) => refusal,
+                Err(Error::BadRow(what)) => {
+                    tracing::error!(what, "a key is not deleted: a row does not decode");
+                    Refusal::BadRow
+                }
                 Err(error) => return Err(error),
-            }
+            };
+            self.txn.undo();
+            answers.push(Err(refusal));
         }
         Ok(Reply::Deleted(answers))
     }

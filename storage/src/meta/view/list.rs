@@ -4,10 +4,10 @@
 //! the prefix, it adds the common prefix to the page and seeks past all keys under it. So a page
 //! costs its own entries only, however many keys are below its common prefixes.
 
-use super::{View, decode};
+use super::View;
 use crate::meta::keys::{self, KeyRange};
-use crate::meta::record::{CurrentRow, Record, UploadAt, UploadRow, VersionRow};
-use crate::meta::txn::RowReads;
+use crate::meta::record::{CurrentRow, UploadAt, UploadRow, VersionRow};
+use crate::meta::txn::{RowReads, decode_or_skip};
 use drystone_store::error::Result;
 use drystone_store::listings::{
     ListObjects, ListUploads, ListVersions, ObjectPage, UploadPage, VersionPage,
@@ -26,15 +26,6 @@ fn common_prefix<'k>(key: &'k str, prefix: &str, delimiter: &str) -> Option<&'k 
 /// Returns the end of a range, from where the next rows are read.
 fn past(range: KeyRange) -> Vec<u8> {
     range.to
-}
-
-/// Decodes a row. One that does not decode costs its own entry, not the page; a check from
-/// outside reports it, and each request for it fails.
-fn decode_or_skip<R: Record>(row: &[u8], value: &[u8]) -> Option<R> {
-    let record = decode(row, value);
-    record
-        .inspect_err(|error| tracing::error!(%error, "an entry is left out of a listing"))
-        .ok()
 }
 
 impl View<'_> {

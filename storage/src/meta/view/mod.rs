@@ -16,7 +16,7 @@ use super::record::{
 };
 pub use super::record::{Availability, DataKind, DataRow, DiskRow, EpochsRow};
 pub use super::txn::RowReads;
-use super::txn::{Row, bounded, decode, failed};
+use super::txn::{Row, bounded, decode, decode_or_skip, failed};
 use crate::db::{Db, Family};
 use drystone_store::buckets::{Addition, AdditionOf};
 use drystone_store::error::{Error, Refusal, Result};
@@ -174,10 +174,11 @@ impl View<'_> {
         while found.len() < max
             && let Some((key, value)) = rows.item()
         {
-            let name = bucket_name(keys::parse_name(key)?, decode(key, value)?);
-            if name.active && owner.is_none_or(|owner| name.owner == *owner) {
-                found.push(name);
-            }
+            let name = keys::parse_name(key)?;
+            let row = decode_or_skip(key, value).map(|row| bucket_name(name, row));
+            let is_listed =
+                |name: &BucketName| name.active && owner.is_none_or(|owner| name.owner == *owner);
+            found.extend(row.filter(is_listed));
             rows.next();
         }
         self.ended(&rows)?;
@@ -224,9 +225,9 @@ impl View<'_> {
     /// Returns at most `max` buckets that hold more than their soft quotas, and since when.
     pub fn over_quotas(&self, max: usize) -> Result<Vec<(BucketId, Timestamp)>> {
         let rows = self.scan(&self.keys.over_quotas(), max)?;
-        let over = rows.iter().map(|(key, value)| {
-            let OverQuotaRow { since } = decode(key, value)?;
-            Ok((keys::parse_bucket(key)?, since))
+        let over = rows.iter().filter_map(|(key, value)| {
+            let OverQuotaRow { since } = decode_or_skip(key, value)?;
+            Some(keys::parse_bucket(key).map(|bucket| (bucket, since)))
         });
         over.collect()
     }
@@ -264,17 +265,25 @@ impl View<'_> {
         Ok(row.quota.allows(&used, &after)?)
     }
 
-    /// Returns at most `max` buckets whose deletion has begun and is not complete, with their
-    /// names.
-    pub fn sealed_buckets(&self, max: usize) -> Result<Vec<(BucketId, String)>> {
-        let mut rows = self.rows(&self.keys.buckets());
+    /// Returns at most `max` buckets above `after` whose deletion has begun and is not complete,
+    /// with their names.
+    pub fn sealed_buckets(
+        &self,
+        after: Option<BucketId>,
+        max: usize,
+    ) -> Result<Vec<(BucketId, String)>> {
+        let mut range = self.keys.buckets();
+        if let Some(after) = after {
+            range = range.starting_at(keys::successor(&self.keys.bucket(after)));
+        }
+        let mut rows = self.rows(&range);
         rows.seek_to_first();
         let mut found = Vec::new();
         while found.len() < max
             && let Some((key, value)) = rows.item()
         {
-            let row: BucketRow = decode(key, value)?;
-            if row.sealed {
+            let row: Option<BucketRow> = decode_or_skip(key, value);
+            if let Some(row) = row.filter(|row| row.sealed) {
                 found.push((keys::parse_bucket(key)?, row.name));
             }
             rows.next();

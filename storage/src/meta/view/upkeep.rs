@@ -7,8 +7,8 @@ use crate::meta::record::{
     DataKind, DataRow, DiskRow, EpochsRow, GarbageRow, GarbageShard, HealRow, QueueProgress,
     Record as _, RemovedDisksRow, ScrubRow, UpkeepRow,
 };
-use crate::meta::txn::{RowReads as _, decode};
-use drystone_store::error::Result;
+use crate::meta::txn::{RowReads as _, decode_or_skip};
+use drystone_store::error::{Error, Result};
 use drystone_store::shard_set::{ShardAt, ShardId, ShardSet};
 use drystone_store::types::{BucketId, DiskId, Epoch, Timestamp, WriteId};
 
@@ -19,6 +19,15 @@ pub struct Garbage {
     pub write_id: WriteId,
     pub bucket: BucketId,
     pub shards: Vec<GarbageShard>,
+}
+
+/// A page of garbage rows.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct GarbagePage {
+    /// Without the rows that do not decode, which stay.
+    pub rows: Vec<Garbage>,
+    /// The last row of the page, also if it does not decode; `None` after the end.
+    pub last: Option<(Epoch, WriteId)>,
 }
 
 /// A shard to heal, with its write.
@@ -54,46 +63,58 @@ impl View<'_> {
     }
 
     /// Returns whether this shard may still be read: the data row names it, or it was moved to
-    /// `garbage` in an epoch that is not yet below the floor.
+    /// `garbage` in an epoch that is not yet below the floor. A row that does not decode may refer
+    /// to it.
     pub fn refers_to(&self, id: WriteId, rank: u8, at: ShardAt) -> Result<bool> {
-        if self.names(id, rank, at)? {
+        let may = |found: Result<bool>| match found {
+            Err(Error::BadRow(what) | Error::Unfit(what)) => {
+                tracing::error!(what, write_id = %id, "a shard is kept");
+                Ok(true)
+            }
+            found => found,
+        };
+        if may(self.names(id, rank, at))? {
             return Ok(true);
         }
         let shard = GarbageShard { rank, at };
-        let EpochsRow { epoch, floor } = self.epochs()?;
+        let EpochsRow { epoch, floor, .. } = self.epochs()?;
         for epoch in floor.0..=epoch.0 {
-            let row: Option<GarbageRow> = self.row(&self.keys.garbage(Epoch(epoch), id))?;
-            if row.is_some_and(|row| row.shards.contains(&shard)) {
+            let row = self.row(&self.keys.garbage(Epoch(epoch), id));
+            let names =
+                |row: Option<GarbageRow>| row.is_some_and(|row| row.shards.contains(&shard));
+            if may(row.map(names))? {
                 return Ok(true);
             }
         }
         Ok(false)
     }
 
-    /// Returns at most `max` garbage rows of epochs below `below` that come after `after`, oldest
-    /// first.
+    /// Returns a page of at most `max` garbage rows of epochs below `below` that come after
+    /// `after`, oldest first.
     pub fn garbage(
         &self,
         after: Option<(Epoch, WriteId)>,
         below: Epoch,
         max: usize,
-    ) -> Result<Vec<Garbage>> {
+    ) -> Result<GarbagePage> {
         let mut range = self.keys.garbage_below(below);
         if let Some((epoch, id)) = after {
             range = range.starting_at(keys::successor(&self.keys.garbage(epoch, id)));
         }
-        let rows = self.scan(&range, max)?;
-        let garbage = rows.iter().map(|(key, value)| {
-            let (epoch, write_id) = keys::parse_garbage(key)?;
-            let GarbageRow { bucket, shards } = decode(key, value)?;
-            Ok(Garbage {
-                epoch,
-                write_id,
-                bucket,
-                shards,
-            })
-        });
-        garbage.collect()
+        let mut page = GarbagePage::default();
+        for (key, value) in self.scan(&range, max)? {
+            let (epoch, write_id) = keys::parse_garbage(&key)?;
+            page.last = Some((epoch, write_id));
+            let row: Option<GarbageRow> = decode_or_skip(&key, &value);
+            page.rows
+                .extend(row.map(|GarbageRow { bucket, shards }| Garbage {
+                    epoch,
+                    write_id,
+                    bucket,
+                    shards,
+                }));
+        }
+        Ok(page)
     }
 
     /// Returns at most `max` entries of the heal queue above `after`.
@@ -235,12 +256,14 @@ impl View<'_> {
         Ok(queue)
     }
 
-    /// Group 0: returns every disk that is or was part of the store.
+    /// Group 0: returns every disk that is or was part of the store, without those whose rows do
+    /// not decode.
     pub fn disks(&self) -> Result<Vec<(DiskId, DiskRow)>> {
         let rows = self.scan(&self.keys.disks(), usize::MAX)?;
-        let disks = rows
-            .iter()
-            .map(|(key, value)| Ok((keys::parse_disk(key)?, decode(key, value)?)));
+        let disks = rows.iter().filter_map(|(key, value)| {
+            let row = decode_or_skip(key, value)?;
+            Some(keys::parse_disk(key).map(|id| (id, row)))
+        });
         disks.collect()
     }
 

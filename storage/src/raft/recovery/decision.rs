@@ -7,6 +7,7 @@ use futures_util::future::join_all;
 
 use super::recover::{self, AgreedHistory, ReplicaSummary, Standstill, Strength, Survivors};
 use super::roster::{self, DatabaseFault, PreparedRecovery, Roster, Trust};
+use crate::db::DbError;
 use crate::raft::disk::OpenDisk;
 use crate::raft::history::History;
 use crate::raft::inspect::Replica;
@@ -40,19 +41,16 @@ impl DiskSurvey {
 }
 
 /// Reads a disk's roster and replicas.
-async fn survey(disk: &OpenDisk) -> Result<DiskSurvey> {
+async fn survey(disk: &OpenDisk) -> Result<DiskSurvey, DbError> {
     // A database that failed before may still be readable, but would fail again.
     if let Some(failure) = disk.db.failure().borrow().clone() {
-        return Err(failure.into());
+        return Err(failure);
     }
     let id = disk.id;
     let roster = disk.db.run_blocking(move |db| roster::read(db, id)).await?;
     let replicas = recover::summarize(disk).await?;
     if roster.own.is_none() && !replicas.is_empty() {
-        return Err(disk
-            .db
-            .corrupt("it has replicas and no record of itself")
-            .into());
+        return Err(disk.db.corrupt("it has replicas and no record of itself"));
     }
     Ok(DiskSurvey {
         disk: disk.clone(),
@@ -182,6 +180,8 @@ pub(super) async fn survey_and_decide(
         for (disk, survey) in disks.iter().zip(join_all(disks.iter().map(survey)).await) {
             match survey {
                 Ok(survey) => surveys.push(survey),
+                // Its metadata are whole. Whoever can read them must start the store.
+                Err(error @ DbError::Unfit(_)) => return Err(Error::from(error).into()),
                 Err(_) if damaged.iter().any(|(id, _)| *id == disk.id) => {}
                 Err(error) => damaged.push((disk.id, error.to_string())),
             }

@@ -25,6 +25,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use futures_util::future::try_join_all;
 
 use super::roster::{PreparedRecovery, Roster, change_own};
+use crate::db::DbError;
 use crate::meta::states::STATE_FAMILIES;
 use crate::raft::disk::OpenDisk;
 use crate::raft::history::RecoveryId;
@@ -238,7 +239,7 @@ pub async fn form_group(disk: &OpenDisk, replica: &Replica, incarnation: u64) ->
         whole.db().flush(&STATE_FAMILIES)?;
         let (applied, _) = whole.read_applied()?;
         let all = applied.filter(|id| Some(Position::of(*id)) == whole.log_end);
-        all.ok_or_else(|| Error::Corrupt(format!("the log of {} is not whole", whole.replica())))
+        all.ok_or_else(|| Error::Unfit(format!("the log of {} is not whole", whole.replica())))
     });
     let applied = applied.await.map_err(|_| Error::Closing)??;
     let (old, old_row) = (replica.replica(), replica.row());
@@ -249,7 +250,7 @@ pub async fn form_group(disk: &OpenDisk, replica: &Replica, incarnation: u64) ->
     };
     let voters = vec![BTreeSet::from([new])];
     let seats = BTreeMap::from([(new, Seat { disk: disk.id })]);
-    let membership = Membership::new(voters, seats).map_err(|e| Error::Corrupt(e.to_string()))?;
+    let membership = Membership::new(voters, seats).map_err(|e| Error::Unfit(e.to_string()))?;
     let membership = StoredMembership::new(Some(applied), membership);
     let term = replica.vote_term().max(applied.leader_id.term) + 1;
     let vote = Vote::new(term, new);
@@ -361,7 +362,9 @@ pub async fn recover(
 }
 
 /// Returns the replicas of a disk with their summaries.
-pub async fn summarize(disk: &OpenDisk) -> Result<Vec<(OpenDisk, Replica, ReplicaSummary)>> {
+pub async fn summarize(
+    disk: &OpenDisk,
+) -> Result<Vec<(OpenDisk, Replica, ReplicaSummary)>, DbError> {
     let owner = disk.clone();
     let read = disk.db.run_blocking(move |db| {
         let replicas = inspect::replicas(db)?;
@@ -377,7 +380,7 @@ pub async fn summarize(disk: &OpenDisk) -> Result<Vec<(OpenDisk, Replica, Replic
         let summaries = replicas.into_iter().map(summarize);
         summaries.collect::<Result<Vec<_>, _>>()
     });
-    Ok(read.await?)
+    read.await
 }
 
 #[cfg(test)]

@@ -23,7 +23,7 @@ use serde::{Deserialize, Serialize};
 use crate::db::{Db, DbError, Family, log_tag};
 use crate::raft::disk::OpenDisk;
 use crate::raft::history::{History, RecoveryId};
-use crate::raft::types::{seal, unseal};
+use crate::raft::types::{RowFault, decode_sealed, seal};
 use drystone_store::crash::DiskPoint;
 use drystone_store::types::DiskId;
 
@@ -173,11 +173,11 @@ fn put(db: &Db, batch: &mut WriteBatch, disk: DiskId, key: Vec<u8>, record: &imp
     batch.put_cf(db.family(Family::Log), key, seal(owner(disk), bytes));
 }
 
-fn decode<T: for<'a> Deserialize<'a>>(disk: DiskId, sealed: &[u8]) -> Option<T> {
-    match unseal(owner(disk), sealed)?.split_first()? {
+fn decode<T: for<'a> Deserialize<'a>>(disk: DiskId, sealed: &[u8]) -> Result<T, RowFault> {
+    decode_sealed(owner(disk), sealed, |bytes| match bytes.split_first()? {
         (&VERSION, record) => postcard::from_bytes(record).ok(),
         _ => None,
-    }
+    })
 }
 
 pub fn put_own(db: &Db, batch: &mut WriteBatch, disk: DiskId, own: &OwnRecord) {
@@ -191,6 +191,7 @@ pub fn read(db: &Db, disk: DiskId) -> Result<Roster, DbError> {
     let mode = IteratorMode::From(&first, Direction::Forward);
     for row in db.rocks().iterator_cf(db.family(Family::Log), mode) {
         let (key, value) = row.map_err(|e| db.failed(e))?;
+        let fault = |fault: RowFault| fault.into_error(db, format!("roster row {key:02x?}"));
         let bad = || db.corrupt(format!("roster row {key:02x?} is not this disk's"));
         let Some((&log_tag::ROSTER, rest)) = key.split_first() else {
             break;
@@ -198,19 +199,19 @@ pub fn read(db: &Db, disk: DiskId) -> Result<Roster, DbError> {
         let (kind, ids) = rest.split_first().ok_or_else(bad)?;
         let id = |at: usize| -> Option<[u8; 16]> { ids.get(at..at + 16)?.try_into().ok() };
         match *kind {
-            OWN => roster.own = Some(decode(disk, &value).ok_or_else(bad)?),
+            OWN => roster.own = Some(decode(disk, &value).map_err(fault)?),
             KNOWN => {
                 let of = DiskId(id(0).ok_or_else(bad)?);
                 roster
                     .known
-                    .insert(of, decode(disk, &value).ok_or_else(bad)?);
+                    .insert(of, decode(disk, &value).map_err(fault)?);
             }
             MARK => {
                 let (of, database) = id(0).zip(id(16)).ok_or_else(bad)?;
-                let fault = decode(disk, &value).ok_or_else(bad)?;
+                let fault = decode(disk, &value).map_err(fault)?;
                 roster.marks.insert((DiskId(of), database), fault);
             }
-            _ => return Err(bad()),
+            _ => return Err(fault(RowFault::Unfit)),
         }
     }
     Ok(roster)
@@ -303,6 +304,18 @@ pub async fn mark(
     let key = key(MARK, &[&disk.0, &database]);
     let fill = |batch: &mut WriteBatch| put(&other.db, batch, other.id, key, &fault);
     other.db.synced(fill).await
+}
+
+/// Lifts these marks from a database. Blocks.
+pub fn lift(db: &Db, marks: impl IntoIterator<Item = (DiskId, DatabaseId)>) -> Result<(), DbError> {
+    let mut batch = WriteBatch::default();
+    for (of, database) in marks {
+        let key = key(MARK, &[&of.0, &database]);
+        batch.delete_cf(db.family(Family::Log), key);
+    }
+    db.write_unsynced(batch)?;
+    // The store is stopped, so nothing else makes it durable.
+    db.flush(&[Family::Log])
 }
 
 /// Marks the database of `disk` that `other` has on record.

@@ -17,7 +17,7 @@ use crate::raft::disk::{OpenDisk, ReplicaDisk};
 use crate::raft::group::Group;
 use crate::raft::members::{Member, MemberSetup, Members};
 use crate::raft::replica_row::{ReplicaRows, replica_rows};
-use drystone_store::error::Result;
+use drystone_store::error::{Error, Result};
 use drystone_store::types::DiskId;
 
 /// The time for marking a failed database on another disk.
@@ -38,7 +38,8 @@ impl Members {
         VoterPause(&self.paused)
     }
 
-    fn has_majority(&self) -> bool {
+    /// Returns whether the replicas that are alive can elect a leader.
+    pub fn has_majority(&self) -> bool {
         let mut alive = self.alive();
         alive.retain(|member| member.shared.db.failure().borrow().is_none());
         let newest = alive.iter().max_by_key(|member| member.last_log_id());
@@ -103,41 +104,49 @@ impl Groups {
         if system.has_majority() && objects.has_majority() {
             return Ok(false);
         }
+        if let Some(why) = system.halt().or(objects.halt()) {
+            // The others would stop at the same entry.
+            return Err(Error::Unfit(why.to_string()).into());
+        }
         tracing::error!("the metadata has lost its majority");
         system.stop().await;
         objects.stop().await;
-        let before = objects.history();
-        let open = |group: &Members| {
-            group
-                .healthy()
-                .iter()
-                .map(ReplicaDisk::open_disk)
-                .collect::<Vec<_>>()
+        let (has_recovered, mut outcome) = match self.recover().await {
+            Ok(recovered) => recovered,
+            Err(error) => {
+                // The groups continue without a majority and refuse requests by themselves.
+                system.stop().await;
+                objects.stop().await;
+                self.restart_replicas().await?;
+                return Err(error);
+            }
         };
-        let (surveys, agreed, trusted) =
-            match survey_and_decide(&open(objects), &mut Vec::new(), true).await {
-                Ok((surveys, decision, trusted)) => (surveys, decision.agreed, trusted),
-                Err(error) => {
-                    // The groups continue without a majority and refuse requests by themselves.
-                    self.restart_replicas().await?;
-                    return Err(error);
-                }
-            };
-        let (history, rows, leftovers) = divide(surveys, agreed, &trusted);
+        outcome.admit_leftovers().await?;
+        Ok(has_recovered)
+    }
+
+    /// Recovers both groups, whose replicas are stopped. Returns whether that made a new
+    /// incarnation.
+    async fn recover(&self) -> Result<(bool, StartOutcome), StartError> {
+        let (system, objects) = (self.system.members(), self.objects.members());
+        let before = objects.history();
+        let healthy = objects.healthy();
+        let open: Vec<_> = healthy.iter().map(ReplicaDisk::open_disk).collect();
+        let (surveys, decision, trusted) = survey_and_decide(&open, &mut Vec::new(), true).await?;
+        let (history, rows, leftovers) = divide(surveys, decision.agreed, &trusted);
         let used: Vec<_> = rows.iter().map(|(disk, _)| disk.clone()).collect();
         let stamped = roster::stamp(&used, history.start).await;
-        stamped.map_err(drystone_store::error::Error::from)?;
-        for group in [&self.system, &self.objects] {
-            group.members().set_history(history.clone());
-            admit(group, &rows).await?;
+        stamped.map_err(Error::from)?;
+        for group in [system, objects] {
+            group.set_history(history.clone());
         }
+        admit(&self.system, &rows).await?;
+        admit(&self.objects, &rows).await?;
         self.system.ready().await?;
         self.objects.ready().await?;
         let has_recovered = before.incarnation() != history.incarnation();
-        let groups = self.clone();
-        let mut outcome = StartOutcome::of(groups, history, leftovers);
-        outcome.admit_leftovers().await?;
-        Ok(has_recovered)
+        let outcome = StartOutcome::of(self.clone(), history, leftovers);
+        Ok((has_recovered, outcome))
     }
 
     /// Admits a disk that joins the running store, or has a new database, under a new start number.
@@ -183,8 +192,10 @@ impl Groups {
         Ok(())
     }
 
-    /// Starts the replicas again that were stopped for a recovery.
+    /// Starts the replicas again that were stopped for a recovery. A replica of a recovery that is
+    /// not declared yet must not answer.
     async fn restart_replicas(&self) -> Result<()> {
+        let incarnation = self.objects.members().history().incarnation();
         let mut rows = Vec::new();
         for disk in self
             .objects
@@ -193,8 +204,15 @@ impl Groups {
             .iter()
             .map(ReplicaDisk::open_disk)
         {
-            let found = disk.db.run_blocking(|db| replica_rows(db)).await?;
-            rows.push((disk, found));
+            match disk.db.run_blocking(|db| replica_rows(db)).await {
+                Ok(mut found) => {
+                    found.retain(|(_, row)| row.incarnation == incarnation);
+                    rows.push((disk, found));
+                }
+                Err(error) => {
+                    tracing::error!(%error, disk = %disk.id, "a disk's replicas stay stopped")
+                }
+            }
         }
         admit(&self.system, &rows).await?;
         admit(&self.objects, &rows).await

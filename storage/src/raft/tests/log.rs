@@ -3,7 +3,9 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use openraft::storage::{IOFlushed, RaftLogStorage as _, RaftLogStorageExt as _};
+use openraft::storage::{
+    IOFlushed, RaftLogStorage as _, RaftLogStorageExt as _, RaftStateMachine as _,
+};
 use openraft::testing::log::{StoreBuilder, Suite};
 use openraft::vote::RaftLeaderId as _;
 use openraft::{EntryPayload, RaftLogReader as _, StorageError};
@@ -49,6 +51,7 @@ impl StoreBuilder<Types, RaftLog, Applier> for SuiteBuilder {
             state: StateId(n),
         };
         let log = RaftLog::open(db.clone(), replica, Arc::default()).unwrap();
+        let log = log.allowing_holes();
         let shared = Arc::new(SharedState::new(db, replica, row));
         let applier = Applier::open(shared, log.clone()).unwrap();
         Ok(((), log, applier))
@@ -164,6 +167,185 @@ async fn check(log: &mut RaftLog, vote: Vote) {
         "{} entries in one piece",
         some.len()
     );
+}
+
+fn new_db() -> (tempfile::TempDir, Arc<Db>) {
+    let dir = tempfile::tempdir().unwrap();
+    let db = Db::create(dir.path(), &DbShared::system()).unwrap();
+    (dir, db)
+}
+
+/// Found by reading: openraft checks this in builds with its debug assertions alone, and a hole
+/// would have made a replica that silently differs from the others.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn b_62_a_log_accepts_no_hole() {
+    let (_dir, db) = new_db();
+    let mut log = open_log(&db);
+    log.blocking_append((0..10).map(|n| entry(n, "x")))
+        .await
+        .unwrap();
+    for index in [11, 9, 0] {
+        let appended = log.append([entry(index, "x")], IOFlushed::noop()).await;
+        assert!(appended.is_err(), "entry {index} after the ninth");
+    }
+    log.purge(log_id(1, 4)).await.unwrap();
+    // Later entries must not be given in the place of those that are asked for.
+    assert!(log.limited_get_log_entries(3, 8).await.is_err());
+    let first = |entries: Vec<Entry>| entries[0].log_id.index;
+    assert_eq!(first(log.limited_get_log_entries(5, 8).await.unwrap()), 5);
+    assert!(log.limited_get_log_entries(3, 3).await.unwrap().is_empty());
+    log.blocking_append([entry(10, "x")]).await.unwrap();
+    assert!(db.failure().borrow().is_none());
+}
+
+fn open_applier(db: &Arc<Db>, log: &RaftLog) -> Applier {
+    let row = ReplicaRow {
+        group: OBJECT_GROUP,
+        incarnation: 0,
+        state: StateId(7),
+    };
+    let shared = Arc::new(SharedState::new(db.clone(), ReplicaId(7), row));
+    Applier::open(shared, log.clone()).unwrap()
+}
+
+async fn apply(applier: &mut Applier, entries: Vec<Entry>) -> std::io::Result<()> {
+    let entries = entries.into_iter().map(|entry| Ok((entry, None)));
+    let entries = futures_util::stream::iter(entries);
+    applier.apply(entries).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn b_62_a_state_skips_no_entry() {
+    let (_dir, db) = new_db();
+    let log = open_log(&db);
+    let mut applier = open_applier(&db, &log);
+    let entries = |indexes: &[u64]| indexes.iter().map(|n| entry(*n, "x")).collect();
+    assert!(apply(&mut applier, entries(&[1])).await.is_err());
+    apply(&mut applier, entries(&[0, 1])).await.unwrap();
+    for wrong in [&[3][..], &[1], &[2, 4]] {
+        assert!(
+            apply(&mut applier, entries(wrong)).await.is_err(),
+            "{wrong:?}"
+        );
+    }
+    let applied = applier.applied_state().await.unwrap().0;
+    assert_eq!(applied, Some(log_id(1, 1)));
+}
+
+/// Found by reading: a reader that came between the removal of the rows and the end of its sync
+/// took the purge for lost entries, and the database for damaged.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn b_62_purged_entries_are_known_as_purged_before_they_are_removed() {
+    let (_dir, db) = new_db();
+    let mut log = open_log(&db);
+    log.blocking_append((0..10).map(|n| entry(n, "x")))
+        .await
+        .unwrap();
+    let upto = log_id(1, 4);
+    log.state_flushed(Some(&upto));
+    // As far as it comes without waiting: its rows are on their way out.
+    drop(futures_util::FutureExt::now_or_never(log.purge(upto)));
+    let state = log.get_log_state().await.unwrap();
+    assert_eq!(state.last_purged_log_id, Some(upto));
+    let left = log.try_get_log_entries(0..10).await.unwrap();
+    assert_eq!(left[0].log_id.index, 5);
+}
+
+/// Found by reading: the old state was removed before the new one was in use, and a read in between
+/// found nothing.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn f_23_the_old_state_stays_until_the_new_one_is_in_use() {
+    let (_dir, db) = new_db();
+    let log = open_log(&db);
+    let mut applier = open_applier(&db, &log);
+    apply(&mut applier, vec![entry(0, "x")]).await.unwrap();
+    let old = ReplicaRow {
+        group: OBJECT_GROUP,
+        incarnation: 0,
+        state: StateId(7),
+    };
+    let (meta, outgoing) = crate::raft::snapshot::send(db.clone(), old.state)
+        .await
+        .unwrap();
+    let received = crate::raft::snapshot::receive(db.clone(), outgoing)
+        .await
+        .unwrap();
+    let new = crate::raft::snapshot::switch_state(&db, ReplicaId(7), old, received, &meta)
+        .await
+        .unwrap();
+    for state in [old.state, new.state] {
+        let tables = crate::meta::state_machine::State::new(db.clone(), state);
+        let account = tables.view().account(&AccountId("a".into())).unwrap();
+        assert!(account.is_some(), "{state:?}");
+    }
+}
+
+/// These bytes are in the logs of stores.
+#[test]
+fn f_36_frames_and_memberships_of_version_1_are_encoded_as_ever() {
+    use crate::meta::keys::hex;
+    use crate::raft::types::{Membership, Seat, decode_entry, encode_entry, encode_vote};
+    let disk = DiskId([0xdd; 16]);
+    let seats = [7, 8].map(|n| (ReplicaId(n), Seat { disk }));
+    let voters = vec![[7, 8].map(ReplicaId).into()];
+    let membership = Membership::new(voters, std::collections::BTreeMap::from(seats)).unwrap();
+    let disk = "dd".repeat(16);
+    let payloads = [
+        (EntryPayload::Blank, "0100", String::new()),
+        (
+            EntryPayload::Membership(membership),
+            "0102",
+            format!("010102070802 07{disk}08{disk}").replace(' ', ""),
+        ),
+    ];
+    let log_id_bytes = "000000000000000100000000000000070000000000000009";
+    for (payload, head, rest) in payloads {
+        let entry = Entry {
+            log_id: log_id(1, 9),
+            payload,
+        };
+        let bytes = encode_entry(ReplicaId(7), &entry);
+        let (bytes_of_entry, _seal) = bytes.split_at(bytes.len() - 8);
+        assert_eq!(hex(bytes_of_entry), format!("{head}{log_id_bytes}{rest}"));
+        let decoded = decode_entry(ReplicaId(7), &bytes).unwrap();
+        assert_eq!(decoded.log_id, entry.log_id);
+    }
+    let command = encode_entry(ReplicaId(7), &entry(9, "x"));
+    assert!(hex(&command).starts_with(&format!("0101{log_id_bytes}01")));
+    let vote = Vote {
+        leader_id: log_id(1, 0).leader_id,
+        committed: true,
+    };
+    let vote = hex(&encode_vote(ReplicaId(7), &vote));
+    assert!(vote.starts_with(&format!("0101{}", &log_id_bytes[..32])));
+}
+
+/// An entry that verifies and does not decode was written by another version of the program: the
+/// disk is not to blame, and the replica does not continue.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn f_36_an_entry_of_a_newer_version_is_no_damage() {
+    let (_dir, db) = new_db();
+    let mut log = open_log(&db);
+    log.blocking_append((0..10).map(|n| entry(n, "x")))
+        .await
+        .unwrap();
+    let whole = crate::raft::types::encode_entry(ReplicaId(7), &entry(5, "x"));
+    let mut newer = whole[..whole.len() - 8].to_vec();
+    // The version of the command, after that of the frame, the kind and the log id.
+    assert_eq!(newer[26], 1);
+    newer[26] = 99;
+    let newer = crate::raft::types::seal(7, newer);
+    let mut key = vec![1];
+    key.extend_from_slice(&7u64.to_be_bytes());
+    key.push(2);
+    key.extend_from_slice(&5u64.to_be_bytes());
+    db.synced(|batch| batch.put_cf(db.family(Family::Log), &key, newer))
+        .await
+        .unwrap();
+    let mut log = open_log(&db);
+    assert!(log.try_get_log_entries(0..10).await.is_err());
+    assert!(log.unfit().is_some());
+    assert!(db.failure().borrow().is_none());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

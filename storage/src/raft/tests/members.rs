@@ -106,6 +106,130 @@ async fn f_11_a_disk_that_fails_costs_nothing_even_the_leaders() {
     }
 }
 
+/// Found by reading: only the bytes that one process appends made a replica drop log, so a store
+/// that was often restarted never dropped any.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn f_23_log_that_grew_over_several_starts_is_dropped() {
+    let dir = tempfile::tempdir().unwrap();
+    let (disks, groups) = newborn(dir.path(), 1).await;
+    groups.objects.ready().await.unwrap();
+    let name = "x".repeat(100);
+    for _ in 0..17 {
+        let puts = (0..512).map(|n| groups.objects.propose(put(&n.to_string(), &name)));
+        for done in futures_util::future::join_all(puts).await {
+            done.unwrap();
+        }
+    }
+    assert_eq!(groups.objects.purged(), 0);
+    end(disks, groups).await;
+    let disks = open_disks(dir.path(), &[0], false);
+    let groups = again(&disks, 0).await;
+    eventually(|| groups.objects.purged() > 0).await;
+    end(disks, groups).await;
+}
+
+/// Writes the row of the upkeep's settings, which [`change_upkeep`] reads, on these disks.
+fn write_upkeep(disks: &[OpenDisk], value: Option<&[u8]>) {
+    for disk in disks {
+        for (_, row) in crate::raft::replica_row::replica_rows(&disk.db).unwrap() {
+            let key = crate::meta::keys::Keys(row.state).upkeep();
+            let mut batch = WriteBatch::default();
+            match value {
+                Some(value) => batch.put_cf(disk.db.family(Family::State), key, value),
+                None => batch.delete_cf(disk.db.family(Family::State), key),
+            }
+            disk.db.write_unsynced(batch).unwrap();
+        }
+    }
+}
+
+fn change_upkeep() -> Command {
+    Command {
+        change: Change::SetUpkeep(Default::default()),
+        ..put("a", "x")
+    }
+}
+
+fn marks(disks: &[OpenDisk]) -> usize {
+    let marks = |disk: &OpenDisk| {
+        let roster = crate::raft::recovery::roster::read(&disk.db, disk.id);
+        roster.unwrap().marks.len()
+    };
+    disks.iter().map(marks).sum()
+}
+
+/// Found by reading: a row of a newer version ended every replica at the same entry as if its disk
+/// were damaged. The disks marked each other, and no later start trusted any of them.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn f_36_metadata_that_no_replica_can_continue_with_stop_the_group_and_nothing_else() {
+    let dir = tempfile::tempdir().unwrap();
+    // One disk more than voters.
+    let disks = open_disks(dir.path(), &[0, 1, 2, 3], true);
+    let groups = birth(&disks, 1).await;
+    groups.objects.propose(put("a", "before")).await.unwrap();
+    settle(&groups).await;
+    write_upkeep(&disks, Some(b"\x63?"));
+    let stopped = |error: &dyn std::fmt::Display| {
+        let text = error.to_string();
+        assert!(text.contains("has stopped"), "{text}");
+    };
+    let refused = groups.objects.propose(change_upkeep()).await;
+    stopped(&refused.unwrap_err());
+    let read = groups.objects.read(|view| view.epochs()).await;
+    stopped(&read.unwrap_err());
+    // The other group goes on, and so do the disks.
+    groups.system.propose(put("b", "x")).await.unwrap();
+    assert!(groups.recover_if_lost().await.is_err());
+    assert!(
+        disks
+            .iter()
+            .all(|disk| disk.db.failure().borrow().is_none())
+    );
+    assert_eq!((marks(&disks), groups.objects.replica_changes().1), (0, 0));
+    end(disks, groups).await;
+
+    let disks = open_disks(dir.path(), &[0, 1, 2, 3], false);
+    let Err(refused) = start(&disks, 1, true).await else {
+        panic!("it starts with rows that it does not know");
+    };
+    stopped(&refused);
+    assert_eq!(marks(&disks), 0);
+    close(disks).await;
+
+    // What another version of the program does: it knows the row.
+    let disks = open_disks(dir.path(), &[0, 1, 2, 3], false);
+    write_upkeep(&disks, None);
+    let groups = again(&disks, 1).await;
+    assert_eq!(name(&groups, "a").await, Some("before".into()));
+    end(disks, groups).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn r_32_a_replica_that_alone_cannot_continue_stops_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let (disks, groups) = newborn(dir.path(), 4).await;
+    groups.objects.propose(put("a", "before")).await.unwrap();
+    settle(&groups).await;
+    let leader = groups.objects.status().leader.unwrap();
+    let bad = disks.iter().position(|disk| disk.id == leader).unwrap();
+    write_upkeep(&disks[bad..=bad], Some(b"\x63?"));
+    groups.objects.propose(change_upkeep()).await.unwrap();
+    let alive = |groups: &Groups| {
+        let voters = groups.objects.status().voters;
+        voters.iter().filter(|voter| voter.alive).count()
+    };
+    eventually(|| alive(&groups) == 3).await;
+    for n in 0..5 {
+        let put = put("a", &n.to_string());
+        groups.objects.propose(put).await.unwrap();
+    }
+    assert_eq!(name(&groups, "a").await, Some("4".into()));
+    // It gets no other replica in its place: there may be something to find out from it.
+    assert_eq!((marks(&disks), groups.objects.replica_changes().1), (0, 0));
+    assert!(disks[bad].db.failure().borrow().is_none());
+    end(disks, groups).await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_voter_that_is_not_here_is_asked_for_ever_less_often() {
     let dir = tempfile::tempdir().unwrap();

@@ -25,6 +25,7 @@ pub fn put(id: &str, name: &str) -> Command {
     Command {
         request: WriteId(rand::random()),
         epoch: Epoch(0),
+        issued: Epoch(0),
         time: Timestamp(0),
         change: Change::PutAccount(Account {
             id: AccountId(id.into()),

@@ -8,33 +8,46 @@
 //! A round, for one group:
 //!
 //! 1. gc raises the epoch, and then the floor, to the oldest epoch that is still held.
-//! 2. gc removes the garbage below the floor: shards first, then the rows. Power goes between: the
+//! 2. gc drops the answers to commands that nobody can repeat any more. They have a limit of their
+//!    own, so a slow reader keeps none of them.
+//! 3. gc removes the garbage below the floor: shards first, then the rows. Power goes between: the
 //!    rows are there, and the next round finds no shards and removes them. The rows of a disk that
 //!    does not answer stay; those of an offline one wait until a disk comes or goes.
-//! 3. For the unconfirmed shards below the floor, a linearizable read says whether a row names them
+//! 4. For the unconfirmed shards below the floor, a linearizable read says whether a row names them
 //!    on that disk. gc confirms those that are named and removes the others, shard first. A writer
 //!    that is still in progress with such a shard is refused at its commit, as its epoch is below
 //!    the floor.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
 
-use crate::meta::command::{Change, Command, Reply};
+use crate::meta::command::{Change, Reply};
 use crate::raft::proposer::Proposer;
 use crate::shards::{RemovalOutcome, Shards, UnconfirmedShard};
+use drystone_store::env::Instant;
 use drystone_store::error::Result;
+use drystone_store::lock::Mutex;
 use drystone_store::measure::Measure;
 use drystone_store::shard_set::ShardAt;
-use drystone_store::types::{Epoch, WriteId};
+use drystone_store::types::{Epoch, Timestamp, WriteId};
 use drystone_store::workers::{Next, StepError, Wakeup, Worker};
 
 /// The number of rows looked at in one step; a round has as many steps as there are rows.
 const STEP_LEN_MAX: usize = 1000;
 /// The least time between two rounds that full disks ask for.
 const PAUSE_MIN: Duration = Duration::from_secs(10);
+
+/// How long the answer to a command is kept at least: much longer than a proposal is repeated.
+const ANSWERS_KEPT: Duration = Duration::from_secs(120);
+/// How long the outcome of an upload is kept, by the group's clock: as long as clients, and the
+/// programs that use them, repeat a completion to which they got no answer.
+const FINISHED_KEPT: Duration = Duration::from_secs(3600);
+/// How far the group's clock may be ahead of this machine's before that is reported.
+const CLOCK_AHEAD_MAX: Duration = Duration::from_secs(600);
 
 /// The results of gc since the process began.
 #[derive(Default)]
@@ -56,6 +69,10 @@ pub struct Collector {
     swept: AtomicU64,
     /// The number of changes of the disks when `swept` was found.
     changes: AtomicU64,
+    /// The last epochs, and since when each is this process's current one. Oldest first.
+    raised: Mutex<VecDeque<(Instant, Epoch)>>,
+    /// How far the group's clock was ahead of this machine's.
+    clock_ahead_ms: AtomicU64,
     counts: Counts,
     wakeup: Wakeup,
 }
@@ -74,6 +91,8 @@ impl Collector {
             every,
             swept: AtomicU64::new(0),
             changes: AtomicU64::new(0),
+            raised: Mutex::default(),
+            clock_ahead_ms: AtomicU64::new(0),
             counts: Counts::default(),
             wakeup: Wakeup::default(),
         }
@@ -93,6 +112,7 @@ impl Collector {
     /// Does one round. Interrupted anywhere, the next one continues with what is left.
     pub async fn round(&self) -> Result<()> {
         let floor = self.raise().await?;
+        self.drop_answers().await?;
         let Some(shards) = &self.shards else {
             return Ok(());
         };
@@ -101,7 +121,9 @@ impl Collector {
     }
 
     async fn raise(&self) -> Result<Epoch> {
-        let epoch = self.proposer.group.read(|view| view.epochs()).await?.epoch;
+        let epochs_row = self.proposer.group.read(|view| view.epochs()).await?;
+        self.compare_clocks(epochs_row.clock);
+        let epoch = epochs_row.epoch;
         let raised = self
             .propose(
                 epoch,
@@ -112,9 +134,62 @@ impl Collector {
             .await?;
         let (epoch, _) = epochs(raised);
         self.proposer.epochs.raise(epoch);
+        self.note_raised(epoch);
         let to = self.proposer.epochs.oldest();
         let (_, floor) = epochs(self.propose(epoch, Change::RaiseFloor { to }).await?);
         Ok(floor)
+    }
+
+    /// Reports a clock that was ahead once: every later change carries that time, until this
+    /// machine's clock has reached it.
+    fn compare_clocks(&self, clock: Timestamp) {
+        let ahead = clock.0.saturating_sub(self.proposer.env.now().0);
+        self.clock_ahead_ms
+            .store(ahead.max(0) as u64, Ordering::Relaxed);
+        if ahead > CLOCK_AHEAD_MAX.as_millis() as i64 {
+            tracing::error!(
+                seconds = ahead / 1000,
+                "the metadata's clock is ahead of this machine's: a clock was wrong, or is"
+            );
+        }
+    }
+
+    fn note_raised(&self, epoch: Epoch) {
+        let now = self.proposer.env.instant();
+        let mut raised = self.raised.lock();
+        raised.push_back((now, epoch));
+    }
+
+    /// Returns the newest epoch that has been the current one for at least [`ANSWERS_KEPT`]: what
+    /// was issued below it was issued before.
+    fn answers_end(&self) -> Epoch {
+        let env = &self.proposer.env;
+        let mut raised = self.raised.lock();
+        let is_old = |entry: Option<&(Instant, Epoch)>| {
+            entry.is_some_and(|(since, _)| env.elapsed(*since) >= ANSWERS_KEPT)
+        };
+        while is_old(raised.get(1)) {
+            raised.pop_front();
+        }
+        match raised.front() {
+            first @ Some((_, epoch)) if is_old(first) => *epoch,
+            _ => Epoch(0),
+        }
+    }
+
+    async fn drop_answers(&self) -> Result<()> {
+        let issued_below = self.answers_end();
+        loop {
+            let change = Change::DropAnswers {
+                issued_below,
+                finished_ms: FINISHED_KEPT.as_millis() as u64,
+                max: STEP_LEN_MAX as u32,
+            };
+            match self.propose(issued_below, change).await? {
+                Reply::Dropped { more: true } => {}
+                _ => return Ok(()),
+            }
+        }
     }
 
     async fn remove_garbage(&self, shards: &Shards, floor: Epoch) -> Result<()> {
@@ -127,20 +202,20 @@ impl Collector {
         let mut after = swept.checked_sub(1).map(last_swept);
         let mut failed = false;
         loop {
-            let rows = self
+            let page = self
                 .proposer
                 .group
                 .read(move |view| view.garbage(after, floor, STEP_LEN_MAX))
                 .await?;
-            let Some(last) = rows.last() else {
+            let Some(last) = page.last else {
                 if !failed {
                     self.swept.store(floor.0, Ordering::Relaxed);
                 }
                 return Ok(());
             };
-            after = Some((last.epoch, last.write_id));
-            let mut gone = Vec::with_capacity(rows.len());
-            for row in rows {
+            after = Some(last);
+            let mut gone = Vec::with_capacity(page.rows.len());
+            for row in page.rows {
                 let garbage = row.shards.iter().map(|shard| (shard.rank, shard.at));
                 match shards.remove(row.write_id, garbage).await {
                     RemovalOutcome::All => gone.push((row.epoch, row.write_id)),
@@ -194,18 +269,9 @@ impl Collector {
         }
     }
 
+    /// Proposes one of gc's own commands, which are accepted in any epoch.
     async fn propose(&self, epoch: Epoch, change: Change) -> Result<Reply> {
-        let request = self.proposer.env.write_id();
-        let time = self.proposer.env.now();
-        self.proposer
-            .group
-            .propose(Command {
-                request,
-                epoch,
-                time,
-                change,
-            })
-            .await
+        self.proposer.propose_as_of(epoch, change).await
     }
 }
 
@@ -268,6 +334,11 @@ impl Worker for Collector {
             "gc_epochs_lag",
             "How far the oldest reader or writer holds back the floor, in rounds of gc.",
             self.proposer.epochs.lag() as f64,
+        ));
+        measures.push(Measure::gauge(
+            "metadata_clock_ahead_seconds",
+            "How far the time of the newest change is ahead of this machine's clock.",
+            self.clock_ahead_ms.load(Ordering::Relaxed) as f64 / 1000.0,
         ));
         measures
     }

@@ -223,6 +223,58 @@ async fn b_21_aborting_an_upload_takes_nothing_that_an_object_uses() {
     bench.engine.close().await;
 }
 
+/// Opens the store again, as soon as the last user of its disks has released them.
+async fn reopened(directories: &[PathBuf]) -> Arc<Engine> {
+    loop {
+        match Engine::open(Options::new(directories.to_vec())).await {
+            Err(error) if error.to_string().contains("in use") => {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+            opened => return opened.unwrap(),
+        }
+    }
+}
+
+/// Once the first round of gc after a start dropped the outcomes of all uploads: a client that got
+/// no answer before the restart, and asked again after it, was told that there is no such upload.
+#[tokio::test]
+async fn s_20_a_completion_is_answered_alike_after_a_restart() {
+    let bench = Bench::new().await;
+    let (upload, part) = bench.part("k", 1).await;
+    let complete = CompleteUpload {
+        key: "k".into(),
+        upload,
+        parts: vec![CompletedPart {
+            number: 1,
+            etag: part.etag,
+            checksum: None,
+        }],
+        checksum: None,
+        size: None,
+        condition: Default::default(),
+    };
+    let bucket = bench.bucket;
+    let first = bench.engine.complete_upload(bucket, complete.clone()).await;
+    let first = first.unwrap();
+    bench.engine.close().await;
+    let Bench {
+        _root,
+        directories,
+        engine,
+        collector,
+        ..
+    } = bench;
+    drop((engine, collector));
+    let engine = reopened(&directories).await;
+    let collector = self::collector(&engine, engine.objects.epochs.clone());
+    for _ in 0..3 {
+        collector.round().await.unwrap();
+    }
+    let again = engine.complete_upload(bucket, complete).await;
+    assert_eq!(again.unwrap(), first);
+    engine.close().await;
+}
+
 #[tokio::test]
 async fn b_05_a_garbage_row_stays_until_its_files_are_surely_gone() {
     let bench = Bench::new().await;
@@ -238,7 +290,7 @@ async fn b_05_a_garbage_row_stays_until_its_files_are_surely_gone() {
         .objects
         .group
         .read(move |view| view.garbage(None, most, 10));
-    let rows = rows.await.unwrap();
+    let rows = rows.await.unwrap().rows;
     assert_eq!(rows.len(), 1);
     assert_ne!(rows[0].write_id, WriteId([0; 16]));
     bench.engine.close().await;

@@ -10,7 +10,7 @@ use drystone_store::error::{Error, Refusal};
 use drystone_store::objects::WriteCondition;
 use drystone_store::shard_set::{ShardAt, ShardId};
 use drystone_store::types::{
-    Account, AccountId, BucketId, DiskId, Epoch, VersionSelector, Versioning,
+    Account, AccountId, BucketId, DiskId, Epoch, Timestamp, VersionSelector, Versioning,
 };
 
 fn put(replica: &mut TestReplica, condition: WriteCondition) -> Command {
@@ -73,7 +73,7 @@ fn replicas_come_to_the_same_rows() {
 }
 
 #[test]
-fn commands_below_the_floor_are_refused_and_their_answers_forgotten() {
+fn commands_below_the_floor_are_refused() {
     let mut replica = TestReplica::new();
     let command = put(&mut replica, WriteCondition::default());
     assert!(replica.apply(&command).is_ok());
@@ -92,17 +92,80 @@ fn commands_below_the_floor_are_refused_and_their_answers_forgotten() {
         epochs(3, 2)
     );
     assert_eq!(replica.apply(&command), Err(Refusal::EpochBelowFloor));
-    let view = replica.state.view();
-    assert_eq!(
-        view.scan(&view.keys().answers_below(Epoch(9)), 9).unwrap(),
-        []
-    );
-    drop(view);
     // Commands of the group's own upkeep are accepted with any epoch.
     assert_eq!(
         replica.propose(Change::RaiseEpoch { to: Epoch(4) }),
         epochs(4, 2)
     );
+}
+
+/// Once one slow reader kept every answer, because it held the floor.
+#[test]
+fn f_29_answers_are_kept_and_dropped_by_their_own_limit() {
+    let mut replica = TestReplica::new();
+    let command = put(&mut replica, WriteCondition::default());
+    let first = replica.apply(&command);
+    assert!(first.is_ok());
+    let late = put(&mut replica, WriteCondition::default());
+    assert!(replica.propose(Change::RaiseEpoch { to: Epoch(3) }).is_ok());
+    let drop_below = |replica: &mut TestReplica, epoch| {
+        let dropped = replica.propose(Change::DropAnswers {
+            issued_below: Epoch(epoch),
+            finished_ms: 0,
+            max: 9,
+        });
+        assert_eq!(dropped, Ok(Reply::Dropped { more: false }));
+    };
+    let answers = |replica: &TestReplica| {
+        let view = replica.state.view();
+        let rows = view.scan(&view.keys().answers_below(Epoch(u64::MAX)), 99);
+        rows.unwrap().len()
+    };
+    let before = answers(&replica);
+    assert!(replica.propose(Change::RaiseFloor { to: Epoch(0) }).is_ok());
+    drop_below(&mut replica, 4);
+    assert_eq!(
+        answers(&replica),
+        before,
+        "no epoch is dropped before it is over"
+    );
+    assert_eq!(replica.apply(&command), first);
+    // A reader holds epoch 0, and the floor with it.
+    drop_below(&mut replica, 1);
+    assert_eq!(answers(&replica), 0);
+    // Whether these were carried out is not known any more.
+    for command in [&command, &late] {
+        assert_eq!(replica.apply(command), Err(Refusal::EpochBelowFloor));
+    }
+    // A write that began long ago commits, as the floor allows, if it is issued now.
+    let mut slow = put(&mut replica, WriteCondition::default());
+    slow.issued = Epoch(3);
+    let done = replica.apply(&slow);
+    assert!(slow.epoch == Epoch(0) && done.is_ok());
+    assert_eq!(replica.apply(&slow), done);
+    replica.check();
+}
+
+/// Once the newer of two versions was shown as the older one, after the clock was set back.
+#[test]
+fn f_20_r_14_time_never_goes_back() {
+    let mut replica = TestReplica::with(Versioning::Enabled);
+    let mut times = Vec::new();
+    for time in [5_000_000, 4_000_000, 5_000_001, i64::MIN] {
+        let mut command = put(&mut replica, WriteCondition::default());
+        command.time = Timestamp(time);
+        match replica.apply(&command) {
+            Ok(Reply::Written { modified, .. }) => times.push(modified.0),
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!(times, [5_000_000, 5_000_000, 5_000_001, 5_000_001]);
+    // The clock is part of the state, and a refused command moves it, too.
+    let mut refused = replica.command(Change::SealBucket { id: B });
+    refused.time = Timestamp(6_000_000);
+    assert_eq!(replica.apply(&refused), Err(Refusal::BucketNotEmpty));
+    let clock = replica.state.view().epochs().unwrap().clock;
+    assert_eq!(clock, Timestamp(6_000_000));
 }
 
 fn at(disk: u8) -> ShardAt {
@@ -131,8 +194,8 @@ fn last_references_go_into_garbage_of_the_epoch_that_is() {
     replica.delete("k", None);
     let view = replica.state.view();
     assert_eq!(view.heals(None, 9).unwrap(), []);
-    assert_eq!(view.garbage(None, Epoch(5), 9).unwrap(), []);
-    let garbage = view.garbage(None, Epoch(6), 9).unwrap();
+    assert_eq!(view.garbage(None, Epoch(5), 9).unwrap().rows, []);
+    let garbage = view.garbage(None, Epoch(6), 9).unwrap().rows;
     assert_eq!((garbage[0].epoch, garbage[0].bucket), (Epoch(5), B));
     // Readers that began before may still read it; the same shard on another disk has no name.
     assert!(view.refers_to(write_id, 1, at(1)).unwrap());
@@ -149,7 +212,7 @@ fn last_references_go_into_garbage_of_the_epoch_that_is() {
         entries: vec![(Epoch(5), write_id)],
     });
     let view = replica.state.view();
-    assert_eq!(view.garbage(None, Epoch(9), 9).unwrap(), []);
+    assert_eq!(view.garbage(None, Epoch(9), 9).unwrap().rows, []);
 }
 
 #[test]
@@ -317,9 +380,9 @@ fn a_row_that_does_not_decode_is_an_error_for_what_needs_it_alone() {
     let keys = crate::meta::keys::Keys(StateId(1));
     let state = replica.db.family(Family::State);
     let current = keys.current(B, "bad");
-    replica.db.rocks().put_cf(state, current, b"\xff?").unwrap();
+    replica.db.rocks().put_cf(state, current, b"\x01?").unwrap();
     let view = replica.state.view();
     let read = view.version(B, "bad", VersionSelector::Latest);
-    assert!(matches!(read, Err(Error::Corrupt(_))));
+    assert!(matches!(read, Err(Error::BadRow(_))));
     assert!(replica.latest("good").is_ok());
 }

@@ -41,8 +41,8 @@ impl TestReplica {
 
     fn garbage(&self) -> Vec<GarbageShard> {
         let view = self.state.view();
-        let rows = view.garbage(None, Epoch(u64::MAX), 99).unwrap();
-        rows.into_iter().flat_map(|row| row.shards).collect()
+        let page = view.garbage(None, Epoch(u64::MAX), 99).unwrap();
+        page.rows.into_iter().flat_map(|row| row.shards).collect()
     }
 
     fn swap(&self, id: WriteId, rank: u8, to: ShardAt) -> ShardSwap {

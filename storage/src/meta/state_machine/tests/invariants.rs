@@ -178,7 +178,8 @@ impl TestReplica {
         assert!(lists.is_empty(), "part lists without a data row");
         let queue = view.undersized_writes(None, usize::MAX).unwrap();
         assert_eq!(queue, undersized);
-        for row in view.garbage(None, Epoch(u64::MAX), usize::MAX).unwrap() {
+        let garbage = view.garbage(None, Epoch(u64::MAX), usize::MAX).unwrap();
+        for row in garbage.rows {
             for GarbageShard { rank, at } in row.shards {
                 let shard = (row.write_id, rank, at.disk, at.generation);
                 assert!(

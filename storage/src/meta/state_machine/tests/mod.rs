@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod apply;
+mod failures;
 mod heal;
 mod invariants;
 mod listing;
@@ -93,6 +94,7 @@ impl TestReplica {
         Command {
             request: id(1 << 40 | self.next()),
             epoch: self.epoch,
+            issued: self.epoch,
             time: Timestamp(1_000_000 + 1000 * self.serial as i64),
             change,
         }

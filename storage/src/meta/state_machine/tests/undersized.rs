@@ -30,8 +30,8 @@ impl TestReplica {
 
     fn all_garbage(&self) -> Vec<GarbageShard> {
         let view = self.state.view();
-        let rows = view.garbage(None, Epoch(u64::MAX), 99).unwrap();
-        rows.into_iter().flat_map(|row| row.shards).collect()
+        let page = view.garbage(None, Epoch(u64::MAX), 99).unwrap();
+        page.rows.into_iter().flat_map(|row| row.shards).collect()
     }
 
     /// Replaces a write's shards by four others, with names of their own.

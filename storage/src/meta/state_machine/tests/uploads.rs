@@ -12,7 +12,7 @@ use drystone_store::types::{
 impl TestReplica {
     pub fn create_upload(&mut self, key: &str) -> UploadId {
         let upload = UploadId(id(1 << 50 | self.next()));
-        self.done(Change::CreateUpload {
+        let created = self.propose(Change::CreateUpload {
             bucket: B,
             key: key.into(),
             upload,
@@ -23,6 +23,7 @@ impl TestReplica {
             },
             checksum: None,
         });
+        assert!(matches!(created, Ok(Reply::Timed { .. })), "{created:?}");
         upload
     }
 
@@ -41,7 +42,8 @@ impl TestReplica {
     fn part(&mut self, key: &str, upload: UploadId, number: u16, size: u64) -> ChosenPart {
         let data = self.sharded(size);
         let write_id = data.write_id;
-        assert_eq!(self.put_part(key, upload, number, data), Ok(Reply::Done));
+        let put = self.put_part(key, upload, number, data);
+        assert!(matches!(put, Ok(Reply::Timed { .. })), "{put:?}");
         ChosenPart {
             number,
             write_id,
@@ -79,7 +81,7 @@ fn garbage(replica: &TestReplica) -> Vec<WriteId> {
         .view()
         .garbage(None, Epoch(u64::MAX), 99)
         .unwrap();
-    garbage.into_iter().map(|row| row.write_id).collect()
+    garbage.rows.into_iter().map(|row| row.write_id).collect()
 }
 
 #[test]
@@ -246,6 +248,48 @@ fn parts_of_an_upload_are_listed_by_number() {
     assert_eq!(numbers(300, 1), [0; 0]);
     let chosen = view.chosen_parts(upload, &[10, 11]).unwrap();
     assert!(chosen[0].is_some() && chosen[1].is_none());
+}
+
+/// Once a round of gc after a restart dropped it, and the client's second try was told that there
+/// is no such upload.
+#[test]
+fn s_20_the_outcome_of_an_upload_is_kept_for_its_time_whatever_the_floor() {
+    let mut replica = TestReplica::new();
+    let uploads = ["a", "b", "c"].map(|key| {
+        let upload = replica.create_upload(key);
+        let part = replica.part(key, upload, 1, 5);
+        let done = replica.complete(key, upload, &[part], WriteCondition::default());
+        assert!(done.is_ok());
+        (key, upload)
+    });
+    let to = Epoch(9);
+    replica.epoch = to;
+    assert!(replica.propose(Change::RaiseEpoch { to }).is_ok());
+    assert!(replica.propose(Change::RaiseFloor { to }).is_ok());
+    let kept = |replica: &TestReplica| {
+        let is_kept = |(key, upload): &(&'static str, UploadId)| {
+            let view = replica.state.view();
+            view.finished(B, key, *upload).unwrap().is_some()
+        };
+        uploads.iter().filter(|upload| is_kept(upload)).count()
+    };
+    let drop_after = |replica: &mut TestReplica, finished_ms, max| {
+        replica.propose(Change::DropAnswers {
+            issued_below: to,
+            finished_ms,
+            max,
+        })
+    };
+    let dropped = |more| Ok(Reply::Dropped { more });
+    assert_eq!(drop_after(&mut replica, 3_600_000, 9), dropped(false));
+    assert_eq!(kept(&replica), 3);
+    // A second passes with each command.
+    replica.put("x");
+    assert_eq!(drop_after(&mut replica, 0, 2), dropped(true));
+    assert_eq!(kept(&replica), 1);
+    assert_eq!(drop_after(&mut replica, 0, 2), dropped(false));
+    assert_eq!(kept(&replica), 0);
+    replica.check();
 }
 
 /// No byte is copied, so the largest possible object is completed at once.

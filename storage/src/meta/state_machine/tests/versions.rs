@@ -351,7 +351,8 @@ fn a_link_shares_bytes_and_its_end_frees_them_once() {
             .state
             .view()
             .garbage(None, super::Epoch(9), 9)
-            .unwrap(),
+            .unwrap()
+            .rows,
         []
     );
     replica.delete("b", None);
@@ -359,7 +360,8 @@ fn a_link_shares_bytes_and_its_end_frees_them_once() {
         .state
         .view()
         .garbage(None, super::Epoch(9), 9)
-        .unwrap();
+        .unwrap()
+        .rows;
     assert_eq!(garbage.len(), 1);
     assert_eq!(garbage[0].write_id, source);
     assert_eq!(replica.propose(link("c")), Err(Refusal::Conflict));
@@ -396,8 +398,11 @@ fn a_sealed_bucket_is_gone_and_only_an_empty_one_can_be_sealed() {
         settings: Vec::new(),
     };
     assert_eq!(replica.propose(again), Err(Refusal::NoSuchBucket));
-    assert_eq!(replica.state.view().sealed_buckets(9).unwrap()[0].0, B);
+    assert_eq!(
+        replica.state.view().sealed_buckets(None, 9).unwrap()[0].0,
+        B
+    );
     let emptied = replica.propose(Change::EmptyBucket { id: B, max: 10 });
     assert_eq!(emptied, Ok(Reply::Emptied { more: false }));
-    assert_eq!(replica.state.view().sealed_buckets(9).unwrap(), []);
+    assert_eq!(replica.state.view().sealed_buckets(None, 9).unwrap(), []);
 }

@@ -1,8 +1,13 @@
 //! The commands that go through a metadata group's log.
 //!
 //! A command carries its time, its ids and its preconditions, so that every replica decides it
-//! alike. The state machine answers each with a `Reply` or a `Refusal` and keeps the answer until
-//! the command's epoch falls below the floor, so a repeated `request` gets the same answer again.
+//! alike. The state machine answers each with a `Reply` or a `Refusal` and keeps the answer for
+//! some minutes, so a repeated `request` gets the same answer again. After that a repetition is
+//! refused.
+//!
+//! A command in the log is a record with a version, like a row. Its bytes, and with them the order
+//! of all variants of the enums in it, are pinned by tests: a change of a type that is embedded
+//! here needs a new version of the command.
 
 use std::time::Duration;
 
@@ -25,6 +30,9 @@ pub struct Command {
     pub request: WriteId,
     /// The epoch in which the request began. A command below the group's floor is refused.
     pub epoch: Epoch,
+    /// The epoch in which the command was made, after everything that it names was written. The
+    /// answer is kept for it. A command whose answer may be dropped already is refused.
+    pub issued: Epoch,
     pub time: Timestamp,
     pub change: Change,
 }
@@ -64,7 +72,7 @@ pub enum Change {
         old: DiskId,
         new: Option<(DiskId, String)>,
     },
-    SetUpkeep(UpkeepSettings),
+    SetUpkeep(SettingsChange),
 
     // Object groups: a bucket and everything that decides about its objects.
     /// Second step of a bucket's creation.
@@ -171,10 +179,17 @@ pub enum Change {
     RaiseEpoch {
         to: Epoch,
     },
-    /// Raises the floor to `to`, if it is lower and `to` is not above the epoch. Old answers are
-    /// dropped.
+    /// Raises the floor to `to`, if it is lower and `to` is not above the epoch.
     RaiseFloor {
         to: Epoch,
+    },
+    /// Drops the answers to commands that were issued below `issued_below`, if that is not above
+    /// the epoch, and at most `max` outcomes of uploads that were finished more than
+    /// `finished_ms` milliseconds before the group's clock.
+    DropAnswers {
+        issued_below: Epoch,
+        finished_ms: u64,
+        max: u32,
     },
     /// Removes garbage rows. Their shards are removed from all disks that could be reached; the
     /// other disks have them in their own lists.
@@ -249,6 +264,34 @@ impl Default for UpkeepSettings {
     }
 }
 
+/// A change of the upkeep's settings. `None` keeps a setting.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SettingsChange {
+    pub remove_after_seconds: Option<u64>,
+    pub heal_paused: Option<bool>,
+    pub heal_bytes_per_second: Option<u64>,
+    pub scrub_paused: Option<bool>,
+    pub scrub_period_seconds: Option<u64>,
+}
+
+impl UpkeepSettings {
+    pub fn changed(self, change: SettingsChange) -> UpkeepSettings {
+        UpkeepSettings {
+            remove_after_seconds: change
+                .remove_after_seconds
+                .unwrap_or(self.remove_after_seconds),
+            heal_paused: change.heal_paused.unwrap_or(self.heal_paused),
+            heal_bytes_per_second: change
+                .heal_bytes_per_second
+                .unwrap_or(self.heal_bytes_per_second),
+            scrub_paused: change.scrub_paused.unwrap_or(self.scrub_paused),
+            scrub_period_seconds: change
+                .scrub_period_seconds
+                .unwrap_or(self.scrub_period_seconds),
+        }
+    }
+}
+
 /// One pass of scrub over all data rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ScrubState {
@@ -310,6 +353,7 @@ impl Change {
             Change::AbortUpload { .. } => CommandKind::AbortUpload,
             Change::RaiseEpoch { .. } => CommandKind::RaiseEpoch,
             Change::RaiseFloor { .. } => CommandKind::RaiseFloor,
+            Change::DropAnswers { .. } => CommandKind::DropAnswers,
             Change::ForgetGarbage { .. } => CommandKind::ForgetGarbage,
             Change::QueueHeal { .. } => CommandKind::QueueHeal,
             Change::SwapShard(_) => CommandKind::SwapShard,
@@ -399,6 +443,14 @@ pub enum Reply {
     Tagged {
         version_id: Option<VersionId>,
     },
+    /// To `CreateUpload` and `PutPart`: the time of the change.
+    Timed {
+        time: Timestamp,
+    },
+    /// To `DropAnswers`: whether outcomes of uploads are left to drop.
+    Dropped {
+        more: bool,
+    },
     /// To `RaiseEpoch` and `RaiseFloor`: the current epoch and floor.
     Epochs {
         epoch: Epoch,
@@ -423,3 +475,6 @@ mod serde_bytes_vec {
         <&[u8]>::deserialize(d).map(<[u8]>::to_vec)
     }
 }
+
+#[cfg(test)]
+mod tests;
