@@ -4,7 +4,7 @@ use std::fs;
 use std::net::{TcpListener, TcpStream};
 use std::process::{Output, Stdio};
 
-use crate::server::{Disks, arguments, command};
+use crate::server::{Disks, Server, arguments, command};
 
 fn run(arguments: &[&str], variables: &[(&str, &str)]) -> Output {
     let mut command = command();
@@ -179,4 +179,24 @@ fn a_verb_whose_words_nobody_reads_ends_without_a_word() {
     let unwritten = told_to(full.into());
     assert_eq!(unwritten.status.code(), Some(74));
     assert!(told(&unwritten).starts_with("drystone: standard output: "));
+}
+
+#[test]
+fn b_66_marks_of_metadata_are_listed_and_lifted_on_a_stopped_store() {
+    let mut server = Server::fresh(2);
+    let (disks, first) = (server.disks.argument(), server.disks.path(1));
+    let first = first.to_str().unwrap();
+    let marks = ["admin", "metadata", "marks", &disks];
+    // A server uses the disks.
+    assert_eq!(run(&marks, &[]).status.code(), Some(1));
+    server.stop();
+    let listed = run(&marks, &[]);
+    assert!(listed.status.success(), "{}", told(&listed));
+    assert_eq!(listed.stdout, b"No disk is marked.\n");
+    let nothing = run(&["admin", "metadata", "trust", first, &disks], &[]);
+    assert_eq!(nothing.status.code(), Some(1));
+    assert!(told(&nothing).contains("no disk has a mark of it"));
+    let elsewhere = run(&["admin", "metadata", "trust", "/elsewhere", &disks], &[]);
+    assert_eq!(elsewhere.status.code(), Some(2));
+    assert!(told(&elsewhere).contains("none of the given disks"));
 }

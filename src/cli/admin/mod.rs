@@ -2,6 +2,7 @@
 
 mod ask;
 mod buckets;
+mod metadata;
 mod metrics_token;
 mod operate;
 mod show;
@@ -35,6 +36,9 @@ pub(super) enum Verb {
     /// Show, set or remove a bucket's quota
     #[command(subcommand)]
     Quota(buckets::QuotaVerb),
+    /// List and lift the marks by which the disks of a stopped store distrust each other's metadata
+    #[command(subcommand)]
+    Metadata(metadata::MetadataVerb),
     /// Print the bearer token for `GET /metrics`; needs no running server
     MetricsToken(ConfigArguments),
 }
@@ -48,6 +52,7 @@ pub(super) fn run(verb: Verb, environment: &Environment) -> ExitCode {
         Verb::Workers(reach) => operate::workers(&reach, environment),
         Verb::Bucket(verb) => buckets::bucket(&verb, environment),
         Verb::Quota(verb) => buckets::quota(&verb, environment),
+        Verb::Metadata(verb) => metadata::run(&verb),
         Verb::MetricsToken(arguments) => metrics_token::run(arguments, environment),
     }
 }

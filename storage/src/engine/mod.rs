@@ -13,6 +13,7 @@ mod disks;
 mod hung;
 mod instance;
 mod listings;
+pub mod marks;
 mod measures;
 mod names;
 mod objects;
