@@ -9,15 +9,33 @@ use super::disk::StoppedDisk;
 use super::keys;
 use super::report::{DataState, FileCounts, Report, ShardCounts, StateCounts};
 use super::rules::{Problems, Rows};
-use super::scan::{Scan, decode, get, key, table};
+use super::scan::{Scan, decode, key, table};
 use super::shard::{ExpectedShard, Fault, verify};
+use super::spill::Spill;
 use crate::db::Family;
 use crate::disk::ShardName;
-use crate::meta::record::{DataKind, DataRow, GarbageRow, HealRow, RemovedDisksRow, UndersizedRow};
+use crate::meta::record::{
+    DataKind, DataRow, GarbageRow, GarbageShard, HealRow, PartRow, RemovedDisksRow, UndersizedRow,
+};
 use crate::raft::inspect::Replica;
 use drystone_store::error::Result;
 use drystone_store::shard_set::ShardSet;
 use drystone_store::types::{DiskId, WriteId};
+
+/// The rows that name the bytes of one write id.
+#[derive(Clone, Copy, Debug, Default)]
+struct References {
+    count: u64,
+    /// The size that all of them give.
+    size: u64,
+}
+
+/// The rows of a multipart object's part list.
+#[derive(Clone, Copy, Debug, Default)]
+struct PartList {
+    count: u64,
+    size: u64,
+}
 
 /// The state of a write that is not whole, and the reasons.
 #[derive(Clone, Debug)]
@@ -64,7 +82,13 @@ pub struct Census<'a> {
     disks: &'a [StoppedDisk],
     replica: &'a Replica,
     problems: &'a mut Problems,
+    /// The shards that are garbage, in the current folder.
     garbage: HashSet<(DiskId, ShardName)>,
+    all_garbage: Spill,
+    /// The rows that name the writes of the current folder.
+    named: HashMap<WriteId, References>,
+    /// The part lists of the current folder.
+    lists: HashMap<WriteId, PartList>,
     /// Disks that were removed from the store: heal rebuilds their shards.
     removed: RemovedDisksRow,
     rows: &'a mut Rows,
@@ -83,13 +107,13 @@ pub fn take(
     problems: &mut Problems,
     report: &mut Report,
 ) -> Result<HashMap<WriteId, Damage>> {
+    let removed = key(replica.state(), table::REMOVED_DISKS, &[]);
     let mut census = Census {
-        garbage: garbage(replica)?,
-        removed: get(
-            replica.db(),
-            &key(replica.state(), table::REMOVED_DISKS, &[]),
-        )?
-        .unwrap_or_default(),
+        garbage: HashSet::new(),
+        all_garbage: garbage(replica, problems)?,
+        named: HashMap::new(),
+        lists: HashMap::new(),
+        removed: problems.get(replica.db(), &removed)?.unwrap_or_default(),
         disks,
         replica,
         problems,
@@ -102,8 +126,8 @@ pub fn take(
     };
     for first in 0..=u8::MAX {
         census.folder(first)?;
+        census.without_data();
     }
-    census.without_data();
     report.writes = census.writes;
     report.shards = census.shards;
     report.files = census.files;
@@ -126,27 +150,75 @@ fn names(write_id: WriteId, set: &ShardSet) -> impl Iterator<Item = (DiskId, Sha
         })
 }
 
-fn garbage(replica: &Replica) -> Result<HashSet<(DiskId, ShardName)>> {
-    let mut garbage = HashSet::new();
+/// The length of what is kept of a shard that is garbage: disk, rank and generation.
+const GARBAGE_BYTES: usize = 16 + 1 + 4;
+
+fn garbage(replica: &Replica, problems: &mut Problems) -> Result<Spill> {
+    let mut garbage = Spill::new(replica.db().env().clone(), GARBAGE_BYTES)?;
     let mut rows = Scan::of_table(replica.db(), replica.state(), table::GARBAGE, &[]);
     while let Some((row, value)) = rows.next()? {
-        let (_, rest) = keys::number(&row)?;
-        let (write_id, _) = keys::write_id(rest)?;
-        let row: GarbageRow = decode(&row, &value)?;
-        garbage.extend(row.shards.iter().map(|shard| {
-            let name = ShardName {
-                write_id,
-                rank: shard.rank,
-                generation: shard.at.generation,
-            };
-            (shard.at.disk, name)
-        }));
+        let noted = note_garbage(&mut garbage, &row, &value);
+        problems.isolate(noted)?;
     }
     Ok(garbage)
 }
 
+fn note_garbage(garbage: &mut Spill, row: &[u8], value: &[u8]) -> Result<()> {
+    let (_, rest) = keys::number(row)?;
+    let (write_id, _) = keys::write_id(rest)?;
+    let row: GarbageRow = decode(row, value)?;
+    for GarbageShard { rank, at } in row.shards {
+        let generation = at.generation.to_be_bytes();
+        let note = [&at.disk.0[..], &[rank], &generation].concat();
+        garbage.add(write_id, &note)?;
+    }
+    Ok(())
+}
+
+fn garbage_shard(write_id: WriteId, note: &[u8]) -> (DiskId, ShardName) {
+    let (disk, rest) = note.split_at(16);
+    let (rank, generation) = rest.split_at(1);
+    let name = ShardName {
+        write_id,
+        rank: rank[0],
+        generation: u32::from_be_bytes(generation.try_into().expect("four bytes are left")),
+    };
+    (DiskId(disk.try_into().expect("16 bytes")), name)
+}
+
 impl Census<'_> {
+    /// Reads what other rows say of the writes of one folder.
+    fn begin(&mut self, first: u8) -> Result<()> {
+        let garbage = self.all_garbage.take(first)?.into_iter();
+        self.garbage = garbage.map(|(id, note)| garbage_shard(id, &note)).collect();
+        for (write_id, size) in self.rows.named.take(first)? {
+            let size = u64::from_be_bytes(size[..].try_into().expect("a size"));
+            let named = self.named.entry(write_id);
+            let named = named.or_insert(References { count: 0, size });
+            named.count += 1;
+            if named.size != size {
+                let other = named.size;
+                self.problems
+                    .add(|| format!("rows give {write_id} sizes {size} and {other}"));
+            }
+        }
+        let (db, state) = (self.replica.db(), self.replica.state());
+        let mut parts = Scan::of_table(db, state, table::PARTS, &[first]);
+        while let Some((row, value)) = parts.next()? {
+            // The rules have reported those that do not decode.
+            let (Ok((list, _)), Ok(part)) = (keys::write_id(&row), decode::<PartRow>(&row, &value))
+            else {
+                continue;
+            };
+            let so_far = self.lists.entry(list).or_default();
+            so_far.count += 1;
+            so_far.size += part.size;
+        }
+        Ok(())
+    }
+
     fn folder(&mut self, first: u8) -> Result<()> {
+        self.begin(first)?;
         let mut files: Vec<Option<HashSet<ShardName>>> = Vec::new();
         for disk in self.disks {
             if self.removed.has(disk.id()) {
@@ -164,8 +236,15 @@ impl Census<'_> {
         let (db, state) = (self.replica.db(), self.replica.state());
         let mut rows = Scan::of_table(db, state, table::DATA, &[first]);
         while let Some((row, value)) = rows.next()? {
-            let (write_id, _) = keys::write_id(&row)?;
-            let data: DataRow = decode(&row, &value)?;
+            let Some((write_id, _)) = self.problems.isolate(keys::write_id(&row))? else {
+                continue;
+            };
+            let Some(data) = self.problems.isolate(decode::<DataRow>(&row, &value))? else {
+                self.named.remove(&write_id);
+                self.lists.remove(&write_id);
+                self.lose(write_id, "its data row does not decode");
+                continue;
+            };
             self.row(write_id, &data)?;
             if let DataKind::Shards(shards) = data.kind {
                 let set = CheckedWrite {
@@ -185,7 +264,7 @@ impl Census<'_> {
 
     /// Checks a data row against the rows that name it, and the bytes that lie in the metadata.
     fn row(&mut self, write_id: WriteId, data: &DataRow) -> Result<()> {
-        let named = self.rows.named.remove(&write_id).unwrap_or_default();
+        let named = self.named.remove(&write_id).unwrap_or_default();
         if named.count != data.refs {
             let (refs, count) = (data.refs, named.count);
             self.problems
@@ -211,7 +290,7 @@ impl Census<'_> {
                 }
             }
             DataKind::Parts { count } => {
-                let list = self.rows.lists.remove(&write_id).unwrap_or_default();
+                let list = self.lists.remove(&write_id).unwrap_or_default();
                 if (list.count, list.size) != (u64::from(*count), data.size) {
                     self.lose(write_id, "its part list is incomplete");
                 }
@@ -280,7 +359,8 @@ impl Census<'_> {
     /// Checks that an undersized write is queued for re-encoding.
     fn check_undersized(&mut self, write_id: WriteId) -> Result<()> {
         let row = key(self.replica.state(), table::UNDERSIZED, &write_id.0);
-        if get::<UndersizedRow>(self.replica.db(), &row)?.is_none() {
+        let queued: Option<UndersizedRow> = self.problems.get(self.replica.db(), &row)?;
+        if queued.is_none() {
             self.problems
                 .add(|| format!("{write_id}: is undersized and not queued"));
         }
@@ -291,7 +371,8 @@ impl Census<'_> {
     fn check_unwritten(&mut self, write_id: WriteId, rank: usize) -> Result<()> {
         let row = [&write_id.0[..], &[rank as u8]].concat();
         let row = key(self.replica.state(), table::HEAL, &row);
-        if get::<HealRow>(self.replica.db(), &row)?.is_none() {
+        let queued: Option<HealRow> = self.problems.get(self.replica.db(), &row)?;
+        if queued.is_none() {
             self.problems
                 .add(|| format!("{write_id}: rank {rank} was never written and is not queued"));
         }
@@ -355,7 +436,7 @@ impl Census<'_> {
                 let database = disk.database.as_ref();
                 if self.garbage.contains(&(disk.id(), *name)) {
                     self.files.garbage += 1;
-                } else if database.is_ok_and(|database| database.unconfirmed.contains(name)) {
+                } else if database.is_ok_and(|database| database.is_unconfirmed(name)) {
                     self.files.unconfirmed += 1;
                 } else {
                     self.files.unknown += 1;
@@ -366,11 +447,11 @@ impl Census<'_> {
 
     /// Reports writes and part lists that rows name and that have no data row.
     fn without_data(&mut self) {
-        let named: Vec<WriteId> = self.rows.named.drain().map(|(id, _)| id).collect();
+        let named: Vec<WriteId> = self.named.drain().map(|(id, _)| id).collect();
         named
             .into_iter()
             .for_each(|id| self.lose(id, "no data row says where its bytes are"));
-        let lists: Vec<WriteId> = self.rows.lists.drain().map(|(id, _)| id).collect();
+        let lists: Vec<WriteId> = self.lists.drain().map(|(id, _)| id).collect();
         for list in lists {
             self.problems
                 .add(|| format!("part list {list} has no data row"));

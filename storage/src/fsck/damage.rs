@@ -9,7 +9,7 @@ use super::rules::Rows;
 use super::scan::{Scan, decode, get, key, table};
 use crate::meta::record::{PartRow, UploadAt, UploadPartRow, VersionRow};
 use crate::raft::inspect::Replica;
-use drystone_store::error::Result;
+use drystone_store::error::{Error, Result};
 use drystone_store::types::{UploadId, WriteId};
 
 /// The most reasons that are given for one version.
@@ -42,8 +42,11 @@ fn mark_lists(replica: &Replica, damaged: &mut HashMap<WriteId, Damage>) -> Resu
     }
     let mut rows = Scan::of_table(replica.db(), replica.state(), table::PARTS, &[]);
     while let Some((row, value)) = rows.next()? {
-        let (list, _) = keys::write_id(&row)?;
-        let part: PartRow = decode(&row, &value)?;
+        // The rules have reported rows that do not decode.
+        let (Ok((list, _)), Ok(part)) = (keys::write_id(&row), decode::<PartRow>(&row, &value))
+        else {
+            continue;
+        };
         let Some(damage) = damaged.get(&part.write_id).cloned() else {
             continue;
         };
@@ -77,10 +80,15 @@ impl KeyNamer<'_> {
         let mut rows = Scan::of_table(replica.db(), replica.state(), table::VERSIONS, &[]);
         let mut last = None;
         while let Some((row, value)) = rows.next()? {
-            let (bucket, object, _) = keys::ended(&row)?;
-            let version: VersionRow = decode(&row, &value)?;
+            let Ok((bucket, object, _)) = keys::ended(&row) else {
+                continue;
+            };
             let at = (bucket, object);
             let is_current = last.as_ref() != Some(&at);
+            let Ok(version) = decode::<VersionRow>(&row, &value) else {
+                last = Some(at);
+                continue;
+            };
             match version.object {
                 None => self.report.delete_markers += 1,
                 Some(object) => {
@@ -108,9 +116,12 @@ impl KeyNamer<'_> {
         }
         let mut rows = Scan::of_table(replica.db(), replica.state(), table::UPLOAD_PARTS, &[]);
         while let Some((row, value)) = rows.next()? {
-            let (upload, number) = keys::upload_id(&row)?;
-            let number = keys::part_number(number)?;
-            let part: UploadPartRow = decode(&row, &value)?;
+            let place = keys::upload_id(&row)
+                .and_then(|(upload, number)| Ok((upload, keys::part_number(number)?)));
+            let (Ok((upload, number)), Ok(part)) = (place, decode::<UploadPartRow>(&row, &value))
+            else {
+                continue;
+            };
             self.report.parts.add(self.state(part.write_id));
             if self.damaged.contains_key(&part.write_id) {
                 let at = self.upload_at(upload)?;
@@ -125,7 +136,10 @@ impl KeyNamer<'_> {
 
     fn upload_at(&self, upload: UploadId) -> Result<(u64, String)> {
         let row = key(self.replica.state(), table::UPLOAD_IDS, &upload.0.0);
-        let at: Option<UploadAt> = get(self.replica.db(), &row)?;
+        let at: Option<UploadAt> = match get(self.replica.db(), &row) {
+            Err(Error::BadRow(_)) => None,
+            at => at?,
+        };
         Ok(at.map_or((0, String::new()), |at| (at.bucket.0, at.key)))
     }
 

@@ -5,11 +5,11 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::scan::Scan;
 use crate::db::{Db, DbError, DbShared, Family, log_tag};
 use crate::disk::ShardName;
 use crate::disk::identity::{DiskDirectory, shard_folder};
 use crate::raft::inspect::{Replica, replicas};
+use crate::raft::recovery::roster::{self, Roster};
 use drystone_store::env::{Env, ScratchDir};
 use drystone_store::types::{DiskId, WriteId};
 
@@ -25,12 +25,31 @@ pub struct StoppedDisk {
 
 /// A copy of the disk's database.
 pub struct DatabaseCopy {
-    _db: Arc<Db>,
+    db: Arc<Db>,
     pub replicas: Vec<Replica>,
-    /// The disk's list of unconfirmed shards.
-    pub unconfirmed: HashSet<ShardName>,
+    pub roster: Roster,
     /// The directory of the copy. It is the last field, so that it is dropped after the database.
     _scratch: ScratchDir,
+}
+
+impl DatabaseCopy {
+    /// Returns whether the shard is in the disk's list of unconfirmed shards.
+    pub fn is_unconfirmed(&self, name: &ShardName) -> bool {
+        let (rank, generation) = ([name.rank], name.generation.to_be_bytes());
+        let parts: [&[u8]; 4] = [
+            &[log_tag::UNCONFIRMED],
+            &name.write_id.0,
+            &rank,
+            &generation,
+        ];
+        let row = self
+            .db
+            .rocks()
+            .get_pinned_cf(self.db.family(Family::Log), parts.concat());
+        // What cannot be read is not known.
+        row.map_err(|error| self.db.failed(error))
+            .is_ok_and(|row| row.is_some())
+    }
 }
 
 impl StoppedDisk {
@@ -41,8 +60,8 @@ impl StoppedDisk {
         let database = opened.and_then(|db| {
             Ok(DatabaseCopy {
                 replicas: replicas(&db)?,
-                unconfirmed: unconfirmed(&db)?,
-                _db: db,
+                roster: roster::read(&db, settled.identity.disk)?,
+                db,
                 _scratch: scratch,
             })
         });
@@ -98,24 +117,6 @@ fn parse_name(name: &str) -> Option<ShardName> {
         rank: u8::from_str_radix(rank, 16).ok()?,
         generation: u32::from_str_radix(generation, 16).ok()?,
     })
-}
-
-fn unconfirmed(db: &Db) -> Result<HashSet<ShardName>, DbError> {
-    let mut names = HashSet::new();
-    let mut rows = Scan::new(db, Family::Log, &[log_tag::UNCONFIRMED]);
-    while let Some((key, _)) = rows.next()? {
-        let bad = || db.corrupt(format!("row of an unconfirmed shard {key:02x?}"));
-        let key: &[u8; 21] = key[..].try_into().map_err(|_| bad())?;
-        let (id, rest) = key.split_at(16);
-        names.insert(ShardName {
-            write_id: WriteId(id.try_into().map_err(|_| bad())?),
-            rank: rest[0],
-            generation: rest[1..]
-                .iter()
-                .fold(0, |n, byte| n << 8 | u32::from(*byte)),
-        });
-    }
-    Ok(names)
 }
 
 #[cfg(test)]

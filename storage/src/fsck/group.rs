@@ -1,6 +1,6 @@
 //! The check of a group's replicas: the newest log is applied to each, and all are compared.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use xxhash_rust::xxh3::Xxh3;
 
@@ -10,6 +10,7 @@ use super::scan::Scan;
 use crate::db::{Family, StateId};
 use crate::raft::inspect::{Position, Replica, catch_up};
 use drystone_store::error::{Error, Result};
+use drystone_store::types::DiskId;
 
 /// The table that says how far a replica has applied the log. It may differ between replicas.
 const TABLE_APPLIED: u8 = 0x01;
@@ -36,13 +37,22 @@ struct ReplicaContents {
     digest: Digest,
 }
 
-/// Checks the replicas of `group` on all disks. Returns `None` if no replica can be read.
-pub fn check(disks: &[StoppedDisk], group: u64) -> Result<Option<CheckedGroup>> {
-    let mut found = Vec::new();
+/// Checks the replicas of `group` on all disks. Those on distrusted disks are reported, and say
+/// nothing. Returns `None` if no replica can be read.
+pub fn check(
+    disks: &[StoppedDisk],
+    distrusted: &HashMap<DiskId, &'static str>,
+    group: u64,
+) -> Result<Option<CheckedGroup>> {
+    let (mut found, mut unused) = (Vec::new(), Vec::new());
     for disk in disks {
         let replicas = disk.database.iter().flat_map(|database| &database.replicas);
         let own = replicas.filter(|replica| replica.group() == group);
-        found.extend(own.map(|replica| (disk.directory(), replica.clone())));
+        let to = match distrusted.contains_key(&disk.id()) {
+            true => &mut unused,
+            false => &mut found,
+        };
+        to.extend(own.map(|replica| (disk.directory(), replica.clone())));
     }
     // Replicas from before a recovery of the group do not count any more.
     let incarnation = found.iter().map(|(_, replica)| replica.incarnation()).max();
@@ -72,15 +82,17 @@ pub fn check(disks: &[StoppedDisk], group: u64) -> Result<Option<CheckedGroup>> 
         return Ok(None);
     };
     let mut group = report(group, reference, &checks)?;
-    group
-        .report
-        .replicas
-        .extend(stale.into_iter().map(|(disk, _)| ReplicaReport {
-            disk,
-            state: ReplicaState::Stale,
-            applied: None,
-            problem: None,
-        }));
+    group.report.replicas.extend(
+        stale
+            .into_iter()
+            .chain(unused)
+            .map(|(disk, _)| ReplicaReport {
+                disk,
+                state: ReplicaState::Stale,
+                applied: None,
+                problem: None,
+            }),
+    );
     Ok(Some(group))
 }
 
@@ -163,7 +175,7 @@ fn digest(replica: &Replica) -> Result<Digest> {
             let table = match family {
                 Family::State => *key
                     .first()
-                    .ok_or_else(|| Error::Corrupt("a key of the metadata has no table".into()))?,
+                    .ok_or_else(|| Error::BadRow("a key of the metadata has no table".into()))?,
                 _ => 0,
             };
             if (family, table) == (Family::State, TABLE_APPLIED) {

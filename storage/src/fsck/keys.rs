@@ -4,7 +4,7 @@ use drystone_store::error::{Error, Result};
 use drystone_store::types::{UploadId, WriteId};
 
 fn malformed(key: &[u8]) -> Error {
-    Error::Corrupt(format!("malformed key {key:02x?}"))
+    Error::BadRow(format!("malformed key {key:02x?}"))
 }
 
 /// Splits a key into its first eight bytes as a number, and the rest.

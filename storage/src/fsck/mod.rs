@@ -16,7 +16,9 @@ pub mod report;
 mod rules;
 mod scan;
 mod shard;
+mod spill;
 
+use std::collections::HashMap;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -27,8 +29,10 @@ use self::report::{DiskReport, Report, Verdict};
 use self::rules::Problems;
 use crate::db::{DbError, DbShared};
 use crate::disk::identity::{self, IdentityError};
+use crate::raft::recovery::roster::{self, Trust};
 use drystone_store::env::Env;
 use drystone_store::error;
+use drystone_store::types::DiskId;
 
 /// The groups by their numbers in FORMAT.md.
 const SYSTEM_GROUP: u64 = 0;
@@ -55,8 +59,8 @@ pub enum Error {
 /// contradictions.
 pub fn check(env: Arc<dyn Env>, directories: &[PathBuf], limit: usize) -> Result<Report, Error> {
     let (settled, unusable) = identity::lock_only(directories, env.as_ref())?;
-    let unusable: Vec<String> = unusable.iter().map(ToString::to_string).collect();
     if settled.is_empty() {
+        let unusable: Vec<String> = unusable.iter().map(ToString::to_string).collect();
         return Err(Error::NoDisk(unusable.join("; ")));
     }
     let shared = DbShared::new(env)?;
@@ -64,10 +68,11 @@ pub fn check(env: Arc<dyn Env>, directories: &[PathBuf], limit: usize) -> Result
         .into_iter()
         .map(|settled| StoppedDisk::open(settled, &shared))
         .collect::<io::Result<Vec<StoppedDisk>>>()?;
-    let reports = disk_reports(&disks, unusable);
+    let distrusted = distrusted(&disks);
+    let reports = disk_reports(&disks, &distrusted, &unusable);
     let groups = (
-        group::check(&disks, SYSTEM_GROUP)?,
-        group::check(&disks, OBJECT_GROUP)?,
+        group::check(&disks, &distrusted, SYSTEM_GROUP)?,
+        group::check(&disks, &distrusted, OBJECT_GROUP)?,
     );
     let (Some(system), Some(objects)) = groups else {
         let problems = reports.iter().filter_map(|disk| disk.problem.clone());
@@ -76,16 +81,42 @@ pub fn check(env: Arc<dyn Env>, directories: &[PathBuf], limit: usize) -> Result
     Ok(check_store(&disks, reports, system, objects, limit)?)
 }
 
-fn disk_reports(disks: &[StoppedDisk], unusable: Vec<String>) -> Vec<DiskReport> {
-    let known = disks.iter().map(|disk| DiskReport {
-        directory: disk.directory(),
-        id: Some(disk.id().to_string()),
-        problem: disk.database.as_ref().err().map(ToString::to_string),
+/// Returns the disks whose metadata a start would not use, with the reason.
+fn distrusted(disks: &[StoppedDisk]) -> HashMap<DiskId, &'static str> {
+    let rosters = disks.iter().filter_map(|disk| {
+        let database = disk.database.as_ref().ok()?;
+        Some((disk.id(), database.roster.clone()))
     });
-    let others = unusable.into_iter().map(|problem| DiskReport {
-        directory: problem.split(": ").next().unwrap_or_default().to_owned(),
+    let judged = roster::judge(&rosters.collect()).into_iter();
+    let reason = |(disk, trust): (DiskId, Trust)| {
+        let why = match trust {
+            Trust::Full | Trust::LastResort => return None,
+            Trust::Stale => "it is an older copy of itself; its metadata are not used",
+            Trust::None => "the other disks have marked its database as damaged; it is not used",
+        };
+        Some((disk, why))
+    };
+    judged.filter_map(reason).collect()
+}
+
+fn disk_reports(
+    disks: &[StoppedDisk],
+    distrusted: &HashMap<DiskId, &'static str>,
+    unusable: &[IdentityError],
+) -> Vec<DiskReport> {
+    let known = disks.iter().map(|disk| {
+        let unread = disk.database.as_ref().err().map(ToString::to_string);
+        let why = distrusted.get(&disk.id()).map(ToString::to_string);
+        DiskReport {
+            directory: disk.directory(),
+            id: Some(disk.id().to_string()),
+            problem: unread.or(why),
+        }
+    });
+    let others = unusable.iter().map(|problem| DiskReport {
+        directory: problem.dir().display().to_string(),
         id: None,
-        problem: Some(problem),
+        problem: Some(problem.to_string()),
     });
     known.chain(others).collect()
 }

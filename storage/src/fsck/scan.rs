@@ -3,11 +3,14 @@
 use rocksdb::{DBRawIterator, ReadOptions};
 
 use crate::db::{Db, DbError, Family, StateId};
+use crate::meta::keys::hex;
 use crate::meta::record::Record;
 use drystone_store::error::{Error, Result};
 
 /// The numbers of the tables, as in FORMAT.md.
 pub mod table {
+    pub const EPOCHS: u8 = 0x02;
+    pub const COUNTERS: u8 = 0x08;
     pub const NAMES: u8 = 0x09;
     pub const BUCKETS: u8 = 0x10;
     pub const USAGE: u8 = 0x12;
@@ -21,6 +24,8 @@ pub mod table {
     pub const UPLOADS: u8 = 0x28;
     pub const UPLOAD_IDS: u8 = 0x29;
     pub const UPLOAD_PARTS: u8 = 0x2a;
+    pub const FINISHED: u8 = 0x2b;
+    pub const FINISHED_TIMES: u8 = 0x2c;
     pub const GARBAGE: u8 = 0x30;
     pub const HEAL: u8 = 0x31;
     pub const REMOVED_DISKS: u8 = 0x32;
@@ -40,7 +45,7 @@ pub fn get<R: Record>(db: &Db, key: &[u8]) -> Result<Option<R>> {
 }
 
 pub fn decode<R: Record>(key: &[u8], value: &[u8]) -> Result<R> {
-    R::decode(value).map_err(|error| Error::Corrupt(format!("row {key:02x?}: {error}")))
+    R::decode(value).map_err(|error| Error::BadRow(format!("row {}: {error}", hex(key))))
 }
 
 /// Iterates over the rows whose keys begin with a prefix, in ascending order.

@@ -5,20 +5,24 @@ use std::time::Duration;
 
 use rocksdb::WriteBatch;
 
-use super::report::{Report, Verdict};
+use super::report::{ReplicaState, Report, Verdict};
 use super::scan::{Scan, key, table};
-use super::{OBJECT_GROUP, check};
+use super::{OBJECT_GROUP, SYSTEM_GROUP, check};
 use crate::db::{Db, DbShared, Family, StateId};
+use crate::disk::identity;
 use crate::engine::testing::{self, Whole};
 use crate::engine::{Engine, Options};
 use crate::meta::record::{
-    BucketRow, CurrentRow, DataKind, DataRow, GarbageRow, GarbageShard, OverQuotaRow, PartRow,
-    QueueProgress, Record, RemovedDisk, RemovedDisksRow, UsageRow, VersionRow,
+    BucketRow, CountersRow, CurrentRow, DataKind, DataRow, EpochsRow, FinishedTimeRow, GarbageRow,
+    GarbageShard, HealRow, NameRow, OverQuotaRow, PartRow, QueueProgress, Record, RemovedDisk,
+    RemovedDisksRow, UsageRow, VersionRow,
 };
+use crate::raft::disk::OpenDisk;
 use crate::raft::inspect::replicas;
+use crate::raft::recovery::roster;
 use drystone_store::env::SystemEnv;
 use drystone_store::instance::Instance as _;
-use drystone_store::types::Order;
+use drystone_store::types::{BucketId, Epoch, Order, Timestamp, WriteId};
 use drystone_store::uploads::Uploads as _;
 
 fn body(len: usize) -> Whole {
@@ -69,10 +73,19 @@ impl Stopped {
     /// Applies the batch of `change` to the states of the objects' group on the first `disks`
     /// disks.
     async fn write(&self, disks: usize, change: Change) {
+        self.write_in(OBJECT_GROUP, disks, change).await;
+    }
+
+    async fn write_in(
+        &self,
+        group: u64,
+        disks: usize,
+        change: impl Fn(&Db, StateId) -> WriteBatch,
+    ) {
         for directory in &self.directories[..disks] {
             let db = database(directory).await;
             for replica in replicas(&db).unwrap() {
-                if replica.group() == OBJECT_GROUP {
+                if replica.group() == group {
                     let batch = change(&db, replica.state());
                     assert!(!batch.is_empty());
                     db.write_unsynced(batch).unwrap();
@@ -251,6 +264,46 @@ const CONTRADICTIONS: &[(&str, Change)] = &[
     ("its bucket does not exist", |db, state| {
         each::<crate::meta::record::BucketRow>(db, state, table::BUCKETS, |_| None)
     }),
+    ("a limit above its epoch", |db, state| {
+        each::<EpochsRow>(db, state, table::EPOCHS, |row| {
+            let floor = Epoch(row.epoch.0 + 1);
+            Some(EpochsRow { floor, ..row })
+        })
+    }),
+    ("is out of order", |db, state| {
+        let mut batch = WriteBatch::default();
+        let etag = rows::<CurrentRow>(db, state, table::CURRENT)[0].1.etag;
+        for (offset, number) in [(0u64, 2u16), (1, 1)] {
+            let part = PartRow {
+                write_id: WriteId([6; 16]),
+                size: 1,
+                etag,
+                checksum: None,
+            };
+            let at = [&[5; 16][..], &offset.to_be_bytes(), &number.to_be_bytes()];
+            let row = key(state, table::PARTS, &at.concat());
+            batch.put_cf(db.family(Family::State), row, part.encode());
+        }
+        batch
+    }),
+    ("queued for heal and does not exist", |db, state| {
+        let mut batch = WriteBatch::default();
+        for (row, record) in rows::<DataRow>(db, state, table::DATA) {
+            let heal = HealRow {
+                bucket: record.bucket,
+                since: Timestamp(0),
+            };
+            let row = key(state, table::HEAL, &[&row[9..], &[77]].concat());
+            batch.put_cf(db.family(Family::State), row, heal.encode());
+        }
+        batch
+    }),
+    ("was finished and has no outcome", |db, state| {
+        let mut batch = WriteBatch::default();
+        let row = key(state, table::FINISHED_TIMES, &[0; 24]);
+        batch.put_cf(db.family(Family::State), row, FinishedTimeRow.encode());
+        batch
+    }),
     ("does not lead to it", |db, state| {
         each::<crate::meta::record::BucketRow>(db, state, table::BUCKETS, |row| {
             let name = "sticks".into();
@@ -305,6 +358,104 @@ async fn r_31_rows_that_contradict_each_other_are_reported() {
         }
     }
     assert_eq!(store.check().await.verdict, Verdict::Whole);
+}
+
+/// Found by reading: a name that led nowhere was "whole", and so were ids that would be given
+/// again.
+#[tokio::test]
+async fn r_31_names_and_ids_of_buckets_are_checked_from_the_system_s_group() {
+    let changes: [(&str, Change); 2] = [
+        ("which is not there", |db, state| {
+            let mut batch = WriteBatch::default();
+            let (_, row) = rows::<NameRow>(db, state, table::NAMES).remove(0);
+            let row = NameRow {
+                id: BucketId(row.id.0 + 77),
+                ..row
+            };
+            let name = key(state, table::NAMES, b"nowhere");
+            batch.put_cf(db.family(Family::State), name, row.encode());
+            batch
+        }),
+        ("the next bucket gets the id 1", |db, state| {
+            each::<CountersRow>(db, state, table::COUNTERS, |_| {
+                let next_bucket = BucketId(1);
+                Some(CountersRow { next_bucket })
+            })
+        }),
+    ];
+    for (word, change) in changes {
+        let store = Stopped::new().await;
+        store.write_in(SYSTEM_GROUP, 2, change).await;
+        let report = store.check().await;
+        let reported = report.problems.iter().any(|problem| problem.contains(word));
+        assert!(reported, "{word}: {report:#?}");
+    }
+}
+
+/// Once the first bad row ended the check with one sentence, and the tool that should say which
+/// rows are bad said nothing of all others.
+#[tokio::test]
+async fn b_11_r_15_a_row_that_does_not_decode_is_reported_and_the_rest_is_checked() {
+    let store = Stopped::new().await;
+    let mut all = Vec::new();
+    for directory in &store.directories {
+        all.push((directory, saved(directory).await));
+    }
+    for bad in [
+        table::EPOCHS,
+        table::BUCKETS,
+        table::USAGE,
+        table::VERSIONS,
+        table::CURRENT,
+        table::IDS,
+        table::DATA,
+        table::UPLOADS,
+        table::UPLOAD_IDS,
+        table::UPLOAD_PARTS,
+    ] {
+        let spoil = |db: &Db, state| {
+            let mut batch = WriteBatch::default();
+            let row = Scan::of_table(db, state, bad, &[]).next().unwrap();
+            let row = key(state, bad, &row.unwrap().0);
+            batch.put_cf(db.family(Family::State), row, b"\x01");
+            batch
+        };
+        store.write_in(OBJECT_GROUP, 2, spoil).await;
+        let report = store.check().await;
+        let is_reported = |problem: &String| problem.contains("does not decode");
+        let reported = report.problems.iter().any(is_reported);
+        assert!(reported, "{bad:02x}: {report:#?}");
+        assert!(report.objects.whole >= 1, "{bad:02x}: {report:#?}");
+        assert_eq!(report.shards.whole, if bad == table::DATA { 2 } else { 4 });
+        for (directory, saved) in &all {
+            let db = database(directory).await;
+            db.write_unsynced(WriteBatch::from_data(saved.data()))
+                .unwrap();
+        }
+    }
+    assert_eq!(store.check().await.verdict, Verdict::Whole);
+}
+
+/// Once a database that no start would use spoke like any other.
+#[tokio::test]
+async fn r_31_metadata_that_a_start_would_not_use_say_nothing() {
+    let store = Stopped::new().await;
+    store.check().await;
+    let (disks, _) = identity::lock_only(&store.directories, &SystemEnv).unwrap();
+    let [by, of] = [0, 1].map(|n| disks[n].identity.disk);
+    drop(disks);
+    let db = database(&store.directories[0]).await;
+    let by = OpenDisk { id: by, db };
+    let marked = roster::mark_known(&by, of, roster::DatabaseFault::Damaged);
+    marked.await.unwrap();
+    by.db.close();
+    drop(by);
+    let report = store.check().await;
+    let problem = report.disks[1].problem.clone().unwrap_or_default();
+    assert!(problem.contains("marked"), "{report:#?}");
+    for group in &report.groups {
+        assert_eq!(group.replicas[1].state, ReplicaState::Stale);
+    }
 }
 
 #[tokio::test]
