@@ -9,7 +9,6 @@ use drystone_store::ObjectStore;
 use drystone_store::env::SystemEnv;
 use drystone_store::instance::Instance as _;
 use drystone_store::model::MemoryStore;
-use drystone_store::operator::Operator as _;
 
 /// Four minutes of tries: a restart that takes longer hangs.
 const RESTART_TRIES: usize = 12_000;
@@ -50,29 +49,11 @@ pub async fn engine() -> OnDisks {
     let engine = Engine::open(options.clone())
         .await
         .expect("a new store opens");
-    first_gc_round(&engine).await;
     OnDisks {
         engine: Some(engine),
         options,
         _root: root,
     }
-}
-
-/// Waits until the round of gc that every start begins with has ended.
-///
-/// The round raises the floor, and an answer is kept only until its epoch is below that. A command
-/// repeated around the round would sometimes find its answer gone; the store does not promise
-/// otherwise, but the model keeps all answers.
-async fn first_gc_round(engine: &Engine) {
-    for _ in 0..RESTART_TRIES {
-        let statuses = engine.workers().statuses();
-        let mut rounds = statuses.iter().filter(|worker| worker.name == "gc-objects");
-        if rounds.any(|worker| worker.steps > 0) {
-            return;
-        }
-        tokio::time::sleep(RESTART_PAUSE).await;
-    }
-    panic!("gc does no round");
 }
 
 pub struct OnDisks {
@@ -96,7 +77,6 @@ impl Subject for OnDisks {
         for _ in 0..RESTART_TRIES {
             if let Ok(engine) = Engine::open(self.options.clone()).await {
                 if engine.health().await.disks_offline == 0 {
-                    first_gc_round(&engine).await;
                     self.engine = Some(engine);
                     return;
                 }
