@@ -18,6 +18,7 @@ use openraft::{Config, SnapshotPolicy};
 use tokio::sync::{Mutex, watch};
 
 use super::disk::ReplicaDisk;
+use super::election::{ELECTION_PAUSE, Election};
 use super::history::History;
 use super::log::RaftLog;
 use super::log_meter::LogMeter;
@@ -26,7 +27,7 @@ use super::replica::{Applier, SharedState};
 use super::replica_row::{GroupId, ReplicaRow};
 use super::types::{LogId, ReplicaId, Seat, Types};
 use crate::db::DbError;
-use drystone_store::env::{Env, Instant};
+use drystone_store::env::Env;
 use drystone_store::error::{Error, Result};
 use drystone_store::lock::RwLock;
 use drystone_store::types::DiskId;
@@ -37,9 +38,6 @@ const HEARTBEAT: Duration = Duration::from_millis(1000);
 /// A follower that hears nothing from a leader for this long campaigns.
 const ELECTION_TIMEOUT: (Duration, Duration) =
     (Duration::from_millis(2500), Duration::from_millis(4000));
-/// The number of campaigns after an event, and the pause between two of them.
-const ELECTION_TRIES: u32 = 5;
-const ELECTION_PAUSE: Duration = Duration::from_millis(250);
 /// The most entries in one message to a follower.
 const MESSAGE_ENTRIES_MAX: u64 = 256;
 /// The number of applied entries that stay in the log for followers that lag.
@@ -192,23 +190,6 @@ impl ReplicaWatch {
         tokio::select! {
             _ = self.metrics.changed() => {}
             _ = self.failure.changed() => {}
-        }
-    }
-}
-
-/// Campaigns that an event has caused. They end when there is a leader. The old leader's entries
-/// may still arrive while the longest log is chosen, so one campaign may not be enough. After the
-/// last one, openraft's own timeouts take over.
-struct Election {
-    tries_left: u32,
-    next: Instant,
-}
-
-impl Election {
-    fn due(next: Instant) -> Election {
-        Election {
-            tries_left: ELECTION_TRIES,
-            next,
         }
     }
 }

@@ -3,6 +3,7 @@
 //! The content of the metadata belongs to `meta`. openraft's types stay inside this module.
 
 pub mod disk;
+mod election;
 pub mod epochs;
 pub mod group;
 mod halt;

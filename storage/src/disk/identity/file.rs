@@ -49,8 +49,8 @@ pub(super) enum Content {
     Damaged,
 }
 
-/// Reads the identity in `dir`, or its copy if it is damaged. The copy counts only if the first file
-/// exists: an operator who removed that file meant to remove the disk.
+/// Reads the identity in `dir`, or its copy if it is damaged. The copy counts only if the first
+/// file exists: an operator who removed that file meant to remove the disk.
 pub(super) fn read(files: &dyn Files, dir: &Path) -> io::Result<Content> {
     match content(&files.read(&dir.join(FILE))?) {
         Content::Damaged => {
