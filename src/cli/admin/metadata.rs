@@ -18,7 +18,7 @@ use crate::config;
 pub enum MetadataVerb {
     /// List the disks whose metadata the other disks do not trust any more
     Marks {
-        /// All disks of the stopped store, as the server is given them; `{1...4}` counts
+        /// All disks of the stopped store, as given to the server; `{1...4}` counts
         #[arg(value_name = "DIR", required = true)]
         directories: Vec<String>,
     },
@@ -26,7 +26,7 @@ pub enum MetadataVerb {
     Trust {
         /// The disk to trust: one of DIR
         disk: PathBuf,
-        /// All disks of the stopped store, as the server is given them; `{1...4}` counts
+        /// All disks of the stopped store, as given to the server; `{1...4}` counts
         #[arg(value_name = "DIR", required = true)]
         directories: Vec<String>,
     },
