@@ -105,7 +105,7 @@ fn w_08_a_host_signed_without_its_port_where_that_is_switched_on() {
         set(&mut parts, "host", &host_of(server));
         status(server, &parts)
     };
-    let server = Server::fresh(1);
+    let server = Server::configured(Disks::fresh(1), &[("DRYSTONE_LOG", "debug")]);
     assert_eq!(ask(&server), 200);
     assert!(
         server
