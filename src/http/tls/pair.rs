@@ -286,7 +286,7 @@ mod tests {
         let cut = &certificate[..certificate.len() / 2];
         for (certificate, key, told) in [
             (certificate.as_str(), other.as_str(), "does not belong"),
-            (&chain_first, &key, "standing first"),
+            (&chain_first, &key, "certificate first"),
             (&key, &key, "certificate.pem: no certificate"),
             (&certificate, &certificate, "key.pem: no private key"),
             (&certificate, "", "key.pem: no private key"),
