@@ -55,9 +55,11 @@ have_libclang() {
       return 0
     fi
   done < <(
-    ldconfig -p 2>/dev/null | awk '/libclang/ { print $NF }'
-    compgen -G '/usr/lib/llvm-*/lib/libclang*.so*'
-    [ -z "${LIBCLANG_PATH:-}" ] || compgen -G "$LIBCLANG_PATH/libclang*.so*"
+    # Each may find nothing, and ldconfig is not in every user's PATH.
+    { PATH=$PATH:/usr/sbin:/sbin ldconfig -p 2>/dev/null || true; } |
+      awk '/libclang/ { print $NF }'
+    compgen -G '/usr/lib/llvm-*/lib/libclang*.so*' || true
+    [ -z "${LIBCLANG_PATH:-}" ] || compgen -G "$LIBCLANG_PATH/libclang*.so*" || true
   )
   return 1
 }
