@@ -160,6 +160,7 @@ impl Shared {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+    use crate::db::testing::Gate;
     use drystone_store::env::SystemEnv;
 
     #[tokio::test]
@@ -184,11 +185,11 @@ mod tests {
     async fn b_52_an_abandoned_pool_holds_nobody() {
         let operations = Arc::new(Operations::default());
         let pool = Pool::new(&SystemEnv, operations.clone()).unwrap();
-        let gate = Arc::new(Mutex::new(()));
-        let held = gate.lock();
+        let gate = Arc::new(Gate::default());
+        gate.set_shut(true);
         let hangs = {
             let gate = gate.clone();
-            pool.run(move || drop(gate.lock()))
+            pool.run(move || gate.pass())
         };
         let abandoned = async {
             while operations.oldest().is_none() {
@@ -200,6 +201,6 @@ mod tests {
         assert!(answer.is_err());
         assert!(operations.oldest().is_some(), "the job still runs");
         assert!(pool.run(|| 7).await.is_err());
-        drop(held);
+        gate.set_shut(false);
     }
 }
