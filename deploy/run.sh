@@ -71,7 +71,7 @@ check_port
 require_cargo
 check_machine
 install_build_packages
-build --bin drystone
+build --workspace --bin drystone
 
 exec "$CARGO_TARGET_DIR/debug/drystone" server --address "$HOST:$PORT" \
   --keys-file "$DATA/keys" "$DATA/disk{1...4}" > >(greet)
