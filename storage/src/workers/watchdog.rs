@@ -12,7 +12,7 @@
 //! Looks are counted, not time: a process that was stopped, or that got no processor, has not
 //! looked meanwhile, and finds its disks as it left them.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -36,6 +36,9 @@ const SUSPECT_LOOKS: u32 = 4;
 const GIVE_UP_LOOKS: u32 = 60;
 /// The syncs of disks are compared over this many looks: five seconds.
 const COMPARE_LOOKS: u32 = 10;
+/// A disk whose syncs were slow, and which syncs too little since, is avoided for this many
+/// comparisons: 30 seconds by default.
+const SLUGGISH_COMPARISONS: u32 = 6;
 /// Fewer syncs than this say nothing about a disk.
 const SYNCS_MIN: u64 = 3;
 /// A disk is slow only if its syncs take at least this long on average.
@@ -59,8 +62,9 @@ struct Record {
     disks: HashMap<DiskId, Observed>,
     /// Since the disks' syncs were last compared.
     looks: u32,
-    /// The disks whose syncs were far slower than the others'.
-    sluggish: BTreeSet<DiskId>,
+    /// The disks whose syncs were far slower than the others', with the number of comparisons since
+    /// then for which they synced too little.
+    sluggish: BTreeMap<DiskId, u32>,
 }
 
 #[derive(Default)]
@@ -106,7 +110,19 @@ impl Record {
                 (count >= SYNCS_MIN).then(|| (disk.id(), (now.1 - before.1) / count as f64))
             })
             .collect();
-        self.sluggish = sluggish(&means);
+        self.note_means(&means);
+    }
+
+    /// Notes which disks are sluggish now. One that is avoided may sync too little to tell: it
+    /// stays so for [`SLUGGISH_COMPARISONS`], and is tried again.
+    fn note_means(&mut self, means: &[(DiskId, f64)]) {
+        self.sluggish.retain(|id, untold| {
+            *untold += 1;
+            let is_told = means.iter().any(|(told, _)| told == id);
+            !is_told && *untold <= SLUGGISH_COMPARISONS
+        });
+        let found = sluggish(means).into_iter();
+        self.sluggish.extend(found.map(|id| (id, 0)));
     }
 }
 
@@ -156,11 +172,13 @@ impl Watchdog {
     async fn look(&self) {
         let mut disks = self.shards.disks();
         disks.retain(|disk| disk.state().borrow().is_up());
-        let (looks, sluggish) = {
+        let (looks, mut slow): (_, BTreeSet<_>) = {
             let mut record = self.record.lock();
-            (record.look(&disks), record.sluggish.clone())
+            (
+                record.look(&disks),
+                record.sluggish.keys().copied().collect(),
+            )
         };
-        let mut slow = sluggish;
         slow.extend(hanging(&looks));
         self.shards.set_slow(&slow);
         for group in [&self.groups.system, &self.groups.objects] {
@@ -229,6 +247,25 @@ mod tests {
         assert_eq!(hanging(&[1, 1, 60, 1]), [2]);
         // Of two disks, the one that answers shows that the other one hangs.
         assert_eq!(hanging(&[0, 8]), [1]);
+    }
+
+    #[test]
+    fn r_17_a_sluggish_disk_that_syncs_nothing_is_avoided_for_a_while() {
+        let id = |n: u8| DiskId([n; 16]);
+        let others = [(id(0), 0.01), (id(1), 0.01)];
+        let with = |mean| vec![others[0], others[1], (id(2), mean)];
+        let mut record = Record::default();
+        record.note_means(&with(1.0));
+        for _ in 0..SLUGGISH_COMPARISONS {
+            record.note_means(&others);
+            assert!(record.sluggish.contains_key(&id(2)));
+        }
+        record.note_means(&others);
+        assert!(record.sluggish.is_empty());
+        // One that is told to be well again is used at once.
+        record.note_means(&with(1.0));
+        record.note_means(&with(0.01));
+        assert!(record.sluggish.is_empty());
     }
 
     #[test]
