@@ -64,10 +64,11 @@ impl Engine {
         self.shards.take_offline(old);
         // Among them may be the one whose last hold is waited for.
         drop(here);
-        let released = self.let_go(old).await;
-        if elsewhere.is_none() {
+        match self.let_go(old).await {
+            Ok(()) => {}
             // The new database lies where the old one does.
-            released?;
+            Err(error) if elsewhere.is_none() => return Err(error.into()),
+            Err(error) => tracing::warn!(%error, %old, "a disk that hangs is replaced elsewhere"),
         }
         self.disks.handles().retain(|handle| handle.id() != old);
         let (settled, db) = match elsewhere {
