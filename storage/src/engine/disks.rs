@@ -160,7 +160,11 @@ impl Engine {
         self.disks.add(settled.clone(), db.clone());
         let joining = OpenDisk { id, db: db.clone() };
         self.groups().join_running(&joining).await?;
-        let disk = LocalDisk::open(settled, db.clone(), Reserve::default())?;
+        let for_disk = db.clone();
+        let opening = self
+            .env
+            .spawn_blocking(move || LocalDisk::open(settled, for_disk, Reserve::default()));
+        let disk = opening.await.map_err(|_| Error::Closing)??;
         let disk: Arc<dyn Disk> = Arc::new(disk);
         self.workers.losses.watch(disk.as_ref());
         // Nobody sees it up and thinks that it lacks nothing.

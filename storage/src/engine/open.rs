@@ -55,7 +55,8 @@ impl Engine {
         for disk in &ready {
             disk_set.add(disk.settled.clone(), disk.db.clone());
         }
-        let disks = open_disks(ready)?;
+        let opening = options.env.spawn_blocking(move || open_disks(ready));
+        let disks = opening.await.map_err(|_| Error::Closing)??;
         let (damage, damaged) = mpsc::channel(DAMAGE_QUEUE_LEN_MAX);
         let shards = Arc::new(Shards::new(options.env.clone(), disks, classes, damage));
         let workers = Workers::new(&system, &objects, &shards, options.renew_after).await?;
@@ -356,6 +357,7 @@ async fn mark_born(
     Ok(marked.await.map_err(|_| Error::Closing)??)
 }
 
+/// Opens the disks for shards. Blocks.
 fn open_disks(ready: Vec<Ready>) -> Result<Vec<Arc<dyn Disk>>, OpenError> {
     let mut disks: Vec<Arc<dyn Disk>> = Vec::new();
     for Ready { settled, db } in ready {

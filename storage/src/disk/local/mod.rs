@@ -50,7 +50,7 @@ pub struct LocalDisk {
 }
 
 impl LocalDisk {
-    /// Opens the disk. It must be called within the async runtime: the disk spawns a task that
+    /// Opens the disk and reads its free space. Blocks. It must be called within the async runtime: the disk spawns a task that
     /// watches it.
     pub fn open(directory: DiskDirectory, db: Arc<Db>, reserve: Reserve) -> io::Result<LocalDisk> {
         let (id, dir) = (directory.identity.disk, directory.dir.clone());
