@@ -8,20 +8,15 @@ use std::time::Duration;
 
 use tokio::time::timeout;
 
-use super::testing::{Whole, create_bucket, put, rest};
+use super::testing::{PATIENCE, check, create_bucket, is_whole, until, write};
 use super::{Engine, Options};
 use crate::db::testing::Gate;
 use crate::disk::DiskState;
 use crate::raft::group::Group;
 use crate::shards::DEADLINE;
 use drystone_store::instance::Instance as _;
-use drystone_store::objects::Objects as _;
 use drystone_store::operator::Operator as _;
-use drystone_store::types::{BucketId, ByteRange, DiskId, VersionSelector};
-
-/// The time after which a test stops waiting.
-const PATIENCE: Duration = Duration::from_secs(240);
-const SIZES: [usize; 4] = [300, 5000, 60_000, 1_500_000];
+use drystone_store::types::{BucketId, DiskId};
 
 fn options(root: &Path) -> Options {
     let directories = (0..4).map(|n| root.join(n.to_string())).collect();
@@ -64,56 +59,10 @@ fn leader(group: &Group) -> Option<DiskId> {
     group.status().leader
 }
 
-async fn until(engine: &Engine, mut reached: impl AsyncFnMut() -> bool) {
-    let waiting = async {
-        while !reached().await {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-    };
-    if timeout(PATIENCE, waiting).await.is_err() {
-        let statuses = engine.workers.runner.statuses();
-        panic!(
-            "the state is never reached: {statuses:#?} {:#?}",
-            engine.health().await
-        );
-    }
-}
-
-fn content(n: usize) -> Vec<u8> {
-    vec![n as u8; SIZES[n % SIZES.len()]]
-}
-
 /// Writes objects and reads them back, all acknowledged.
 async fn use_store(engine: &Engine, bucket: BucketId, numbers: std::ops::Range<usize>) {
-    for n in numbers.clone() {
-        put(engine, bucket, &n.to_string(), &mut Whole::new(content(n))).await;
-    }
+    write(engine, bucket, numbers.clone()).await;
     check(engine, bucket, numbers).await;
-}
-
-async fn check(engine: &Engine, bucket: BucketId, numbers: std::ops::Range<usize>) {
-    for n in numbers {
-        let key = n.to_string();
-        let opened = engine.open_object(bucket, &key, VersionSelector::Latest);
-        let end = content(n).len() as u64;
-        let opened = opened.await.unwrap();
-        let read = opened.read(ByteRange { start: 0, end }).await.unwrap();
-        assert!(rest(read).await == content(n), "{n}");
-    }
-}
-
-async fn is_whole(engine: &Engine) -> bool {
-    let voters = async |group: &Group| {
-        let voters = group.voters().await;
-        voters.is_ok_and(|voters| (voters.alive, voters.all) == (4, 4))
-    };
-    engine.health().await.disks_online == 4
-        && voters(&engine.system.group).await
-        && voters(&engine.objects.group).await
-        && engine
-            .heal_status()
-            .await
-            .is_ok_and(|heal| !heal.queueing && heal.queued_shards == 0)
 }
 
 /// The disk with the leader of the objects' group, and then one without.

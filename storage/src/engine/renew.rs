@@ -285,21 +285,14 @@ mod tests {
     use std::path::{Path, PathBuf};
     use std::sync::Arc;
 
-    use tokio::time::timeout;
-
     use super::*;
     use crate::disk::pending::needs_inventory;
     use crate::engine::Options;
-    use crate::engine::testing::{Whole, create_bucket, put, rest};
-    use crate::raft::group::Group;
+    use crate::engine::testing::{Whole, check, create_bucket, is_whole, put, until, write};
     use drystone_store::accounts::Accounts as _;
     use drystone_store::instance::Instance as _;
-    use drystone_store::objects::Objects as _;
     use drystone_store::operator::ReplaceError;
-    use drystone_store::types::{Account, AccountId, BucketId, ByteRange, VersionSelector};
-
-    const PATIENCE: Duration = Duration::from_secs(240);
-    const SIZES: [usize; 3] = [300, 5000, 60_000];
+    use drystone_store::types::{Account, AccountId};
 
     fn options(root: &Path, renew_after: Duration) -> Options {
         let directories: Vec<PathBuf> = (0..4).map(|n| root.join(n.to_string())).collect();
@@ -321,56 +314,6 @@ mod tests {
         }
     }
 
-    /// Waits for a state of the store, and says what the store is doing if it never comes.
-    async fn until(engine: &Engine, mut reached: impl AsyncFnMut() -> bool) {
-        let waiting = async {
-            while !reached().await {
-                tokio::time::sleep(Duration::from_millis(10)).await;
-            }
-        };
-        if timeout(PATIENCE, waiting).await.is_err() {
-            let disks = engine.shards.disks();
-            let disks: Vec<_> = disks
-                .iter()
-                .map(|disk| (disk.id(), disk.state().borrow().clone()))
-                .collect();
-            panic!(
-                "the state is never reached: {disks:#?} {:#?} {:#?} {:#?} {:#?} {:#?}",
-                engine.workers.runner.statuses(),
-                engine.system.group.status(),
-                engine.objects.group.status(),
-                engine.heal_status().await,
-                engine.health().await,
-            );
-        }
-    }
-
-    fn content(n: usize) -> Vec<u8> {
-        vec![n as u8; SIZES[n % SIZES.len()]]
-    }
-
-    /// Each must be acknowledged.
-    async fn write(engine: &Engine, bucket: BucketId, keys: std::ops::Range<usize>) {
-        for n in keys {
-            put(engine, bucket, &n.to_string(), &mut Whole::new(content(n))).await;
-        }
-    }
-
-    async fn check(engine: &Engine, bucket: BucketId, keys: std::ops::Range<usize>) {
-        for n in keys {
-            let key = n.to_string();
-            let opened = engine.open_object(bucket, &key, VersionSelector::Latest);
-            let opened = opened.await.unwrap();
-            let size = content(n).len() as u64;
-            let all = ByteRange {
-                start: 0,
-                end: size,
-            };
-            let read = opened.read(all).await.unwrap();
-            assert!(rest(read).await == content(n), "{n}");
-        }
-    }
-
     fn break_database(engine: &Engine, directory: &Path) -> DiskId {
         let handles = engine.disks.handles();
         let held = handles.iter().find(|held| held.settled.dir == directory);
@@ -383,20 +326,6 @@ mod tests {
         let disks = engine.shards.disks();
         let disk = disks.iter().find(|disk| disk.id() == id).unwrap();
         matches!(*disk.state().borrow(), DiskState::Failed(_))
-    }
-
-    async fn is_whole(engine: &Engine) -> bool {
-        let whole = async |group: &Group| {
-            let voters = group.voters().await;
-            voters.is_ok_and(|voters| (voters.alive, voters.all) == (4, 4))
-        };
-        engine.health().await.disks_online == 4
-            && whole(&engine.system.group).await
-            && whole(&engine.objects.group).await
-            && engine
-                .heal_status()
-                .await
-                .is_ok_and(|heal| !heal.queueing && heal.queued_shards == 0)
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
