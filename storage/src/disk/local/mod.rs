@@ -50,8 +50,8 @@ pub struct LocalDisk {
 }
 
 impl LocalDisk {
-    /// Opens the disk and reads its free space. Blocks. It must be called within the async runtime: the disk spawns a task that
-    /// watches it.
+    /// Opens the disk and reads its free space. Blocks. It must be called within the async runtime:
+    /// the disk spawns a task that watches it.
     pub fn open(directory: DiskDirectory, db: Arc<Db>, reserve: Reserve) -> io::Result<LocalDisk> {
         let (id, dir) = (directory.identity.disk, directory.dir.clone());
         let (env, failure) = (db.env().clone(), db.failure());
