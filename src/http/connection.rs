@@ -15,12 +15,12 @@ use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::task::Poll;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
-use axum::body::Body;
+use axum::body::{Body, Bytes};
 use http::Request;
-use http_body_util::BodyExt as _;
+use http_body::{Frame, SizeHint};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -133,13 +133,7 @@ impl Conversation {
     async fn answer(&self, request: Request<Body>) -> Response {
         let work = self.seat.work();
         let answer = self.ask(request).await;
-        answer.map(|body| {
-            // The work ends when the body is dropped.
-            Body::new(body.map_frame(move |frame| {
-                let _held = &work;
-                frame
-            }))
-        })
+        answer.map(|body| Body::new(Busy { body, _work: work }))
     }
 
     /// Asks one service after the other.
@@ -426,6 +420,32 @@ async fn converse<S: Wire>(
     if stream.socket().is_stalled() {
         transport.traffic.rejected(Rejection::SlowReader);
         reset(stream.socket().get_ref());
+    }
+}
+
+/// The body of an answer, with which the connection's work ends.
+struct Busy {
+    body: Body,
+    _work: Work,
+}
+
+impl http_body::Body for Busy {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        Pin::new(&mut self.body).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
     }
 }
 
