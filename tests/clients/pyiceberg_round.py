@@ -46,7 +46,7 @@ def keys(kind):
 
 
 def append(kind, writer):
-    """As a job would: read the table anew and try again when another was faster."""
+    """As a job would: read the table and try again when another was faster."""
     catalog = catalog_of(kind)
     for n in range(APPENDS):
         while True:

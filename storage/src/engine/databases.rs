@@ -1,4 +1,4 @@
-//! The disks' databases: opened, and made anew where one is not to be trusted.
+//! The disks' databases: opened, and rebuilt where one is not trusted.
 //!
 //! A database that is damaged, or failed to write once, is replaced by a new one on the same disk:
 //! the shards beside it are as good as before. What is lost with it are its replicas, which the
@@ -186,7 +186,7 @@ pub(super) async fn replace(
     let Broken { settled, why } = broken;
     let env = shared.env();
     let shared = shared.clone();
-    tracing::warn!(dir = %settled.dir.display(), why, "making a disk's database anew");
+    tracing::warn!(dir = %settled.dir.display(), why, "rebuilding a disk's database");
     let of = settled.clone();
     let made = env.spawn_blocking(move || {
         make(&of, &shared, epoch)?;
@@ -258,7 +258,7 @@ mod tests {
 
     /// Once its fsync failed, and the restarted process took the same log under the same id.
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-    async fn b_66_a_database_that_failed_is_made_anew_at_the_next_start() {
+    async fn b_66_a_database_that_failed_is_rebuilt_at_the_next_start() {
         let root = tempfile::tempdir().unwrap();
         let directories: Vec<_> = (0..4).map(|n| root.path().join(format!("{n}"))).collect();
         let mut options = Options::new(directories.clone());

@@ -196,14 +196,14 @@ fn refused(error: StartError, ready: &[Ready], given: usize) -> OpenError {
             let up = ready.len();
             OpenError::NoMajority { up, given, source }
         }
-        StartError::Standstill(Standstill::TwoHalves { one, other }) => {
+        StartError::Standstill(Standstill::SplitBrain { one, other }) => {
             let dir = |disk| {
                 let is = |ready: &&Ready| ready.settled.identity.disk == disk;
                 let found = ready.iter().find(is);
                 found.map_or_else(PathBuf::new, |ready| ready.settled.dir.clone())
             };
             let (one, other) = (dir(one), dir(other));
-            OpenError::Directories(IdentityError::TwoHalves { one, other })
+            OpenError::Directories(IdentityError::SplitBrain { one, other })
         }
         StartError::Standstill(standstill) => OpenError::Metadata(standstill),
         StartError::Store(error) => OpenError::Store(error),
@@ -261,7 +261,7 @@ async fn complete(
         .filter(|disk| stale.contains(&disk.settled.identity.disk))
     {
         tracing::warn!(dir = %disk.settled.dir.display(),
-            "a disk is an older copy of itself: its metadata is made anew");
+            "a disk is an older copy of itself: its metadata is rebuilt");
         if let Err(error) = databases::list_again(disk, epoch).await {
             tracing::error!(%error, dir = %disk.settled.dir.display(), "a disk is lost");
             unlisted.push(disk.settled.identity.disk);
@@ -305,11 +305,11 @@ async fn roll_call(
         let Identity { disk: id, born, .. } = disk.settled.identity;
         let why = match known.get(&id) {
             Some(row) if row.availability == Availability::Removed => {
-                "it was replaced or given up, and what it had was made anew: empty it to use it \
+                "it was replaced or removed, and what it had was rebuilt: empty it to use it \
                  again"
             }
             None if !known.is_empty() && !born => {
-                "it was to replace another disk and that was not finished: say it again"
+                "it was to replace another disk and that was not finished: repeat the command"
             }
             _ => {
                 own.push(disk);

@@ -329,7 +329,7 @@ mod tests {
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-    async fn f_11_r_03_databases_that_fail_one_after_the_other_cost_no_request_and_are_made_anew() {
+    async fn f_11_r_03_databases_that_fail_one_after_the_other_cost_no_request_and_are_rebuilt() {
         let root = tempfile::tempdir().unwrap();
         let options = options(root.path(), Duration::from_millis(100));
         let engine = Engine::open(options.clone()).await.unwrap();

@@ -47,7 +47,7 @@ const PROMOTE_LAG_MAX: u64 = 1024;
 pub struct Seating {
     /// One set of voters, or two while they change.
     pub configs: Vec<BTreeSet<ReplicaId>>,
-    /// VoterCount and learners.
+    /// Voters and learners.
     pub seats: BTreeMap<ReplicaId, DiskId>,
     /// The replicas of this process that are alive.
     pub alive: BTreeMap<ReplicaId, DiskId>,

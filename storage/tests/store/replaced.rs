@@ -256,7 +256,7 @@ fn b_13_f_14_a_disk_that_was_replaced_is_refused_when_it_comes_back() {
         status
             .advice
             .iter()
-            .any(|advice| advice.contains("made anew")),
+            .any(|advice| advice.contains("was rebuilt")),
         "{:?}",
         status.advice
     );

@@ -40,7 +40,7 @@ pub enum IdentityError {
         one.display(),
         other.display()
     )]
-    TwoHalves { one: PathBuf, other: PathBuf },
+    SplitBrain { one: PathBuf, other: PathBuf },
     #[error(
         "{} is a copy of {}; start with one of the two",
         copy.display(),
@@ -91,7 +91,7 @@ impl IdentityError {
             | IdentityError::Used { dir }
             | IdentityError::Locked { dir }
             | IdentityError::OtherStore { one: dir, .. }
-            | IdentityError::TwoHalves { one: dir, .. }
+            | IdentityError::SplitBrain { one: dir, .. }
             | IdentityError::Copy { copy: dir, .. } => dir,
             IdentityError::OtherBirth { .. } | IdentityError::None => Path::new(""),
         }

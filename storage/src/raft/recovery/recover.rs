@@ -125,7 +125,7 @@ pub enum Standstill {
          lost; start with the disks that continued with the first or with the second, never with \
          both"
     )]
-    TwoHalves { one: DiskId, other: DiskId },
+    SplitBrain { one: DiskId, other: DiskId },
     #[error(
         "a recovery of the metadata was in progress when the store ended, and disk {missing} took \
          part in it; bring it back"
@@ -171,7 +171,7 @@ pub fn agree(
     };
     let recoveries = longest.recoveries.clone();
     if let Some((other, _)) = owns().find(|(_, own)| !recoveries.starts_with(&own.recoveries)) {
-        return Err(Standstill::TwoHalves {
+        return Err(Standstill::SplitBrain {
             one: leading,
             other,
         });
@@ -472,7 +472,7 @@ mod tests {
         let halves = [(1, owned(2, None)), (2, other)];
         assert!(matches!(
             agree_on(&halves),
-            Err(Standstill::TwoHalves { .. })
+            Err(Standstill::SplitBrain { .. })
         ));
         // The history of a disk that did not go on is a beginning of the other's.
         let late = [

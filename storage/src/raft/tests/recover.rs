@@ -329,12 +329,12 @@ async fn f_39_two_halves_that_both_went_on_never_start_together() {
     }
     let standstill = refused(open_disks(dir.path(), &ALL, false), true).await;
     assert!(
-        matches!(standstill, Standstill::TwoHalves { .. }),
+        matches!(standstill, Standstill::SplitBrain { .. }),
         "{standstill}"
     );
     let standstill = refused(open_disks(dir.path(), &[0, 2], false), true).await;
     assert!(
-        matches!(standstill, Standstill::TwoHalves { .. }),
+        matches!(standstill, Standstill::SplitBrain { .. }),
         "{standstill}"
     );
     // Each half is as it was.
