@@ -37,13 +37,15 @@ image() {
     mv "$place/$system.tar.part" "$place/$system.tar"
 }
 
-# unpack SYSTEM ROOT: a fresh root with the tree as committed, and what every machine has: names of
-# hosts, and Rust.
+# unpack SYSTEM ROOT: a fresh root with the tree as committed, and with what this machine knows of its
+# network: names, and certificates of its own, which count once ca-certificates is installed.
 unpack() {
   rm -rf --one-file-system "$2"
   mkdir -p "$2/opt/rust" "$2/srv/drystone"
   tar -xpf "$place/$1.tar" -C "$2"
   cp -L /etc/resolv.conf /etc/hosts "$2/etc/"
+  [ -z "${SSL_CERT_FILE:-}" ] ||
+    install -D -m 644 "$SSL_CERT_FILE" "$2/usr/local/share/ca-certificates/this-machine.crt"
   git archive HEAD | tar -x -C "$2/srv/drystone"
 }
 
