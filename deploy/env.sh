@@ -15,7 +15,7 @@ case $(uname -m) in
 esac
 export RUST_REED_SOLOMON_ERASURE_ARCH=${RUST_REED_SOLOMON_ERASURE_ARCH:-$default_arch}
 
-FIRST_BUILD="First build: 15 to 30 minutes on two cores, most of it for RocksDB's C++."
+FIRST_BUILD="First build: 10 to 20 minutes on two cores, much of it for RocksDB's C++."
 
 say() { printf '%s\n' "$*"; }
 
@@ -25,7 +25,9 @@ die() {
 }
 
 # shellcheck source=deploy/checks.sh
-. "${BASH_SOURCE[0]%/*}/checks.sh"
+. deploy/checks.sh
+# shellcheck source=deploy/rocksdb.sh
+. deploy/rocksdb.sh
 
 elapsed() { printf '%02d:%02d' $((SECONDS / 60)) $((SECONDS % 60)); }
 
@@ -46,5 +48,8 @@ with_elapsed() {
 # build ARGUMENT…: cargo build, with each step and the elapsed time.
 build() {
   [ -e "$CARGO_TARGET_DIR/debug/.fingerprint" ] || say "$FIRST_BUILD"
+  build_rocksdb
   CARGO_TERM_COLOR=never cargo build --locked "$@" 2>&1 | with_elapsed
 }
+
+[ ! -e "$(rocksdb_folder)/librocksdb.a" ] || use_rocksdb "$(rocksdb_folder)"

@@ -59,6 +59,7 @@ check_dependencies() {
 }
 
 check_machine "$DISK_MIB_TESTS"
+build_rocksdb
 case ${1:-} in
   '') ;;
   --roots)
@@ -67,6 +68,8 @@ case ${1:-} in
     ;;
   *) die "Usage: tests/full.sh [--roots]" ;;
 esac
+say "== bindings of RocksDB"
+deploy/bindgen/generate.sh --check
 say "== documents"
 check_documents
 say "== dependencies"

@@ -11,6 +11,7 @@ seconds=${1:-60}
 targets=(requests canonical_requests chunks xml ranges copy_sources forms)
 
 check_machine "$DISK_MIB_TESTS"
+build_rocksdb
 export BOLERO_RANDOM_TEST_TIME_MS=$((seconds * 1000))
 # The time is the only limit. A failure prints its seed; BOLERO_RANDOM_SEED repeats it.
 export BOLERO_RANDOM_ITERATIONS=9223372036854775807
