@@ -14,8 +14,6 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 PORT=${PORT:-9000}
 HOST=${HOST:-127.0.0.1}
 DATA=${DATA:-./data}
-MEMORY_KIB_MINIMUM=$((4 * 1024 * 1024 * 9 / 10))
-DISK_KIB_MINIMUM=$((8 * 1024 * 1024))
 
 taken() { (: </dev/tcp/127.0.0.1/"$PORT") 2>/dev/null; }
 
@@ -26,18 +24,6 @@ check_port() {
   if [ "$PORT" -ne 0 ] && taken; then
     die "Port $PORT is in use by another program. Choose another: PORT=$((PORT + 1)) deploy/run.sh"
   fi
-}
-
-# Prints a hint only: the build may succeed all the same.
-check_machine() {
-  local memory disk
-  memory=$(awk '/^MemTotal:/ { print $2 }' /proc/meminfo)
-  [ "$memory" -ge "$MEMORY_KIB_MINIMUM" ] ||
-    say "Note: this machine has $((memory / 1024)) MiB of memory; the build needs 4 GiB."
-  mkdir -p "$CARGO_TARGET_DIR" "$DATA"
-  disk=$(df -Pk "$CARGO_TARGET_DIR" | awk 'NR == 2 { print $4 }')
-  [ "$disk" -ge "$DISK_KIB_MINIMUM" ] || [ -e "$CARGO_TARGET_DIR/debug/drystone" ] ||
-    say "Note: $CARGO_TARGET_DIR has $((disk / 1024)) MiB free; the build needs 8 GiB."
 }
 
 # Reads the server's ready line and explains it to a person.
@@ -66,11 +52,9 @@ Ctrl-C stops the server; data and keys stay in $DATA.
 EOF
 }
 
-require_linux
 check_port
-require_cargo
-check_machine
-install_build_packages
+mkdir -p "$DATA" || die "DATA=$DATA cannot be created. Choose a folder that can be written."
+check_machine "$DISK_MIB_BUILD"
 build --workspace --bin drystone
 
 exec "$CARGO_TARGET_DIR/debug/drystone" server --address "$HOST:$PORT" \

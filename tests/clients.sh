@@ -95,9 +95,7 @@ loader() {
   chmod +x "$bin/$name"
 }
 
-require_linux
-require_cargo
-install_build_packages
+check_machine "$DISK_MIB_TESTS"
 command -v openssl >/dev/null || install_packages openssl
 mkdir -p "$bin" "$tools/v2"
 attempt pinned pinned_clients tests/clients/requirements.txt

@@ -3,7 +3,8 @@
 # a hundred rounds of each race, twenty kills during uploads, a disk replaced under ten thousand objects,
 # crash points on each disk in turn, two hundred power cuts, a minute for each fuzz target,
 # ceph/s3-tests where DRYSTONE_S3TESTS names a checkout, a crowd of connections, and the benchmarks.
-# The last result is in tests/FULL.md.
+# With --roots it runs the README's commands in clean systems first (tests/roots.sh). The last result
+# is in tests/FULL.md.
 set -euo pipefail
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -57,9 +58,18 @@ check_dependencies() {
   fi
 }
 
-require_linux
-require_cargo
-install_build_packages
+check_machine "$DISK_MIB_TESTS"
+build_rocksdb
+case ${1:-} in
+  '') ;;
+  --roots)
+    say "== clean systems"
+    tests/roots.sh
+    ;;
+  *) die "Usage: tests/full.sh [--roots]" ;;
+esac
+say "== bindings of RocksDB"
+deploy/bindgen/generate.sh --check
 say "== documents"
 check_documents
 say "== dependencies"

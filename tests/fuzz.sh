@@ -10,9 +10,8 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 seconds=${1:-60}
 targets=(requests canonical_requests chunks xml ranges copy_sources forms)
 
-require_linux
-require_cargo
-install_build_packages
+check_machine "$DISK_MIB_TESTS"
+build_rocksdb
 export BOLERO_RANDOM_TEST_TIME_MS=$((seconds * 1000))
 # The time is the only limit. A failure prints its seed; BOLERO_RANDOM_SEED repeats it.
 export BOLERO_RANDOM_ITERATIONS=9223372036854775807

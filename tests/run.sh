@@ -73,9 +73,7 @@ summary() {
     END { printf "%d passed, %d failed\n", passed, failed }' "$log"
 }
 
-require_linux
-require_cargo
-install_build_packages
+check_machine "$DISK_MIB_TESTS"
 setup=0
 install_test_packages || setup=1
 [ "$setup" -ne 0 ] || install_clients || setup=1
