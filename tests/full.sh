@@ -85,11 +85,12 @@ DRYSTONE_TEST_CRASH_NTH=4 DRYSTONE_TEST_CRASH_BATCHES=24 \
   cargo test --locked --workspace --test it -- --nocapture every_crash_point
 say "== every way of damage, of shards and of metadata files, on any two of four and of six disks"
 DRYSTONE_TEST_DAMAGE=all cargo test --locked --workspace --test it -- --nocapture damaged_and_healed
-say "== two hundred power cuts, and each other fault for a while"
+say "== two hundred power cuts, a hundred with a disk that hangs, and each other fault for a while"
 build --workspace
 examiner=$CARGO_TARGET_DIR/debug/examiner
 "$examiner" power --rounds 200 || [ $? -eq 77 ]
-for nemesis in kill point emptied rot swap full clock; do
+"$examiner" hang-power --rounds 100 || [ $? -eq 77 ]
+for nemesis in kill hang hang-start point emptied rot swap full clock; do
   "$examiner" "$nemesis" --rounds 20 || [ $? -eq 77 ]
 done
 say "== fuzzing, a minute for each target"

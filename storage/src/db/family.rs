@@ -33,7 +33,7 @@ pub enum Family {
 impl Family {
     pub(super) const ALL: [Family; 3] = [Family::Log, Family::State, Family::Values];
 
-    pub(super) fn name(self) -> &'static str {
+    pub fn name(self) -> &'static str {
         match self {
             Family::Log => "log",
             Family::State => "state",

@@ -20,15 +20,17 @@
 mod copy;
 mod family;
 mod hindrance;
+mod ingest;
 mod options;
 mod reread;
 
 pub use self::family::{Family, StateId, log_tag};
 pub use self::hindrance::Hindrance;
+pub use self::ingest::TABLE_BYTES;
 pub use self::reread::ReadAt;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
@@ -47,6 +49,8 @@ use drystone_store::measure::Histogram;
 const BLOCK_CACHE_BYTES: usize = 32 << 20;
 /// The memtables of all disks of a node together.
 const WRITE_BUFFERS_BYTES: usize = 32 << 20;
+/// The folder of table files that the database does not have yet.
+const INCOMING: &str = "incoming";
 /// The most bytes that wait for the log thread. Beyond that, writers wait.
 const LOG_QUEUE_BYTES_MAX: usize = 16 << 20;
 
@@ -147,6 +151,8 @@ struct LogQueue {
 
 struct Core {
     rocks: rocksdb::DB,
+    dir: PathBuf,
+    cache: Cache,
     env: Arc<dyn Env>,
     synced_file: Arc<dyn File>,
     queue: Mutex<LogQueue>,
@@ -228,6 +234,10 @@ impl Db {
             .map_err(DbError::of_rocks)?;
 
         let files = shared.env.files();
+        let incoming = dir.join(INCOMING);
+        if files.exists(&incoming) {
+            files.remove_dir_all(&incoming).map_err(io)?;
+        }
         let synced_file = files.open(&dir.join("synced"), OpenMode::Write);
         let synced_file = synced_file.map_err(io)?;
         let (synced, found) = (
@@ -240,6 +250,8 @@ impl Db {
 
         let core = Arc::new(Core {
             rocks,
+            dir: dir.to_owned(),
+            cache: shared.cache.clone(),
             env: shared.env.clone(),
             synced_file,
             queue: Mutex::default(),
@@ -385,6 +397,13 @@ impl Db {
     /// Returns the number and the durations of the log thread's syncs of the WAL.
     pub fn syncs(&self) -> &Arc<Histogram> {
         &self.core.syncs
+    }
+
+    /// Returns the free bytes of the file system that the database is on. Blocks.
+    pub fn free_bytes(&self) -> Result<u64, DbError> {
+        let capacity = self.env().files().capacity(&self.core.dir);
+        let capacity = capacity.map_err(|e| DbError::of_opening(&e))?;
+        Ok(capacity.bytes_free)
     }
 
     /// Returns the operations in progress on this database's disk.

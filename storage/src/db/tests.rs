@@ -239,3 +239,15 @@ async fn f_05_r_22_reading_again_finds_what_rotted_in_a_file() {
         assert!(db.failure().borrow().is_some());
     }
 }
+
+/// Power went while files were written that the database did not have yet.
+#[test]
+fn f_23_files_that_were_not_ingested_are_removed_at_the_next_start() {
+    let dir = tempfile::tempdir().unwrap();
+    drop(Db::create(dir.path(), &DbShared::system()).unwrap());
+    let incoming = dir.path().join("incoming");
+    fs::create_dir(&incoming).unwrap();
+    fs::write(incoming.join("state-0000000000000001.sst"), b"half").unwrap();
+    drop(Db::open(dir.path(), &DbShared::system()).unwrap());
+    assert!(!incoming.exists());
+}

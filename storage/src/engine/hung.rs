@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used)]
 
+use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,6 +15,7 @@ use crate::db::testing::Gate;
 use crate::disk::DiskState;
 use crate::raft::group::Group;
 use crate::shards::DEADLINE;
+use crate::workers::watchdog::Watchdog;
 use drystone_store::instance::Instance as _;
 use drystone_store::operator::Operator as _;
 use drystone_store::types::{BucketId, DiskId};
@@ -120,6 +122,44 @@ async fn r_17_a_shard_that_does_not_come_soon_is_read_elsewhere() {
     // All of it takes less time than one read that waits for its deadline.
     let read = timeout(DEADLINE / 2, check(&engine, bucket, 0..8)).await;
     read.expect("a read waits for the disk");
+    engine.close().await;
+}
+
+/// Heal finds no disk for a shard while the only disk for it is suspect.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn b_52_heal_continues_at_once_on_a_disk_that_answers_again() {
+    let root = tempfile::tempdir().unwrap();
+    let options = Options {
+        look_every: Duration::from_secs(3600),
+        ..options(root.path())
+    };
+    let engine = Engine::open(options.clone()).await.unwrap();
+    let bucket = create_bucket(&engine).await;
+    use_store(&engine, bucket, 0..4).await;
+    let id = engine.disks.handles()[0].id();
+    engine.shards.set_slow(&[id].into());
+    let shards = options.directories[0].join("shards");
+    let folders = fs::read_dir(&shards).unwrap();
+    let files = folders.flat_map(|folder| fs::read_dir(folder.unwrap().path()).unwrap());
+    for file in files {
+        fs::remove_file(file.unwrap().path()).unwrap();
+    }
+    engine.begin_scrub().await.unwrap();
+    let healer = &engine.workers.healer;
+    until(&engine, async || healer.summary().no_disk > 0).await;
+    let watchdog = Watchdog::new(
+        engine.env.clone(),
+        engine.groups(),
+        engine.shards.clone(),
+        healer.clone(),
+        Duration::from_secs(3600),
+    );
+    watchdog.look().await;
+    // Sooner than a shard without a disk is tried again by itself.
+    let whole = until(&engine, async || is_whole(&engine).await);
+    timeout(Duration::from_secs(50), whole)
+        .await
+        .expect("heal is not woken");
     engine.close().await;
 }
 

@@ -82,9 +82,11 @@ async fn settle(options: &Options) -> Result<StoreDirectories, OpenError> {
         crash,
         ..
     } = options.clone();
+    let silent = identity::find_silent(&directories, &env).await;
     let for_work = env.clone();
-    let found =
-        env.spawn_blocking(move || identity::claim_all(&directories, for_work.as_ref(), &crash));
+    let found = env.spawn_blocking(move || {
+        identity::claim_all(&directories, &silent, for_work.as_ref(), &crash)
+    });
     Ok(found.await.map_err(|_| Error::Closing)??)
 }
 
@@ -386,7 +388,7 @@ mod tests {
     async fn f_14_a_birth_cut_between_two_marks_is_finished_by_the_next_start() {
         let root = tempfile::tempdir().unwrap();
         let directories: Vec<_> = (0..4).map(|n| root.path().join(format!("{n}"))).collect();
-        drop(identity::claim_all(&directories, &SystemEnv, &Crash::default()).unwrap());
+        drop(identity::claim_all(&directories, &[], &SystemEnv, &Crash::default()).unwrap());
         let unmarked: Vec<_> = directories[1..]
             .iter()
             .map(|dir| {
@@ -420,7 +422,7 @@ mod tests {
         // Without the one that was marked, it is no birth all the same.
         fs::remove_dir_all(&directories[0]).unwrap();
         let found = loop {
-            match identity::claim_all(&directories, &SystemEnv, &Crash::default()) {
+            match identity::claim_all(&directories, &[], &SystemEnv, &Crash::default()) {
                 Err(IdentityError::Locked { .. }) => {
                     tokio::time::sleep(Duration::from_millis(20)).await;
                 }

@@ -111,6 +111,7 @@ impl Workers {
             engine.env.clone(),
             engine.groups(),
             shards,
+            healer.clone(),
             options.look_every,
         );
         run(Arc::new(watchdog));

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::sync::watch;
 
 /// The bytes appended on a disk before its replicas flush their states and drop log.
-const LOG_BYTES_BEFORE_FLUSH: u64 = 32 << 20;
+pub(super) const LOG_BYTES_BEFORE_FLUSH: u64 = 32 << 20;
 
 /// Counts the bytes that the replicas of one disk append.
 pub struct LogMeter {

@@ -17,6 +17,7 @@ use openraft::raft::{
     TransferLeaderRequest, TransferLeaderResponse, VoteRequest, VoteResponse,
 };
 use openraft::{OptionalSend, type_config::alias::VoteOf};
+use tokio::sync::watch;
 
 use super::log_meter::LogMeter;
 use super::replica::Applier;
@@ -34,6 +35,8 @@ pub struct Router {
     replicas: RwLock<HashMap<ReplicaId, Peer>>,
     /// All replicas of a disk share one meter.
     meters: Mutex<HashMap<DiskId, Arc<LogMeter>>>,
+    /// The pieces of states that replicas have received.
+    transferred: watch::Sender<u64>,
     #[cfg(test)]
     pub unreachable: std::sync::atomic::AtomicU64,
 }
@@ -49,6 +52,7 @@ impl Router {
         Arc::new(Router {
             replicas: RwLock::default(),
             meters: Mutex::default(),
+            transferred: watch::Sender::default(),
             #[cfg(test)]
             unreachable: Default::default(),
         })
@@ -66,6 +70,11 @@ impl Router {
     pub fn meter(&self, disk: DiskId) -> Arc<LogMeter> {
         let mut meters = self.meters.lock();
         meters.entry(disk).or_default().clone()
+    }
+
+    /// Returns a receiver that changes as long as a transfer of a state makes progress.
+    pub fn transferred(&self) -> watch::Receiver<u64> {
+        self.transferred.subscribe()
     }
 
     pub fn has(&self, id: ReplicaId) -> bool {
@@ -184,10 +193,15 @@ impl RaftNetworkV2<Types> for Connection {
         _option: RPCOption,
     ) -> Result<SnapshotResponse<Types>, StreamingError<Types>> {
         let target = self.target()?;
+        let progress = self
+            .router
+            .upgrade()
+            .map(|router| router.transferred.clone());
         let transfer = async {
             let data = match snapshot.snapshot {
                 SnapshotData::Outgoing(outgoing) => {
-                    let received = snapshot::receive(target.db, outgoing).await;
+                    let received =
+                        snapshot::receive(target.db, outgoing, progress.unwrap_or_default()).await;
                     SnapshotData::Received(received.map_err(|e| self.unreachable(e))?)
                 }
                 received @ SnapshotData::Received(_) => received,

@@ -247,7 +247,8 @@ impl RaftStateMachine<Types> for Applier {
         let received = match data {
             SnapshotData::Received(received) => received,
             SnapshotData::Outgoing(outgoing) => {
-                let received = snapshot::receive(db.clone(), outgoing).await;
+                let received =
+                    snapshot::receive(db.clone(), outgoing, watch::Sender::default()).await;
                 received.map_err(|e: ReceiveError| io::Error::other(e))?
             }
         };

@@ -51,7 +51,7 @@ impl Bench {
             let db = Db::create(&settled.dir.join("meta"), &shared).unwrap();
             Arc::new(LocalDisk::open(settled, db, reserve).unwrap())
         };
-        let found = claim_all(&dirs, &SystemEnv, &Crash::default()).unwrap();
+        let found = claim_all(&dirs, &[], &SystemEnv, &Crash::default()).unwrap();
         let disks = found.disks.into_iter().map(open).collect();
         let (damage, reports) = mpsc::channel(DAMAGE_QUEUE_LEN_MAX);
         let by_name = HashMap::new();

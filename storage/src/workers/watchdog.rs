@@ -19,6 +19,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
+use super::heal::Healer;
 use crate::disk::Disk;
 use crate::raft::recovery::start::Groups;
 use crate::shards::Shards;
@@ -50,6 +51,7 @@ pub struct Watchdog {
     env: Arc<dyn Env>,
     groups: Groups,
     shards: Arc<Shards>,
+    healer: Arc<Healer>,
     look_every: Duration,
     record: Mutex<Record>,
     wakeup: Wakeup,
@@ -65,6 +67,8 @@ struct Record {
     /// The disks whose syncs were far slower than the others', with the number of comparisons since
     /// then for which they synced too little.
     sluggish: BTreeMap<DiskId, u32>,
+    /// The disks that were suspect after the last look.
+    suspects: BTreeSet<DiskId>,
 }
 
 #[derive(Default)]
@@ -156,12 +160,14 @@ impl Watchdog {
         env: Arc<dyn Env>,
         groups: Groups,
         shards: Arc<Shards>,
+        healer: Arc<Healer>,
         look_every: Duration,
     ) -> Watchdog {
         Watchdog {
             env,
             groups,
             shards,
+            healer,
             look_every,
             record: Mutex::default(),
             wakeup: Wakeup::default(),
@@ -169,7 +175,7 @@ impl Watchdog {
         }
     }
 
-    async fn look(&self) {
+    pub(crate) async fn look(&self) {
         let mut disks = self.shards.disks();
         disks.retain(|disk| disk.state().borrow().is_up());
         let (looks, mut slow): (_, BTreeSet<_>) = {
@@ -180,7 +186,9 @@ impl Watchdog {
             )
         };
         slow.extend(hanging(&looks));
+        let before = self.suspects(&disks);
         self.shards.set_slow(&slow);
+        self.wake_heal(before, self.suspects(&disks));
         for group in [&self.groups.system, &self.groups.objects] {
             group.set_slow(&slow).await;
         }
@@ -195,6 +203,21 @@ impl Watchdog {
                 disk.give_up("it does not answer");
             }
         }
+    }
+
+    fn suspects(&self, disks: &[Arc<dyn Disk>]) -> BTreeSet<DiskId> {
+        let ids = disks.iter().map(|disk| disk.id());
+        ids.filter(|id| self.shards.is_suspect(*id)).collect()
+    }
+
+    /// Wakes heal if it can use a disk again that was suspect at the last look or since.
+    fn wake_heal(&self, mut before: BTreeSet<DiskId>, now: BTreeSet<DiskId>) {
+        let mut record = self.record.lock();
+        before.append(&mut record.suspects);
+        if before.difference(&now).next().is_some() {
+            self.healer.wake_all();
+        }
+        record.suspects = now;
     }
 
     /// Returns whether the metadata has a majority without the slow disks. Where it has none,

@@ -36,6 +36,8 @@ const POINTS: [&str; 15] = [
     "shard.sealed",
     "shard.durable",
 ];
+/// The time for which a disk hangs before power fails.
+const HANG_BEFORE_POWER: Duration = Duration::from_secs(3);
 const SKEW_MAX_S: i64 = 10 * 365 * 24 * 3600;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,10 +58,16 @@ pub enum Nemesis {
     Full,
     /// The clock is set back and forth.
     Clock,
+    /// One disk hangs under load, and answers again.
+    Hang,
+    /// One disk hangs under load, and then power of all disks and the server fails.
+    HangPower,
+    /// The server is killed, and starts while one disk hangs.
+    HangStart,
 }
 
 impl Nemesis {
-    pub const ALL: [Nemesis; 8] = [
+    pub const ALL: [Nemesis; 11] = [
         Nemesis::Kill,
         Nemesis::Power,
         Nemesis::Point,
@@ -68,6 +76,9 @@ impl Nemesis {
         Nemesis::Swap,
         Nemesis::Full,
         Nemesis::Clock,
+        Nemesis::Hang,
+        Nemesis::HangPower,
+        Nemesis::HangStart,
     ];
 
     fn name(self) -> &'static str {
@@ -80,16 +91,25 @@ impl Nemesis {
             Nemesis::Swap => "swap",
             Nemesis::Full => "full",
             Nemesis::Clock => "clock",
+            Nemesis::Hang => "hang",
+            Nemesis::HangPower => "hang-power",
+            Nemesis::HangStart => "hang-start",
         }
     }
 
     pub fn needs_file_systems(self) -> bool {
-        matches!(self, Nemesis::Power | Nemesis::Point | Nemesis::Full)
+        match self {
+            Nemesis::Power | Nemesis::Point | Nemesis::Full => true,
+            Nemesis::Hang | Nemesis::HangPower | Nemesis::HangStart => true,
+            Nemesis::Kill | Nemesis::Emptied | Nemesis::Rot | Nemesis::Swap => false,
+            Nemesis::Clock => false,
+        }
     }
 
     /// Returns whether the server keeps running under the fault, and so does the load.
     pub fn goes_on(self) -> bool {
-        !matches!(self, Nemesis::Kill | Nemesis::Power | Nemesis::Point)
+        use Nemesis::{HangPower, HangStart, Kill, Point, Power};
+        !matches!(self, Kill | Power | Point | HangPower | HangStart)
     }
 
     /// Returns whether redundancy may be lost for good if heal has not restored it yet.
@@ -102,6 +122,11 @@ impl Nemesis {
 
     /// Prepares the rig, before the load of a round.
     pub fn prepare(self, rig: &mut Rig, rng: &mut StdRng) {
+        if self == Nemesis::HangStart {
+            // The disk of the last round answers again.
+            rig.kill();
+            rig.start().expect("the server starts on its disks");
+        }
         if self == Nemesis::Point {
             rig.kill();
             let point = POINTS.choose(rng).expect("there are points");
@@ -164,6 +189,25 @@ impl Nemesis {
                 rig.set_clock(skew);
                 format!("clock set {skew} s off")
             }
+            Nemesis::Hang => {
+                let number = rng.random_range(1..=rig.count);
+                rig.freeze(number);
+                format!("disk {number} hangs")
+            }
+            Nemesis::HangStart => {
+                rig.kill();
+                let number = rng.random_range(1..=rig.count);
+                rig.freeze(number);
+                format!("kill -9, and disk {number} hangs")
+            }
+            Nemesis::HangPower => {
+                let number = rng.random_range(1..=rig.count);
+                rig.freeze(number);
+                // Requests go on meanwhile, and nothing says when they do without the disk.
+                std::thread::sleep(HANG_BEFORE_POWER);
+                rig.cut_power();
+                format!("disk {number} hangs, power cut of all disks")
+            }
         }
     }
 
@@ -176,7 +220,7 @@ impl Nemesis {
                 }
             }
             Nemesis::Point => rig.arm(None),
-            Nemesis::Kill | Nemesis::Power => {}
+            Nemesis::Kill | Nemesis::Power | Nemesis::HangPower | Nemesis::HangStart => {}
             _ => rig.kill(),
         }
         rig.kill();

@@ -6,7 +6,7 @@
 //! folder of one that was killed.
 
 use std::fs::{self, File};
-use std::io::{self, BufRead as _, BufReader};
+use std::io::{self, BufRead as _, BufReader, Write as _};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -52,6 +52,41 @@ pub struct Rig {
     armed: Option<String>,
     child: Option<Child>,
     port: u16,
+    /// The disk that hangs.
+    frozen: Option<FrozenDisk>,
+}
+
+/// A disk that hangs: `xfs_io`, which waits for commands. It has the disk open, because a disk
+/// without power can't be opened any more.
+struct FrozenDisk(Child);
+
+impl FrozenDisk {
+    fn new(mount_point: &Path) -> FrozenDisk {
+        // Without stdbuf it would keep its answers until its end.
+        let mut tool = Command::new("stdbuf");
+        tool.args(["-oL", "xfs_io", "-x"]).arg(mount_point);
+        let tool = tool.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
+        let mut disk = FrozenDisk(tool.unwrap());
+        disk.command("freeze");
+        // Its answer says that the disk is frozen, too.
+        disk.command("statfs");
+        let out = disk.0.stdout.take().unwrap();
+        let answer = BufReader::new(out).lines().map_while(Result::ok);
+        let mut answer = answer.filter(|line| line.contains("fd.path"));
+        assert!(answer.next().is_some(), "xfs_io does not answer");
+        disk
+    }
+
+    fn command(&mut self, command: &str) {
+        let commands = self.0.stdin.as_mut().unwrap();
+        writeln!(commands, "{command}").unwrap();
+    }
+
+    fn thaw(mut self) {
+        self.command("thaw");
+        // It ends with its commands.
+        assert!(self.0.wait().unwrap().success(), "xfs_io did not thaw");
+    }
 }
 
 /// Runs this program again within a mount namespace of its own, or says why that is impossible.
@@ -140,6 +175,7 @@ impl Rig {
             armed: None,
             child: None,
             port: 0,
+            frozen: None,
         };
         for number in 1..=count {
             fs::create_dir_all(rig.mount_point(number)).unwrap();
@@ -269,9 +305,12 @@ impl Rig {
         false
     }
 
+    /// Kills the server. A disk that hangs answers again then: a process that waits for one does
+    /// not end.
     pub fn kill(&mut self) {
         if let Some(mut child) = self.child.take() {
             let _ = child.kill();
+            self.thaw();
             let _ = child.wait();
         }
     }
@@ -279,6 +318,7 @@ impl Rig {
     /// Stops the server as an operator does.
     pub fn stop(&mut self) {
         if let Some(mut child) = self.child.take() {
+            self.thaw();
             run("kill", &["-TERM", &child.id().to_string()]);
             child.wait().unwrap();
         }
@@ -302,10 +342,23 @@ impl Rig {
         for mut cut in cuts {
             assert!(cut.wait().unwrap().success(), "xfs_io did not shut down");
         }
+        // What waited for a disk that hung fails now.
         self.kill();
         for number in 1..=self.count {
             self.unmount(number);
             self.mount(number);
+        }
+    }
+
+    /// Makes a disk hang: whoever writes to it or syncs it waits.
+    pub fn freeze(&mut self, number: usize) {
+        self.frozen = Some(FrozenDisk::new(&self.mount_point(number)));
+    }
+
+    /// Makes the disk that hangs answer again.
+    pub fn thaw(&mut self) {
+        if let Some(disk) = self.frozen.take() {
+            disk.thaw();
         }
     }
 
@@ -386,6 +439,7 @@ fn fake_time_library() -> Option<PathBuf> {
 
 impl Drop for Rig {
     fn drop(&mut self) {
+        self.thaw();
         self.kill();
         if self.disks == Disks::Xfs {
             for number in 1..=self.count {

@@ -87,3 +87,14 @@ fn f_08_full_disks_under_load() {
 fn f_20_clock_jumps_of_years() {
     examine("clock", 2);
 }
+
+#[test]
+fn f_13_b_52_r_21_a_disk_hangs_under_load_and_power_fails() {
+    examine("hang", 2);
+    examine("hang-power", 2);
+}
+
+#[test]
+fn f_13_b_52_a_start_does_not_wait_for_a_disk_that_hangs() {
+    examine("hang-start", 2);
+}

@@ -104,18 +104,26 @@ pub(super) fn inspect(files: &dyn Files, dir: &Path) -> io::Result<DirectoryStat
     Ok(DirectoryState::Empty)
 }
 
-/// Inspects directories that may be those of one store.
+/// Inspects directories that may be those of one store, but for those that are `silent`.
 pub(super) fn inspect_all(
     files: &dyn Files,
     dirs: &[PathBuf],
+    silent: &[PathBuf],
 ) -> Result<Vec<DirectoryState>, IdentityError> {
     if dirs.is_empty() {
         return Err(IdentityError::None);
     }
-    refuse_twice(files, dirs)?;
+    refuse_twice(files, dirs, silent)?;
+    let look = |dir: &PathBuf| match silent.contains(dir) {
+        true => Err(io::Error::new(
+            io::ErrorKind::TimedOut,
+            "its disk does not answer",
+        )),
+        false => inspect(files, dir),
+    };
     let states: Vec<DirectoryState> = dirs
         .iter()
-        .map(|dir| inspect(files, dir).unwrap_or_else(DirectoryState::Unreadable))
+        .map(|dir| look(dir).unwrap_or_else(DirectoryState::Unreadable))
         .collect();
     for (dir, state) in dirs.iter().zip(&states) {
         if let DirectoryState::Newer(version) = state {
@@ -135,14 +143,20 @@ pub(super) fn newer(dir: &Path, found: u16) -> IdentityError {
     }
 }
 
-fn refuse_twice(files: &dyn Files, dirs: &[PathBuf]) -> Result<(), IdentityError> {
+fn refuse_twice(
+    files: &dyn Files,
+    dirs: &[PathBuf],
+    silent: &[PathBuf],
+) -> Result<(), IdentityError> {
     let mut seen = HashSet::new();
     let mut paths = HashSet::new();
     for dir in dirs {
-        // A directory that does not exist yet can only be compared by its path.
-        let is_new = match files.identify(dir) {
-            Ok(id) => seen.insert(id),
-            Err(_) => paths.insert(dir),
+        // A directory that does not exist yet, or whose disk hangs, can only be compared by its
+        // path.
+        let id = (!silent.contains(dir)).then(|| files.identify(dir));
+        let is_new = match id {
+            Some(Ok(id)) => seen.insert(id),
+            Some(Err(_)) | None => paths.insert(dir),
         };
         if !is_new {
             return Err(IdentityError::Twice { dir: dir.clone() });

@@ -4,6 +4,7 @@
 //! into a directory whose identity was not read first. A mount that is missing, a disk of another
 //! store or somebody's photographs are left alone and reported.
 
+mod answer;
 mod birth;
 mod directory;
 mod error;
@@ -17,6 +18,7 @@ use drystone_store::crash::Crash;
 use drystone_store::env::{Env, Files, OpenMode};
 use drystone_store::types::DiskId;
 
+pub use self::answer::find_silent;
 pub use self::directory::{DiskDirectory, is_still, shard_folder};
 pub use self::error::IdentityError;
 pub use self::file::Identity;
@@ -32,13 +34,15 @@ pub struct StoreDirectories {
     pub birth: bool,
 }
 
-/// Reads the identities in `dirs`, creates the disks of a birth, and locks them all.
+/// Reads the identities in `dirs`, creates the disks of a birth, and locks them all. Those that are
+/// `silent` are not touched.
 pub fn claim_all(
     dirs: &[PathBuf],
+    silent: &[PathBuf],
     env: &dyn Env,
     crash: &Crash,
 ) -> Result<StoreDirectories, IdentityError> {
-    let mut states = inspect_all(env.files(), dirs)?;
+    let mut states = inspect_all(env.files(), dirs, silent)?;
     let known: Vec<Identity> = states.iter().filter_map(DirectoryState::identity).collect();
     let begun = |identity: &Identity| !identity.born && identity.birth_disks > 0;
     let birth = known.iter().all(begun);
@@ -94,7 +98,7 @@ pub fn lock_only(
 ) -> Result<(Vec<DiskDirectory>, Vec<IdentityError>), IdentityError> {
     let files = env.files();
     let (mut disks, mut lost) = (Vec::new(), Vec::new());
-    for (dir, look) in dirs.iter().zip(inspect_all(files, dirs)?) {
+    for (dir, look) in dirs.iter().zip(inspect_all(files, dirs, &[])?) {
         match look {
             DirectoryState::Disk(identity) => {
                 let open = files.open(&dir.join(LOCK_FILE), OpenMode::Read);

@@ -14,7 +14,7 @@ fn dirs(root: &Path, count: usize) -> Vec<PathBuf> {
 }
 
 fn born(dirs: &[PathBuf]) {
-    let mut found = claim_all(dirs, &SystemEnv, &Crash::default()).unwrap();
+    let mut found = claim_all(dirs, &[], &SystemEnv, &Crash::default()).unwrap();
     found
         .disks
         .iter_mut()
@@ -22,20 +22,20 @@ fn born(dirs: &[PathBuf]) {
 }
 
 fn refused(dirs: &[PathBuf]) -> IdentityError {
-    claim_all(dirs, &SystemEnv, &Crash::default()).unwrap_err()
+    claim_all(dirs, &[], &SystemEnv, &Crash::default()).unwrap_err()
 }
 
 #[test]
 fn a_birth_makes_disks_of_one_store_and_they_are_found_again() {
     let root = tempfile::tempdir().unwrap();
     let dirs = dirs(root.path(), 4);
-    let first = claim_all(&dirs, &SystemEnv, &Crash::default()).unwrap();
+    let first = claim_all(&dirs, &[], &SystemEnv, &Crash::default()).unwrap();
     assert!(first.birth && first.lost.is_empty());
     let ids: HashSet<_> = first.disks.iter().map(|disk| disk.identity.disk).collect();
     assert_eq!(ids.len(), 4);
     drop(first);
     born(&dirs);
-    let again = claim_all(&dirs, &SystemEnv, &Crash::default()).unwrap();
+    let again = claim_all(&dirs, &[], &SystemEnv, &Crash::default()).unwrap();
     assert!(!again.birth);
     assert_eq!(
         again
@@ -55,7 +55,7 @@ fn f_14_an_emptied_or_missing_directory_is_lost_and_never_a_new_disk() {
     fs::remove_dir_all(&dirs[1]).unwrap();
     fs::remove_dir_all(&dirs[2]).unwrap();
     fs::create_dir(&dirs[2]).unwrap();
-    let found = claim_all(&dirs, &SystemEnv, &Crash::default()).unwrap();
+    let found = claim_all(&dirs, &[], &SystemEnv, &Crash::default()).unwrap();
     assert_eq!(found.disks.len(), 2);
     assert!(matches!(found.lost[0], IdentityError::Missing { .. }));
     assert!(matches!(found.lost[1], IdentityError::Empty { .. }));
@@ -72,7 +72,7 @@ fn f_09_a_disk_that_cannot_be_locked_is_lost_and_the_others_go_on() {
     // Opening it for writing fails, as on a read-only file system.
     fs::remove_file(dirs[1].join(LOCK_FILE)).unwrap();
     fs::create_dir(dirs[1].join(LOCK_FILE)).unwrap();
-    let found = claim_all(&dirs, &SystemEnv, &Crash::default()).unwrap();
+    let found = claim_all(&dirs, &[], &SystemEnv, &Crash::default()).unwrap();
     assert_eq!(found.disks.len(), 3);
     assert!(matches!(&found.lost[0], IdentityError::Io { dir, .. } if *dir == dirs[1]));
 }
@@ -84,7 +84,7 @@ fn f_14_a_disk_that_was_to_replace_another_begins_no_birth() {
     let root = tempfile::tempdir().unwrap();
     let dirs = dirs(root.path(), 2);
     born(&dirs);
-    let of = claim_all(&dirs, &SystemEnv, &Crash::default())
+    let of = claim_all(&dirs, &[], &SystemEnv, &Crash::default())
         .unwrap()
         .disks[0]
         .identity;
@@ -93,7 +93,7 @@ fn f_14_a_disk_that_was_to_replace_another_begins_no_birth() {
         fs::create_dir(dir).unwrap();
     }
     drop(adopt(&dirs[1], &of, &SystemEnv, &Crash::default()).unwrap());
-    let found = claim_all(&dirs, &SystemEnv, &Crash::default()).unwrap();
+    let found = claim_all(&dirs, &[], &SystemEnv, &Crash::default()).unwrap();
     assert!(!found.birth);
     assert!(matches!(found.lost[0], IdentityError::Empty { .. }));
     assert_eq!(fs::read_dir(&dirs[0]).unwrap().count(), 0);
@@ -103,7 +103,7 @@ fn f_14_a_disk_that_was_to_replace_another_begins_no_birth() {
 fn a_birth_that_was_cut_is_finished_with_the_same_directories_only() {
     let root = tempfile::tempdir().unwrap();
     let dirs = dirs(root.path(), 4);
-    drop(claim_all(&dirs, &SystemEnv, &Crash::default()).unwrap());
+    drop(claim_all(&dirs, &[], &SystemEnv, &Crash::default()).unwrap());
     // The fourth crashed before its identity was written, the first after it.
     fs::remove_file(dirs[3].join(FILE)).unwrap();
     fs::remove_dir_all(dirs[3].join(SHARDS)).unwrap();
@@ -113,7 +113,7 @@ fn a_birth_that_was_cut_is_finished_with_the_same_directories_only() {
         refused(&dirs[..3]),
         IdentityError::OtherBirth { .. }
     ));
-    let found = claim_all(&dirs, &SystemEnv, &Crash::default()).unwrap();
+    let found = claim_all(&dirs, &[], &SystemEnv, &Crash::default()).unwrap();
     assert!(found.birth && found.disks.len() == 4);
     assert!(dirs.iter().all(|dir| shard_folder(dir, 7).is_dir()));
     let cluster = found.disks[0].identity.cluster;
@@ -153,10 +153,10 @@ fn f_39_foreign_mixed_copied_and_repeated_directories_are_refused_untouched() {
 fn two_processes_cannot_have_one_disk() {
     let root = tempfile::tempdir().unwrap();
     let dirs = dirs(root.path(), 1);
-    let first = claim_all(&dirs, &SystemEnv, &Crash::default()).unwrap();
+    let first = claim_all(&dirs, &[], &SystemEnv, &Crash::default()).unwrap();
     assert!(matches!(refused(&dirs), IdentityError::Locked { .. }));
     drop(first);
-    claim_all(&dirs, &SystemEnv, &Crash::default()).unwrap();
+    claim_all(&dirs, &[], &SystemEnv, &Crash::default()).unwrap();
 }
 
 #[test]
@@ -197,7 +197,7 @@ fn f_05_every_flipped_bit_of_an_identity_is_seen() {
     for name in [FILE, COPY_FILE] {
         fs::write(dirs[0].join(name), &bytes[..50]).unwrap();
         assert!(is_still(&SystemEnv, &dirs[0], identity.disk).unwrap());
-        let found = claim_all(&dirs, &SystemEnv, &Crash::default()).unwrap();
+        let found = claim_all(&dirs, &[], &SystemEnv, &Crash::default()).unwrap();
         assert_eq!(found.disks[0].identity, identity);
         assert_eq!(fs::read(dirs[0].join(name)).unwrap(), bytes);
     }
@@ -206,7 +206,7 @@ fn f_05_every_flipped_bit_of_an_identity_is_seen() {
     }
     assert!(!is_still(&SystemEnv, &dirs[0], identity.disk).unwrap());
     assert!(matches!(
-        claim_all(&dirs, &SystemEnv, &Crash::default()).unwrap_err(),
+        claim_all(&dirs, &[], &SystemEnv, &Crash::default()).unwrap_err(),
         IdentityError::Damaged { .. }
     ));
 }
@@ -244,6 +244,6 @@ fn f_36_a_store_of_a_newer_version_is_refused_untouched() {
     bytes[8] ^= 2;
     fs::write(dirs[1].join(FILE), bytes).unwrap();
     fs::copy(dirs[2].join(COPY_FILE), dirs[2].join(FILE)).unwrap();
-    let found = claim_all(&dirs, &SystemEnv, &Crash::default()).unwrap();
+    let found = claim_all(&dirs, &[], &SystemEnv, &Crash::default()).unwrap();
     assert_eq!((found.disks.len(), found.lost.len()), (4, 0));
 }

@@ -20,7 +20,7 @@ fn open(dir: &Path) -> (LocalDisk, Arc<Db>) {
 }
 
 fn open_with(dir: &Path, reserve: Reserve) -> (LocalDisk, Arc<Db>) {
-    let mut found = claim_all(&[dir.to_owned()], &SystemEnv, &Crash::default()).unwrap();
+    let mut found = claim_all(&[dir.to_owned()], &[], &SystemEnv, &Crash::default()).unwrap();
     let mut disk = found.disks.remove(0);
     mark_born(&mut disk, &SystemEnv, &Crash::default()).unwrap();
     let (path, shared) = (dir.join("meta"), DbShared::system());

@@ -267,7 +267,7 @@ async fn f_23_the_old_state_stays_until_the_new_one_is_in_use() {
     let (meta, outgoing) = crate::raft::snapshot::send(db.clone(), old.state)
         .await
         .unwrap();
-    let received = crate::raft::snapshot::receive(db.clone(), outgoing)
+    let received = crate::raft::snapshot::receive(db.clone(), outgoing, Default::default())
         .await
         .unwrap();
     let new = crate::raft::snapshot::switch_state(&db, ReplicaId(7), old, received, &meta)

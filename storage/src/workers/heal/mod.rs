@@ -116,7 +116,7 @@ impl Healer {
         self.reencoder.wake();
     }
 
-    /// Tries what failed or waited at once: a disk came or went.
+    /// Tries what failed or waited at once: a disk came, went, or is no longer suspect.
     pub fn wake_all(&self) {
         self.retries.clear();
         self.wake();
