@@ -10,6 +10,7 @@ use super::{Engine, Options};
 use crate::raft::proposer::Proposer;
 use crate::raft::recovery::start::Groups;
 use crate::shards::Shards;
+use crate::workers::agreement::Agreement;
 use crate::workers::damage::DamageQueue;
 use crate::workers::disks::Disks;
 use crate::workers::gc::Collector;
@@ -105,6 +106,10 @@ impl Workers {
         run(self.inventory.clone());
         run(Arc::new(Renewer::new(engine, self.renewals.clone())));
         run(Arc::new(Presence::new(engine.env.clone(), engine.groups())));
+        run(Arc::new(Agreement::new(
+            engine.env.clone(),
+            engine.groups(),
+        )));
         run(self.quotas.clone());
         let shards = engine.shards.clone();
         let watchdog = Watchdog::new(

@@ -20,6 +20,7 @@ enum Table {
     Applied = 0x01,
     Epochs = 0x02,
     Answers = 0x03,
+    Changes = 0x04,
     Counters = 0x08,
     Names = 0x09,
     Accounts = 0x0a,
@@ -100,6 +101,9 @@ fn escape(into: &mut Vec<u8>, key: &[u8]) {
     }
 }
 
+/// The length of a state's id, with which all its keys begin.
+pub const STATE_ID_LEN: usize = 8;
+
 /// Makes the keys of one state.
 #[derive(Clone, Copy, Debug)]
 pub struct Keys(pub StateId);
@@ -142,6 +146,11 @@ impl Keys {
 
     pub fn applied(self) -> Vec<u8> {
         self.key(Table::Applied, &[])
+    }
+
+    /// Returns the key of the checksum of all changes.
+    pub fn changes(self) -> Vec<u8> {
+        self.key(Table::Changes, &[])
     }
 
     pub fn epochs(self) -> Vec<u8> {
@@ -370,7 +379,7 @@ fn setting_code(setting: BucketSetting) -> u8 {
 }
 
 /// The number of bytes before a table's own key: the state id and the table's number.
-const HEAD_LEN: usize = 9;
+const HEAD_LEN: usize = STATE_ID_LEN + 1;
 
 fn malformed(key: &[u8]) -> Error {
     Error::BadRow(format!("malformed key {}", hex(key)))

@@ -7,8 +7,9 @@
 use std::collections::BTreeMap;
 
 use rocksdb::{DBPinnableSlice, DBRawIterator, ReadOptions, WriteBatch};
+use xxhash_rust::xxh3::Xxh3;
 
-use super::keys::{self, KeyRange, Keys};
+use super::keys::{self, KeyRange, Keys, STATE_ID_LEN};
 use super::record::{
     BucketRow, CurrentRow, DataRow, EpochsRow, FinishedRow, OrderRow, Record, Undecodable,
     UploadAt, VersionRow,
@@ -135,6 +136,14 @@ pub fn decode_or_skip<R: Record>(key: &[u8], value: &[u8]) -> Option<R> {
         .ok()
 }
 
+/// Returns the checksum of all changes of a state, if it has one.
+pub fn changes(rows: &impl RowReads) -> Result<Option<u64>> {
+    let row = rows.raw(&rows.keys().changes())?;
+    let row = row.map(|row| row.try_into().map(u64::from_be_bytes));
+    row.transpose()
+        .map_err(|_| Error::Unfit("the row of all changes has not 8 bytes".into()))
+}
+
 /// Ends the use of the whole disk after a read error of RocksDB: later reads can't be trusted.
 pub fn failed(db: &Db, error: rocksdb::Error) -> Error {
     db.failed(error).into()
@@ -245,6 +254,7 @@ impl<'a> Txn<'a> {
     /// Writes all changes and `applied` in one batch, unsynced. If power goes, the state is
     /// complete up to an earlier entry, and the log, which is synced, is applied again from there.
     pub fn commit(self, applied: &[u8]) -> Result<()> {
+        let changes = self.checksum()?;
         let state = self.db.family(Family::State);
         let values = self.db.family(Family::Values);
         let mut batch = WriteBatch::default();
@@ -263,8 +273,46 @@ impl<'a> Txn<'a> {
                 None => batch.delete_cf(values, key),
             }
         }
+        if let Some(changes) = changes {
+            batch.put_cf(state, self.keys.changes(), changes.to_be_bytes());
+        }
         batch.put_cf(state, self.keys.applied(), applied);
         Ok(self.db.write_unsynced(batch)?)
+    }
+
+    /// Returns the checksum of all changes up to these. A state that has none, because an earlier
+    /// version of the program made it, gets none: its first changes are not known.
+    fn checksum(&self) -> Result<Option<u64>> {
+        let before = match changes(self)? {
+            None if self.raw(&self.keys.applied())?.is_some() => return Ok(None),
+            before => before.unwrap_or(0),
+        };
+        let mut checksum = Xxh3::with_seed(before);
+        let mut add = |kind: u8, key: &[u8], value: &[u8]| {
+            // Each replica has another state id.
+            let key = &key[STATE_ID_LEN..];
+            checksum.update(&[kind]);
+            for bytes in [key, value] {
+                checksum.update(&(bytes.len() as u64).to_le_bytes());
+                checksum.update(bytes);
+            }
+        };
+        for KeyRange { from, to } in &self.ranges {
+            add(0, from, &to[STATE_ID_LEN..]);
+        }
+        for (key, row) in &self.rows {
+            match row {
+                Some(row) => add(1, key, row),
+                None => add(2, key, &[]),
+            }
+        }
+        for (key, value) in &self.values {
+            match value {
+                Some(value) => add(3, key, value),
+                None => add(4, key, &[]),
+            }
+        }
+        Ok(Some(checksum.digest()))
     }
 
     fn written_rows(&self, range: &KeyRange) -> DBRawIterator<'_> {

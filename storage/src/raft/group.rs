@@ -17,6 +17,7 @@ use openraft::ReadPolicy;
 use openraft::async_runtime::watch::WatchReceiver as _;
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
+use super::agreement::{Disagreement, compare};
 use super::disk::ReplicaDisk;
 use super::members::{Leader, Member, Members};
 use super::replica::SharedState;
@@ -234,6 +235,28 @@ impl Group {
     /// Returns the number of recoveries of the group.
     pub fn incarnation(&self) -> u64 {
         self.0.members.history().incarnation()
+    }
+
+    /// Compares the replicas of this process. Returns the newest entry at which any differ, and the
+    /// disks of those that differ from most of the others.
+    pub fn disagreement(&self) -> Option<(u64, BTreeSet<DiskId>)> {
+        let alive = self.0.members.alive();
+        let noted = alive
+            .iter()
+            .map(|member| (member.replica, member.shared.checkpoints().all()));
+        let Disagreement { index, wrong } = compare(&noted.collect::<Vec<_>>())?;
+        let is_wrong = |member: &&Arc<Member>| wrong.contains(&member.replica);
+        let disks = alive.iter().filter(is_wrong).map(|member| member.disk);
+        Some((index, disks.collect()))
+    }
+
+    /// Ends the use of a disk's database, because its replica of this group differs from the
+    /// others: it is rebuilt.
+    pub fn refuse_disk(&self, disk: DiskId, why: &str) {
+        let alive = self.0.members.alive();
+        if let Some(member) = alive.iter().find(|member| member.disk == disk) {
+            member.shared.db.corrupt(why);
+        }
     }
 
     /// Reads a part of the disk's database again from its files, starting at `at`. Returns the

@@ -2,6 +2,7 @@
 //!
 //! The content of the metadata belongs to `meta`. openraft's types stay inside this module.
 
+pub mod agreement;
 pub mod disk;
 mod election;
 pub mod epochs;

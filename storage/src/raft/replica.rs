@@ -13,6 +13,7 @@ use openraft::{EntryPayload, OptionalSend, RaftSnapshotBuilder};
 use rocksdb::WriteBatch;
 use tokio::sync::watch;
 
+use super::agreement::Checkpoints;
 use super::log::{RaftLog, delete_log};
 use super::replica_row::{ReplicaRow, delete_replica_row, encode_applied};
 use super::snapshot::{
@@ -54,6 +55,8 @@ pub struct SharedState {
     current: RwLock<(ReplicaRow, State)>,
     /// The replica has ended, and its state may have been removed.
     retired: AtomicBool,
+    /// The state's changes at some entries, for comparing them with other replicas'.
+    checkpoints: Checkpoints,
 }
 
 impl SharedState {
@@ -64,6 +67,7 @@ impl SharedState {
             replica,
             current: RwLock::new((row, tables)),
             retired: AtomicBool::new(false),
+            checkpoints: Checkpoints::default(),
         }
     }
 
@@ -90,6 +94,10 @@ impl SharedState {
 
     pub fn row(&self) -> ReplicaRow {
         self.current.read().0
+    }
+
+    pub fn checkpoints(&self) -> &Checkpoints {
+        &self.checkpoints
     }
 }
 
@@ -166,6 +174,11 @@ impl Applier {
                     None
                 }
             };
+            if Checkpoints::is_due(id.index)
+                && let Some(changes) = tables.changes().map_err(|error| failure(db, error))?
+            {
+                shared.checkpoints.add(id.index, changes);
+            }
             if let Some(responder) = responder {
                 responder.send(Answer(answer));
             }

@@ -2,11 +2,12 @@
 //!
 //! gc removes unused shards, heal rebuilds damaged or missing ones, re-encode gives undersized
 //! writes all their shards, scrub and inventory look for damage, and the damage queue receives what
-//! readers met. disks, losses, presence and
-//! watchdog follow what becomes of the disks. Each is a
+//! readers met. disks, losses, presence and watchdog follow what becomes of the disks, and
+//! agreement compares the replicas of the metadata. Each is a
 //! [`Worker`](drystone_store::workers::Worker) with a file or folder of its own; `engine::workers`
 //! registers them.
 
+pub mod agreement;
 pub mod damage;
 pub mod disks;
 pub mod gc;

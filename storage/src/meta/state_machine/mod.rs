@@ -30,7 +30,7 @@ use std::sync::Arc;
 use super::command::{Change, Command, Outcome, Reply};
 use super::keys::Keys;
 use super::record::{AnswerRow, EpochsRow};
-use super::txn::{RowReads, Txn};
+use super::txn::{self, RowReads, Txn};
 use super::view::View;
 use crate::db::{Db, StateId};
 use drystone_store::error::{Error, Refusal, Result};
@@ -58,6 +58,12 @@ impl State {
         execution.advance_clock();
         execution.txn.commit(applied)?;
         Ok(outcome)
+    }
+
+    /// Returns the checksum of all changes so far, which is the same on every replica that has
+    /// applied the same entries. A state that an earlier version of the program made has none.
+    pub fn changes(&self) -> Result<Option<u64>> {
+        txn::changes(&self.view())
     }
 
     /// Returns a view of the tables as they are now. It does not change.

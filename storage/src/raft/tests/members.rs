@@ -449,3 +449,52 @@ async fn s_22_a_proposal_goes_on_without_its_caller() {
     }
     end(disks, groups).await;
 }
+
+/// A row is damaged so that its disk does not notice.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn b_62_a_replica_that_differs_from_the_others_is_refused() {
+    use crate::db::{DbError, Family};
+    use crate::meta::keys::Keys;
+    use crate::meta::record::{EpochsRow, Record as _};
+    use crate::raft::replica_row::{OBJECT_GROUP, replica_rows};
+    let dir = tempfile::tempdir().unwrap();
+    let (disks, groups) = newborn(dir.path(), 4).await;
+    groups.objects.propose(put("first", "x")).await.unwrap();
+    let leader = groups.objects.status().leader.unwrap();
+    let wrong = disks.iter().find(|disk| disk.id != leader).unwrap();
+    eventually(|| groups.objects.all_applied()).await;
+    assert_eq!(groups.objects.disagreement(), None);
+    let rows = replica_rows(&wrong.db).unwrap();
+    let (_, row) = rows
+        .iter()
+        .find(|(_, row)| row.group == OBJECT_GROUP)
+        .unwrap();
+    let key = Keys(row.state).epochs();
+    let state = wrong.db.family(Family::State);
+    let epochs = wrong.db.rocks().get_cf(state, &key).unwrap().unwrap();
+    // It refuses what the others carry out.
+    let epochs = EpochsRow {
+        answers: Epoch(1),
+        ..EpochsRow::decode(&epochs).unwrap()
+    };
+    let mut batch = WriteBatch::default();
+    batch.put_cf(state, &key, epochs.encode());
+    wrong.db.write_unsynced(batch).unwrap();
+    for n in 0..300 {
+        groups
+            .objects
+            .propose(put(&n.to_string(), "x"))
+            .await
+            .unwrap();
+    }
+    let is_decided = |(_, disks): (u64, std::collections::BTreeSet<DiskId>)| !disks.is_empty();
+    eventually(|| groups.objects.disagreement().is_some_and(is_decided)).await;
+    let (index, differing) = groups.objects.disagreement().unwrap();
+    assert_eq!((index, differing), (256, [wrong.id].into()));
+    groups.objects.refuse_disk(wrong.id, "it differs");
+    let failure = wrong.db.failure().borrow().clone();
+    assert!(matches!(failure, Some(DbError::Damaged(_))), "{failure:?}");
+    eventually(|| groups.objects.disagreement().is_none()).await;
+    groups.objects.propose(put("last", "x")).await.unwrap();
+    end(disks, groups).await;
+}

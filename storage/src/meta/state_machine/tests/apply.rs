@@ -73,6 +73,44 @@ fn replicas_come_to_the_same_rows() {
 }
 
 #[test]
+fn b_62_the_changes_of_a_state_are_known_by_their_checksum() {
+    let mut one = TestReplica::new();
+    let mut other = TestReplica::on(&one.db, StateId(2));
+    let changes = |replica: &TestReplica| replica.state.changes().unwrap();
+    let mut seen = Vec::new();
+    for n in 0..3 {
+        let command = put(&mut one, WriteCondition::default());
+        for replica in [&mut one, &mut other] {
+            replica.apply(&command).ok();
+        }
+        assert_eq!(changes(&one), changes(&other), "{n}");
+        seen.extend(changes(&one));
+    }
+    // Each command counts, also one that is refused.
+    seen.dedup();
+    assert_eq!(seen.len(), 3);
+    // What comes to the same rows in another way is another history.
+    let late = put(&mut one, WriteCondition::default());
+    one.apply(&late).ok();
+    assert_ne!(changes(&one), changes(&other));
+}
+
+/// An earlier version of the program wrote the state: what it changed is not known.
+#[test]
+fn f_36_a_state_without_a_checksum_gets_none() {
+    let mut replica = TestReplica::new();
+    let command = put(&mut replica, WriteCondition::default());
+    replica.apply(&command).ok();
+    let keys = replica.state.view().keys();
+    let mut batch = rocksdb::WriteBatch::default();
+    batch.delete_cf(replica.db.family(Family::State), keys.changes());
+    replica.db.write_unsynced(batch).unwrap();
+    let command = put(&mut replica, WriteCondition::default());
+    replica.apply(&command).ok();
+    assert_eq!(replica.state.changes().unwrap(), None);
+}
+
+#[test]
 fn commands_below_the_floor_are_refused() {
     let mut replica = TestReplica::new();
     let command = put(&mut replica, WriteCondition::default());
