@@ -125,6 +125,8 @@ impl Layer {
             users,
             storage: Storage {
                 directories,
+                state_dir: self.storage.state_dir,
+                new_store: false,
                 classes: classes(self.storage.classes.unwrap_or_default())?,
                 crash_at: self.crash_at,
             },

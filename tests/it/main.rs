@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod bench;
+mod births;
 mod clients;
 mod command_line;
 mod crash;

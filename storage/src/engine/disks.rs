@@ -158,6 +158,7 @@ impl Engine {
         });
         let settled = born.await.map_err(|_| Error::Closing)?;
         self.disks.add(settled.clone(), db.clone());
+        self.disks.note(vec![settled.dir.clone()]).await;
         let joining = OpenDisk { id, db: db.clone() };
         self.groups().join_running(&joining).await?;
         let for_disk = db.clone();

@@ -26,6 +26,9 @@ const LOOK_EVERY: Duration = Duration::from_millis(500);
 #[derive(Clone)]
 pub struct Options {
     pub directories: Vec<PathBuf>,
+    /// The file outside the disks that has the store's directories, so that no new store is born
+    /// while all of them are missing. `None`: none is kept.
+    pub state_file: Option<PathBuf>,
     /// Data and parity shards by storage class. A class that is missing here is stored as STANDARD
     /// is, and STANDARD, if it is missing, by the number of disks.
     pub classes: BTreeMap<String, (u8, u8)>,
@@ -48,6 +51,8 @@ impl Options {
     pub fn new(directories: Vec<PathBuf>) -> Options {
         Options {
             directories,
+            state_file: None,
+            new_store: false,
             classes: BTreeMap::new(),
             env: Arc::new(SystemEnv),
             gc_every: GC_EVERY,
