@@ -85,6 +85,10 @@ pub struct Storage {
     pub directories: Vec<PathBuf>,
     /// The folder of the state file.
     pub state_dir: Option<PathBuf>,
+    /// A new store is created on empty disks, even if the state file knows one.
+    pub new_store: bool,
+    /// An empty file system that is mounted in the place of a lost disk replaces it.
+    pub replace_by_mounts: bool,
     /// Geometry by storage class; the geometry of a class without an entry depends on the number of
     /// disks.
     pub classes: BTreeMap<String, Geometry>,

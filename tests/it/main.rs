@@ -18,6 +18,7 @@ mod full_disks;
 mod https;
 mod lost_disks;
 mod metrics;
+mod new_mounts;
 mod prefix;
 mod quotas;
 mod replaced_disks;

@@ -14,6 +14,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use async_trait::async_trait;
+
 use super::Engine;
 use super::databases::DATABASE;
 use super::disk_set::directory_of;
@@ -25,6 +27,7 @@ use crate::meta::command::Change;
 use crate::meta::view::{Availability, DiskRow};
 use crate::raft::disk::OpenDisk;
 use crate::raft::recovery::start::Groups;
+use crate::workers::mounts::Replace;
 use drystone_store::env::Files;
 use drystone_store::error::{Error, Refusal, Result};
 use drystone_store::operator::ReplaceError;
@@ -174,6 +177,13 @@ impl Engine {
         self.workers.inventory.begin(announced, id, &db);
         self.workers.healer.wake_all();
         Ok(())
+    }
+}
+
+#[async_trait]
+impl Replace for Engine {
+    async fn replace_in_place(&self, directory: &str) -> Result<DiskId, ReplaceError> {
+        self.replace(directory, None).await
     }
 }
 

@@ -1,6 +1,6 @@
 //! The workers of an engine, registered with its runner.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use tokio::sync::mpsc;
@@ -16,6 +16,7 @@ use crate::workers::gc::Collector;
 use crate::workers::heal::Healer;
 use crate::workers::inventory::Inventory;
 use crate::workers::losses::Losses;
+use crate::workers::mounts::{Mounts, Places, Replace};
 use crate::workers::presence::Presence;
 use crate::workers::quotas::Quotas;
 use crate::workers::reencode::Reencoder;
@@ -104,6 +105,18 @@ impl Workers {
         run(self.losses.clone());
         run(self.inventory.clone());
         run(Arc::new(Renewer::new(engine, self.renewals.clone())));
+        if let Some(state_file) = options.state_file.clone()
+            && options.replace_by_mounts
+        {
+            let places = Places {
+                state_file,
+                directories: options.directories.clone(),
+            };
+            let (env, shards) = (engine.env.clone(), engine.shards.clone());
+            let store: Weak<dyn Replace> = Arc::<Engine>::downgrade(engine);
+            let disks = self.disks.clone();
+            run(Arc::new(Mounts::new(env, disks, shards, places, store)));
+        }
         run(Arc::new(Presence::new(engine.env.clone(), engine.groups())));
         run(self.quotas.clone());
         let shards = engine.shards.clone();
