@@ -21,6 +21,7 @@ mod metrics;
 mod new_mounts;
 mod prefix;
 mod quotas;
+mod redundancy;
 mod replaced_disks;
 mod server;
 mod signing;

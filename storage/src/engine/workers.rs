@@ -21,6 +21,7 @@ use crate::workers::presence::Presence;
 use crate::workers::quotas::Quotas;
 use crate::workers::reencode::Reencoder;
 use crate::workers::scrub::Scrubber;
+use crate::workers::survey::Surveyor;
 use crate::workers::watchdog::Watchdog;
 use drystone_store::error::Result;
 use drystone_store::shard_set::ShardId;
@@ -37,6 +38,7 @@ pub(crate) struct Workers {
     pub reencoder: Arc<Reencoder>,
     pub renewals: Arc<Renewals>,
     pub scrubber: Arc<Scrubber>,
+    pub surveyor: Arc<Surveyor>,
 }
 
 impl Workers {
@@ -58,7 +60,14 @@ impl Workers {
         let reencoder = Arc::new(reencoder);
         let healer = Healer::new(objects(), shards.clone(), pace.clone(), reencoder.clone());
         let healer = Arc::new(healer);
-        let disks = Disks::new(system(), objects(), shards.clone(), healer.clone());
+        let surveyor = Arc::new(Surveyor::new(objects(), shards.clone()));
+        let disks = Disks::new(
+            system(),
+            objects(),
+            shards.clone(),
+            healer.clone(),
+            surveyor.clone(),
+        );
         let disks = Arc::new(disks);
         let renewals = Arc::new(Renewals::new(renew_after));
         let groups = Groups {
@@ -78,6 +87,7 @@ impl Workers {
             reencoder,
             renewals,
             scrubber: Arc::new(scrubber),
+            surveyor,
         })
     }
 
@@ -101,6 +111,7 @@ impl Workers {
         run(self.healer.clone());
         run(self.reencoder.clone());
         run(self.scrubber.clone());
+        run(self.surveyor.clone());
         run(self.disks.clone());
         run(self.losses.clone());
         run(self.inventory.clone());

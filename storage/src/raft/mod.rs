@@ -22,4 +22,4 @@ mod snapshot;
 #[cfg(test)]
 mod tests;
 mod types;
-mod voters;
+pub mod voters;

@@ -20,4 +20,5 @@ pub mod quotas;
 pub mod reencode;
 mod retries;
 pub mod scrub;
+pub mod survey;
 pub mod watchdog;
