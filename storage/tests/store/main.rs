@@ -59,7 +59,8 @@ suite! {
     buckets {
         s_02_a_name_is_taken_once
         s_03_buckets_are_listed_by_name_in_pages
-        s_03_a_bucket_with_anything_in_it_is_not_deleted
+        s_03_a_bucket_with_a_version_in_it_is_not_deleted
+        s_03_unfinished_uploads_go_with_their_bucket
         s_03_what_was_in_a_deleted_bucket_is_not_in_its_namesake
         s_06_settings_and_accounts_are_kept_as_given
     }

@@ -246,7 +246,12 @@ impl UsageRow {
     }
 
     pub fn is_empty(&self) -> bool {
-        self.objects == 0 && self.markers == 0 && self.uploads == 0
+        self.uploads == 0 && !self.has_versions()
+    }
+
+    /// Returns whether there is a version of a key, be it a marker.
+    pub fn has_versions(&self) -> bool {
+        self.objects > 0 || self.markers > 0
     }
 }
 

@@ -234,8 +234,29 @@ impl<'a> Execution<'a> {
         upload: UploadId,
         kept: &[u16],
     ) -> Result<()> {
+        self.drop_parts(bucket, upload, kept, usize::MAX)?;
+        self.txn.delete(self.keys.upload(bucket, key, order));
+        self.txn.delete(self.keys.upload_id(upload));
+        let removed = UsageRow {
+            uploads: 1,
+            ..UsageRow::default()
+        };
+        self.count(bucket, UsageRow::default(), removed)
+    }
+
+    /// Removes at most `max` parts of an upload, with their bytes except those of the `kept`
+    /// numbers, which must be ascending. Returns the number of parts that were removed.
+    pub(super) fn drop_parts(
+        &mut self,
+        bucket: BucketId,
+        upload: UploadId,
+        kept: &[u16],
+        max: usize,
+    ) -> Result<usize> {
+        let parts = self.txn.scan(&self.keys.upload_parts(upload), max)?;
+        let count = parts.len();
         let mut part_bytes = 0;
-        for (part_key, value) in self.txn.scan(&self.keys.upload_parts(upload), usize::MAX)? {
+        for (part_key, value) in parts {
             let number = keys::parse_number(&part_key)?;
             let part: UploadPartRow = decode(&part_key, &value)?;
             part_bytes += part.size;
@@ -244,13 +265,11 @@ impl<'a> Execution<'a> {
             }
             self.txn.delete(part_key);
         }
-        self.txn.delete(self.keys.upload(bucket, key, order));
-        self.txn.delete(self.keys.upload_id(upload));
         let removed = UsageRow {
-            uploads: 1,
             part_bytes,
             ..UsageRow::default()
         };
-        self.count(bucket, UsageRow::default(), removed)
+        self.count(bucket, UsageRow::default(), removed)?;
+        Ok(count)
     }
 }
