@@ -119,6 +119,7 @@ suite! {
         s_20_completion_asked_twice_answers_alike
         s_21_what_is_set_at_create_holds_at_completion
         s_18_checksums_of_the_whole
+        s_18_a_copy_of_parts_has_a_checksum_of_all_bytes
         b_42_a_read_that_is_aborted_and_repeated_leaves_nothing_out
         f_35_ranges_across_parts
     }

@@ -118,7 +118,8 @@ pub enum Change {
         /// Makes the version's id unguessable.
         nonce: u64,
     },
-    /// Adds a version that shares the bytes of `source`.
+    /// Adds a version that shares the bytes of `source`, and has its checksum unless that is one of
+    /// parts.
     LinkObject {
         bucket: BucketId,
         key: String,

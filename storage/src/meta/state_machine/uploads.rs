@@ -8,7 +8,7 @@ use crate::meta::record::{
     UsageRow,
 };
 use crate::meta::txn::decode;
-use drystone_store::checksum::in_object;
+use drystone_store::checksum::{in_object, part_crc64nvme, whole_crc64nvme};
 use drystone_store::error::{Refusal, Result};
 use drystone_store::types::{
     Attributes, BucketId, ChecksumAlgorithm, ChecksumType, ETag, Order, UploadId, WriteId,
@@ -121,9 +121,16 @@ impl<'a> Execution<'a> {
         let chosen = self.chosen_parts(*upload, parts)?;
         self.check(*bucket, key, condition)?;
 
+        let crcs = chosen.iter().map(|(_, part)| {
+            let crc = part_crc64nvme(part.checksum.as_ref(), part.crc64nvme);
+            (crc, part.size)
+        });
+        let kind = DataKind::Parts {
+            count: numbers.len() as u32,
+            crc64nvme: whole_crc64nvme(crcs),
+        };
         let size = self.put_part_list(upload.0, expected, chosen);
-        let count = numbers.len() as u32;
-        self.put_data(upload.0, *bucket, size, DataKind::Parts { count });
+        self.put_data(upload.0, *bucket, size, kind);
         self.drop_upload(*bucket, key, at.order, *upload, &numbers)?;
         let object = ObjectRow {
             size,
