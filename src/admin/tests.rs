@@ -9,7 +9,8 @@ use axum::body::{Body, to_bytes};
 use drystone_store::env::{Env as _, SystemEnv};
 use drystone_store::error::Error;
 use drystone_store::operator::{
-    DiskState, DiskStatus, HealStatus, Operator, ReplaceError, ScrubStatus, Status, UpkeepChange,
+    DiskState, DiskStatus, HealStatus, Operator, Redundancy, ReplaceError, ScrubStatus, Status,
+    UpkeepChange,
 };
 use drystone_store::workers::{Next, Runner, StepError, Wakeup, Worker};
 use http::{HeaderValue, Request, StatusCode};
@@ -58,6 +59,7 @@ impl Operator for Told {
         Ok(Status {
             advice: vec!["do it".into()],
             disks: vec![disk()],
+            redundancy: Redundancy::default(),
             heal: HealStatus::default(),
             scrub: ScrubStatus::default(),
             over_quota: Vec::new(),
@@ -107,6 +109,7 @@ fn disk() -> DiskStatus {
         total_bytes: 2,
         free_bytes: 3,
         replaced_by: None,
+        can_be_taken_out: false,
     }
 }
 

@@ -294,6 +294,9 @@ fn fixed_keys(config: &Config, root: Keys) -> Result<FixedKeys, DuplicateAccessK
 
 async fn open_store(config: &Config) -> Result<Arc<storage::Engine>, OpenError> {
     let mut options = Options::new(config.storage.directories.clone());
+    options.state_file = Some(config.state_file());
+    options.replace_by_mounts = config.storage.replace_by_mounts;
+    options.new_store = config.storage.new_store;
     let classes = config.storage.classes.iter();
     options.classes = classes
         .map(|(class, geometry)| (class.clone(), (geometry.data, geometry.parity)))

@@ -28,6 +28,11 @@ pub struct ConfigArguments {
     #[arg(long, value_name = "FILE")]
     pub port_file: Option<PathBuf>,
 
+    /// The folder for what is noted outside the disks
+    /// [default: a file beside the first DIR, as DIR.state]
+    #[arg(long, value_name = "DIR")]
+    pub state_dir: Option<PathBuf>,
+
     /// The disks: directories, each on a disk of its own; `{1...4}` counts
     #[arg(value_name = "DIR")]
     pub directories: Vec<String>,
@@ -39,6 +44,7 @@ impl ConfigArguments {
         flags.server.address = self.address;
         flags.server.keys_file = self.keys_file;
         flags.server.port_file = self.port_file;
+        flags.storage.state_dir = self.state_dir;
         flags.storage.directories = match self.directories {
             none if none.is_empty() => None,
             some => Some(some),

@@ -23,6 +23,10 @@ pub(super) struct Arguments {
     #[arg(long, value_name = "HOST:PORT")]
     console_address: Option<String>,
 
+    /// Create a new store on disks that are all empty, although a store is known in their place
+    #[arg(long)]
+    new_store: bool,
+
     #[command(flatten)]
     config: ConfigArguments,
 }
@@ -50,10 +54,11 @@ pub(super) fn run(arguments: Arguments, environment: &Environment) -> ExitCode {
         return fail(EXIT_USAGE, &error);
     }
     let console = arguments.console_address;
-    let config = match arguments.config.load(environment) {
+    let mut config = match arguments.config.load(environment) {
         Ok(config) => config,
         Err(error) => return fail(EXIT_USAGE, &error),
     };
+    config.storage.new_store = arguments.new_store;
     if config.storage.directories.is_empty() {
         let example = "server ./data, or server /mnt/disk{1...4}";
         return fail(

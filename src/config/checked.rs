@@ -18,6 +18,8 @@ use super::keys::{Keys, Secret};
 
 /// The maximum number of shards of a stripe.
 pub const SHARDS_MAX: u8 = 32;
+/// The name of the state file in its folder.
+const STATE_FILE: &str = "store";
 /// The label that the token for the metrics is made from, with root's secret.
 const METRICS_TOKEN_LABEL: &[u8] = b"metrics token";
 
@@ -81,6 +83,12 @@ pub struct User {
 #[derive(Clone, Debug)]
 pub struct Storage {
     pub directories: Vec<PathBuf>,
+    /// The folder of the state file.
+    pub state_dir: Option<PathBuf>,
+    /// A new store is created on empty disks, even if the state file knows one.
+    pub new_store: bool,
+    /// An empty file system that is mounted in the place of a lost disk replaces it.
+    pub replace_by_mounts: bool,
     /// Geometry by storage class; the geometry of a class without an entry depends on the number of
     /// disks.
     pub classes: BTreeMap<String, Geometry>,
@@ -158,12 +166,22 @@ impl Config {
     /// Returns the file for generated root keys: beside the first disk and named after it, as a
     /// disk holds nothing but the store's files.
     pub fn keys_file(&self) -> PathBuf {
-        if let Some(path) = &self.server.keys_file {
-            return path.clone();
+        let path = self.server.keys_file.clone();
+        path.unwrap_or_else(|| self.beside_first_disk(".keys"))
+    }
+
+    /// Returns the file in which the store's directories are noted.
+    pub fn state_file(&self) -> PathBuf {
+        match &self.storage.state_dir {
+            Some(dir) => dir.join(STATE_FILE),
+            None => self.beside_first_disk(".state"),
         }
+    }
+
+    fn beside_first_disk(&self, suffix: &str) -> PathBuf {
         let mut path = self.storage.directories[0].clone();
         let mut name = path.file_name().unwrap_or_default().to_owned();
-        name.push(".keys");
+        name.push(suffix);
         path.set_file_name(name);
         path
     }

@@ -125,6 +125,9 @@ impl Layer {
             users,
             storage: Storage {
                 directories,
+                state_dir: self.storage.state_dir,
+                new_store: false,
+                replace_by_mounts: self.storage.replace_by_mounts.unwrap_or(true),
                 classes: classes(self.storage.classes.unwrap_or_default())?,
                 crash_at: self.crash_at,
             },

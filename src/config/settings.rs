@@ -205,6 +205,20 @@ settings! {
         lines("disk", directories.map(|directory| directory.display()))
     };
 
+    /// The folder for what is noted outside the disks: the file `store`, which keeps a new store
+    /// from being created while all disks are missing.
+    state_dir: File, ["STATE_DIR"], "a file beside the first disk, `DIR.state`",
+        |config| lines("state", config.storage.state_dir.iter().map(|dir| dir.display()));
+
+    /// Whether an empty file system that is mounted in the place of a lost disk replaces it by
+    /// itself.
+    replace_by_mounts: Switch, ["REPLACE_BY_MOUNTS"], "`true`", |config| {
+        line("empty mounts in the places of lost disks", match config.storage.replace_by_mounts {
+            true => "replace them",
+            false => "wait for an operator",
+        })
+    };
+
     /// The numbers of data and parity shards by storage class, together at most 32. A class that
     /// is not named is stored as STANDARD.
     classes: Geometries, [], "by the number of disks", |config| {

@@ -384,6 +384,24 @@ fn disks_are_named_once_and_local() {
     let config = with(&["data"]).unwrap();
     assert!(config.storage.directories[0].is_absolute());
     assert!(config.keys_file().to_str().unwrap().ends_with("/data.keys"));
+    assert!(
+        config
+            .state_file()
+            .to_str()
+            .unwrap()
+            .ends_with("/data.state")
+    );
+    assert!(config.storage.replace_by_mounts);
+    let environment = [
+        ("DRYSTONE_STATE_DIR".to_owned(), "/var/lib/x".to_owned()),
+        ("DRYSTONE_REPLACE_BY_MOUNTS".to_owned(), "false".to_owned()),
+    ];
+    let environment = environment.into_iter().collect();
+    let mut layer = flags(":9000");
+    layer.storage.directories = Some(vec!["/data".to_owned()]);
+    let config = load(None, &environment, layer).unwrap();
+    assert_eq!(config.state_file().to_str(), Some("/var/lib/x/store"));
+    assert!(!config.storage.replace_by_mounts);
 }
 
 #[test]

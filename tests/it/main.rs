@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod bench;
+mod births;
 mod clients;
 mod command_line;
 mod crash;
@@ -17,8 +18,10 @@ mod full_disks;
 mod https;
 mod lost_disks;
 mod metrics;
+mod new_mounts;
 mod prefix;
 mod quotas;
+mod redundancy;
 mod replaced_disks;
 mod server;
 mod signing;

@@ -117,6 +117,44 @@ fn w_08_a_host_signed_without_its_port_where_that_is_switched_on() {
     assert_eq!(ask(&server), 403);
 }
 
+/// Found by reading: a line at `info`, as long as the client liked, for each request that was signed
+/// with the secret that stands in for that of an unknown key, and for each unsigned one to the admin
+/// API.
+#[test]
+fn strangers_cannot_fill_the_log() {
+    const EACH: usize = 50;
+    let server = Server::fresh(1);
+    let host = host_of(&server);
+    let lines = || server.log().lines().count();
+    let before = lines();
+    let decoy = Secret::from("0".repeat(40));
+    let key = format!("STRANGER{}", "X".repeat(4_000));
+    let signed = |key: &str, secret: &Secret| {
+        let mut parts = request("GET", "/stranger", "127.0.0.1");
+        let signer = Signer::new(key, secret, "eu-north-1", SystemEnv.now()).unwrap();
+        signer.sign_body(&mut parts, b"").unwrap();
+        set(&mut parts, "host", &host);
+        parts
+    };
+    for _ in 0..EACH {
+        for parts in [
+            request("GET", "/_admin/v1/stranger", &host),
+            request("POST", "/_admin/v1/settings?stranger", &host),
+            request("GET", "/minio/admin/v3/stranger", &host),
+            request("GET", "/stranger", &host),
+            signed(&key, &decoy),
+            signed(ACCESS_KEY, &decoy),
+        ] {
+            let status = status(&server, &parts);
+            assert!((400..502).contains(&status), "{status} {}", parts.uri);
+        }
+    }
+    let log = server.log().to_lowercase();
+    assert!(!log.contains("stranger"), "{log}");
+    // What upkeep has to say, and no line for each request.
+    assert!(lines() - before < EACH, "{log}");
+}
+
 #[test]
 fn w_15_a_bucket_made_again_is_ones_own_already() {
     let server = Server::fresh(1);

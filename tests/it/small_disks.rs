@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::Write as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::s3::{Answer, Client};
@@ -31,14 +31,10 @@ impl Small {
     pub fn new(disks: usize, mkfs: &[&str], what: &str) -> Option<Small> {
         let disks = Disks::fresh(disks);
         for number in 1..=disks.count() {
-            let (path, image) = (
-                disks.path(number),
-                disks.folder().join(format!("{number}.img")),
-            );
+            let path = disks.path(number);
             fs::create_dir(&path).unwrap();
-            File::create(&image).unwrap().set_len(DISK_BYTES).unwrap();
-            let mkfs = [mkfs, &["-q", "-m", "0", image.to_str().unwrap()]].concat();
-            if !(run("mkfs.ext4", &mkfs) && mount(&image, &path)) {
+            let image = make_image(&disks, number, mkfs);
+            if !image.is_some_and(|image| mount(&image, &path)) {
                 unmount(&disks);
                 skipped(&format!("{what}: file systems can't be mounted here"));
                 return None;
@@ -117,6 +113,37 @@ impl Small {
         assert!(mount(&image, &path));
     }
 
+    /// Unmounts all disks of a server that is stopped; their mount points stay.
+    pub fn unmount_all(&mut self) {
+        let disks = &self.server().disks;
+        for disk in 1..=disks.count() {
+            assert!(run("umount", &[disks.path(disk).to_str().unwrap()]));
+        }
+    }
+
+    pub fn mount_all(&mut self) {
+        let disks = &self.server().disks;
+        for disk in 1..=disks.count() {
+            let image = disks.folder().join(format!("{disk}.img"));
+            assert!(mount(&image, &disks.path(disk)));
+        }
+    }
+
+    /// Takes a disk away under a server that may run, as a cable does. Its mount point stays.
+    pub fn take_away(&mut self, disk: usize) {
+        let path = self.server().disks.path(disk);
+        assert!(run("umount", &["-l", path.to_str().unwrap()]));
+    }
+
+    /// Mounts a new, empty disk in the place of one that was taken away.
+    pub fn put_new(&mut self, disk: usize) {
+        let disks = &self.server().disks;
+        let image = disks.folder().join(format!("{disk}.img"));
+        fs::remove_file(image).unwrap();
+        let image = make_image(disks, disk, &[]).expect("it was made before");
+        assert!(mount(&image, &disks.path(disk)));
+    }
+
     pub fn drop_ballast(&mut self, disk: usize) {
         fs::remove_file(self.server().disks.path(disk).join("ballast")).unwrap();
     }
@@ -129,6 +156,14 @@ impl Drop for Small {
             unmount(&server.disks);
         }
     }
+}
+
+/// Makes the image of an empty file system; `None` where that is not possible.
+fn make_image(disks: &Disks, number: usize, options: &[&str]) -> Option<PathBuf> {
+    let image = disks.folder().join(format!("{number}.img"));
+    File::create(&image).unwrap().set_len(DISK_BYTES).unwrap();
+    let options = [options, &["-q", "-m", "0", image.to_str().unwrap()]].concat();
+    run("mkfs.ext4", &options).then_some(image)
 }
 
 fn mount(image: &Path, path: &Path) -> bool {

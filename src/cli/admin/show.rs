@@ -6,7 +6,6 @@ use crate::cli::say::say;
 
 pub(super) fn status(status: &Value) {
     let heal = &status["heal"];
-    let number = |value: &Value| value.as_u64().unwrap_or_default();
     let (objects, more) = (number(&heal["queued_writes"]), &heal["queued_more"]);
     let advice = status["advice"].as_array();
     let advice: Vec<&str> = advice
@@ -21,7 +20,11 @@ pub(super) fn status(status: &Value) {
         number(&status["metadata_quorum"]),
     );
     say!("metadata: {alive} of {voters} copies are online, {quorum} are needed");
-    if objects == 0 {
+    losses(&status["redundancy"]);
+    let offline = with_state(&status["disks"], "offline");
+    if objects == 0 && offline > 0 {
+        say!("heal:     waits for {offline} disks that are offline; nothing else is queued");
+    } else if objects == 0 {
         say!("heal:     all objects have all their shards");
     } else {
         let than = if more == &Value::Bool(true) {
@@ -56,8 +59,36 @@ pub(super) fn status(status: &Value) {
     }
 }
 
+/// Says how many more disks may be lost.
+fn losses(redundancy: &Value) {
+    let writes = number(&redundancy["writes_survive"]);
+    let least = match redundancy["is_exact"].as_bool() {
+        Some(true) => "",
+        _ => "at least ",
+    };
+    match redundancy["reads_survive"].as_u64() {
+        Some(reads) => say!(
+            "losses:   reads survive the loss of {least}{reads} more disks at once, writes of \
+             {writes}"
+        ),
+        None => say!(
+            "losses:   the objects are still being counted; writes survive the loss of {writes} \
+             more disks at once"
+        ),
+    }
+}
+
+fn with_state(disks: &Value, state: &str) -> usize {
+    let disks = disks.as_array().into_iter().flatten();
+    disks.filter(|disk| disk["state"] == state).count()
+}
+
+fn number(value: &Value) -> u64 {
+    value.as_u64().unwrap_or_default()
+}
+
 pub(super) fn scrub(scrub: &Value) {
-    let number = |name: &str| scrub[name].as_u64().unwrap_or_default();
+    let number = |name: &str| number(&scrub[name]);
     let state = match (scrub["paused"].as_bool(), scrub["finished_ms"].as_i64()) {
         (Some(true), _) => "paused",
         (_, Some(_)) => "the last pass has ended",
@@ -69,6 +100,13 @@ pub(super) fn scrub(scrub: &Value) {
         number("shards_read"),
         number("findings")
     );
+    let (shards, disks) = (number("shards_unread"), number("disks_unread"));
+    if shards > 0 || disks > 0 {
+        say!(
+            "          {shards} shards and the metadata of {disks} disks could not be looked at: \
+             their disks do not answer"
+        );
+    }
 }
 
 pub(super) fn disks(disks: &Value) {

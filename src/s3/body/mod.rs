@@ -107,8 +107,8 @@ impl VerifiedBody {
         }
     }
 
-    /// Also takes what the default checksum of a whole object is made from, whichever algorithm
-    /// its part was sent with. To be said before the first byte is read.
+    /// Also computes the CRC64NVME, from which that of a whole object is combined, whichever
+    /// algorithm its part was sent with. To be called before the first byte is read.
     #[must_use]
     pub fn with_crc64nvme(mut self) -> VerifiedBody {
         if let State::Reading(digester) = &mut self.state {
@@ -440,6 +440,15 @@ impl HashingBody {
             digester: Some(Digester::new(wanted)),
             digest: None,
         }
+    }
+
+    /// Also computes the CRC64NVME, as [`VerifiedBody::with_crc64nvme`] does.
+    #[must_use]
+    pub fn with_crc64nvme(mut self) -> HashingBody {
+        if let Some(digester) = &mut self.digester {
+            digester.take_crc64nvme();
+        }
+        self
     }
 }
 

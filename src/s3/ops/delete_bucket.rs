@@ -1,4 +1,4 @@
-//! DeleteBucket: refused while anything is in it.
+//! DeleteBucket: refused while a version is in it; unfinished uploads go with the bucket.
 
 use std::sync::Arc;
 

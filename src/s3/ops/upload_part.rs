@@ -22,14 +22,11 @@ pub async fn handle(context: Arc<Context>, mut request: Request) -> Result<Respo
     let upload = context.store.upload(bucket, &request.key, id).await?;
     let declared = checksum::declared(&request.headers)?;
     let algorithm = checksum::for_part(upload.checksum, declared.as_ref())?;
-    let mut body = request.take_stream(algorithm)?;
+    let mut body = request.take_stream(algorithm)?.with_crc64nvme();
     let of = AdditionOf::Part { upload: id, number };
     context
         .check_quota(request.bucket(), of, body.size_hint())
         .await?;
-    if upload.checksum.is_none() {
-        body = body.with_crc64nvme();
-    }
     let part = context
         .store
         .upload_part(bucket, &request.key, id, number, &mut body)

@@ -39,7 +39,7 @@ async fn copy(context: Arc<Context>, request: Arc<Request>) -> Result<Response, 
         .checksum
         .map_or(checksum::DEFAULT_ALGORITHM, |(algorithm, _)| algorithm);
     let reader = source.handle.read(range).await?;
-    let mut body = HashingBody::new(reader, range.len(), algorithm);
+    let mut body = HashingBody::new(reader, range.len(), algorithm).with_crc64nvme();
     let part = context
         .store
         .upload_part(bucket, &request.key, id, number, &mut body)

@@ -1,7 +1,10 @@
 //! CopyObject and GetObjectAttributes.
 
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD as BASE64;
 use drystone_store::buckets::CreateBucket;
-use drystone_store::types::AccountId;
+use drystone_store::checksum::checksum;
+use drystone_store::types::{AccountId, ChecksumAlgorithm};
 
 use drystone_world::{Answer, World};
 
@@ -253,6 +256,51 @@ async fn s_18_a_copy_may_ask_for_another_checksum() {
         .ok()
         .await;
     assert_eq!(head.header("x-amz-checksum-sha256"), sha256);
+}
+
+/// As minio-go expects it: a copy shows a checksum of the whole object, whatever its source has.
+#[tokio::test]
+async fn s_18_a_copy_of_an_upload_shows_a_checksum_of_all_bytes() {
+    let world = world().await;
+    let sha256 = "LPJNul+wow4m6DsqxbninhsWHlwfp0JecwQzYpOLmCQ=";
+    let whole = checksum(ChecksumAlgorithm::Crc64Nvme, b"hello");
+    let whole = BASE64.encode(whole.value);
+    for is_copied in [false, true] {
+        let create = world
+            .call("POST /bkt/up?uploads")
+            .header("x-amz-checksum-algorithm", "SHA256");
+        let create = create.ok().await.xml("InitiateMultipartUploadResult");
+        let upload = create.child_text("UploadId").unwrap();
+        let part = world.call(&format!("PUT /bkt/up?partNumber=1&uploadId={upload}"));
+        let part = match is_copied {
+            true => part.header("x-amz-copy-source", "bkt/src"),
+            false => part.header("x-amz-checksum-sha256", sha256).body("hello"),
+        };
+        part.ok().await;
+        let named = format!(
+            "<CompleteMultipartUpload><Part><PartNumber>1</PartNumber>\
+             <ETag>5d41402abc4b2a76b9719d911017c592</ETag>\
+             <ChecksumSHA256>{sha256}</ChecksumSHA256></Part></CompleteMultipartUpload>"
+        );
+        let complete = world.call(&format!("POST /bkt/up?uploadId={upload}"));
+        let done = complete.body(named).ok().await;
+        let done = done.xml("CompleteMultipartUploadResult");
+        assert_eq!(done.child_text("ChecksumType"), Some("COMPOSITE"));
+        let copy = world
+            .call("PUT /bkt/dst")
+            .header("x-amz-copy-source", "bkt/up");
+        let copy = copy.ok().await.xml("CopyObjectResult");
+        assert_eq!(copy.child_text("ChecksumCRC64NVME"), Some(&*whole));
+        assert_eq!(copy.child_text("ChecksumType"), Some("FULL_OBJECT"));
+        let head = world
+            .call("HEAD /bkt/dst")
+            .header("x-amz-checksum-mode", "ENABLED")
+            .ok()
+            .await;
+        assert_eq!(head.header("x-amz-checksum-crc64nvme"), whole);
+        assert_eq!(head.header("x-amz-checksum-type"), "FULL_OBJECT");
+        assert_eq!(head.header("x-amz-checksum-sha256"), "");
+    }
 }
 
 #[tokio::test]

@@ -2,9 +2,10 @@
 //!
 //! A name lives in group 0, the bucket itself and all that decides about its objects in a group of
 //! its own. Create: reserve the name (*creating*) → write the bucket's row → activate the name →
-//! acknowledge. Delete: seal the bucket if it is empty → release the name → remove the rest of its
-//! rows in bounded steps → acknowledge. Power may fail between any two steps. The next request that
-//! meets the name, or the sweep at the start, completes a change that it finds half done:
+//! acknowledge. Delete: seal the bucket if it has no version of any key → release the name → remove
+//! its unfinished uploads and its other rows in bounded steps → acknowledge. Power may fail between
+//! any two steps. The next request that meets the name, or the sweep at the start, completes a
+//! change that it finds half done:
 //!
 //! - *creating*, no row: no client got an answer. Another creation by the same owner continues it.
 //! - *creating* with a row: the same; the row is found equal.

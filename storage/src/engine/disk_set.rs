@@ -6,9 +6,11 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 
+use super::Options;
 use super::databases::Ready;
 use crate::db::{Db, DbError, DbShared};
-use crate::disk::identity::{DiskDirectory, Identity};
+use crate::disk::identity::{DiskDirectory, Identity, state_file};
+use drystone_store::env::Env;
 use drystone_store::error::Error;
 use drystone_store::lock::{Mutex, MutexGuard};
 use drystone_store::types::DiskId;
@@ -51,10 +53,15 @@ pub(super) struct DiskSet {
     refused: Mutex<BTreeMap<String, String>>,
     /// The directories that were no disks at the start, and why.
     lost: HashMap<String, String>,
+    env: Arc<dyn Env>,
+    state_file: Option<PathBuf>,
+    /// The directories that the process was started with.
+    given: Vec<PathBuf>,
 }
 
 impl DiskSet {
     pub fn new(
+        options: &Options,
         ready: &[Ready],
         db_shared: DbShared,
         refused: BTreeMap<String, String>,
@@ -76,6 +83,9 @@ impl DiskSet {
             },
             refused: Mutex::new(refused),
             lost: lost.collect(),
+            env: options.env.clone(),
+            state_file: options.state_file.clone(),
+            given: options.directories.clone(),
         })
     }
 
@@ -93,6 +103,26 @@ impl DiskSet {
 
     pub fn refused(&self) -> MutexGuard<'_, BTreeMap<String, String>> {
         self.refused.lock()
+    }
+
+    /// Notes in the state file that these directories are disks now.
+    ///
+    /// Power goes before this at a birth: the next start notes it.
+    pub async fn note(&self, here: Vec<PathBuf>) {
+        let Some(path) = self.state_file.clone() else {
+            return;
+        };
+        let mut given = self.given.clone();
+        given.extend(self.handles().iter().map(|disk| disk.settled.dir.clone()));
+        let (env, store) = (self.env.clone(), self.template.cluster);
+        let noted = self
+            .env
+            .spawn_blocking(move || state_file::note(&path, store, &given, &here, env.files()));
+        if let (Ok(Err(error)), Some(path)) = (noted.await, &self.state_file) {
+            tracing::warn!(%error, path = %path.display(),
+                "the state file cannot be written: a start while all disks are missing would \
+                 create a new store; name a folder for it with --state-dir");
+        }
     }
 
     /// Returns why a directory was no disk at the start.

@@ -14,6 +14,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use async_trait::async_trait;
+
 use super::Engine;
 use super::databases::DATABASE;
 use super::disk_set::directory_of;
@@ -25,6 +27,7 @@ use crate::meta::command::Change;
 use crate::meta::view::{Availability, DiskRow};
 use crate::raft::disk::OpenDisk;
 use crate::raft::recovery::start::Groups;
+use crate::workers::mounts::Replace;
 use drystone_store::env::Files;
 use drystone_store::error::{Error, Refusal, Result};
 use drystone_store::operator::ReplaceError;
@@ -158,6 +161,7 @@ impl Engine {
         });
         let settled = born.await.map_err(|_| Error::Closing)?;
         self.disks.add(settled.clone(), db.clone());
+        self.disks.note(vec![settled.dir.clone()]).await;
         let joining = OpenDisk { id, db: db.clone() };
         self.groups().join_running(&joining).await?;
         let for_disk = db.clone();
@@ -173,6 +177,13 @@ impl Engine {
         self.workers.inventory.begin(announced, id, &db);
         self.workers.healer.wake_all();
         Ok(())
+    }
+}
+
+#[async_trait]
+impl Replace for Engine {
+    async fn replace_in_place(&self, directory: &str) -> Result<DiskId, ReplaceError> {
+        self.replace(directory, None).await
     }
 }
 

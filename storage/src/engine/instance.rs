@@ -54,6 +54,7 @@ impl Instance for Engine {
         for (name, proposer) in [("system", &self.system), ("objects", &self.objects)] {
             measure_group(name, &proposer.group, &mut measures).await;
         }
+        measures.extend(self.measure_redundancy().await);
         measures.extend(self.workers.runner.measures().await);
         measures
     }

@@ -3,6 +3,7 @@
 use super::Engine;
 use crate::disk::{Disk, DiskState};
 use crate::raft::group::Group;
+use crate::workers::survey;
 use drystone_store::measure::Measure;
 
 impl Engine {
@@ -31,6 +32,31 @@ impl Engine {
             let is_suspect = self.shards.is_suspect(disk.id());
             measure_disk(disk.as_ref(), is_suspect)
         }));
+        measures
+    }
+}
+
+impl Engine {
+    /// Returns how many losses are survived; without the metadata's answer, nothing.
+    pub(super) async fn measure_redundancy(&self) -> Vec<Measure> {
+        let Ok(standing) = self.standing().await else {
+            return Vec::new();
+        };
+        let survey = self.workers.surveyor.last();
+        let redundancy = survey::redundancy(survey.as_deref(), &standing);
+        let mut measures = vec![Measure::gauge(
+            "write_losses_survived",
+            "Further disks that may be lost at once while writes are accepted.",
+            redundancy.writes_survive as f64,
+        )];
+        if let Some(reads) = redundancy.reads_survive {
+            let help = "Further disks that may be lost at once while all objects can be read.";
+            measures.push(Measure::gauge("read_losses_survived", help, reads as f64));
+        }
+        if let Some(writes) = redundancy.unreadable_writes {
+            let help = "Objects and parts with too few good shards on disks that are up.";
+            measures.push(Measure::gauge("unreadable_objects", help, writes as f64));
+        }
         measures
     }
 }

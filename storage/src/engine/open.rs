@@ -19,7 +19,7 @@ use super::workers::Workers;
 use super::{Engine, Options};
 use crate::db::DbShared;
 use crate::disk::Disk;
-use crate::disk::identity::{self, Identity, IdentityError, StoreDirectories};
+use crate::disk::identity::{self, Identity, IdentityError, StoreDirectories, state_file};
 use crate::disk::local::{LocalDisk, Reserve};
 use crate::meta::command::Change;
 use crate::meta::view::{Availability, DiskRow};
@@ -50,11 +50,13 @@ impl Engine {
         let objects = Proposer::new(options.env.clone(), groups.objects.clone()).await?;
         let mut refused = BTreeMap::new();
         ready = roll_call(ready, &groups, &system, &mut refused).await?;
-        let disk_set = DiskSet::new(&ready, shared, refused, lost)?;
+        let disk_set = DiskSet::new(&options, &ready, shared, refused, lost)?;
         ready = mark_born(options.env.as_ref(), ready, birth).await?;
         for disk in &ready {
             disk_set.add(disk.settled.clone(), disk.db.clone());
         }
+        let directories = ready.iter().map(|disk| disk.settled.dir.clone());
+        disk_set.note(directories.collect()).await;
         let opening = options.env.spawn_blocking(move || open_disks(ready));
         let disks = opening.await.map_err(|_| Error::Closing)??;
         let (damage, damaged) = mpsc::channel(DAMAGE_QUEUE_LEN_MAX);
@@ -78,6 +80,8 @@ impl Engine {
 async fn settle(options: &Options) -> Result<StoreDirectories, OpenError> {
     let Options {
         directories,
+        state_file,
+        new_store,
         env,
         crash,
         ..
@@ -85,6 +89,10 @@ async fn settle(options: &Options) -> Result<StoreDirectories, OpenError> {
     let silent = identity::find_silent(&directories, &env).await;
     let for_work = env.clone();
     let found = env.spawn_blocking(move || {
+        // A disk that does not answer may hold the store.
+        if let Some(path) = state_file.filter(|_| !new_store && silent.is_empty()) {
+            state_file::refuse_second_birth(&path, &directories, for_work.files())?;
+        }
         identity::claim_all(&directories, &silent, for_work.as_ref(), &crash)
     });
     Ok(found.await.map_err(|_| Error::Closing)??)

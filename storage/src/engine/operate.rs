@@ -11,9 +11,10 @@ use crate::disk::{Disk, DiskState as Here, Space};
 use crate::meta::command::{Change, SettingsChange};
 use crate::meta::view::{Availability, DiskRow};
 use crate::workers::quotas;
+use crate::workers::survey::{self, Standing};
 use drystone_store::error::{Error, Result};
 use drystone_store::operator::{
-    DiskState, DiskStatus, HealStatus, Operator, ReplaceError, Status, UpkeepChange,
+    DiskState, DiskStatus, HealStatus, Operator, Redundancy, ReplaceError, Status, UpkeepChange,
 };
 use drystone_store::types::DiskId;
 use drystone_store::workers::Runner;
@@ -21,19 +22,22 @@ use drystone_store::workers::Runner;
 #[async_trait]
 impl Operator for Engine {
     async fn status(&self) -> Result<Status> {
-        let (disks, heal) = (self.disk_statuses().await?, self.heal_status().await?);
+        let heal = self.heal_status().await?;
+        let standing = self.standing().await?;
+        let survey = self.workers.surveyor.last();
+        let redundancy = survey::redundancy(survey.as_deref(), &standing);
+        let disks = self.disk_statuses().await?;
         let over_quota = self.workers.quotas.over_quota().await?;
         let mut advice = self.advice(&disks, &heal);
+        advice.extend(advice_on_unreadable(&redundancy));
         advice.extend(quotas::advice(&over_quota));
         // The group that tolerates fewer losses.
-        let (system, objects) = (
-            self.system.group.voters().await?,
-            self.objects.group.voters().await?,
-        );
-        let voters = std::cmp::min_by_key(system, objects, |voters| voters.alive);
+        let voters = standing.voters.iter().min_by_key(|voters| voters.alive);
+        let voters = *voters.ok_or(Error::Closing)?;
         Ok(Status {
             advice,
             disks,
+            redundancy,
             heal,
             scrub: self.workers.scrubber.scrub_status().await?,
             over_quota,
@@ -91,7 +95,21 @@ impl Operator for Engine {
 }
 
 impl Engine {
+    /// Returns what decides how many more disks may be lost, beside the objects' shards.
+    pub(super) async fn standing(&self) -> Result<Standing> {
+        Ok(Standing {
+            up: self.shards.up(),
+            writable: self.shards.writable(),
+            needed: self.shards.needed_for_writes(),
+            voters: vec![
+                self.system.group.voters().await?,
+                self.objects.group.voters().await?,
+            ],
+        })
+    }
+
     async fn disk_statuses(&self) -> Result<Vec<DiskStatus>> {
+        let (survey, standing) = (self.workers.surveyor.last(), self.standing().await?);
         let here: HashMap<DiskId, Arc<dyn Disk>> = {
             let disks = self.shards.disks().into_iter();
             disks.map(|disk| (disk.id(), disk)).collect()
@@ -111,6 +129,9 @@ impl Engine {
             if status.state == DiskState::Offline {
                 status.reason = status.reason.or(lost);
             }
+            let state = status.state;
+            status.can_be_taken_out =
+                survey::can_be_taken_out(id, state, survey.as_deref(), &standing);
             statuses.push(status);
         }
         statuses.sort_by(|a, b| {
@@ -180,6 +201,15 @@ impl Engine {
     }
 }
 
+/// Says that disks are offline that objects need.
+fn advice_on_unreadable(redundancy: &Redundancy) -> Option<String> {
+    let writes = redundancy.unreadable_writes.filter(|writes| *writes > 0)?;
+    Some(format!(
+        "{writes} objects cannot be read while the disks are offline that have their shards: bring \
+         these back"
+    ))
+}
+
 /// Says what undersized writes wait for.
 fn advice_on_undersized(heal: &HealStatus) -> Option<String> {
     let what = match heal.paused {
@@ -225,6 +255,7 @@ fn disk_status(id: DiskId, row: DiskRow, here: Option<&Arc<dyn Disk>>, space: Sp
         total_bytes: space.total,
         free_bytes: space.free,
         replaced_by: row.replaced_by.map(|by| by.to_string()),
+        can_be_taken_out: false,
     }
 }
 

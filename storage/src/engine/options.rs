@@ -26,6 +26,14 @@ const LOOK_EVERY: Duration = Duration::from_millis(500);
 #[derive(Clone)]
 pub struct Options {
     pub directories: Vec<PathBuf>,
+    /// The file outside the disks that has the store's directories, so that no new store is born
+    /// while all of them are missing. `None`: none is kept.
+    pub state_file: Option<PathBuf>,
+    /// A new store is created on empty disks, whatever the state file says.
+    pub new_store: bool,
+    /// An empty disk that is mounted in the place of a lost one is its replacement. It takes a
+    /// state file to know it.
+    pub replace_by_mounts: bool,
     /// Data and parity shards by storage class. A class that is missing here is stored as STANDARD
     /// is, and STANDARD, if it is missing, by the number of disks.
     pub classes: BTreeMap<String, (u8, u8)>,
@@ -48,6 +56,9 @@ impl Options {
     pub fn new(directories: Vec<PathBuf>) -> Options {
         Options {
             directories,
+            state_file: None,
+            new_store: false,
+            replace_by_mounts: true,
             classes: BTreeMap::new(),
             env: Arc::new(SystemEnv),
             gc_every: GC_EVERY,

@@ -1,6 +1,6 @@
 //! The workers of an engine, registered with its runner.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use tokio::sync::mpsc;
@@ -17,10 +17,12 @@ use crate::workers::gc::Collector;
 use crate::workers::heal::Healer;
 use crate::workers::inventory::Inventory;
 use crate::workers::losses::Losses;
+use crate::workers::mounts::{Mounts, Places, Replace};
 use crate::workers::presence::Presence;
 use crate::workers::quotas::Quotas;
 use crate::workers::reencode::Reencoder;
 use crate::workers::scrub::Scrubber;
+use crate::workers::survey::Surveyor;
 use crate::workers::watchdog::Watchdog;
 use drystone_store::error::Result;
 use drystone_store::shard_set::ShardId;
@@ -37,6 +39,7 @@ pub(crate) struct Workers {
     pub reencoder: Arc<Reencoder>,
     pub renewals: Arc<Renewals>,
     pub scrubber: Arc<Scrubber>,
+    pub surveyor: Arc<Surveyor>,
 }
 
 impl Workers {
@@ -58,7 +61,14 @@ impl Workers {
         let reencoder = Arc::new(reencoder);
         let healer = Healer::new(objects(), shards.clone(), pace.clone(), reencoder.clone());
         let healer = Arc::new(healer);
-        let disks = Disks::new(system(), objects(), shards.clone(), healer.clone());
+        let surveyor = Arc::new(Surveyor::new(objects(), shards.clone()));
+        let disks = Disks::new(
+            system(),
+            objects(),
+            shards.clone(),
+            healer.clone(),
+            surveyor.clone(),
+        );
         let disks = Arc::new(disks);
         let renewals = Arc::new(Renewals::new(renew_after));
         let groups = Groups {
@@ -78,6 +88,7 @@ impl Workers {
             reencoder,
             renewals,
             scrubber: Arc::new(scrubber),
+            surveyor,
         })
     }
 
@@ -101,10 +112,23 @@ impl Workers {
         run(self.healer.clone());
         run(self.reencoder.clone());
         run(self.scrubber.clone());
+        run(self.surveyor.clone());
         run(self.disks.clone());
         run(self.losses.clone());
         run(self.inventory.clone());
         run(Arc::new(Renewer::new(engine, self.renewals.clone())));
+        if let Some(state_file) = options.state_file.clone()
+            && options.replace_by_mounts
+        {
+            let places = Places {
+                state_file,
+                directories: options.directories.clone(),
+            };
+            let (env, shards) = (engine.env.clone(), engine.shards.clone());
+            let store: Weak<dyn Replace> = Arc::<Engine>::downgrade(engine);
+            let disks = self.disks.clone();
+            run(Arc::new(Mounts::new(env, disks, shards, places, store)));
+        }
         run(Arc::new(Presence::new(engine.env.clone(), engine.groups())));
         run(Arc::new(Agreement::new(
             engine.env.clone(),

@@ -289,7 +289,7 @@ impl Census<'_> {
                     false => self.lose(write_id, "its inline bytes are missing"),
                 }
             }
-            DataKind::Parts { count } => {
+            DataKind::Parts { count, .. } => {
                 let list = self.lists.remove(&write_id).unwrap_or_default();
                 if (list.count, list.size) != (u64::from(*count), data.size) {
                     self.lose(write_id, "its part list is incomplete");

@@ -23,4 +23,4 @@ mod snapshot;
 #[cfg(test)]
 mod tests;
 mod types;
-mod voters;
+pub mod voters;

@@ -19,6 +19,13 @@ impl Classes {
         named.fold(self.default.parity(), usize::max)
     }
 
+    /// Returns the least number of disks that take a write of any class.
+    pub(super) fn disks_min(&self) -> usize {
+        let all = self.by_name.values().chain([&self.default]);
+        let least = |class: &Geometry| (1..=class.total()).find(|up| class.fit(*up).is_some());
+        all.filter_map(least).max().unwrap_or(1)
+    }
+
     pub(super) fn geometry(&self, class: &str) -> Geometry {
         *self.by_name.get(class).unwrap_or(&self.default)
     }

@@ -147,6 +147,24 @@ impl Shards {
         self.classes.default.fit(up.count()).is_some()
     }
 
+    /// Returns the disks that are up.
+    pub fn up(&self) -> BTreeSet<DiskId> {
+        let disks = self.disks().into_iter();
+        let up = disks.filter(|disk| disk.state().borrow().is_up());
+        up.map(|disk| disk.id()).collect()
+    }
+
+    /// Returns the number of disks that are up and have room for shards.
+    pub fn writable(&self) -> usize {
+        let spaces = self.all_spaces().into_iter();
+        spaces.filter(|(_, space)| space.above_reserve > 0).count()
+    }
+
+    /// Returns the least number of disks with room that a write of any class needs.
+    pub fn needed_for_writes(&self) -> usize {
+        self.classes.disks_min()
+    }
+
     /// Fails if one of `disks`, which hold metadata, has no room for more metadata. Every write
     /// adds rows on each of them, and a full disk would lose its replica (F-08). Half of the disk's
     /// reserve is still free then, for deletes and gc, which make room.

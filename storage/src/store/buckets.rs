@@ -64,7 +64,8 @@ pub trait Buckets: Send + Sync + 'static {
     /// Returns up to `max` buckets, ascending by name.
     async fn list_buckets(&self, request: ListBuckets) -> Result<Vec<Bucket>>;
 
-    /// Refused while the bucket holds a version, a marker or an upload, as AWS does.
+    /// Refused while the bucket holds a version or a marker. Unfinished uploads go with it, as on
+    /// AWS.
     async fn delete_bucket(&self, bucket: BucketId) -> Result<()>;
 
     /// Enables or suspends versioning. S3 knows no way back to `Off`, so no caller asks for it.

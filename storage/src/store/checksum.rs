@@ -283,6 +283,37 @@ pub fn in_object(
     }
 }
 
+/// Returns a part's CRC64NVME, whether it is its own checksum or was taken besides.
+pub fn part_crc64nvme(checksum: Option<&Checksum>, besides: Option<u64>) -> Option<u64> {
+    let own = checksum.filter(|own| own.algorithm == ChecksumAlgorithm::Crc64Nvme);
+    own.map(|own| big_endian(&own.value)).or(besides)
+}
+
+/// Combines the CRC64NVME of parts and their sizes in bytes to that of the object. Returns `None`
+/// unless each part has one.
+pub fn whole_crc64nvme(parts: impl IntoIterator<Item = (Option<u64>, u64)>) -> Option<u64> {
+    let crc = CrcAlgorithm::Crc64Nvme;
+    let none = crc_fast::Digest::new(crc).finalize();
+    parts.into_iter().try_fold(none, |sum, (part, size)| {
+        Some(crc_fast::checksum_combine(crc, sum, part?, size))
+    })
+}
+
+/// Returns the checksum of an object that shares another's bytes: a checksum of all bytes. A copy
+/// is no upload, so the checksums of parts say nothing of it. Where `source` has no other, and the
+/// CRC64NVME of all bytes is not known, its own stays.
+pub fn of_copy(source: Option<Checksum>, crc64nvme: Option<u64>) -> Option<Checksum> {
+    let is_whole = |own: &Checksum| own.kind == ChecksumType::FullObject;
+    match crc64nvme {
+        Some(crc) if !source.as_ref().is_some_and(is_whole) => Some(Checksum {
+            algorithm: ChecksumAlgorithm::Crc64Nvme,
+            kind: ChecksumType::FullObject,
+            value: crc.to_be_bytes().to_vec(),
+        }),
+        _ => source,
+    }
+}
+
 /// Returns the ETag of an object made of parts with these MD5s.
 pub fn multipart_etag(parts: impl IntoIterator<Item = [u8; 16]>) -> ETag {
     let mut hasher = Md5::new();

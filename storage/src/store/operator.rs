@@ -14,6 +14,7 @@ pub struct Status {
     /// Sentences that say what to do; empty when all is well.
     pub advice: Vec<String>,
     pub disks: Vec<DiskStatus>,
+    pub redundancy: Redundancy,
     pub heal: HealStatus,
     pub scrub: ScrubStatus,
     /// Buckets beyond their soft quotas, at most [`OVER_QUOTA_LEN_MAX`].
@@ -24,6 +25,25 @@ pub struct Status {
     pub metadata_voters_alive: usize,
     pub metadata_voters: usize,
     pub metadata_quorum: usize,
+}
+
+/// How many more disks may be lost.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Redundancy {
+    /// The number of further disks that may be lost at once while every object that can be read now
+    /// can be read. `None`: the objects were not counted yet.
+    pub reads_survive: Option<u64>,
+    /// The number of further disks that may be lost at once while writes are accepted.
+    pub writes_survive: u64,
+    /// The number of further disks that may be lost at once while the metadata continue.
+    pub metadata_survives: u64,
+    /// Objects and parts that have too few good shards on disks that are up.
+    pub unreadable_writes: Option<u64>,
+    /// Milliseconds since 1970, UTC: when the objects were counted last.
+    pub counted_ms: Option<i64>,
+    /// They were counted with the disks that are up now. Otherwise `reads_survive` is the least
+    /// that it can be.
+    pub is_exact: bool,
 }
 
 /// A disk that is or was part of the store.
@@ -40,6 +60,9 @@ pub struct DiskStatus {
     pub free_bytes: u64,
     /// The disk in its place.
     pub replaced_by: Option<String>,
+    /// It can be taken out for good now: every object can be read without it, and writes go on.
+    /// False also while that is not known.
+    pub can_be_taken_out: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -118,6 +141,11 @@ pub struct ScrubStatus {
     pub percent: u8,
     pub shards_read: u64,
     pub findings: u64,
+    /// Shards that this pass could not look at, because their disks are offline or do not answer,
+    /// as far as this process had a part in it.
+    pub shards_unread: u64,
+    /// The disks whose metadata and files it could not look at.
+    pub disks_unread: u64,
 }
 
 /// Settings that an operator changes. Those that are `None` stay as they are.

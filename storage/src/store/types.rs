@@ -208,8 +208,7 @@ pub struct Checksum {
 pub struct Digest {
     pub md5: [u8; 16],
     pub checksum: Option<Checksum>,
-    /// Computed besides a `checksum` of another algorithm, if the bytes are a part of an object
-    /// that gets the default checksum.
+    /// Computed besides a `checksum` of another algorithm, if the bytes are a part of an object.
     pub crc64nvme: Option<u64>,
 }
 

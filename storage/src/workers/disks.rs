@@ -15,6 +15,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use super::heal::Healer;
+use super::survey::Surveyor;
 use crate::meta::command::{Change, Reply, UpkeepSettings};
 use crate::meta::view::{Availability, DiskRow, View};
 use crate::raft::proposer::Proposer;
@@ -37,6 +38,7 @@ pub struct Disks {
     objects: Proposer,
     shards: Arc<Shards>,
     healer: Arc<Healer>,
+    surveyor: Arc<Surveyor>,
     wakeup: Wakeup,
     /// Since when this process misses each disk.
     missed: Mutex<HashMap<DiskId, Instant>>,
@@ -48,12 +50,14 @@ impl Disks {
         objects: Proposer,
         shards: Arc<Shards>,
         healer: Arc<Healer>,
+        surveyor: Arc<Surveyor>,
     ) -> Disks {
         Disks {
             system,
             objects,
             shards,
             healer,
+            surveyor,
             wakeup: Wakeup::default(),
             missed: Mutex::default(),
         }
@@ -99,6 +103,7 @@ impl Disks {
 
     /// Gives when there is something to do again.
     async fn bring_up_to_date(&self) -> Result<Option<Instant>> {
+        self.surveyor.wake();
         let known = self.known().await?;
         let up: Vec<DiskId> = self.up();
         let mut offline = Vec::new();

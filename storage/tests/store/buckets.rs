@@ -9,9 +9,9 @@ use drystone_store::objects::DeleteObject;
 use drystone_store::types::{
     Account, AccountId, Bucket, BucketId, BucketSetting, VersionSelector, Versioning,
 };
-use drystone_store::uploads::CreateUpload;
 
-use crate::body::put;
+use crate::body::{TestBody, put};
+use crate::multipart::{part, start};
 use crate::objects::missing;
 
 pub async fn create(store: &dyn ObjectStore, name: &str) -> BucketId {
@@ -89,7 +89,7 @@ pub async fn s_03_buckets_are_listed_by_name_in_pages(store: Arc<dyn ObjectStore
     }
 }
 
-pub async fn s_03_a_bucket_with_anything_in_it_is_not_deleted(store: Arc<dyn ObjectStore>) {
+pub async fn s_03_a_bucket_with_a_version_in_it_is_not_deleted(store: Arc<dyn ObjectStore>) {
     let store = &*store;
     let bucket = create(store, "stones").await;
     let refused = async || {
@@ -109,6 +109,7 @@ pub async fn s_03_a_bucket_with_anything_in_it_is_not_deleted(store: Arc<dyn Obj
             .version_id
     };
 
+    let upload = start(store, bucket, "k").await;
     put(store, bucket, "k", "object").await;
     assert!(refused().await);
     delete(VersionSelector::Latest).await;
@@ -118,14 +119,9 @@ pub async fn s_03_a_bucket_with_anything_in_it_is_not_deleted(store: Arc<dyn Obj
     let marker = delete(VersionSelector::Latest).await.unwrap();
     assert!(refused().await, "a marker alone");
     delete(VersionSelector::Id(marker)).await;
-
-    let request = CreateUpload {
-        key: "k".to_owned(),
-        attributes: Default::default(),
-        checksum: None,
-    };
-    let upload = store.create_upload(bucket, request).await.unwrap();
-    assert!(refused().await, "an upload alone");
+    // A refusal takes nothing.
+    let kept = store.upload(bucket, "k", upload.id).await.unwrap();
+    assert_eq!(kept.id, upload.id);
     store.abort_upload(bucket, "k", upload.id).await.unwrap();
 
     store.delete_bucket(bucket).await.unwrap();
@@ -133,6 +129,45 @@ pub async fn s_03_a_bucket_with_anything_in_it_is_not_deleted(store: Arc<dyn Obj
     assert!(matches!(gone, Err(Error::Refused(Refusal::NoSuchBucket))));
     let gone = store.bucket("stones").await;
     assert!(matches!(gone, Err(Error::Refused(Refusal::NoSuchBucket))));
+}
+
+/// As on AWS, where the deletion succeeds and the uploads are gone.
+pub async fn s_03_unfinished_uploads_go_with_their_bucket(store: Arc<dyn ObjectStore>) {
+    let store = &*store;
+    let old = create(store, "stones").await;
+    let other = create(store, "pebbles").await;
+    let mut uploads = Vec::new();
+    for key in ["a", "b", "b"] {
+        let upload = start(store, old, key).await;
+        for number in 1..=3 {
+            part(store, old, &upload, number, vec![7; 20_000]).await;
+        }
+        uploads.push(upload);
+    }
+    let empty = start(store, old, "c").await;
+    let kept = start(store, other, "a").await;
+    store.delete_bucket(old).await.unwrap();
+
+    let gone = store.bucket("stones").await;
+    assert!(matches!(gone, Err(Error::Refused(Refusal::NoSuchBucket))));
+    for upload in uploads.iter().chain([&empty]) {
+        let gone = store.upload(old, &upload.key, upload.id).await;
+        assert!(matches!(gone, Err(Error::Refused(Refusal::NoSuchBucket))));
+        let mut late = TestBody::new("late");
+        let late = store.upload_part(old, &upload.key, upload.id, 4, &mut late);
+        assert!(matches!(
+            late.await,
+            Err(Error::Refused(Refusal::NoSuchBucket))
+        ));
+    }
+    let new = create(store, "stones").await;
+    for upload in &uploads {
+        let gone = store.upload(new, &upload.key, upload.id).await;
+        assert!(matches!(gone, Err(Error::Refused(Refusal::NoSuchUpload))));
+    }
+    assert_eq!(store.usage(&[new]).await.unwrap(), [Default::default()]);
+    // Those of another bucket stay.
+    part(store, other, &kept, 1, vec![7; 20_000]).await;
 }
 
 pub async fn s_03_what_was_in_a_deleted_bucket_is_not_in_its_namesake(store: Arc<dyn ObjectStore>) {
@@ -147,7 +182,7 @@ pub async fn s_03_what_was_in_a_deleted_bucket_is_not_in_its_namesake(store: Arc
     store.delete_bucket(old).await.unwrap();
     let new = create(&*store, "stones").await;
     assert_ne!(new, old, "an id is never reused");
-    let mut body = crate::body::TestBody::new("late");
+    let mut body = TestBody::new("late");
     let late = store
         .put_object(old, crate::body::request("k"), &mut body)
         .await;

@@ -232,6 +232,51 @@ async fn s_18_the_default_checksum_of_the_whole(
     }
 }
 
+/// A copy is no upload: it shows a checksum of all bytes, also where its source has one of parts.
+pub async fn s_18_a_copy_of_parts_has_a_checksum_of_all_bytes(store: Arc<dyn ObjectStore>) {
+    let store = &*store;
+    let bucket = create(store, "stones").await;
+    let bytes = [pattern(1, MIN), pattern(2, 7)];
+    let whole = |algorithm| checksum(algorithm, &bytes.concat());
+    let (composite, full) = (ChecksumType::Composite, ChecksumType::FullObject);
+    use ChecksumAlgorithm::{Crc32, Crc64Nvme, Sha256};
+    for (wanted, has_crc, expected) in [
+        ((Sha256, composite), true, Some(whole(Crc64Nvme))),
+        ((Crc32, composite), true, Some(whole(Crc64Nvme))),
+        ((Crc32, full), true, Some(whole(Crc32))),
+        ((Crc64Nvme, full), false, Some(whole(Crc64Nvme))),
+        // Nobody knows the checksum of all bytes: that of the parts stays.
+        ((Sha256, composite), false, None),
+    ] {
+        let upload = start_with(store, bucket, "from", Some(wanted)).await;
+        let mut parts = Vec::new();
+        for (number, bytes) in (1..).zip(&bytes) {
+            let mut body = TestBody::new(bytes.clone()).with_checksum(Some(wanted.0));
+            if has_crc {
+                body = body.with_crc64nvme();
+            }
+            let put = store.upload_part(bucket, "from", upload.id, number, &mut body);
+            let part = put.await.unwrap();
+            parts.push(CompletedPart {
+                number,
+                etag: part.etag,
+                checksum: part.checksum,
+            });
+        }
+        let own = complete(store, bucket, &upload, &parts).await.checksum;
+        assert_eq!(own.as_ref().map(|own| own.kind), Some(wanted.1));
+        let expected = expected.or(own);
+        // A copy of a copy, too.
+        for (from, to) in [("from", "to"), ("to", "last")] {
+            let source = store.open_object(bucket, from, LATEST).await.unwrap();
+            let linked = store.link_object(bucket, &*source, request(to)).await;
+            assert_eq!(linked.unwrap().checksum, expected, "{wanted:?} {to}");
+            let copy = store.open_object(bucket, to, LATEST).await.unwrap();
+            assert_eq!(copy.object().checksum, expected, "{wanted:?} {to}");
+        }
+    }
+}
+
 pub async fn s_18_checksums_of_the_whole(store: Arc<dyn ObjectStore>) {
     let store = &*store;
     let bucket = create(store, "stones").await;

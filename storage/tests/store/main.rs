@@ -59,7 +59,8 @@ suite! {
     buckets {
         s_02_a_name_is_taken_once
         s_03_buckets_are_listed_by_name_in_pages
-        s_03_a_bucket_with_anything_in_it_is_not_deleted
+        s_03_a_bucket_with_a_version_in_it_is_not_deleted
+        s_03_unfinished_uploads_go_with_their_bucket
         s_03_what_was_in_a_deleted_bucket_is_not_in_its_namesake
         s_06_settings_and_accounts_are_kept_as_given
     }
@@ -118,6 +119,7 @@ suite! {
         s_20_completion_asked_twice_answers_alike
         s_21_what_is_set_at_create_holds_at_completion
         s_18_checksums_of_the_whole
+        s_18_a_copy_of_parts_has_a_checksum_of_all_bytes
         b_42_a_read_that_is_aborted_and_repeated_leaves_nothing_out
         f_35_ranges_across_parts
     }

@@ -66,6 +66,26 @@ pub enum IdentityError {
     },
     #[error("{}: is in use by another process", dir.display())]
     Locked { dir: PathBuf },
+    #[error(
+        "{}: is empty, but {} knows a store there, on another file system: are all disks mounted? \
+         To create a new store all the same, start with --new-store",
+        dir.display(),
+        state_file.display()
+    )]
+    NotMounted { dir: PathBuf, state_file: PathBuf },
+    #[error(
+        "the given directories are empty, but {} knows a store in {}: give the directories of that \
+         store. To create a new one all the same, start with --new-store",
+        state_file.display(),
+        dir.display()
+    )]
+    Elsewhere { dir: PathBuf, state_file: PathBuf },
+    #[error(
+        "{}: {source}; all disks are empty, and this file says whether they held a store. To \
+         create a new store all the same, start with --new-store",
+        path.display()
+    )]
+    StateFile { path: PathBuf, source: io::Error },
     #[error("no directory was given")]
     None,
 }
@@ -92,6 +112,9 @@ impl IdentityError {
             | IdentityError::Locked { dir }
             | IdentityError::OtherStore { one: dir, .. }
             | IdentityError::SplitBrain { one: dir, .. }
+            | IdentityError::NotMounted { dir, .. }
+            | IdentityError::Elsewhere { dir, .. }
+            | IdentityError::StateFile { path: dir, .. }
             | IdentityError::Copy { copy: dir, .. } => dir,
             IdentityError::OtherBirth { .. } | IdentityError::None => Path::new(""),
         }

@@ -9,6 +9,8 @@ mod birth;
 mod directory;
 mod error;
 mod file;
+pub mod new_mount;
+pub mod state_file;
 
 use std::path::{Path, PathBuf};
 

@@ -83,12 +83,13 @@ pub enum Change {
         location: String,
         settings: Vec<(BucketSetting, Vec<u8>)>,
     },
-    /// First step of a bucket's deletion: refused unless the bucket is empty; afterwards every
-    /// command and read of the bucket finds `NoSuchBucket`.
+    /// First step of a bucket's deletion: refused if the bucket has a version of any key;
+    /// afterwards every command and read of the bucket finds `NoSuchBucket`. Unfinished uploads go
+    /// with it.
     SealBucket {
         id: BucketId,
     },
-    /// Removes at most `max` rows of a sealed bucket. Answers whether any are left.
+    /// Removes about `max` rows of a sealed bucket. Answers whether any are left.
     EmptyBucket {
         id: BucketId,
         max: u32,
@@ -117,7 +118,8 @@ pub enum Change {
         /// Makes the version's id unguessable.
         nonce: u64,
     },
-    /// Adds a version that shares the bytes of `source`.
+    /// Adds a version that shares the bytes of `source`, and has its checksum unless that is one of
+    /// parts.
     LinkObject {
         bucket: BucketId,
         key: String,

@@ -525,7 +525,10 @@ fn f_36_variants_of_enums_in_records_never_move() {
     let kinds = [
         DataKind::Inline,
         DataKind::Shards(shards()),
-        DataKind::Parts { count: 1 },
+        DataKind::Parts {
+            count: 1,
+            crc64nvme: None,
+        },
     ];
     assert_eq!(firsts(&kinds), [0, 1, 2]);
     let progress = [

@@ -102,7 +102,7 @@ first_version!(
     VersionRow,
     CurrentRow,
     OrderRow,
-    DataRow,
+    DataRowV1,
     PartRow,
     OffsetRow,
     UploadRow,
@@ -246,7 +246,12 @@ impl UsageRow {
     }
 
     pub fn is_empty(&self) -> bool {
-        self.objects == 0 && self.markers == 0 && self.uploads == 0
+        self.uploads == 0 && !self.has_versions()
+    }
+
+    /// Returns whether there is a version of a key, be it a marker.
+    pub fn has_versions(&self) -> bool {
+        self.objects > 0 || self.markers > 0
     }
 }
 
@@ -360,6 +365,11 @@ pub struct DataRow {
     pub kind: DataKind,
 }
 
+impl Record for DataRow {
+    const VERSION: u8 = 2;
+    type Previous = DataRowV1;
+}
+
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum DataKind {
     /// In the family `values`.
@@ -368,7 +378,45 @@ pub enum DataKind {
     /// In the rows of `parts` under this write id.
     Parts {
         count: u32,
+        /// The CRC64NVME of all bytes, combined from that of the parts; `None` if one has none.
+        crc64nvme: Option<u64>,
     },
+}
+
+/// Version 1 of [`DataRow`]: a part list had no checksum of all bytes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DataRowV1 {
+    bucket: BucketId,
+    epoch: Epoch,
+    refs: u64,
+    size: u64,
+    kind: DataKindV1,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+enum DataKindV1 {
+    Inline,
+    Shards(ShardSet),
+    Parts { count: u32 },
+}
+
+impl From<DataRowV1> for DataRow {
+    fn from(row: DataRowV1) -> DataRow {
+        DataRow {
+            bucket: row.bucket,
+            epoch: row.epoch,
+            refs: row.refs,
+            size: row.size,
+            kind: match row.kind {
+                DataKindV1::Inline => DataKind::Inline,
+                DataKindV1::Shards(set) => DataKind::Shards(set),
+                DataKindV1::Parts { count } => DataKind::Parts {
+                    count,
+                    crc64nvme: None,
+                },
+            },
+        }
+    }
 }
 
 /// An entry of a part list.

@@ -101,9 +101,10 @@ impl Execution<'_> {
         Ok(Reply::Done)
     }
 
+    /// Seals a bucket without versions. Its unfinished uploads go with it.
     pub(super) fn seal_bucket(&mut self, id: BucketId) -> Result<Reply> {
         let mut row = self.txn.live_bucket(id)?;
-        if !self.usage(id)?.is_empty() {
+        if self.usage(id)?.has_versions() {
             return Err(Refusal::BucketNotEmpty.into());
         }
         row.sealed = true;
@@ -111,8 +112,8 @@ impl Execution<'_> {
         Ok(Reply::Done)
     }
 
-    /// Removes at most `max` versions and uploads of a sealed bucket, and with the last one the
-    /// rows of the bucket itself.
+    /// Removes about `max` versions, uploads and parts of a sealed bucket, and with the last one
+    /// the rows of the bucket itself.
     pub(super) fn empty_bucket(&mut self, id: BucketId, max: usize) -> Result<Reply> {
         let bucket: Option<BucketRow> = self.txn.row(&self.keys.bucket(id))?;
         let Some(bucket) = bucket else {
@@ -127,23 +128,40 @@ impl Execution<'_> {
             let version: VersionRow = decode(row, value)?;
             self.remove_version(id, bucket.versioning, &key, order, &version)?;
         }
-        let left = max - versions.len();
-        let uploads = self.txn.scan(&self.keys.uploads(id, ""), left)?;
-        for (row, value) in &uploads {
-            let (key, order) = keys::parse_upload(row)?;
-            let upload: UploadRow = decode(row, value)?;
+        let mut left = max.saturating_sub(versions.len());
+        while left > 0 {
+            let Some(removed) = self.remove_from_uploads(id, left)? else {
+                self.remove_bucket_rows(id);
+                return Ok(Reply::Emptied { more: false });
+            };
+            left = left.saturating_sub(removed);
+        }
+        Ok(Reply::Emptied { more: true })
+    }
+
+    /// Removes at most `max` parts of the bucket's first upload, and the upload if none are left.
+    /// Returns the number of rows; `None` if there is no upload.
+    fn remove_from_uploads(&mut self, id: BucketId, max: usize) -> Result<Option<usize>> {
+        let first = self.txn.scan(&self.keys.uploads(id, ""), 1)?;
+        let Some((row, value)) = first.first() else {
+            return Ok(None);
+        };
+        let (key, order) = keys::parse_upload(row)?;
+        let upload: UploadRow = decode(row, value)?;
+        let parts = self.drop_parts(id, upload.id, &[], max)?;
+        if parts < max {
             self.drop_upload(id, &key, order, upload.id, &[])?;
         }
-        let more = uploads.len() == left;
-        if !more {
-            for setting in keys::SETTINGS {
-                self.txn.delete(self.keys.setting(id, setting));
-            }
-            self.txn.delete(self.keys.usage(id));
-            self.txn.delete(self.keys.over_quota(id));
-            self.txn.delete(self.keys.bucket(id));
+        Ok(Some(parts + 1))
+    }
+
+    fn remove_bucket_rows(&mut self, id: BucketId) {
+        for setting in keys::SETTINGS {
+            self.txn.delete(self.keys.setting(id, setting));
         }
-        Ok(Reply::Emptied { more })
+        self.txn.delete(self.keys.usage(id));
+        self.txn.delete(self.keys.over_quota(id));
+        self.txn.delete(self.keys.bucket(id));
     }
 
     pub(super) fn set_versioning(&mut self, id: BucketId, to: Versioning) -> Result<Reply> {

@@ -62,15 +62,19 @@ impl<'a> Execution<'a> {
         Ok(())
     }
 
-    /// Adds a reference to bytes of the same bucket.
-    pub(super) fn retain(&mut self, bucket: BucketId, id: WriteId) -> Result<()> {
+    /// Adds a reference to bytes of the same bucket. Returns the CRC64NVME of all of them, if they
+    /// were uploaded in parts and it is known.
+    pub(super) fn retain(&mut self, bucket: BucketId, id: WriteId) -> Result<Option<u64>> {
         let row = self.txn.data_row(id)?;
         let Some(mut row) = row.filter(|row| row.bucket == bucket) else {
             return Err(Refusal::Conflict.into());
         };
         row.refs += 1;
         self.txn.put(self.keys.data(id), &row);
-        Ok(())
+        Ok(match row.kind {
+            DataKind::Parts { crc64nvme, .. } => crc64nvme,
+            DataKind::Inline | DataKind::Shards(_) => None,
+        })
     }
 
     /// Removes a reference. With the last one the bytes go: an inline value at once, shards to

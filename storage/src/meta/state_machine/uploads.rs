@@ -8,7 +8,7 @@ use crate::meta::record::{
     UsageRow,
 };
 use crate::meta::txn::decode;
-use drystone_store::checksum::in_object;
+use drystone_store::checksum::{in_object, part_crc64nvme, whole_crc64nvme};
 use drystone_store::error::{Refusal, Result};
 use drystone_store::types::{
     Attributes, BucketId, ChecksumAlgorithm, ChecksumType, ETag, Order, UploadId, WriteId,
@@ -121,9 +121,16 @@ impl<'a> Execution<'a> {
         let chosen = self.chosen_parts(*upload, parts)?;
         self.check(*bucket, key, condition)?;
 
+        let crcs = chosen.iter().map(|(_, part)| {
+            let crc = part_crc64nvme(part.checksum.as_ref(), part.crc64nvme);
+            (crc, part.size)
+        });
+        let kind = DataKind::Parts {
+            count: numbers.len() as u32,
+            crc64nvme: whole_crc64nvme(crcs),
+        };
         let size = self.put_part_list(upload.0, expected, chosen);
-        let count = numbers.len() as u32;
-        self.put_data(upload.0, *bucket, size, DataKind::Parts { count });
+        self.put_data(upload.0, *bucket, size, kind);
         self.drop_upload(*bucket, key, at.order, *upload, &numbers)?;
         let object = ObjectRow {
             size,
@@ -234,8 +241,29 @@ impl<'a> Execution<'a> {
         upload: UploadId,
         kept: &[u16],
     ) -> Result<()> {
+        self.drop_parts(bucket, upload, kept, usize::MAX)?;
+        self.txn.delete(self.keys.upload(bucket, key, order));
+        self.txn.delete(self.keys.upload_id(upload));
+        let removed = UsageRow {
+            uploads: 1,
+            ..UsageRow::default()
+        };
+        self.count(bucket, UsageRow::default(), removed)
+    }
+
+    /// Removes at most `max` parts of an upload, with their bytes except those of the `kept`
+    /// numbers, which must be ascending. Returns the number of parts that were removed.
+    pub(super) fn drop_parts(
+        &mut self,
+        bucket: BucketId,
+        upload: UploadId,
+        kept: &[u16],
+        max: usize,
+    ) -> Result<usize> {
+        let parts = self.txn.scan(&self.keys.upload_parts(upload), max)?;
+        let count = parts.len();
         let mut part_bytes = 0;
-        for (part_key, value) in self.txn.scan(&self.keys.upload_parts(upload), usize::MAX)? {
+        for (part_key, value) in parts {
             let number = keys::parse_number(&part_key)?;
             let part: UploadPartRow = decode(&part_key, &value)?;
             part_bytes += part.size;
@@ -244,13 +272,11 @@ impl<'a> Execution<'a> {
             }
             self.txn.delete(part_key);
         }
-        self.txn.delete(self.keys.upload(bucket, key, order));
-        self.txn.delete(self.keys.upload_id(upload));
         let removed = UsageRow {
-            uploads: 1,
             part_bytes,
             ..UsageRow::default()
         };
-        self.count(bucket, UsageRow::default(), removed)
+        self.count(bucket, UsageRow::default(), removed)?;
+        Ok(count)
     }
 }

@@ -6,6 +6,7 @@
 use super::{Execution, Reply, RowReads};
 use crate::meta::command::{Change, DeleteKey};
 use crate::meta::record::{BucketRow, CurrentRow, ObjectRow, OrderRow, UsageRow, VersionRow};
+use drystone_store::checksum::of_copy;
 use drystone_store::error::{Error, Precondition, Refusal, Result};
 use drystone_store::objects::{Deleted, ETagCondition, WriteCondition};
 use drystone_store::types::{
@@ -61,11 +62,11 @@ impl<'a> Execution<'a> {
         let versioning = self.txn.live_bucket(*bucket)?.versioning;
         self.check(*bucket, key, condition)?;
         // Before the replaced version is released, because an object can be linked to itself.
-        self.retain(*bucket, *source)?;
+        let crc64nvme = self.retain(*bucket, *source)?;
         let object = ObjectRow {
             size: *size,
             etag: *etag,
-            checksum: checksum.clone(),
+            checksum: of_copy(checksum.clone(), crc64nvme),
             attributes: attributes.clone(),
             write_id: *source,
         };

@@ -350,7 +350,7 @@ impl View<'_> {
         let object = self.version(bucket, key, selector)?.object;
         let row = object.map(|object| self.data(object.write_id));
         Ok(match row.transpose()?.flatten().map(|row| row.kind) {
-            Some(DataKind::Parts { count }) => count,
+            Some(DataKind::Parts { count, .. }) => count,
             _ => 0,
         })
     }

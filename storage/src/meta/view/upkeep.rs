@@ -1,5 +1,7 @@
 //! The reads of gc, heal and scrub: garbage, the queues, and whether a row still names a shard.
 
+use std::collections::BTreeSet;
+
 use super::View;
 use crate::meta::command::{ScrubState, UpkeepSettings};
 use crate::meta::keys;
@@ -37,6 +39,14 @@ pub struct ShardToHeal {
     pub bucket: BucketId,
     pub size: u64,
     pub set: ShardSet,
+}
+
+/// The shards of a write that its bytes can be read from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Protection {
+    pub data_shards: u8,
+    /// The disks with a good shard, as far as the metadata know.
+    pub good: Vec<DiskId>,
 }
 
 /// The length of the heal queue.
@@ -207,6 +217,61 @@ impl View<'_> {
             }
         }
         Ok((true, last))
+    }
+
+    /// Checks at most `max` data rows after `after`. Returns the protection of each write that has
+    /// shards by the disks that are `up`, and the last row that was checked, or `None` after the
+    /// end. A row that does not decode is skipped.
+    pub fn protections(
+        &self,
+        up: &BTreeSet<DiskId>,
+        after: Option<WriteId>,
+        max: usize,
+    ) -> Result<(Vec<Protection>, Option<WriteId>)> {
+        let mut range = self.keys.all_data();
+        if let Some(after) = after {
+            range = range.starting_at(keys::successor(&self.keys.data(after)));
+        }
+        let rows = self.scan(&range, max)?;
+        let Some((last, _)) = rows.last() else {
+            return Ok((Vec::new(), None));
+        };
+        let last = keys::parse_data(last)?;
+        let queued = self.queued_between(after, last)?;
+        let mut protections = Vec::new();
+        for (key, value) in &rows {
+            let write_id = keys::parse_data(key)?;
+            let row: Option<DataRow> = decode_or_skip(key, value);
+            let Some(DataKind::Shards(set)) = row.map(|row| row.kind) else {
+                continue;
+            };
+            let good = (0..).zip(&set.shards).filter(|(rank, place)| {
+                let (write_id, rank) = (write_id, *rank);
+                up.contains(&place.disk)
+                    && !place.missing
+                    && !queued.contains(&ShardId { write_id, rank })
+            });
+            protections.push(Protection {
+                data_shards: set.data_shards,
+                good: good.map(|(_, place)| place.disk).collect(),
+            });
+        }
+        Ok((protections, Some(last).filter(|_| rows.len() == max)))
+    }
+
+    /// Returns the entries of the heal queue whose writes are above `after` and not above `last`.
+    fn queued_between(&self, after: Option<WriteId>, last: WriteId) -> Result<BTreeSet<ShardId>> {
+        let mut range = self.keys.heals();
+        if let Some(after) = after {
+            range = range.starting_at(self.keys.heals_of(after).to);
+        }
+        range.to = self.keys.heals_of(last).to;
+        let rows = self.scan(&range, usize::MAX)?;
+        let entries = rows.iter().map(|(key, _)| {
+            let (write_id, rank) = keys::parse_heal(key)?;
+            Ok(ShardId { write_id, rank })
+        });
+        entries.collect()
     }
 
     /// Returns at most `max` undersized writes above `after`.

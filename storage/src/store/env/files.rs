@@ -6,7 +6,7 @@ use std::io::{self, ErrorKind, IoSlice, IoSliceMut};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::Env;
+use super::{Env, Mount};
 
 /// The names in a directory, in any order.
 pub type Names = Box<dyn Iterator<Item = io::Result<OsString>>>;
@@ -41,6 +41,17 @@ pub struct Capacity {
     /// The number of files that it can hold; 0 where it makes room for them as they come.
     pub inodes: u64,
     pub inodes_free: u64,
+}
+
+/// The file system that a path leads to. File systems have no name that lasts: the numbers may
+/// change when the machine starts again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FileSystem {
+    pub device: u64,
+    pub id: u64,
+    /// Nanoseconds since 1970, UTC: when what the path leads to was made, where that is kept. For a
+    /// mount point it is when the file system was made.
+    pub made_ns: Option<u64>,
 }
 
 /// A file system. All calls block.
@@ -99,6 +110,13 @@ pub trait Files: Send + Sync {
 
     /// Returns the capacity of the file system that the path leads to.
     fn capacity(&self, path: &Path) -> io::Result<Capacity>;
+
+    /// Returns the file system that the path leads to.
+    fn file_system(&self, path: &Path) -> io::Result<FileSystem>;
+
+    /// Returns all mounts that the process sees, in their order: of two at one directory the last
+    /// one counts.
+    fn mounts(&self) -> io::Result<Vec<Mount>>;
 
     /// Makes an empty directory for temporary files. [`ScratchDir`] removes it again.
     fn create_scratch_dir(&self, prefix: &str) -> io::Result<PathBuf>;

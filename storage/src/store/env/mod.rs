@@ -18,6 +18,7 @@
 //! - Locks, channels and condition variables are those of `std` and `tokio`.
 
 mod files;
+mod mounts;
 mod operations;
 mod system;
 mod task;
@@ -28,7 +29,10 @@ use std::thread::JoinHandle;
 use futures_util::future::BoxFuture;
 pub use tokio::time::Instant;
 
-pub use self::files::{Capacity, File, FileId, FileReader, Files, Names, OpenMode, ScratchDir};
+pub use self::files::{
+    Capacity, File, FileId, FileReader, FileSystem, Files, Names, OpenMode, ScratchDir,
+};
+pub use self::mounts::Mount;
 pub use self::operations::{Operation, Operations};
 pub use self::system::SystemEnv;
 pub use self::task::{Elapsed, Interval, Task, TaskError, Timeout};

@@ -17,7 +17,10 @@ use rand::RngExt as _;
 use rustix::fs::{Advice, fadvise, statvfs};
 use tokio::runtime::Handle;
 
-use super::{Capacity, Env, File, FileId, Files, Instant, Job, Names, OpenMode, Work};
+use super::{
+    Capacity, Env, File, FileId, FileSystem, Files, Instant, Job, Mount, Names, OpenMode, Work,
+    mounts,
+};
 use crate::types::Timestamp;
 
 /// The machine's clocks, the thread's cryptographic generator, the runtime of the caller, and the
@@ -147,6 +150,21 @@ impl Files for SystemEnv {
             inodes: stat.f_files,
             inodes_free: stat.f_favail,
         })
+    }
+
+    fn file_system(&self, path: &Path) -> io::Result<FileSystem> {
+        let metadata = fs::metadata(path)?;
+        let made = metadata.created().ok();
+        let since = made.and_then(|made| made.duration_since(UNIX_EPOCH).ok());
+        Ok(FileSystem {
+            device: metadata.dev(),
+            id: statvfs(path)?.f_fsid,
+            made_ns: since.and_then(|since| u64::try_from(since.as_nanos()).ok()),
+        })
+    }
+
+    fn mounts(&self) -> io::Result<Vec<Mount>> {
+        fs::read("/proc/self/mountinfo").map(|text| mounts::parse(&text))
     }
 
     fn create_scratch_dir(&self, prefix: &str) -> io::Result<PathBuf> {

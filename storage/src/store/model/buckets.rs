@@ -59,7 +59,8 @@ impl Buckets for MemoryStore {
 
     async fn delete_bucket(&self, bucket: BucketId) -> Result<()> {
         let mut state = self.state();
-        if !state.bucket(bucket)?.is_empty() {
+        // Unfinished uploads go with the bucket.
+        if !state.bucket(bucket)?.versions.is_empty() {
             return Err(Refusal::BucketNotEmpty.into());
         }
         state.buckets.remove(&bucket);
@@ -113,11 +114,6 @@ impl BucketState {
             uploads: BTreeMap::new(),
             completed: BTreeMap::new(),
         }
-    }
-
-    /// No version, no marker, no upload.
-    pub fn is_empty(&self) -> bool {
-        self.versions.is_empty() && self.uploads.is_empty()
     }
 
     /// Counts from scratch at each call, so that no count can be wrong.

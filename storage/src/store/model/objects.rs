@@ -9,6 +9,7 @@ use super::rows::{BucketState, Content, NewVersion, Object, Row, Stamp, total_le
 use super::state::{MemoryStore, read_body};
 use crate::body::{Body, BodyReader};
 use crate::buckets::{Addition, AdditionOf};
+use crate::checksum::of_copy;
 use crate::error::{Precondition, Refusal, Result};
 use crate::objects::{
     DeleteObject, Deleted, ETagCondition, ObjectHandle, Objects, PutObject, WriteCondition, Written,
@@ -167,6 +168,7 @@ impl NewVersion {
                     parts: 0,
                 },
                 checksum: digest.checksum,
+                crc64nvme: None,
                 data,
                 parts: Vec::new(),
             }),
@@ -258,8 +260,13 @@ impl BucketState {
             .flatten()
             .filter_map(|row| row.object.as_ref())
             .find(|object| object.content.write_id == source)
-            .map(|object| object.content.clone())
+            .map(|object| object.content.as_ref().clone())
             .ok_or(Refusal::Conflict)?;
+        let checksum = of_copy(content.checksum.clone(), content.crc64nvme);
+        let content = Arc::new(Content {
+            checksum,
+            ..content
+        });
         let new = NewVersion {
             key: request.key,
             attributes: request.attributes,

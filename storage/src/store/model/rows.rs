@@ -46,11 +46,14 @@ pub(super) struct Object {
 }
 
 /// The content that versions linked to each other share.
+#[derive(Clone)]
 pub(super) struct Content {
     pub write_id: WriteId,
     pub size: u64,
     pub etag: ETag,
     pub checksum: Option<Checksum>,
+    /// The CRC64NVME of all bytes, if they were uploaded in parts that all have one.
+    pub crc64nvme: Option<u64>,
     pub data: Vec<Bytes>,
     /// Empty for an object written in one request.
     pub parts: Vec<ObjectPart>,

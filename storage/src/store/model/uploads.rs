@@ -177,6 +177,11 @@ fn assemble(upload: &UploadState, parts: &[&Part]) -> Content {
         size: offset,
         etag: multipart_etag(parts.iter().map(|part| part.info.etag.md5)),
         checksum: checksum::of_parts(upload.info.checksum, parts.iter().map(|part| &part.info)),
+        crc64nvme: checksum::whole_crc64nvme(parts.iter().map(|part| {
+            let own = part.info.checksum.as_ref();
+            let crc = checksum::part_crc64nvme(own, part.info.crc64nvme);
+            (crc, part.info.size)
+        })),
         data: parts.iter().flat_map(|part| part.data.clone()).collect(),
         parts: listed,
     }

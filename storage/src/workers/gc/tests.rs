@@ -9,6 +9,7 @@ use crate::engine::testing::{self, Whole};
 use crate::engine::{Engine, Options};
 use crate::raft::epochs::Epochs;
 use drystone_store::body::BodyReader;
+use drystone_store::buckets::Buckets as _;
 use drystone_store::error::{Error, Refusal};
 use drystone_store::instance::Instance as _;
 use drystone_store::objects::{DeleteObject, Objects as _};
@@ -220,6 +221,19 @@ async fn b_21_aborting_an_upload_takes_nothing_that_an_object_uses() {
     assert_eq!(bench.files(), 2);
     let reader = bench.reader("k").await.unwrap();
     assert!(testing::rest(reader).await == bytes(1));
+    bench.engine.close().await;
+}
+
+#[tokio::test]
+async fn s_03_the_parts_of_uploads_go_with_their_bucket() {
+    let bench = Bench::new().await;
+    for key in ["a", "b"] {
+        bench.part(key, 1).await;
+    }
+    assert_eq!(bench.files(), 4);
+    bench.engine.delete_bucket(bench.bucket).await.unwrap();
+    bench.collect().await;
+    assert_eq!(bench.files(), 0);
     bench.engine.close().await;
 }
 

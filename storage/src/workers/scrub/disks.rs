@@ -8,11 +8,12 @@
 
 use std::sync::atomic::Ordering;
 
+use crate::meta::view::Availability;
 use crate::shards::ShardName;
 use crate::workers::scrub::Scrubber;
 use drystone_store::error::Result;
 use drystone_store::shard_set::ShardAt;
-use drystone_store::types::DiskId;
+use drystone_store::types::{DiskId, Timestamp};
 use drystone_store::workers::Pause;
 
 /// The bytes of a database that are read at once.
@@ -23,7 +24,15 @@ const STEP_NAMES: usize = 1000;
 const NAME_BYTES: u64 = 1 << 10;
 
 impl Scrubber {
-    pub(super) async fn disks(&self) -> Result<Result<(), Pause>> {
+    /// Reads the disks. `started` names the pass.
+    pub(super) async fn disks(&self, started: Timestamp) -> Result<Result<(), Pause>> {
+        let here = self.shards.up();
+        let own = self.system.group.read(|view| view.disks()).await?;
+        let own = own
+            .iter()
+            .filter(|(_, row)| row.availability != Availability::Removed);
+        let unread = own.filter(|(disk, _)| !here.contains(disk)).count() as u64;
+        self.note_unread(started, 0, unread);
         for disk in self.shards.disks() {
             if self.read_metadata(disk.id()).await.is_err() {
                 return Ok(Err(Pause));

@@ -29,10 +29,11 @@ use crate::raft::proposer::Proposer;
 use crate::shards::{ShardCondition, ShardRef, Shards};
 use drystone_store::env::Instant;
 use drystone_store::error::Result;
+use drystone_store::lock::Mutex;
 use drystone_store::measure::Measure;
 use drystone_store::operator::ScrubStatus;
 use drystone_store::shard_set::{ShardAt, ShardId};
-use drystone_store::types::WriteId;
+use drystone_store::types::{Timestamp, WriteId};
 use drystone_store::workers::{Next, Pace, Pause, StepError, Wakeup, Worker};
 
 /// The number of data rows of one step.
@@ -49,6 +50,26 @@ const SPARE_PERCENT: u64 = 50;
 struct Counts {
     shards: AtomicU64,
     findings: AtomicU64,
+    unread: AtomicU64,
+}
+
+/// The shards and disks that a pass could not look at while this process had a part in it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Unread {
+    /// The beginning of the pass.
+    started: Timestamp,
+    shards: u64,
+    disks: u64,
+}
+
+/// The findings in the shards of one write.
+#[derive(Default)]
+struct Found {
+    read: u64,
+    /// Their disks are offline, or do not answer.
+    unread: u64,
+    /// They are not as they should be.
+    damaged: Vec<ShardId>,
 }
 
 pub struct Scrubber {
@@ -59,6 +80,7 @@ pub struct Scrubber {
     pace: Arc<Pace>,
     wakeup: Wakeup,
     counts: Counts,
+    unread: Mutex<Option<Unread>>,
 }
 
 impl Scrubber {
@@ -76,6 +98,7 @@ impl Scrubber {
             healer,
             wakeup: Wakeup::default(),
             counts: Counts::default(),
+            unread: Mutex::default(),
         }
     }
 
@@ -87,6 +110,7 @@ impl Scrubber {
     /// The settings and the pass, as the operator sees them.
     pub async fn scrub_status(&self) -> Result<ScrubStatus> {
         let (settings, state) = (self.settings().await?, self.state().await?);
+        let unread = state.and_then(|state| self.unread_of(state.started));
         Ok(ScrubStatus {
             paused: settings.scrub_paused,
             period_seconds: settings.scrub_period_seconds,
@@ -95,7 +119,29 @@ impl Scrubber {
             percent: percent(state),
             shards_read: state.map_or(0, |state| state.shards),
             findings: state.map_or(0, |state| state.findings),
+            shards_unread: unread.map_or(0, |unread| unread.shards),
+            disks_unread: unread.map_or(0, |unread| unread.disks),
         })
+    }
+
+    /// Returns what the pass that began then could not look at.
+    fn unread_of(&self, started: Timestamp) -> Option<Unread> {
+        self.unread
+            .lock()
+            .filter(|unread| unread.started == started)
+    }
+
+    /// Adds shards that the pass could not look at, and notes the number of such disks.
+    fn note_unread(&self, started: Timestamp, shards: u64, disks: u64) {
+        self.counts.unread.fetch_add(shards, Ordering::Relaxed);
+        let mut unread = self.unread.lock();
+        let before = unread.filter(|unread| unread.started == started);
+        *unread = Some(Unread {
+            started,
+            shards: before.map_or(0, |before| before.shards) + shards,
+            // The disks of a pass may be looked at again after a pause.
+            disks: before.map_or(0, |before| before.disks).max(disks),
+        });
     }
 
     async fn settings(&self) -> Result<UpkeepSettings> {
@@ -159,7 +205,18 @@ impl Scrubber {
         let ScrubState {
             shards, findings, ..
         } = state;
-        tracing::info!(shards, findings, "all shards were read");
+        match self.unread_of(state.started) {
+            Some(unread) if unread.shards > 0 || unread.disks > 0 => {
+                tracing::warn!(
+                    shards,
+                    findings,
+                    unread = unread.shards,
+                    disks = unread.disks,
+                    "a pass of scrub could not look at everything"
+                );
+            }
+            _ => tracing::info!(shards, findings, "all shards were read"),
+        }
         Ok((!period.is_zero()).then(|| self.system.env.after(period)))
     }
 
@@ -176,9 +233,10 @@ impl Scrubber {
         let mut entries = Vec::new();
         while let Some(found) = read.next().await {
             match found {
-                Ok((shards, damaged)) => {
-                    state.shards += shards;
-                    entries.extend(damaged);
+                Ok(found) => {
+                    state.shards += found.read;
+                    self.note_unread(state.started, found.unread, 0);
+                    entries.extend(found.damaged);
                 }
                 Err(Pause) => return Ok(Err(Pause)),
             }
@@ -194,7 +252,7 @@ impl Scrubber {
             Some(last) => state.after = Some(last),
             // After an interruption the disks are read from the first: they are small beside the
             // shards.
-            None => match self.disks().await? {
+            None => match self.disks(state.started).await? {
                 Ok(()) => state.finished = Some(self.system.env.now()),
                 Err(Pause) => return Ok(Err(Pause)),
             },
@@ -202,10 +260,9 @@ impl Scrubber {
         Ok(Ok(state))
     }
 
-    /// Reads the shards of one write. Gives how many were read, and which are not as they should
-    /// be.
-    async fn read_write(&self, row: ShardToHeal) -> Result<(u64, Vec<ShardId>), Pause> {
-        let (mut read, mut damaged) = (0, Vec::new());
+    /// Reads the shards of one write.
+    async fn read_write(&self, row: ShardToHeal) -> Result<Found, Pause> {
+        let mut found = Found::default();
         for (rank, place) in (0..).zip(&row.set.shards) {
             let shard = ShardRef {
                 write_id: row.entry.write_id,
@@ -218,18 +275,25 @@ impl Scrubber {
             if place.missing {
                 continue;
             }
-            read += 1;
-            if let ShardCondition::Damaged(why) = self.shards.examine(shard, &self.pace).await? {
-                let write_id = row.entry.write_id;
-                if !self.is_named(write_id, rank, place.at()).await {
+            let why = match self.shards.examine(shard, &self.pace).await? {
+                ShardCondition::Offline | ShardCondition::Unknown(_) => {
+                    found.unread += 1;
                     continue;
                 }
+                ShardCondition::Whole => None,
+                ShardCondition::Damaged(why) => Some(why),
+            };
+            found.read += 1;
+            let write_id = row.entry.write_id;
+            if let Some(why) = why
+                && self.is_named(write_id, rank, place.at()).await
+            {
                 tracing::warn!(%write_id, rank, why, disk = %place.disk, "scrub found damage");
-                damaged.push(ShardId { write_id, rank });
+                found.damaged.push(ShardId { write_id, rank });
             }
         }
-        self.counts.shards.fetch_add(read, Ordering::Relaxed);
-        Ok((read, damaged))
+        self.counts.shards.fetch_add(found.read, Ordering::Relaxed);
+        Ok(found)
     }
 
     /// Whether the row still names the shard. A shard may lose its name after its row was read, and
@@ -306,6 +370,11 @@ impl Worker for Scrubber {
                 "scrub_findings_total",
                 "Shards that scrub found damaged or missing.",
                 &self.counts.findings,
+            ),
+            (
+                "scrub_shards_unread_total",
+                "Shards that scrub could not look at.",
+                &self.counts.unread,
             ),
         ] {
             measures.push(Measure::counter(name, help, count.load(Ordering::Relaxed)));

@@ -166,7 +166,7 @@ impl TestReplica {
             counted.insert(write_id, data.refs);
             match data.kind {
                 DataKind::Inline => assert!(inline.insert(rows.value(write_id))),
-                DataKind::Parts { count } => assert_eq!(lists.remove(&write_id), Some(count)),
+                DataKind::Parts { count, .. } => assert_eq!(lists.remove(&write_id), Some(count)),
                 DataKind::Shards(set) => {
                     undersized.extend(set.undersized.then_some(write_id));
                     let of_set = (0u8..).zip(set.places());

@@ -170,8 +170,6 @@ fn s_20_an_abort_frees_every_part_and_ends_the_upload() {
     let mut replica = TestReplica::new();
     let upload = replica.create_upload("k");
     let parts = [1, 2].map(|number| replica.part("k", upload, number, 9));
-    let seal = Change::SealBucket { id: B };
-    assert_eq!(replica.propose(seal), Err(Refusal::BucketNotEmpty));
     let abort = |key: &str| Change::AbortUpload {
         bucket: B,
         key: key.into(),
@@ -186,6 +184,34 @@ fn s_20_an_abort_frees_every_part_and_ends_the_upload() {
     assert_eq!(late, Err(Refusal::NoSuchUpload));
     replica.check();
     replica.done(Change::SealBucket { id: B });
+}
+
+/// The rows of a bucket with very many parts are removed in steps.
+#[test]
+fn s_03_uploads_of_a_sealed_bucket_are_removed_step_by_step() {
+    for max in [1, 2, 3, 5, 100] {
+        let mut replica = TestReplica::new();
+        let mut parts = Vec::new();
+        for key in ["a", "b", "b"] {
+            let upload = replica.create_upload(key);
+            parts.extend([1, 2, 5].map(|number| replica.part(key, upload, number, 9).write_id));
+        }
+        replica.create_upload("empty");
+        replica.done(Change::SealBucket { id: B });
+        let mut steps = 0;
+        let empty = Change::EmptyBucket { id: B, max };
+        while replica.propose(empty.clone()) == Ok(Reply::Emptied { more: true }) {
+            steps += 1;
+            replica.check();
+        }
+        // Nine parts and four uploads, of which one may come with the step's last part.
+        assert!(steps >= 9 / max && steps <= 13, "{max}: {steps}");
+        let mut found = garbage(&replica);
+        found.sort_unstable();
+        parts.sort_unstable();
+        assert_eq!(found, parts);
+        replica.check();
+    }
 }
 
 #[test]
