@@ -223,6 +223,16 @@ pub enum Change {
     /// Names a whole new set of shards in place of an undersized one. Refused unless the row still
     /// has the old shards.
     ReencodeData(Reencoding),
+
+    // Object groups: their own upkeep.
+    /// Removes at most `max` parts of a part list that is garbage of that epoch, below the floor,
+    /// and with the last of them the garbage row. What only the parts named becomes garbage of the
+    /// present epoch. Answers whether parts are left.
+    ReleaseParts {
+        epoch: Epoch,
+        list: WriteId,
+        max: u32,
+    },
 }
 
 /// The settings of the store's upkeep.
@@ -362,6 +372,7 @@ impl Change {
             Change::QueueDisk { .. } => CommandKind::QueueDisk,
             Change::NoteScrub(_) => CommandKind::NoteScrub,
             Change::ReencodeData(_) => CommandKind::ReencodeData,
+            Change::ReleaseParts { .. } => CommandKind::ReleaseParts,
         }
     }
 
@@ -424,7 +435,7 @@ pub enum Reply {
     Reserved {
         id: BucketId,
     },
-    /// To `EmptyBucket`.
+    /// To `EmptyBucket` and `ReleaseParts`.
     Emptied {
         more: bool,
     },

@@ -285,6 +285,11 @@ fn upkeep_changes() -> Vec<Change> {
             from: vec![AT],
             to: Some(shards()),
         }),
+        Change::ReleaseParts {
+            epoch: Epoch(300),
+            list: WRITE,
+            max: 300,
+        },
     ]
 }
 

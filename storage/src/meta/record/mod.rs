@@ -435,11 +435,13 @@ pub struct FinishedRow {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FinishedTimeRow;
 
-/// Shards that nothing names any more.
+/// Shards, or a part list, that nothing names any more.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GarbageRow {
     pub bucket: BucketId,
     pub shards: Vec<GarbageShard>,
+    /// A part list has this write id. Its parts still have their data rows.
+    pub is_part_list: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

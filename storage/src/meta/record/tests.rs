@@ -260,8 +260,9 @@ fn version_1_records_of_upkeep_are_encoded_as_ever() {
         &GarbageRow {
             bucket: BUCKET,
             shards: GarbageShard::all_of(&shards()),
+            is_part_list: false,
         },
-        "01050100dddddddddddddddddddddddddddddddd03",
+        "01050100dddddddddddddddddddddddddddddddd0300",
     );
     pinned(
         &HealRow {
