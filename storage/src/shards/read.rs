@@ -16,7 +16,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::StreamExt as _;
-use futures_util::future::BoxFuture;
+use futures_util::future::{AbortHandle, Aborted, BoxFuture, abortable};
 use futures_util::stream::FuturesUnordered;
 use tokio::sync::mpsc;
 
@@ -449,7 +449,20 @@ async fn read_shard(
     Ok((reader, read))
 }
 
-type Fetch = Task<(ShardSource, Result<VecDeque<Bytes>>)>;
+type Fetched = (ShardSource, Result<VecDeque<Bytes>>);
+
+/// A window that is being read ahead. Dropped, it stops at its next wait: without its reader nobody
+/// holds an epoch, so gc may remove what it reads, and that would look like damage.
+struct Fetch {
+    task: Task<Result<Fetched, Aborted>>,
+    abort: AbortHandle,
+}
+
+impl Drop for Fetch {
+    fn drop(&mut self) {
+        self.abort.abort();
+    }
+}
 
 /// Returns one window while the next is read.
 pub(super) struct RangeReader {
@@ -488,10 +501,12 @@ impl RangeReader {
         let window = self.layout.window(self.rest, WINDOW_BYTES);
         self.rest.start = window.end;
         let env = source.suspects.env.clone();
-        self.fetch = Some(env.spawn(async move {
+        let (fetch, abort) = abortable(async move {
             let fetched = source.fetch(window).await;
             (source, fetched)
-        }));
+        });
+        let task = env.spawn(fetch);
+        self.fetch = Some(Fetch { task, abort });
     }
 }
 
@@ -508,10 +523,11 @@ impl BodyReader for RangeReader {
             let Some(fetch) = &mut self.fetch else {
                 return Ok(None);
             };
-            let ended = fetch.await;
+            let ended = (&mut fetch.task).await;
             self.fetch = None;
             self.failed = true;
-            let (source, fetched) = ended.map_err(|_| Error::Closing)?;
+            let ended = ended.map_err(|_| Error::Closing)?;
+            let (source, fetched) = ended.map_err(|Aborted| Error::Closing)?;
             self.ready = fetched?;
             self.failed = false;
             self.start(source);

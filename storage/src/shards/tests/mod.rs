@@ -525,3 +525,24 @@ async fn f_28_shards_of_a_failed_body_are_removed_at_once() {
     };
     tokio::time::timeout(DEADLINE, removed).await.unwrap();
 }
+
+/// Once the window that was read ahead was read to its end, without an epoch: it could meet files
+/// that gc had removed, and report damage.
+#[tokio::test]
+async fn b_19_what_is_read_ahead_ends_with_its_reader() {
+    let mut bench = Bench::new(4);
+    let object = bytes(40 * CHUNK);
+    let written = bench.write(&object).await;
+    let (start, end) = (0, object.len() as u64);
+    let range = ByteRange { start, end };
+    let shards = &bench.shards;
+    let reader = shards.read(written.0, BUCKET, end, &written.1, range);
+    // The next window has a task, which has not begun: there is one thread.
+    let reader = reader.await.unwrap();
+    (0..4).for_each(|rank| harm(&bench.file(&written, rank), Harm::FlipEveryBlock));
+    drop(reader);
+    while Arc::strong_count(&bench.shards.suspects) > 1 {
+        tokio::task::yield_now().await;
+    }
+    assert!(bench.reported().is_empty());
+}
