@@ -344,6 +344,7 @@ impl Census<'_> {
                 chunk_size: set.shards.chunk_size,
                 object_size: set.size,
                 checksum: place.checksum,
+                payload_checksum: place.payload_checksum,
             };
             if !used.insert(disk) || !expected.is_sound() {
                 self.problems

@@ -17,10 +17,14 @@ use crate::raft::epochs::EpochGuard;
 use crate::raft::group::Group;
 use crate::shards::Shards;
 use drystone_store::body::BodyReader;
+use drystone_store::checksum::Hasher;
 use drystone_store::error::{Error, Result};
 use drystone_store::objects::ObjectHandle;
 use drystone_store::shard_set::ShardSet;
-use drystone_store::types::{BucketId, ByteRange, ObjectPart, ObjectVersion, Version, WriteId};
+use drystone_store::types::{
+    BucketId, ByteRange, ChecksumAlgorithm, ChecksumType, ObjectPart, ObjectVersion, Version,
+    WriteId,
+};
 
 /// An open version. See [`ObjectHandle`].
 pub(super) struct Handle {
@@ -98,6 +102,7 @@ impl ObjectHandle for Handle {
             opening: None,
             current: None,
             failed: false,
+            check: WholeCheck::of(object, range),
             source: self.source.clone(),
         };
         match &self.content {
@@ -192,6 +197,7 @@ struct Reader {
     opening: Option<Opening>,
     current: Option<Box<dyn BodyReader>>,
     failed: bool,
+    check: Option<WholeCheck>,
     source: Source,
 }
 
@@ -269,9 +275,65 @@ impl BodyReader for Reader {
         if self.failed {
             return Err(Error::Unavailable("the read has failed before".into()));
         }
-        let piece = self.piece().await;
+        let mut piece = self.piece().await;
+        if let (Ok(Some(bytes)), Some(check)) = (&piece, &mut self.check)
+            && let Err(error) = check.accept(bytes)
+        {
+            piece = Err(error);
+        }
         self.failed = piece.is_err();
         piece
+    }
+}
+
+/// Compares all bytes of an object with the checksum that was taken when they came. The last
+/// piece is returned only if they agree, so a client never gets all of a wrong body.
+struct WholeCheck {
+    write_id: WriteId,
+    /// `None` after the last byte.
+    hasher: Option<Hasher>,
+    expected: Vec<u8>,
+    left: u64,
+}
+
+impl WholeCheck {
+    /// Returns the check of a read of all bytes, if the object has a checksum of them that costs
+    /// little. The others cost more than the rest of the read; the payloads of the shards are
+    /// compared in any case.
+    fn of(object: &ObjectVersion, range: ByteRange) -> Option<WholeCheck> {
+        use ChecksumAlgorithm::{Crc32, Crc32c, Crc64Nvme, XxHash3, XxHash64, XxHash128};
+        let checksum = object.checksum.as_ref()?;
+        let is_cheap = matches!(
+            checksum.algorithm,
+            Crc32 | Crc32c | Crc64Nvme | XxHash3 | XxHash64 | XxHash128
+        );
+        let is_of_all = checksum.kind == ChecksumType::FullObject && range.len() == object.size;
+        (is_cheap && is_of_all).then(|| WholeCheck {
+            write_id: object.write_id,
+            hasher: Some(Hasher::new(checksum.algorithm)),
+            expected: checksum.value.clone(),
+            left: object.size,
+        })
+    }
+
+    fn accept(&mut self, bytes: &[u8]) -> Result<()> {
+        let Some(hasher) = &mut self.hasher else {
+            return Ok(());
+        };
+        hasher.update(bytes);
+        self.left = self.left.saturating_sub(bytes.len() as u64);
+        if self.left > 0 {
+            return Ok(());
+        }
+        let found = self.hasher.take().map(Hasher::finish);
+        if found.is_some_and(|found| found.value == self.expected) {
+            return Ok(());
+        }
+        let what = format!(
+            "the bytes of {} are not those of its checksum",
+            self.write_id
+        );
+        Err(Error::Corrupt(what))
     }
 }
 
@@ -279,8 +341,14 @@ impl BodyReader for Reader {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+    use crate::engine::testing::{self, Whole};
+    use crate::engine::{Engine, Options};
     use crate::meta::view::PartEntry;
-    use drystone_store::types::ETag;
+    use drystone_store::body::Body;
+    use drystone_store::checksum::checksum;
+    use drystone_store::instance::Instance as _;
+    use drystone_store::objects::{Objects as _, ReadScope};
+    use drystone_store::types::{Digest, ETag, VersionSelector};
     use drystone_store::uploads::{PART_NUMBER_MAX, PART_SIZE_MAX_BYTES};
 
     fn set() -> ShardSet {
@@ -357,5 +425,59 @@ mod tests {
         let all = segments(&content, 1, end - 1);
         assert_eq!(all.len(), usize::from(PART_NUMBER_MAX));
         assert_eq!((all[0], all[9_999]), ((1, 1, part), (last, 0, part - 1)));
+    }
+
+    /// A body with the checksum of other bytes.
+    struct Lying(Whole);
+
+    #[async_trait]
+    impl Body for Lying {
+        async fn next(&mut self) -> Result<Option<Bytes>> {
+            self.0.next().await
+        }
+
+        fn digest(&mut self) -> Digest {
+            Digest {
+                checksum: Some(checksum(ChecksumAlgorithm::Crc64Nvme, b"other bytes")),
+                ..self.0.digest()
+            }
+        }
+
+        fn size_hint(&self) -> Option<u64> {
+            None
+        }
+    }
+
+    /// Once nothing compared what was read with what the client had sent.
+    #[tokio::test]
+    async fn r_10_a_whole_read_that_differs_from_the_objects_checksum_never_ends_well() {
+        let root = tempfile::tempdir().unwrap();
+        let directories = (0..2).map(|n| root.path().join(format!("{n}"))).collect();
+        let engine = Engine::open(Options::new(directories)).await.unwrap();
+        let bucket = testing::create_bucket(&engine).await;
+        for size in [100_u64, 3_000_000] {
+            let mut body = Lying(Whole::new(vec![7; size as usize]));
+            testing::put(&engine, bucket, "k", &mut body).await;
+            let handle = engine.open_object(bucket, "k", VersionSelector::Latest, ReadScope::Whole);
+            let handle = handle.await.unwrap();
+            let read = async |start, end| {
+                let mut reader = handle.read(ByteRange { start, end }).await.unwrap();
+                let mut len = 0;
+                loop {
+                    match reader.next().await {
+                        Ok(Some(piece)) => len += piece.len() as u64,
+                        Ok(None) => return Ok(len),
+                        Err(error) => {
+                            assert!(len < end - start, "all was returned");
+                            return Err(error);
+                        }
+                    }
+                }
+            };
+            assert!(matches!(read(0, size).await, Err(Error::Corrupt(_))));
+            // Nothing is known of a range.
+            assert_eq!(read(1, size).await.unwrap(), size - 1);
+        }
+        engine.close().await;
     }
 }

@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use drystone_store::crash::CommandKind;
 use drystone_store::error::Refusal;
 use drystone_store::objects::{Deleted, WriteCondition};
-use drystone_store::shard_set::{ShardAt, ShardId, ShardSet};
+use drystone_store::shard_set::{ShardAt, ShardId, ShardSet, eight_bytes};
 use drystone_store::types::{
     Account, AccountId, Attributes, BucketId, BucketSetting, Checksum, ChecksumAlgorithm,
     ChecksumType, Digest, DiskId, ETag, Epoch, QuotaChange, Tags, Timestamp, UploadId, VersionId,
@@ -322,7 +322,8 @@ pub struct ShardSwap {
     pub rank: u8,
     pub from: ShardAt,
     pub to: ShardAt,
-    /// The checksum of the new shard.
+    /// The checksum of the new shard's file. Its payload is the old one's.
+    #[serde(with = "eight_bytes")]
     pub checksum: u64,
 }
 

@@ -81,6 +81,7 @@ fn shards() -> ShardSet {
             disk: DISK,
             generation: 3,
             checksum: 300,
+            payload_checksum: 600,
             missing: true,
         }],
     }

@@ -22,6 +22,7 @@ fn shards() -> ShardSet {
             disk: DiskId([0xdd; 16]),
             generation: 3,
             checksum: 300,
+            payload_checksum: 600,
             missing: true,
         }],
     }
@@ -182,7 +183,8 @@ fn version_1_records_of_objects_are_encoded_as_ever() {
             size: 300,
             kind: DataKind::Shards(shards()),
         },
-        "01050102ac0201010080800801530101dddddddddddddddddddddddddddddddd03ac0201",
+        "01050102ac0201010080800801530101dddddddddddddddddddddddddddddddd\
+         032c01000000000000580200000000000001",
     );
     pinned(
         &DataRow {

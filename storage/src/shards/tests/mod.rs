@@ -1,5 +1,7 @@
 #![allow(clippy::unwrap_used)]
 
+mod proof;
+
 use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -12,7 +14,9 @@ use tokio::sync::mpsc;
 
 use super::disk_set::DEADLINE;
 use super::erasure::{CHUNK_SIZE_BYTES, Geometry};
-use super::{Classes, DAMAGE_QUEUE_LEN_MAX, RemovalOutcome, Shards};
+use super::{
+    Classes, DAMAGE_QUEUE_LEN_MAX, HealError, RemovalOutcome, ShardCondition, ShardRef, Shards,
+};
 use crate::db::{Db, DbShared};
 use crate::disk::identity::{claim_all, mark_born, shard_folder};
 use crate::disk::local::{LocalDisk, Reserve};
@@ -23,6 +27,7 @@ use drystone_store::env::{Env, SystemEnv};
 use drystone_store::error::{Error, Result};
 use drystone_store::shard_set::{ShardId, ShardPlace, ShardSet};
 use drystone_store::types::{BucketId, ByteRange, Digest, DiskId, Epoch, WriteId};
+use drystone_store::workers::Pace;
 
 const BUCKET: BucketId = BucketId(3);
 const BLOCK: u64 = BLOCK_SIZE_BYTES as u64;
