@@ -24,7 +24,7 @@ mod options;
 mod reread;
 
 pub use self::family::{Family, StateId, log_tag};
-pub use self::hindrance::Hindrance;
+pub use self::hindrance::{Hindrance, is_unreadable};
 pub use self::reread::ReadAt;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};

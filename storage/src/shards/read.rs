@@ -387,8 +387,14 @@ impl ShardSource {
         match answer {
             Ok((reader, blocks)) => {
                 shard.reader = Some(reader);
-                if !blocks.is_intact() {
-                    self.report(rank, "blocks do not verify");
+                let is_up = |disk: &Arc<dyn Disk>| disk.state().borrow().is_up();
+                match blocks.is_intact() {
+                    true => {}
+                    false if shard.disk.as_ref().is_some_and(is_up) => {
+                        self.report(rank, "blocks do not verify");
+                    }
+                    // A disk that failed says nothing of what it holds.
+                    false => self.unanswered = true,
                 }
                 Some(blocks)
             }

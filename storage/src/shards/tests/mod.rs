@@ -531,6 +531,49 @@ async fn f_28_shards_of_a_failed_body_are_removed_at_once() {
     tokio::time::timeout(DEADLINE, removed).await.unwrap();
 }
 
+/// Once the shards of a disk that had failed counted as damaged, and the read as damaged beyond
+/// repair.
+#[tokio::test]
+async fn b_17_r_12_what_failed_disks_hold_is_unavailable_and_not_lost() {
+    let object = bytes(5 * CHUNK + 77);
+    let size = object.len() as u64;
+    let range = ByteRange {
+        start: 0,
+        end: size,
+    };
+    for how in [Harm::Remove, Harm::Cut, Harm::Flip] {
+        let mut bench = Bench::new(4);
+        let written = bench.write(&object).await;
+        for disk in bench.shards.disks().iter().take(3) {
+            disk.fail("as a test");
+            let rank = written.1.shards.iter().position(|p| p.disk == disk.id());
+            harm(&bench.file(&written, rank.unwrap()), how);
+        }
+        let read = bench.read(&written, size, range).await;
+        assert!(matches!(read, Err(Error::Unavailable(_))), "{how:?}");
+        let up = bench.shards.disks()[3].id();
+        let rank_up = written.1.shards.iter().position(|p| p.disk == up);
+        assert!(bench.reported().is_empty(), "{how:?}");
+        let pace = Pace::new(bench.shards.env.clone(), 0, false);
+        for rank in 0..4 {
+            let shard = ShardRef {
+                write_id: written.0,
+                bucket: BUCKET,
+                size,
+                set: &written.1,
+                rank,
+            };
+            let expected = match Some(usize::from(rank)) == rank_up {
+                true => ShardCondition::Whole,
+                false => ShardCondition::Offline,
+            };
+            assert_eq!(bench.shards.examine(shard, &pace).await, Ok(expected));
+            let rebuilt = bench.shards.rebuild(shard, Epoch(5), &pace).await;
+            assert!(!matches!(rebuilt, Err(HealError::Lost(_))), "{rebuilt:?}");
+        }
+    }
+}
+
 /// Once the window that was read ahead was read to its end, without an epoch: it could meet files
 /// that gc had removed, and report damage.
 #[tokio::test]
