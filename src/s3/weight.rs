@@ -2,7 +2,7 @@
 
 use crate::row::BodyKind;
 
-/// Every request: the connection's buffers, headers, a batch of rows.
+/// Every request: the connection's buffers, headers, a batch of rows or a page of a part list.
 const REQUEST_BYTES: u64 = 256 << 10;
 /// A body on its way to the disks, with its parity: what waits for them is bounded there.
 const STREAM_BYTES_MAX: u64 = 6 << 20;

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use drystone_store::objects::ReadScope;
 use drystone_store::types::{Account, AccountId, BucketId, VersionSelector};
 use http::StatusCode;
 
@@ -76,7 +77,10 @@ async fn find_object(
     version: VersionSelector,
 ) -> Result<(), S3Error> {
     if !key.is_empty() {
-        context.store.open_object(bucket, key, version).await?;
+        context
+            .store
+            .open_object(bucket, key, version, ReadScope::Nothing)
+            .await?;
     }
     Ok(())
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use drystone_store::buckets::AdditionOf;
 use drystone_store::error::{Error, Refusal};
-use drystone_store::objects::{PutObject, Written};
+use drystone_store::objects::{PutObject, ReadScope, Written};
 use drystone_store::types::{Attributes, ByteRange, ChecksumAlgorithm, ChecksumType};
 use drystone_store::uploads::PART_SIZE_MAX_BYTES;
 
@@ -67,7 +67,7 @@ async fn copy(context: Arc<Context>, request: Arc<Request>) -> Result<Response, 
     check_changes_something(&request, &source, &options)?;
     let mut attempts = 1;
     let (opened, written) = loop {
-        let opened = source.open(&context, &request).await?;
+        let opened = source.open(&context, &request, ReadScope::Whole).await?;
         match write(&context, &request, &opened, &options).await {
             Err(Error::Refused(Refusal::Conflict)) if attempts < LINK_ATTEMPTS_MAX => attempts += 1,
             result => break (opened, result?),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use drystone_store::body::BodyReader;
 use drystone_store::error::Error;
-use drystone_store::objects::ObjectHandle;
+use drystone_store::objects::{ObjectHandle, ReadScope};
 use drystone_store::types::{ByteRange, Checksum, Timestamp};
 use drystone_store::uploads::PART_NUMBER_MAX;
 use futures_util::stream;
@@ -33,7 +33,7 @@ const OVERRIDES: [(&str, HeaderName); 6] = [
 ];
 
 pub async fn handle(context: Arc<Context>, request: Request) -> Result<Response, S3Error> {
-    match open(&context, &request).await? {
+    match open(&context, &request, scope).await? {
         Opened::NotModified(response) => Ok(response),
         Opened::Found {
             handle,
@@ -67,7 +67,26 @@ struct Selection {
     parts_count: Option<u32>,
 }
 
-pub async fn open(context: &Context, request: &Request) -> Result<Opened, S3Error> {
+/// Returns the bytes that the request may turn out to ask for.
+fn scope(request: &Request, part: Option<u16>) -> ReadScope {
+    if let Some(number) = part {
+        return ReadScope::Part(number);
+    }
+    // With `If-Range` the version decides whether the range applies.
+    let range = request
+        .header("range")
+        .filter(|_| !request.headers.contains_key(header::IF_RANGE));
+    let spec = range.and_then(range::parse);
+    spec.map_or(ReadScope::Whole, ReadScope::Range)
+}
+
+/// Opens the object of a GET or HEAD. `scope` returns what is to be read, by the number of the part
+/// that is asked for.
+pub async fn open(
+    context: &Context,
+    request: &Request,
+    scope: fn(&Request, Option<u16>) -> ReadScope,
+) -> Result<Opened, S3Error> {
     let overrides = overrides(request)?;
     refuse_customer_key(&request.headers)?;
     let part = part_number(request)?;
@@ -75,7 +94,7 @@ pub async fn open(context: &Context, request: &Request) -> Result<Opened, S3Erro
     let version = request.version()?;
     let handle = context
         .store
-        .open_object(bucket.id, &request.key, version)
+        .open_object(bucket.id, &request.key, version, scope(request, part))
         .await?;
     if let Some(answer) = unwanted(request, handle.as_ref(), context.env.now())? {
         return Ok(Opened::NotModified(answer));

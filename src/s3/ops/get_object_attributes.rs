@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use drystone_store::objects::ObjectHandle;
+use drystone_store::objects::{ObjectHandle, ReadScope};
 use drystone_store::types::Versioning;
 use http::header;
 
@@ -32,7 +32,7 @@ pub async fn handle(context: Arc<Context>, request: Request) -> Result<Response,
     let version = request.version()?;
     let handle = context
         .store
-        .open_object(bucket.id, &request.key, version)
+        .open_object(bucket.id, &request.key, version, ReadScope::Nothing)
         .await?;
     if let Some(answer) = get_object::unwanted(&request, handle.as_ref(), context.env.now())? {
         return Ok(answer);

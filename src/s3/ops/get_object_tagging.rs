@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use drystone_store::objects::ReadScope;
 use drystone_store::types::Versioning;
 
 use crate::context::Context;
@@ -15,7 +16,7 @@ pub async fn handle(context: Arc<Context>, request: Request) -> Result<Response,
     let version = request.version()?;
     let opened = context
         .store
-        .open_object(bucket.id, &request.key, version)
+        .open_object(bucket.id, &request.key, version, ReadScope::Nothing)
         .await;
     let handle = opened.map_err(|error| tags::refused("GET", error))?;
     let mut response = response::xml(tags::document(&handle.object().attributes.tags));

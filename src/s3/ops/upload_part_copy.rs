@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use drystone_store::buckets::AdditionOf;
-use drystone_store::types::ByteRange;
+use drystone_store::objects::ReadScope;
+use drystone_store::types::{ByteRange, RangeSpec};
 use drystone_store::uploads::PART_SIZE_MAX_BYTES;
 
 use crate::body::HashingBody;
@@ -27,9 +28,10 @@ async fn copy(context: Arc<Context>, request: Arc<Request>) -> Result<Response, 
     let bucket = request.bucket().id;
     let source = CopySource::read(&request.headers)?;
     let upload = context.store.upload(bucket, &request.key, id).await?;
-    let source = source.open(&context, &request).await?;
+    let header = request.header("x-amz-copy-source-range");
+    let source = source.open(&context, &request, scope(header)).await?;
     let size = source.handle.object().size;
-    let range = range(request.header("x-amz-copy-source-range"), size)?;
+    let range = range(header, size)?;
     let of = AdditionOf::Part { upload: id, number };
     context
         .check_quota(request.bucket(), of, Some(range.len()))
@@ -56,6 +58,14 @@ async fn copy(context: Arc<Context>, request: Arc<Request>) -> Result<Response, 
     let mut response = response::xml(xml);
     source.show(&mut response);
     Ok(response)
+}
+
+/// Returns what to open the source for, whose size is not known yet.
+fn scope(header: Option<&str>) -> ReadScope {
+    match header.and_then(first_and_last) {
+        Some((first, last)) => ReadScope::Range(RangeSpec::Between(first, last)),
+        None => ReadScope::Whole,
+    }
 }
 
 /// The bytes that the header names; without a header, all of them.

@@ -1,7 +1,7 @@
 //! `x-amz-copy-source`: the version that CopyObject and UploadPartCopy read from.
 
 use drystone_store::error::{Error, Refusal};
-use drystone_store::objects::ObjectHandle;
+use drystone_store::objects::{ObjectHandle, ReadScope};
 use drystone_store::types::{Bucket, VersionId, VersionSelector};
 use http::{HeaderMap, HeaderName};
 
@@ -71,7 +71,12 @@ impl CopySource {
     }
 
     /// Finds it, asks whether the caller may read it, and holds it to the request's conditions.
-    pub async fn open(&self, context: &Context, request: &Request) -> Result<OpenSource, S3Error> {
+    pub async fn open(
+        &self,
+        context: &Context,
+        request: &Request,
+        scope: ReadScope,
+    ) -> Result<OpenSource, S3Error> {
         let bucket = self.bucket(context, request).await?;
         let settings = context.settings.of(&bucket);
         let of = Some((&bucket, &*settings));
@@ -84,7 +89,7 @@ impl CopySource {
         check_expected_owner(&request.headers, owner, &bucket.owner)?;
         let opened = context
             .store
-            .open_object(bucket.id, &self.key, self.version)
+            .open_object(bucket.id, &self.key, self.version, scope)
             .await;
         let handle = opened
             .map_err(|error| rights::hide_missing(self.refused(error), listing.is_allowed()))?;

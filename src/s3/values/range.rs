@@ -1,6 +1,6 @@
 //! Range headers: pure.
 
-use drystone_store::types::ByteRange;
+use drystone_store::types::{ByteRange, RangeSpec};
 
 /// The meaning of a Range header for an object of a given size.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -12,44 +12,33 @@ pub enum Wanted {
     Unsatisfiable,
 }
 
-/// Reads a `Range` header. Numbers of any length are numbers: what overflows lies behind the end.
-pub fn resolve(header: &str, size: u64) -> Wanted {
-    let Some((unit, range)) = header.split_once('=') else {
-        return Wanted::Whole;
-    };
-    let Some((first, last)) = range.split_once('-') else {
-        return Wanted::Whole;
-    };
+/// Reads a `Range` header; `None` if it names no range. Numbers of any length are numbers: what
+/// overflows lies behind the end.
+pub fn parse(header: &str) -> Option<RangeSpec> {
+    let (unit, range) = header.split_once('=')?;
+    let (first, last) = range.split_once('-')?;
     if !unit.trim().eq_ignore_ascii_case("bytes") {
-        return Wanted::Whole;
+        return None;
     }
     match (first, last) {
-        ("", "") => Wanted::Whole,
-        ("", suffix) => match number(suffix) {
-            None => Wanted::Whole,
-            Some(0) => Wanted::Unsatisfiable,
-            // The end of nothing is all of it. Readers that begin at a file's end count on it.
-            Some(_) if size == 0 => Wanted::Whole,
-            Some(len) => within(size.saturating_sub(len), size, size),
-        },
-        (first, "") => match number(first) {
-            None => Wanted::Whole,
-            Some(first) => within(first, size, size),
-        },
-        (first, last) => match (number(first), number(last)) {
-            (Some(first), Some(last)) if first <= last => {
-                within(first, last.saturating_add(1).min(size), size)
-            }
-            _ => Wanted::Whole,
-        },
+        ("", len) => number(len).map(RangeSpec::Last),
+        (first, "") => number(first).map(RangeSpec::From),
+        (first, last) => {
+            let (first, last) = (number(first)?, number(last)?);
+            (first <= last).then_some(RangeSpec::Between(first, last))
+        }
     }
 }
 
-fn within(start: u64, end: u64, size: u64) -> Wanted {
-    if start >= size {
-        Wanted::Unsatisfiable
-    } else {
-        Wanted::Part(ByteRange { start, end })
+/// Applies a `Range` header to an object of this size.
+pub fn resolve(header: &str, size: u64) -> Wanted {
+    match parse(header) {
+        None => Wanted::Whole,
+        // The end of nothing is all of it. Readers that begin at a file's end count on it.
+        Some(RangeSpec::Last(1..)) if size == 0 => Wanted::Whole,
+        Some(spec) => spec
+            .within(size)
+            .map_or(Wanted::Unsatisfiable, Wanted::Part),
     }
 }
 

@@ -1,5 +1,6 @@
-//! Errors that say nothing about a database's content: the machine or its setup keeps it from being
-//! opened. Treating one as damage would throw a good database away.
+//! Errors that say nothing about the content of a file or a database: the machine, its setup or the
+//! way to the disk keeps it from being opened or read. Treating one as damage would throw a good
+//! database away, and rebuild good shards.
 
 use std::fmt;
 use std::io;
@@ -17,27 +18,80 @@ pub enum Hindrance {
     Permission,
     ReadOnly,
     Space,
+    /// The disk, or the way to it, is not there.
+    Unreachable,
+}
+
+/// The system's errors, the texts that the C library has for them, and what each means.
+const HINDRANCES: [(Errno, &str, Hindrance); 21] = {
+    use Hindrance::{Descriptors, Memory, Permission, ReadOnly, Space, Unreachable};
+    [
+        (Errno::MFILE, "Too many open files", Descriptors),
+        (Errno::NFILE, "Too many open files in system", Descriptors),
+        (Errno::NOMEM, "Cannot allocate memory", Memory),
+        (Errno::ACCESS, "Permission denied", Permission),
+        (Errno::PERM, "Operation not permitted", Permission),
+        (Errno::ROFS, "Read-only file system", ReadOnly),
+        (Errno::NOSPC, "No space left on device", Space),
+        (Errno::DQUOT, "Disk quota exceeded", Space),
+        (Errno::STALE, "Stale file handle", Unreachable),
+        (Errno::NODEV, "No such device", Unreachable),
+        (Errno::NXIO, "No such device or address", Unreachable),
+        (
+            Errno::NOTCONN,
+            "Transport endpoint is not connected",
+            Unreachable,
+        ),
+        (
+            Errno::SHUTDOWN,
+            "Cannot send after transport endpoint shutdown",
+            Unreachable,
+        ),
+        (
+            Errno::CONNABORTED,
+            "Software caused connection abort",
+            Unreachable,
+        ),
+        (Errno::CONNRESET, "Connection reset by peer", Unreachable),
+        (Errno::HOSTDOWN, "Host is down", Unreachable),
+        (Errno::HOSTUNREACH, "No route to host", Unreachable),
+        (Errno::TIMEDOUT, "Connection timed out", Unreachable),
+        (Errno::TIME, "Timer expired", Unreachable),
+        (Errno::NOLINK, "Link has been severed", Unreachable),
+        (Errno::REMOTEIO, "Remote I/O error", Unreachable),
+    ]
+};
+
+/// Returns whether the error says that bytes of a file cannot be read, if the disk works otherwise.
+pub fn is_unreadable(error: &io::Error) -> bool {
+    // The last two are file systems' own words for a checksum or a structure that is wrong.
+    const UNREADABLE: [Errno; 4] = [Errno::IO, Errno::ILSEQ, Errno::BADMSG, Errno::UCLEAN];
+    let code = Errno::from_io_error(error);
+    code.is_some_and(|code| UNREADABLE.contains(&code))
+        || error.kind() == io::ErrorKind::UnexpectedEof
 }
 
 impl Hindrance {
     /// Returns whether the whole process suffers from it, and not this disk alone.
     pub fn is_of_process(self) -> bool {
-        use Hindrance::{Descriptors, InUse, Memory, Permission, ReadOnly, Space};
+        use Hindrance::{Descriptors, InUse, Memory, Permission, ReadOnly, Space, Unreachable};
         match self {
             Descriptors | Memory | InUse => true,
-            Permission | ReadOnly | Space => false,
+            Permission | ReadOnly | Space | Unreachable => false,
         }
     }
 
+    /// Returns whether an error is for want of something of the process or the machine. The disk
+    /// is not to blame.
+    pub fn is_scarcity(error: &io::Error) -> bool {
+        let hindrance = Hindrance::of_io(error);
+        matches!(hindrance, Some(Hindrance::Descriptors | Hindrance::Memory))
+    }
+
     pub fn of_io(error: &io::Error) -> Option<Hindrance> {
-        Some(match Errno::from_io_error(error)? {
-            Errno::MFILE | Errno::NFILE => Hindrance::Descriptors,
-            Errno::NOMEM => Hindrance::Memory,
-            Errno::ACCESS | Errno::PERM => Hindrance::Permission,
-            Errno::ROFS => Hindrance::ReadOnly,
-            Errno::NOSPC | Errno::DQUOT => Hindrance::Space,
-            _ => return None,
-        })
+        let code = Errno::from_io_error(error)?;
+        let known = HINDRANCES.iter().find(|(errno, ..)| *errno == code);
+        known.map(|(_, _, hindrance)| *hindrance)
     }
 
     /// Recognizes an error of the system in RocksDB's error, whose text ends with the C library's.
@@ -49,18 +103,9 @@ impl Hindrance {
         if text.contains("lock hold by") || text.contains("While lock file") {
             return Some(Hindrance::InUse);
         }
-        let ends = [
-            ("Too many open files", Hindrance::Descriptors),
-            ("Too many open files in system", Hindrance::Descriptors),
-            ("Cannot allocate memory", Hindrance::Memory),
-            ("Permission denied", Hindrance::Permission),
-            ("Operation not permitted", Hindrance::Permission),
-            ("Read-only file system", Hindrance::ReadOnly),
-            ("No space left on device", Hindrance::Space),
-            ("Disk quota exceeded", Hindrance::Space),
-        ];
-        let known = ends.iter().find(|(end, _)| text.trim_end().ends_with(end));
-        known.map(|(_, hindrance)| *hindrance)
+        let text = text.trim_end();
+        let known = HINDRANCES.iter().find(|(_, end, _)| text.ends_with(end));
+        known.map(|(_, _, hindrance)| *hindrance)
     }
 }
 
@@ -79,6 +124,9 @@ impl fmt::Display for Hindrance {
             }
             Hindrance::ReadOnly => "its file system is read-only: mount it for writing",
             Hindrance::Space => "its disk is full: make room on it",
+            Hindrance::Unreachable => {
+                "its disk does not answer: look at its cable, its network or its mount"
+            }
         })
     }
 }

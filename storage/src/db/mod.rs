@@ -25,7 +25,7 @@ mod options;
 mod reread;
 
 pub use self::family::{Family, StateId, log_tag};
-pub use self::hindrance::Hindrance;
+pub use self::hindrance::{Hindrance, is_unreadable};
 pub use self::ingest::TABLE_BYTES;
 pub use self::reread::ReadAt;
 use std::io;

@@ -216,6 +216,9 @@ pub trait ShardReader: Send + Sync {
 
     /// Returns the checksum over the whole shard from its footer, which must verify.
     async fn seal(&self) -> Result<u64, DiskError>;
+
+    /// Drops what memory has of the shard, so that the next reads are from the disk.
+    async fn drop_cache(&self) -> Result<(), DiskError>;
 }
 
 /// Adjacent blocks of a shard, as read.
@@ -234,6 +237,11 @@ impl Blocks {
             payload,
             bad,
         }
+    }
+
+    /// Returns all bytes, if every block verifies.
+    pub fn whole(&self) -> Option<Bytes> {
+        self.is_intact().then(|| self.payload.clone())
     }
 
     pub fn is_intact(&self) -> bool {

@@ -230,6 +230,11 @@ impl Reader {
         }
     }
 
+    /// Drops what memory has of the file.
+    pub fn drop_cache(&self) -> io::Result<()> {
+        self.file.drop_cache()
+    }
+
     /// Reads blocks in one system call and verifies each.
     pub fn read(&self, blocks: Range<u64>) -> io::Result<Blocks> {
         assert!(

@@ -15,7 +15,7 @@ use drystone_store::body::{Body, BodyReader};
 use drystone_store::buckets::{Buckets as _, CreateBucket};
 use drystone_store::error::Result;
 use drystone_store::instance::Instance as _;
-use drystone_store::objects::{Objects as _, PutObject};
+use drystone_store::objects::{Objects as _, PutObject, ReadScope};
 use drystone_store::types::{AccountId, BucketId, ByteRange, Digest, UploadId, VersionSelector};
 use drystone_store::uploads::{CreateUpload, Uploads as _};
 
@@ -133,7 +133,7 @@ pub async fn write(engine: &Engine, bucket: BucketId, keys: Range<usize>) {
 pub async fn check(engine: &Engine, bucket: BucketId, keys: Range<usize>) {
     for n in keys {
         let key = n.to_string();
-        let opened = engine.open_object(bucket, &key, VersionSelector::Latest);
+        let opened = engine.open_object(bucket, &key, VersionSelector::Latest, ReadScope::Whole);
         let opened = opened.await.unwrap();
         let size = content(n).len() as u64;
         let all = ByteRange {

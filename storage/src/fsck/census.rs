@@ -85,6 +85,9 @@ pub struct Census<'a> {
     /// The shards that are garbage, in the current folder.
     garbage: HashSet<(DiskId, ShardName)>,
     all_garbage: Spill,
+    /// The part lists that are garbage, in the current folder.
+    old_lists: HashSet<WriteId>,
+    all_old_lists: Spill,
     /// The rows that name the writes of the current folder.
     named: HashMap<WriteId, References>,
     /// The part lists of the current folder.
@@ -108,9 +111,12 @@ pub fn take(
     report: &mut Report,
 ) -> Result<HashMap<WriteId, Damage>> {
     let removed = key(replica.state(), table::REMOVED_DISKS, &[]);
+    let (all_garbage, all_old_lists) = garbage(replica, problems)?;
     let mut census = Census {
         garbage: HashSet::new(),
-        all_garbage: garbage(replica, problems)?,
+        all_garbage,
+        old_lists: HashSet::new(),
+        all_old_lists,
         named: HashMap::new(),
         lists: HashMap::new(),
         removed: problems.get(replica.db(), &removed)?.unwrap_or_default(),
@@ -153,20 +159,26 @@ fn names(write_id: WriteId, set: &ShardSet) -> impl Iterator<Item = (DiskId, Sha
 /// The length of what is kept of a shard that is garbage: disk, rank and generation.
 const GARBAGE_BYTES: usize = 16 + 1 + 4;
 
-fn garbage(replica: &Replica, problems: &mut Problems) -> Result<Spill> {
-    let mut garbage = Spill::new(replica.db().env().clone(), GARBAGE_BYTES)?;
+/// Returns the shards and the part lists that are garbage.
+fn garbage(replica: &Replica, problems: &mut Problems) -> Result<(Spill, Spill)> {
+    let env = replica.db().env();
+    let mut garbage = Spill::new(env.clone(), GARBAGE_BYTES)?;
+    let mut lists = Spill::new(env.clone(), 0)?;
     let mut rows = Scan::of_table(replica.db(), replica.state(), table::GARBAGE, &[]);
     while let Some((row, value)) = rows.next()? {
-        let noted = note_garbage(&mut garbage, &row, &value);
+        let noted = note_garbage(&mut garbage, &mut lists, &row, &value);
         problems.isolate(noted)?;
     }
-    Ok(garbage)
+    Ok((garbage, lists))
 }
 
-fn note_garbage(garbage: &mut Spill, row: &[u8], value: &[u8]) -> Result<()> {
+fn note_garbage(garbage: &mut Spill, lists: &mut Spill, row: &[u8], value: &[u8]) -> Result<()> {
     let (_, rest) = keys::number(row)?;
     let (write_id, _) = keys::write_id(rest)?;
     let row: GarbageRow = decode(row, value)?;
+    if row.is_part_list {
+        lists.add(write_id, &[])?;
+    }
     for GarbageShard { rank, at } in row.shards {
         let generation = at.generation.to_be_bytes();
         let note = [&at.disk.0[..], &[rank], &generation].concat();
@@ -191,6 +203,8 @@ impl Census<'_> {
     fn begin(&mut self, first: u8) -> Result<()> {
         let garbage = self.all_garbage.take(first)?.into_iter();
         self.garbage = garbage.map(|(id, note)| garbage_shard(id, &note)).collect();
+        let lists = self.all_old_lists.take(first)?.into_iter();
+        self.old_lists = lists.map(|(id, _)| id).collect();
         for (write_id, size) in self.rows.named.take(first)? {
             let size = u64::from_be_bytes(size[..].try_into().expect("a size"));
             let named = self.named.entry(write_id);
@@ -330,6 +344,7 @@ impl Census<'_> {
                 chunk_size: set.shards.chunk_size,
                 object_size: set.size,
                 checksum: place.checksum,
+                payload_checksum: place.payload_checksum,
             };
             if !used.insert(disk) || !expected.is_sound() {
                 self.problems
@@ -452,7 +467,7 @@ impl Census<'_> {
             .into_iter()
             .for_each(|id| self.lose(id, "no data row says where its bytes are"));
         let lists: Vec<WriteId> = self.lists.drain().map(|(id, _)| id).collect();
-        for list in lists {
+        for list in lists.into_iter().filter(|id| !self.old_lists.contains(id)) {
             self.problems
                 .add(|| format!("part list {list} has no data row"));
         }

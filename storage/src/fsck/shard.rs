@@ -7,6 +7,7 @@ use std::path::Path;
 use xxhash_rust::xxh3::{Xxh3, xxh3_64, xxh3_64_with_seed};
 
 use crate::disk::ShardName;
+use drystone_store::checksum::Crc64;
 use drystone_store::env::{FileReader, Files, OpenMode};
 
 const HEADER_MAGIC: &[u8] = b"\x89shard\r\n";
@@ -29,6 +30,7 @@ pub struct ExpectedShard {
     pub chunk_size: u32,
     pub object_size: u64,
     pub checksum: u64,
+    pub payload_checksum: u64,
 }
 
 impl ExpectedShard {
@@ -90,12 +92,14 @@ pub fn verify(files: &dyn Files, path: &Path, expected: &ExpectedShard) -> Resul
 
     let mut whole = Xxh3::with_seed(seed(&expected.name, WHOLE));
     whole.update(&header);
+    let mut contents = Crc64::default();
     let mut bad = Vec::new();
     for block in 0..expected.blocks() {
         let checksum: [u8; 8] = take(&mut file)?;
         let len = (payload - block * BLOCK_BYTES).min(BLOCK_BYTES);
         let mut bytes = vec![0; len as usize];
         file.read_exact(&mut bytes).map_err(unreadable)?;
+        contents.update(&bytes);
         let found = xxh3_64_with_seed(&bytes, seed(&expected.name, block));
         if found.to_le_bytes() != checksum {
             bad.push(block);
@@ -104,6 +108,11 @@ pub fn verify(files: &dyn Files, path: &Path, expected: &ExpectedShard) -> Resul
     }
     if !bad.is_empty() {
         return Err(Fault::Blocks(bad));
+    }
+    if contents.value() != expected.payload_checksum {
+        return Err(Fault::Useless(
+            "payload is not the one that was written".into(),
+        ));
     }
     let footer: [u8; FOOTER_BYTES as usize] = take(&mut file)?;
     whole.update(&footer[..16]);

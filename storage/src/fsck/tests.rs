@@ -239,7 +239,11 @@ const CONTRADICTIONS: &[(&str, Change)] = &[
                 let bucket = record.bucket;
                 let row = key(state, table::GARBAGE, &[&[0; 8], &row[9..]].concat());
                 let shards = GarbageShard::all_of(&shards);
-                let garbage = GarbageRow { bucket, shards };
+                let garbage = GarbageRow {
+                    bucket,
+                    shards,
+                    is_part_list: false,
+                };
                 batch.put_cf(db.family(Family::State), row, garbage.encode());
             }
         }

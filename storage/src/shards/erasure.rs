@@ -215,6 +215,13 @@ impl Codec {
             .expect("all chunks of a stripe have one length");
     }
 
+    /// Returns whether the parity of a row is the code of its data. All must have the same length.
+    pub fn is_coded<B: AsRef<[u8]>>(&self, row: &[B]) -> bool {
+        let is_empty = row.first().is_none_or(|first| first.as_ref().is_empty());
+        let code = self.code.as_ref().filter(|_| !is_empty);
+        code.is_none_or(|code| code.verify(row).unwrap_or(false))
+    }
+
     /// Rebuilds the data chunks (or blocks) that are `None`, by rank, from any k others. All must
     /// have the same length, which must not be zero.
     pub fn reconstruct_data(&self, row: &mut [Option<Vec<u8>>]) -> Result<(), TooFewChunks> {

@@ -2,13 +2,15 @@
 //!
 //! [`Shards::write`] and [`Shards::read`] decide how many disks must succeed; the modules `write`
 //! and `read` say what they promise. `plane` has the disks, `classes` the geometry of each storage
-//! class, `lists` what gc asks for, `rebuild` and `reencode` what heal asks for. Only the metadata
-//! know which shards mean something.
+//! class, `lists` what gc asks for, `examine`, `rebuild` and `reencode` what heal and scrub ask
+//! for. Only the metadata know which shards mean something.
 
 mod classes;
 mod disk_set;
 pub mod erasure;
+mod examine;
 mod lists;
+mod payload;
 mod placement;
 mod plan;
 mod plane;
@@ -22,8 +24,8 @@ mod write;
 pub use self::classes::Classes;
 #[cfg(test)]
 pub use self::disk_set::DEADLINE;
+pub use self::examine::{ShardCondition, ShardRef, WriteRef};
 pub use self::lists::RemovalOutcome;
 pub use self::plane::{DAMAGE_QUEUE_LEN_MAX, Shards};
-pub use self::rebuild::{HealError, ShardCondition, ShardRef};
-pub use self::reencode::WriteToReencode;
+pub use self::rebuild::HealError;
 pub use crate::disk::{ShardName, UnconfirmedShard};

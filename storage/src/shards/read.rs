@@ -7,6 +7,10 @@
 //!
 //! The whole range is returned, or the read ends in an error, never early: `Error::Corrupt` if
 //! damage leaves too few blocks, `Error::Unavailable` if disks that do not answer may have more.
+//!
+//! A read of all bytes also compares the payload of each data shard with the checksum that was
+//! taken when the write was encoded, before it returns its last window. A shard that
+//! verifies and holds other bytes ends the read in `Error::Unavailable`, and heal rebuilds it.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::ops::Range;
@@ -16,12 +20,13 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::StreamExt as _;
-use futures_util::future::BoxFuture;
+use futures_util::future::{AbortHandle, Aborted, BoxFuture, abortable};
 use futures_util::stream::FuturesUnordered;
 use tokio::sync::mpsc;
 
 use super::disk_set::{Holder, Suspects, is_late, within_deadline};
 use super::erasure::{Codec, Geometry, Layout, Piece};
+use super::payload::Payloads;
 use super::plane::Shards;
 use crate::disk::{
     BLOCK_SIZE_BYTES, Blocks, Disk, DiskError, ShardName, ShardReader, ShardShape, block_span,
@@ -70,6 +75,8 @@ pub(super) struct ShardSource {
     reads: FuturesUnordered<ShardRead>,
     /// A shard could not be read and may be whole.
     unanswered: bool,
+    /// The payloads so far, if all bytes are read.
+    payloads: Option<Payloads>,
 }
 
 /// A read of one shard, with its rank.
@@ -80,6 +87,7 @@ type ReadAnswer = Result<(Arc<dyn ShardReader>, Blocks), DiskError>;
 /// One shard, and what this read knows of it.
 struct SourceShard {
     name: ShardName,
+    place: ShardPlace,
     /// `None` once the shard cannot be read.
     disk: Option<Arc<dyn Disk>>,
     reader: Option<Arc<dyn ShardReader>>,
@@ -113,6 +121,7 @@ impl ShardSource {
                         rank,
                         generation: place.generation,
                     },
+                    place: place.clone(),
                     disk,
                     reader: None,
                     late: suspects.contains(place.disk),
@@ -129,6 +138,7 @@ impl ShardSource {
             damage,
             reads: FuturesUnordered::new(),
             unanswered,
+            payloads: None,
         }
     }
 
@@ -154,12 +164,43 @@ impl ShardSource {
         let rebuilt = self.rebuild(&pieces, &read).await?;
         let mut bytes = VecDeque::with_capacity(pieces.len());
         for piece in &pieces {
+            let first = bytes.len();
             match read[piece.rank].as_ref().and_then(|b| b.span(&piece.span)) {
                 Some(whole) => bytes.push_back(whole),
                 None => self.assemble(piece, &read, &rebuilt, &mut bytes),
             }
+            if let Some(payloads) = &mut self.payloads {
+                let new = bytes.range(first..);
+                new.for_each(|bytes| payloads.add(piece.rank, bytes));
+            }
+        }
+        if window.end == self.wanted.layout.size() {
+            self.check_payloads()?;
         }
         Ok(bytes)
+    }
+
+    /// Compares what was read with what was committed, if all bytes were read.
+    fn check_payloads(&mut self) -> Result<()> {
+        let Some(mut payloads) = self.payloads.take() else {
+            return Ok(());
+        };
+        let data = 0..self.wanted.layout.geometry().data();
+        let differs = data.filter(|rank| {
+            payloads.fill_up(*rank);
+            payloads.differs(*rank, &self.ranks[*rank].place)
+        });
+        let differing: Vec<usize> = differs.collect();
+        for rank in &differing {
+            self.report(*rank, "payload is not the one that was committed");
+        }
+        match differing.is_empty() {
+            true => Ok(()),
+            false => Err(Error::Unavailable(format!(
+                "shards {differing:?} of {} are not what was committed",
+                self.wanted.write_id
+            ))),
+        }
     }
 
     /// Appends a piece to `bytes` block by block, from the blocks that were read and rebuilt.
@@ -346,8 +387,14 @@ impl ShardSource {
         match answer {
             Ok((reader, blocks)) => {
                 shard.reader = Some(reader);
-                if !blocks.is_intact() {
-                    self.report(rank, "blocks do not verify");
+                let is_up = |disk: &Arc<dyn Disk>| disk.state().borrow().is_up();
+                match blocks.is_intact() {
+                    true => {}
+                    false if shard.disk.as_ref().is_some_and(is_up) => {
+                        self.report(rank, "blocks do not verify");
+                    }
+                    // A disk that failed says nothing of what it holds.
+                    false => self.unanswered = true,
                 }
                 Some(blocks)
             }
@@ -397,7 +444,11 @@ impl Shards {
             bucket,
             layout: layout_of(write_id, size, set)?,
         };
-        let source = self.source(wanted, set, None);
+        let mut source = self.source(wanted, set, None);
+        if range.len() == size {
+            let len = wanted.layout.shard_len();
+            source.payloads = Some(Payloads::new(set.shards.len(), len));
+        }
         Ok(Box::new(RangeReader::open(source, range).await?))
     }
 
@@ -449,7 +500,20 @@ async fn read_shard(
     Ok((reader, read))
 }
 
-type Fetch = Task<(ShardSource, Result<VecDeque<Bytes>>)>;
+type Fetched = (ShardSource, Result<VecDeque<Bytes>>);
+
+/// A window that is being read ahead. Dropped, it stops at its next wait: without its reader nobody
+/// holds an epoch, so gc may remove what it reads, and that would look like damage.
+struct Fetch {
+    task: Task<Result<Fetched, Aborted>>,
+    abort: AbortHandle,
+}
+
+impl Drop for Fetch {
+    fn drop(&mut self) {
+        self.abort.abort();
+    }
+}
 
 /// Returns one window while the next is read.
 pub(super) struct RangeReader {
@@ -488,10 +552,12 @@ impl RangeReader {
         let window = self.layout.window(self.rest, WINDOW_BYTES);
         self.rest.start = window.end;
         let env = source.suspects.env.clone();
-        self.fetch = Some(env.spawn(async move {
+        let (fetch, abort) = abortable(async move {
             let fetched = source.fetch(window).await;
             (source, fetched)
-        }));
+        });
+        let task = env.spawn(fetch);
+        self.fetch = Some(Fetch { task, abort });
     }
 }
 
@@ -508,10 +574,11 @@ impl BodyReader for RangeReader {
             let Some(fetch) = &mut self.fetch else {
                 return Ok(None);
             };
-            let ended = fetch.await;
+            let ended = (&mut fetch.task).await;
             self.fetch = None;
             self.failed = true;
-            let (source, fetched) = ended.map_err(|_| Error::Closing)?;
+            let ended = ended.map_err(|_| Error::Closing)?;
+            let (source, fetched) = ended.map_err(|Aborted| Error::Closing)?;
             self.ready = fetched?;
             self.failed = false;
             self.start(source);

@@ -2,11 +2,12 @@
 //! geometry of its class.
 //!
 //! A write that was made while disks were missing or full has fewer shards than its class and
-//! tolerates fewer failures. Its bytes are read as for a client, with every block verified, and
-//! written like a body, under the same write id and a generation that none of its shards has had.
-//! Each new shard is synced and read back before the set is returned; the caller commits it. If
-//! power fails before that commit, the new shards are in their disks' lists of unconfirmed shards,
-//! and gc asks the metadata whether a row names them.
+//! tolerates fewer failures. Its bytes are read as for a client, with every block and the payload
+//! of every data shard verified, and written like a body, under the same write id and a generation
+//! that none of its shards has had. Each new shard is synced, and read back from the disk, before
+//! the set is returned; the caller commits it. If power fails before that commit, the new shards
+//! are in their disks' lists of unconfirmed shards, and gc asks the metadata whether a row names
+//! them.
 
 use std::sync::Arc;
 
@@ -15,31 +16,23 @@ use bytes::Bytes;
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::erasure::{CHUNK_SIZE_BYTES, Geometry, Layout};
+use super::examine::{ShardLocation, VerifyError, WriteRef, verify};
 use super::placement::{self, Candidate};
 use super::plan::Plan;
 use super::plane::{Shards, shard_name};
 use super::read::{WriteShape, layout_of};
-use super::rebuild::{HealError, VerifyError, fresh_generation, verify};
+use super::rebuild::{HealError, fresh_generation};
 use super::write::{Write, WriteLabel};
 use crate::disk::Disk;
 use drystone_store::body::{Body, BodyReader};
 use drystone_store::error::{Error, Result};
 use drystone_store::shard_set::ShardSet;
-use drystone_store::types::{BucketId, ByteRange, Digest, Epoch, WriteId};
+use drystone_store::types::{ByteRange, Digest, Epoch, WriteId};
 use drystone_store::workers::{Pace, Pause};
 
 /// Re-encoding leaves this fraction of each disk free for clients: the old shards stay until the
 /// floor has passed them.
 const LEFT_FREE_PART: u64 = 64;
-
-/// An undersized write and its shards.
-#[derive(Clone, Copy, Debug)]
-pub struct WriteToReencode<'a> {
-    pub write_id: WriteId,
-    pub bucket: BucketId,
-    pub size: u64,
-    pub set: &'a ShardSet,
-}
 
 impl Shards {
     /// Returns whether enough disks are up for a write of some class to have all its shards.
@@ -57,7 +50,7 @@ impl Shards {
     /// the new one is applied.
     pub async fn reencode(
         &self,
-        write: WriteToReencode<'_>,
+        write: WriteRef<'_>,
         epoch: Epoch,
         pace: &Pace,
     ) -> Result<Option<ShardSet>, HealError> {
@@ -90,7 +83,7 @@ impl Shards {
     /// Chooses a disk with room for each new shard and waits for one of its slots for rebuilds.
     async fn choose_disks(
         &self,
-        write: WriteToReencode<'_>,
+        write: WriteRef<'_>,
         layout: Layout,
     ) -> Result<(Vec<Arc<dyn Disk>>, Vec<OwnedSemaphorePermit>), HealError> {
         let len = layout.shard_len().max(1);
@@ -126,13 +119,13 @@ impl Shards {
     /// Reads the bytes of the write and writes them as new shards. On success all are durable.
     async fn write_again(
         &self,
-        write: WriteToReencode<'_>,
+        write: WriteRef<'_>,
         label: WriteLabel,
         geometry: Geometry,
         disks: Vec<Arc<dyn Disk>>,
         pace: &Pace,
     ) -> Result<ShardSet, HealError> {
-        let WriteToReencode {
+        let WriteRef {
             write_id,
             bucket,
             size,
@@ -178,7 +171,7 @@ impl Shards {
 
     async fn read_back(
         &self,
-        write: WriteToReencode<'_>,
+        write: WriteRef<'_>,
         layout: Layout,
         set: &ShardSet,
         pace: &Pace,
@@ -191,17 +184,13 @@ impl Shards {
         .shape();
         let disk_set = self.disk_set();
         for (rank, place) in (0..).zip(&set.shards) {
-            let disk = disk_set.disk(place.disk).ok_or(HealError::NoDisk)?;
-            let name = shard_name(write.write_id, rank, place.at());
-            let read = verify(
-                self.env.as_ref(),
-                disk.as_ref(),
-                name,
+            let location = ShardLocation {
+                disk: disk_set.disk(place.disk).ok_or(HealError::NoDisk)?.clone(),
+                name: shard_name(write.write_id, rank, place.at()),
                 shape,
-                place.checksum,
-                pace,
-            )
-            .await;
+                place: place.clone(),
+            };
+            let read = verify(self.env.as_ref(), &location, pace).await;
             read.map_err(|error| match error {
                 VerifyError::Paused(paused) => HealError::Paused(paused),
                 VerifyError::Disk(error) => HealError::Disk {

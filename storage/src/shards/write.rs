@@ -26,6 +26,7 @@ use super::plan::Plan;
 use super::plane::Shards;
 use crate::disk::{Disk, DiskError, ShardHeader, ShardName};
 use drystone_store::body::Body;
+use drystone_store::checksum::Crc64;
 use drystone_store::env::{Env, Task};
 use drystone_store::error::{Error, Result};
 use drystone_store::shard_set::{ShardPlace, ShardSet};
@@ -86,6 +87,9 @@ pub(super) struct Write {
     geometry: Geometry,
     undersized: bool,
     codec: Arc<Codec>,
+    /// The checksum of each shard's payload so far. It is taken here and not where the shard is
+    /// written, so that it proves the way to the disk as well.
+    payloads: Vec<Crc64>,
     slots: Vec<ShardProgress>,
     spares: VecDeque<Arc<dyn Disk>>,
     suspects: Arc<Suspects>,
@@ -159,6 +163,7 @@ impl Write {
             geometry,
             undersized: plan.undersized,
             codec,
+            payloads: vec![Crc64::default(); geometry.total()],
             slots: Vec::with_capacity(geometry.total()),
             spares: VecDeque::new(),
             suspects,
@@ -248,6 +253,9 @@ impl Write {
         let chunk_len = buffer.len().div_ceil(self.geometry.data());
         buffer.resize(chunk_len * self.geometry.total(), 0);
         self.codec.encode(&mut buffer, chunk_len);
+        for (payload, chunk) in self.payloads.iter_mut().zip(buffer.chunks(chunk_len)) {
+            payload.update(chunk);
+        }
         let bytes = buffer.freeze();
         Stripe { bytes, chunk_len }
     }
@@ -392,7 +400,7 @@ impl Write {
         }
         self.survives()?;
         self.handed_over = true;
-        let place = |slot: &ShardProgress| {
+        let place = |(slot, payload): (&ShardProgress, &Crc64)| {
             let (disk, checksum, missing) = match slot {
                 ShardProgress::Durable { disk, checksum } => (disk, *checksum, false),
                 ShardProgress::Missing { disk } => (disk, 0, true),
@@ -402,6 +410,7 @@ impl Write {
                 disk: disk.id(),
                 generation: self.label.generation,
                 checksum,
+                payload_checksum: payload.value(),
                 missing,
             }
         };
@@ -411,7 +420,7 @@ impl Write {
             chunk_size: CHUNK_SIZE_BYTES,
             class: class.to_owned(),
             undersized: self.undersized,
-            shards: self.slots.iter().map(place).collect(),
+            shards: self.slots.iter().zip(&self.payloads).map(place).collect(),
         })
     }
 }

@@ -195,6 +195,27 @@ impl Hasher {
     }
 }
 
+/// CRC64NVME, piece by piece: the checksum of what a shard holds, whatever its name.
+#[derive(Clone, Debug)]
+pub struct Crc64(crc_fast::Digest);
+
+impl Crc64 {
+    pub fn update(&mut self, bytes: &[u8]) {
+        self.0.update(bytes);
+    }
+
+    /// Returns the checksum of all bytes so far.
+    pub fn value(&self) -> u64 {
+        self.0.finalize()
+    }
+}
+
+impl Default for Crc64 {
+    fn default() -> Crc64 {
+        Crc64(crc_fast::Digest::new(CrcAlgorithm::Crc64Nvme))
+    }
+}
+
 /// Returns the checksum of `bytes`.
 pub fn checksum(algorithm: ChecksumAlgorithm, bytes: &[u8]) -> Checksum {
     let mut hasher = Hasher::new(algorithm);

@@ -70,6 +70,7 @@ named! {
         QueueDisk = "queue-disk",
         NoteScrub = "note-scrub",
         ReencodeData = "reencode-data",
+        ReleaseParts = "release-parts",
     }
 }
 

@@ -5,12 +5,26 @@ use async_trait::async_trait;
 use crate::body::{Body, BodyReader};
 use crate::error::Result;
 use crate::types::{
-    Attributes, BucketId, ByteRange, Checksum, ETag, ObjectPart, ObjectVersion, Tags, Timestamp,
-    Version, VersionId, VersionSelector,
+    Attributes, BucketId, ByteRange, Checksum, ETag, ObjectPart, ObjectVersion, RangeSpec, Tags,
+    Timestamp, Version, VersionId, VersionSelector,
 };
 
 /// The largest number of keys in one `delete_objects`.
 pub const DELETE_LEN_MAX: usize = 1000;
+
+/// The bytes that a version is opened for. Opening it reads no more of the metadata than these
+/// need.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReadScope {
+    /// No bytes: the version alone, and its part list.
+    Nothing,
+    /// A range. If the object has none of it, this is `Nothing`.
+    Range(RangeSpec),
+    /// The part with this number. An object that was written in one request is its own part 1.
+    Part(u16),
+    /// Any bytes.
+    Whole,
+}
 
 /// One version opened for reading. It stays readable, and the same, while the handle lives.
 #[async_trait]
@@ -31,7 +45,7 @@ pub trait ObjectHandle: Send + Sync {
     /// Returns up to `max` parts with numbers above `after`, ascending.
     async fn parts(&self, after: u16, max: usize) -> Result<Vec<ObjectPart>>;
 
-    /// Reads a range, which must lie within the object.
+    /// Reads a range, which must lie within the object and within the bytes that it was opened for.
     async fn read(&self, range: ByteRange) -> Result<Box<dyn BodyReader>>;
 }
 
@@ -120,14 +134,15 @@ pub trait Objects: Send + Sync + 'static {
         body: &mut dyn Body,
     ) -> Result<Written>;
 
-    /// Opens a version for HEAD and GET. A delete marker is `Refusal::DeleteMarker`. A version that
-    /// doesn't exist is `NoSuchVersion`, also where the key has none at all. Where no version is
-    /// named and the key has none, it is `NoSuchKey`.
+    /// Opens a version to read what is in `scope`. A delete marker is `Refusal::DeleteMarker`. A
+    /// version that doesn't exist is `NoSuchVersion`, also where the key has none at all. Where no
+    /// version is named and the key has none, it is `NoSuchKey`.
     async fn open_object(
         &self,
         bucket: BucketId,
         key: &str,
         version: VersionSelector,
+        scope: ReadScope,
     ) -> Result<Box<dyn ObjectHandle>>;
 
     /// Removes a version or makes a marker: see `DeleteObject::version`. Succeeds where there is

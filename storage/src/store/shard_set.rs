@@ -35,7 +35,12 @@ pub struct ShardPlace {
     /// that heal can swap shards by compare-and-set.
     pub generation: u32,
     /// The checksum over the whole shard file, seeded like those of its blocks.
+    #[serde(with = "eight_bytes")]
     pub checksum: u64,
+    /// The CRC64NVME of its payload, taken when the write was encoded. It stays when the shard is
+    /// rebuilt, and proves what was rebuilt.
+    #[serde(with = "eight_bytes")]
+    pub payload_checksum: u64,
     /// The shard was not synced when the row was committed. It is in the heal queue.
     pub missing: bool,
 }
@@ -61,4 +66,17 @@ pub struct ShardId {
 pub struct ShardAt {
     pub disk: DiskId,
     pub generation: u32,
+}
+
+/// Encodes a number as eight bytes, because it has no small values.
+pub mod eight_bytes {
+    use serde::{Deserialize as _, Deserializer, Serialize as _, Serializer};
+
+    pub fn serialize<S: Serializer>(number: &u64, to: S) -> Result<S::Ok, S::Error> {
+        number.to_le_bytes().serialize(to)
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<u64, D::Error> {
+        <[u8; 8]>::deserialize(from).map(u64::from_le_bytes)
+    }
 }

@@ -396,6 +396,30 @@ pub struct Upload {
     pub checksum: Option<(ChecksumAlgorithm, ChecksumType)>,
 }
 
+/// A range that is asked for before the object's size is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RangeSpec {
+    /// From this byte to the end.
+    From(u64),
+    /// From the first number to the second, inclusive, or to the end if that comes first. The
+    /// second is not below the first.
+    Between(u64, u64),
+    /// This number of bytes before the end, or all if there are fewer.
+    Last(u64),
+}
+
+impl RangeSpec {
+    /// Returns the range within an object of this size; `None` if it has none of the bytes.
+    pub fn within(self, size: u64) -> Option<ByteRange> {
+        let (start, end) = match self {
+            RangeSpec::From(first) => (first, size),
+            RangeSpec::Between(first, last) => (first, last.saturating_add(1).min(size)),
+            RangeSpec::Last(len) => (size.saturating_sub(len), size),
+        };
+        (start < end).then_some(ByteRange { start, end })
+    }
+}
+
 /// A range of an object's bytes. It is empty only if the object is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ByteRange {

@@ -26,7 +26,7 @@ use super::retries::{RETRY_AFTER, Retries};
 use crate::meta::command::{Change, Reencoding};
 use crate::raft::epochs::EpochGuard;
 use crate::raft::proposer::Proposer;
-use crate::shards::{HealError, Shards, WriteToReencode};
+use crate::shards::{HealError, Shards, WriteRef};
 use drystone_store::error::{Error, Refusal, Result};
 use drystone_store::lock::Mutex;
 use drystone_store::measure::Measure;
@@ -198,7 +198,7 @@ impl Reencoder {
             // Deleted, and its row with it; or its row does not decode.
             return Ok(Ok(Outcome::Complete));
         };
-        let write = WriteToReencode {
+        let write = WriteRef {
             write_id,
             bucket: found.bucket,
             size: found.size,

@@ -6,7 +6,7 @@ use drystone_store::ObjectStore;
 use drystone_store::body::Body;
 use drystone_store::checksum::checksum;
 use drystone_store::error::{Error, Result};
-use drystone_store::objects::{ObjectHandle, PutObject, Written};
+use drystone_store::objects::{ObjectHandle, PutObject, ReadScope, Written};
 use drystone_store::types::{
     BucketId, ByteRange, ChecksumAlgorithm, Digest, ETag, VersionSelector,
 };
@@ -145,6 +145,9 @@ pub async fn get_version(
     key: &str,
     version: VersionSelector,
 ) -> Vec<u8> {
-    let handle = store.open_object(bucket, key, version).await.unwrap();
+    let handle = store
+        .open_object(bucket, key, version, ReadScope::Whole)
+        .await
+        .unwrap();
     read_all(handle.as_ref()).await
 }

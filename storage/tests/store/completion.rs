@@ -6,7 +6,7 @@ use bytes::Bytes;
 use drystone_store::ObjectStore;
 use drystone_store::checksum::{DEFAULT, PartValue, checksum, combine};
 use drystone_store::error::{Precondition, Refusal};
-use drystone_store::objects::{ETagCondition, PutObject};
+use drystone_store::objects::{ETagCondition, PutObject, ReadScope};
 use drystone_store::types::{BucketId, ByteRange, ChecksumAlgorithm, ChecksumType};
 use drystone_store::uploads::{CompleteUpload, CompletedPart, PART_SIZE_MIN_BYTES};
 use futures_util::FutureExt as _;
@@ -163,7 +163,10 @@ pub async fn s_11_an_open_multipart_object_stays_as_it_was(store: Arc<dyn Object
         let upload = start(store, bucket, "k").await;
         let parts = [part(store, bucket, &upload, 4, bytes.clone()).await];
         complete(store, bucket, &upload, &parts).await;
-        let handle = store.open_object(bucket, "k", LATEST).await.unwrap();
+        let handle = store
+            .open_object(bucket, "k", LATEST, ReadScope::Whole)
+            .await
+            .unwrap();
         put(store, bucket, "k", "another").await;
         store
             .delete_object(bucket, delete("k", LATEST))
@@ -190,7 +193,10 @@ pub async fn s_21_what_is_set_at_create_holds_at_completion(store: Arc<dyn Objec
         .unwrap();
     let parts = [part(store, bucket, &upload, 1, "").await];
     complete(store, bucket, &upload, &parts).await;
-    let handle = store.open_object(bucket, "k", LATEST).await.unwrap();
+    let handle = store
+        .open_object(bucket, "k", LATEST, ReadScope::Whole)
+        .await
+        .unwrap();
     assert_eq!(handle.object().attributes, attributes());
     assert_eq!(handle.version().owner, attributes().owner);
     let sum = handle.object().checksum.clone().unwrap();
@@ -225,7 +231,10 @@ async fn s_18_the_default_checksum_of_the_whole(
     let written = complete(store, bucket, &upload, &parts).await;
     let crc = |bytes: &[u8]| Some(checksum(DEFAULT.0, bytes));
     assert_eq!(written.checksum, crc(&bytes.concat()));
-    let handle = store.open_object(bucket, "k", LATEST).await.unwrap();
+    let handle = store
+        .open_object(bucket, "k", LATEST, ReadScope::Whole)
+        .await
+        .unwrap();
     for number in [1, 2] {
         let part = handle.part(number).await.unwrap().unwrap();
         assert_eq!(part.checksum, crc(&bytes[usize::from(number) - 1]));
@@ -311,7 +320,10 @@ pub async fn s_18_checksums_of_the_whole(store: Arc<dyn ObjectStore>) {
             };
             let written = store.complete_upload(bucket, request).await.unwrap();
             assert_eq!(written.checksum, expected, "{algorithm} {kind:?}");
-            let handle = store.open_object(bucket, "k", LATEST).await.unwrap();
+            let handle = store
+                .open_object(bucket, "k", LATEST, ReadScope::Whole)
+                .await
+                .unwrap();
             assert_eq!(handle.object().checksum, expected);
             let listed = handle.part(2).await.unwrap().unwrap();
             assert_eq!(listed.checksum, parts[1].checksum);
@@ -347,7 +359,10 @@ pub async fn b_42_a_read_that_is_aborted_and_repeated_leaves_nothing_out(
         parts.push(part(&*store, bucket, &upload, number, piece).await);
     }
     complete(&*store, bucket, &upload, &parts).await;
-    let handle = store.open_object(bucket, "k", LATEST).await.unwrap();
+    let handle = store
+        .open_object(bucket, "k", LATEST, ReadScope::Whole)
+        .await
+        .unwrap();
     let (start, end) = (0, bytes.len() as u64);
     let mut reader = handle.read(ByteRange { start, end }).await.unwrap();
     let mut found = Vec::new();
@@ -395,7 +410,10 @@ pub async fn f_35_ranges_across_parts(store: Arc<dyn ObjectStore>) {
             parts.push(part(&*store, bucket, &upload, number, bytes).await);
         }
         complete(&*store, bucket, &upload, &parts).await;
-        let handle = store.open_object(bucket, "k", LATEST).await.unwrap();
+        let handle = store
+            .open_object(bucket, "k", LATEST, ReadScope::Whole)
+            .await
+            .unwrap();
         let around = edges
             .iter()
             .flat_map(|at| [at.saturating_sub(1), *at, at + 1]);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use drystone_store::ObjectStore;
 use drystone_store::error::{Error, Precondition, Refusal, Result};
 use drystone_store::listings::{ListObjects, ListVersions};
-use drystone_store::objects::{DeleteObject, ETagCondition, PutObject, WriteCondition};
+use drystone_store::objects::{DeleteObject, ETagCondition, PutObject, ReadScope, WriteCondition};
 use drystone_store::types::{BucketId, ETag, Timestamp, VersionId, VersionSelector, Versioning};
 
 use crate::body::{TestBody, etag, get, pattern, put, request};
@@ -155,7 +155,7 @@ pub async fn s_17_conditions_on_deletes(store: Arc<dyn ObjectStore>) {
     ] {
         put(store, bucket, "k", "1").await;
         let modified = store
-            .open_object(bucket, "k", latest)
+            .open_object(bucket, "k", latest, ReadScope::Whole)
             .await
             .unwrap()
             .version()
@@ -225,7 +225,7 @@ pub async fn b_31_of_racing_writers_the_last_is_the_latest_everywhere(store: Arc
     enable_versioning(&*store, bucket).await;
     let answers = race(&store, bucket, "k", 100).await;
     let latest = store
-        .open_object(bucket, "k", VersionSelector::Latest)
+        .open_object(bucket, "k", VersionSelector::Latest, ReadScope::Whole)
         .await
         .unwrap();
     let order = |id: &VersionId| match id {

@@ -7,7 +7,9 @@ use std::sync::Arc;
 
 use drystone_store::ObjectStore;
 use drystone_store::error::{Error, Precondition, Refusal, Result};
-use drystone_store::objects::{DeleteObject, ETagCondition, PutObject, WriteCondition, Written};
+use drystone_store::objects::{
+    DeleteObject, ETagCondition, PutObject, ReadScope, WriteCondition, Written,
+};
 use drystone_store::types::{BucketId, ETag, VersionId, VersionSelector};
 use drystone_store::uploads::{CompleteUpload, CompletedPart, CreateUpload};
 use tokio::sync::Barrier;
@@ -152,7 +154,10 @@ async fn race(
                     written.map(|written| written.version_id)
                 }
                 Way::Copy => {
-                    let source = store.open_object(bucket, &source, LATEST).await.unwrap();
+                    let source = store
+                        .open_object(bucket, &source, LATEST, ReadScope::Whole)
+                        .await
+                        .unwrap();
                     let target = PutObject {
                         condition,
                         ..request("k")
@@ -197,7 +202,10 @@ pub async fn b_30_of_racing_creators_one_wins_and_its_bytes_are_read(store: Arc<
             let outcomes = race(&store, bucket, &ways, &only_new()).await;
             let (way, bytes, version) = winner(outcomes, std::slice::from_ref(&lost));
             assert_eq!(get(&*store, bucket, "k").await, bytes, "{way:?}");
-            let opened = store.open_object(bucket, "k", LATEST).await.unwrap();
+            let opened = store
+                .open_object(bucket, "k", LATEST, ReadScope::Whole)
+                .await
+                .unwrap();
             assert_eq!(opened.version().id, version.unwrap_or(VersionId::Null));
             // In a versioned bucket the next round starts from a delete marker.
             let removed = store.delete_object(bucket, delete("k", LATEST)).await;
@@ -219,7 +227,9 @@ pub async fn b_30_of_racing_changes_to_one_state_one_wins(store: Arc<dyn ObjectS
             put(&*store, bucket, "k", before.clone()).await;
             let outcomes = race(&store, bucket, &ways, &only_if(etag(&before))).await;
             let (way, bytes, _) = winner(outcomes, &lost);
-            let now = store.open_object(bucket, "k", LATEST).await;
+            let now = store
+                .open_object(bucket, "k", LATEST, ReadScope::Whole)
+                .await;
             match (way, now) {
                 (Way::Delete, now) => assert!(now.is_err(), "it was deleted"),
                 (_, now) => assert_eq!(read_all(&*now.unwrap()).await, bytes, "{way:?}"),
@@ -233,7 +243,10 @@ pub async fn b_30_of_racing_changes_to_one_state_one_wins(store: Arc<dyn ObjectS
 /// Reads the number that the key holds, and replaces it by the next one.
 async fn count_up(store: &dyn ObjectStore, bucket: BucketId) {
     loop {
-        let (number, condition) = match store.open_object(bucket, "n", LATEST).await {
+        let (number, condition) = match store
+            .open_object(bucket, "n", LATEST, ReadScope::Whole)
+            .await
+        {
             Ok(opened) => {
                 let text = String::from_utf8(read_all(&*opened).await).unwrap();
                 (

@@ -9,7 +9,7 @@ use std::time::Duration;
 use drystone_store::buckets::Buckets as _;
 use drystone_store::error::Error;
 use drystone_store::instance::Instance as _;
-use drystone_store::objects::Objects as _;
+use drystone_store::objects::{Objects as _, ReadScope};
 use drystone_store::types::VersionSelector;
 
 use crate::body::{pattern, put, read_all};
@@ -50,7 +50,10 @@ fn read(life: &Life, key: &str) -> Vec<u8> {
         let read = life.runtime.block_on(async {
             let bucket = life.engine.bucket(BUCKET).await?.id;
             let latest = VersionSelector::Latest;
-            let opened = life.engine.open_object(bucket, key, latest).await?;
+            let opened = life
+                .engine
+                .open_object(bucket, key, latest, ReadScope::Whole)
+                .await?;
             Ok(read_all(&*opened).await)
         });
         match read {

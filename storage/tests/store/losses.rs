@@ -18,7 +18,7 @@ use drystone_store::buckets::Buckets as _;
 use drystone_store::error::{Error, Result};
 use drystone_store::instance::Instance as _;
 use drystone_store::listings::ListObjects;
-use drystone_store::objects::Objects as _;
+use drystone_store::objects::{Objects as _, ReadScope};
 use drystone_store::types::{BucketId, Digest, VersionSelector};
 use tokio::runtime::Runtime;
 
@@ -28,6 +28,7 @@ use crate::objects::delete;
 use crate::patience::{PATIENCE, until};
 use crate::versions::all_objects;
 
+const WHOLE: ReadScope = ReadScope::Whole;
 const LATEST: VersionSelector = VersionSelector::Latest;
 pub const BUCKET: &str = "stones";
 const DISKS: usize = 4;
@@ -202,7 +203,8 @@ impl Ledger {
             if acknowledged == 0 && !listed.contains(&key) {
                 continue;
             }
-            let opened = answered(async || store.open_object(bucket, &key, LATEST).await).await;
+            let opened =
+                answered(async || store.open_object(bucket, &key, LATEST, WHOLE).await).await;
             let bytes = read_all(&*opened).await;
             let turn = u64::from_be_bytes(bytes[..8].try_into().unwrap());
             assert!(
@@ -492,7 +494,10 @@ async fn one_of_each(engine: &Engine, bucket: BucketId, name: &str, turn: u64) {
     let (key, linked) = (format!("{name}/k"), format!("{name}/linked"));
     let bytes = pattern(turn, 50_000 + (turn as usize % 5) * 70_001);
     put(engine, bucket, &key, bytes.clone()).await;
-    let handle = engine.open_object(bucket, &key, LATEST).await.unwrap();
+    let handle = engine
+        .open_object(bucket, &key, LATEST, WHOLE)
+        .await
+        .unwrap();
     let link = engine.link_object(bucket, &*handle, request(&linked)).await;
     link.unwrap();
     // The bytes lose their first name, and then all references but the open handle.

@@ -6,10 +6,10 @@ use bytes::Bytes;
 use drystone_store::ObjectStore;
 use drystone_store::checksum::multipart_etag;
 use drystone_store::error::{Error, Refusal, Result};
-use drystone_store::objects::Written;
+use drystone_store::objects::{ReadScope, Written};
 use drystone_store::types::{
-    BucketId, ChecksumAlgorithm, ChecksumType, Upload, UploadId, UploadedPart, VersionId,
-    VersionSelector, WriteId,
+    BucketId, ChecksumAlgorithm, ChecksumType, RangeSpec, Upload, UploadId, UploadedPart,
+    VersionId, VersionSelector, WriteId,
 };
 use drystone_store::uploads::{CompleteUpload, CompletedPart, CreateUpload, PART_SIZE_MIN_BYTES};
 
@@ -116,7 +116,10 @@ pub async fn s_20_parts_become_an_object(store: Arc<dyn ObjectStore>) {
         Some(VersionId::Ordered { .. })
     ));
 
-    let handle = store.open_object(bucket, "k", LATEST).await.unwrap();
+    let handle = store
+        .open_object(bucket, "k", LATEST, ReadScope::Whole)
+        .await
+        .unwrap();
     assert_eq!(handle.parts_count(), 3);
     assert!(read_all(&*handle).await == whole);
     for (start, end) in [
@@ -141,6 +144,25 @@ pub async fn s_20_parts_become_an_object(store: Arc<dyn ObjectStore>) {
     assert_eq!(handle.part(7).await.unwrap().as_ref(), Some(&listed[1]));
     assert_eq!(handle.part(5).await.unwrap(), None);
 
+    let open = async |scope| store.open_object(bucket, "k", LATEST, scope).await.unwrap();
+    let len = whole.len();
+    let range = |first, last| ReadScope::Range(RangeSpec::Between(first, last));
+    for (scope, start, end) in [
+        (ReadScope::Part(7), MIN, 2 * MIN + 1),
+        (ReadScope::Part(10_000), len - 10, len),
+        (range(min - 1, min), MIN - 1, MIN + 1),
+        (range(0, u64::MAX), 0, len),
+        (ReadScope::Range(RangeSpec::From(min)), MIN, len),
+        (ReadScope::Range(RangeSpec::Last(11)), len - 11, len),
+    ] {
+        let handle = open(scope).await;
+        assert!(read(&*handle, start as u64, end as u64).await == whole[start..end]);
+        assert_eq!(handle.parts(2, 1).await.unwrap(), listed[1..2]);
+    }
+    let bare = open(ReadScope::Nothing).await;
+    assert_eq!(bare.parts(0, 1000).await.unwrap(), listed);
+    assert_eq!(bare.part(10_000).await.unwrap().as_ref(), Some(&listed[2]));
+
     let gone = store.upload(bucket, "k", upload.id).await;
     assert!(matches!(gone, Err(Error::Refused(Refusal::NoSuchUpload))));
 
@@ -155,7 +177,10 @@ pub async fn s_20_parts_become_an_object(store: Arc<dyn ObjectStore>) {
         .delete_object(bucket, delete("k", newest))
         .await
         .unwrap();
-    let linked = store.open_object(bucket, "link", LATEST).await.unwrap();
+    let linked = store
+        .open_object(bucket, "link", LATEST, ReadScope::Whole)
+        .await
+        .unwrap();
     assert_eq!(linked.parts(0, 1000).await.unwrap(), listed);
     let across = read(&*linked, min - 5, min + 5).await;
     assert!(across == whole[MIN - 5..MIN + 5]);

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use drystone_store::ObjectStore;
 use drystone_store::error::{Error, Refusal};
-use drystone_store::objects::{DeleteObject, PutObject};
+use drystone_store::objects::{DeleteObject, PutObject, ReadScope};
 use drystone_store::types::{
     Attributes, BucketId, ChecksumAlgorithm, Order, VersionId, VersionSelector,
 };
@@ -14,7 +14,7 @@ use crate::buckets::{create, enable_versioning};
 
 pub async fn missing(store: &dyn ObjectStore, bucket: BucketId, key: &str) -> bool {
     let answer = store
-        .open_object(bucket, key, VersionSelector::Latest)
+        .open_object(bucket, key, VersionSelector::Latest, ReadScope::Whole)
         .await;
     matches!(answer, Err(Error::Refused(Refusal::NoSuchKey)))
 }
@@ -61,7 +61,7 @@ pub async fn s_10_what_is_put_is_what_is_got(store: Arc<dyn ObjectStore>) {
         assert_eq!(written.size, len as u64);
 
         let handle = store
-            .open_object(bucket, "k", VersionSelector::Latest)
+            .open_object(bucket, "k", VersionSelector::Latest, ReadScope::Whole)
             .await
             .unwrap();
         let version = handle.version();
@@ -104,7 +104,10 @@ pub async fn s_11_what_is_not_there_is_refused_by_its_kind(store: Arc<dyn Object
         nonce: 7,
     });
     let null = VersionSelector::Id(VersionId::Null);
-    let refusal = async |key, version| match store.open_object(bucket, key, version).await {
+    let refusal = async |key, version| match store
+        .open_object(bucket, key, version, ReadScope::Whole)
+        .await
+    {
         Err(Error::Refused(refusal)) => refusal,
         Err(other) => panic!("{other:?}"),
         Ok(_) => panic!("it is there"),
@@ -123,7 +126,12 @@ pub async fn s_11_what_is_not_there_is_refused_by_its_kind(store: Arc<dyn Object
     );
 
     let elsewhere = store
-        .open_object(BucketId(u64::MAX), "k", VersionSelector::Latest)
+        .open_object(
+            BucketId(u64::MAX),
+            "k",
+            VersionSelector::Latest,
+            ReadScope::Whole,
+        )
         .await;
     assert!(matches!(
         elsewhere,
@@ -137,7 +145,7 @@ pub async fn s_11_an_open_object_stays_as_it_was(store: Arc<dyn ObjectStore>) {
         let bytes = pattern(1, len);
         put(&*store, bucket, "k", bytes.clone()).await;
         let handle = store
-            .open_object(bucket, "k", VersionSelector::Latest)
+            .open_object(bucket, "k", VersionSelector::Latest, ReadScope::Whole)
             .await
             .unwrap();
         put(&*store, bucket, "k", pattern(2, len)).await;
@@ -154,7 +162,7 @@ pub async fn s_12_a_link_shares_bytes_and_outlives_its_source(store: Arc<dyn Obj
         let bytes = pattern(3, len);
         put(&*store, bucket, "from", bytes.clone()).await;
         let source = store
-            .open_object(bucket, "from", VersionSelector::Latest)
+            .open_object(bucket, "from", VersionSelector::Latest, ReadScope::Whole)
             .await
             .unwrap();
         let request = PutObject {
@@ -169,7 +177,7 @@ pub async fn s_12_a_link_shares_bytes_and_outlives_its_source(store: Arc<dyn Obj
         let gone = delete("from", VersionSelector::Latest);
         store.delete_object(bucket, gone).await.unwrap();
         let handle = store
-            .open_object(bucket, "to", VersionSelector::Latest)
+            .open_object(bucket, "to", VersionSelector::Latest, ReadScope::Whole)
             .await
             .unwrap();
         assert_eq!(handle.object().write_id, source.object().write_id);
@@ -180,7 +188,7 @@ pub async fn s_12_a_link_shares_bytes_and_outlives_its_source(store: Arc<dyn Obj
         let other = crate::body::request("to");
         store.link_object(bucket, &*handle, other).await.unwrap();
         let handle = store
-            .open_object(bucket, "to", VersionSelector::Latest)
+            .open_object(bucket, "to", VersionSelector::Latest, ReadScope::Whole)
             .await
             .unwrap();
         assert_eq!(handle.object().attributes, Attributes::default());
@@ -270,7 +278,10 @@ pub async fn s_16_tags_are_replaced_and_nothing_else(store: Arc<dyn ObjectStore>
     assert_eq!(set(null, "2").await, Ok(Some(VersionId::Null)));
     assert_eq!(set(latest, "3").await, Ok(new));
     for (version, value, body) in [(null, "2", "old"), (latest, "3", "new")] {
-        let handle = store.open_object(bucket, "k", version).await.unwrap();
+        let handle = store
+            .open_object(bucket, "k", version, ReadScope::Whole)
+            .await
+            .unwrap();
         assert_eq!(handle.object().attributes.tags, tags(value));
         assert_eq!(read_all(&*handle).await, body.as_bytes());
         if version == null {
@@ -303,7 +314,7 @@ pub async fn f_33_zero_bytes(store: Arc<dyn ObjectStore>) {
     let versioned = put(&*store, bucket, "k", "").await.version_id.unwrap();
     for version in [VersionId::Null, versioned] {
         let handle = store
-            .open_object(bucket, "k", VersionSelector::Id(version))
+            .open_object(bucket, "k", VersionSelector::Id(version), ReadScope::Whole)
             .await
             .unwrap();
         assert_eq!(handle.object().size, 0);
@@ -335,7 +346,7 @@ pub async fn f_35_sizes_at_every_boundary(store: Arc<dyn ObjectStore>) {
         let bytes = pattern(len as u64, len);
         put(&*store, bucket, "k", bytes.clone()).await;
         let handle = store
-            .open_object(bucket, "k", VersionSelector::Latest)
+            .open_object(bucket, "k", VersionSelector::Latest, ReadScope::Whole)
             .await
             .unwrap();
         assert_eq!(handle.object().etag, etag(&bytes), "{len}");

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use drystone_store::ObjectStore;
 use drystone_store::buckets::{Addition, AdditionOf};
 use drystone_store::error::{Error, QuotaUnit, Refusal, Result};
-use drystone_store::objects::{DeleteObject, PutObject, Written};
+use drystone_store::objects::{DeleteObject, PutObject, ReadScope, Written};
 use drystone_store::types::{BucketId, Quota, QuotaChange, Usage, VersionSelector, Versioning};
 use drystone_store::uploads::{CompleteUpload, CompletedPart, CreateUpload};
 
@@ -83,7 +83,7 @@ pub async fn s_06_a_write_beyond_the_hard_quota_is_refused_and_leaves_nothing(
     let too_much = put(store, bucket, "b", 49_901).await;
     refused(too_much, (QuotaUnit::Bytes, 50_000, 100, 50_001));
     let absent = store
-        .open_object(bucket, "b", VersionSelector::Latest)
+        .open_object(bucket, "b", VersionSelector::Latest, ReadScope::Whole)
         .await;
     assert!(matches!(absent, Err(Error::Refused(Refusal::NoSuchKey))));
     put(store, bucket, "b", 49_900).await.unwrap();
@@ -91,7 +91,7 @@ pub async fn s_06_a_write_beyond_the_hard_quota_is_refused_and_leaves_nothing(
     refused(one_more, (QuotaUnit::Objects, 2, 2, 3));
 
     let source = store
-        .open_object(bucket, "a", VersionSelector::Latest)
+        .open_object(bucket, "a", VersionSelector::Latest, ReadScope::Whole)
         .await
         .unwrap();
     let linked = store.link_object(bucket, &*source, request("c")).await;

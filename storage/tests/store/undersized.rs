@@ -10,7 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use drystone_storage::engine::{Engine, Options};
 use drystone_storage::fsck::report::Verdict;
-use drystone_store::objects::Objects as _;
+use drystone_store::objects::{Objects as _, ReadScope};
 use drystone_store::operator::{HealStatus, Operator as _, Status, UpkeepChange};
 use drystone_store::types::{BucketId, VersionSelector};
 
@@ -93,7 +93,10 @@ impl Kept {
                 put(engine, bucket, &key, bytes.clone()).await;
                 self.0.insert(key, bytes);
             }
-            let source = engine.open_object(bucket, "alone2", LATEST).await.unwrap();
+            let source = engine
+                .open_object(bucket, "alone2", LATEST, ReadScope::Whole)
+                .await
+                .unwrap();
             let linked = engine
                 .link_object(bucket, &*source, request("linked"))
                 .await;
@@ -276,7 +279,9 @@ fn b_19_b_20_a_reader_of_an_undersized_write_reads_it_to_its_end() {
     life.close();
     disks.give_back(&[3]);
     let life = disks.begin();
-    let opened = life.engine.open_object(bucket, "parts", LATEST);
+    let opened = life
+        .engine
+        .open_object(bucket, "parts", LATEST, ReadScope::Whole);
     let handle = life.runtime.block_on(opened).unwrap();
     let told = status(&life).advice;
     let resume = |advice: &String| advice.contains("admin heal resume");

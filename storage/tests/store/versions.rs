@@ -5,6 +5,7 @@ use std::sync::Arc;
 use drystone_store::ObjectStore;
 use drystone_store::error::{Error, Refusal};
 use drystone_store::listings::{ListObjects, ListVersions};
+use drystone_store::objects::ReadScope;
 use drystone_store::types::{BucketId, Version, VersionId, VersionSelector, Versioning};
 
 use crate::body::{get, get_version, put};
@@ -142,7 +143,11 @@ pub async fn s_30_a_delete_marker_hides_and_its_removal_restores(store: Arc<dyn 
     assert_eq!(picture(store, bucket).await, "vM v1");
 
     for (version, by_latest) in [(LATEST, true), (VersionSelector::Id(id), false)] {
-        let refused = store.open_object(bucket, "k", version).await.err().unwrap();
+        let refused = store
+            .open_object(bucket, "k", version, ReadScope::Whole)
+            .await
+            .err()
+            .unwrap();
         let Error::Refused(Refusal::DeleteMarker { id: of, latest, .. }) = refused else {
             panic!("{refused:?}");
         };

@@ -36,6 +36,13 @@ pub fn is_still(files: &dyn Files, dir: &Path, disk: DiskId) -> io::Result<bool>
     }
 }
 
+/// Drops what memory has of a disk's identity, so that the next look at it asks the disk.
+pub fn forget_identity(files: &dyn Files, dir: &Path) -> io::Result<()> {
+    files
+        .open(&dir.join(file::FILE), OpenMode::Read)?
+        .drop_cache()
+}
+
 /// Returns the folder of the shards whose write id begins with this byte.
 pub fn shard_folder(dir: &Path, first: u8) -> PathBuf {
     dir.join(SHARDS).join(format!("{first:02x}"))

@@ -21,7 +21,7 @@ use drystone_store::env::{Env, Files, OpenMode};
 use drystone_store::types::DiskId;
 
 pub use self::answer::find_silent;
-pub use self::directory::{DiskDirectory, is_still, shard_folder};
+pub use self::directory::{DiskDirectory, forget_identity, is_still, shard_folder};
 pub use self::error::IdentityError;
 pub use self::file::Identity;
 

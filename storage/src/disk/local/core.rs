@@ -6,12 +6,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use rustix::io::Errno;
 use tokio::sync::watch;
 
 use super::reserve::{Reserve, SpaceReading};
-use crate::db::DbError;
-use crate::disk::identity::{DiskDirectory, is_still, shard_folder};
+use crate::db::{DbError, Hindrance, is_unreadable};
+use crate::disk::identity::{DiskDirectory, forget_identity, is_still, shard_folder};
 use crate::disk::io::Pool;
 use crate::disk::pending::PendingList;
 use crate::disk::shard_file::{Writer, file_name};
@@ -128,7 +127,7 @@ impl DiskCore {
         match is_still(self.env.files(), &self.dir, self.id) {
             Ok(true) => {}
             Ok(false) => self.leave(DiskState::Lost("its identity is gone".into())),
-            Err(e) if is_scarcity(&e) => {
+            Err(e) if Hindrance::is_scarcity(&e) => {
                 tracing::warn!(disk = %self.id, error = %e, "disk could not be checked");
                 return Err(e);
             }
@@ -148,7 +147,7 @@ impl DiskCore {
             }
             return DiskError::Full;
         }
-        if is_scarcity(&error) || error.kind() == io::ErrorKind::AlreadyExists {
+        if Hindrance::is_scarcity(&error) || error.kind() == io::ErrorKind::AlreadyExists {
             return DiskError::Io(error);
         }
         if error.kind() == io::ErrorKind::NotFound {
@@ -161,18 +160,23 @@ impl DiskCore {
         self.writable().err().unwrap_or(DiskError::Io(error))
     }
 
-    /// Maps a failed read: a shard is missing only if the disk is certainly itself. Blocks.
+    /// Maps a failed read. A shard is missing or damaged only if the disk is up, and answers when
+    /// it is asked right after. Otherwise nothing is known of the shard. Blocks.
     pub(super) fn after_read(&self, error: DiskError) -> DiskError {
-        match error {
-            DiskError::Io(e) if e.kind() == io::ErrorKind::NotFound => {
-                let checked = self.check();
-                let down = self.readable().err();
-                down.or(checked.err().map(DiskError::Io))
-                    .unwrap_or(DiskError::Missing)
-            }
-            DiskError::Io(e) if !is_scarcity(&e) => DiskError::Corrupt(e.to_string()),
-            other => other,
-        }
+        let found = match error {
+            DiskError::Io(e) if Hindrance::is_scarcity(&e) => return DiskError::Io(e),
+            DiskError::Io(e) if e.kind() == io::ErrorKind::NotFound => DiskError::Missing,
+            DiskError::Io(e) if is_unreadable(&e) => DiskError::Corrupt(e.to_string()),
+            DiskError::Full | DiskError::Down(_) => return error,
+            DiskError::Io(_) | DiskError::Missing | DiskError::Corrupt(_) => error,
+        };
+        let checked = self.writable().and_then(|()| {
+            // From memory the identity would be there even if the disk is not.
+            forget_identity(self.env.files(), &self.dir).ok();
+            self.check().map_err(DiskError::Io)
+        });
+        let down = self.writable().err();
+        down.or(checked.err()).unwrap_or(found)
     }
 
     pub(super) fn path(&self, name: &ShardName) -> PathBuf {
@@ -285,12 +289,4 @@ impl DiskCore {
 pub(super) fn is_full(error: &io::Error) -> bool {
     use io::ErrorKind::{QuotaExceeded, StorageFull};
     matches!(error.kind(), StorageFull | QuotaExceeded)
-}
-
-/// Returns whether the process or machine lacks a resource at the moment; the disk is not at fault.
-pub(super) fn is_scarcity(error: &io::Error) -> bool {
-    let scarce = [Errno::MFILE, Errno::NFILE, Errno::NOMEM].map(Errno::raw_os_error);
-    error
-        .raw_os_error()
-        .is_some_and(|code| scarce.contains(&code))
 }

@@ -35,4 +35,13 @@ impl ShardReader for LocalReader {
             .run(move || reader.footer().map_err(|e| core.after_read(e)));
         read.await?
     }
+
+    async fn drop_cache(&self) -> Result<(), DiskError> {
+        let (core, reader) = (self.core.clone(), self.reader.clone());
+        let dropped = self
+            .core
+            .pool
+            .run(move || reader.drop_cache().map_err(|e| core.after_read(e.into())));
+        dropped.await?
+    }
 }

@@ -235,3 +235,67 @@ fn f_09_the_last_inodes_are_kept_as_the_last_bytes_are() {
     assert_eq!(space(1000, 50).for_metadata, counts_none.for_metadata);
     assert_eq!(space(1000, 25).for_metadata, 0);
 }
+
+/// Once each error but "not found" was damage, also on a disk that had failed: when a file system
+/// shut itself down, heal began to rebuild every shard on it.
+#[tokio::test]
+async fn b_17_r_12_an_error_is_damage_only_on_a_disk_that_is_up() {
+    let dir = tempfile::tempdir().unwrap();
+    let (disk, _db) = open(dir.path());
+    for id in [1, 2] {
+        write(&disk, id).await.unwrap();
+    }
+    let unreadable = [Errno::IO, Errno::ILSEQ, Errno::BADMSG, Errno::UCLEAN];
+    let elsewhere = [
+        Errno::ACCESS,
+        Errno::PERM,
+        Errno::STALE,
+        Errno::NODEV,
+        Errno::NXIO,
+        Errno::NOTCONN,
+        Errno::HOSTDOWN,
+        Errno::TIMEDOUT,
+        Errno::REMOTEIO,
+        Errno::MFILE,
+        Errno::NOMEM,
+        Errno::INVAL,
+    ];
+    let after = |error: Errno| disk.core.after_read(io::Error::from(error).into());
+    for error in unreadable {
+        let found = after(error);
+        assert!(matches!(found, DiskError::Corrupt(_)), "{error}: {found}");
+    }
+    for error in elsewhere {
+        let found = after(error);
+        assert!(matches!(found, DiskError::Io(_)), "{error}: {found}");
+    }
+    assert!(disk.state().borrow().is_up());
+    let path = disk.core.path(&header(1).name);
+    fs::write(&path, b"short").unwrap();
+    assert!(matches!(read(&disk, 1).await, Err(DiskError::Corrupt(_))));
+
+    disk.fail("as a test");
+    let down = |found: Result<Option<Bytes>, DiskError>| match found {
+        Err(DiskError::Down(_)) => {}
+        other => panic!("{other:?}"),
+    };
+    for error in unreadable {
+        down(Err(after(error)));
+    }
+    down(read(&disk, 1).await);
+    fs::remove_file(&path).unwrap();
+    down(read(&disk, 1).await);
+    assert!(read(&disk, 2).await.unwrap().is_some(), "reads go on");
+}
+
+/// A drive that is pulled out while memory still has its identity.
+#[tokio::test]
+async fn b_17_an_unreadable_shard_is_no_damage_if_the_disk_fails_its_check() {
+    let dir = tempfile::tempdir().unwrap();
+    let (disk, _db) = open(dir.path());
+    write(&disk, 1).await.unwrap();
+    fs::rename(dir.path().join("identity"), dir.path().join("aside")).unwrap();
+    fs::create_dir(dir.path().join("identity")).unwrap();
+    let found = disk.core.after_read(io::Error::from(Errno::IO).into());
+    assert!(matches!(found, DiskError::Down(_)), "{found}");
+}

@@ -1,8 +1,8 @@
 //! An open version, and reading ranges of it.
 //!
 //! A handle holds an epoch from before its version was read: whatever is deleted or overwritten
-//! meanwhile, gc leaves the shards alone until the handle is dropped. The list of shards that hold
-//! the bytes is read together with the version, so that an open version never changes.
+//! meanwhile, gc leaves the shards and the part list alone until the handle is dropped. So an open
+//! version never changes, although the places of a multipart object's parts are read page by page.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -11,98 +11,52 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 
-use crate::meta::view::{DataKind, PartEntry, View};
+use crate::meta::view::View;
+use crate::meta::view::content::{Content, Place, PlacedPart};
 use crate::raft::epochs::EpochGuard;
+use crate::raft::group::Group;
 use crate::shards::Shards;
 use drystone_store::body::BodyReader;
+use drystone_store::checksum::Hasher;
 use drystone_store::error::{Error, Result};
 use drystone_store::objects::ObjectHandle;
 use drystone_store::shard_set::ShardSet;
-use drystone_store::types::{BucketId, ByteRange, ObjectPart, ObjectVersion, Version, WriteId};
-use drystone_store::uploads::PART_NUMBER_MAX;
-
-/// The largest length of a part list.
-const PARTS_MAX: usize = PART_NUMBER_MAX as usize;
-
-/// The place of a version's bytes.
-pub(super) enum Content {
-    Inline(Bytes),
-    Shards(ShardSet),
-    /// The whole list is read at once, as the rows of a list are removed with its last version.
-    Parts(Vec<PartContent>),
-}
-
-pub(super) struct PartContent {
-    part: PartEntry,
-    content: Content,
-}
-
-impl Content {
-    /// Reads the place of the bytes that `write_id` names.
-    pub fn read(view: &View<'_>, write_id: WriteId) -> Result<Content> {
-        let row = view.data(write_id)?.ok_or_else(|| {
-            Error::Corrupt(format!(
-                "a version or part names {write_id}, which has no data row"
-            ))
-        })?;
-        Ok(match row.kind {
-            DataKind::Inline => Content::Inline(view.value(write_id)?.into()),
-            DataKind::Shards(set) => Content::Shards(set),
-            DataKind::Parts { .. } => {
-                let parts = view.parts(write_id, 0, PARTS_MAX)?.into_iter().map(|part| {
-                    let content = Content::read(view, part.write_id)?;
-                    Ok(PartContent { part, content })
-                });
-                Content::Parts(parts.collect::<Result<_>>()?)
-            }
-        })
-    }
-
-    /// Appends the segments that `range` of these bytes consists of; `size` is the number of bytes.
-    fn segments(&self, write_id: WriteId, size: u64, range: ByteRange, into: &mut Segments) {
-        match self {
-            Content::Inline(bytes) => {
-                let bytes = bytes.slice(range.start as usize..range.end as usize);
-                into.push_back(Segment::Inline(bytes));
-            }
-            Content::Shards(set) => {
-                into.push_back(Segment::Shards {
-                    write_id,
-                    size,
-                    set: set.clone(),
-                    range,
-                });
-            }
-            Content::Parts(parts) => {
-                let first = parts.partition_point(|p| p.part.offset + p.part.size <= range.start);
-                for PartContent { part, content } in &parts[first..] {
-                    if part.offset >= range.end {
-                        break;
-                    }
-                    let start = range.start.max(part.offset) - part.offset;
-                    let end = range.end.min(part.offset + part.size) - part.offset;
-                    content.segments(part.write_id, part.size, ByteRange { start, end }, into);
-                }
-            }
-        }
-    }
-}
+use drystone_store::types::{
+    BucketId, ByteRange, ChecksumAlgorithm, ChecksumType, ObjectPart, ObjectVersion, Version,
+    WriteId,
+};
 
 /// An open version. See [`ObjectHandle`].
 pub(super) struct Handle {
     pub version: Version,
-    pub content: Content,
+    /// `None` if it was opened for none of its bytes.
+    pub content: Option<Content>,
+    pub source: Source,
+}
+
+/// The things that reading needs besides the places of the bytes.
+#[derive(Clone)]
+pub(super) struct Source {
     pub bucket: BucketId,
+    pub group: Group,
     pub shards: Arc<Shards>,
-    pub epoch: Arc<EpochGuard>,
+    /// Guards what is read from gc.
+    pub _epoch: Arc<EpochGuard>,
 }
 
 impl Handle {
-    fn part_list(&self) -> &[PartContent] {
-        match &self.content {
-            Content::Parts(parts) => parts,
-            Content::Inline(_) | Content::Shards(_) => &[],
+    /// Reads from the part list; `None` for an object that was written in one request.
+    async fn read_list<T, F>(&self, read: F) -> Result<Option<T>>
+    where
+        T: Send + 'static,
+        F: Fn(&View<'_>, WriteId) -> Result<T> + Send + Sync + 'static,
+    {
+        if self.parts_count() == 0 {
+            return Ok(None);
         }
+        let list = self.object().write_id;
+        let read = self.source.group.read(move |view| read(view, list));
+        read.await.map(Some)
     }
 }
 
@@ -120,21 +74,19 @@ impl ObjectHandle for Handle {
     }
 
     async fn part(&self, number: u16) -> Result<Option<ObjectPart>> {
-        let parts = self.part_list();
-        let found = parts
-            .binary_search_by_key(&number, |part| part.part.number)
-            .ok();
-        Ok(found.map(|at| parts[at].part.clone().into_object_part()))
+        if let Some(Content::Parts(parts)) = &self.content
+            && let Some(known) = parts.iter().find(|placed| placed.part.number == number)
+        {
+            return Ok(Some(known.part.clone().into_object_part()));
+        }
+        let part = self.read_list(move |view, list| view.part(list, number));
+        Ok(part.await?.flatten().map(|part| part.into_object_part()))
     }
 
     async fn parts(&self, after: u16, max: usize) -> Result<Vec<ObjectPart>> {
-        let parts = self.part_list();
-        let first = parts.partition_point(|part| part.part.number <= after);
-        Ok(parts[first..]
-            .iter()
-            .take(max)
-            .map(|p| p.part.clone().into_object_part())
-            .collect())
+        let parts = self.read_list(move |view, list| view.parts(list, after, max));
+        let parts = parts.await?.unwrap_or_default().into_iter();
+        Ok(parts.map(|part| part.into_object_part()).collect())
     }
 
     async fn read(&self, range: ByteRange) -> Result<Box<dyn BodyReader>> {
@@ -143,22 +95,67 @@ impl ObjectHandle for Handle {
             range.end <= object.size,
             "the caller keeps within the object"
         );
-        let mut segments = Segments::new();
-        self.content
-            .segments(object.write_id, object.size, range, &mut segments);
-        Ok(Box::new(Reader {
-            segments,
+        let mut reader = Reader {
+            segments: VecDeque::new(),
+            list: None,
+            paging: None,
             opening: None,
             current: None,
             failed: false,
-            bucket: self.bucket,
-            shards: self.shards.clone(),
-            _epoch: self.epoch.clone(),
-        }))
+            check: WholeCheck::of(object, range),
+            source: self.source.clone(),
+        };
+        match &self.content {
+            None => {
+                let what = "the version was not opened for its bytes";
+                return Err(Error::Io(std::io::Error::other(what)));
+            }
+            Some(Content::OneWrite(place)) => {
+                let (write_id, size) = (object.write_id, object.size);
+                let segment = Segment::new(place, write_id, size, range);
+                reader.segments.push_back(segment);
+            }
+            Some(Content::Parts(parts)) => {
+                let mut list = PartList {
+                    write_id: object.write_id,
+                    rest: range,
+                };
+                // Without the first byte among them, they are of no use.
+                list.take(parts, &mut reader.segments);
+                reader.list = Some(list);
+            }
+        }
+        Ok(Box::new(reader))
     }
 }
 
-type Segments = VecDeque<Segment>;
+/// A part list that is being read.
+struct PartList {
+    write_id: WriteId,
+    /// The part of the range for which no segment has been made.
+    rest: ByteRange,
+}
+
+impl PartList {
+    /// Makes the segments of the next parts, as far as `parts` has them without a hole.
+    fn take(&mut self, parts: &[PlacedPart], segments: &mut VecDeque<Segment>) {
+        for PlacedPart { part, place } in parts {
+            let (of_part, rest) = (part.range(), self.rest);
+            if rest.is_empty() || of_part.end <= rest.start {
+                continue;
+            }
+            if of_part.start > rest.start {
+                return;
+            }
+            let within = ByteRange {
+                start: rest.start - part.offset,
+                end: rest.end.min(of_part.end) - part.offset,
+            };
+            segments.push_back(Segment::new(place, part.write_id, part.size, within));
+            self.rest.start = rest.end.min(of_part.end);
+        }
+    }
+}
 
 enum Segment {
     Inline(Bytes),
@@ -170,28 +167,81 @@ enum Segment {
     },
 }
 
+impl Segment {
+    /// Makes the segment of a range of one write, which has `size` bytes.
+    fn new(place: &Place, write_id: WriteId, size: u64, range: ByteRange) -> Segment {
+        match place {
+            Place::Inline(bytes) => {
+                Segment::Inline(bytes.slice(range.start as usize..range.end as usize))
+            }
+            Place::Shards(set) => Segment::Shards {
+                write_id,
+                size,
+                set: set.clone(),
+                range,
+            },
+        }
+    }
+}
+
 type Opening = BoxFuture<'static, Result<Box<dyn BodyReader>>>;
+type Paging = BoxFuture<'static, Result<Vec<PlacedPart>>>;
 
 /// Reads the segments one after the other. A caller that stopped waiting for a piece gets it at
 /// its next call: an opening that is under way is kept, so that no byte is ever left out.
 struct Reader {
-    segments: Segments,
+    segments: VecDeque<Segment>,
+    /// The list that further segments come from, if it is a multipart object.
+    list: Option<PartList>,
+    paging: Option<Paging>,
     opening: Option<Opening>,
     current: Option<Box<dyn BodyReader>>,
     failed: bool,
-    bucket: BucketId,
-    shards: Arc<Shards>,
-    _epoch: Arc<EpochGuard>,
+    check: Option<WholeCheck>,
+    source: Source,
 }
 
 impl Reader {
     fn open(&self, write_id: WriteId, size: u64, set: ShardSet, range: ByteRange) -> Opening {
-        let (shards, bucket) = (self.shards.clone(), self.bucket);
+        let (shards, bucket) = (self.source.shards.clone(), self.source.bucket);
         Box::pin(async move { shards.read(write_id, bucket, size, &set, range).await })
+    }
+
+    /// Begins to read the next page of the part list. Returns false after the last part.
+    fn turn_page(&mut self) -> bool {
+        let Some(list) = self.list.as_ref().filter(|list| !list.rest.is_empty()) else {
+            return false;
+        };
+        let (group, write_id, rest) = (self.source.group.clone(), list.write_id, list.rest);
+        self.paging = Some(Box::pin(async move {
+            let read = move |view: &View<'_>| view.placed_parts(write_id, rest);
+            group.read(read).await
+        }));
+        true
+    }
+
+    fn accept_page(&mut self, parts: &[PlacedPart]) -> Result<()> {
+        let Some(list) = &mut self.list else {
+            return Ok(());
+        };
+        let start = list.rest.start;
+        list.take(parts, &mut self.segments);
+        match list.rest.start > start {
+            true => Ok(()),
+            false => Err(Error::Corrupt(format!(
+                "the part list {} has no part with byte {start}",
+                list.write_id
+            ))),
+        }
     }
 
     async fn piece(&mut self) -> Result<Option<Bytes>> {
         loop {
+            if let Some(paging) = &mut self.paging {
+                let parts = paging.await?;
+                self.paging = None;
+                self.accept_page(&parts)?;
+            }
             if let Some(opening) = &mut self.opening {
                 self.current = Some(opening.await?);
                 self.opening = None;
@@ -203,6 +253,7 @@ impl Reader {
                 self.current = None;
             }
             match self.segments.pop_front() {
+                None if self.turn_page() => {}
                 None => return Ok(None),
                 Some(Segment::Inline(bytes)) if bytes.is_empty() => {}
                 Some(Segment::Inline(bytes)) => return Ok(Some(bytes)),
@@ -224,9 +275,65 @@ impl BodyReader for Reader {
         if self.failed {
             return Err(Error::Unavailable("the read has failed before".into()));
         }
-        let piece = self.piece().await;
+        let mut piece = self.piece().await;
+        if let (Ok(Some(bytes)), Some(check)) = (&piece, &mut self.check)
+            && let Err(error) = check.accept(bytes)
+        {
+            piece = Err(error);
+        }
         self.failed = piece.is_err();
         piece
+    }
+}
+
+/// Compares all bytes of an object with the checksum that was taken when they came. The last
+/// piece is returned only if they agree, so a client never gets all of a wrong body.
+struct WholeCheck {
+    write_id: WriteId,
+    /// `None` after the last byte.
+    hasher: Option<Hasher>,
+    expected: Vec<u8>,
+    left: u64,
+}
+
+impl WholeCheck {
+    /// Returns the check of a read of all bytes, if the object has a checksum of them that costs
+    /// little. The others cost more than the rest of the read; the payloads of the shards are
+    /// compared in any case.
+    fn of(object: &ObjectVersion, range: ByteRange) -> Option<WholeCheck> {
+        use ChecksumAlgorithm::{Crc32, Crc32c, Crc64Nvme, XxHash3, XxHash64, XxHash128};
+        let checksum = object.checksum.as_ref()?;
+        let is_cheap = matches!(
+            checksum.algorithm,
+            Crc32 | Crc32c | Crc64Nvme | XxHash3 | XxHash64 | XxHash128
+        );
+        let is_of_all = checksum.kind == ChecksumType::FullObject && range.len() == object.size;
+        (is_cheap && is_of_all).then(|| WholeCheck {
+            write_id: object.write_id,
+            hasher: Some(Hasher::new(checksum.algorithm)),
+            expected: checksum.value.clone(),
+            left: object.size,
+        })
+    }
+
+    fn accept(&mut self, bytes: &[u8]) -> Result<()> {
+        let Some(hasher) = &mut self.hasher else {
+            return Ok(());
+        };
+        hasher.update(bytes);
+        self.left = self.left.saturating_sub(bytes.len() as u64);
+        if self.left > 0 {
+            return Ok(());
+        }
+        let found = self.hasher.take().map(Hasher::finish);
+        if found.is_some_and(|found| found.value == self.expected) {
+            return Ok(());
+        }
+        let what = format!(
+            "the bytes of {} are not those of its checksum",
+            self.write_id
+        );
+        Err(Error::Corrupt(what))
     }
 }
 
@@ -234,8 +341,15 @@ impl BodyReader for Reader {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-    use drystone_store::types::ETag;
-    use drystone_store::uploads::PART_SIZE_MAX_BYTES;
+    use crate::engine::testing::{self, Whole};
+    use crate::engine::{Engine, Options};
+    use crate::meta::view::PartEntry;
+    use drystone_store::body::Body;
+    use drystone_store::checksum::checksum;
+    use drystone_store::instance::Instance as _;
+    use drystone_store::objects::{Objects as _, ReadScope};
+    use drystone_store::types::{Digest, ETag, VersionSelector};
+    use drystone_store::uploads::{PART_NUMBER_MAX, PART_SIZE_MAX_BYTES};
 
     fn set() -> ShardSet {
         ShardSet {
@@ -249,8 +363,8 @@ mod tests {
     }
 
     /// The largest object there can be: 10,000 parts of 5 GiB, 48.8 TiB.
-    fn largest() -> Content {
-        let parts = (1..=PART_NUMBER_MAX).map(|number| PartContent {
+    fn largest() -> Vec<PlacedPart> {
+        let parts = (1..=PART_NUMBER_MAX).map(|number| PlacedPart {
             part: PartEntry {
                 number,
                 offset: u64::from(number - 1) * PART_SIZE_MAX_BYTES,
@@ -262,16 +376,20 @@ mod tests {
                 checksum: None,
                 write_id: WriteId(u128::from(number).to_be_bytes()),
             },
-            content: Content::Shards(set()),
+            place: Place::Shards(set()),
         });
-        Content::Parts(parts.collect())
+        parts.collect()
     }
 
     /// Returns the number of each part that a range is read from, and the range within it.
-    fn segments(content: &Content, start: u64, end: u64) -> Vec<(u128, u64, u64)> {
-        let mut found = Segments::new();
-        let size = u64::from(PART_NUMBER_MAX) * PART_SIZE_MAX_BYTES;
-        content.segments(WriteId([0; 16]), size, ByteRange { start, end }, &mut found);
+    fn segments(parts: &[PlacedPart], start: u64, end: u64) -> Vec<(u128, u64, u64)> {
+        let mut found = VecDeque::new();
+        let mut list = PartList {
+            write_id: WriteId([0; 16]),
+            rest: ByteRange { start, end },
+        };
+        list.take(parts, &mut found);
+        assert!(list.rest.is_empty());
         let within = found.into_iter().map(|segment| match segment {
             Segment::Shards {
                 write_id, range, ..
@@ -307,5 +425,59 @@ mod tests {
         let all = segments(&content, 1, end - 1);
         assert_eq!(all.len(), usize::from(PART_NUMBER_MAX));
         assert_eq!((all[0], all[9_999]), ((1, 1, part), (last, 0, part - 1)));
+    }
+
+    /// A body with the checksum of other bytes.
+    struct Lying(Whole);
+
+    #[async_trait]
+    impl Body for Lying {
+        async fn next(&mut self) -> Result<Option<Bytes>> {
+            self.0.next().await
+        }
+
+        fn digest(&mut self) -> Digest {
+            Digest {
+                checksum: Some(checksum(ChecksumAlgorithm::Crc64Nvme, b"other bytes")),
+                ..self.0.digest()
+            }
+        }
+
+        fn size_hint(&self) -> Option<u64> {
+            None
+        }
+    }
+
+    /// Once nothing compared what was read with what the client had sent.
+    #[tokio::test]
+    async fn r_10_a_whole_read_that_differs_from_the_objects_checksum_never_ends_well() {
+        let root = tempfile::tempdir().unwrap();
+        let directories = (0..2).map(|n| root.path().join(format!("{n}"))).collect();
+        let engine = Engine::open(Options::new(directories)).await.unwrap();
+        let bucket = testing::create_bucket(&engine).await;
+        for size in [100_u64, 3_000_000] {
+            let mut body = Lying(Whole::new(vec![7; size as usize]));
+            testing::put(&engine, bucket, "k", &mut body).await;
+            let handle = engine.open_object(bucket, "k", VersionSelector::Latest, ReadScope::Whole);
+            let handle = handle.await.unwrap();
+            let read = async |start, end| {
+                let mut reader = handle.read(ByteRange { start, end }).await.unwrap();
+                let mut len = 0;
+                loop {
+                    match reader.next().await {
+                        Ok(Some(piece)) => len += piece.len() as u64,
+                        Ok(None) => return Ok(len),
+                        Err(error) => {
+                            assert!(len < end - start, "all was returned");
+                            return Err(error);
+                        }
+                    }
+                }
+            };
+            assert!(matches!(read(0, size).await, Err(Error::Corrupt(_))));
+            // Nothing is known of a range.
+            assert_eq!(read(1, size).await.unwrap(), size - 1);
+        }
+        engine.close().await;
     }
 }

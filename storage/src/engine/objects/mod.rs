@@ -1,7 +1,7 @@
 //! Objects: each operation joins metadata and shards.
 //!
 //! `put` writes the bytes of objects and parts, `get` reads those of an open version, and `delete`
-//! divides large deletes.
+//! removes versions.
 
 mod delete;
 mod get;
@@ -12,14 +12,16 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 use self::delete::named_version;
-use self::get::{Content, Handle};
+use self::get::{Handle, Source};
 use self::put::written;
 use super::Engine;
 use crate::meta::command::{Change, Reply};
 use crate::meta::view::View;
 use drystone_store::body::Body;
-use drystone_store::error::{Refusal, Result};
-use drystone_store::objects::{DeleteObject, Deleted, ObjectHandle, Objects, PutObject, Written};
+use drystone_store::error::Result;
+use drystone_store::objects::{
+    DeleteObject, Deleted, ObjectHandle, Objects, PutObject, ReadScope, Written,
+};
 use drystone_store::types::{BucketId, Tags, VersionId, VersionSelector};
 
 #[async_trait]
@@ -50,23 +52,21 @@ impl Objects for Engine {
         bucket: BucketId,
         key: &str,
         version: VersionSelector,
+        scope: ReadScope,
     ) -> Result<Box<dyn ObjectHandle>> {
         let epoch = Arc::new(self.objects.epochs.begin());
         let key = key.to_owned();
-        let read = move |view: &View<'_>| {
-            let version = view.version(bucket, &key, version)?;
-            let object = version.object.as_ref();
-            let write_id = object.map(|o| o.write_id).ok_or(Refusal::NoSuchKey)?;
-            let content = Content::read(view, write_id)?;
-            Ok((version, content))
-        };
+        let read = move |view: &View<'_>| view.open(bucket, &key, version, scope);
         let (version, content) = self.objects.group.read(read).await?;
         Ok(Box::new(Handle {
             version,
             content,
-            bucket,
-            shards: self.shards.clone(),
-            epoch,
+            source: Source {
+                bucket,
+                group: self.objects.group.clone(),
+                shards: self.shards.clone(),
+                _epoch: epoch,
+            },
         }))
     }
 
@@ -75,17 +75,13 @@ impl Objects for Engine {
         answers.pop().expect("one answer for one key")
     }
 
-    /// Deletes all keys in one command, or in several if many parts may be removed with them.
+    /// Deletes all keys in one command. A part list costs it one row: gc removes the parts.
     async fn delete_objects(
         &self,
         bucket: BucketId,
         requests: Vec<DeleteObject>,
     ) -> Result<Vec<Result<Deleted>>> {
-        let mut answers = Vec::with_capacity(requests.len());
-        for batch in self.delete_batches(bucket, requests).await? {
-            answers.extend(self.delete_batch(bucket, batch).await?);
-        }
-        Ok(answers)
+        self.delete_batch(bucket, requests).await
     }
 
     async fn link_object(

@@ -159,7 +159,7 @@ mod tests {
     use crate::engine::Options;
     use crate::engine::testing::{self, Whole};
     use drystone_store::instance::Instance as _;
-    use drystone_store::objects::Objects as _;
+    use drystone_store::objects::{Objects as _, ReadScope};
     use drystone_store::types::{ByteRange, VersionSelector};
 
     #[tokio::test]
@@ -194,7 +194,7 @@ mod tests {
             Err(Error::Refused(Refusal::Conflict))
         ));
         let handle = engine
-            .open_object(bucket, "k", VersionSelector::Latest)
+            .open_object(bucket, "k", VersionSelector::Latest, ReadScope::Whole)
             .await
             .unwrap();
         let end = bytes.len() as u64;

@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use drystone_store::crash::CommandKind;
 use drystone_store::error::Refusal;
 use drystone_store::objects::{Deleted, WriteCondition};
-use drystone_store::shard_set::{ShardAt, ShardId, ShardSet};
+use drystone_store::shard_set::{ShardAt, ShardId, ShardSet, eight_bytes};
 use drystone_store::types::{
     Account, AccountId, Attributes, BucketId, BucketSetting, Checksum, ChecksumAlgorithm,
     ChecksumType, Digest, DiskId, ETag, Epoch, QuotaChange, Tags, Timestamp, UploadId, VersionId,
@@ -225,6 +225,16 @@ pub enum Change {
     /// Names a whole new set of shards in place of an undersized one. Refused unless the row still
     /// has the old shards.
     ReencodeData(Reencoding),
+
+    // Object groups: their own upkeep.
+    /// Removes at most `max` parts of a part list that is garbage of that epoch, below the floor,
+    /// and with the last of them the garbage row. What only the parts named becomes garbage of the
+    /// present epoch. Answers whether parts are left.
+    ReleaseParts {
+        epoch: Epoch,
+        list: WriteId,
+        max: u32,
+    },
 }
 
 /// The settings of the store's upkeep.
@@ -314,7 +324,8 @@ pub struct ShardSwap {
     pub rank: u8,
     pub from: ShardAt,
     pub to: ShardAt,
-    /// The checksum of the new shard.
+    /// The checksum of the new shard's file. Its payload is the old one's.
+    #[serde(with = "eight_bytes")]
     pub checksum: u64,
 }
 
@@ -364,6 +375,7 @@ impl Change {
             Change::QueueDisk { .. } => CommandKind::QueueDisk,
             Change::NoteScrub(_) => CommandKind::NoteScrub,
             Change::ReencodeData(_) => CommandKind::ReencodeData,
+            Change::ReleaseParts { .. } => CommandKind::ReleaseParts,
         }
     }
 
@@ -426,7 +438,7 @@ pub enum Reply {
     Reserved {
         id: BucketId,
     },
-    /// To `EmptyBucket`.
+    /// To `EmptyBucket` and `ReleaseParts`.
     Emptied {
         more: bool,
     },

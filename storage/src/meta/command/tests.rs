@@ -81,6 +81,7 @@ fn shards() -> ShardSet {
             disk: DISK,
             generation: 3,
             checksum: 300,
+            payload_checksum: 600,
             missing: true,
         }],
     }
@@ -285,6 +286,11 @@ fn upkeep_changes() -> Vec<Change> {
             from: vec![AT],
             to: Some(shards()),
         }),
+        Change::ReleaseParts {
+            epoch: Epoch(300),
+            list: WRITE,
+            max: 300,
+        },
     ]
 }
 

@@ -102,7 +102,7 @@ first_version!(
     VersionRow,
     CurrentRow,
     OrderRow,
-    DataRowV1,
+    DataRow,
     PartRow,
     OffsetRow,
     UploadRow,
@@ -365,11 +365,6 @@ pub struct DataRow {
     pub kind: DataKind,
 }
 
-impl Record for DataRow {
-    const VERSION: u8 = 2;
-    type Previous = DataRowV1;
-}
-
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum DataKind {
     /// In the family `values`.
@@ -381,42 +376,6 @@ pub enum DataKind {
         /// The CRC64NVME of all bytes, combined from that of the parts; `None` if one has none.
         crc64nvme: Option<u64>,
     },
-}
-
-/// Version 1 of [`DataRow`]: a part list had no checksum of all bytes.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct DataRowV1 {
-    bucket: BucketId,
-    epoch: Epoch,
-    refs: u64,
-    size: u64,
-    kind: DataKindV1,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-enum DataKindV1 {
-    Inline,
-    Shards(ShardSet),
-    Parts { count: u32 },
-}
-
-impl From<DataRowV1> for DataRow {
-    fn from(row: DataRowV1) -> DataRow {
-        DataRow {
-            bucket: row.bucket,
-            epoch: row.epoch,
-            refs: row.refs,
-            size: row.size,
-            kind: match row.kind {
-                DataKindV1::Inline => DataKind::Inline,
-                DataKindV1::Shards(set) => DataKind::Shards(set),
-                DataKindV1::Parts { count } => DataKind::Parts {
-                    count,
-                    crc64nvme: None,
-                },
-            },
-        }
-    }
 }
 
 /// An entry of a part list.
@@ -483,11 +442,13 @@ pub struct FinishedRow {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FinishedTimeRow;
 
-/// Shards that nothing names any more.
+/// Shards, or a part list, that nothing names any more.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GarbageRow {
     pub bucket: BucketId,
     pub shards: Vec<GarbageShard>,
+    /// A part list has this write id. Its parts still have their data rows.
+    pub is_part_list: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

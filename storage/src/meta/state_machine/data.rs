@@ -4,7 +4,7 @@
 //! that changes the row with the reference.
 
 use super::{Execution, RowReads};
-use crate::meta::command::{Location, NewData};
+use crate::meta::command::{Location, NewData, Reply};
 use crate::meta::keys;
 use crate::meta::record::{
     DataKind, DataRow, GarbageRow, GarbageShard, OffsetRow, PartRow, UndersizedRow,
@@ -12,7 +12,7 @@ use crate::meta::record::{
 use crate::meta::txn::decode;
 use drystone_store::error::{Refusal, Result};
 use drystone_store::shard_set::ShardSet;
-use drystone_store::types::{BucketId, WriteId};
+use drystone_store::types::{BucketId, Epoch, WriteId};
 
 impl<'a> Execution<'a> {
     /// Adds the row of newly written bytes, with one reference.
@@ -77,8 +77,8 @@ impl<'a> Execution<'a> {
         })
     }
 
-    /// Removes a reference. With the last one the bytes go: an inline value at once, shards to
-    /// `garbage` under the current epoch, because a reader may have begun in it.
+    /// Removes a reference. With the last one the bytes go: an inline value at once, shards and
+    /// part lists to `garbage` under the current epoch, because a reader may have begun in it.
     pub(super) fn release(&mut self, id: WriteId) -> Result<()> {
         let key = self.keys.data(id);
         let mut row: DataRow = self.txn.existing_row(&key)?;
@@ -94,7 +94,15 @@ impl<'a> Execution<'a> {
                 self.unqueue_write(id, &shards)?;
                 self.discard_shards(row.bucket, id, GarbageShard::all_of(&shards))?;
             }
-            DataKind::Parts { .. } => self.release_parts(id)?,
+            DataKind::Parts { .. } => {
+                let row = GarbageRow {
+                    bucket: row.bucket,
+                    shards: Vec::new(),
+                    is_part_list: true,
+                };
+                let key = self.keys.garbage(self.epochs.epoch, id);
+                self.txn.put(key, &row);
+            }
         }
         Ok(())
     }
@@ -111,21 +119,43 @@ impl<'a> Execution<'a> {
         let mut row = row.unwrap_or_else(|| GarbageRow {
             bucket,
             shards: Vec::new(),
+            is_part_list: false,
         });
         row.shards.extend(shards);
         self.txn.put(key, &row);
         Ok(())
     }
 
-    fn release_parts(&mut self, list: WriteId) -> Result<()> {
-        for (key, value) in self.txn.scan(&self.keys.parts(list), usize::MAX)? {
-            let (_, number) = keys::parse_part(&key)?;
-            let part: PartRow = decode(&key, &value)?;
+    /// Removes at most `max` parts of a list that is garbage, and the list's row with the last of
+    /// them. Answers whether parts are left. Refused unless the row lies below the floor: a reader
+    /// of the object reads the list page by page, until its end.
+    pub(super) fn release_parts(
+        &mut self,
+        epoch: Epoch,
+        list: WriteId,
+        max: usize,
+    ) -> Result<Reply> {
+        let garbage = self.keys.garbage(epoch, list);
+        let row: Option<GarbageRow> = self.txn.row(&garbage)?;
+        match row {
+            // Done before.
+            None => return Ok(Reply::Emptied { more: false }),
+            Some(row) if row.is_part_list && epoch < self.epochs.floor => {}
+            Some(_) => return Err(Refusal::Conflict.into()),
+        }
+        let parts = self.txn.scan(&self.keys.parts(list), max)?;
+        for (key, value) in &parts {
+            let (_, number) = keys::parse_part(key)?;
+            let part: PartRow = decode(key, value)?;
             self.release(part.write_id)?;
             self.txn.delete(self.keys.part_number(list, number));
-            self.txn.delete(key);
+            self.txn.delete(key.clone());
         }
-        Ok(())
+        let more = parts.len() == max;
+        if !more {
+            self.txn.delete(garbage);
+        }
+        Ok(Reply::Emptied { more })
     }
 
     /// Adds an entry to a part list. It takes over a reference to the part's bytes, which the

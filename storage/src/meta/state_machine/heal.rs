@@ -83,6 +83,7 @@ impl Execution<'_> {
             disk: swap.to.disk,
             generation: swap.to.generation,
             checksum: swap.checksum,
+            payload_checksum: place.payload_checksum,
             missing: false,
         };
         let replaced = GarbageShard {

@@ -166,6 +166,9 @@ impl<'a> Execution<'a> {
             Change::RemoveDisk { disk } => Some(self.remove_disk(*disk)),
             Change::QueueDisk { disk, max } => Some(self.queue_disk(*disk, *max as usize)),
             Change::NoteScrub(state) => Some(self.note_scrub(*state)),
+            Change::ReleaseParts { epoch, list, max } => {
+                Some(self.release_parts(*epoch, *list, *max as usize))
+            }
             _ => None,
         }
     }
@@ -238,7 +241,8 @@ impl<'a> Execution<'a> {
             | Change::SettleHeals { .. }
             | Change::RemoveDisk { .. }
             | Change::QueueDisk { .. }
-            | Change::NoteScrub(_) => unreachable!("done by upkeep"),
+            | Change::NoteScrub(_)
+            | Change::ReleaseParts { .. } => unreachable!("done by upkeep"),
         }
     }
 }

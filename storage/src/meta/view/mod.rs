@@ -4,6 +4,7 @@
 //! not exist is refused with `NoSuchBucket`. A row that does not decode is an error only for reads
 //! that need it; listings leave it out. Pages have at most `max` entries, which callers must bound.
 
+pub mod content;
 mod list;
 pub mod upkeep;
 
@@ -21,8 +22,9 @@ use crate::db::{Db, Family};
 use drystone_store::buckets::{Addition, AdditionOf};
 use drystone_store::error::{Error, Refusal, Result};
 use drystone_store::types::{
-    Account, AccountId, Bucket, BucketId, Checksum, ETag, ObjectPart, Order, Timestamp, Upload,
-    UploadId, UploadedPart, Usage, Version, VersionId, VersionSelector, Versioning, WriteId,
+    Account, AccountId, Bucket, BucketId, ByteRange, Checksum, ETag, ObjectPart, Order, Timestamp,
+    Upload, UploadId, UploadedPart, Usage, Version, VersionId, VersionSelector, Versioning,
+    WriteId,
 };
 
 /// One snapshot of a state's tables.
@@ -30,6 +32,9 @@ pub struct View<'a> {
     db: &'a Db,
     keys: Keys,
     snapshot: Snapshot<'a>,
+    /// The number of rows and values that were read.
+    #[cfg(test)]
+    reads: std::cell::Cell<usize>,
 }
 
 /// A bucket's name in group 0.
@@ -55,6 +60,14 @@ pub struct PartEntry {
 }
 
 impl PartEntry {
+    /// Returns its bytes in the object.
+    pub fn range(&self) -> ByteRange {
+        ByteRange {
+            start: self.offset,
+            end: self.offset + self.size,
+        }
+    }
+
     pub fn into_object_part(self) -> ObjectPart {
         ObjectPart {
             number: self.number,
@@ -78,6 +91,7 @@ impl RowReads for View<'_> {
     }
 
     fn raw(&self, key: &[u8]) -> Result<Option<Vec<u8>>> {
+        self.count_read();
         let state = self.db.family(Family::State);
         let row = self.snapshot.get_pinned_cf(state, key);
         let row = row.map_err(|error| failed(self.db, error))?;
@@ -91,6 +105,7 @@ impl RowReads for View<'_> {
         while found.len() < max
             && let Some((key, value)) = rows.item()
         {
+            self.count_read();
             found.push((key.to_vec(), value.to_vec()));
             rows.next();
         }
@@ -105,7 +120,19 @@ impl<'a> View<'a> {
             db,
             keys,
             snapshot: db.rocks().snapshot(),
+            #[cfg(test)]
+            reads: std::cell::Cell::default(),
         }
+    }
+
+    fn count_read(&self) {
+        #[cfg(test)]
+        self.reads.set(self.reads.get() + 1);
+    }
+
+    #[cfg(test)]
+    pub fn reads(&self) -> usize {
+        self.reads.get()
     }
 
     /// Returns an iterator over `range` that is not at a row yet.
@@ -340,23 +367,9 @@ impl View<'_> {
         self.data_row(id)
     }
 
-    /// Returns the number of a version's parts, or 0 if it was not uploaded in parts.
-    pub fn part_count(
-        &self,
-        bucket: BucketId,
-        key: &str,
-        selector: VersionSelector,
-    ) -> Result<u32> {
-        let object = self.version(bucket, key, selector)?.object;
-        let row = object.map(|object| self.data(object.write_id));
-        Ok(match row.transpose()?.flatten().map(|row| row.kind) {
-            Some(DataKind::Parts { count, .. }) => count,
-            _ => 0,
-        })
-    }
-
     /// Returns the bytes of a data row that is `Inline`.
     pub fn value(&self, id: WriteId) -> Result<Vec<u8>> {
+        self.count_read();
         let values = self.db.family(Family::Values);
         let value = self.snapshot.get_cf(values, self.keys.value(id));
         let value = value.map_err(|error| failed(self.db, error))?;
@@ -367,9 +380,9 @@ impl View<'_> {
 /// Part lists of finished objects.
 impl View<'_> {
     /// Returns the part with the byte at `offset`.
-    #[cfg(test)]
     pub fn part_at(&self, list: WriteId, offset: u64) -> Result<Option<PartEntry>> {
         let mut rows = self.rows(&self.keys.parts(list));
+        self.count_read();
         rows.seek_for_prev(self.keys.part(list, offset, u16::MAX));
         let found = match rows.item() {
             Some((key, value)) => Some(decode_part(key, value)?),
@@ -389,31 +402,37 @@ impl View<'_> {
         };
         let OffsetRow(offset) = decode(&key, &value)?;
         let first = self.keys.part(list, offset, keys::parse_number(&key)?);
-        self.parts_from(list, first, max)
+        self.decoded_parts(&self.keys.parts(list).starting_at(first), max)
     }
 
-    /// Returns at most `max` parts that end above `offset`, ascending: those that a range read
-    /// needs.
-    #[cfg(test)]
-    pub fn parts_at(&self, list: WriteId, offset: u64, max: usize) -> Result<Vec<PartEntry>> {
-        match self.part_at(list, offset)? {
-            Some(part) => {
-                let first = self.keys.part(list, part.offset, part.number);
-                self.parts_from(list, first, max)
-            }
-            None => Ok(Vec::new()),
-        }
+    /// Returns at most `max` parts that hold bytes of the range, ascending.
+    pub fn parts_within(
+        &self,
+        list: WriteId,
+        range: ByteRange,
+        max: usize,
+    ) -> Result<Vec<PartEntry>> {
+        let first = match range.is_empty() {
+            true => None,
+            false => self.part_at(list, range.start)?,
+        };
+        let Some(first) = first else {
+            return Ok(Vec::new());
+        };
+        let parts = KeyRange {
+            from: self.keys.part(list, first.offset, first.number),
+            to: self.keys.part(list, range.end, 0),
+        };
+        self.decoded_parts(&parts, max)
     }
 
-    fn parts_from(&self, list: WriteId, first: Vec<u8>, max: usize) -> Result<Vec<PartEntry>> {
-        let range = self.keys.parts(list).starting_at(first);
-        let rows = self.scan(&range, max)?;
+    fn decoded_parts(&self, range: &KeyRange, max: usize) -> Result<Vec<PartEntry>> {
+        let rows = self.scan(range, max)?;
         rows.iter()
             .map(|(key, value)| decode_part(key, value))
             .collect()
     }
 
-    #[cfg(test)]
     pub fn part(&self, list: WriteId, number: u16) -> Result<Option<PartEntry>> {
         let offset: Option<OffsetRow> = self.row(&self.keys.part_number(list, number))?;
         let Some(OffsetRow(offset)) = offset else {

@@ -14,13 +14,14 @@ use drystone_store::error::{Error, Result};
 use drystone_store::shard_set::{ShardAt, ShardId, ShardSet};
 use drystone_store::types::{BucketId, DiskId, Epoch, Timestamp, WriteId};
 
-/// Shards that nothing names any more.
+/// Shards, or a part list, that nothing names any more.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Garbage {
     pub epoch: Epoch,
     pub write_id: WriteId,
     pub bucket: BucketId,
     pub shards: Vec<GarbageShard>,
+    pub is_part_list: bool,
 }
 
 /// A page of garbage rows.
@@ -116,13 +117,13 @@ impl View<'_> {
             let (epoch, write_id) = keys::parse_garbage(&key)?;
             page.last = Some((epoch, write_id));
             let row: Option<GarbageRow> = decode_or_skip(&key, &value);
-            page.rows
-                .extend(row.map(|GarbageRow { bucket, shards }| Garbage {
-                    epoch,
-                    write_id,
-                    bucket,
-                    shards,
-                }));
+            page.rows.extend(row.map(|row| Garbage {
+                epoch,
+                write_id,
+                bucket: row.bucket,
+                shards: row.shards,
+                is_part_list: row.is_part_list,
+            }));
         }
         Ok(page)
     }

@@ -12,7 +12,8 @@ use crate::buckets::{Addition, AdditionOf};
 use crate::checksum::of_copy;
 use crate::error::{Precondition, Refusal, Result};
 use crate::objects::{
-    DeleteObject, Deleted, ETagCondition, ObjectHandle, Objects, PutObject, WriteCondition, Written,
+    DeleteObject, Deleted, ETagCondition, ObjectHandle, Objects, PutObject, ReadScope,
+    WriteCondition, Written,
 };
 use crate::types::{
     AccountId, BucketId, ByteRange, Digest, ETag, ObjectPart, ObjectVersion, Tags, Version,
@@ -40,10 +41,16 @@ impl Objects for MemoryStore {
         bucket: BucketId,
         key: &str,
         version: VersionSelector,
+        scope: ReadScope,
     ) -> Result<Box<dyn ObjectHandle>> {
         let mut state = self.state();
         let (version, content) = state.bucket(bucket)?.open(key, version)?;
-        Ok(Box::new(MemoryHandle { version, content }))
+        let readable = content.range_of(scope);
+        Ok(Box::new(MemoryHandle {
+            version,
+            content,
+            readable,
+        }))
     }
 
     async fn delete_object(&self, bucket: BucketId, request: DeleteObject) -> Result<Deleted> {
@@ -95,6 +102,30 @@ impl Objects for MemoryStore {
 struct MemoryHandle {
     version: Version,
     content: Arc<Content>,
+    /// The bytes that it was opened for.
+    readable: Option<ByteRange>,
+}
+
+impl Content {
+    fn range_of(&self, scope: ReadScope) -> Option<ByteRange> {
+        let all = ByteRange {
+            start: 0,
+            end: self.size,
+        };
+        match scope {
+            ReadScope::Nothing => None,
+            ReadScope::Whole => Some(all),
+            ReadScope::Range(spec) => spec.within(self.size),
+            ReadScope::Part(number) if self.parts.is_empty() => (number == 1).then_some(all),
+            ReadScope::Part(number) => {
+                let part = self.parts.iter().find(|part| part.number == number)?;
+                Some(ByteRange {
+                    start: part.offset,
+                    end: part.offset + part.size,
+                })
+            }
+        }
+    }
 }
 
 #[async_trait]
@@ -123,7 +154,10 @@ impl ObjectHandle for MemoryHandle {
     }
 
     async fn read(&self, range: ByteRange) -> Result<Box<dyn BodyReader>> {
-        assert!(range.start <= range.end && range.end <= self.object().size);
+        let readable = self
+            .readable
+            .expect("a version that is read was opened for it");
+        assert!(readable.start <= range.start && range.end <= readable.end);
         let mut offset = 0;
         let mut pieces = Vec::new();
         for piece in &self.content.data {

@@ -12,7 +12,9 @@
 //!    own, so a slow reader keeps none of them.
 //! 3. gc removes the garbage below the floor: shards first, then the rows. Power goes between: the
 //!    rows are there, and the next round finds no shards and removes them. The rows of a disk that
-//!    does not answer stay; those of an offline one wait until a disk comes or goes.
+//!    does not answer stay; those of an offline one wait until a disk comes or goes. Of a part list
+//!    it removes the parts, some with each command. The shards of the parts are garbage from then
+//!    on, so after a list steps 1 and 3 are done again.
 //! 4. For the unconfirmed shards below the floor, a linearizable read says whether a row names them
 //!    on that disk. gc confirms those that are named and removes the others, shard first. A writer
 //!    that is still in progress with such a shard is refused at its commit, as its epoch is below
@@ -29,7 +31,7 @@ use crate::meta::command::{Change, Reply};
 use crate::raft::proposer::Proposer;
 use crate::shards::{RemovalOutcome, Shards, UnconfirmedShard};
 use drystone_store::env::Instant;
-use drystone_store::error::Result;
+use drystone_store::error::{Error, Result};
 use drystone_store::lock::Mutex;
 use drystone_store::measure::Measure;
 use drystone_store::shard_set::ShardAt;
@@ -38,6 +40,9 @@ use drystone_store::workers::{Next, StepError, Wakeup, Worker};
 
 /// The number of rows looked at in one step; a round has as many steps as there are rows.
 const STEP_LEN_MAX: usize = 1000;
+/// The number of parts of a list that one command removes: each is a few rows in the batch of every
+/// replica.
+const PARTS_RELEASED_MAX: u32 = 500;
 /// The least time between two rounds that full disks ask for.
 const PAUSE_MIN: Duration = Duration::from_secs(10);
 
@@ -116,7 +121,10 @@ impl Collector {
         let Some(shards) = &self.shards else {
             return Ok(());
         };
-        self.remove_garbage(shards, floor).await?;
+        if self.remove_garbage(shards, floor).await? {
+            let floor = self.raise().await?;
+            self.remove_garbage(shards, floor).await?;
+        }
         self.settle_unconfirmed(shards, floor).await
     }
 
@@ -192,7 +200,8 @@ impl Collector {
         }
     }
 
-    async fn remove_garbage(&self, shards: &Shards, floor: Epoch) -> Result<()> {
+    /// Removes the garbage below the floor. Returns whether a part list was among it.
+    async fn remove_garbage(&self, shards: &Shards, floor: Epoch) -> Result<bool> {
         let changes = shards.changes();
         if self.changes.swap(changes, Ordering::Relaxed) != changes {
             self.swept.store(0, Ordering::Relaxed);
@@ -200,7 +209,7 @@ impl Collector {
         let swept = self.swept.load(Ordering::Relaxed);
         let last_swept = |epoch| (Epoch(epoch), WriteId([u8::MAX; 16]));
         let mut after = swept.checked_sub(1).map(last_swept);
-        let mut failed = false;
+        let (mut failed, mut had_lists) = (false, false);
         loop {
             let page = self
                 .proposer
@@ -211,11 +220,16 @@ impl Collector {
                 if !failed {
                     self.swept.store(floor.0, Ordering::Relaxed);
                 }
-                return Ok(());
+                return Ok(had_lists);
             };
             after = Some(last);
             let mut gone = Vec::with_capacity(page.rows.len());
             for row in page.rows {
+                if row.is_part_list {
+                    had_lists = true;
+                    failed |= !self.release_parts(row.epoch, row.write_id).await?;
+                    continue;
+                }
                 let garbage = row.shards.iter().map(|shard| (shard.rank, shard.at));
                 match shards.remove(row.write_id, garbage).await {
                     RemovalOutcome::All => gone.push((row.epoch, row.write_id)),
@@ -229,6 +243,30 @@ impl Collector {
             if !gone.is_empty() {
                 self.propose(floor, Change::ForgetGarbage { entries: gone })
                     .await?;
+            }
+        }
+    }
+
+    /// Removes the parts of a list and the list's row. Returns false if a row among them does not
+    /// decode: it keeps the rest of its list, and nothing else.
+    async fn release_parts(&self, epoch: Epoch, list: WriteId) -> Result<bool> {
+        loop {
+            let change = Change::ReleaseParts {
+                epoch,
+                list,
+                max: PARTS_RELEASED_MAX,
+            };
+            match self.propose(epoch, change).await {
+                Ok(Reply::Emptied { more: true }) => {}
+                Ok(_) => {
+                    self.counts.garbage_removed.fetch_add(1, Ordering::Relaxed);
+                    return Ok(true);
+                }
+                Err(Error::Refused(why)) => {
+                    tracing::error!(%list, %why, "the parts of a deleted object are kept");
+                    return Ok(false);
+                }
+                Err(error) => return Err(error),
             }
         }
     }

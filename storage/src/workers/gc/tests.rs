@@ -7,12 +7,15 @@ use bytes::Bytes;
 use super::*;
 use crate::engine::testing::{self, Whole};
 use crate::engine::{Engine, Options};
+use crate::meta::command::ChosenPart;
+use crate::meta::view::View;
 use crate::raft::epochs::Epochs;
 use drystone_store::body::BodyReader;
 use drystone_store::buckets::Buckets as _;
+use drystone_store::checksum;
 use drystone_store::error::{Error, Refusal};
 use drystone_store::instance::Instance as _;
-use drystone_store::objects::{DeleteObject, Objects as _};
+use drystone_store::objects::{DeleteObject, Objects as _, ReadScope};
 use drystone_store::types::{BucketId, ByteRange, UploadedPart, VersionSelector, WriteId};
 use drystone_store::uploads::{CompleteUpload, CompletedPart, Uploads as _};
 
@@ -68,7 +71,10 @@ impl Bench {
 
     async fn reader(&self, key: &str) -> Result<Box<dyn BodyReader>> {
         let latest = VersionSelector::Latest;
-        let handle = self.engine.open_object(self.bucket, key, latest).await?;
+        let handle = self
+            .engine
+            .open_object(self.bucket, key, latest, ReadScope::Whole)
+            .await?;
         let end = LEN as u64;
         handle.read(ByteRange { start: 0, end }).await
     }
@@ -170,7 +176,7 @@ async fn b_20_a_copy_keeps_the_bytes_that_it_shares() {
     let latest = VersionSelector::Latest;
     let source = bench
         .engine
-        .open_object(bench.bucket, "k", latest)
+        .open_object(bench.bucket, "k", latest, ReadScope::Whole)
         .await
         .unwrap();
     let copy = testing::object("copy");
@@ -308,4 +314,65 @@ async fn b_05_a_garbage_row_stays_until_its_files_are_surely_gone() {
     assert_eq!(rows.len(), 1);
     assert_ne!(rows[0].write_id, WriteId([0; 16]));
     bench.engine.close().await;
+}
+
+/// Once a reader of many parts held the places of all of them in memory, as their rows were removed
+/// with the object.
+#[tokio::test]
+async fn b_19_a_reader_of_many_parts_gets_all_of_them_after_the_object_is_overwritten() {
+    const PARTS: u16 = 100;
+    let bench = Bench::new().await;
+    let (engine, bucket) = (&bench.engine, bench.bucket);
+    let upload = testing::create_upload(engine, bucket, "k").await;
+    let (mut parts, mut expected) = (Vec::new(), Vec::new());
+    for number in 1..=PARTS {
+        // Some in the metadata, some in shards.
+        let len = if number % 2 == 0 { 70 } else { 20_000 };
+        let bytes = vec![number as u8; len];
+        let mut body = Whole::new(bytes.clone());
+        let put = engine.upload_part(bucket, "k", upload, number, &mut body);
+        parts.push(put.await.unwrap());
+        expected.extend(bytes);
+    }
+    let read = move |view: &View<'_>| {
+        let numbers: Vec<u16> = (1..=PARTS).collect();
+        view.chosen_parts(upload, &numbers)
+    };
+    let stored = engine.objects.group.read(read).await.unwrap();
+    // The engine would refuse parts that are so small.
+    let chosen = stored.into_iter().flatten().map(|stored| ChosenPart {
+        number: stored.part.number,
+        write_id: stored.write_id,
+        size: stored.part.size,
+    });
+    let complete = Change::CompleteUpload {
+        bucket,
+        key: "k".into(),
+        upload,
+        parts: chosen.collect(),
+        etag: checksum::multipart_etag(parts.iter().map(|part| part.etag.md5)),
+        checksum: None,
+        condition: Default::default(),
+        nonce: 1,
+    };
+    engine.objects.propose(complete).await.unwrap();
+    let open = async |scope| {
+        let handle = engine.open_object(bucket, "k", VersionSelector::Latest, scope);
+        handle.await.unwrap()
+    };
+    let end = expected.len() as u64;
+    let whole = ByteRange { start: 0, end };
+    let handle = open(ReadScope::Whole).await;
+    let mut reader = handle.read(whole).await.unwrap();
+    let first = reader.next().await.unwrap().unwrap();
+    drop(handle);
+    let files = bench.files();
+    bench.put("k", 1).await;
+    bench.collect().await;
+    assert_eq!(bench.files(), files + 2, "nothing of it is removed");
+    let rest = testing::rest(reader).await;
+    assert!([first.to_vec(), rest].concat() == expected);
+    bench.collect().await;
+    assert_eq!(bench.files(), 2, "only the new object is left");
+    engine.close().await;
 }

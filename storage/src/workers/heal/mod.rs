@@ -6,8 +6,9 @@
 //! 1. The shard is examined. Whole: its row is removed from the queue. On an offline disk: the row
 //!    waits, because offline is not missing. Undecided: the row waits and is tried again.
 //! 2. A new shard is noted in its disk's list of unconfirmed ones before its file can exist,
-//!    rebuilt from k others, synced and read back. Power goes here: gc asks the metadata, finds
-//!    that nothing names it, and removes it below the floor.
+//!    rebuilt from k others, compared with the checksum of its payload in the row, synced and read
+//!    back. Power goes here: gc asks the metadata, finds that nothing names it, and removes it
+//!    below the floor.
 //! 3. One command swaps the reference, if the row still has the old shard. The old one becomes
 //!    garbage and the queue's row goes, in the same batch. Refused, the new shard is an orphan.
 //!    Power goes here: as with a PUT, gc confirms what is named.
@@ -219,6 +220,10 @@ impl Healer {
                 return Ok((Outcome::Lost, None));
             }
             Err(HealError::NoDisk) => return Ok((Outcome::NoDisk, None)),
+            Err(error @ HealError::Unproven(_)) => {
+                tracing::error!(%write_id, rank, %error, "a rebuilt shard is not used");
+                return Ok((Outcome::Failed, None));
+            }
             Err(error) => {
                 tracing::warn!(%write_id, rank, %error, "a shard was not rebuilt");
                 return Ok((Outcome::Failed, None));
@@ -242,6 +247,7 @@ impl Healer {
             disk: rebuilt.at.disk,
             generation: rebuilt.at.generation,
             checksum: rebuilt.checksum,
+            payload_checksum: place.payload_checksum,
             missing: false,
         };
         Ok((outcome, Some(place)))

@@ -1,10 +1,11 @@
 //! Scrub: reads every shard again, within a period, to find what has rotted while nobody read it.
 //!
 //! Redundancy is only worth what is still there: damage that is found when the next disk dies is
-//! found too late. A pass goes through the data rows in their order and reads each of their shards
-//! where its row says it is, block by block, header and footer. Damaged and missing shards enter
-//! the heal queue; those on offline disks are skipped. Then the pass reads the disks themselves
-//! ([`disks`]).
+//! found too late. A pass goes through the data rows in their order and reads all shards of each
+//! where the row says they are, side by side, block by block, header and footer. It compares each
+//! payload with its checksum in the row, and the parity with the data. Damaged and missing shards
+//! enter the heal queue; those on offline disks are skipped. Parity that was wrong from the
+//! beginning is reported. Then the pass reads the disks themselves ([`disks`]).
 //!
 //! The progress of a pass is part of the metadata. It is written after each step, so that a start
 //! continues with it; an interrupted step is done again. A cursor that does not decode begins a new
@@ -26,7 +27,7 @@ use crate::meta::command::{Change, ScrubState, UpkeepSettings};
 use crate::meta::view::View;
 use crate::meta::view::upkeep::ShardToHeal;
 use crate::raft::proposer::Proposer;
-use crate::shards::{ShardCondition, ShardRef, Shards};
+use crate::shards::{ShardCondition, Shards, WriteRef};
 use drystone_store::env::Instant;
 use drystone_store::error::Result;
 use drystone_store::lock::Mutex;
@@ -51,6 +52,7 @@ struct Counts {
     shards: AtomicU64,
     findings: AtomicU64,
     unread: AtomicU64,
+    wrong_parity: AtomicU64,
 }
 
 /// The shards and disks that a pass could not look at while this process had a part in it.
@@ -62,14 +64,16 @@ struct Unread {
     disks: u64,
 }
 
-/// The findings in the shards of one write.
+/// The findings in one write.
 #[derive(Default)]
-struct Found {
+struct Finding {
+    /// The number of shards that were read.
     read: u64,
     /// Their disks are offline, or do not answer.
     unread: u64,
     /// They are not as they should be.
     damaged: Vec<ShardId>,
+    has_wrong_parity: bool,
 }
 
 pub struct Scrubber {
@@ -231,20 +235,19 @@ impl Scrubber {
         let read = stream::iter(rows).map(|row| self.read_write(row));
         let mut read = read.buffer_unordered(WRITES_AT_ONCE);
         let mut entries = Vec::new();
+        let mut findings = 0;
         while let Some(found) = read.next().await {
-            match found {
-                Ok(found) => {
-                    state.shards += found.read;
-                    self.note_unread(state.started, found.unread, 0);
-                    entries.extend(found.damaged);
-                }
-                Err(Pause) => return Ok(Err(Pause)),
-            }
+            let Ok(found) = found else {
+                return Ok(Err(Pause));
+            };
+            state.shards += found.read;
+            self.note_unread(state.started, found.unread, 0);
+            findings += found.damaged.len() as u64 + u64::from(found.has_wrong_parity);
+            entries.extend(found.damaged);
         }
+        state.findings += findings;
+        self.counts.findings.fetch_add(findings, Ordering::Relaxed);
         if !entries.is_empty() {
-            let count = entries.len() as u64;
-            state.findings += count;
-            self.counts.findings.fetch_add(count, Ordering::Relaxed);
             self.objects.propose(Change::QueueHeal { entries }).await?;
             self.healer.wake();
         }
@@ -261,39 +264,47 @@ impl Scrubber {
     }
 
     /// Reads the shards of one write.
-    async fn read_write(&self, row: ShardToHeal) -> Result<Found, Pause> {
-        let mut found = Found::default();
-        for (rank, place) in (0..).zip(&row.set.shards) {
-            let shard = ShardRef {
-                write_id: row.entry.write_id,
-                bucket: row.bucket,
-                size: row.size,
-                set: &row.set,
-                rank,
-            };
-            // Queued already.
-            if place.missing {
-                continue;
-            }
-            let why = match self.shards.examine(shard, &self.pace).await? {
-                ShardCondition::Offline | ShardCondition::Unknown(_) => {
-                    found.unread += 1;
+    async fn read_write(&self, row: ShardToHeal) -> Result<Finding, Pause> {
+        let write_id = row.entry.write_id;
+        let write = WriteRef {
+            write_id,
+            bucket: row.bucket,
+            size: row.size,
+            set: &row.set,
+        };
+        let examined = self.shards.examine_write(write, &self.pace).await?;
+        let mut finding = Finding::default();
+        let shards = (0..).zip(&row.set.shards).zip(examined.shards);
+        for ((rank, place), condition) in shards {
+            let why = match condition {
+                // One that was never written is queued already.
+                None => continue,
+                Some(ShardCondition::Offline | ShardCondition::Unknown(_)) => {
+                    finding.unread += 1;
                     continue;
                 }
-                ShardCondition::Whole => None,
-                ShardCondition::Damaged(why) => Some(why),
+                Some(ShardCondition::Whole) => None,
+                Some(ShardCondition::Damaged(why)) => Some(why),
             };
-            found.read += 1;
-            let write_id = row.entry.write_id;
+            finding.read += 1;
             if let Some(why) = why
                 && self.is_named(write_id, rank, place.at()).await
             {
                 tracing::warn!(%write_id, rank, why, disk = %place.disk, "scrub found damage");
-                found.damaged.push(ShardId { write_id, rank });
+                finding.damaged.push(ShardId { write_id, rank });
             }
         }
-        self.counts.shards.fetch_add(found.read, Ordering::Relaxed);
-        Ok(found)
+        if examined.has_wrong_parity {
+            // Nothing can be rebuilt from it, and heal would notice. The data are as they were
+            // committed.
+            tracing::error!(%write_id, "the parity of a write was not computed from its data");
+            self.counts.wrong_parity.fetch_add(1, Ordering::Relaxed);
+            finding.has_wrong_parity = true;
+        }
+        self.counts
+            .shards
+            .fetch_add(finding.read, Ordering::Relaxed);
+        Ok(finding)
     }
 
     /// Whether the row still names the shard. A shard may lose its name after its row was read, and
@@ -368,13 +379,18 @@ impl Worker for Scrubber {
             ),
             (
                 "scrub_findings_total",
-                "Shards that scrub found damaged or missing.",
+                "Shards that scrub found damaged or missing, and writes with wrong parity.",
                 &self.counts.findings,
             ),
             (
                 "scrub_shards_unread_total",
                 "Shards that scrub could not look at.",
                 &self.counts.unread,
+            ),
+            (
+                "scrub_wrong_parity_total",
+                "Writes whose parity scrub found not to be computed from their data.",
+                &self.counts.wrong_parity,
             ),
         ] {
             measures.push(Measure::counter(name, help, count.load(Ordering::Relaxed)));

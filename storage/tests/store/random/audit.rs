@@ -1,7 +1,7 @@
 //! Checks the final content of a store against itself.
 
 use drystone_store::error::{Error, Refusal};
-use drystone_store::objects::ObjectHandle;
+use drystone_store::objects::{ObjectHandle, ReadScope};
 use drystone_store::types::{Version, VersionId, VersionSelector};
 
 use super::side::Side;
@@ -46,7 +46,9 @@ impl<S: Subject> Side<S> {
         }
         for version in &versions {
             let id = VersionSelector::Id(version.id);
-            let opened = store.open_object(bucket, &version.key, id).await;
+            let opened = store
+                .open_object(bucket, &version.key, id, ReadScope::Whole)
+                .await;
             match opened {
                 Ok(handle) => check_bytes(&*handle, version).await,
                 Err(Error::Refused(Refusal::DeleteMarker { .. })) => {

@@ -7,7 +7,9 @@ use std::sync::Arc;
 use drystone_store::ObjectStore;
 use drystone_store::buckets::CreateBucket;
 use drystone_store::error::{Error, Refusal, Result};
-use drystone_store::objects::{DeleteObject, ETagCondition, PutObject, WriteCondition, Written};
+use drystone_store::objects::{
+    DeleteObject, ETagCondition, PutObject, ReadScope, WriteCondition, Written,
+};
 use drystone_store::types::{
     AccountId, Attributes, BucketId, ByteRange, ETag, QuotaChange, UploadId, VersionId,
     VersionSelector, Versioning, WriteId,
@@ -242,7 +244,7 @@ impl<S: Subject> Side<S> {
     async fn get(&mut self, key: &str, version: Pick, (a, b): (u8, u8)) -> String {
         let opened = self
             .store()
-            .open_object(self.bucket, key, self.version(version))
+            .open_object(self.bucket, key, self.version(version), ReadScope::Whole)
             .await;
         let handle = match opened {
             Ok(handle) => handle,
@@ -273,7 +275,10 @@ impl<S: Subject> Side<S> {
             unreachable!("only called for links");
         };
         let (store, version) = (self.store(), self.version(*version));
-        let source = match store.open_object(self.bucket, from, version).await {
+        let source = match store
+            .open_object(self.bucket, from, version, ReadScope::Whole)
+            .await
+        {
             Ok(source) => source,
             Err(error) => return self.tell::<()>(Err(error)),
         };

@@ -175,11 +175,16 @@ impl TestReplica {
             }
         }
         assert_eq!(counted, refs, "references counted, and those there are");
-        assert!(lists.is_empty(), "part lists without a data row");
         let queue = view.undersized_writes(None, usize::MAX).unwrap();
         assert_eq!(queue, undersized);
         let garbage = view.garbage(None, Epoch(u64::MAX), usize::MAX).unwrap();
         for row in garbage.rows {
+            let is_data = counted.contains_key(&row.write_id);
+            assert!(
+                !row.is_part_list || !is_data,
+                "a list has a name and is garbage"
+            );
+            lists.remove(&row.write_id);
             for GarbageShard { rank, at } in row.shards {
                 let shard = (row.write_id, rank, at.disk, at.generation);
                 assert!(
@@ -188,6 +193,10 @@ impl TestReplica {
                 );
             }
         }
+        assert!(
+            lists.is_empty(),
+            "part lists that nothing names and nobody removes"
+        );
         for entry in view.heals(None, usize::MAX).unwrap() {
             assert!(counted.contains_key(&entry.write_id), "heal row of no data");
         }

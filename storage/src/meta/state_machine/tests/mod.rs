@@ -135,6 +135,7 @@ impl TestReplica {
             disk: DiskId([disk; 16]),
             generation: 0,
             checksum: 7,
+            payload_checksum: 600,
             missing: disk == 2,
         };
         NewData {

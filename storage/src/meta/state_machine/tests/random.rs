@@ -56,6 +56,10 @@ enum Op {
     },
     RaiseEpoch,
     RaiseFloor,
+    /// Releases some parts of the oldest part list that is garbage.
+    ReleaseParts {
+        max: u32,
+    },
     /// Re-encodes some undersized write.
     Reencode {
         which: usize,
@@ -106,6 +110,7 @@ fn op() -> BoxedStrategy<Op> {
         1 => n().prop_map(|upload| Op::Abort { upload }),
         1 => Just(Op::RaiseEpoch),
         1 => Just(Op::RaiseFloor),
+        2 => (1..4u32).prop_map(|max| Op::ReleaseParts { max }),
         3 => n().prop_map(|which| Op::Reencode { which }),
         2 => Just(Op::Repeat),
     ]
@@ -298,6 +303,7 @@ impl Model {
                 let to = Epoch(self.replica.epoch.0.saturating_sub(1));
                 drop(self.replica.propose(Change::RaiseFloor { to }));
             }
+            Op::ReleaseParts { max } => self.release_parts(*max),
             Op::Reencode { which } => {
                 let waiting = self
                     .replica
@@ -317,6 +323,22 @@ impl Model {
                     assert!(again == outcome || below, "{again:?}");
                 }
             }
+        }
+    }
+
+    fn release_parts(&mut self, max: u32) {
+        let view = self.replica.state.view();
+        let page = view.garbage(None, Epoch(u64::MAX), 99).unwrap();
+        let floor = view.epochs().unwrap().floor;
+        drop(view);
+        let Some(row) = page.rows.into_iter().find(|row| row.is_part_list) else {
+            return;
+        };
+        let (epoch, list) = (row.epoch, row.write_id);
+        let change = Change::ReleaseParts { epoch, list, max };
+        match self.replica.propose(change) {
+            Ok(Reply::Emptied { .. }) => assert!(epoch < floor),
+            other => assert_eq!((other, epoch >= floor), (Err(Refusal::Conflict), true)),
         }
     }
 

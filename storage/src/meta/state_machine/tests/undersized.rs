@@ -41,6 +41,7 @@ impl TestReplica {
             disk: DiskId([disk; 16]),
             generation,
             checksum: 9,
+            payload_checksum: 600,
             missing: false,
         };
         let old = self.set(id);

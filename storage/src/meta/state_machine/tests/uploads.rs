@@ -2,12 +2,14 @@
 
 use super::{B, Reply, TestReplica, id};
 use crate::meta::command::{Change, ChosenPart, NewData, Outcome};
+use crate::meta::view::content::{Content, PARTS_AT_ONCE};
 use drystone_store::error::Refusal;
 use drystone_store::listings::ListUploads;
-use drystone_store::objects::{ETagCondition, WriteCondition};
+use drystone_store::objects::{ETagCondition, ReadScope, WriteCondition};
 use drystone_store::types::{
-    Attributes, ETag, Epoch, UploadId, VersionSelector, Versioning, WriteId,
+    Attributes, ByteRange, ETag, Epoch, RangeSpec, UploadId, VersionSelector, Versioning, WriteId,
 };
+use drystone_store::uploads::PART_NUMBER_MAX;
 
 impl TestReplica {
     pub fn create_upload(&mut self, key: &str) -> UploadId {
@@ -73,6 +75,43 @@ impl TestReplica {
             nonce,
         })
     }
+}
+
+impl TestReplica {
+    /// Releases all parts of a list that became garbage in this epoch, `max` with each command.
+    /// Returns the number of commands.
+    fn release(&mut self, list: WriteId, max: u32) -> usize {
+        let epoch = self.epoch;
+        let release = || Change::ReleaseParts { epoch, list, max };
+        // A reader of this epoch may still read the list.
+        assert_eq!(self.propose(release()), Err(Refusal::Conflict));
+        self.epoch.0 += 1;
+        let to = self.epoch;
+        assert!(self.propose(Change::RaiseEpoch { to }).is_ok());
+        assert!(self.propose(Change::RaiseFloor { to }).is_ok());
+        for count in 1.. {
+            match self.propose(release()) {
+                Ok(Reply::Emptied { more: true }) => {}
+                Ok(Reply::Emptied { more: false }) => return count,
+                other => panic!("{other:?}"),
+            }
+        }
+        unreachable!()
+    }
+
+    /// Makes an object of parts of this size.
+    fn of_parts(&mut self, key: &str, count: u16, size: u64) -> UploadId {
+        let upload = self.create_upload(key);
+        let numbers = 1..=count;
+        let parts: Vec<_> = numbers.map(|n| self.part(key, upload, n, size)).collect();
+        let finished = self.complete(key, upload, &parts, WriteCondition::default());
+        assert!(finished.is_ok());
+        upload
+    }
+}
+
+fn bytes(start: u64, end: u64) -> ByteRange {
+    ByteRange { start, end }
 }
 
 fn garbage(replica: &TestReplica) -> Vec<WriteId> {
@@ -153,14 +192,25 @@ fn part_lists_are_read_by_offset_and_by_number() {
     assert_eq!(numbers(view.parts(list, 4, 1).unwrap()), [(9, 30)]);
     assert_eq!(numbers(view.parts(list, 10, 9).unwrap()), []);
     assert_eq!(
-        numbers(view.parts_at(list, 12, 2).unwrap()),
+        numbers(view.parts_within(list, bytes(12, 35), 2).unwrap()),
         [(4, 10), (9, 30)]
+    );
+    assert_eq!(
+        numbers(view.parts_within(list, bytes(12, 30), 9).unwrap()),
+        [(4, 10)]
+    );
+    assert_eq!(
+        numbers(view.parts_within(list, bytes(35, 35), 9).unwrap()),
+        []
     );
     let four = view.part(list, 4).unwrap().unwrap();
     assert_eq!((four.size, four.write_id), (20, parts[1].write_id));
     assert_eq!(view.part(list, 5).unwrap(), None);
     drop(view);
     replica.delete("k", None);
+    assert_eq!(garbage(&replica), [list]);
+    replica.check();
+    replica.release(list, 9);
     assert_eq!(garbage(&replica).len(), 4);
     replica.check();
 }
@@ -321,7 +371,7 @@ fn s_20_the_outcome_of_an_upload_is_kept_for_its_time_whatever_the_floor() {
 /// No byte is copied, so the largest possible object is completed at once.
 #[test]
 fn s_20_ten_thousand_parts_of_five_gibibytes() {
-    use drystone_store::uploads::{PART_NUMBER_MAX, PART_SIZE_MAX_BYTES};
+    use drystone_store::uploads::PART_SIZE_MAX_BYTES;
     let mut replica = TestReplica::with(Versioning::Off);
     let upload = replica.create_upload("k");
     let parts: Vec<_> = (1..=PART_NUMBER_MAX)
@@ -340,10 +390,84 @@ fn s_20_ten_thousand_parts_of_five_gibibytes() {
             (offset, parts[usize::from(number) - 1].write_id)
         );
         for at in [offset, offset + PART_SIZE_MAX_BYTES - 1] {
-            assert_eq!(view.parts_at(list, at, 1).unwrap()[0].number, number);
+            let found = view.parts_within(list, bytes(at, whole), 1).unwrap();
+            assert_eq!(found[0].number, number);
         }
     }
-    assert_eq!(view.parts_at(list, whole, 1).unwrap(), []);
+    let behind = view.parts_within(list, bytes(whole, whole + 1), 1);
+    assert_eq!(behind.unwrap(), []);
     let page = view.parts(list, 9_000, 1000).unwrap();
     assert_eq!((page.len(), page[999].number), (1000, 10_000));
+}
+
+/// Once a HEAD, and each range of 4 KiB, read the rows of all parts: 20,000 for 10,000 parts.
+#[test]
+fn f_35_opening_an_object_of_ten_thousand_parts_reads_the_rows_that_it_needs() {
+    const SIZE: u64 = 100;
+    let mut replica = TestReplica::new();
+    replica.of_parts("k", PART_NUMBER_MAX, SIZE);
+    let whole = u64::from(PART_NUMBER_MAX) * SIZE;
+    let open = |scope| {
+        let view = replica.state.view();
+        let opened = view.open(B, "k", VersionSelector::Latest, scope);
+        let (version, content) = opened.unwrap();
+        assert_eq!(version.object.unwrap().size, whole);
+        let parts = match content {
+            Some(Content::Parts(parts)) => parts.iter().map(|p| p.part.number).collect(),
+            Some(Content::OneWrite(_)) => panic!("it has parts"),
+            None => Vec::new(),
+        };
+        (parts, view.reads())
+    };
+    let (none, head) = open(ReadScope::Nothing);
+    assert_eq!(
+        (none.len(), head),
+        (0, 3),
+        "the bucket, the key, the version"
+    );
+    let range = |first, last| ReadScope::Range(RangeSpec::Between(first, last));
+    for (scope, expected) in [
+        (range(499_910, 499_950), vec![5_000]),
+        (range(499_999, 500_000), vec![5_000, 5_001]),
+        (range(0, 0), vec![1]),
+        (ReadScope::Range(RangeSpec::Last(1)), vec![10_000]),
+        (ReadScope::Range(RangeSpec::From(whole - 1)), vec![10_000]),
+        (ReadScope::Range(RangeSpec::From(whole)), vec![]),
+        (ReadScope::Part(5_000), vec![5_000]),
+        (ReadScope::Part(10_001), vec![]),
+    ] {
+        let (parts, reads) = open(scope);
+        assert_eq!(parts, expected, "{scope:?}");
+        // The list's data row, the search for its first part, and two rows of each part.
+        let most = head + 4 + 2 * expected.len();
+        assert!(reads <= most, "{scope:?}: {reads} rows");
+    }
+    for scope in [ReadScope::Whole, range(250, whole)] {
+        let (parts, reads) = open(scope);
+        assert_eq!(parts.len(), PARTS_AT_ONCE);
+        assert!(reads <= head + 2 + 2 * PARTS_AT_ONCE, "{reads} rows");
+    }
+}
+
+/// Found by reading: a thousand keys of ten thousand parts each were deleted in one batch.
+#[test]
+fn f_31_an_object_of_many_parts_is_deleted_at_once_and_its_parts_some_at_a_time() {
+    let mut replica = TestReplica::new();
+    let list = replica.of_parts("k", 1000, 9).0;
+    let rows = |replica: &TestReplica| {
+        let view = replica.state.view();
+        let data = view.shard_sets(None, 2000).unwrap().0.len();
+        (view.parts(list, 0, 2000).unwrap().len(), data)
+    };
+    replica.delete("k", None);
+    assert_eq!(rows(&replica), (1000, 1000));
+    assert_eq!(garbage(&replica), [list]);
+    replica.check();
+    assert_eq!(replica.release(list, 300), 4);
+    assert_eq!(rows(&replica), (0, 0));
+    let view = replica.state.view();
+    let removed = view.garbage(None, Epoch(u64::MAX), 2000).unwrap().rows;
+    assert!(removed.iter().all(|row| row.epoch == replica.epoch));
+    assert_eq!(removed.len(), 1000);
+    replica.check();
 }

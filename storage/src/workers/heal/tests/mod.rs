@@ -17,7 +17,7 @@ use crate::meta::view::DataKind;
 use drystone_store::body::Body;
 use drystone_store::env::{Env as _, SystemEnv};
 use drystone_store::instance::Instance as _;
-use drystone_store::objects::Objects as _;
+use drystone_store::objects::{Objects as _, ReadScope};
 use drystone_store::operator::{HealStatus, Operator as _};
 use drystone_store::shard_set::ShardSet;
 use drystone_store::types::{BucketId, ByteRange, Digest, VersionSelector};
@@ -145,7 +145,10 @@ impl Store {
 
     async fn open_object(&self, key: &str) -> Box<dyn drystone_store::objects::ObjectHandle> {
         let latest = VersionSelector::Latest;
-        let handle = self.engine.open_object(self.bucket, key, latest).await;
+        let handle = self
+            .engine
+            .open_object(self.bucket, key, latest, ReadScope::Whole)
+            .await;
         handle.unwrap()
     }
 

@@ -1,5 +1,7 @@
 #![allow(clippy::unwrap_used)]
 
+mod proof;
+
 use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -12,7 +14,9 @@ use tokio::sync::mpsc;
 
 use super::disk_set::DEADLINE;
 use super::erasure::{CHUNK_SIZE_BYTES, Geometry};
-use super::{Classes, DAMAGE_QUEUE_LEN_MAX, RemovalOutcome, Shards};
+use super::{
+    Classes, DAMAGE_QUEUE_LEN_MAX, HealError, RemovalOutcome, ShardCondition, ShardRef, Shards,
+};
 use crate::db::{Db, DbShared};
 use crate::disk::identity::{claim_all, mark_born, shard_folder};
 use crate::disk::local::{LocalDisk, Reserve};
@@ -23,6 +27,7 @@ use drystone_store::env::{Env, SystemEnv};
 use drystone_store::error::{Error, Result};
 use drystone_store::shard_set::{ShardId, ShardPlace, ShardSet};
 use drystone_store::types::{BucketId, ByteRange, Digest, DiskId, Epoch, WriteId};
+use drystone_store::workers::Pace;
 
 const BUCKET: BucketId = BucketId(3);
 const BLOCK: u64 = BLOCK_SIZE_BYTES as u64;
@@ -524,4 +529,68 @@ async fn f_28_shards_of_a_failed_body_are_removed_at_once() {
         }
     };
     tokio::time::timeout(DEADLINE, removed).await.unwrap();
+}
+
+/// Once the shards of a disk that had failed counted as damaged, and the read as damaged beyond
+/// repair.
+#[tokio::test]
+async fn b_17_r_12_what_failed_disks_hold_is_unavailable_and_not_lost() {
+    let object = bytes(5 * CHUNK + 77);
+    let size = object.len() as u64;
+    let range = ByteRange {
+        start: 0,
+        end: size,
+    };
+    for how in [Harm::Remove, Harm::Cut, Harm::Flip] {
+        let mut bench = Bench::new(4);
+        let written = bench.write(&object).await;
+        for disk in bench.shards.disks().iter().take(3) {
+            disk.fail("as a test");
+            let rank = written.1.shards.iter().position(|p| p.disk == disk.id());
+            harm(&bench.file(&written, rank.unwrap()), how);
+        }
+        let read = bench.read(&written, size, range).await;
+        assert!(matches!(read, Err(Error::Unavailable(_))), "{how:?}");
+        let up = bench.shards.disks()[3].id();
+        let rank_up = written.1.shards.iter().position(|p| p.disk == up);
+        assert!(bench.reported().is_empty(), "{how:?}");
+        let pace = Pace::new(bench.shards.env.clone(), 0, false);
+        for rank in 0..4 {
+            let shard = ShardRef {
+                write_id: written.0,
+                bucket: BUCKET,
+                size,
+                set: &written.1,
+                rank,
+            };
+            let expected = match Some(usize::from(rank)) == rank_up {
+                true => ShardCondition::Whole,
+                false => ShardCondition::Offline,
+            };
+            assert_eq!(bench.shards.examine(shard, &pace).await, Ok(expected));
+            let rebuilt = bench.shards.rebuild(shard, Epoch(5), &pace).await;
+            assert!(!matches!(rebuilt, Err(HealError::Lost(_))), "{rebuilt:?}");
+        }
+    }
+}
+
+/// Once the window that was read ahead was read to its end, without an epoch: it could meet files
+/// that gc had removed, and report damage.
+#[tokio::test]
+async fn b_19_what_is_read_ahead_ends_with_its_reader() {
+    let mut bench = Bench::new(4);
+    let object = bytes(40 * CHUNK);
+    let written = bench.write(&object).await;
+    let (start, end) = (0, object.len() as u64);
+    let range = ByteRange { start, end };
+    let shards = &bench.shards;
+    let reader = shards.read(written.0, BUCKET, end, &written.1, range);
+    // The next window has a task, which has not begun: there is one thread.
+    let reader = reader.await.unwrap();
+    (0..4).for_each(|rank| harm(&bench.file(&written, rank), Harm::FlipEveryBlock));
+    drop(reader);
+    while Arc::strong_count(&bench.shards.suspects) > 1 {
+        tokio::task::yield_now().await;
+    }
+    assert!(bench.reported().is_empty());
 }
