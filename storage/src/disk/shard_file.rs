@@ -162,7 +162,6 @@ impl Writer {
         let own = xxh3_64(&footer[..32]);
         footer[32..].copy_from_slice(&own.to_le_bytes());
         self.file.write_all_at(&footer, self.end)?;
-        self.file.sync_data()?;
         Ok(checksum)
     }
 }

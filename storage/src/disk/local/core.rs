@@ -140,7 +140,7 @@ impl DiskCore {
         Ok(())
     }
 
-    /// Maps a failed write, creation or sync to its consequence for the disk. Blocks.
+    /// Maps a failed write, creation or removal to its consequence for the disk. Blocks.
     pub(super) fn after_write(&self, error: io::Error) -> DiskError {
         if is_full(&error) {
             if let Err(error) = self.read_space() {
@@ -163,6 +163,22 @@ impl DiskCore {
 
     /// Maps a failed read: a shard is missing only if the disk is certainly itself. Blocks.
     pub(super) fn after_read(&self, error: DiskError) -> DiskError {
+    /// Maps a failed sync to its consequence for the disk. The kernel may have dropped what it
+    /// could not write, also for want of room, and a later sync would not say so. Blocks.
+    pub(super) fn after_sync(&self, error: io::Error) -> DiskError {
+        // These come from opening a folder, before its sync.
+        let unopened = [Errno::MFILE, Errno::NFILE].map(Errno::raw_os_error);
+        let is_unopened = error
+            .raw_os_error()
+            .is_some_and(|code| unopened.contains(&code));
+        if is_unopened || error.kind() == io::ErrorKind::NotFound {
+            return self.after_write(error);
+        }
+        let why = format!("a sync failed: {error}");
+        self.leave(DiskState::Failed(why.into()));
+        self.writable().err().unwrap_or(DiskError::Io(error))
+    }
+
         match error {
             DiskError::Io(e) if e.kind() == io::ErrorKind::NotFound => {
                 let checked = self.check();
@@ -260,9 +276,12 @@ impl DiskCore {
     /// Makes a written shard durable. Blocks.
     pub(super) fn seal(&self, writer: Writer, object_size: u64, folder: &Path) -> io::Result<u64> {
         self.crash.pass_disk(DiskPoint::ShardWritten);
-        let checksum = writer.seal(object_size)?;
+        let file = writer.file();
+        let checksum = writer.seal(object_size).map_err(|e| self.after_write(e))?;
+        file.sync_data().map_err(|e| self.after_sync(e))?;
         self.crash.pass_disk(DiskPoint::ShardSealed);
-        self.env.files().sync_dir(folder)?;
+        let synced = self.env.files().sync_dir(folder);
+        synced.map_err(|e| self.after_sync(e))?;
         self.crash.pass_disk(DiskPoint::ShardDurable);
         Ok(checksum)
     }

@@ -40,7 +40,8 @@ impl LocalWriter {
         let (done, answer) = oneshot::channel();
         let core = self.core.clone();
         let started = self.core.pool.try_start(move || {
-            let synced = file.sync_data().map_err(|e| core.after_write(e));
+            let synced = file.sync_data().map_err(|e| core.after_sync(e));
+            drop(covered);
             drop(done.send(synced));
         });
         // On a busy disk the next piece, or the end, syncs this one as well.
@@ -87,7 +88,6 @@ impl ShardWriter for LocalWriter {
         let sealed = self.core.pool.run(move || {
             let began = core.env.instant();
             let sealed = core.seal(writer, object_size, &folder);
-            let sealed = sealed.map_err(|e| core.after_write(e));
             core.syncs.add(core.env.elapsed(began));
             sealed
         });
