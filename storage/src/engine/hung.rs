@@ -9,16 +9,19 @@ use std::time::Duration;
 
 use tokio::time::timeout;
 
-use super::testing::{PATIENCE, check, create_bucket, is_whole, until, write};
+use super::testing::{PATIENCE, Whole, check, create_bucket, is_whole, until, write};
 use super::{Engine, Options};
 use crate::db::testing::Gate;
 use crate::disk::DiskState;
+use crate::meta::command::Change;
 use crate::raft::group::Group;
 use crate::shards::DEADLINE;
 use crate::workers::watchdog::Watchdog;
+use drystone_store::error::Error;
 use drystone_store::instance::Instance as _;
+use drystone_store::objects::{DeleteObject, ETagCondition, Objects as _, WriteCondition};
 use drystone_store::operator::Operator as _;
-use drystone_store::types::{BucketId, DiskId};
+use drystone_store::types::{BucketId, DiskId, VersionSelector};
 
 fn options(root: &Path) -> Options {
     let directories = (0..4).map(|n| root.join(n.to_string())).collect();

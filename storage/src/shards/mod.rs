@@ -2,9 +2,11 @@
 //!
 //! [`Shards::write`] and [`Shards::read`] decide how many disks must succeed; the modules `write`
 //! and `read` say what they promise. `plane` has the disks, `classes` the geometry of each storage
-//! class, `lists` what gc asks for, `rebuild` and `reencode` what heal asks for. Only the metadata
-//! know which shards mean something.
+//! class, `reservations` the space that writes in progress will use, `removal` and `lists` what gc
+//! asks for, `background` the removals that nobody waits for, `rebuild` and `reencode` what heal
+//! asks for. Only the metadata know which shards mean something.
 
+mod background;
 mod classes;
 mod disk_set;
 pub mod erasure;
@@ -15,6 +17,8 @@ mod plane;
 mod read;
 mod rebuild;
 mod reencode;
+mod removal;
+mod reservations;
 #[cfg(test)]
 mod tests;
 mod write;
@@ -22,8 +26,8 @@ mod write;
 pub use self::classes::Classes;
 #[cfg(test)]
 pub use self::disk_set::DEADLINE;
-pub use self::lists::RemovalOutcome;
 pub use self::plane::{DAMAGE_QUEUE_LEN_MAX, Shards};
 pub use self::rebuild::{HealError, ShardCondition, ShardRef};
 pub use self::reencode::WriteToReencode;
+pub use self::removal::{Removal, RemovalOutcome};
 pub use crate::disk::{ShardName, UnconfirmedShard};

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use tokio::sync::{Notify, Semaphore, mpsc};
 
+use super::background::Background;
 use super::classes::Classes;
 use super::disk_set::{DiskSet, Suspects};
 use super::erasure::{Codecs, Geometry};
@@ -33,6 +34,8 @@ pub struct Shards {
     /// The slots for rebuilds on each disk.
     pub(super) rebuilds: Mutex<HashMap<DiskId, Arc<Semaphore>>>,
     /// Notified when a write is refused because disks are full.
+    pub(super) background: Arc<Background>,
+    pub(super) reservations: Arc<Reservations>,
     pub(super) starved: Notify,
 }
 
@@ -55,6 +58,8 @@ impl Shards {
             codecs: Codecs::default(),
             suspects: Arc::new(Suspects::new(env.clone())),
             env,
+            background: Arc::new(Background::new(env.clone())),
+            reservations: Arc::default(),
             damage,
             rebuilds: Mutex::default(),
             starved: Notify::new(),

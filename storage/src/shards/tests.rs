@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 
 use super::disk_set::DEADLINE;
 use super::erasure::{CHUNK_SIZE_BYTES, Geometry};
-use super::{Classes, DAMAGE_QUEUE_LEN_MAX, RemovalOutcome, Shards};
+use super::{Classes, DAMAGE_QUEUE_LEN_MAX, RemovalOutcome, Shards, UnconfirmedShard};
 use crate::db::{Db, DbShared};
 use crate::disk::identity::{claim_all, mark_born, shard_folder};
 use crate::disk::local::{LocalDisk, Reserve};
@@ -136,6 +136,16 @@ impl Bench {
             .position(|d| d.id() == id)
             .unwrap();
         shard_folder(&self.dir(disk), of.0.0[0]).join(format!("{}.{rank:02x}.0", of.0))
+    }
+
+    /// Returns at most `max` unconfirmed shards of each disk.
+    async fn unconfirmed(&self, below: u64, max: usize) -> Vec<UnconfirmedShard> {
+        let mut all = Vec::new();
+        for disk in self.shards.disks() {
+            let listed = self.shards.unconfirmed(disk.id(), Epoch(below), max);
+            all.extend(listed.await.unwrap());
+        }
+        all
     }
 
     /// Counts the files of shards on all disks.
@@ -474,32 +484,22 @@ async fn shards_of_a_failed_body_are_found_and_dropped_as_orphans() {
     bench.write_half(&object).await;
     let kept = bench.write(&object).await;
     bench.shards.confirm(kept.0, &kept.1);
-    assert!(
-        bench
-            .shards
-            .unconfirmed(Epoch(5), 100)
-            .await
-            .unwrap()
-            .is_empty()
-    );
-    let orphans = bench.shards.unconfirmed(Epoch(6), 100).await.unwrap();
-    assert_eq!(orphans.len(), 4);
+    bench.write_half(&object).await;
+    assert!(bench.unconfirmed(5, 100).await.is_empty());
+    let orphans = bench.unconfirmed(6, 100).await;
+    assert_eq!(orphans.len(), 8);
     assert!(
         orphans
             .iter()
             .all(|o| o.write_id != kept.0 && o.bucket == BUCKET)
     );
-    let few = bench.shards.unconfirmed(Epoch(6), 3).await.unwrap();
-    assert_eq!(few.len(), 3);
-    bench.shards.drop_orphans(orphans).await.unwrap();
-    assert!(
-        bench
-            .shards
-            .unconfirmed(Epoch(6), 100)
-            .await
-            .unwrap()
-            .is_empty()
-    );
+    assert_eq!(bench.unconfirmed(6, 1).await.len(), 4);
+    for disk in bench.shards.disks() {
+        let own = orphans.iter().filter(|o| o.disk == disk.id());
+        let own: Vec<_> = own.copied().collect();
+        bench.shards.drop_orphans(disk.id(), &own).await.unwrap();
+    }
+    assert!(bench.unconfirmed(6, 100).await.is_empty());
     assert_eq!(bench.files(), 4, "those of the write that was kept");
     bench.assert_reads_back(&kept, &object).await;
 

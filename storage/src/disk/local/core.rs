@@ -246,33 +246,6 @@ impl DiskCore {
         }
     }
 
-    /// Unlinks the files and syncs their folders. Blocks.
-    pub(super) fn unlink(&self, shards: &[ShardName]) -> io::Result<()> {
-        self.crash.pass_disk(DiskPoint::ShardsLeaving);
-        let files = self.env.files();
-        let mut folders = Vec::new();
-        let mut absent = false;
-        for shard in shards {
-            match files.remove_file(&self.path(shard)) {
-                Err(e) if e.kind() == io::ErrorKind::NotFound => absent = true,
-                other => other?,
-            }
-            folders.push(shard.write_id.0[0]);
-        }
-        // Is the shard missing, or is this another disk?
-        if absent && !is_still(files, &self.dir, self.id)? {
-            return Err(io::ErrorKind::NotFound.into());
-        }
-        self.crash.pass_disk(DiskPoint::ShardsUnlinked);
-        folders.sort_unstable();
-        folders.dedup();
-        folders
-            .into_iter()
-            .try_for_each(|folder| files.sync_dir(&shard_folder(&self.dir, folder)))?;
-        self.crash.pass_disk(DiskPoint::ShardsRemoved);
-        Ok(())
-    }
-
     /// Makes a written shard durable. Blocks.
     pub(super) fn seal(&self, writer: Writer, object_size: u64, folder: &Path) -> io::Result<u64> {
         self.crash.pass_disk(DiskPoint::ShardWritten);

@@ -9,6 +9,7 @@
 mod core;
 pub mod probe;
 mod read;
+mod remove;
 mod reserve;
 mod walk;
 mod write;
@@ -177,13 +178,7 @@ impl Disk for LocalDisk {
     }
 
     async fn remove(&self, shards: Vec<ShardName>) -> Result<(), DiskError> {
-        self.core.writable()?;
-        let core = self.core.clone();
-        let removed = self
-            .core
-            .pool
-            .run(move || core.unlink(&shards).map_err(|e| core.after_write(e)));
-        removed.await?
+        self.core.remove(shards).await
     }
 
     async fn unconfirmed(
