@@ -7,7 +7,7 @@ use tokio::sync::{Notify, Semaphore, mpsc};
 
 use super::background::Background;
 use super::classes::Classes;
-use super::disk_set::{DiskSet, Suspects};
+use super::disk_set::{DiskSet, Holder, Suspects};
 use super::erasure::{Codecs, Geometry};
 use crate::disk::{Disk, ShardName, Space};
 use drystone_store::env::Env;
@@ -125,6 +125,11 @@ impl Shards {
     }
 
     pub fn default_geometry(&self) -> Geometry {
+    /// Returns whether the disk is not here, but may come back.
+    pub fn is_offline(&self, disk: DiskId) -> bool {
+        matches!(self.disk_set().holder(disk), Holder::Offline)
+    }
+
         self.classes.default
     }
 
