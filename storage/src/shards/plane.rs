@@ -9,6 +9,7 @@ use super::background::Background;
 use super::classes::Classes;
 use super::disk_set::{DiskSet, Holder, Suspects};
 use super::erasure::{Codecs, Geometry};
+use super::reservations::Reservations;
 use crate::disk::{Disk, ShardName, Space};
 use drystone_store::env::Env;
 use drystone_store::error::{Error, Result};
@@ -33,9 +34,9 @@ pub struct Shards {
     pub(super) damage: mpsc::Sender<ShardId>,
     /// The slots for rebuilds on each disk.
     pub(super) rebuilds: Mutex<HashMap<DiskId, Arc<Semaphore>>>,
-    /// Notified when a write is refused because disks are full.
     pub(super) background: Arc<Background>,
     pub(super) reservations: Arc<Reservations>,
+    /// Notified when a write is refused because disks are full.
     pub(super) starved: Notify,
 }
 
@@ -57,9 +58,9 @@ impl Shards {
             classes,
             codecs: Codecs::default(),
             suspects: Arc::new(Suspects::new(env.clone())),
-            env,
             background: Arc::new(Background::new(env.clone())),
             reservations: Arc::default(),
+            env,
             damage,
             rebuilds: Mutex::default(),
             starved: Notify::new(),
@@ -124,12 +125,12 @@ impl Shards {
         self.disk_set().changes
     }
 
-    pub fn default_geometry(&self) -> Geometry {
     /// Returns whether the disk is not here, but may come back.
     pub fn is_offline(&self, disk: DiskId) -> bool {
         matches!(self.disk_set().holder(disk), Holder::Offline)
     }
 
+    pub fn default_geometry(&self) -> Geometry {
         self.classes.default
     }
 
@@ -186,10 +187,13 @@ impl Shards {
         spaces
     }
 
-    /// Returns the disks that are up with their space, suspect or not.
+    /// Returns the disks that are up with their space, suspect or not. What writes in progress have
+    /// reserved for their shards is not free for other shards.
     pub(super) fn all_spaces(&self) -> Vec<(Arc<dyn Disk>, Space)> {
         let spaces = self.disks().into_iter().map(|disk| {
-            let space = disk.space().ok()?;
+            let mut space = disk.space().ok()?;
+            let reserved = self.reservations.on(disk.id());
+            space.above_reserve = space.above_reserve.saturating_sub(reserved);
             Some((disk, space))
         });
         spaces.flatten().collect()

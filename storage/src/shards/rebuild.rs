@@ -16,6 +16,7 @@ use super::disk_set::{Holder, within_deadline};
 use super::placement::{self, Candidate};
 use super::plane::{Shards, shard_name};
 use super::read::{WriteShape, layout_of};
+use super::reservations::Reservation;
 use crate::disk::{
     BLOCK_SIZE_BYTES, Disk, DiskError, ShardHeader, ShardName, ShardReader, ShardShape,
     ShardWriter, blocks_of,
@@ -70,6 +71,14 @@ struct ShardLocation {
     name: ShardName,
     shape: ShardShape,
     checksum: u64,
+}
+
+/// A shard that is being rebuilt.
+struct RebuildTarget {
+    disk: DiskId,
+    writer: Box<dyn ShardWriter>,
+    /// Its space on the disk.
+    reserved: Vec<Reservation>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -190,6 +199,10 @@ impl Shards {
         let wanted = shard.shape().map_err(|e| HealError::Lost(e.to_string()))?;
         let len = wanted.layout.shard_len();
         let (disk, _permit) = self.choose_disk(shard, len).await?;
+        let reserved = self
+            .reservations
+            .reserve(std::slice::from_ref(&disk), len)
+            .ok_or(HealError::NoDisk)?;
         let header = ShardHeader {
             name: shard_name(shard.write_id, shard.rank, shard.at()),
             epoch,
@@ -206,7 +219,12 @@ impl Shards {
             .await
             .map_err(at_disk)?;
         let made = async {
-            let checksum = self.fill(shard, wanted, writer, disk.id(), pace).await?;
+            let target = RebuildTarget {
+                disk: disk.id(),
+                writer,
+                reserved,
+            };
+            let checksum = self.fill(shard, wanted, target, pace).await?;
             match verify(
                 self.env.as_ref(),
                 disk.as_ref(),
@@ -280,10 +298,14 @@ impl Shards {
         &self,
         shard: ShardRef<'_>,
         wanted: WriteShape,
-        mut writer: Box<dyn ShardWriter>,
-        disk: DiskId,
+        target: RebuildTarget,
         pace: &Pace,
     ) -> Result<u64, HealError> {
+        let RebuildTarget {
+            disk,
+            mut writer,
+            mut reserved,
+        } = target;
         let at_disk = |error| HealError::Disk { disk, error };
         let codec = self.codecs.get(wanted.layout.geometry());
         let mut source = self.source(wanted, shard.set, Some(shard.rank));
@@ -303,6 +325,7 @@ impl Shards {
             within_deadline(self.env.as_ref(), writer.write(rebuilt))
                 .await
                 .map_err(at_disk)?;
+            reserved.iter_mut().for_each(|one| one.used(bytes));
         }
         within_deadline(self.env.as_ref(), writer.finish(shard.size))
             .await
