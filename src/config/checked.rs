@@ -81,6 +81,8 @@ pub struct User {
 #[derive(Clone, Debug)]
 pub struct Storage {
     pub directories: Vec<PathBuf>,
+    /// The memory that the disks' databases may use together; by default a part of the machine's.
+    pub metadata_memory_bytes: Option<u64>,
     /// Geometry by storage class; the geometry of a class without an entry depends on the number of
     /// disks.
     pub classes: BTreeMap<String, Geometry>,

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 
 use rocksdb::{IngestExternalFileOptions, SstFileWriter};
 
-use super::{Db, DbError, Family, INCOMING, options};
+use super::{Core, Db, DbError, Family, INCOMING, options};
 
 /// The size from which a table file is complete.
 pub const TABLE_BYTES: u64 = 32 << 20;
@@ -56,7 +56,10 @@ impl Db {
         table_bytes: u64,
         rows: &mut Peekable<impl Iterator<Item = Result<(Vec<u8>, Vec<u8>), E>>>,
     ) -> Result<(), E> {
-        let options = options::of_family(Some(family), &self.core.cache);
+        let Core {
+            cache, resources, ..
+        } = &*self.core;
+        let options = options::of_family(Some(family), cache, resources);
         let mut table = SstFileWriter::create(&options);
         table.open(file).map_err(|e| self.failed(e))?;
         // Compression makes the file shorter than what has been put into it, and its last blocks
