@@ -237,6 +237,9 @@ impl Db {
             });
         let rocks = rocksdb::DB::open_cf_descriptors(&options, dir.join("rocksdb"), families)
             .map_err(DbError::of_rocks)?;
+        if purpose != Purpose::Copy {
+            options::flush_after_scans(&rocks).map_err(DbError::of_rocks)?;
+        }
 
         let files = shared.env.files();
         let incoming = dir.join(INCOMING);

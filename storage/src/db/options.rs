@@ -13,7 +13,16 @@ const ARENA_BLOCK_BYTES: usize = 64 << 10;
 /// The size from which values lie in blob files, which compaction does not rewrite.
 const BLOB_BYTES_MIN: u64 = 1 << 10;
 const BLOB_FILE_BYTES: u64 = 64 << 20;
-const OPEN_FILES_MAX: i32 = 256;
+/// The size of the first level, in memtables: a level that is compacted is about as large as what
+/// comes to it at once.
+const LEVEL_BASE_MEMTABLES: u64 = 4;
+/// A table in which so many of so many adjacent entries are deletions is compacted soon. Otherwise
+/// whoever lists a prefix that was emptied would step over all of them, again and again.
+const DELETIONS_WINDOW: usize = 4096;
+const DELETIONS_TRIGGER: usize = 2048;
+/// A scan that steps over so many deleted entries of a memtable has it flushed, so that compaction
+/// can drop them.
+const SCAN_FLUSH_TRIGGER: &str = "2000";
 
 pub(super) fn of_database(
     env: &Env,
@@ -67,6 +76,9 @@ pub(super) fn of_family(family: Option<Family>, cache: &Cache, resources: &Resou
     options.set_max_bytes_for_level_base(LEVEL_BASE_MEMTABLES * memtable_bytes);
     options.set_arena_block_size(ARENA_BLOCK_BYTES);
     options.set_compression_type(DBCompressionType::Lz4);
+    if family == Some(Family::State) {
+        options.add_compact_on_deletion_collector_factory(DELETIONS_WINDOW, DELETIONS_TRIGGER, 0.0);
+    }
     if family == Some(Family::Values) {
         options.set_enable_blob_files(true);
         options.set_min_blob_size(BLOB_BYTES_MIN);
@@ -75,4 +87,13 @@ pub(super) fn of_family(family: Option<Family>, cache: &Cache, resources: &Resou
         options.set_enable_blob_gc(true);
     }
     options
+}
+
+/// Has scans flush a memtable in which they step over many deleted entries. The option has no other
+/// setter here than that of an open database.
+pub(super) fn flush_after_scans(rocks: &DB) -> Result<(), Error> {
+    let state = rocks.cf_handle(Family::State.name());
+    let state = state.expect("opened with all families");
+    let trigger = [("memtable_op_scan_flush_trigger", SCAN_FLUSH_TRIGGER)];
+    rocks.set_options_cf(state, &trigger)
 }
