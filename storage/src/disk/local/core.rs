@@ -2,7 +2,7 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -46,6 +46,8 @@ pub(super) struct DiskCore {
     /// The disk was given up because it does not answer.
     pub(super) hangs: AtomicBool,
     pub(super) confirmed: Mutex<Vec<ShardName>>,
+    /// The bytes of shards that were written and not synced.
+    pub(super) unsynced: Arc<AtomicU64>,
     /// Durations of syncs of a shard's file and its folder, when the shard is sealed.
     pub(super) syncs: Histogram,
 }
@@ -161,8 +163,6 @@ impl DiskCore {
         self.writable().err().unwrap_or(DiskError::Io(error))
     }
 
-    /// Maps a failed read: a shard is missing only if the disk is certainly itself. Blocks.
-    pub(super) fn after_read(&self, error: DiskError) -> DiskError {
     /// Maps a failed sync to its consequence for the disk. The kernel may have dropped what it
     /// could not write, also for want of room, and a later sync would not say so. Blocks.
     pub(super) fn after_sync(&self, error: io::Error) -> DiskError {
@@ -179,6 +179,8 @@ impl DiskCore {
         self.writable().err().unwrap_or(DiskError::Io(error))
     }
 
+    /// Maps a failed read: a shard is missing only if the disk is certainly itself. Blocks.
+    pub(super) fn after_read(&self, error: DiskError) -> DiskError {
         match error {
             DiskError::Io(e) if e.kind() == io::ErrorKind::NotFound => {
                 let checked = self.check();
@@ -247,7 +249,12 @@ impl DiskCore {
     }
 
     /// Makes a written shard durable. Blocks.
-    pub(super) fn seal(&self, writer: Writer, object_size: u64, folder: &Path) -> io::Result<u64> {
+    pub(super) fn seal(
+        &self,
+        writer: Writer,
+        object_size: u64,
+        folder: &Path,
+    ) -> Result<u64, DiskError> {
         self.crash.pass_disk(DiskPoint::ShardWritten);
         let file = writer.file();
         let checksum = writer.seal(object_size).map_err(|e| self.after_write(e))?;

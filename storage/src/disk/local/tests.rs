@@ -7,6 +7,7 @@ use bytes::Bytes;
 use rustix::io::Errno;
 
 use super::reserve::SpaceReading;
+use super::write::UNSYNCED_BYTES_MAX;
 use super::*;
 use crate::db::DbShared;
 use crate::disk::BLOCK_SIZE_BYTES;
@@ -174,7 +175,6 @@ async fn r_03_a_failed_sync_ends_writing_and_f_08_a_full_disk_does_not() {
     assert!(matches!(&*disk.state().borrow(), DiskState::Failed(_)));
 }
 
-/// A reserve larger than any disk.
 /// Found by reading: a sync that failed for want of room left the disk in use, although the kernel
 /// may have dropped what it could not write.
 #[tokio::test]
@@ -241,6 +241,7 @@ async fn what_waits_in_memory_for_a_disk_has_a_bound_for_all_shards_together() {
     disk.remove(names.collect()).await.unwrap();
 }
 
+/// A reserve larger than any disk.
 const ALL: Reserve = Reserve {
     bytes: 0,
     percent: 200,
