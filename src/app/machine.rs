@@ -1,7 +1,8 @@
-//! The memory and the descriptors that this machine gives the process.
+//! The memory, the cores and the descriptors that this machine gives the process.
 
 use std::fs;
 use std::path::Path;
+use std::thread;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
@@ -29,19 +30,43 @@ fn total_memory(meminfo: &str) -> Option<u64> {
     Some(kib << 10)
 }
 
-/// Returns the lowest limit of the process's control group and its parents. `max` means no limit.
+/// Returns the lowest limit of the process's control groups and their parents, of both versions of
+/// control groups. `max` means no limit.
 fn group_memory(groups: &str) -> Option<u64> {
-    let path = groups.lines().find_map(|line| line.strip_prefix("0::/"))?;
-    let root = Path::new("/sys/fs/cgroup");
+    let bounds = groups.lines().filter_map(|line| {
+        let (controllers, path) = line.split_once(':')?.1.split_once(':')?;
+        let path = path.strip_prefix('/')?;
+        let is_memory = controllers
+            .split(',')
+            .any(|controller| controller == "memory");
+        match (controllers, is_memory) {
+            ("", _) => group_limit(Path::new("/sys/fs/cgroup"), path, "memory.max"),
+            (_, true) => {
+                let root = Path::new("/sys/fs/cgroup/memory");
+                group_limit(root, path, "memory.limit_in_bytes")
+            }
+            _ => None,
+        }
+    });
+    bounds.min()
+}
+
+/// Returns the lowest number in the files of this name, from the group's folder up to the root's.
+fn group_limit(root: &Path, path: &str, file: &str) -> Option<u64> {
     let group = root.join(path);
     let within = group
         .ancestors()
         .take_while(|folder| folder.starts_with(root));
     let bounds = within.filter_map(|folder| {
-        let text = fs::read_to_string(folder.join("memory.max")).ok()?;
+        let text = fs::read_to_string(folder.join(file)).ok()?;
         text.trim().parse::<u64>().ok()
     });
     bounds.min()
+}
+
+/// Returns the number of cores that the process may use, which its control group may limit.
+pub fn cores() -> usize {
+    thread::available_parallelism().map_or(1, usize::from)
 }
 
 /// Raises the limit of open descriptors as far as allowed, and returns it.
@@ -67,6 +92,22 @@ mod tests {
     use super::*;
 
     #[test]
+    fn the_lowest_limit_of_a_group_and_its_parents_counts() {
+        let root = tempfile::tempdir().unwrap();
+        let group = root.path().join("a/b");
+        fs::create_dir_all(&group).unwrap();
+        let limit = || group_limit(root.path(), "a/b", "memory.max");
+        assert_eq!(limit(), None);
+        fs::write(group.join("memory.max"), "max\n").unwrap();
+        fs::write(root.path().join("a/memory.max"), "1000000\n").unwrap();
+        assert_eq!(limit(), Some(1_000_000));
+        fs::write(group.join("memory.max"), "70000\n").unwrap();
+        assert_eq!(limit(), Some(70_000));
+        // A group of a container lies below another root there.
+        assert_eq!(group_limit(root.path(), "far/away", "memory.max"), None);
+    }
+
+    #[test]
     fn memory_is_read_as_the_kernel_writes_it() {
         let text = "MemFree: 1 kB\nMemTotal:        8131000 kB\n";
         assert_eq!(total_memory(text), Some(8_131_000 << 10));
@@ -74,5 +115,6 @@ mod tests {
         assert_eq!(group_memory("12:cpu:/x\n"), None);
         assert!(memory_bytes() > 1 << 20);
         assert!(descriptors() >= 64);
+        assert!(cores() >= 1);
     }
 }

@@ -46,6 +46,9 @@ use drystone_s3::settings::SettingsCache;
 
 /// How long requests in progress may take after the server is asked to stop.
 const DRAIN_MAX: Duration = Duration::from_secs(30);
+/// The part of the machine's memory that metadata are cached and buffered in.
+const METADATA_MEMORY_DIVISOR: u64 = 8;
+const METADATA_MEMORY_BYTES_MAX: u64 = 16 << 30;
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -301,8 +304,21 @@ async fn open_store(config: &Config) -> Result<Arc<storage::Engine>, OpenError> 
     options.classes = classes
         .map(|(class, geometry)| (class.clone(), (geometry.data, geometry.parity)))
         .collect();
+    options.metadata_memory_bytes = metadata_memory_bytes(config);
+    options.cores = machine::cores();
+    options.descriptors = machine::descriptors();
     options.crash = config.storage.crash_at.map(Crash::at).unwrap_or_default();
     storage::Engine::open(options).await
+}
+
+/// Returns the memory that the disks' databases may use: a part of the machine's, unless the
+/// configuration sets it.
+fn metadata_memory_bytes(config: &Config) -> u64 {
+    let of_machine = machine::memory_bytes() / METADATA_MEMORY_DIVISOR;
+    let of_machine = of_machine.clamp(config::METADATA_MEMORY_BYTES_MIN, METADATA_MEMORY_BYTES_MAX);
+    let bytes = config.storage.metadata_memory_bytes.unwrap_or(of_machine);
+    tracing::info!(metadata_mib = bytes >> 20, "memory of the metadata");
+    bytes
 }
 
 /// Registers every account of the configuration in the store, or updates it.

@@ -89,6 +89,8 @@ pub struct Storage {
     pub new_store: bool,
     /// An empty file system that is mounted in the place of a lost disk replaces it.
     pub replace_by_mounts: bool,
+    /// The memory that the disks' databases may use together; by default a part of the machine's.
+    pub metadata_memory_bytes: Option<u64>,
     /// Geometry by storage class; the geometry of a class without an entry depends on the number of
     /// disks.
     pub classes: BTreeMap<String, Geometry>,

@@ -42,6 +42,8 @@ const DIRECTORIES_LEN_MAX: usize = 256;
 const REQUESTS_MAX: usize = 65_536;
 /// The least memory that serves a few large uploads.
 const MEMORY_BYTES_MIN: u64 = 16 << 20;
+/// The least memory that the disks' databases work with.
+pub const METADATA_MEMORY_BYTES_MIN: u64 = 64 << 20;
 const PREFIX_LEN_MAX: usize = 256;
 const METRICS_TOKEN_LEN_MIN: usize = 16;
 
@@ -99,7 +101,11 @@ impl Layer {
                 signature_v2: self.server.signature_v2.unwrap_or(true),
                 portless_host: self.server.portless_host.unwrap_or(true),
                 requests: self.server.requests.map(checked_requests).transpose()?,
-                memory_bytes: self.server.memory.map(checked_memory).transpose()?,
+                memory_bytes: self
+                    .server
+                    .memory
+                    .map(|text| checked_memory("memory", MEMORY_BYTES_MIN, &text))
+                    .transpose()?,
                 client_connections: self
                     .server
                     .client_connections
@@ -128,6 +134,11 @@ impl Layer {
                 state_dir: self.storage.state_dir,
                 new_store: false,
                 replace_by_mounts: self.storage.replace_by_mounts.unwrap_or(true),
+                metadata_memory_bytes: self
+                    .storage
+                    .metadata_memory
+                    .map(|text| checked_memory("metadata_memory", METADATA_MEMORY_BYTES_MIN, &text))
+                    .transpose()?,
                 classes: classes(self.storage.classes.unwrap_or_default())?,
                 crash_at: self.crash_at,
             },
@@ -274,11 +285,12 @@ pub fn bytes(text: &str) -> Option<u64> {
     })
 }
 
-fn checked_memory(text: String) -> Result<u64, Error> {
-    match bytes(&text).filter(|bytes| *bytes >= MEMORY_BYTES_MIN) {
+fn checked_memory(key: &str, min: u64, text: &str) -> Result<u64, Error> {
+    match bytes(text).filter(|bytes| *bytes >= min) {
         Some(bytes) => Ok(bytes),
         None => invalid(format!(
-            "memory {text:?}: expected 16MiB or more, such as 512MiB or 4GiB"
+            "{key} {text:?}: expected {}MiB or more, such as 512MiB or 4GiB",
+            min >> 20
         )),
     }
 }

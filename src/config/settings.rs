@@ -219,6 +219,11 @@ settings! {
         })
     };
 
+    /// The memory for caching and buffering metadata, of all disks together, such as `"512MiB"`; at
+    /// least `"64MiB"`.
+    metadata_memory: Size, ["METADATA_MEMORY"], "an eighth of the machine's, at most 16 GiB",
+        |config| lines("metadata memory", config.storage.metadata_memory_bytes);
+
     /// The numbers of data and parity shards by storage class, together at most 32. A class that
     /// is not named is stored as STANDARD.
     classes: Geometries, [], "by the number of disks", |config| {

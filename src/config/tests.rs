@@ -93,6 +93,23 @@ fn bounds_and_metrics_are_read() {
 }
 
 #[test]
+fn the_memory_of_metadata_is_read_and_has_a_least() {
+    let of = |text: &str| {
+        let storage = format!("[storage]\ndirectories = [\"/d\"]\nmetadata_memory = {text}");
+        with_file(&storage).map(|config| config.storage.metadata_memory_bytes)
+    };
+    assert_eq!(of("\"64MiB\"").unwrap(), Some(64 << 20));
+    let error = of("\"63MiB\"").unwrap_err().to_string();
+    assert!(
+        error.contains("metadata_memory") && error.contains("64MiB"),
+        "{error}"
+    );
+    let variables = environment(&[("DRYSTONE_METADATA_MEMORY", "2GiB")]);
+    let config = load(None, &variables, flags("127.0.0.1:0")).unwrap();
+    assert_eq!(config.storage.metadata_memory_bytes, Some(2 << 30));
+}
+
+#[test]
 fn the_connections_of_clients_are_set_by_the_environment() {
     let variables = environment(&[
         ("DRYSTONE_CLIENT_CONNECTIONS", "8"),

@@ -82,6 +82,89 @@ fn bench_listing_does_not_grow_with_the_bucket() {
     );
 }
 
+/// Returns a number that the environment may set.
+fn number(variable: &str, default: usize) -> usize {
+    let set = std::env::var(variable);
+    set.map_or(default, |number| number.parse().unwrap())
+}
+
+/// The first round of gc begins with the server.
+#[test]
+#[ignore = "takes minutes; run by hand"]
+fn bench_gc_removes_garbage() {
+    const SIZE: usize = 16 << 10;
+    let objects = number("DRYSTONE_BENCH_OBJECTS", 20_000);
+    let mut server = Server::fresh(4);
+    Connection::open(server.port).put("/bench", &[], 0);
+    let block = noise(SIZE);
+    each(&server, objects, |connection, number| {
+        connection.put(&format!("/bench/{}", key(number)), &block, SIZE);
+    });
+    each(&server, objects, |connection, number| {
+        connection.ask("DELETE", &format!("/bench/{}", key(number)), &[], 0);
+    });
+    server.kill();
+    server.start_again();
+    let mut folders = Vec::new();
+    for n in 1..=4 {
+        let shards = fs::read_dir(server.disks.path(n).join("shards")).unwrap();
+        folders.extend(shards.map(|folder| folder.unwrap().path()));
+    }
+    let has_files = || {
+        let mut folders = folders.iter();
+        folders.any(|folder| fs::read_dir(folder).unwrap().next().is_some())
+    };
+    let took = timed(|| {
+        while has_files() {
+            thread::sleep(Duration::from_millis(20));
+        }
+    });
+    let rate = objects as f64 / took.as_secs_f64();
+    println!("shards of {objects} objects removed in {took:.1?}: {rate:.0}/s");
+}
+
+#[test]
+#[ignore = "takes minutes; run by hand"]
+fn bench_listing_an_emptied_prefix() {
+    const ROUNDS: usize = 51;
+    let keys = number("DRYSTONE_BENCH_KEYS", 1_000_000);
+    let server = Server::fresh(4);
+    load(&server, "bench", keys);
+    let took = timed(|| {
+        each(&server, keys, |connection, number| {
+            connection.ask("DELETE", &format!("/bench/{}", key(number)), &[], 0);
+        });
+    });
+    println!("{keys} objects deleted in {took:.1?}");
+    let mut connection = Connection::open(server.port);
+    let mut page = |prefix: &str| {
+        let target = format!("/bench?list-type=2&prefix={prefix}%2F");
+        let start = Instant::now();
+        let answer = connection.get(&target);
+        let took = start.elapsed();
+        assert!(!String::from_utf8(answer).unwrap().contains("<Contents>"));
+        took
+    };
+    for after in [0, 10, 10] {
+        // A memtable that is due is flushed with the next write.
+        Connection::open(server.port).put("/bench/other", &[], 0);
+        thread::sleep(Duration::from_secs(after));
+        let first = page("folder");
+        let (mut emptied, mut empty) = (Vec::new(), Vec::new());
+        for _ in 0..ROUNDS {
+            emptied.push(page("folder"));
+            empty.push(page("never"));
+        }
+        let (emptied, empty) = (median(&mut emptied), median(&mut empty));
+        let ratio = emptied.as_secs_f64() / empty.as_secs_f64();
+        println!(
+            "{after} s later: first {first:.2?}, then {emptied:.2?} of an emptied prefix, \
+             {empty:.2?} of an empty one: {ratio:.2} times"
+        );
+    }
+    println!("{}", Memory::of(&server));
+}
+
 #[test]
 #[ignore = "takes minutes; run by hand"]
 fn bench_large_objects_need_little_memory() {
@@ -137,25 +220,32 @@ fn key(number: usize) -> String {
 }
 
 fn load(server: &Server, bucket: &str, keys: usize) -> Duration {
-    const CONNECTIONS: usize = 64;
     Connection::open(server.port).put(&format!("/{bucket}"), &[], 0);
-    let next = AtomicUsize::new(0);
     timed(|| {
-        thread::scope(|scope| {
-            for _ in 0..CONNECTIONS {
-                scope.spawn(|| {
-                    let mut connection = Connection::open(server.port);
-                    loop {
-                        let number = next.fetch_add(1, Ordering::Relaxed);
-                        if number >= keys {
-                            break;
-                        }
-                        connection.put(&format!("/{bucket}/{}", key(number)), &[], 0);
-                    }
-                });
-            }
+        each(server, keys, |connection, number| {
+            connection.put(&format!("/{bucket}/{}", key(number)), &[], 0);
         });
     })
+}
+
+/// Makes a request for each number, on many connections.
+fn each(server: &Server, count: usize, request: impl Fn(&mut Connection, usize) + Sync) {
+    const CONNECTIONS: usize = 64;
+    let next = AtomicUsize::new(0);
+    thread::scope(|scope| {
+        for _ in 0..CONNECTIONS {
+            scope.spawn(|| {
+                let mut connection = Connection::open(server.port);
+                loop {
+                    let number = next.fetch_add(1, Ordering::Relaxed);
+                    if number >= count {
+                        break;
+                    }
+                    request(&mut connection, number);
+                }
+            });
+        }
+    });
 }
 
 fn put_in_parts(server: &Server, block: &[u8]) {
@@ -235,7 +325,8 @@ impl Connection {
         Answer { etag, body }
     }
 
-    /// Sends a request and reads the head of a 200; returns the length of its body and the ETag.
+    /// Sends a request and reads the head of a 200 or a 204; returns the length of its body and the
+    /// ETag.
     fn begin(&mut self, method: &str, target: &str, block: &[u8], len: usize) -> (usize, String) {
         let mut request = self.head(method, target, len);
         if len == block.len() {
@@ -253,7 +344,7 @@ impl Connection {
         }
         let (mut line, mut len, mut etag) = (String::new(), 0, String::new());
         self.stream.read_line(&mut line).unwrap();
-        assert!(line.starts_with("HTTP/1.1 200"), "{target}: {line}");
+        assert!(line.starts_with("HTTP/1.1 20"), "{target}: {line}");
         loop {
             line.clear();
             self.stream.read_line(&mut line).unwrap();

@@ -270,6 +270,12 @@ fn b_07_r_03_a_failed_sync_of_a_folder_ends_writing_and_is_healed() {
     a_failed_shard("fsync:error=EIO:when=1", "a failed sync of a folder");
 }
 
+/// Once such a disk stayed in use, although the kernel may have dropped what it could not write.
+#[test]
+fn r_03_a_sync_that_fails_for_want_of_room_ends_writing_too() {
+    a_failed_shard("fsync:error=ENOSPC:when=1", "a sync without room");
+}
+
 #[test]
 fn f_10_f_11_a_disk_whose_every_call_fails_costs_nothing_acknowledged() {
     let Some(mut small) = Small::new(4, &[], "a failing disk") else {

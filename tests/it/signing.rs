@@ -117,9 +117,9 @@ fn w_08_a_host_signed_without_its_port_where_that_is_switched_on() {
     assert_eq!(ask(&server), 403);
 }
 
-/// Found by reading: a line at `info`, as long as the client liked, for each request that was signed
-/// with the secret that stands in for that of an unknown key, and for each unsigned one to the admin
-/// API.
+/// Found by reading: a line at `info`, as long as the client liked, for each request that was
+/// signed with the secret that stands in for that of an unknown key, and for each unsigned one to
+/// the admin API.
 #[test]
 fn strangers_cannot_fill_the_log() {
     const EACH: usize = 50;

@@ -56,7 +56,7 @@ impl Db {
         table_bytes: u64,
         rows: &mut Peekable<impl Iterator<Item = Result<(Vec<u8>, Vec<u8>), E>>>,
     ) -> Result<(), E> {
-        let options = options::of_family(Some(family), &self.core.cache);
+        let options = options::of_family(Some(family), &self.core.cache, &self.core.resources);
         let mut table = SstFileWriter::create(&options);
         table.open(file).map_err(|e| self.failed(e))?;
         // Compression makes the file shorter than what has been put into it, and its last blocks

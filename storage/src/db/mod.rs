@@ -23,11 +23,13 @@ mod hindrance;
 mod ingest;
 mod options;
 mod reread;
+mod resources;
 
 pub use self::family::{Family, StateId, log_tag};
 pub use self::hindrance::{Hindrance, is_unreadable};
 pub use self::ingest::TABLE_BYTES;
 pub use self::reread::ReadAt;
+pub use self::resources::Resources;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::{Path, PathBuf};
@@ -45,10 +47,6 @@ use drystone_store::error::Error;
 use drystone_store::lock::{Condvar, Mutex};
 use drystone_store::measure::Histogram;
 
-/// The cache of table blocks, for all disks of a node.
-const BLOCK_CACHE_BYTES: usize = 32 << 20;
-/// The memtables of all disks of a node together.
-const WRITE_BUFFERS_BYTES: usize = 32 << 20;
 /// The folder of table files that the database does not have yet.
 const INCOMING: &str = "incoming";
 /// The most bytes that wait for the log thread. Beyond that, writers wait.
@@ -102,21 +100,26 @@ pub struct DbShared {
     rocks_env: rocksdb::Env,
     cache: Cache,
     write_buffers: WriteBufferManager,
+    resources: Resources,
     crash: Crash,
 }
 
 impl DbShared {
-    pub fn new(env: Arc<dyn Env>) -> Result<DbShared, DbError> {
+    /// Makes what databases share.
+    pub fn new(env: Arc<dyn Env>, resources: Resources) -> Result<DbShared, DbError> {
         let rocks_env = rocksdb::Env::new();
         let mut rocks_env = rocks_env.map_err(|e| DbError::Failed(e.into_string().into()))?;
-        // Flushes go first; one compaction at a time leaves the cores to requests.
-        rocks_env.set_high_priority_background_threads(1);
-        rocks_env.set_background_threads(1);
+        // Flushes go first.
+        rocks_env.set_high_priority_background_threads(resources.flushes() as i32);
+        rocks_env.set_background_threads(resources.compactions() as i32);
+        let cache_bytes = resources.cache_bytes() as usize;
+        let memtables_bytes = resources.memtables_bytes() as usize;
         Ok(DbShared {
             env,
             rocks_env,
-            cache: Cache::new_lru_cache(BLOCK_CACHE_BYTES),
-            write_buffers: WriteBufferManager::new_write_buffer_manager(WRITE_BUFFERS_BYTES, false),
+            cache: Cache::new_lru_cache(cache_bytes),
+            write_buffers: WriteBufferManager::new_write_buffer_manager(memtables_bytes, false),
+            resources,
             crash: Crash::default(),
         })
     }
@@ -153,6 +156,7 @@ struct Core {
     rocks: rocksdb::DB,
     dir: PathBuf,
     cache: Cache,
+    resources: Resources,
     env: Arc<dyn Env>,
     synced_file: Arc<dyn File>,
     queue: Mutex<LogQueue>,
@@ -217,7 +221,8 @@ impl Db {
 
     fn open_with(dir: &Path, shared: &DbShared, purpose: Purpose) -> Result<Arc<Db>, DbError> {
         let io = |e: io::Error| DbError::of_opening(&e);
-        let mut options = options::of_database(&shared.rocks_env, &shared.write_buffers);
+        let mut options =
+            options::of_database(&shared.rocks_env, &shared.write_buffers, &shared.resources);
         options.create_if_missing(purpose == Purpose::Birth);
         options.create_missing_column_families(purpose == Purpose::Birth);
         // The default family always exists; without options of its own it would add a cache.
@@ -226,12 +231,15 @@ impl Db {
             .into_iter()
             .chain([("default", None)])
             .map(|(name, family)| {
-                let mut options = options::of_family(family, &shared.cache);
+                let mut options = options::of_family(family, &shared.cache, &shared.resources);
                 options.set_disable_auto_compactions(purpose == Purpose::Copy);
                 ColumnFamilyDescriptor::new(name, options)
             });
         let rocks = rocksdb::DB::open_cf_descriptors(&options, dir.join("rocksdb"), families)
             .map_err(DbError::of_rocks)?;
+        if purpose != Purpose::Copy {
+            options::flush_after_scans(&rocks).map_err(DbError::of_rocks)?;
+        }
 
         let files = shared.env.files();
         let incoming = dir.join(INCOMING);
@@ -252,6 +260,7 @@ impl Db {
             rocks,
             dir: dir.to_owned(),
             cache: shared.cache.clone(),
+            resources: shared.resources,
             env: shared.env.clone(),
             synced_file,
             queue: Mutex::default(),
@@ -402,8 +411,7 @@ impl Db {
     /// Returns the free bytes of the file system that the database is on. Blocks.
     pub fn free_bytes(&self) -> Result<u64, DbError> {
         let capacity = self.env().files().capacity(&self.core.dir);
-        let capacity = capacity.map_err(|e| DbError::of_opening(&e))?;
-        Ok(capacity.bytes_free)
+        Ok(capacity.map_err(|e| DbError::of_opening(&e))?.bytes_free)
     }
 
     /// Returns the operations in progress on this database's disk.

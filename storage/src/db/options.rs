@@ -1,24 +1,34 @@
 //! RocksDB's options, for a database as a whole and for each of its families.
 
 use rocksdb::{
-    BlockBasedIndexType, BlockBasedOptions, Cache, DBCompressionType, DBRecoveryMode, Env,
-    LogLevel, Options, WriteBufferManager,
+    BlockBasedIndexType, BlockBasedOptions, Cache, DB, DBCompressionType, DBRecoveryMode, Env,
+    Error, LogLevel, Options, WriteBufferManager,
 };
 
 use super::family::Family;
+use super::resources::Resources;
 
-/// The memtable of one family. A full one is flushed.
-const WRITE_BUFFER_BYTES: usize = 8 << 20;
 /// The steps in which memtables grow. Small, so that an idle server stays small.
 const ARENA_BLOCK_BYTES: usize = 64 << 10;
-/// The most WAL of one disk that a restart replays.
-const WAL_BYTES_MAX: u64 = 64 << 20;
 /// The size from which values lie in blob files, which compaction does not rewrite.
 const BLOB_BYTES_MIN: u64 = 1 << 10;
 const BLOB_FILE_BYTES: u64 = 64 << 20;
-const OPEN_FILES_MAX: i32 = 256;
+/// The size of the first level, in memtables: a level that is compacted is about as large as what
+/// comes to it at once.
+const LEVEL_BASE_MEMTABLES: u64 = 4;
+/// A table in which so many of so many adjacent entries are deletions is compacted soon. Otherwise
+/// whoever lists a prefix that was emptied would step over all of them, again and again.
+const DELETIONS_WINDOW: usize = 4096;
+const DELETIONS_TRIGGER: usize = 2048;
+/// A scan that steps over so many deleted entries of a memtable has it flushed, so that compaction
+/// can drop them.
+const SCAN_FLUSH_TRIGGER: &str = "2000";
 
-pub(super) fn of_database(env: &Env, write_buffers: &WriteBufferManager) -> Options {
+pub(super) fn of_database(
+    env: &Env,
+    write_buffers: &WriteBufferManager,
+    resources: &Resources,
+) -> Options {
     let mut options = Options::default();
     options.set_env(env);
     options.set_write_buffer_manager(write_buffers);
@@ -28,9 +38,10 @@ pub(super) fn of_database(env: &Env, write_buffers: &WriteBufferManager) -> Opti
     // closed.
     options.set_wal_recovery_mode(DBRecoveryMode::TolerateCorruptedTailRecords);
     options.set_track_and_verify_wals_in_manifest(true);
-    options.set_max_total_wal_size(WAL_BYTES_MAX);
-    options.set_max_background_jobs(2);
-    options.set_max_open_files(OPEN_FILES_MAX);
+    options.set_max_total_wal_size(resources.wal_bytes());
+    // Of all, as one disk may have all the work.
+    options.set_max_background_jobs(1 + resources.compactions() as i32);
+    options.set_max_open_files(resources.open_files() as i32);
     options.set_max_file_opening_threads(1);
     options.set_skip_stats_update_on_db_open(true);
     options.set_stats_dump_period_sec(0);
@@ -44,7 +55,7 @@ pub(super) fn of_database(env: &Env, write_buffers: &WriteBufferManager) -> Opti
     options
 }
 
-pub(super) fn of_family(family: Option<Family>, cache: &Cache) -> Options {
+pub(super) fn of_family(family: Option<Family>, cache: &Cache, resources: &Resources) -> Options {
     let mut table = BlockBasedOptions::default();
     table.set_block_cache(cache);
     // Indexes and filters are partitioned to the size of a block. As whole blocks, those of one
@@ -60,9 +71,14 @@ pub(super) fn of_family(family: Option<Family>, cache: &Cache) -> Options {
     }
     let mut options = Options::default();
     options.set_block_based_table_factory(&table);
-    options.set_write_buffer_size(WRITE_BUFFER_BYTES);
+    let memtable_bytes = resources.memtable_bytes();
+    options.set_write_buffer_size(memtable_bytes as usize);
+    options.set_max_bytes_for_level_base(LEVEL_BASE_MEMTABLES * memtable_bytes);
     options.set_arena_block_size(ARENA_BLOCK_BYTES);
     options.set_compression_type(DBCompressionType::Lz4);
+    if family == Some(Family::State) {
+        options.add_compact_on_deletion_collector_factory(DELETIONS_WINDOW, DELETIONS_TRIGGER, 0.0);
+    }
     if family == Some(Family::Values) {
         options.set_enable_blob_files(true);
         options.set_min_blob_size(BLOB_BYTES_MIN);
@@ -71,4 +87,13 @@ pub(super) fn of_family(family: Option<Family>, cache: &Cache) -> Options {
         options.set_enable_blob_gc(true);
     }
     options
+}
+
+/// Has scans flush a memtable in which they step over many deleted entries. The option has no other
+/// setter here than that of an open database.
+pub(super) fn flush_after_scans(rocks: &DB) -> Result<(), Error> {
+    let state = rocks.cf_handle(Family::State.name());
+    let state = state.expect("opened with all families");
+    let trigger = [("memtable_op_scan_flush_trigger", SCAN_FLUSH_TRIGGER)];
+    rocks.set_options_cf(state, &trigger)
 }

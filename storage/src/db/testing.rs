@@ -7,7 +7,7 @@ use std::sync::{Arc, Condvar, Mutex};
 
 use rocksdb::statistics::Ticker;
 
-use super::{Db, DbShared};
+use super::{Db, DbShared, Resources};
 use drystone_store::env::SystemEnv;
 
 #[derive(Default)]
@@ -49,7 +49,7 @@ impl Faults {
 impl DbShared {
     /// For databases of this machine.
     pub fn system() -> DbShared {
-        DbShared::new(Arc::new(SystemEnv)).expect("RocksDB makes an environment")
+        DbShared::new(Arc::new(SystemEnv), Resources::SMALL).expect("RocksDB makes an environment")
     }
 }
 

@@ -251,3 +251,92 @@ fn f_23_files_that_were_not_ingested_are_removed_at_the_next_start() {
     drop(Db::open(dir.path(), &DbShared::system()).unwrap());
     assert!(!incoming.exists());
 }
+
+/// Returns the number of entries in the memtables of the state, and the bytes of its tables.
+fn entries(db: &Db) -> u64 {
+    let state = db.family(Family::State);
+    let of = |name: &str| db.rocks().property_int_value_cf(state, name);
+    let names = [
+        "rocksdb.num-entries-active-mem-table",
+        "rocksdb.num-entries-imm-mem-tables",
+        "rocksdb.total-sst-files-size",
+    ];
+    names.iter().map(|name| of(name).unwrap().unwrap()).sum()
+}
+
+/// Returns how long it takes to find that all rows are deleted.
+fn scan(db: &Db) -> std::time::Duration {
+    let begun = std::time::Instant::now();
+    let mut rows = db.rocks().raw_iterator_cf(db.family(Family::State));
+    rows.seek_to_first();
+    assert!(!rows.valid());
+    begun.elapsed()
+}
+
+/// The first scan takes as long as each one did before deleted rows were compacted away.
+#[tokio::test]
+#[ignore = "takes a minute; run by hand"]
+async fn bench_scan_of_deleted_rows() {
+    const ROWS: u32 = 1_000_000;
+    let dir = tempfile::tempdir().unwrap();
+    let db = Db::create(dir.path(), &DbShared::system()).unwrap();
+    let state = db.family(Family::State);
+    let empty = scan(&db);
+    for is_deletion in [false, true] {
+        for first in (0..ROWS).step_by(1000) {
+            let mut batch = WriteBatch::default();
+            for n in first..first + 1000 {
+                match is_deletion {
+                    false => batch.put_cf(state, n.to_be_bytes(), [7; 100]),
+                    true => batch.delete_cf(state, n.to_be_bytes()),
+                }
+            }
+            db.write_unsynced(batch).unwrap();
+        }
+    }
+    let begun = std::time::Instant::now();
+    println!(
+        "{ROWS} rows deleted; a scan takes {:.1?} at once",
+        scan(&db)
+    );
+    while entries(&db) > 1000 && begun.elapsed().as_secs() < 60 {
+        let mut batch = WriteBatch::default();
+        batch.delete_cf(state, b"none");
+        db.write_unsynced(batch).unwrap();
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        scan(&db);
+    }
+    let later = begun.elapsed();
+    println!(
+        "{later:.1?} later {:.1?}; without any rows {empty:.1?}",
+        scan(&db)
+    );
+}
+
+/// Once a scan of rows that were deleted stepped over each of them, however often it was repeated:
+/// nothing flushed them, and nothing compacted them away.
+#[tokio::test]
+async fn deleted_rows_that_a_scan_meets_are_compacted_away() {
+    const ROWS: u32 = 20_000;
+    let dir = tempfile::tempdir().unwrap();
+    let db = Db::create(dir.path(), &DbShared::system()).unwrap();
+    let state = db.family(Family::State);
+    let mut batch = WriteBatch::default();
+    (0..ROWS).for_each(|n| batch.put_cf(state, n.to_be_bytes(), b"row"));
+    db.write_unsynced(batch).unwrap();
+    db.flush(&[Family::State]).unwrap();
+    let mut batch = WriteBatch::default();
+    (0..ROWS).for_each(|n| batch.delete_cf(state, n.to_be_bytes()));
+    db.write_unsynced(batch).unwrap();
+    assert!(entries(&db) > u64::from(ROWS));
+    scan(&db);
+    let begun = std::time::Instant::now();
+    while entries(&db) > 100 {
+        assert!(begun.elapsed().as_secs() < 120, "{} stay", entries(&db));
+        // A memtable that is due is flushed with the next write.
+        let mut batch = WriteBatch::default();
+        batch.delete_cf(state, b"none");
+        db.write_unsynced(batch).unwrap();
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
+}

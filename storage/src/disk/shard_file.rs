@@ -94,6 +94,8 @@ pub struct Writer {
     name: ShardName,
     /// The end of the file so far.
     end: u64,
+    /// The end of what the kernel was asked to write.
+    written_back: u64,
     /// The number of payload bytes so far.
     len: u64,
     /// The hash over the header and all blocks' checksums.
@@ -114,6 +116,7 @@ impl Writer {
             file,
             name,
             end: bytes.len() as u64,
+            written_back: 0,
             len: 0,
             whole,
         })
@@ -149,8 +152,18 @@ impl Writer {
         Ok(())
     }
 
-    /// Writes the footer and syncs the file; the caller syncs its folder. Power goes before the
-    /// sync: the file has any length. After: it is complete, and its name may still be missing.
+    /// Has the kernel write what it has of the file to the disk, once that is `at_least` so much.
+    /// Waits for nothing, and promises nothing.
+    pub fn start_writeback(&mut self, at_least: u64) {
+        let span = self.written_back..self.end;
+        if span.end - span.start >= at_least {
+            self.written_back = span.end;
+            self.file.start_writeback(span);
+        }
+    }
+
+    /// Writes the footer; the caller syncs the file and its folder. Power goes before the sync of
+    /// the file: it has any length. After: it is complete, and its name may still be missing.
     pub fn seal(mut self, object_size: u64) -> io::Result<u64> {
         let mut footer = [0; FOOTER_LEN];
         footer[..8].copy_from_slice(&object_size.to_le_bytes());
@@ -162,7 +175,6 @@ impl Writer {
         let own = xxh3_64(&footer[..32]);
         footer[32..].copy_from_slice(&own.to_le_bytes());
         self.file.write_all_at(&footer, self.end)?;
-        self.file.sync_data()?;
         Ok(checksum)
     }
 }

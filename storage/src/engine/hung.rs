@@ -9,16 +9,19 @@ use std::time::Duration;
 
 use tokio::time::timeout;
 
-use super::testing::{PATIENCE, check, create_bucket, is_whole, until, write};
+use super::testing::{PATIENCE, Whole, check, create_bucket, is_whole, until, write};
 use super::{Engine, Options};
 use crate::db::testing::Gate;
 use crate::disk::DiskState;
+use crate::meta::command::Change;
 use crate::raft::group::Group;
 use crate::shards::DEADLINE;
 use crate::workers::watchdog::Watchdog;
+use drystone_store::error::Error;
 use drystone_store::instance::Instance as _;
+use drystone_store::objects::{DeleteObject, ETagCondition, Objects as _, WriteCondition};
 use drystone_store::operator::Operator as _;
-use drystone_store::types::{BucketId, DiskId};
+use drystone_store::types::{BucketId, DiskId, VersionSelector};
 
 fn options(root: &Path) -> Options {
     let directories = (0..4).map(|n| root.join(n.to_string())).collect();
@@ -202,4 +205,93 @@ async fn b_52_a_disk_that_hangs_can_be_replaced() {
     until(&engine, async || is_whole(&engine).await).await;
     check(&engine, bucket, 0..12).await;
     engine.close().await;
+}
+
+fn files(dir: &Path) -> usize {
+    let folders = std::fs::read_dir(dir.join("shards")).unwrap();
+    let files = folders.map(|folder| std::fs::read_dir(folder.unwrap().path()).unwrap().count());
+    files.sum()
+}
+
+/// Found by reading: gc removed row after row, and waited for the disk that hangs with each.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn b_52_gc_removes_from_the_other_disks_while_one_hangs() {
+    let root = tempfile::tempdir().unwrap();
+    let options = Options {
+        gc_every: Duration::from_millis(100),
+        look_every: Duration::from_millis(500),
+        ..options(root.path())
+    };
+    let engine = Engine::open(options).await.unwrap();
+    let bucket = create_bucket(&engine).await;
+    write(&engine, bucket, 0..12).await;
+    let leaders = [&engine.system.group, &engine.objects.group].map(leader);
+    let (id, dir) = {
+        let handles = engine.disks.handles();
+        let mut handles = handles.iter();
+        let follower = handles.find(|handle| !leaders.contains(&Some(handle.id())));
+        let follower = follower.unwrap();
+        (follower.id(), follower.settled.dir.clone())
+    };
+    let hung = HungDisk::new(&engine, id);
+    let keys = (0..12).map(|n| DeleteObject {
+        key: n.to_string(),
+        version: VersionSelector::Latest,
+        condition: WriteCondition::default(),
+    });
+    let deleted = engine.delete_objects(bucket, keys.collect()).await.unwrap();
+    assert!(deleted.iter().all(Result::is_ok));
+    let dirs = (0..4).map(|n| root.path().join(n.to_string()));
+    let others: Vec<_> = dirs.filter(|other| *other != dir).collect();
+    until(&engine, async || others.iter().all(|dir| files(dir) == 0)).await;
+    assert!(!hung.has_failed(&engine), "gc waited until it was given up");
+    drop(hung);
+    until(&engine, async || files(&dir) == 0).await;
+    engine.close().await;
+}
+
+/// Found by reading: a refusal was told only after its shards were removed from every disk. Nothing
+/// looks at the disks here, so nobody knows that one hangs.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn b_52_a_refusal_does_not_wait_for_the_removal_of_its_shards() {
+    let root = tempfile::tempdir().unwrap();
+    let options = Options {
+        look_every: Duration::from_secs(3600),
+        ..options(root.path())
+    };
+    let engine = Engine::open(options).await.unwrap();
+    let bucket = create_bucket(&engine).await;
+    write(&engine, bucket, 2..3).await;
+    let epoch = engine.objects.epochs.begin();
+    let mut body = Whole::new(vec![1; 100_000]);
+    let written = engine.write_body(&epoch, bucket, "", &mut body).await;
+    let (data, digest) = written.unwrap();
+    let leaders = [&engine.system.group, &engine.objects.group].map(leader);
+    let disks = engine.shards.disks();
+    let mut ids = disks.iter().map(|disk| disk.id());
+    let id = ids.find(|id| !leaders.contains(&Some(*id))).unwrap();
+    let hung = HungDisk::new(&engine, id);
+    let change = Change::PutObject {
+        bucket,
+        key: "2".into(),
+        attributes: Default::default(),
+        condition: WriteCondition {
+            if_none_match: Some(ETagCondition::Any),
+            ..WriteCondition::default()
+        },
+        data: data.clone(),
+        digest,
+        nonce: 0,
+    };
+    let refused = engine.commit_data(epoch, data, change);
+    let refused = timeout(DEADLINE / 2, refused).await;
+    let refused = refused.expect("it waits for the disk that hangs");
+    assert!(matches!(refused, Err(Error::Refused(_))), "{refused:?}");
+    // What is left is of the object, and one shard on the disk that hangs.
+    let all = || (0..4).map(|n| files(&root.path().join(n.to_string())));
+    until(&engine, async || all().sum::<usize>() == 4 + 1).await;
+    timeout(PATIENCE, engine.close())
+        .await
+        .expect("it does not close");
+    drop(hung);
 }

@@ -59,9 +59,11 @@ impl Instance for Engine {
         measures
     }
 
-    /// Ends the workers, then the groups; then the databases are flushed.
+    /// Ends the workers and the removals of shards, then the groups. Then the databases are
+    /// flushed.
     async fn close(&self) {
         self.workers.runner.stop().await;
+        self.shards.end_removals().await;
         // A disk that hangs must not keep the store from ending.
         let noted = self
             .env

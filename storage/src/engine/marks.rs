@@ -7,7 +7,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::db::{Db, DbError, DbShared};
+use crate::db::{Db, DbError, DbShared, Resources};
 use crate::disk::identity::{self, DiskDirectory, IdentityError};
 use crate::raft::recovery::roster::{self, DatabaseFault, Roster};
 use drystone_store::env::{Env, ScratchDir};
@@ -102,7 +102,7 @@ pub fn lift(
 }
 
 fn shared(env: &Arc<dyn Env>, dir: &Path) -> Result<DbShared, MarksError> {
-    DbShared::new(env.clone()).map_err(|source| MarksError::Database {
+    DbShared::new(env.clone(), Resources::SMALL).map_err(|source| MarksError::Database {
         dir: dir.to_owned(),
         source,
     })

@@ -37,7 +37,8 @@ impl Engine {
     /// Returns once the store answers reads and writes.
     pub async fn open(options: Options) -> Result<Arc<Engine>, OpenError> {
         let classes = options.geometries()?;
-        let shared = DbShared::new(options.env.clone()).map_err(Error::from)?;
+        let shared = DbShared::new(options.env.clone(), options.resources());
+        let shared = shared.map_err(Error::from)?;
         let shared = shared.with_crash(options.crash.clone());
         let opened = open_metadata(&options, &shared, classes.losses()).await?;
         let Opened {

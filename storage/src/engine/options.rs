@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::open_error::OpenError;
+use crate::db::Resources;
 use crate::shards::Classes;
 use crate::shards::erasure::Geometry;
 use drystone_store::crash::Crash;
@@ -38,6 +39,12 @@ pub struct Options {
     /// is, and STANDARD, if it is missing, by the number of disks.
     pub classes: BTreeMap<String, (u8, u8)>,
     pub env: Arc<dyn Env>,
+    /// The memory that the databases of all disks may use together, for their caches and memtables.
+    pub metadata_memory_bytes: u64,
+    /// The number of cores, of which the databases use a part for compactions.
+    pub cores: usize,
+    /// The number of descriptors of the process, of which the databases use a part for tables.
+    pub descriptors: u64,
     pub gc_every: Duration,
     /// How long a start waits for disks that are missing before it recovers the metadata without
     /// them.
@@ -61,11 +68,24 @@ impl Options {
             replace_by_mounts: true,
             classes: BTreeMap::new(),
             env: Arc::new(SystemEnv),
+            metadata_memory_bytes: Resources::SMALL.memory_bytes,
+            cores: Resources::SMALL.cores,
+            descriptors: Resources::SMALL.descriptors,
             gc_every: GC_EVERY,
             recover_after: RECOVER_AFTER,
             renew_after: RENEW_AFTER,
             look_every: LOOK_EVERY,
             crash: Crash::default(),
+        }
+    }
+
+    /// Returns what the databases may use.
+    pub(super) fn resources(&self) -> Resources {
+        Resources {
+            memory_bytes: self.metadata_memory_bytes,
+            cores: self.cores,
+            descriptors: self.descriptors,
+            databases: self.directories.len(),
         }
     }
 

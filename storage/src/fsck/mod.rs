@@ -27,7 +27,7 @@ use self::disk::StoppedDisk;
 use self::group::CheckedGroup;
 use self::report::{DiskReport, Report, Verdict};
 use self::rules::Problems;
-use crate::db::{DbError, DbShared};
+use crate::db::{DbError, DbShared, Resources};
 use crate::disk::identity::{self, IdentityError};
 use crate::raft::recovery::roster::{self, Trust};
 use drystone_store::env::Env;
@@ -63,7 +63,7 @@ pub fn check(env: Arc<dyn Env>, directories: &[PathBuf], limit: usize) -> Result
         let unusable: Vec<String> = unusable.iter().map(ToString::to_string).collect();
         return Err(Error::NoDisk(unusable.join("; ")));
     }
-    let shared = DbShared::new(env)?;
+    let shared = DbShared::new(env, Resources::SMALL)?;
     let disks = settled
         .into_iter()
         .map(|settled| StoppedDisk::open(settled, &shared))

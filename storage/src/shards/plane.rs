@@ -5,9 +5,11 @@ use std::sync::Arc;
 
 use tokio::sync::{Notify, Semaphore, mpsc};
 
+use super::background::Background;
 use super::classes::Classes;
-use super::disk_set::{DiskSet, Suspects};
+use super::disk_set::{DiskSet, Holder, Suspects};
 use super::erasure::{Codecs, Geometry};
+use super::reservations::Reservations;
 use crate::disk::{Disk, ShardName, Space};
 use drystone_store::env::Env;
 use drystone_store::error::{Error, Result};
@@ -32,6 +34,8 @@ pub struct Shards {
     pub(super) damage: mpsc::Sender<ShardId>,
     /// The slots for rebuilds on each disk.
     pub(super) rebuilds: Mutex<HashMap<DiskId, Arc<Semaphore>>>,
+    pub(super) background: Arc<Background>,
+    pub(super) reservations: Arc<Reservations>,
     /// Notified when a write is refused because disks are full.
     pub(super) starved: Notify,
 }
@@ -54,6 +58,8 @@ impl Shards {
             classes,
             codecs: Codecs::default(),
             suspects: Arc::new(Suspects::new(env.clone())),
+            background: Arc::new(Background::new(env.clone())),
+            reservations: Arc::default(),
             env,
             damage,
             rebuilds: Mutex::default(),
@@ -117,6 +123,11 @@ impl Shards {
     /// tries again what it left because a disk was offline.
     pub fn changes(&self) -> u64 {
         self.disk_set().changes
+    }
+
+    /// Returns whether the disk is not here, but may come back.
+    pub fn is_offline(&self, disk: DiskId) -> bool {
+        matches!(self.disk_set().holder(disk), Holder::Offline)
     }
 
     pub fn default_geometry(&self) -> Geometry {
@@ -194,10 +205,13 @@ impl Shards {
         spaces
     }
 
-    /// Returns the disks that are up with their space, suspect or not.
+    /// Returns the disks that are up with their space, suspect or not. What writes in progress have
+    /// reserved for their shards is not free for other shards.
     pub(super) fn all_spaces(&self) -> Vec<(Arc<dyn Disk>, Space)> {
         let spaces = self.disks().into_iter().map(|disk| {
-            let space = disk.space().ok()?;
+            let mut space = disk.space().ok()?;
+            let reserved = self.reservations.on(disk.id());
+            space.above_reserve = space.above_reserve.saturating_sub(reserved);
             Some((disk, space))
         });
         spaces.flatten().collect()

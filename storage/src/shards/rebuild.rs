@@ -18,12 +18,21 @@ use super::payload::Payloads;
 use super::placement::{self, Candidate};
 use super::plane::{Shards, shard_name};
 use super::read::WriteShape;
+use super::reservations::Reservation;
 use crate::disk::{Disk, DiskError, ShardHeader, ShardName, ShardWriter};
 use drystone_store::env::Env;
 use drystone_store::error::Error;
 use drystone_store::shard_set::{ShardAt, ShardId, ShardPlace};
 use drystone_store::types::{DiskId, Epoch};
 use drystone_store::workers::{Pace, Pause};
+
+/// A shard that is being rebuilt.
+struct RebuildTarget {
+    disk: DiskId,
+    writer: Box<dyn ShardWriter>,
+    /// Its space on the disk.
+    reserved: Vec<Reservation>,
+}
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RebuiltShard {
@@ -63,6 +72,10 @@ impl Shards {
         let wanted = shard.shape().map_err(|e| HealError::Lost(e.to_string()))?;
         let len = wanted.layout.shard_len();
         let (disk, _permit) = self.choose_disk(shard, len).await?;
+        let reserved = self
+            .reservations
+            .reserve(std::slice::from_ref(&disk), len)
+            .ok_or(HealError::NoDisk)?;
         let header = ShardHeader {
             name: shard_name(shard.write_id, shard.rank, shard.at()),
             epoch,
@@ -79,7 +92,12 @@ impl Shards {
             .await
             .map_err(at_disk)?;
         let made = async {
-            let checksum = self.fill(shard, wanted, writer, disk.id(), pace).await?;
+            let target = RebuildTarget {
+                disk: disk.id(),
+                writer,
+                reserved,
+            };
+            let checksum = self.fill(shard, wanted, target, pace).await?;
             let location = ShardLocation {
                 disk: disk.clone(),
                 name,
@@ -155,17 +173,22 @@ impl Shards {
         &self,
         shard: ShardRef<'_>,
         wanted: WriteShape,
-        mut writer: Box<dyn ShardWriter>,
-        disk: DiskId,
+        target: RebuildTarget,
         pace: &Pace,
     ) -> Result<u64, HealError> {
+        let RebuildTarget {
+            disk,
+            mut writer,
+            mut reserved,
+        } = target;
         let at_disk = |error| HealError::Disk { disk, error };
         let codec = self.codecs.get(wanted.layout.geometry());
         let mut source = self.source(wanted, shard.set, Some(shard.rank));
         let (len, rank) = (wanted.layout.shard_len(), usize::from(shard.rank));
         let mut payloads = Payloads::new(shard.set.shards.len(), len);
         for blocks in shard_steps(len) {
-            pace.take(bytes_of(&blocks)).await?;
+            let bytes = bytes_of(&blocks);
+            pace.take(bytes).await?;
             let rows = source.rows(blocks).await.map_err(|error| match error {
                 Error::Corrupt(what) => HealError::Lost(what),
                 other => HealError::Unavailable(other.to_string()),
@@ -183,6 +206,7 @@ impl Shards {
             within_deadline(self.env.as_ref(), writer.write(rebuilt))
                 .await
                 .map_err(at_disk)?;
+            reserved.iter_mut().for_each(|one| one.used(bytes));
         }
         self.prove(shard, &payloads)?;
         within_deadline(self.env.as_ref(), writer.finish(shard.size))

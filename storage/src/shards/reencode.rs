@@ -22,6 +22,7 @@ use super::plan::Plan;
 use super::plane::{Shards, shard_name};
 use super::read::{WriteShape, layout_of};
 use super::rebuild::{HealError, fresh_generation};
+use super::reservations::Reservation;
 use super::write::{Write, WriteLabel};
 use crate::disk::Disk;
 use drystone_store::body::{Body, BodyReader};
@@ -63,6 +64,9 @@ impl Shards {
         let layout = Layout::new(wanted, CHUNK_SIZE_BYTES, write.size);
         let layout = layout.ok_or_else(|| HealError::Lost("no layout".into()))?;
         let (disks, _permits) = self.choose_disks(write, layout).await?;
+        let reserved = self.reservations.reserve(&disks, layout.shard_len());
+        let reserved = reserved.ok_or(HealError::NoDisk)?;
+        let disks = disks.into_iter().zip(reserved).collect();
         let known: Vec<u32> = write.set.places().map(|at| at.generation).collect();
         let label = WriteLabel {
             write_id: write.write_id,
@@ -122,7 +126,7 @@ impl Shards {
         write: WriteRef<'_>,
         label: WriteLabel,
         geometry: Geometry,
-        disks: Vec<Arc<dyn Disk>>,
+        disks: Vec<(Arc<dyn Disk>, Reservation)>,
         pace: &Pace,
     ) -> Result<ShardSet, HealError> {
         let WriteRef {
@@ -147,10 +151,10 @@ impl Shards {
             geometry,
             undersized: false,
             disks,
+            spares: Vec::new(),
             size_hint: Some(size),
         };
-        let codec = self.codecs.get(geometry);
-        let mut written = Write::begin(label, plan, codec, Arc::clone(&self.suspects));
+        let mut written = Write::begin(self, label, plan);
         let streamed = written.stream(Bytes::new(), &mut source).await;
         if let Some(failed) = source.failed {
             return Err(failed);

@@ -20,10 +20,12 @@ use std::sync::Arc;
 use bytes::{Bytes, BytesMut};
 use tokio::sync::mpsc;
 
+use super::background::Background;
 use super::disk_set::{Suspects, is_late, late, within_deadline};
 use super::erasure::{CHUNK_SIZE_BYTES, Codec, Geometry};
 use super::plan::Plan;
 use super::plane::Shards;
+use super::reservations::{Reservation, Reservations};
 use crate::disk::{Disk, DiskError, ShardHeader, ShardName};
 use drystone_store::body::Body;
 use drystone_store::checksum::Crc64;
@@ -93,6 +95,8 @@ pub(super) struct Write {
     slots: Vec<ShardProgress>,
     spares: VecDeque<Arc<dyn Disk>>,
     suspects: Arc<Suspects>,
+    background: Arc<Background>,
+    reservations: Arc<Reservations>,
     size_hint: Option<u64>,
     /// The most stripes that a task queues.
     queue_len: usize,
@@ -112,7 +116,7 @@ impl Drop for Write {
         }
         for (rank, slot) in self.slots.drain(..).enumerate() {
             let (name, env) = (self.label.shard_name(rank), self.suspects.env.clone());
-            self.suspects.env.spawn(async move {
+            self.background.spawn(async move {
                 let disk = match slot {
                     ShardProgress::Writing(ShardTask {
                         disk,
@@ -145,28 +149,21 @@ impl WriteLabel {
 }
 
 impl Write {
-    pub fn begin(
-        label: WriteLabel,
-        plan: Plan,
-        codec: Arc<Codec>,
-        suspects: Arc<Suspects>,
-    ) -> Write {
+    /// Begins to write a shard to each disk of the plan.
+    pub fn begin(shards: &Shards, label: WriteLabel, plan: Plan) -> Write {
         let geometry = plan.geometry;
-        let mut disks = VecDeque::from(plan.disks);
-        assert!(
-            disks.len() >= geometry.total(),
-            "a plan has a disk per shard"
-        );
         let stripe_bytes = CHUNK_SIZE_BYTES as usize * geometry.total();
         let mut write = Write {
             label,
             geometry,
             undersized: plan.undersized,
-            codec,
+            codec: shards.codecs.get(geometry),
             payloads: vec![Crc64::default(); geometry.total()],
             slots: Vec::with_capacity(geometry.total()),
-            spares: VecDeque::new(),
-            suspects,
+            spares: plan.spares.into(),
+            suspects: shards.suspects.clone(),
+            background: shards.background.clone(),
+            reservations: shards.reservations.clone(),
             size_hint: plan.size_hint,
             queue_len: (QUEUED_BYTES / stripe_bytes).max(QUEUED_STRIPES_MIN),
             kept: Some(Vec::new()),
@@ -174,15 +171,15 @@ impl Write {
             full: false,
             handed_over: false,
         };
-        for (rank, disk) in disks.drain(..geometry.total()).enumerate() {
-            let task = write.start_task(rank, disk);
+        assert_eq!(plan.disks.len(), geometry.total(), "one for each shard");
+        for (rank, (disk, reserved)) in plan.disks.into_iter().enumerate() {
+            let task = write.start_task(rank, disk, reserved);
             write.slots.push(ShardProgress::Writing(task));
         }
-        write.spares = disks;
         write
     }
 
-    fn start_task(&self, rank: usize, disk: Arc<dyn Disk>) -> ShardTask {
+    fn start_task(&self, rank: usize, disk: Arc<dyn Disk>, reserved: Reservation) -> ShardTask {
         let header = ShardHeader {
             name: self.label.shard_name(rank),
             epoch: self.label.epoch,
@@ -197,6 +194,7 @@ impl Write {
             env.clone(),
             Arc::clone(&disk),
             header,
+            reserved,
             queue,
             self.queue_len,
         );
@@ -342,10 +340,10 @@ impl Write {
         let Some(kept) = self.kept.clone() else {
             return false;
         };
-        let Some(disk) = self.spares.pop_front() else {
+        let Some((disk, reserved)) = self.next_spare() else {
             return false;
         };
-        let task = self.start_task(rank, disk);
+        let task = self.start_task(rank, disk, reserved);
         let messages = task.messages.clone();
         self.slots[rank] = ShardProgress::Writing(task);
         for stripe in kept {
@@ -358,6 +356,18 @@ impl Write {
             }
         }
         false
+    }
+
+    /// Returns the next spare disk that has room for a shard, with the room reserved.
+    fn next_spare(&mut self) -> Option<(Arc<dyn Disk>, Reservation)> {
+        let len = self.geometry.shard_len(self.size_hint);
+        while let Some(disk) = self.spares.pop_front() {
+            let reserved = self.reservations.reserve(std::slice::from_ref(&disk), len);
+            if let Some(reserved) = reserved.and_then(|mut reserved| reserved.pop()) {
+                return Some((disk, reserved));
+            }
+        }
+        None
     }
 
     /// Fails if too few shards are left for the promise.
@@ -437,19 +447,14 @@ impl Shards {
         prefix: Bytes,
         body: &mut dyn Body,
     ) -> Result<(u64, ShardSet)> {
-        let plan = self.plan(write_id, class, body.size_hint()).await?;
-        let codec = self.codecs.get(plan.geometry);
-        let mut write = Write::begin(
-            WriteLabel {
-                write_id,
-                epoch,
-                bucket,
-                generation: 0,
-            },
-            plan,
-            codec,
-            Arc::clone(&self.suspects),
-        );
+        let plan = self.plan(write_id, class, body.size_hint())?;
+        let label = WriteLabel {
+            write_id,
+            epoch,
+            bucket,
+            generation: 0,
+        };
+        let mut write = Write::begin(self, label, plan);
         let written = async {
             let size = write.stream(prefix, body).await?;
             Ok((size, write.finish(size, class).await?))
@@ -488,6 +493,7 @@ async fn write_shard(
     env: Arc<dyn Env>,
     disk: Arc<dyn Disk>,
     header: ShardHeader,
+    mut reserved: Reservation,
     mut queue: mpsc::Receiver<TaskMessage>,
     batch_len: usize,
 ) -> Result<u64, DiskError> {
@@ -506,7 +512,9 @@ async fn write_shard(
             }
         }
         if !chunks.is_empty() {
+            let bytes = chunks.iter().map(|chunk| chunk.len() as u64).sum();
             within_deadline(env.as_ref(), writer.write(chunks)).await?;
+            reserved.used(bytes);
         }
         if let Some(object_size) = sealed {
             return within_deadline(env.as_ref(), writer.finish(object_size)).await;

@@ -277,10 +277,16 @@ pub async fn s_18_a_copy_of_parts_has_a_checksum_of_all_bytes(store: Arc<dyn Obj
         let expected = expected.or(own);
         // A copy of a copy, too.
         for (from, to) in [("from", "to"), ("to", "last")] {
-            let source = store.open_object(bucket, from, LATEST).await.unwrap();
+            let source = store
+                .open_object(bucket, from, LATEST, ReadScope::Nothing)
+                .await
+                .unwrap();
             let linked = store.link_object(bucket, &*source, request(to)).await;
             assert_eq!(linked.unwrap().checksum, expected, "{wanted:?} {to}");
-            let copy = store.open_object(bucket, to, LATEST).await.unwrap();
+            let copy = store
+                .open_object(bucket, to, LATEST, ReadScope::Nothing)
+                .await
+                .unwrap();
             assert_eq!(copy.object().checksum, expected, "{wanted:?} {to}");
         }
     }

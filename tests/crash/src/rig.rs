@@ -9,7 +9,7 @@ use std::fs::{self, File};
 use std::io::{self, BufRead as _, BufReader, Write as _};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
@@ -58,7 +58,11 @@ pub struct Rig {
 
 /// A disk that hangs: `xfs_io`, which waits for commands. It has the disk open, because a disk
 /// without power can't be opened any more.
-struct FrozenDisk(Child);
+struct FrozenDisk {
+    tool: Child,
+    /// Kept, as it would end if nobody could read what it says.
+    _answers: BufReader<ChildStdout>,
+}
 
 impl FrozenDisk {
     fn new(mount_point: &Path) -> FrozenDisk {
@@ -66,26 +70,26 @@ impl FrozenDisk {
         let mut tool = Command::new("stdbuf");
         tool.args(["-oL", "xfs_io", "-x"]).arg(mount_point);
         let tool = tool.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
-        let mut disk = FrozenDisk(tool.unwrap());
-        disk.command("freeze");
-        // Its answer says that the disk is frozen, too.
-        disk.command("statfs");
-        let out = disk.0.stdout.take().unwrap();
-        let answer = BufReader::new(out).lines().map_while(Result::ok);
-        let mut answer = answer.filter(|line| line.contains("fd.path"));
-        assert!(answer.next().is_some(), "xfs_io does not answer");
-        disk
-    }
-
-    fn command(&mut self, command: &str) {
-        let commands = self.0.stdin.as_mut().unwrap();
-        writeln!(commands, "{command}").unwrap();
+        let mut tool = tool.unwrap();
+        let commands = tool.stdin.as_mut().unwrap();
+        // The answer to the second says that the disk is frozen, too.
+        commands.write_all(b"freeze\nstatfs\n").unwrap();
+        let mut answers = BufReader::new(tool.stdout.take().unwrap());
+        let mut answer = String::new();
+        answers.read_line(&mut answer).unwrap();
+        assert!(answer.contains("fd.path"), "xfs_io does not answer");
+        FrozenDisk {
+            tool,
+            _answers: answers,
+        }
     }
 
     fn thaw(mut self) {
-        self.command("thaw");
+        let commands = self.tool.stdin.as_mut().unwrap();
+        commands.write_all(b"thaw\n").unwrap();
         // It ends with its commands.
-        assert!(self.0.wait().unwrap().success(), "xfs_io did not thaw");
+        let status = self.tool.wait().unwrap();
+        assert!(status.success(), "xfs_io did not thaw");
     }
 }
 

@@ -2,10 +2,11 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use rustix::io::Errno;
 use tokio::sync::watch;
 
 use super::reserve::{Reserve, SpaceReading};
@@ -45,6 +46,8 @@ pub(super) struct DiskCore {
     /// The disk was given up because it does not answer.
     pub(super) hangs: AtomicBool,
     pub(super) confirmed: Mutex<Vec<ShardName>>,
+    /// The bytes of shards that were written and not synced.
+    pub(super) unsynced: Arc<AtomicU64>,
     /// Durations of syncs of a shard's file and its folder, when the shard is sealed.
     pub(super) syncs: Histogram,
 }
@@ -139,7 +142,7 @@ impl DiskCore {
         Ok(())
     }
 
-    /// Maps a failed write, creation or sync to its consequence for the disk. Blocks.
+    /// Maps a failed write, creation or removal to its consequence for the disk. Blocks.
     pub(super) fn after_write(&self, error: io::Error) -> DiskError {
         if is_full(&error) {
             if let Err(error) = self.read_space() {
@@ -157,6 +160,22 @@ impl DiskCore {
         } else {
             self.leave(DiskState::Failed(error.to_string().into()));
         }
+        self.writable().err().unwrap_or(DiskError::Io(error))
+    }
+
+    /// Maps a failed sync to its consequence for the disk. The kernel may have dropped what it
+    /// could not write, also for want of room, and a later sync would not say so. Blocks.
+    pub(super) fn after_sync(&self, error: io::Error) -> DiskError {
+        // These come from opening a folder, before its sync.
+        let unopened = [Errno::MFILE, Errno::NFILE].map(Errno::raw_os_error);
+        let is_unopened = error
+            .raw_os_error()
+            .is_some_and(|code| unopened.contains(&code));
+        if is_unopened || error.kind() == io::ErrorKind::NotFound {
+            return self.after_write(error);
+        }
+        let why = format!("a sync failed: {error}");
+        self.leave(DiskState::Failed(why.into()));
         self.writable().err().unwrap_or(DiskError::Io(error))
     }
 
@@ -234,39 +253,20 @@ impl DiskCore {
         }
     }
 
-    /// Unlinks the files and syncs their folders. Blocks.
-    pub(super) fn unlink(&self, shards: &[ShardName]) -> io::Result<()> {
-        self.crash.pass_disk(DiskPoint::ShardsLeaving);
-        let files = self.env.files();
-        let mut folders = Vec::new();
-        let mut absent = false;
-        for shard in shards {
-            match files.remove_file(&self.path(shard)) {
-                Err(e) if e.kind() == io::ErrorKind::NotFound => absent = true,
-                other => other?,
-            }
-            folders.push(shard.write_id.0[0]);
-        }
-        // Is the shard missing, or is this another disk?
-        if absent && !is_still(files, &self.dir, self.id)? {
-            return Err(io::ErrorKind::NotFound.into());
-        }
-        self.crash.pass_disk(DiskPoint::ShardsUnlinked);
-        folders.sort_unstable();
-        folders.dedup();
-        folders
-            .into_iter()
-            .try_for_each(|folder| files.sync_dir(&shard_folder(&self.dir, folder)))?;
-        self.crash.pass_disk(DiskPoint::ShardsRemoved);
-        Ok(())
-    }
-
     /// Makes a written shard durable. Blocks.
-    pub(super) fn seal(&self, writer: Writer, object_size: u64, folder: &Path) -> io::Result<u64> {
+    pub(super) fn seal(
+        &self,
+        writer: Writer,
+        object_size: u64,
+        folder: &Path,
+    ) -> Result<u64, DiskError> {
         self.crash.pass_disk(DiskPoint::ShardWritten);
-        let checksum = writer.seal(object_size)?;
+        let file = writer.file();
+        let checksum = writer.seal(object_size).map_err(|e| self.after_write(e))?;
+        file.sync_data().map_err(|e| self.after_sync(e))?;
         self.crash.pass_disk(DiskPoint::ShardSealed);
-        self.env.files().sync_dir(folder)?;
+        let synced = self.env.files().sync_dir(folder);
+        synced.map_err(|e| self.after_sync(e))?;
         self.crash.pass_disk(DiskPoint::ShardDurable);
         Ok(checksum)
     }

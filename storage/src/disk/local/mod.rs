@@ -9,6 +9,7 @@
 mod core;
 pub mod probe;
 mod read;
+mod remove;
 mod reserve;
 mod walk;
 mod write;
@@ -23,7 +24,7 @@ use tokio::sync::watch;
 use self::core::{CHECK_EVERY, DiskCore, watch_disk};
 use self::read::LocalReader;
 pub use self::reserve::Reserve;
-use self::write::LocalWriter;
+use self::write::{LocalWriter, Unsynced};
 use crate::db::Db;
 use crate::disk::identity::{DiskDirectory, shard_folder};
 use crate::disk::io::Pool;
@@ -76,6 +77,7 @@ impl LocalDisk {
             is_looking: AtomicBool::new(false),
             hangs: AtomicBool::new(false),
             confirmed: Mutex::default(),
+            unsynced: Arc::default(),
             syncs: Histogram::default(),
         });
         core.read_space()?;
@@ -105,6 +107,11 @@ impl Disk for LocalDisk {
                 "disk_log_sync_seconds",
                 "How long a sync of the metadata's log took.",
                 &self.core.log_syncs,
+            ),
+            Measure::gauge(
+                "disk_unsynced_bytes",
+                "Bytes of shards that were written to the disk and are not synced.",
+                self.core.unsynced.load(Ordering::Relaxed) as f64,
             ),
             Measure::durations(
                 "disk_shard_sync_seconds",
@@ -154,7 +161,7 @@ impl Disk for LocalDisk {
             core: self.core.clone(),
             folder: shard_folder(&self.core.dir, header.name.write_id.0[0]),
             writer: Some(made.await??),
-            unsynced: 0,
+            unsynced: Unsynced::new(&self.core.unsynced),
             syncing: None,
         }))
     }
@@ -177,13 +184,7 @@ impl Disk for LocalDisk {
     }
 
     async fn remove(&self, shards: Vec<ShardName>) -> Result<(), DiskError> {
-        self.core.writable()?;
-        let core = self.core.clone();
-        let removed = self
-            .core
-            .pool
-            .run(move || core.unlink(&shards).map_err(|e| core.after_write(e)));
-        removed.await?
+        self.core.remove(shards).await
     }
 
     async fn unconfirmed(

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use rustix::io::Errno;
 
 use super::reserve::SpaceReading;
+use super::write::UNSYNCED_BYTES_MAX;
 use super::*;
 use crate::db::DbShared;
 use crate::disk::BLOCK_SIZE_BYTES;
@@ -172,6 +173,72 @@ async fn r_03_a_failed_sync_ends_writing_and_f_08_a_full_disk_does_not() {
     assert!(matches!(disk.core.after_write(broken), DiskError::Down(_)));
     assert!(writer.finish(SIZE).await.is_err());
     assert!(matches!(&*disk.state().borrow(), DiskState::Failed(_)));
+}
+
+/// Found by reading: a sync that failed for want of room left the disk in use, although the kernel
+/// may have dropped what it could not write.
+#[tokio::test]
+async fn r_03_a_sync_that_fails_for_want_of_room_ends_writing_too() {
+    for code in [Errno::NOSPC, Errno::DQUOT, Errno::IO, Errno::NOMEM] {
+        let dir = tempfile::tempdir().unwrap();
+        let (disk, _db) = open(dir.path());
+        let writer = disk.create(header(1)).await.unwrap();
+        let failed = disk.core.after_sync(io::Error::from(code));
+        assert!(matches!(failed, DiskError::Down(_)), "{failed:?}");
+        assert!(matches!(&*disk.state().borrow(), DiskState::Failed(_)));
+        assert!(writer.finish(SIZE).await.is_err());
+    }
+    // The folder was not opened, so nothing of it was synced.
+    let dir = tempfile::tempdir().unwrap();
+    let (disk, _db) = open(dir.path());
+    let no_files = io::Error::from(Errno::MFILE);
+    assert!(matches!(disk.core.after_sync(no_files), DiskError::Io(_)));
+    assert!(write(&disk, 1).await.is_ok());
+}
+
+/// More than one job's, in several folders.
+#[tokio::test]
+async fn shards_are_removed_in_bulk() {
+    let dir = tempfile::tempdir().unwrap();
+    let (disk, _db) = open(dir.path());
+    for id in 0..200 {
+        write(&disk, id).await.unwrap();
+    }
+    let names = (0..150).map(|id| header(id).name);
+    disk.remove(names.collect()).await.unwrap();
+    let left = (0..200).map(|id| fs::read_dir(shard_folder(dir.path(), id)).unwrap().count());
+    let left: Vec<usize> = left.collect();
+    assert!(left[..150].iter().all(|count| *count == 0));
+    assert!(left[150..].iter().all(|count| *count == 1));
+    assert!(matches!(read(&disk, 149).await, Err(DiskError::Missing)));
+    assert!(read(&disk, 150).await.unwrap().is_some());
+}
+
+/// Once each shard had up to 64 MiB that no sync had reached, however many were being written.
+#[tokio::test]
+async fn what_waits_in_memory_for_a_disk_has_a_bound_for_all_shards_together() {
+    const PIECE: u64 = 4 << 20;
+    let dir = tempfile::tempdir().unwrap();
+    let (disk, _db) = open(dir.path());
+    let mut writers = Vec::new();
+    for id in 0..24 {
+        writers.push(disk.create(header(id)).await.unwrap());
+    }
+    let piece = Bytes::from(vec![7; PIECE as usize]);
+    for _ in 0..4 {
+        for writer in &mut writers {
+            writer.write(vec![piece.clone()]).await.unwrap();
+            let unsynced = disk.core.unsynced.load(Ordering::Relaxed);
+            // Beyond the bound each shard may begin one piece, and then waits for its sync.
+            assert!(unsynced <= UNSYNCED_BYTES_MAX + 25 * PIECE, "{unsynced}");
+        }
+    }
+    for writer in writers {
+        writer.finish(4 * PIECE).await.unwrap();
+    }
+    assert_eq!(disk.core.unsynced.load(Ordering::Relaxed), 0);
+    let names = (0..24).map(|id| header(id).name);
+    disk.remove(names.collect()).await.unwrap();
 }
 
 /// A reserve larger than any disk.

@@ -3,6 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -16,6 +17,13 @@ use drystone_store::env::File;
 /// Bytes after which a shard being written is synced in the background, so that little is left for
 /// the sync at its end.
 const SYNC_EVERY_BYTES: u64 = 32 << 20;
+/// The same while the disk has more than [`UNSYNCED_BYTES_MAX`] to write.
+const SYNC_EVERY_BYTES_MIN: u64 = 1 << 20;
+/// The bytes of all shards of a disk that may wait in memory for it. With more, the kernel would
+/// make whoever writes next wait for all of them, which looks like a disk that hangs.
+pub(super) const UNSYNCED_BYTES_MAX: u64 = 128 << 20;
+/// Bytes after which the kernel is asked to write what it has of a shard.
+const WRITEBACK_EVERY_BYTES: u64 = 1 << 20;
 
 pub(super) struct LocalWriter {
     pub(super) core: Arc<DiskCore>,
@@ -23,8 +31,45 @@ pub(super) struct LocalWriter {
     /// `None` while a job has it; an abandoned job keeps it.
     pub(super) writer: Option<Writer>,
     /// Bytes since a sync was last begun.
-    pub(super) unsynced: u64,
+    pub(super) unsynced: Unsynced,
     pub(super) syncing: Option<oneshot::Receiver<Result<(), DiskError>>>,
+}
+
+/// Bytes of a shard that were written and not synced. Dropped, they count no longer.
+pub(super) struct Unsynced {
+    of: Arc<AtomicU64>,
+    bytes: u64,
+}
+
+impl Unsynced {
+    /// Makes an empty one, which counts into the disk's sum.
+    pub(super) fn new(of: &Arc<AtomicU64>) -> Unsynced {
+        Unsynced {
+            of: of.clone(),
+            bytes: 0,
+        }
+    }
+
+    fn add(&mut self, bytes: u64) {
+        self.bytes += bytes;
+        self.of.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// Returns whether a sync is due.
+    fn is_due(&self) -> bool {
+        let all = self.of.load(Ordering::Relaxed);
+        let limit = match all > UNSYNCED_BYTES_MAX {
+            true => SYNC_EVERY_BYTES_MIN,
+            false => SYNC_EVERY_BYTES,
+        };
+        self.bytes >= limit
+    }
+}
+
+impl Drop for Unsynced {
+    fn drop(&mut self) {
+        self.of.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
 }
 
 impl LocalWriter {
@@ -39,12 +84,20 @@ impl LocalWriter {
         self.finish_sync().await?;
         let (done, answer) = oneshot::channel();
         let core = self.core.clone();
+        let none = Unsynced::new(&self.core.unsynced);
+        let covered = std::mem::replace(&mut self.unsynced, none);
+        let bytes = covered.bytes;
         let started = self.core.pool.try_start(move || {
-            let synced = file.sync_data().map_err(|e| core.after_write(e));
+            let synced = file.sync_data().map_err(|e| core.after_sync(e));
+            drop(covered);
             drop(done.send(synced));
         });
-        // On a busy disk the next piece, or the end, syncs this one as well.
-        self.syncing = started.then_some(answer);
+        if !started {
+            // On a busy disk the next piece, or the end, syncs this one as well.
+            self.unsynced.add(bytes);
+            return Ok(());
+        }
+        self.syncing = Some(answer);
         Ok(())
     }
 
@@ -61,18 +114,18 @@ impl ShardWriter for LocalWriter {
     async fn write(&mut self, chunks: Vec<Bytes>) -> Result<(), DiskError> {
         let mut writer = self.take()?;
         let bytes = chunks.iter().map(|c| c.len() as u64).sum::<u64>();
-        self.unsynced += bytes;
+        self.unsynced.add(bytes);
         let core = self.core.clone();
         let appended = self.core.pool.run(move || {
             core.take_space(bytes, 0)?;
-            let appended = writer.append(&chunks);
-            appended.map(|()| writer).map_err(|e| core.after_write(e))
+            writer.append(&chunks).map_err(|e| core.after_write(e))?;
+            writer.start_writeback(WRITEBACK_EVERY_BYTES);
+            Ok::<_, DiskError>(writer)
         });
         let writer = appended.await??;
         let file = writer.file();
         self.writer = Some(writer);
-        if self.unsynced >= SYNC_EVERY_BYTES {
-            self.unsynced = 0;
+        if self.unsynced.is_due() {
             self.sync_aside(file).await?;
         }
         Ok(())
@@ -87,7 +140,6 @@ impl ShardWriter for LocalWriter {
         let sealed = self.core.pool.run(move || {
             let began = core.env.instant();
             let sealed = core.seal(writer, object_size, &folder);
-            let sealed = sealed.map_err(|e| core.after_write(e));
             core.syncs.add(core.env.elapsed(began));
             sealed
         });

@@ -14,10 +14,10 @@ use bytes::{Bytes, BytesMut};
 use crate::engine::Engine;
 use crate::meta::command::{Change, Location, NewData, Reply};
 use crate::raft::epochs::EpochGuard;
+use crate::shards::Removal;
 use drystone_store::body::Body;
 use drystone_store::error::{Error, Refusal, Result};
 use drystone_store::objects::Written;
-use drystone_store::shard_set::ShardPlace;
 use drystone_store::types::{BucketId, Digest};
 
 /// The largest object that lies in the metadata; larger ones are shards.
@@ -89,12 +89,12 @@ impl Engine {
                     // A command that is refused like this may still have been carried out before:
                     // the same one under another leader, or another one with these bytes.
                     Err(Error::Refused(Refusal::EpochBelowFloor | Refusal::Conflict)) => {}
-                    // Certainly not named, and never will be: no need to wait for gc. Shards that
-                    // a disk keeps nevertheless are on its list.
-                    Err(Error::Refused(_)) => {
-                        let all = (0..).zip(set.shards.iter().map(ShardPlace::at));
-                        shards.remove(data.write_id, all).await;
-                    }
+                    // Certainly not named, and never will be: no need to wait for gc, nor for
+                    // their disks. Shards that a disk keeps nevertheless are on its list.
+                    Err(Error::Refused(_)) => shards.remove_aside(Removal {
+                        write_id: data.write_id,
+                        shards: (0..).zip(set.places()).collect(),
+                    }),
                     // Unknown: the disks' lists keep the shards until gc can ask.
                     Err(_) => {}
                 }

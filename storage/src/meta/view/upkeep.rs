@@ -27,8 +27,10 @@ pub struct Garbage {
 /// A page of garbage rows.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct GarbagePage {
-    /// Without the rows that do not decode, which stay.
+    /// Without the rows that do not decode and those in `named`, which stay.
     pub rows: Vec<Garbage>,
+    /// The rows of shards that a data row names, which no command leaves, or that it may name.
+    pub named: Vec<(Epoch, WriteId)>,
     /// The last row of the page, also if it does not decode; `None` after the end.
     pub last: Option<(Epoch, WriteId)>,
 }
@@ -65,26 +67,26 @@ pub struct HealQueue {
 impl View<'_> {
     /// Returns whether the data row names this shard.
     pub fn names(&self, id: WriteId, rank: u8, at: ShardAt) -> Result<bool> {
+        self.names_any(id, &[GarbageShard { rank, at }])
+    }
+
+    /// Returns whether the data row names one of these shards.
+    fn names_any(&self, id: WriteId, shards: &[GarbageShard]) -> Result<bool> {
         let row = self.data_row(id)?;
-        let place = match row.as_ref().map(|row| &row.kind) {
-            Some(DataKind::Shards(set)) => set.shards.get(usize::from(rank)),
-            _ => None,
+        let Some(DataKind::Shards(set)) = row.map(|row| row.kind) else {
+            return Ok(false);
         };
-        Ok(place.is_some_and(|place| place.at() == at))
+        Ok(shards.iter().any(|shard| {
+            let place = set.shards.get(usize::from(shard.rank));
+            place.is_some_and(|place| place.at() == shard.at)
+        }))
     }
 
     /// Returns whether this shard may still be read: the data row names it, or it was moved to
     /// `garbage` in an epoch that is not yet below the floor. A row that does not decode may refer
     /// to it.
     pub fn refers_to(&self, id: WriteId, rank: u8, at: ShardAt) -> Result<bool> {
-        let may = |found: Result<bool>| match found {
-            Err(Error::BadRow(what) | Error::Unfit(what)) => {
-                tracing::error!(what, write_id = %id, "a shard is kept");
-                Ok(true)
-            }
-            found => found,
-        };
-        if may(self.names(id, rank, at))? {
+        if or_may(id, self.names(id, rank, at))? {
             return Ok(true);
         }
         let shard = GarbageShard { rank, at };
@@ -93,7 +95,7 @@ impl View<'_> {
             let row = self.row(&self.keys.garbage(Epoch(epoch), id));
             let names =
                 |row: Option<GarbageRow>| row.is_some_and(|row| row.shards.contains(&shard));
-            if may(row.map(names))? {
+            if or_may(id, row.map(names))? {
                 return Ok(true);
             }
         }
@@ -116,16 +118,31 @@ impl View<'_> {
         for (key, value) in self.scan(&range, max)? {
             let (epoch, write_id) = keys::parse_garbage(&key)?;
             page.last = Some((epoch, write_id));
-            let row: Option<GarbageRow> = decode_or_skip(&key, &value);
-            page.rows.extend(row.map(|row| Garbage {
+            let Some(row) = decode_or_skip::<GarbageRow>(&key, &value) else {
+                continue;
+            };
+            if or_may(write_id, self.names_any(write_id, &row.shards))? {
+                page.named.push((epoch, write_id));
+                continue;
+            }
+            page.rows.push(Garbage {
                 epoch,
                 write_id,
                 bucket: row.bucket,
                 shards: row.shards,
                 is_part_list: row.is_part_list,
-            }));
+            });
         }
         Ok(page)
+    }
+
+    /// Writes a row of garbage into this replica, past the log.
+    #[cfg(test)]
+    pub fn plant_garbage(&self, epoch: Epoch, id: WriteId, row: &GarbageRow) {
+        let state = self.db.family(crate::db::Family::State);
+        let planted = self.db.rocks();
+        let planted = planted.put_cf(state, self.keys.garbage(epoch, id), row.encode());
+        planted.expect("a test's database can be written");
     }
 
     /// Returns at most `max` entries of the heal queue above `after`.
@@ -346,5 +363,16 @@ impl View<'_> {
         Ok(disks
             .map(|entry| (entry.disk, entry.progress == QueueProgress::Complete))
             .collect())
+    }
+}
+
+/// Adds that a row that does not decode may name a shard.
+fn or_may(id: WriteId, named: Result<bool>) -> Result<bool> {
+    match named {
+        Err(Error::BadRow(what) | Error::Unfit(what)) => {
+            tracing::error!(what, write_id = %id, "a shard is kept");
+            Ok(true)
+        }
+        named => named,
     }
 }

@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::fmt::Debug;
 use std::io::{self, ErrorKind, IoSlice, IoSliceMut};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -139,6 +140,10 @@ pub trait File: Debug + Send + Sync {
 
     /// Makes the content and all else that the file system keeps of the file durable.
     fn sync_all(&self) -> io::Result<()>;
+
+    /// Begins to write a span of the content to the disk, so that less is left for the next sync.
+    /// Waits for nothing and promises nothing.
+    fn start_writeback(&self, span: Range<u64>);
 
     /// Drops what memory has of a file that was synced, so that the next read is from the disk.
     fn drop_cache(&self) -> io::Result<()>;

@@ -6,6 +6,8 @@
 
 use std::fs;
 use std::io::{self, IoSlice, IoSliceMut};
+use std::num::NonZeroU64;
+use std::ops::Range;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -192,6 +194,17 @@ impl File for fs::File {
 
     fn sync_all(&self) -> io::Result<()> {
         fs::File::sync_all(self)
+    }
+
+    fn start_writeback(&self, span: Range<u64>) {
+        // The advice begins to write what is dirty, and drops what is not: a span that was just
+        // written stays in memory.
+        let Some(len) = NonZeroU64::new(span.end.saturating_sub(span.start)) else {
+            return;
+        };
+        if let Err(error) = fadvise(self, span.start, Some(len), Advice::DontNeed) {
+            tracing::debug!(%error, "the kernel accepts no advice on a file");
+        }
     }
 
     fn drop_cache(&self) -> io::Result<()> {

@@ -10,15 +10,19 @@
 //! 1. gc raises the epoch, and then the floor, to the oldest epoch that is still held.
 //! 2. gc drops the answers to commands that nobody can repeat any more. They have a limit of their
 //!    own, so a slow reader keeps none of them.
-//! 3. gc removes the garbage below the floor: shards first, then the rows. Power goes between: the
-//!    rows are there, and the next round finds no shards and removes them. The rows of a disk that
-//!    does not answer stay; those of an offline one wait until a disk comes or goes. Of a part list
-//!    it removes the parts, some with each command. The shards of the parts are garbage from then
-//!    on, so after a list steps 1 and 3 are done again.
+//! 3. gc removes the garbage below the floor in bulk: shards first, then the rows. Power goes
+//!    between: the rows are there, and the next round finds no shards and removes them. The rows of
+//!    a disk that does not answer stay, and nobody waits for it; those of an offline one wait until
+//!    a disk comes or goes. Of a part list it removes the parts, some with each command. The shards
+//!    of the parts are garbage from then on, so after a list steps 1 and 3 are done again.
 //! 4. For the unconfirmed shards below the floor, a linearizable read says whether a row names them
 //!    on that disk. gc confirms those that are named and removes the others, shard first. A writer
 //!    that is still in progress with such a shard is refused at its commit, as its epoch is below
 //!    the floor.
+
+mod garbage;
+mod orphans;
+mod part_lists;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -29,20 +33,17 @@ use async_trait::async_trait;
 
 use crate::meta::command::{Change, Reply};
 use crate::raft::proposer::Proposer;
-use crate::shards::{RemovalOutcome, Shards, UnconfirmedShard};
+use crate::shards::Shards;
 use drystone_store::env::Instant;
-use drystone_store::error::{Error, Result};
+use drystone_store::error::Result;
 use drystone_store::lock::Mutex;
 use drystone_store::measure::Measure;
-use drystone_store::shard_set::ShardAt;
-use drystone_store::types::{Epoch, Timestamp, WriteId};
+use drystone_store::types::{Epoch, Timestamp};
 use drystone_store::workers::{Next, StepError, Wakeup, Worker};
 
-/// The number of rows looked at in one step; a round has as many steps as there are rows.
+/// The most outcomes of uploads that one command drops, and the most entries of a disk's list that
+/// are looked at at once.
 const STEP_LEN_MAX: usize = 1000;
-/// The number of parts of a list that one command removes: each is a few rows in the batch of every
-/// replica.
-const PARTS_RELEASED_MAX: u32 = 500;
 /// The least time between two rounds that full disks ask for.
 const PAUSE_MIN: Duration = Duration::from_secs(10);
 
@@ -58,6 +59,8 @@ const CLOCK_AHEAD_MAX: Duration = Duration::from_secs(600);
 #[derive(Default)]
 struct Counts {
     garbage_removed: AtomicU64,
+    /// Rows of garbage that were kept because the metadata still name their shards.
+    garbage_named: AtomicU64,
     orphans_removed: AtomicU64,
     orphans_confirmed: AtomicU64,
 }
@@ -200,113 +203,6 @@ impl Collector {
         }
     }
 
-    /// Removes the garbage below the floor. Returns whether a part list was among it.
-    async fn remove_garbage(&self, shards: &Shards, floor: Epoch) -> Result<bool> {
-        let changes = shards.changes();
-        if self.changes.swap(changes, Ordering::Relaxed) != changes {
-            self.swept.store(0, Ordering::Relaxed);
-        }
-        let swept = self.swept.load(Ordering::Relaxed);
-        let last_swept = |epoch| (Epoch(epoch), WriteId([u8::MAX; 16]));
-        let mut after = swept.checked_sub(1).map(last_swept);
-        let (mut failed, mut had_lists) = (false, false);
-        loop {
-            let page = self
-                .proposer
-                .group
-                .read(move |view| view.garbage(after, floor, STEP_LEN_MAX))
-                .await?;
-            let Some(last) = page.last else {
-                if !failed {
-                    self.swept.store(floor.0, Ordering::Relaxed);
-                }
-                return Ok(had_lists);
-            };
-            after = Some(last);
-            let mut gone = Vec::with_capacity(page.rows.len());
-            for row in page.rows {
-                if row.is_part_list {
-                    had_lists = true;
-                    failed |= !self.release_parts(row.epoch, row.write_id).await?;
-                    continue;
-                }
-                let garbage = row.shards.iter().map(|shard| (shard.rank, shard.at));
-                match shards.remove(row.write_id, garbage).await {
-                    RemovalOutcome::All => gone.push((row.epoch, row.write_id)),
-                    RemovalOutcome::ButOffline => {}
-                    RemovalOutcome::Failed => failed = true,
-                }
-            }
-            self.counts
-                .garbage_removed
-                .fetch_add(gone.len() as u64, Ordering::Relaxed);
-            if !gone.is_empty() {
-                self.propose(floor, Change::ForgetGarbage { entries: gone })
-                    .await?;
-            }
-        }
-    }
-
-    /// Removes the parts of a list and the list's row. Returns false if a row among them does not
-    /// decode: it keeps the rest of its list, and nothing else.
-    async fn release_parts(&self, epoch: Epoch, list: WriteId) -> Result<bool> {
-        loop {
-            let change = Change::ReleaseParts {
-                epoch,
-                list,
-                max: PARTS_RELEASED_MAX,
-            };
-            match self.propose(epoch, change).await {
-                Ok(Reply::Emptied { more: true }) => {}
-                Ok(_) => {
-                    self.counts.garbage_removed.fetch_add(1, Ordering::Relaxed);
-                    return Ok(true);
-                }
-                Err(Error::Refused(why)) => {
-                    tracing::error!(%list, %why, "the parts of a deleted object are kept");
-                    return Ok(false);
-                }
-                Err(error) => return Err(error),
-            }
-        }
-    }
-
-    async fn settle_unconfirmed(&self, shards: &Shards, floor: Epoch) -> Result<()> {
-        loop {
-            let entries = shards.unconfirmed(floor, STEP_LEN_MAX).await?;
-            if entries.is_empty() {
-                return Ok(());
-            }
-            let (named, orphans): (Vec<UnconfirmedShard>, Vec<UnconfirmedShard>) = self
-                .proposer
-                .group
-                .read(move |view| {
-                    let mut split = (Vec::new(), Vec::new());
-                    for entry in &entries {
-                        let at = ShardAt {
-                            disk: entry.disk,
-                            generation: entry.generation,
-                        };
-                        let named = view.refers_to(entry.write_id, entry.rank, at)?;
-                        if named { &mut split.0 } else { &mut split.1 }.push(*entry);
-                    }
-                    Ok(split)
-                })
-                .await?;
-            self.counts
-                .orphans_confirmed
-                .fetch_add(named.len() as u64, Ordering::Relaxed);
-            self.counts
-                .orphans_removed
-                .fetch_add(orphans.len() as u64, Ordering::Relaxed);
-            if !orphans.is_empty() {
-                tracing::info!(count = orphans.len(), "removing orphaned shards");
-            }
-            shards.confirm_entries(named).await?;
-            shards.drop_orphans(orphans).await?;
-        }
-    }
-
     /// Proposes one of gc's own commands, which are accepted in any epoch.
     async fn propose(&self, epoch: Epoch, change: Change) -> Result<Reply> {
         self.proposer.propose_as_of(epoch, change).await
@@ -353,6 +249,11 @@ impl Worker for Collector {
                 "gc_garbage_removed_total",
                 "Data rows without a reference whose shards were removed.",
                 &counts.garbage_removed,
+            ),
+            (
+                "gc_garbage_named_total",
+                "Times that garbage was kept because metadata still name it: a fault of the store.",
+                &counts.garbage_named,
             ),
             (
                 "gc_orphans_removed_total",

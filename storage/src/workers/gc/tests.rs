@@ -8,6 +8,7 @@ use super::*;
 use crate::engine::testing::{self, Whole};
 use crate::engine::{Engine, Options};
 use crate::meta::command::ChosenPart;
+use crate::meta::record::{DataKind, GarbageRow, GarbageShard};
 use crate::meta::view::View;
 use crate::raft::epochs::Epochs;
 use drystone_store::body::BodyReader;
@@ -375,4 +376,49 @@ async fn b_19_a_reader_of_many_parts_gets_all_of_them_after_the_object_is_overwr
     bench.collect().await;
     assert_eq!(bench.files(), 2, "only the new object is left");
     engine.close().await;
+}
+
+#[tokio::test]
+async fn r_02_garbage_that_a_row_still_names_is_kept_and_counted() {
+    let bench = Bench::new().await;
+    bench.put("k", 1).await;
+    bench.put("gone", 2).await;
+    let latest = VersionSelector::Latest;
+    let handle = bench
+        .engine
+        .open_object(bench.bucket, "k", latest, ReadScope::Nothing)
+        .await;
+    let write_id = handle.unwrap().object().write_id;
+    let bucket = bench.bucket;
+    let plant = bench.engine.objects.group.read(move |view| {
+        let DataKind::Shards(set) = view.data(write_id)?.unwrap().kind else {
+            panic!("it has shards");
+        };
+        let shards = GarbageShard::all_of(&set);
+        view.plant_garbage(
+            Epoch(0),
+            write_id,
+            &GarbageRow {
+                bucket,
+                shards,
+                is_part_list: false,
+            },
+        );
+        Ok(())
+    });
+    plant.await.unwrap();
+    bench.delete("gone").await;
+    bench.collect().await;
+    assert_eq!(bench.files(), 2, "those of the object that is not deleted");
+    let reader = bench.reader("k").await.unwrap();
+    assert!(testing::rest(reader).await == bytes(1));
+    let measures = bench.collector.measures().await;
+    let named = bench.collector.counts.garbage_named.load(Ordering::Relaxed);
+    assert!(named > 0);
+    assert!(
+        measures
+            .iter()
+            .any(|measure| measure.name == "gc_garbage_named_total")
+    );
+    bench.engine.close().await;
 }

@@ -3,13 +3,15 @@
 //! The queue is part of the metadata: rows come with what causes them and go with what settles
 //! them, in the same batch. The healer goes through it in rounds, woken by whoever adds to it:
 //!
-//! 1. The shard is examined. Whole: its row is removed from the queue. On an offline disk: the row
+//! 1. The write's row is read again, in an epoch that is held until the write is healed, so that gc
+//!    leaves its shards alone.
+//! 2. The shard is examined. Whole: its row is removed from the queue. On an offline disk: the row
 //!    waits, because offline is not missing. Undecided: the row waits and is tried again.
-//! 2. A new shard is noted in its disk's list of unconfirmed ones before its file can exist,
+//! 3. A new shard is noted in its disk's list of unconfirmed ones before its file can exist,
 //!    rebuilt from k others, compared with the checksum of its payload in the row, synced and read
 //!    back. Power goes here: gc asks the metadata, finds that nothing names it, and removes it
 //!    below the floor.
-//! 3. One command swaps the reference, if the row still has the old shard. The old one becomes
+//! 4. One command swaps the reference, if the row still has the old shard. The old one becomes
 //!    garbage and the queue's row goes, in the same batch. Refused, the new shard is an orphan.
 //!    Power goes here: as with a PUT, gc confirms what is named.
 //!
@@ -24,6 +26,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use super::reencode::Reencoder;
 use super::retries::Retries;
 use crate::meta::command::{Change, ShardSwap};
+use crate::meta::view::View;
 use crate::meta::view::upkeep::ShardToHeal;
 use crate::raft::epochs::EpochGuard;
 use crate::raft::proposer::Proposer;
@@ -72,6 +75,8 @@ enum Outcome {
     NoDisk,
     Lost,
     Failed,
+    /// It lost its name meanwhile, and its queue row with it.
+    Changed,
 }
 
 pub struct Healer {
@@ -165,15 +170,42 @@ impl Healer {
     }
 
     /// Heals the shards of one write, one after the other: each must know where the last one went.
-    async fn heal_write(&self, mut shards: Vec<ShardToHeal>) -> Vec<(ShardId, Outcome)> {
-        let mut outcomes = Vec::with_capacity(shards.len());
+    ///
+    /// `queued` was read with its page, long ago perhaps. So the write is read again, in an epoch
+    /// that is held until its shards are healed: otherwise gc could have removed them since.
+    async fn heal_write(&self, queued: Vec<ShardToHeal>) -> Vec<(ShardId, Outcome)> {
+        let mut outcomes = Vec::with_capacity(queued.len());
+        let mut due = Vec::with_capacity(queued.len());
+        for shard in &queued {
+            match self.known_outcome(shard) {
+                Some(outcome) => outcomes.push((shard.entry, outcome)),
+                None => due.push(shard.entry),
+            }
+        }
+        if due.is_empty() {
+            return outcomes;
+        }
+        let epoch = self.objects.epochs.begin();
+        let entries = due.clone();
+        let read = move |view: &View<'_>| {
+            let shards = entries.iter().map(|entry| view.shard_to_heal(*entry));
+            shards.collect::<Result<Vec<_>>>()
+        };
+        let mut shards: Vec<ShardToHeal> = match self.objects.group.read(read).await {
+            // Those without a row are no longer queued.
+            Ok(shards) => shards.into_iter().flatten().collect(),
+            Err(error) => {
+                tracing::info!(%error, "the row of a write could not be read");
+                for entry in due {
+                    self.remember(entry, Outcome::Failed);
+                    outcomes.push((entry, Outcome::Failed));
+                }
+                return outcomes;
+            }
+        };
         for n in 0..shards.len() {
             let entry = shards[n].entry;
-            if let Some(kind) = self.retries.not_yet_due(&entry) {
-                outcomes.push((entry, kind));
-                continue;
-            }
-            let outcome = match self.heal_shard(&shards[n]).await {
+            let outcome = match self.heal_shard(&shards[n], &epoch).await {
                 Ok((outcome, None)) => outcome,
                 Ok((outcome, Some(place))) => {
                     for other in &mut shards {
@@ -189,9 +221,20 @@ impl Healer {
         outcomes
     }
 
+    /// Returns what becomes of a shard, if that is known without a look at its row and its disk.
+    fn known_outcome(&self, queued: &ShardToHeal) -> Option<Outcome> {
+        if let Some(outcome) = self.retries.not_yet_due(&queued.entry) {
+            return Some(outcome);
+        }
+        let place = &queued.set.shards[usize::from(queued.entry.rank)];
+        let waits = !place.missing && self.shards.is_offline(place.disk);
+        waits.then_some(Outcome::Waiting)
+    }
+
     async fn heal_shard(
         &self,
         queued: &ShardToHeal,
+        epoch: &EpochGuard,
     ) -> Result<(Outcome, Option<ShardPlace>), Pause> {
         let ShardId { write_id, rank } = queued.entry;
         let shard = ShardRef {
@@ -211,11 +254,13 @@ impl Healer {
             }
             ShardCondition::Damaged(why) => why,
         };
-        let epoch = self.objects.epochs.begin();
         let rebuilt = match self.shards.rebuild(shard, epoch.epoch(), &self.pace).await {
             Ok(rebuilt) => rebuilt,
             Err(HealError::Paused(paused)) => return Err(paused),
             Err(HealError::Lost(error)) => {
+                if !self.is_named(write_id, rank, place.at()).await {
+                    return Ok((Outcome::Changed, None));
+                }
                 tracing::error!(%write_id, rank, error, "too few shards are left to rebuild one");
                 return Ok((Outcome::Lost, None));
             }
@@ -253,14 +298,20 @@ impl Healer {
         Ok((outcome, Some(place)))
     }
 
-    /// Names the new shard. The command runs to its end even if this is dropped.
-    async fn swap(&self, swap: ShardSwap, epoch: EpochGuard) -> Outcome {
+    /// Returns whether the row still names the shard. If the metadata do not answer, it counts as
+    /// named.
+    async fn is_named(&self, write_id: WriteId, rank: u8, at: ShardAt) -> bool {
+        let look = move |view: &View<'_>| view.names(write_id, rank, at);
+        self.objects.group.read(look).await.unwrap_or(true)
+    }
+
+    /// Names the new shard. The command runs to its end even if this is dropped. `epoch` keeps gc
+    /// from taking the new shard for an orphan.
+    async fn swap(&self, swap: ShardSwap, epoch: &EpochGuard) -> Outcome {
         let answer = self
             .objects
-            .propose_in(&epoch, Change::SwapShard(swap))
+            .propose_in(epoch, Change::SwapShard(swap))
             .await;
-        // Until here gc must not mistake the new shard for an orphan.
-        drop(epoch);
         let ShardSwap { write_id, rank, .. } = swap;
         match answer {
             Ok(_) => {
@@ -293,7 +344,7 @@ impl Healer {
                 self.retries.forget(&entry);
                 self.counts.healed.fetch_add(1, Ordering::Relaxed);
             }
-            Outcome::Whole(_) => self.retries.forget(&entry),
+            Outcome::Whole(_) | Outcome::Changed => self.retries.forget(&entry),
             // A disk that comes back wakes all. A shard without a disk is due with all others
             // like it.
             Outcome::Waiting | Outcome::NoDisk => {}
@@ -312,7 +363,7 @@ fn note(
     whole: &mut Vec<(ShardId, ShardAt)>,
 ) {
     match outcome {
-        Outcome::Healed => {}
+        Outcome::Healed | Outcome::Changed => {}
         Outcome::Whole(at) => whole.push((entry, at)),
         Outcome::Waiting => summary.waiting += 1,
         Outcome::NoDisk => summary.no_disk += 1,

@@ -1,5 +1,6 @@
 #![allow(clippy::unwrap_used)]
 
+mod deleted;
 mod scrub;
 
 use std::fs;
