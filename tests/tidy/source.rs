@@ -50,9 +50,11 @@ impl Source {
             let next = rest
                 .iter()
                 .find(|next| !next.trim_start().starts_with("#["));
+            // `mod tests;` is in a file of its own, and code may follow.
             all[at].starts_with("#[cfg(test)]")
                 && next.is_some_and(|next| {
-                    next.starts_with("mod ") || next.starts_with("pub(crate) mod ")
+                    let is_module = next.starts_with("mod ") || next.starts_with("pub(crate) mod ");
+                    is_module && next.ends_with('{')
                 })
         };
         (0..all.len()).find(|at| of_tests(*at)).unwrap_or(all.len())
