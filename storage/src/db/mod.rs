@@ -221,8 +221,11 @@ impl Db {
 
     fn open_with(dir: &Path, shared: &DbShared, purpose: Purpose) -> Result<Arc<Db>, DbError> {
         let io = |e: io::Error| DbError::of_opening(&e);
+        let files = shared.env.files();
+        let disk_bytes = files.capacity(dir).map_err(io)?.bytes;
+        let resources = shared.resources.on_disk(disk_bytes);
         let mut options =
-            options::of_database(&shared.rocks_env, &shared.write_buffers, &shared.resources);
+            options::of_database(&shared.rocks_env, &shared.write_buffers, &resources);
         options.create_if_missing(purpose == Purpose::Birth);
         options.create_missing_column_families(purpose == Purpose::Birth);
         // The default family always exists; without options of its own it would add a cache.
@@ -231,7 +234,7 @@ impl Db {
             .into_iter()
             .chain([("default", None)])
             .map(|(name, family)| {
-                let mut options = options::of_family(family, &shared.cache, &shared.resources);
+                let mut options = options::of_family(family, &shared.cache, &resources);
                 options.set_disable_auto_compactions(purpose == Purpose::Copy);
                 ColumnFamilyDescriptor::new(name, options)
             });
@@ -241,17 +244,14 @@ impl Db {
             options::flush_after_scans(&rocks).map_err(DbError::of_rocks)?;
         }
 
-        let files = shared.env.files();
         let incoming = dir.join(INCOMING);
         if files.exists(&incoming) {
             files.remove_dir_all(&incoming).map_err(io)?;
         }
         let synced_file = files.open(&dir.join("synced"), OpenMode::Write);
         let synced_file = synced_file.map_err(io)?;
-        let (synced, found) = (
-            read_bound(synced_file.as_ref()).map_err(io)?,
-            rocks.latest_sequence_number(),
-        );
+        let synced = read_bound(synced_file.as_ref()).map_err(io)?;
+        let found = rocks.latest_sequence_number();
         if found < synced {
             return Err(DbError::Shortened { synced, found });
         }
@@ -260,7 +260,7 @@ impl Db {
             rocks,
             dir: dir.to_owned(),
             cache: shared.cache.clone(),
-            resources: shared.resources,
+            resources,
             env: shared.env.clone(),
             synced_file,
             queue: Mutex::default(),

@@ -9,6 +9,8 @@ const CACHE_BYTES_MIN: u64 = 32 << 20;
 /// full: with each 32 MiB of log, and by the length of the WAL.
 const MEMTABLE_BYTES_MIN: u64 = 8 << 20;
 const MEMTABLE_BYTES_MAX: u64 = 64 << 20;
+/// The least part of a disk that one memtable is: RocksDB allots that much to each new WAL at once.
+const MEMTABLE_DISK_DIVISOR: u64 = 256;
 /// The number of families that are written to.
 const FAMILIES: u64 = 3;
 /// The least length of a disk's WAL at which it is shortened, and so what a restart replays.
@@ -31,6 +33,8 @@ pub struct Resources {
     /// The descriptors of the process, of which the databases use a part.
     pub descriptors: u64,
     pub databases: usize,
+    /// The size of the disk that a database is on.
+    pub disk_bytes: u64,
 }
 
 impl Resources {
@@ -40,7 +44,13 @@ impl Resources {
         cores: 2,
         descriptors: 8192,
         databases: 4,
+        disk_bytes: u64::MAX,
     };
+
+    /// Returns these resources for a database on a disk of this size.
+    pub(super) fn on_disk(self, disk_bytes: u64) -> Resources {
+        Resources { disk_bytes, ..self }
+    }
 
     pub(super) fn memtables_bytes(&self) -> u64 {
         (self.memory_bytes / MEMTABLES_DIVISOR).max(MEMTABLES_BYTES_MIN)
@@ -55,6 +65,7 @@ impl Resources {
     pub(super) fn memtable_bytes(&self) -> u64 {
         let families = FAMILIES * self.databases.max(1) as u64;
         let share = self.memtables_bytes() / families;
+        let share = share.min(self.disk_bytes / MEMTABLE_DISK_DIVISOR);
         share.clamp(MEMTABLE_BYTES_MIN, MEMTABLE_BYTES_MAX)
     }
 
@@ -105,6 +116,7 @@ mod tests {
             cores: 32,
             descriptors: 1 << 20,
             databases: 12,
+            disk_bytes: 1 << 40,
         };
         assert_eq!(
             (large.cache_bytes(), large.memtables_bytes()),
@@ -118,12 +130,17 @@ mod tests {
             (large.compactions(), large.flushes(), large.open_files()),
             (16, 8, 8192)
         );
+        // On a disk of 4 GiB, and on one that is much smaller.
+        for (disk_bytes, memtable) in [(4 << 30, 16 << 20), (64 << 20, 8 << 20)] {
+            assert_eq!(large.on_disk(disk_bytes).memtable_bytes(), memtable);
+        }
         // Less than the least is the least.
         let none = Resources {
             memory_bytes: 0,
             cores: 1,
             descriptors: 64,
             databases: 1,
+            disk_bytes: 1 << 40,
         };
         assert_eq!(
             (none.cache_bytes(), none.memtables_bytes()),

@@ -86,6 +86,7 @@ impl Options {
             cores: self.cores,
             descriptors: self.descriptors,
             databases: self.directories.len(),
+            disk_bytes: u64::MAX,
         }
     }
 

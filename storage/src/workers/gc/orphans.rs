@@ -53,7 +53,7 @@ impl Collector {
                 .orphans_removed
                 .fetch_add(orphans.len() as u64, Ordering::Relaxed);
             if !orphans.is_empty() {
-                tracing::info!(%disk, count = orphans.len(), "removing orphaned shards");
+                tracing::info!(count = orphans.len(), %disk, "removing orphaned shards");
             }
             shards.confirm_entries(disk, &named);
             shards.drop_orphans(disk, &orphans).await?;
