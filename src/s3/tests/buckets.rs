@@ -208,24 +208,14 @@ async fn s_14_a_listing_has_the_time_that_head_has() {
 #[tokio::test]
 async fn s_03_only_an_empty_bucket_is_deleted() {
     let world = World::with_bucket().await;
+    world.call("POST /bkt/m?uploads").ok().await;
     world.call("PUT /bkt/k").body("x").ok().await;
     assert_eq!(
         world.call("DELETE /bkt").error().await,
         code(409, "BucketNotEmpty")
     );
     world.call("DELETE /bkt/k").ok().await;
-    // An upload that has not ended counts, as on AWS.
-    let begun = world.call("POST /bkt/m?uploads").ok().await;
-    let begun = begun.xml("InitiateMultipartUploadResult");
-    let id = begun.child_text("UploadId").unwrap();
-    assert_eq!(
-        world.call("DELETE /bkt").error().await,
-        code(409, "BucketNotEmpty")
-    );
-    world
-        .call(&format!("DELETE /bkt/m?uploadId={id}"))
-        .ok()
-        .await;
+    // An upload that has not ended goes with it, as on AWS.
     let deleted = world.call("DELETE /bkt").ok().await;
     assert_eq!(deleted.status.as_u16(), 204);
     for line in ["DELETE /bkt", "GET /bkt", "GET /bkt?location", "PUT /bkt/k"] {
