@@ -27,7 +27,8 @@ impl TestReplica {
         let answers = KEYS.answers_below(Epoch(u64::MAX));
         rows.retain(|(key, _)| {
             let is_answer = *key >= answers.from && *key < answers.to;
-            !is_answer && *key != KEYS.applied() && *key != KEYS.epochs()
+            let own = [KEYS.applied(), KEYS.epochs(), KEYS.changes()];
+            !is_answer && !own.contains(key)
         });
         rows
     }
